@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What helper and client say to each other: one packet each way, fds in the reply.
+
+    limits    every bound of the wire, with its unit and origin
+    errors    the closed list of error codes, and what a bad packet raises
+    fds       who owns a file descriptor
+    codec     msgpack to and from plain values, strictly
+    messages  the requests and replies as frozen values
+    channel   one packet with its fds, over SOCK_SEQPACKET
+    objects   which programs and maps the eBPF objects that we know consist of
+
+The page docs/protocol.md says the same for somebody who writes another client.
+
+Depends on: the standard library and msgpack.
+Never does: open a path, decide who may do what, or keep an fd that nobody asked for.
+"""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
+"""The version of bpferry, as both programs print it."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who owns a file descriptor.
+
+An ``OwnedFd`` closes its fd, once; a ``BorrowedFd`` is a number that somebody else closes.
+``take()`` is the only way out of ownership. A closed or taken owner has no number left: the kernel
+may have given that number to somebody else already, so that a late use has to fail here and not
+there.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import NewType, Self, final
+
+BorrowedFd = NewType("BorrowedFd", int)
+"""An open fd that the holder must not close."""
+
+
+@final
+class OwnedFd:
+    """One open file descriptor, closed by ``close()`` or at the end of a ``with`` block."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        """Take ownership of *fd*."""
+        self._fd = fd
+
+    def borrow(self) -> BorrowedFd:
+        """Return the number. Raises ValueError if it was closed or taken."""
+        if self._fd < 0:
+            raise ValueError("this file descriptor was closed or handed over already")
+        return BorrowedFd(self._fd)
+
+    def take(self) -> int:
+        """Hand the number over; the caller closes it from now on."""
+        fd = self.borrow()
+        self._fd = -1
+        return fd
+
+    def close(self) -> None:
+        """Close the fd. Closing twice does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"OwnedFd({self._fd})"
+
+
+@final
+class OwnedFds(Sequence[OwnedFd]):
+    """Several owned fds that are closed together, in order; what was taken stays open."""
+
+    __slots__ = ("_fds",)
+
+    def __init__(self, fds: Iterable[int] = ()) -> None:
+        """Take ownership of every number in *fds*."""
+        self._fds = [OwnedFd(fd) for fd in fds]
+
+    def add(self, fd: int) -> None:
+        """Take ownership of one more."""
+        self._fds.append(OwnedFd(fd))
+
+    def borrow(self) -> list[BorrowedFd]:
+        """Return all numbers, in order."""
+        return [fd.borrow() for fd in self._fds]
+
+    def take(self) -> list[int]:
+        """Hand all numbers over, in order."""
+        return [fd.take() for fd in self._fds]
+
+    def close(self) -> None:
+        """Close every fd that is still owned."""
+        for fd in self._fds:
+            fd.close()
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+    def __getitem__(self, index: int) -> OwnedFd:  # type: ignore[override] # no slices wanted
+        return self._fds[index]
+
+    def __iter__(self) -> Iterator[OwnedFd]:
+        return iter(self._fds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"OwnedFds({self._fds!r})"

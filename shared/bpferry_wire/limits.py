@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every bound of the wire, with its unit and where it comes from."""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+"""The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
+
+MAX_REQUEST_BYTES: Final = 4096
+"""One request, in bytes. The longest one that we know needs 130; a page leaves room for growth."""
+
+MAX_REPLY_BYTES: Final = 131_072
+"""One reply, in bytes.
+
+Below net.core.wmem_default (212,992 bytes on Linux), which bounds a SOCK_SEQPACKET packet, and
+above a ``status`` of MAX_STATUS_GRANTS grants.
+"""
+
+MAX_FDS_PER_REPLY: Final = 16
+"""File descriptors in one reply. The kernel's own bound is 253 (SCM_MAX_FD, include/net/scm.h);
+the "rss" object needs four."""
+
+MAX_DEPTH: Final = 4
+"""Levels of nesting: packet, ``ok``, a list in it, an entry of that list."""
+
+MAX_ITEMS: Final = 4096
+"""Entries of one list or map."""
+
+MAX_TEXT_BYTES: Final = 4096
+"""One string, in bytes of UTF-8. Error hints are the longest."""
+
+MAX_OBJECT_ID_BYTES: Final = 64
+"""The id of an eBPF object, in bytes: QAPI enumeration values are short ASCII words ("rss")."""
+
+DIGEST_BYTES: Final = 32
+"""A SHA-256 digest, in bytes (FIPS 180-4)."""
+
+MAX_NAME_BYTES: Final = 128
+"""The name of a program or a map in the ELF file, in bytes."""
+
+MAX_GIDS_SHOWN: Final = 256
+"""Group ids that ``hello`` lists. A process may have 65,536 (NGROUPS_MAX, linux/limits.h)."""
+
+MAX_STATUS_GRANTS: Final = 1024
+"""Grants that ``status`` lists, and so the most that policy can allow in total."""
+
+UINT32_MAX: Final = 0xFFFF_FFFF
+"""uids, gids, and the __u32 fields of struct bpf_map_info (linux/bpf.h)."""
+
+UINT64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
+"""Seconds and counters."""

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which programs and maps the eBPF objects that we know consist of.
+
+QEMU names its objects by an id of its QAPI schema (qapi/ebpf.json, EbpfProgramID). A digest says
+which bytes; the id says what for, and so what they must look like. Today QEMU has one id, "rss".
+An id that is not here is no error: policy may allow it by its program types.
+"""
+
+from typing import Final, NamedTuple
+
+BPF_PROG_TYPE_SOCKET_FILTER: Final = 1
+"""linux/bpf.h, enum bpf_prog_type."""
+
+BPF_MAP_TYPE_ARRAY: Final = 2
+"""linux/bpf.h, enum bpf_map_type."""
+
+BPF_F_MMAPABLE: Final = 0x400
+"""linux/bpf.h: the map's values may be mapped into memory, which is how QEMU writes them."""
+
+PROG_TYPE_NAMES: Final = {"socket_filter": BPF_PROG_TYPE_SOCKET_FILTER, "sched_cls": 3, "xdp": 6}
+"""Program types that policy may name for ids that we do not know; linux/bpf.h."""
+
+
+class ProgramShape(NamedTuple):
+    """A program by the name of its function."""
+
+    name: str
+    type: int
+
+
+class MapShape(NamedTuple):
+    """A map by the name of its variable, with sizes in bytes."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
+
+
+class ObjectShape(NamedTuple):
+    """All programs and all maps of an object, in the order in which they are handed over."""
+
+    programs: tuple[ProgramShape, ...]
+    maps: tuple[MapShape, ...]
+
+
+RSS: Final = ObjectShape(
+    # tools/ebpf/rss.bpf.c in QEMU 9.0 to 11.1; the order is the one of virtio-net's property
+    # ebpf-rss-fds (hw/net/virtio-net.c, virtio_net_load_ebpf_fds).
+    programs=(ProgramShape("tun_rss_steering_prog", BPF_PROG_TYPE_SOCKET_FILTER),),
+    maps=(
+        MapShape("tap_rss_map_configurations", BPF_MAP_TYPE_ARRAY, 4, 10, 1, BPF_F_MMAPABLE),
+        MapShape("tap_rss_map_toeplitz_key", BPF_MAP_TYPE_ARRAY, 4, 40, 1, BPF_F_MMAPABLE),
+        MapShape("tap_rss_map_indirection_table", BPF_MAP_TYPE_ARRAY, 4, 2, 128, BPF_F_MMAPABLE),
+    ),
+)
+
+KNOWN: Final = {"rss": RSS}
+"""The ids that we know."""
