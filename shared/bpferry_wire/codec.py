@@ -10,6 +10,7 @@ these rules is enforced here.
 number), and refuses what is left.
 """
 
+from collections.abc import Iterable
 from typing import Final, NoReturn, TypeVar, final
 
 import msgpack
@@ -28,7 +29,7 @@ TYPE_NAMES: Final[dict[type, str]] = {
     dict: "a map",
 }
 
-Pairs = list[tuple[object, object]]
+Pair = tuple[object, object]
 
 
 def encode(value: dict[str, object]) -> bytes:
@@ -77,9 +78,11 @@ def _unpack(packet: bytes) -> object:
         raise BadMessage(f"the packet is not valid msgpack: {reason}") from error
 
 
-def _unique_keys(pairs: Pairs) -> dict[object, object]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
+def _unique_keys(pairs: Iterable[Pair]) -> dict[object, object]:
+    # msgpack's C parser gives a list here, its Python parser (MSGPACK_PUREPYTHON) a generator.
+    listed = list(pairs)
+    unique = dict(listed)
+    if len(unique) != len(listed):
         raise BadMessage("a map has the same key twice")
     return unique
 

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The two small programs that hold a privilege, and what they do with it.
+
+Theory of operation. A helper is started by systemd when somebody connects to its socket, and passes
+through four stages, in this order and never back:
+
+1. adopt    (activation)  Take the one listening socket that systemd opened.
+            Should:       make sure that it is the only one, of the right kind, not open to all.
+            Mustn't:      open a socket of its own, or go on without one.
+2. shrink   (privilege)   Hold exactly the capabilities of this role; be closed to tracers.
+            Should:       refuse to start with one capability more or less than named there.
+            Mustn't:      drop the role's capabilities: each load needs them again.
+3. serve    (server)      The only stage that reads bytes from a client, one packet at a time.
+            Should:       decide on the kernel's word about the peer (identity) and on the
+                          administrator's (policy), count what is alive (ledger), and answer.
+            Mustn't:      wait for anybody, keep an fd that a client sent, or open a path of theirs.
+4. leave                  Exit after some idle minutes; the socket stays with systemd.
+            Should:       leave every grant working: nothing here is in the data path.
+
+A client names things; it never sends code, paths or flags. The role ``bpf`` finds the object that
+a client names by its digest in a QEMU that root installed (bpf/trust), loads it (bpf/loader) and
+hands the fds over. It holds CAP_BPF and CAP_PERFMON; what each is needed for stands in privilege.
+
+Known holes, tolerable for the reasons named where they are: a grant cannot be taken back (ledger);
+the state folder is believed as much as the helper itself (bpf/trust).
+
+Depends on: the standard library, bpferry_wire, msgpack (through bpferry_wire), and libbpf.so.1.
+Never does: run a program, use the network, parse more of a client than one short packet, or write
+outside its state folder.
+"""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The socket that systemd opened for us, and what we tell it: sd_listen_fds(3), sd_notify(3)."""
+
+import os
+import socket
+import stat
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from bpferry_helper.errors import StartupError
+
+FIRST_FD: Final = 3
+"""SD_LISTEN_FDS_START in sd_listen_fds(3)."""
+
+VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
+class Listener(NamedTuple):
+    """The listening socket, owned by whoever holds this, and the group that may connect to it."""
+
+    sock: socket.socket
+    gid: int
+
+
+def adopt_listener(environ: MutableMapping[str, str]) -> Listener:
+    """Take the one listening socket over and clear the variables that named it.
+
+    Raises:
+        StartupError: there is none, more than one, or one of the wrong kind.
+    """
+    _check_count(environ)
+    for name in VARIABLES:
+        environ.pop(name, None)
+    os.set_inheritable(FIRST_FD, False)  # noqa: FBT003 - the function's own signature
+    if not stat.S_ISSOCK(os.fstat(FIRST_FD).st_mode):
+        raise StartupError("the file descriptor from systemd is no socket")
+    sock = socket.socket(fileno=FIRST_FD)
+    _check_kind(sock)
+    sock.setblocking(False)  # noqa: FBT003 - the function's own signature
+    return Listener(sock, _socket_group(sock))
+
+
+def _check_count(environ: MutableMapping[str, str]) -> None:
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        raise StartupError(
+            "no socket was passed in: this program is started by systemd when somebody connects "
+            "to its socket, not by hand"
+        )
+    if environ.get("LISTEN_FDS") != "1":
+        raise StartupError(
+            f"exactly one socket is wanted, systemd passed {environ.get('LISTEN_FDS')}"
+        )
+
+
+def _check_kind(sock: socket.socket) -> None:
+    listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if (sock.family, sock.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET) or not listening:
+        raise StartupError(
+            "the socket from systemd is no listening AF_UNIX SOCK_SEQPACKET socket: the unit "
+            "must say ListenSequentialPacket= and Accept=no"
+        )
+
+
+def _socket_group(sock: socket.socket) -> int:
+    """Return the group of the socket's file, and refuse a socket that anybody may connect to.
+
+    CVE-2020-15708 and CVE-2019-10132 were sockets that packaging left open to the world.
+    """
+    path = sock.getsockname()
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise StartupError("the socket from systemd has no path in the file system")
+    info = os.stat(path)
+    if info.st_mode & stat.S_IWOTH:
+        raise StartupError(f"'{path}' may be connected to by anybody: set SocketMode=0660")
+    return info.st_gid
+
+
+class Notifier:
+    """Tells systemd about readiness and life. Without NOTIFY_SOCKET it tells nobody."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        """Take NOTIFY_SOCKET and WATCHDOG_USEC out of *environ*."""
+        self._path = environ.pop("NOTIFY_SOCKET", "")
+        usec = environ.pop("WATCHDOG_USEC", "0")
+        pid = environ.pop("WATCHDOG_PID", str(os.getpid()))
+        meant = usec.isdigit() and pid == str(os.getpid())
+        self.watchdog_s = int(usec) / 1_000_000 if meant else 0.0
+        """Seconds after which systemd gives us up; 0 if it does not watch."""
+
+    def tell(self, message: str) -> None:
+        """Send *message*, such as READY=1. A service manager that does not listen is no error."""
+        if not self._path:
+            return
+        address = "\0" + self._path[1:] if self._path.startswith("@") else self._path
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+            sock.sendto(message.encode(), socket.MSG_DONTWAIT, address)

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The role bpf: load the eBPF objects that QEMU carries, and hand their programs and maps over.
+
+    trust    finds an object by its digest in a QEMU that root installed
+    libbpf   the functions of libbpf.so.1 that are used, with their C types
+    loader   from the bytes of a trusted object to owned, described fds
+    census   which maps are alive, as a BPF iterator tells
+    service  what each request does, and why it is safe to do for anybody
+
+Depends on: the rest of bpferry_helper, bpferry_wire, and libbpf.so.1 of the operating system.
+Never does: give libbpf a byte that root did not install, hand one set out twice, or pin anything.
+"""

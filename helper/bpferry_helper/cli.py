@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the administrator and systemd type: ``bpferry-helper``.
+
+The daemon takes no switches: what it may do stands in its unit and in the policy file. Arguments
+are read by hand, since argparse would cost a third of the start.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from bpferry_helper.errors import HelperError, PolicyError
+from bpferry_helper.log import ERROR, log
+from bpferry_helper.policy import POLICY_PATH, PolicyFile
+from bpferry_wire import VERSION
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+HELP: Final = f"""\
+usage: bpferry-helper bpf
+       bpferry-helper check-policy [FILE]
+       bpferry-helper status
+       bpferry-helper --version | --help
+
+The half of bpferry that holds a privilege. It hands file descriptors to users
+who may have them, over a Unix socket.
+
+  bpf            be the service that loads QEMU's eBPF objects; systemd starts
+                 it (bpferry-bpf.service) when somebody connects
+  check-policy   read the policy (default {POLICY_PATH}) and say what
+                 it allows, or in which line the mistake is
+  status         show every set that is alive and to whom it was given; as root
+
+exit status: 0 done, 1 failed, 2 wrong usage
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each command
+    """Run the command in *arguments* (default: the process's own) and return the exit status."""
+    match list(sys.argv[1:] if arguments is None else arguments):
+        case ["bpf"]:
+            return _serve_bpf()
+        case ["check-policy"]:
+            return _check_policy(POLICY_PATH)
+        case ["check-policy", path] if not path.startswith("-"):
+            return _check_policy(path)
+        case ["status"]:
+            from bpferry_helper.status import show_status  # noqa: PLC0415 - not for the daemon
+
+            return show_status()
+        case ["--version"]:
+            sys.stdout.write(f"bpferry-helper {VERSION}\n")
+            return EXIT_OK
+        case ["--help" | "-h"]:
+            sys.stdout.write(HELP)
+            return EXIT_OK
+    sys.stderr.write(HELP)
+    return EXIT_USAGE
+
+
+def _serve_bpf() -> int:
+    # Imported late: check-policy needs none of it, and works where there is no libbpf.
+    from bpferry_helper.activation import Notifier, adopt_listener  # noqa: PLC0415
+    from bpferry_helper.bpf.libbpf import library  # noqa: PLC0415
+    from bpferry_helper.bpf.service import BpfService  # noqa: PLC0415
+    from bpferry_helper.privilege import shrink  # noqa: PLC0415
+    from bpferry_helper.server import Server  # noqa: PLC0415
+    from bpferry_helper.state import StateFolder  # noqa: PLC0415
+
+    try:
+        notifier = Notifier(os.environ)
+        listener = adopt_listener(os.environ)
+        shrink("bpf")
+        library()
+        policy = PolicyFile(POLICY_PATH, listener.gid)
+        state = StateFolder(os.environ.get("STATE_DIRECTORY", ""))
+        service = BpfService(policy, state)
+    except HelperError as error:
+        log(ERROR, str(error))
+        return EXIT_FAILED
+    Server(listener.sock, service, notifier, lambda: _idle_exit_s(policy)).serve()
+    return EXIT_OK
+
+
+def _idle_exit_s(policy: PolicyFile) -> float:
+    from bpferry_helper.policy import DEFAULT_IDLE_EXIT_S  # noqa: PLC0415
+
+    try:
+        return policy.current().idle_exit_s
+    except PolicyError:
+        return DEFAULT_IDLE_EXIT_S
+
+
+def _check_policy(path: str) -> int:
+    from bpferry_helper.status import describe_policy  # noqa: PLC0415 - not for the daemon
+
+    try:
+        sys.stdout.write(describe_policy(path))
+    except PolicyError as error:
+        sys.stderr.write(f"bpferry-helper: error: {error}\n")
+        return EXIT_FAILED
+    return EXIT_OK

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who asks, on the kernel's word alone.
+
+Decided on the uid and the gids that the peer had when it connected, read once at accept. The pid
+may be another process by the time we look (CVE-2019-6133): it is written to the log and decides
+nothing. Any doubt is a refusal: an identity that cannot be read is not read as 0 (CVE-2021-3560).
+"""
+
+import ctypes
+import errno
+import socket
+import struct
+from typing import Final, NamedTuple
+
+from bpferry_helper.errors import HelperError
+
+SO_PEERGROUPS: Final = 59
+"""asm-generic/socket.h. Python has no name for it, and its getsockopt() ends at 1,024 bytes, which
+is 256 groups (python/cpython#112740); a process may have 65,536 (NGROUPS_MAX, linux/limits.h)."""
+
+MAX_GROUPS: Final = 65_536
+USUAL_GROUPS: Final = 256
+"""Tried first: room for the most would cost 256 KiB for each connection."""
+
+UCRED: Final = struct.Struct("iII")
+"""struct ucred of unix(7): pid, uid, gid. The ids are unsigned: read as signed, a uid above 2^31
+would become negative (CVE-2018-19788)."""
+
+OVERFLOW_FILES: Final = ("/proc/sys/kernel/overflowuid", "/proc/sys/kernel/overflowgid")
+
+NO_ID: Final = 0xFFFF_FFFF
+"""(uid_t) -1 of chown(2): means nobody in particular."""
+
+
+class IdentityError(HelperError):
+    """The kernel did not say who the peer is, or said that it cannot."""
+
+
+class Peer(NamedTuple):
+    """The process that connected, at that moment."""
+
+    uid: int
+    gids: frozenset[int]
+    """Its effective and its supplementary groups."""
+    pid: int
+    """For the log only."""
+
+
+def overflow_ids() -> frozenset[int]:
+    """Return the ids that stand for "not mapped into this user namespace", 65534 by default."""
+    ids = set()
+    for path in OVERFLOW_FILES:
+        with open(path, encoding="ascii") as file:
+            ids.add(int(file.read()))
+    return frozenset(ids)
+
+
+def identify(sock: socket.socket, unmapped: frozenset[int]) -> Peer:
+    """Return who connected to *sock*.
+
+    Raises:
+        IdentityError: on any doubt.
+    """
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    except OSError as error:
+        raise IdentityError(f"cannot read the peer's credentials: {error.strerror}") from error
+    if len(raw) != UCRED.size:
+        raise IdentityError(f"the peer's credentials have {len(raw)} bytes, not {UCRED.size}")
+    pid, uid, gid = UCRED.unpack(raw)
+    if uid in unmapped or uid == NO_ID:
+        raise IdentityError("the peer's user is not known in this user namespace")
+    return Peer(uid, (_groups(sock) | {gid}) - unmapped, pid)
+
+
+def _groups(sock: socket.socket) -> frozenset[int]:
+    """Return all supplementary groups of the peer."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capacity in (USUAL_GROUPS, MAX_GROUPS):
+        gids = (ctypes.c_uint32 * capacity)()
+        size = ctypes.c_uint32(ctypes.sizeof(gids))
+        result = libc.getsockopt(
+            sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, gids, ctypes.byref(size)
+        )
+        if result == 0:
+            return frozenset(gids[: size.value // ctypes.sizeof(ctypes.c_uint32)])
+        if ctypes.get_errno() != errno.ERANGE:
+            break
+    name = errno.errorcode.get(ctypes.get_errno(), "an unknown error")
+    raise IdentityError(f"cannot read the peer's groups: {name}")

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""To whom each set was given, and which of them are still alive.
+
+A set is written here before it is handed over, and struck off when the kernel says that its maps
+are gone. So the ledger errs to one side only: a helper that is killed between the two counts a set
+too many until the next census, never one too few.
+
+Known hole: a grant is a bearer token. Its holder may pass it on, and nobody can take it back; it
+counts for the user who asked for as long as anybody holds it.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Final, NamedTuple, Protocol
+
+import msgpack
+
+from bpferry_helper.errors import HelperError, RequestError
+from bpferry_helper.log import WARNING, log
+from bpferry_helper.state import StateFolder
+from bpferry_wire.errors import Code
+from bpferry_wire.messages import Grant
+
+LEDGER_FILE: Final = "ledger.msgpack"
+LEDGER_FORMAT: Final = 1
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+BY_KERNEL: Final = "kernel"
+BY_CONNECTIONS: Final = "connections"
+
+
+class Entry(NamedTuple):
+    """One set that was handed over."""
+
+    uid: int
+    pid: int
+    object_id: str
+    granted_s: int
+    """CLOCK_BOOTTIME, which nobody can set."""
+    map_ids: tuple[int, ...]
+    connection: int
+    """Number of the connection that asked, counted from the start of this process; 0 before it."""
+
+
+class Living(Protocol):
+    """What can say which maps are alive: bpf.census, or a fake in a test."""
+
+    def alive(self) -> frozenset[int]:
+        """Return their ids, or raise HelperError."""
+
+
+class Count(NamedTuple):
+    """Sets that one user holds, that all hold, and how we know."""
+
+    held: int
+    held_by_all: int
+    counted_by: str
+
+
+def now_s() -> int:
+    """Return seconds since the host was started."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+class Ledger:
+    """The entries of this boot. Safe to use from several threads."""
+
+    def __init__(self, state: StateFolder, living: Living, unavailable: type[HelperError]) -> None:
+        """Read what an earlier process left in *state*.
+
+        Args:
+            state: where the ledger is kept.
+            living: says which maps are alive.
+            unavailable: what *living* raises if it can never say.
+        """
+        self._state = state
+        self._living = living
+        self._unavailable = unavailable
+        self._counted_by = BY_KERNEL
+        self._lock = Lock()
+        self._pending: list[int] = []
+        self._open: set[int] = set()
+        self._boot_id = _boot_id()
+        self._entries = _read(state, self._boot_id)
+
+    @contextmanager
+    def reserve(self, uid: int, per_user: int, in_total: int) -> Iterator[None]:
+        """Hold a place for one more set of *uid* while it is being loaded.
+
+        Raises:
+            RequestError: quota, if policy does not allow one more.
+        """
+        with self._lock:
+            self._check(uid, per_user, in_total)
+            self._pending.append(uid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pending.remove(uid)
+
+    def record(self, entry: Entry) -> None:
+        """Write down that *entry* is being handed over.
+
+        Raises:
+            RequestError: it cannot be written down, so it must not be handed over.
+        """
+        with self._lock:
+            entries = [*self._entries, entry]
+            try:
+                _write(self._state, self._boot_id, entries)
+            except OSError as error:
+                raise RequestError(
+                    Code.FAILED,
+                    f"cannot write the ledger of grants: {error.strerror}",
+                    "free some space where the helper keeps its state (/var/lib)",
+                ) from error
+            self._entries = entries
+            self._open.add(entry.connection)
+
+    def connection_closed(self, connection: int) -> None:
+        """Forget the sets of *connection* where the kernel cannot say which are alive."""
+        with self._lock:
+            self._open.discard(connection)
+            if self._counted_by == BY_CONNECTIONS:
+                self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        self._entries = [entry for entry in self._entries if entry.connection in self._open]
+
+    def count(self, uid: int) -> Count:
+        """Count what is alive at this moment."""
+        with self._lock:
+            self._strike_off_the_dead()
+            return Count(self._held(uid), len(self._entries), self._counted_by)
+
+    def grants(self) -> tuple[tuple[Grant, ...], str]:
+        """Return all grants that are alive, oldest first, and how we know."""
+        with self._lock:
+            self._strike_off_the_dead()
+            now = now_s()
+            listed = (Grant(e.uid, e.pid, e.object_id, now - e.granted_s) for e in self._entries)
+            return tuple(listed), self._counted_by
+
+    def _held(self, uid: int) -> int:
+        return sum(entry.uid == uid for entry in self._entries)
+
+    def _check(self, uid: int, per_user: int, in_total: int) -> None:
+        # The entries are an upper bound. The kernel is asked only when that bound says no, which
+        # keeps the first grant after a start quick.
+        if not self._full(uid, per_user, in_total):
+            return
+        self._strike_off_the_dead()
+        full = self._full(uid, per_user, in_total)
+        if full:
+            raise RequestError(Code.QUOTA, *full)
+
+    def _full(self, uid: int, per_user: int, in_total: int) -> tuple[str, str] | None:
+        """Return message and hint if there is no place for one more."""
+        if self._held(uid) + self._pending.count(uid) >= per_user:
+            return (
+                f"uid {uid} holds {self._held(uid)} sets, as many as policy allows",
+                "stop a VM, or ask the administrator to raise [quota] sets-per-user",
+            )
+        if len(self._entries) + len(self._pending) >= in_total:
+            return (
+                f"all users together hold {len(self._entries)} sets, as many as policy allows",
+                "ask the administrator to raise [quota] sets-in-total",
+            )
+        return None
+
+    def _strike_off_the_dead(self) -> None:
+        if self._counted_by == BY_CONNECTIONS:
+            return
+        try:
+            alive = self._living.alive()
+        except self._unavailable as error:
+            # Said once, since from here on nobody asks again.
+            log(WARNING, str(error))
+            self._counted_by = BY_CONNECTIONS
+            self._forget_closed()
+            return
+        except HelperError as error:
+            log(WARNING, f"counting every set that was ever granted: {error}, ignoring")
+            return
+        # A set is alive while anybody holds one of its maps. Ids are given out in a circle
+        # (kernel/bpf/syscall.c, bpf_map_alloc_id), so that one is not used again for long.
+        self._entries = [e for e in self._entries if alive.intersection(e.map_ids)]
+
+
+def _boot_id() -> str:
+    with open(BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _read(state: StateFolder, boot_id: str) -> list[Entry]:
+    """Return the entries of this boot; what an earlier one left is about maps that are gone."""
+    raw = state.read(LEDGER_FILE)
+    if raw is None:
+        return []
+    try:
+        stored = msgpack.unpackb(raw)
+        if (stored["format"], stored["boot_id"]) != (LEDGER_FORMAT, boot_id):
+            return []
+        return [
+            Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)), connection=0)
+            for uid, pid, name, then, ids in stored["entries"]
+        ]
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+        log(WARNING, f"'{LEDGER_FILE}' in the state folder is broken; starting a new one, ignoring")
+        return []
+
+
+def _write(state: StateFolder, boot_id: str, entries: list[Entry]) -> None:
+    stored = [tuple(entry[:-1]) for entry in entries]
+    packed = msgpack.packb({"format": LEDGER_FORMAT, "boot_id": boot_id, "entries": stored})
+    state.write(LEDGER_FILE, packed)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The capabilities of each role, why it needs them, and how the process is closed around them."""
+
+import ctypes
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from bpferry_helper.errors import StartupError
+
+CAPABILITY_NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""linux/capability.h."""
+
+CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {
+    # CAP_BPF:     bpf(2) itself: create the maps, load the program and the iterator.
+    # CAP_PERFMON: QEMU's program compares packet pointers, which the verifier allows only where
+    #              pointers may leak (kernel/bpf/verifier.c, allow_ptr_leaks); without it the load
+    #              ends in EACCES. The iterator is a tracing program and needs it too.
+    "bpf": ("CAP_BPF", "CAP_PERFMON"),
+}
+"""Exactly what each role holds. Unit files and documentation say the same; a test compares."""
+
+PR_SET_DUMPABLE: Final = 4
+PR_SET_NO_NEW_PRIVS: Final = 38
+"""linux/prctl.h."""
+
+STATUS_FILE: Final = "/proc/thread-self/status"
+
+
+def shrink(role: str) -> None:
+    """Refuse any capability that is not the role's, and close the process to tracers.
+
+    Should: hold exactly CAPABILITIES[role], gain nothing by execve, leave no core dump.
+    Mustn't: go on with more, out of kindness to an administrator who ran it as root.
+
+    Raises:
+        StartupError: the permitted capabilities are not exactly the role's.
+    """
+    _check_capabilities(CAPABILITIES[role])
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((PR_SET_NO_NEW_PRIVS, 1), (PR_SET_DUMPABLE, 0)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise StartupError(f"cannot set prctl option {option}: errno {ctypes.get_errno()}")
+
+
+def _check_capabilities(names: tuple[str, ...]) -> None:
+    wanted = {CAPABILITY_NUMBERS[name] for name in names}
+    for kind in ("CapPrm", "CapEff"):
+        held = _held_capabilities(kind)
+        if held == wanted:
+            continue
+        missing, extra = _names(wanted - held), _names(held - wanted)
+        raise StartupError(
+            f"this process must hold {_names(wanted)} and nothing else: "
+            f"missing {missing}, too much {extra} (in {kind}); start it through its systemd unit"
+        )
+
+
+def _held_capabilities(kind: str) -> set[int]:
+    """Return the numbers of the capabilities in the mask *kind* of proc(5)'s status file."""
+    with open(STATUS_FILE, encoding="ascii", errors="replace") as file:
+        found = re.search(rf"^{kind}:\s*([0-9a-f]+)$", file.read(), re.MULTILINE)
+    if found is None:
+        raise StartupError(f"'{STATUS_FILE}' has no line {kind}")
+    mask = int(found[1], 16)
+    return {number for number in range(mask.bit_length()) if mask >> number & 1}
+
+
+def _names(numbers: Iterable[int]) -> str:
+    names = {number: name for name, number in CAPABILITY_NUMBERS.items()}
+    return ", ".join(names.get(n, f"capability {n}") for n in sorted(numbers)) or "none"

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The loop that serves everybody: one thread, no waiting, a deadline for each client.
+
+A connection is in one of three states:
+
+    LISTENING   we wait for a request. Left by a packet, or closed at its deadline.
+    WORKING     a worker has its request. It is not read; there is nothing to be had from it.
+    DELIVERED   as LISTENING, but a reply with fds is on its way. A request that comes while the
+                client has not taken that reply is answered with ``busy`` and the connection closed.
+
+The last rule bounds the fds in flight: the kernel counts them for the sending user, and past
+RLIMIT_NOFILE every send of the helper would fail (net/unix/scm.c, too_many_unix_fds), also to
+others. Closing our end does not take them back. So there is at most one undelivered grant for each
+connection, MAX_PER_UID connections for each user, and the quota for what outlives them.
+"""
+
+import array
+import errno
+import fcntl
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum, auto
+from termios import TIOCOUTQ
+from typing import Final, NamedTuple, Protocol
+
+from bpferry_helper.activation import Notifier
+from bpferry_helper.errors import RequestError
+from bpferry_helper.identity import IdentityError, Peer, identify, overflow_ids
+from bpferry_helper.log import INFO, WARNING, log
+from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.work import Done, Job, Workers, log_fault
+from bpferry_wire import channel
+from bpferry_wire.errors import BadMessage, Code, PeerClosed
+from bpferry_wire.fds import OwnedFds
+from bpferry_wire.messages import ErrorReply, Reply, Request, decode_request, encode_reply
+
+MAX_CONNECTIONS: Final = 1024
+"""Of all users. The unit's LimitNOFILE= is eight times that."""
+
+MAX_PER_UID: Final = 16
+"""Connections of one user: a VM with sixteen cards that asks for all at once."""
+
+MAX_ACCEPTS: Final = 64
+"""Accepted before the clients that are there already get their turn."""
+
+FIRST_REQUEST_S: Final = 10.0
+"""From connecting to the first request. 5 s has been too short on slow boots (D-Bus, 2014)."""
+
+NEXT_REQUEST_S: Final = 30.0
+"""From a reply to the next request."""
+
+ACCEPT_PAUSE_S: Final = 0.2
+"""Without fds or memory to accept with; clients wait in the socket's backlog meanwhile."""
+
+JOB_STUCK_S: Final = 20.0
+"""A load takes 0.07 s. After this we stop telling the watchdog that all is well."""
+
+REFUSALS_LOGGED_AT_ONCE: Final = 10
+REFUSALS_LOGGED_PER_SECOND: Final = 1
+"""For each user, so that one cannot push another's lines out of the journal."""
+
+NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Asked(NamedTuple):
+    """One request, who made it, and on which connection."""
+
+    request: Request
+    peer: Peer
+    connection: int
+
+
+class Answer(NamedTuple):
+    """A reply and the fds that go with it. Whoever holds this owns the fds."""
+
+    reply: Reply | ErrorReply
+    fds: OwnedFds = OwnedFds()
+
+
+Work = Callable[[], Answer]
+
+
+class Service(Protocol):
+    """What a role does with a request."""
+
+    def prepare(self, asked: Asked) -> Work:
+        """Decide quickly, or raise RequestError; return what a worker shall do."""
+
+    def connection_closed(self, connection: int) -> None:
+        """Take note that a client went away."""
+
+
+class State(Enum):
+    """See the module's docstring."""
+
+    LISTENING = auto()
+    WORKING = auto()
+    DELIVERED = auto()
+
+
+class Connection:
+    """One client. Owns its socket."""
+
+    __slots__ = ("deadline", "number", "peer", "sock", "state")
+
+    def __init__(self, sock: socket.socket, peer: Peer, number: int) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.number = number
+        self.state = State.LISTENING
+        self.deadline = time.monotonic() + FIRST_REQUEST_S
+
+
+class Server:
+    """Serves one listening socket until nobody has come for a while."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        service: Service,
+        notifier: Notifier,
+        idle_exit_s: Callable[[], float],
+    ) -> None:
+        """Borrow *listener*; *idle_exit_s* says after how many quiet seconds to end."""
+        self._listener = listener
+        self._service = service
+        self._notifier = notifier
+        self._idle_exit_s = idle_exit_s
+        self._unmapped = overflow_ids()
+        self._workers = Workers()
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._by_number: dict[int, Connection] = {}
+        self._per_uid: Counter[int] = Counter()
+        self._working = 0
+        self._next_number = 1
+        self._accept_again = 0.0
+        self._idle_since = time.monotonic()
+        self._log_buckets = TokenBuckets()
+        self._epoll.register(listener, select.EPOLLIN)
+        self._epoll.register(self._workers.wake_fd, select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Serve until idle for long enough."""
+        self._notifier.tell("READY=1")
+        while not self._idle_for_long():
+            for fd, _ in self._epoll.poll(self._patience_s()):
+                self._handle(fd)
+            self._close_late()
+            self._resume_accepting()
+            self._pet_watchdog()
+        self._notifier.tell("STOPPING=1")
+
+    def _handle(self, fd: int) -> None:
+        if fd == self._listener.fileno():
+            self._accept_some()
+        elif fd == self._workers.wake_fd:
+            for done in self._workers.results():
+                self._deliver(done)
+        elif fd in self._connections:
+            self._read(self._connections[fd])
+
+    # -- new clients
+
+    def _accept_some(self) -> None:
+        for _ in range(MAX_ACCEPTS):
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in NO_RESOURCES:
+                    self._pause_accepting(error)
+                # Anything else is about one client that went away before it was accepted.
+                return
+            self._admit(sock)
+
+    def _pause_accepting(self, error: OSError) -> None:
+        log(WARNING, f"cannot accept clients for now: {error.strerror}, ignoring")
+        self._epoll.unregister(self._listener)
+        self._accept_again = time.monotonic() + ACCEPT_PAUSE_S
+
+    def _resume_accepting(self) -> None:
+        if self._accept_again and time.monotonic() >= self._accept_again:
+            self._accept_again = 0.0
+            self._epoll.register(self._listener, select.EPOLLIN)
+
+    def _admit(self, sock: socket.socket) -> None:
+        sock.setblocking(False)  # noqa: FBT003 - the function's own signature
+        try:
+            peer = identify(sock, self._unmapped)
+        except IdentityError as error:
+            log(WARNING, f"refused a client: {error}")
+            _turn_away(sock, ErrorReply(Code.REFUSED, str(error)))
+            return
+        full = self._per_uid[peer.uid] >= MAX_PER_UID
+        if full or len(self._connections) >= MAX_CONNECTIONS:
+            whose = f"uid {peer.uid} has" if full else "all users together have"
+            limit = MAX_PER_UID if full else MAX_CONNECTIONS
+            message = f"{whose} {limit} connections open, as many as allowed"
+            _turn_away(sock, ErrorReply(Code.BUSY, message, "close some, or try again later"))
+            return
+        connection = Connection(sock, peer, self._next_number)
+        self._next_number += 1
+        self._connections[sock.fileno()] = connection
+        self._by_number[connection.number] = connection
+        self._per_uid[peer.uid] += 1
+        self._epoll.register(sock, select.EPOLLIN)
+
+    # -- requests
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            packet = channel.receive_bare(connection.sock)
+            request = self._decode(connection, packet)
+            work = self._service.prepare(Asked(request, connection.peer, connection.number))
+        except BlockingIOError:
+            return
+        except (PeerClosed, ConnectionError):
+            self._close(connection)
+        except BadMessage as error:
+            self._refuse(connection, ErrorReply(error.code, str(error), _PROTOCOL_HINT))
+            self._close(connection)
+        except RequestError as error:
+            self._refuse(connection, error.reply())
+        except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
+            log_fault(f"serving uid {connection.peer.uid}", error)
+            self._close(connection)
+        else:
+            self._start(connection, work)
+
+    def _decode(self, connection: Connection, packet: bytes) -> Request:
+        if connection.state is State.DELIVERED and _untaken_bytes(connection.sock):
+            raise BadMessage("the reply to the request before this one was not taken", Code.BUSY)
+        return decode_request(packet)
+
+    def _start(self, connection: Connection, work: Work) -> None:
+        connection.state = State.WORKING
+        self._epoll.unregister(connection.sock)
+        self._working += 1
+        self._workers.submit(Job(connection.peer.uid, connection.number, work))
+
+    def _refuse(self, connection: Connection, reply: ErrorReply) -> None:
+        self._log_refusal(connection.peer, reply)
+        self._send(connection, Answer(reply))
+
+    def _log_refusal(self, peer: Peer, reply: ErrorReply) -> None:
+        at_once, per_second = REFUSALS_LOGGED_AT_ONCE, REFUSALS_LOGGED_PER_SECOND
+        if not self._log_buckets.take(peer.uid, at_once, per_second):
+            log(INFO, f"{reply.code} for uid {peer.uid} (pid {peer.pid}): {reply.message}")
+
+    # -- replies
+
+    def _deliver(self, done: Done) -> None:
+        self._working -= 1
+        connection = self._by_number[done.connection]
+        connection.state = State.LISTENING
+        self._epoll.register(connection.sock, select.EPOLLIN)
+        if isinstance(done.result, Answer):
+            self._send(connection, done.result)
+        elif isinstance(done.error, RequestError):
+            self._refuse(connection, done.error.reply())
+        elif done.error is not None:
+            log_fault(f"working for uid {connection.peer.uid}", done.error)
+            self._refuse(connection, ErrorReply(Code.FAILED, "the helper made a mistake", _HINT))
+
+    def _send(self, connection: Connection, answer: Answer) -> None:
+        """Send *answer* and close our copies of its fds, whatever happens."""
+        connection.deadline = time.monotonic() + NEXT_REQUEST_S
+        with answer.fds:
+            try:
+                channel.send(connection.sock, encode_reply(answer.reply), answer.fds.borrow())
+            except OSError as error:
+                self._not_sent(connection, error)
+                return
+        if len(answer.fds):
+            connection.state = State.DELIVERED
+
+    def _not_sent(self, connection: Connection, error: OSError) -> None:
+        if error.errno == errno.ETOOMANYREFS:
+            log(WARNING, "too many file descriptors are on their way to clients, ignoring")
+            busy = ErrorReply(Code.BUSY, "too many grants are on their way", "try again later")
+            self._send(connection, Answer(busy))
+            return
+        # The client went away, or does not read what it asked for. Its grant is closed with us.
+        self._close(connection)
+
+    # -- the end of a connection, and of the helper
+
+    def _close(self, connection: Connection) -> None:
+        fd = connection.sock.fileno()
+        if fd < 0:
+            return
+        del self._connections[fd]
+        del self._by_number[connection.number]
+        self._per_uid[connection.peer.uid] -= 1
+        if not self._per_uid[connection.peer.uid]:
+            del self._per_uid[connection.peer.uid]
+        connection.sock.close()
+        self._service.connection_closed(connection.number)
+        self._idle_since = time.monotonic()
+
+    def _close_late(self) -> None:
+        now = time.monotonic()
+        for connection in list(self._connections.values()):
+            if connection.state is not State.WORKING and now >= connection.deadline:
+                self._close(connection)
+
+    def _idle_for_long(self) -> bool:
+        idle_s = time.monotonic() - self._idle_since
+        return not self._connections and idle_s >= self._idle_exit_s()
+
+    def _patience_s(self) -> float:
+        """Return for how long there is nothing to do but wait."""
+        now = time.monotonic()
+        ends = [c.deadline for c in self._connections.values() if c.state is not State.WORKING]
+        if not self._connections:
+            ends.append(self._idle_since + self._idle_exit_s())
+        if self._accept_again:
+            ends.append(self._accept_again)
+        if self._notifier.watchdog_s:
+            ends.append(now + self._notifier.watchdog_s / 2)
+        return max(0.0, min(ends, default=now + NEXT_REQUEST_S) - now)
+
+    def _pet_watchdog(self) -> None:
+        if self._notifier.watchdog_s and self._workers.oldest_s() < JOB_STUCK_S:
+            self._notifier.tell("WATCHDOG=1")
+
+
+_PROTOCOL_HINT: Final = "the protocol is described in docs/protocol.md"
+_HINT: Final = "see the journal of the helper's unit"
+
+
+def _turn_away(sock: socket.socket, reply: ErrorReply) -> None:
+    """Send *reply* if that is possible at once, and close *sock*."""
+    with sock:
+        try:
+            channel.send(sock, encode_reply(reply))
+        except OSError:
+            return
+
+
+def _untaken_bytes(sock: socket.socket) -> int:
+    """Return how much of what we sent the client has not read yet (SIOCOUTQ of unix(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, TIOCOUTQ, count)
+    return count[0]

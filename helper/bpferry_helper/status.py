@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""For the administrator: what is granted now, and what the policy file means."""
+
+import os
+import socket
+import sys
+from typing import Final
+
+from bpferry_helper.policy import Policy, read_policy
+from bpferry_wire import channel
+from bpferry_wire.errors import WireError
+from bpferry_wire.messages import (
+    ErrorReply,
+    Grant,
+    Status,
+    StatusReply,
+    decode_reply,
+    encode_request,
+)
+
+SOCKET_PATH: Final = "/run/bpferry/bpf.sock"
+SOCKET_VARIABLE: Final = "BPFERRY_BPF_SOCKET"
+ANSWER_S: Final = 30.0
+
+
+def show_status() -> int:
+    """Print who holds what, as the running helper says; return the exit status."""
+    path = os.environ.get(SOCKET_VARIABLE, SOCKET_PATH)
+    try:
+        reply = _ask(path)
+    except (OSError, WireError) as error:
+        sys.stderr.write(
+            f"bpferry-helper: error: cannot ask the helper at '{path}': {error}\n"
+            "hint: is its socket started? systemctl status bpferry-bpf.socket\n"
+        )
+        return 1
+    if isinstance(reply, ErrorReply):
+        sys.stderr.write(f"bpferry-helper: error: {reply.message}\nhint: {reply.hint}\n")
+        return 1
+    sys.stdout.write(_table(reply))
+    return 0
+
+
+def _ask(path: str) -> StatusReply | ErrorReply:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(ANSWER_S)
+        sock.connect(path)
+        channel.send(sock, encode_request(Status()))
+        packet = channel.receive(sock)
+    packet.fds.close()
+    reply = decode_reply(packet.data, Status())
+    assert isinstance(reply, StatusReply | ErrorReply)  # noqa: S101 - as decode_reply promises
+    return reply
+
+
+def _table(reply: StatusReply) -> str:
+    if not reply.grants:
+        return "no set is alive\n"
+    rows = [f"{'uid':>10} {'asked by pid':>12} {'object':<16} {'for':>8}"]
+    rows += [_row(grant) for grant in reply.grants]
+    return "\n".join(rows) + f"\ncounted by: {reply.counted_by}\n"
+
+
+def _row(grant: Grant) -> str:
+    hours, seconds = divmod(grant.age_s, 3600)
+    age = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
+    return f"{grant.uid:>10} {grant.pid:>12} {grant.object_id:<16} {age:>8}"
+
+
+def describe_policy(path: str) -> str:
+    """Return what the policy in *path* allows, in words.
+
+    Raises:
+        PolicyError: with the line of the first mistake.
+    """
+    policy = read_policy(path, socket_gid=os.getgid())
+    lines = [f"{path} is a valid policy." if policy.lines else f"There is no {path}."]
+    lines += [
+        f"Who may load eBPF objects: {_who(policy)}.",
+        f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
+        f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
+        f"Loads by one user: {policy.loads_at_once} at once, {policy.loads_per_second} a second.",
+        f"The helper ends after {policy.idle_exit_s} idle seconds.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _who(policy: Policy) -> str:
+    if not any(key.startswith("load") for key in policy.lines):
+        return "uid 0, and the members of the socket's group"
+    who = ["uid 0"]
+    who += [f"uid {uid}" for uid in sorted(policy.users)]
+    who += [f"group {gid}" for gid in sorted(policy.groups)]
+    return ", ".join(who)

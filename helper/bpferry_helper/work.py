@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Worker threads for what takes time, so that the loop that serves everybody never waits.
+
+Jobs are taken from the users in turn: somebody with sixteen requests waiting does not come sixteen
+times before somebody with one. ctypes lets go of the interpreter's lock, so that two loads really
+run at the same time.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Thread
+from typing import Final, NamedTuple
+
+from bpferry_helper.log import ERROR, log
+
+WORKERS: Final = 2
+"""Loads at the same time. More would not make a machine of two processors faster; the unit's
+TasksMax= counts these and the main thread."""
+
+
+class Job(NamedTuple):
+    """What to do for *uid*, and whom to give the result of ``run`` to."""
+
+    uid: int
+    connection: int
+    run: Callable[[], object]
+
+
+class Done(NamedTuple):
+    """The result of a job: what ``run`` returned, or what it raised."""
+
+    connection: int
+    result: object
+    error: BaseException | None
+
+
+class Workers:
+    """Runs jobs and says through ``wake_fd`` that results are there."""
+
+    def __init__(self) -> None:
+        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """Readable when ``results`` has something to give. Owned by this object, for good."""
+        self._waiting: dict[int, deque[Job]] = {}
+        self._running: dict[int, float] = {}
+        self._done: deque[Done] = deque()
+        self._changed = Condition()
+        for number in range(WORKERS):
+            Thread(target=self._work, args=(number,), name=f"load-{number}", daemon=True).start()
+
+    def submit(self, job: Job) -> None:
+        """Queue *job* behind those of the same user."""
+        with self._changed:
+            self._waiting.setdefault(job.uid, deque()).append(job)
+            self._changed.notify()
+
+    def results(self) -> list[Done]:
+        """Return what has been done since the last call, and make ``wake_fd`` quiet."""
+        try:
+            os.eventfd_read(self.wake_fd)
+        except BlockingIOError:
+            return []
+        with self._changed:
+            done = list(self._done)
+            self._done.clear()
+        return done
+
+    def oldest_s(self) -> float:
+        """Return for how many seconds the oldest running job has been running; 0.0 if none is."""
+        with self._changed:
+            started = min(self._running.values(), default=None)
+        return 0.0 if started is None else time.monotonic() - started
+
+    def _work(self, number: int) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                job = self._next()
+                self._running[number] = time.monotonic()
+            done = _run(job)
+            with self._changed:
+                del self._running[number]
+                self._done.append(done)
+            os.eventfd_write(self.wake_fd, 1)
+
+    def _next(self) -> Job:
+        """Take the first job of the user whose turn it is, and put that user last."""
+        uid, jobs = next(iter(self._waiting.items()))
+        del self._waiting[uid]
+        job = jobs.popleft()
+        if jobs:
+            self._waiting[uid] = jobs
+        return job
+
+
+def _run(job: Job) -> Done:
+    try:
+        return Done(job.connection, job.run(), None)
+    except Exception as error:  # noqa: BLE001 - a worker must outlive any job
+        # RequestError is an answer; anything else is a fault of ours and is answered as such.
+        return Done(job.connection, None, error)
+
+
+def log_fault(what: str, error: BaseException) -> None:
+    """Write down a fault of ours that was survived, with where it happened."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    where = f"{tb.tb_frame.f_code.co_filename}:{tb.tb_lineno}" if tb else "nowhere"
+    log(ERROR, f"{what}: {type(error).__name__}: {error} at {where}")
