@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Answer the host's questions over the serial console; this runs in the guest.
+
+A command is one line of JSON, an object with the key "do" and its arguments. Each gets one answer,
+a line that begins with "@guest " so that a kernel message is not taken for one. The answer repeats
+"do", and "id" if the command has one; it has "error" if the command could not be done.
+
+    hello                                kernel, python, device, queues; sent unasked when ready
+    channels  count                      combined
+    table                                key (hexadecimal digits), table (queue numbers)
+    weights   weights, one for a queue   as table
+    equal     queues                     as table
+    rss       flow, fields               nothing: what is hashed, as in ethtool's rx-flow-hash
+    address   ipv4 and/or ipv6, "a/len"  nothing
+    counters                             queues: {number: packets}
+    flows                                flows since the last call, and lost: packets not recorded
+    poweroff                             nothing, and the guest goes down
+"""
+
+import json
+import os
+import selectors
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from guest.card import Card, CardError
+from guest.packets import Recorder
+
+MARK = "@guest "
+COMMAND_BYTES = 64 << 10
+"""A longer line is noise and no command."""
+
+EVENT = struct.Struct("llHHi")  # struct input_event, include/uapi/linux/input.h
+KEY_EVENT, POWER_KEY, PRESSED = 1, 116, 1
+
+Record = dict[str, object]
+Command = Callable[[Record], Record]
+
+
+class Agent:
+    """What the guest knows of its one network card, and how to answer."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        self._most = card.channels()[1] if card.exists() else 0
+        self.recorder = Recorder(card.device, self._most)
+        self.running = True
+        self._commands: dict[str, Command] = {
+            "hello": self.hello,
+            "channels": self._channels,
+            "table": self._table,
+            "weights": self._weights,
+            "equal": self._equal,
+            "rss": self._rss,
+            "address": self._address,
+            "counters": self._counters,
+            "flows": self._flows,
+            "poweroff": self._poweroff,
+        }
+
+    def answer(self, line: bytes) -> Record:
+        """Do the command in *line* and return the answer to it."""
+        command: Record = {}
+        try:
+            command = parse_command(line)
+            result = self._commands[text(command, "do")](command)
+        except KeyError as error:
+            result = {"error": f"unknown command or missing argument {error}"}
+        except (ValueError, TypeError, OSError, CardError) as error:
+            result = {"error": str(error)}
+        return {**{name: command[name] for name in ("do", "id") if name in command}, **result}
+
+    def hello(self, _command: Record) -> Record:
+        """Say what this guest is."""
+        return {
+            "kernel": os.uname().release,
+            "python": sys.version.split()[0],
+            "device": self._card.device if self._card.exists() else None,
+            "queues": self._most,
+        }
+
+    def _channels(self, command: Record) -> Record:
+        self._card.set_channels(number(command, "count"))
+        return {"combined": self._card.channels()[0]}
+
+    def _table(self, _command: Record) -> Record:
+        return {"key": self._card.hash_key(), "table": self._card.table()}
+
+    def _weights(self, command: Record) -> Record:
+        weights = command["weights"]
+        if not isinstance(weights, list):
+            raise TypeError("weights are a list of numbers")
+        self._card.set_weights([int(weight) for weight in weights])
+        return self._table(command)
+
+    def _equal(self, command: Record) -> Record:
+        self._card.set_equal(number(command, "queues"))
+        return self._table(command)
+
+    def _rss(self, command: Record) -> Record:
+        self._card.set_hash_fields(text(command, "flow"), text(command, "fields"))
+        return {}
+
+    def _address(self, command: Record) -> Record:
+        for family in ("ipv4", "ipv6"):
+            if family in command:
+                self._card.add_address(text(command, family))
+        return {}
+
+    def _counters(self, _command: Record) -> Record:
+        return {"queues": self._card.packets()}
+
+    def _flows(self, _command: Record) -> Record:
+        self.recorder.drain()
+        seen, lost = self.recorder.take()
+        names = ("family", "protocol", "source", "source_port", "destination", "destination_port")
+        flows = [
+            {**dict(zip(names, ends, strict=True)), "queues": queues}
+            for ends, queues in seen.items()
+        ]
+        return {"flows": flows, "lost": lost}
+
+    def _poweroff(self, _command: Record) -> Record:
+        self.running = False
+        return {}
+
+
+def parse_command(line: bytes) -> Record:
+    """Return the command in *line*."""
+    command = json.loads(line)
+    if not isinstance(command, dict):
+        raise TypeError("a command is a JSON object")
+    return command
+
+
+def number(command: Record, name: str) -> int:
+    """Return the whole number that *command* has under *name*."""
+    value = command[name]
+    if type(value) is not int:
+        raise TypeError(f"'{name}' is a whole number")
+    return value
+
+
+def text(command: Record, name: str) -> str:
+    """Return the text that *command* has under *name*."""
+    value = command[name]
+    if not isinstance(value, str):
+        raise TypeError(f"'{name}' is a text")
+    return value
+
+
+def say(answer: Record) -> None:
+    """Send *answer* to the host."""
+    # The line break in front ends whatever the kernel may have left unfinished on the console.
+    sys.stdout.write(f"\n{MARK}{json.dumps(answer, separators=(',', ':'))}\n")
+    sys.stdout.flush()
+
+
+def open_buttons() -> set[int]:
+    """Open the input devices, the power button among them."""
+    with suppress(FileNotFoundError), os.scandir("/dev/input") as entries:
+        return {os.open(entry, os.O_RDONLY) for entry in entries if entry.name.startswith("event")}
+    return set()
+
+
+def power_pressed(button: int) -> bool:
+    """Read the events of the input device *button*; say whether its power key went down."""
+    events = os.read(button, EVENT.size * 64)
+    pressed = (KEY_EVENT, POWER_KEY, PRESSED)
+    return any(fields[2:] == pressed for fields in EVENT.iter_unpack(events))
+
+
+def serve(agent: Agent) -> None:
+    """Answer commands until one of them, the power button or a hang-up ends it."""
+    pending = b""
+    buttons = open_buttons()
+    sources = [0, *buttons, *(source.fileno() for source in agent.recorder.sockets)]
+    with selectors.DefaultSelector() as selector:
+        for source in sources:
+            selector.register(source, selectors.EVENT_READ)
+        while agent.running:
+            ready = {key.fd for key, _ in selector.select()}
+            if any(power_pressed(button) for button in buttons & ready):
+                return
+            agent.recorder.drain()
+            if 0 in ready:
+                received = os.read(0, 4096)
+                if not received:
+                    return
+                *lines, pending = (pending + received).split(b"\n")
+                pending = pending[:COMMAND_BYTES]
+                for line in lines:
+                    say(agent.answer(line))
+
+
+def main() -> None:
+    """Say hello, then serve."""
+    agent = Agent(Card("eth0"))
+    say({"do": "hello", **agent.hello({})})
+    serve(agent)

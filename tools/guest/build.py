@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Build the guest: a kernel as the distribution ships it, and a first file system made here.
+
+Everything is downloaded, unpacked and put together below one cache folder:
+
+    packages/       what apt-get downloaded
+    KEY/kernel      the release's cloud kernel
+    KEY/initrd      busybox, ethtool, Python, the agent, and the modules of a virtio network card
+    building-*/     at work; renamed to KEY when whole, and swept away when left behind
+
+KEY stands for the packages' checksums and for the files of this folder, so a changed package or a
+changed agent makes another guest. It does not notice a new Python on the host, which does no harm:
+the guest carries its own copy. Old guests stay until somebody deletes the cache folder.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest.command import GuestError
+from guest.cpio import Archive
+from guest.interpreter import lay_interpreter, lay_libraries
+from guest.modules import Modules
+from guest.packages import cloud_kernel, fetch, identities, unpack
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path("/var/cache/bpferry/guest")
+TOOLS = ("busybox-static", "ethtool", "libmnl0")
+
+MODULES = ("virtio_pci", "virtio_net", "button", "evdev")
+"""The card, and the power button that QEMU presses for system_powerdown."""
+
+KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1"
+"""What to tell the kernel; with QEMU's -no-reboot, panic=-1 ends QEMU when Linux gives up."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """The two files that QEMU needs, readable for everybody."""
+
+    kernel: Path
+    initrd: Path
+
+
+def build_guest(cache: Path, say: Say) -> Guest:
+    """Return the guest in *cache*; build it there first if there is none of this key."""
+    names = [cloud_kernel(), *TOOLS]
+    place = cache / key(identities(names))
+    guest = Guest(place / "kernel", place / "initrd")
+    if not place.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with locked(cache / "lock"):
+            if not place.exists():
+                sweep(cache)
+                make(names, place, say)
+    return guest
+
+
+def key(packages: Sequence[str]) -> str:
+    """Return a name for the guest that these packages and the files of this folder make."""
+    digest = hashlib.sha256("\n".join(packages).encode())
+    for path in sorted(path for path in HERE.iterdir() if path.is_file()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time build; the lock goes with its holder, however that ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sweep(cache: Path) -> None:
+    """Delete what a killed build left behind."""
+    for left in cache.glob("building-*"):
+        shutil.rmtree(left)
+
+
+def make(names: Sequence[str], place: Path, say: Say) -> None:
+    """Build the guest out of the packages *names*, and put it at *place* when it is whole."""
+    say(f"downloading {names[0]} and {len(names) - 1} small packages")
+    archives = fetch(names, place.parent / "packages")
+    with tempfile.TemporaryDirectory(prefix="building-", dir=place.parent) as folder:
+        work = Path(folder)
+        say("unpacking them, without installing")
+        unpack(archives, work / "unpacked")
+        say("building the guest's file system")
+        whole = work / "whole"
+        whole.mkdir()
+        put_together(work / "unpacked", work / "root", whole)
+        # QEMU runs as an ordinary user, whatever the umask is here.
+        for path, mode in ((whole, 0o755), (whole / "kernel", 0o644), (whole / "initrd", 0o644)):
+            path.chmod(mode)
+        whole.rename(place)
+    say(f"built the guest in '{place}'")
+
+
+def put_together(unpacked: Path, root: Path, whole: Path) -> None:
+    """Make kernel and initrd in *whole*; *root* becomes the guest's file system."""
+    kernel = only(unpacked, "boot/vmlinuz-*")
+    shutil.copyfile(kernel, whole / "kernel")
+    programs = lay_interpreter(HERE.parent, root)
+    for name, pattern in (("bin/busybox", "*bin/busybox"), ("bin/ethtool", "*sbin/ethtool")):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(only(unpacked, f"usr/{pattern}", pattern), root / name)
+    mnl = only(unpacked, "usr/lib/*/libmnl.so.0", "lib/*/libmnl.so.0")
+    lay_libraries([*programs, root / "bin/ethtool"], mnl.parent, root)
+    lay_modules(only(unpacked, "usr/lib/modules/*", "lib/modules/*"), root / "modules")
+    shutil.copyfile(HERE / "init", root / "init")
+    with (whole / "initrd").open("wb") as out:
+        pack(root, Archive(out))
+
+
+def only(folder: Path, *patterns: str) -> Path:
+    """Return the one file in *folder* that matches any of *patterns*."""
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    if len(found) != 1:
+        raise GuestError(f"cannot find '{patterns[0]}' in the packages: {len(found)} files match")
+    return found[0]
+
+
+def lay_modules(folder: Path, target: Path) -> None:
+    """Put the kernel modules into *target*, and their order of loading into the file "order"."""
+    modules = Modules(folder)
+    for name in MODULES:
+        modules.choose(name)
+    target.mkdir()
+    for name, content in modules.chosen.items():
+        (target / f"{name}.ko").write_bytes(content)
+    (target / "order").write_text("".join(f"{name}\n" for name in modules.chosen))
+
+
+def pack(root: Path, archive: Archive) -> None:
+    """Write the files below *root* to *archive*, all of them as executable files."""
+    # Where init mounts something.
+    for name in ("dev", "proc", "sys"):
+        archive.folder(name)
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_dir():
+            archive.folder(name)
+        else:
+            archive.file(name, path.read_bytes(), executable=True)
+    archive.finish()
+
+
+def main() -> int:
+    """Build the guest and print its two files."""
+    parser = argparse.ArgumentParser(prog="guest.build", description=main.__doc__)
+    help_text = "where to build (default: %(default)s)"
+    parser.add_argument("--cache", metavar="DIR", type=Path, default=CACHE, help=help_text)
+    options = parser.parse_args()
+    try:
+        guest = build_guest(options.cache, lambda line: print(line, file=sys.stderr))
+    except GuestError as error:
+        print(f"guest.build: {error}", file=sys.stderr)
+        return 1
+    print(guest.kernel, guest.initrd, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

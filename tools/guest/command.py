@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Run a command to its end, and say well what went wrong when it failed."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ERROR_LINES = 3
+"""How many of a failed command's last lines an error shows."""
+
+
+class GuestError(Exception):
+    """Something about the guest went wrong; *hint* is what a person can do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return f"{message}\nhint: {self.hint}" if self.hint else message
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    text: str = "",
+    hint: str = "",
+) -> str:
+    """Run *argv* with *text* as its input and return what it printed.
+
+    Raises:
+        GuestError: It could not be started, or did not end with status 0.
+    """
+    # Output of other programs is read below, so it must not depend on the user's language.
+    surroundings = {**os.environ, "LC_ALL": "C", **(environment or {})}
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=folder,
+            env=surroundings,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise GuestError(f"cannot start '{argv[0]}': {error.strerror}", hint) from error
+    if done.returncode != 0:
+        words = "; ".join(done.stderr.strip().splitlines()[-ERROR_LINES:])
+        shown = " ".join(argv)
+        raise GuestError(f"'{shown}' ended with status {done.returncode}: {words}", hint)
+    return done.stdout

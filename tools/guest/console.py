@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Talk to the agent in the guest over the guest's serial line.
+
+The other end is agent.py, which explains the commands. What else the line carries (firmware,
+kernel, a crash) is kept, and its end is shown when the guest does not answer.
+"""
+
+import json
+import os
+import select
+import time
+from collections import deque
+from typing import Protocol
+
+from guest.command import GuestError
+
+MARK = "@guest "
+SHOWN_LINES = 15
+KEPT_LINES = 1000
+READ_BYTES = 64 << 10
+
+Answer = dict[str, object]
+
+
+class HasFileno(Protocol):
+    """A socket, a pipe's file object, a terminal."""
+
+    def fileno(self) -> int:
+        """Return the number of the open file."""
+
+
+class Console:
+    """The host's end of a guest's serial line. Borrows both files, which may be the same one."""
+
+    def __init__(self, incoming: HasFileno, outgoing: HasFileno) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._pending = b""
+        self._answers: deque[Answer] = deque()
+        self._asked = 0
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        """What the guest wrote beside its answers, the newest last."""
+
+    def wait_until_ready(self, timeout: float = 60.0) -> Answer:
+        """Return the hello that the agent sends when it is ready, within *timeout* seconds."""
+        return self._await({"do": "hello"}, time.monotonic() + timeout)
+
+    def ask(self, do: str, timeout: float = 30.0, **arguments: object) -> Answer:
+        """Give the command *do* and return the agent's answer, within *timeout* seconds.
+
+        Raises:
+            GuestError: The agent refused, or was silent, or the guest is gone.
+        """
+        deadline = time.monotonic() + timeout
+        self._asked += 1
+        command = {"do": do, "id": self._asked, **arguments}
+        self._send(json.dumps(command).encode() + b"\n", deadline)
+        answer = self._await({"id": self._asked}, deadline)
+        if "error" in answer:
+            raise GuestError(f"the guest cannot do '{do}': {answer['error']}")
+        return answer
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        while data:
+            self._wait(self._outgoing.fileno(), select.POLLOUT, deadline)
+            try:
+                data = data[os.write(self._outgoing.fileno(), data) :]
+            except OSError as error:
+                raise self._failure(f"cannot write to the guest: {error.strerror}") from error
+
+    def _await(self, wanted: Answer, deadline: float) -> Answer:
+        """Return the next answer that has all of *wanted*; older ones are late and dropped."""
+        while True:
+            while self._answers:
+                answer = self._answers.popleft()
+                if wanted.items() <= answer.items():
+                    return answer
+            self._wait(self._incoming.fileno(), select.POLLIN, deadline)
+            if not self._receive():
+                raise self._failure("the guest is gone: its console was closed")
+
+    def _wait(self, file: int, event: int, deadline: float) -> None:
+        if not is_ready(file, event, max(0.0, deadline - time.monotonic())):
+            raise self._failure("the guest did not answer in time")
+
+    def _receive(self) -> bool:
+        """Take in what has come; say whether the line is still open."""
+        try:
+            data = os.read(self._incoming.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            # A terminal's or a socket's way to say that the other end is closed.
+            return False
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        for line in lines:
+            self._sort(line.decode(errors="replace").strip())
+        return bool(data)
+
+    def _sort(self, line: str) -> None:
+        """Put one line where it belongs; an answer that is broken stays among the others."""
+        if line.startswith(MARK):
+            try:
+                self._answers.append(json.loads(line.removeprefix(MARK)))
+            except ValueError:
+                self.lines.append(line)
+        elif line:
+            self.lines.append(line)
+
+    def _failure(self, reason: str) -> GuestError:
+        # The reason may stand in what was not read yet.
+        while is_ready(self._incoming.fileno(), select.POLLIN, 0.0) and self._receive():
+            pass
+        lines = [*self.lines, self._pending.decode(errors="replace")][-SHOWN_LINES:]
+        shown = "\n".join(f"    {line}" for line in lines if line)
+        return GuestError(f"{reason}; the last lines of its console:\n{shown}")
+
+
+def is_ready(file: int, event: int, seconds: float) -> bool:
+    """Wait up to *seconds* for *event*, or a hang-up, of the open *file*."""
+    poll = select.poll()
+    poll.register(file, event)
+    return bool(poll.poll(seconds * 1000))

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A network namespace with one multi-queue tap that an ordinary user owns.
+
+One process, which only waits, holds the network and the mount namespace. Nothing of them has a name
+or a place on the host, so they are gone with their last process: our end of its pipe closes
+however we end, it ends with that, and the tap and the mount end with it.
+
+A host's /dev/net/tun may be closed to users. Then the mount namespace gets a /dev/net of its own,
+with a node that everybody may open; what they may do with it is still up to the tap's owner.
+"""
+
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest.command import GuestError, run
+
+TUN = Path("/dev/net/tun")
+TUN_DEVICE = ("10", "200")  # include/uapi/linux/major.h and miscdevice.h
+HINT = "this needs root"
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network and a mount namespace, held by the process *holder*; it borrows that process."""
+
+    holder: int
+    tap: str
+
+    def command(self, argv: Sequence[str], user: int | None = None) -> list[str]:
+        """Return *argv* so that it runs in here, in the folder "/", as uid *user* if given."""
+        enter = ["nsenter", f"--target={self.holder}", "--net", "--mount", "--"]
+        if user is None:
+            return [*enter, *argv]
+        # The group of the same number and no other: the uid may be one without a name.
+        ids = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        return [*enter, "setpriv", *ids, "--inh-caps=-all", "--", *argv]
+
+    def run(self, argv: Sequence[str], *, user: int | None = None, text: str = "") -> str:
+        """Run *argv* in here to its end, with *text* as its input; return what it printed."""
+        return run(self.command(argv, user), text=text)
+
+
+@contextmanager
+def namespace(owner: int, addresses: Sequence[str], tap: str = "tap0") -> Iterator[Namespace]:
+    """Make a namespace with a *tap* of uid *owner*, which has *addresses* (with their prefixes)."""
+    with holder() as pid:
+        space = Namespace(pid, tap)
+        # The host's /sys goes on showing the host's network devices.
+        space.run(["mount", "-t", "sysfs", "sysfs", "/sys"])
+        open_tun(space)
+        # QEMU must find the tap with the flags that it opens it with.
+        flags = ["multi_queue", "vnet_hdr"]
+        space.run(["ip", "tuntap", "add", "dev", tap, "mode", "tap", "user", str(owner), *flags])
+        for address in addresses:
+            # There is nobody to have the same one, and an address in doubt cannot be used yet.
+            nodad = ["nodad"] if ":" in address else []
+            space.run(["ip", "address", "add", address, "dev", tap, *nodad])
+        for device in ("lo", tap):
+            space.run(["ip", "link", "set", device, "up"])
+        yield space
+
+
+@contextmanager
+def holder() -> Iterator[int]:
+    """Start the process that holds the namespaces, and end it afterwards; give its id."""
+    argv = ["unshare", "--net", "--mount", "--", "sh", "-c", "echo ready; exec cat"]
+    pipe = subprocess.PIPE
+    # In a session of its own, so that Ctrl-C does not take it away from under its users.
+    with subprocess.Popen(
+        argv, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise GuestError("cannot make a network namespace: unshare failed", HINT)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def open_tun(space: Namespace) -> None:
+    """Let every user in *space* open /dev/net/tun."""
+    try:
+        mode = TUN.stat().st_mode
+    except OSError as error:
+        raise GuestError(f"cannot use '{TUN}': {error.strerror}", "modprobe tun") from error
+    if mode & stat.S_IWOTH:
+        return
+    space.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(TUN.parent)])
+    space.run(["mknod", "--mode=0666", str(TUN), "c", *TUN_DEVICE])

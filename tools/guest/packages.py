@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fetch packages of the running release with apt-get, and unpack them without installing them."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from guest.command import GuestError, run
+
+HINT = "run 'apt-get update'; the sources must offer the release's main component"
+
+
+def cloud_kernel() -> str:
+    """Return the package that the release's cloud kernel is in today."""
+    architecture = run(["dpkg", "--print-architecture"]).strip()
+    meta = f"linux-image-cloud-{architecture}"
+    listed = run(["apt-cache", "depends", "--important", meta], hint=HINT)
+    found = re.search(r"Depends: (linux-image-\S+)", listed)
+    if found is None:
+        raise GuestError(f"cannot find the kernel of package '{meta}': it depends on none", HINT)
+    return found[1]
+
+
+def identities(names: Sequence[str]) -> list[str]:
+    """Return file name, size and checksum of each package as apt knows them, fetching nothing."""
+    # apt-get keeps silent about a package whose file lies in the working folder.
+    listed = run(["apt-get", "download", "--print-uris", *names], folder=Path("/"), hint=HINT)
+    found = [line.split(" ", 1)[1] for line in listed.splitlines() if line.startswith("'")]
+    if len(found) != len(names):
+        shown = " ".join(names)
+        raise GuestError(f"cannot find the packages '{shown}': apt knows {len(found)}", HINT)
+    # The address comes first and is left out: another mirror does not make another package.
+    return sorted(found)
+
+
+def fetch(names: Sequence[str], folder: Path) -> list[Path]:
+    """Download what *folder* does not have of the packages yet; return all their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # apt's own user need not be able to write here, and apt checks every file against its lists.
+    as_we_are = ["-o", "APT::Sandbox::User=root"]
+    run(["apt-get", "download", "-qq", *as_we_are, *names], folder=folder, hint=HINT)
+    return [folder / line.split()[0] for line in identities(names)]
+
+
+def unpack(archives: Sequence[Path], folder: Path) -> None:
+    """Unpack all *archives* into *folder*."""
+    for archive in archives:
+        run(["dpkg-deb", "-x", str(archive), str(folder)])

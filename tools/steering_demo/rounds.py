@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Send flows, predict each one's queue, ask the guest where it came in."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from bpferry.steering.maps import Steering
+from bpferry.steering.toeplitz import Flow as HashedFlow
+from guest.console import Console
+from guest.flows import Flow, Queues, Route, dump_flows, gather_flows, sending_command
+from guest.netns import Namespace
+
+HOST: Final = ("10.83.0.1/24", "fd83::1/64")
+GUEST: Final = ("10.83.0.2/24", "fd83::2/64")
+"""Addresses in a network namespace of the demonstration's own."""
+
+PACKETS: Final = 2
+"""Packets of each flow: all of them have to come in on the same queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one table did to some flows."""
+
+    title: str
+    table: tuple[int, ...]
+    predicted: dict[int, int]
+    """Flows by queue, as our own Toeplitz hash of the live key and table says."""
+    counted: dict[int, int]
+    """Flows by queue, as the guest saw their packets come in."""
+    mismatches: tuple[str, ...]
+    """One sentence for each flow that came in elsewhere, or not at all."""
+
+    @property
+    def flows(self) -> int:
+        """How many flows were sent."""
+        return sum(self.predicted.values())
+
+
+def routes() -> list[Route]:
+    """Return the way to the guest for each address family."""
+    return [Route(_bare(h), _bare(g)) for h, g in zip(HOST, GUEST, strict=True)]
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
+
+
+def play_round(
+    title: str, space: Namespace, console: Console, steering: Steering, flows: Sequence[Flow]
+) -> Round:
+    """Send *flows* while *steering* is in force, and hold every single one against it."""
+    console.ask("flows")
+    space.run(sending_command(PACKETS), text=dump_flows(flows))
+    seen = gather_flows(console, len(flows) * PACKETS)
+    predicted = {flow: steering.queue_for(hashed(flow)) for flow in flows}
+    return Round(
+        title=title,
+        table=steering.table,
+        predicted=dict(Counter(predicted.values())),
+        counted=_count(seen),
+        mismatches=tuple(find_mismatches(predicted, seen)),
+    )
+
+
+def hashed(flow: Flow) -> HashedFlow:
+    """Return *flow* as the Toeplitz hash sees it."""
+    return HashedFlow(
+        ip_address(flow.source),
+        ip_address(flow.destination),
+        flow.protocol,
+        flow.source_port,
+        flow.destination_port,
+    )
+
+
+def _count(seen: dict[Flow, Queues]) -> dict[int, int]:
+    return dict(Counter(queue for queues in seen.values() for queue in queues))
+
+
+def find_mismatches(predicted: dict[Flow, int], seen: dict[Flow, Queues]) -> Sequence[str]:
+    """Return a sentence for each flow whose packets did not all come in on its predicted queue."""
+    return [
+        f"{flow}: predicted queue {queue}, came in on {dict(seen.get(flow, {})) or 'none'}"
+        for flow, queue in predicted.items()
+        if seen.get(flow) != {queue: PACKETS}
+    ] + [f"{flow}: nobody sent it" for flow in seen if flow not in predicted]

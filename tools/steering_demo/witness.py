@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The live key and table, read through the fds that QEMU itself holds.
+
+Not what anybody says they are: root takes QEMU's own fds out of its process (pidfd_getfd(2)), and
+what is read is the memory that the program in the kernel looks into for each packet.
+"""
+
+import ctypes
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bpferry.steering.maps import Steering, SteeringMaps
+from bpferry_wire.fds import OwnedFd, OwnedFds
+from bpferry_wire.objects import RSS, MapShape
+
+SYS_PIDFD_GETFD: Final = 438
+"""The same number on every architecture (asm-generic/unistd.h)."""
+
+PATIENCE_S: Final = 20.0
+POLL_S: Final = 0.05
+
+
+class WitnessError(Exception):
+    """QEMU does not hold what it should, or the maps never said what was waited for."""
+
+
+@contextmanager
+def live_maps(qemu_pid: int) -> Iterator[SteeringMaps]:
+    """Map the three maps that the process *qemu_pid* holds."""
+    with OwnedFd(os.pidfd_open(qemu_pid)) as pidfd, OwnedFds() as fds:
+        for shape in RSS.maps:
+            fds.add(_get_fd(pidfd, _number_of(qemu_pid, shape)))
+        with SteeringMaps(*fds.borrow()) as maps:
+            yield maps
+
+
+def _number_of(pid: int, shape: MapShape) -> int:
+    """Return the fd of *pid* that is a map of this *shape*; the three shapes differ."""
+    wanted = {
+        "map_type": shape.type,
+        "key_size": shape.key_size,
+        "value_size": shape.value_size,
+        "max_entries": shape.entries,
+    }
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        try:
+            text = info.read_text(encoding="ascii")
+        except FileNotFoundError:
+            continue
+        found = {
+            name: int(value) for name, value in re.findall(r"^(\w+):\t(\d+)$", text, re.MULTILINE)
+        }
+        if wanted.items() <= found.items():
+            return int(info.name)
+    raise WitnessError(f"QEMU (pid {pid}) holds no map like '{shape.name}'")
+
+
+def _get_fd(pidfd: OwnedFd, number: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.syscall(SYS_PIDFD_GETFD, pidfd.borrow(), number, 0)
+    if fd < 0:
+        raise WitnessError(f"cannot look at QEMU's fd {number}: {os.strerror(ctypes.get_errno())}")
+    return int(fd)
+
+
+def wait_for(maps: SteeringMaps, what: str, true_of: Callable[[Steering], bool]) -> Steering:
+    """Return the steering as soon as *true_of* it; *what* is that in words.
+
+    Raises:
+        WitnessError: it did not become true.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while not true_of(steering := maps.read()):
+        if time.monotonic() > deadline:
+            raise WitnessError(f"{what}: the kernel's maps still say {steering}")
+        time.sleep(POLL_S)
+    return steering
