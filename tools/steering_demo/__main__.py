@@ -23,7 +23,7 @@ from steering_demo.helper import HelperFailed, activated_helper
 from steering_demo.picture import as_json, draw, last_line
 from steering_demo.rounds import GUEST, HOST, Round, play_round, routes
 from steering_demo.vm import QUEUES, Vm, running_vm, write_description
-from steering_demo.witness import WitnessError, live_maps, wait_for
+from steering_demo.witness import WitnessError, counted_runs, live_maps, wait_for
 from steering_demo.workplace import Workplace, workplace
 
 CACHE: Final = Path("/var/cache/bpferry/guest")
@@ -133,18 +133,18 @@ def _rounds(space: Namespace, machine: Vm, flows: int, *, show: bool) -> Iterato
     console = machine.console
     console.ask("address", ipv4=GUEST[0], ipv6=GUEST[1])
     console.ask("channels", count=QUEUES)
-    with live_maps(machine.qemu_pid()) as maps:
+    with live_maps(machine.qemu_pid()) as maps, counted_runs():
         console.ask("equal", queues=QUEUES)
         even = wait_for(maps, "an even table", lambda s: s.redirect and s.queues == QUEUES)
         yield _played(
-            play_round(EVEN_TITLE, space, console, even, make_flows(flows, routes(), EVEN_SEED)),
+            play_round(EVEN_TITLE, space, machine, even, make_flows(flows, routes(), EVEN_SEED)),
             show=show,
         )
         console.ask("weights", weights=list(WEIGHTS))
         changed = wait_for(maps, "the changed table", _follows_weights)
         yield _played(
             play_round(
-                CHANGED_TITLE, space, console, changed, make_flows(flows, routes(), CHANGED_SEED)
+                CHANGED_TITLE, space, machine, changed, make_flows(flows, routes(), CHANGED_SEED)
             ),
             show=show,
         )
@@ -180,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(as_json(result.rounds, QUEUES, result.qemu, result.started_by)))
     else:
         print(last_line(result.rounds))
-    return 1 if any(played.mismatches for played in result.rounds) else 0
+    good = all(played.steered_by_ebpf and not played.mismatches for played in result.rounds)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

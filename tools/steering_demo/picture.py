@@ -22,13 +22,14 @@ def draw(played: Round, queues: int) -> str:
         lines.append(f"{row}  {'█' * round(counted * BAR_CELLS / longest)}".rstrip())
     lines.append("")
     lines.append(f"  {played.flows} flows, {len(played.mismatches)} mismatches")
+    lines.append(f"  the kernel ran the eBPF program {played.program_runs} times")
     return "\n".join([*lines, *(f"  {mismatch}" for mismatch in played.mismatches), ""])
 
 
 def as_json(rounds: Sequence[Round], queues: int, qemu: str, started_by: str) -> dict[str, object]:
     """Return what ``--json`` prints."""
     return {
-        "steering": "ebpf",
+        "steering": steering_word(rounds),
         "flows": sum(played.flows for played in rounds),
         "mismatches": sum(len(played.mismatches) for played in rounds),
         "queues": _totals(rounds, queues),
@@ -41,6 +42,7 @@ def as_json(rounds: Sequence[Round], queues: int, qemu: str, started_by: str) ->
                 "predicted": [played.predicted.get(queue, 0) for queue in range(queues)],
                 "counted": [played.counted.get(queue, 0) for queue in range(queues)],
                 "mismatches": list(played.mismatches),
+                "program_runs": played.program_runs,
             }
             for played in rounds
         ],
@@ -58,8 +60,14 @@ def _totals(rounds: Sequence[Round], queues: int) -> list[dict[str, int]]:
     ]
 
 
+def steering_word(rounds: Sequence[Round]) -> str:
+    """Return who steered, as the kernel's count of the program's runs says."""
+    return "ebpf" if all(played.steered_by_ebpf for played in rounds) else "not ebpf"
+
+
 def last_line(rounds: Sequence[Round]) -> str:
     """Return the one line that says it all."""
     flows = sum(played.flows for played in rounds)
     mismatches = sum(len(played.mismatches) for played in rounds)
-    return f"eBPF steered {flows} flows in the host's kernel, {mismatches} mismatches"
+    who = "eBPF" if steering_word(rounds) == "ebpf" else "not eBPF"
+    return f"steering: {who}; {flows} flows, {mismatches} mismatches"

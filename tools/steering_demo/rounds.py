@@ -9,9 +9,10 @@ from typing import Final
 
 from bpferry.steering.maps import Steering
 from bpferry.steering.toeplitz import Flow as HashedFlow
-from guest.console import Console
 from guest.flows import Flow, Queues, Route, dump_flows, gather_flows, sending_command
 from guest.netns import Namespace
+from steering_demo.vm import Vm
+from steering_demo.witness import program_runs
 
 HOST: Final = ("10.83.0.1/24", "fd83::1/64")
 GUEST: Final = ("10.83.0.2/24", "fd83::2/64")
@@ -33,11 +34,18 @@ class Round:
     """Flows by queue, as the guest saw their packets come in."""
     mismatches: tuple[str, ...]
     """One sentence for each flow that came in elsewhere, or not at all."""
+    program_runs: int
+    """How often the kernel ran the eBPF program meanwhile: once for each packet to the guest."""
 
     @property
     def flows(self) -> int:
         """How many flows were sent."""
         return sum(self.predicted.values())
+
+    @property
+    def steered_by_ebpf(self) -> bool:
+        """Whether the kernel ran the program for every packet of every flow."""
+        return self.program_runs >= self.flows * PACKETS
 
 
 def routes() -> list[Route]:
@@ -50,12 +58,13 @@ def _bare(address: str) -> str:
 
 
 def play_round(
-    title: str, space: Namespace, console: Console, steering: Steering, flows: Sequence[Flow]
+    title: str, space: Namespace, machine: Vm, steering: Steering, flows: Sequence[Flow]
 ) -> Round:
     """Send *flows* while *steering* is in force, and hold every single one against it."""
-    console.ask("flows")
+    machine.console.ask("flows")
+    runs = program_runs(machine.qemu_pid())
     space.run(sending_command(PACKETS), text=dump_flows(flows))
-    seen = gather_flows(console, len(flows) * PACKETS)
+    seen = gather_flows(machine.console, len(flows) * PACKETS)
     predicted = {flow: steering.queue_for(hashed(flow)) for flow in flows}
     return Round(
         title=title,
@@ -63,6 +72,7 @@ def play_round(
         predicted=dict(Counter(predicted.values())),
         counted=_count(seen),
         mismatches=tuple(find_mismatches(predicted, seen)),
+        program_runs=program_runs(machine.qemu_pid()) - runs,
     )
 
 

@@ -3,6 +3,10 @@
 
 Not what anybody says they are: root takes QEMU's own fds out of its process (pidfd_getfd(2)), and
 what is read is the memory that the program in the kernel looks into for each packet.
+
+QEMU can also steer in user space, by the same key and table, and with the same maps filled. So the
+kernel is asked how often it ran the program: it counts that while somebody holds an fd of
+BPF_ENABLE_STATS (linux/bpf.h), and stops with the last one.
 """
 
 import ctypes
@@ -20,6 +24,9 @@ from bpferry_wire.objects import RSS, MapShape
 
 SYS_PIDFD_GETFD: Final = 438
 """The same number on every architecture (asm-generic/unistd.h)."""
+
+BPF_STATS_RUN_TIME: Final = 0
+"""linux/bpf.h, enum bpf_stats_type."""
 
 PATIENCE_S: Final = 20.0
 POLL_S: Final = 0.05
@@ -47,17 +54,21 @@ def _number_of(pid: int, shape: MapShape) -> int:
         "value_size": shape.value_size,
         "max_entries": shape.entries,
     }
+    return _find_fd(pid, wanted)[0]
+
+
+def _find_fd(pid: int, wanted: dict[str, int]) -> tuple[int, dict[str, int]]:
+    """Return the fd of *pid* of which the kernel says *wanted*, and all numbers that it says."""
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         try:
             text = info.read_text(encoding="ascii")
         except FileNotFoundError:
             continue
-        found = {
-            name: int(value) for name, value in re.findall(r"^(\w+):\t(\d+)$", text, re.MULTILINE)
-        }
+        lines = re.findall(r"^(\w+):\t(\d+)$", text, re.MULTILINE)
+        found = {name: int(value) for name, value in lines}
         if wanted.items() <= found.items():
-            return int(info.name)
-    raise WitnessError(f"QEMU (pid {pid}) holds no map like '{shape.name}'")
+            return int(info.name), found
+    raise WitnessError(f"QEMU (pid {pid}) holds no fd with {wanted}")
 
 
 def _get_fd(pidfd: OwnedFd, number: int) -> int:
@@ -66,6 +77,22 @@ def _get_fd(pidfd: OwnedFd, number: int) -> int:
     if fd < 0:
         raise WitnessError(f"cannot look at QEMU's fd {number}: {os.strerror(ctypes.get_errno())}")
     return int(fd)
+
+
+@contextmanager
+def counted_runs() -> Iterator[None]:
+    """Let the kernel count how often each BPF program of the host is run."""
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    fd = libbpf.bpf_enable_stats(BPF_STATS_RUN_TIME)
+    if fd < 0:
+        raise WitnessError(f"the kernel does not count runs: {os.strerror(ctypes.get_errno())}")
+    with OwnedFd(fd):
+        yield
+
+
+def program_runs(qemu_pid: int) -> int:
+    """Return how often the kernel has run the program that *qemu_pid* holds, while it counted."""
+    return _find_fd(qemu_pid, {"prog_type": RSS.programs[0].type})[1]["run_cnt"]
 
 
 def wait_for(maps: SteeringMaps, what: str, true_of: Callable[[Steering], bool]) -> Steering:
