@@ -22,18 +22,18 @@ POWERDOWN_S: Final = 20.0
 
 DESCRIPTION: Final = """\
 name = "bpferry-demo"
-memory_mib = {memory}
+memory-mib = {memory}
 vcpus = {queues}
 accelerator = "tcg"
 kernel = "{kernel}"
 initrd = "{initrd}"
-command_line = "console=ttyS0 quiet"
+command-line = "console=ttyS0 quiet"
 
 [[cards]]
 tap = "{tap}"
 queues = {queues}
 rss = true
-require_ebpf = true
+require-ebpf = true
 """
 
 

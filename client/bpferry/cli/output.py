@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Standard output and standard error.
+
+Standard output has what was asked for: a command line, a table, one JSON object, the guest's
+console. Everything else goes to standard error, so that a pipe gets the one without the other.
+"""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Final
+
+from bpferry.errors import BpferryError
+
+if TYPE_CHECKING:
+    from bpferry.steering.maps import Steering
+
+PROGRAM: Final = "bpferry"
+
+
+def say(text: str) -> None:
+    """Write one line on standard error, if anybody is there to read."""
+    try:
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the place for it
+    except (OSError, ValueError):
+        # A reader who left must not end a VM that runs.
+        return
+
+
+def print_text(text: str) -> None:
+    """Write *text* on standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_json(value: dict[str, object]) -> None:
+    """Write *value* as the one JSON object on standard output."""
+    print_text(json.dumps(value, indent=2))
+
+
+def print_error(error: BpferryError, *, as_json: bool) -> None:
+    """Tell the user about *error*, and the program that reads us if there is one."""
+    if as_json:
+        print_json({"error": error_fields(error)})
+        return
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"hint: {error.hint}")
+
+
+def error_fields(error: BpferryError) -> dict[str, object]:
+    """Return what programs are told about *error*."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "element": error.element,
+    }
+
+
+class StderrReporter:
+    """Tells people, on standard error; steps in progress only where a person waits."""
+
+    def __init__(self) -> None:
+        self._interactive = sys.stderr is not None and sys.stderr.isatty()
+        self.steering: dict[str, Steering] = {}
+        """What came into force last, by card."""
+
+    def progress(self, text: str) -> None:
+        """Say what is about to be done, if somebody watches."""
+        if self._interactive:
+            say(f"{text} ...")
+
+    def note(self, text: str) -> None:
+        """Say something that the user should know."""
+        say(text)
+
+    def warn(self, text: str, hint: str = "") -> None:
+        """Say that something is less than what was wished, in one line."""
+        say(f"warning: {text}" + (f" (hint: {hint})" if hint else ""))
+
+    def qemu_said(self, line: str) -> None:
+        """Pass one line of QEMU's on."""
+        say(f"qemu: {line}")
+
+    def steering_changed(self, card_id: str, steering: "Steering") -> None:
+        """Keep what came into force; the sentence about it comes as a note."""
+        self.steering[card_id] = steering

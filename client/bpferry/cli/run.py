@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry run: start a VM, or say what would be started."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bpferry.cli import output
+from bpferry.domain.toml import read_file
+from bpferry.machine.preparation import Draft, Prepared, draft, find_missing_files, prepare
+from bpferry.network.broker import Broker
+from bpferry.steering.maps import Steering
+from bpferry.steering.plan import RSS_OBJECT, CardPlan, Notice, Rung
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+OPTIONS_WITHOUT_VALUE: Final = ("-no-user-config", "-nodefaults")
+RUNG_NAMES: Final = {
+    Rung.EBPF: "steering by eBPF",
+    Rung.QEMU: "steering by QEMU",
+    Rung.NONE: "no RSS",
+}
+
+
+def run(file: str, *, dry_run: str | None, require_ebpf: bool, as_json: bool) -> int:
+    """Start the VM that *file* describes and return QEMU's exit status; or only say so."""
+    reporter = output.StderrReporter()
+    plan = draft(read_file(Path(file)), reporter, require_ebpf=require_ebpf)
+    if dry_run == "json" or (dry_run and as_json):
+        output.print_json(dry_run_fields(plan))
+        return 0
+    if dry_run:
+        output.print_text(dry_run_text(plan))
+        return 0
+    return _start(plan, reporter, as_json=as_json)
+
+
+def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
+    # asyncio and the rest of a running VM are not needed before.
+    from bpferry.machine.supervisor import supervise  # noqa: PLC0415
+
+    with Broker() as broker, prepare(plan, broker, reporter) as prepared:
+        broker.close()
+        notices = _notices(plan, prepared)
+        for notice in notices:
+            reporter.warn(notice.message, notice.hint)
+        reporter.note(f"'{plan.machine.name}' starts with {plan.accelerator_reason}")
+        for card in prepared.plans.values():
+            reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
+        status = supervise(prepared, reporter, STDERR if as_json else STDOUT, _keyboard())
+    if as_json:
+        output.print_json(_end_fields(prepared, notices, reporter.steering, status))
+    return status
+
+
+def _keyboard() -> int | None:
+    return None if sys.stdin is None else STDIN
+
+
+def _notices(plan: Draft, prepared: Prepared) -> tuple[Notice, ...]:
+    of_cards = (card.warning for card in prepared.plans.values() if card.warning)
+    return (*plan.general_notices(), *of_cards)
+
+
+def dry_run_fields(plan: Draft) -> dict[str, object]:
+    """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
+    return {
+        "argv": list(plan.argv(plan.plans, plan.names_as_fds())),
+        "requests": requests(plan),
+        "nics": nics(plan.plans),
+        "warnings": dry_run_warnings(plan),
+    }
+
+
+def requests(plan: Draft) -> list[dict[str, str]]:
+    """Return what would be asked of the helper."""
+    return [
+        {
+            "service": "bpf",
+            "op": "load",
+            "id": RSS_OBJECT,
+            "digest": plan.capabilities.objects[RSS_OBJECT].digest.hex(),
+            "for": card.card_id,
+        }
+        for card in plan.plans.values()
+        if card.rung is Rung.EBPF
+    ]
+
+
+def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
+    """Return each card's plan for programs."""
+    return [
+        {
+            "id": card.card_id,
+            "steering": card.rung.value,
+            "vhost": False,
+            "queues": card.queues,
+            "because": list(card.because),
+        }
+        for card in plans.values()
+    ]
+
+
+def dry_run_warnings(plan: Draft) -> list[str]:
+    """Return what would be less than wished, and the files that are not there."""
+    of_cards = [card.warning for card in plan.plans.values() if card.warning]
+    texts = [notice.message for notice in (*plan.general_notices(), *of_cards)]
+    return texts + [missing.message for missing in find_missing_files(plan.machine)]
+
+
+def dry_run_text(plan: Draft) -> str:
+    """Return the command line, one option on each line, and the reasons as comments."""
+    comments = [f"accelerator: {plan.accelerator_reason}"]
+    for card in plan.plans.values():
+        comments.append(f"{card.card_id}: {RUNG_NAMES[card.rung]}, queues: {card.queues}")
+        comments += [f"    {reason}" for reason in card.because]
+    comments += [f"warning: {text}" for text in dry_run_warnings(plan)]
+    comments.append("an fd stands by its name here, and by its number when it is started")
+    lines = [f"# {comment}" for comment in comments]
+    words = plan.argv(plan.plans, plan.names_as_fds())
+    return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))
+
+
+def _option_lines(words: Sequence[str]) -> list[str]:
+    """Return the program and then each option with its value, quoted for a shell."""
+    lines = [shlex.quote(words[0])]
+    wants_value = False
+    for word in words[1:]:
+        if wants_value:
+            lines[-1] += " " + shlex.quote(word)
+            wants_value = False
+        else:
+            lines.append(shlex.quote(word))
+            wants_value = word not in OPTIONS_WITHOUT_VALUE
+    return lines
+
+
+def _end_fields(
+    prepared: Prepared,
+    notices: tuple[Notice, ...],
+    steering: dict[str, Steering],
+    status: int,
+) -> dict[str, object]:
+    """Return what ``run --json`` prints when the VM has ended."""
+    return {
+        "exit_status": status,
+        "nics": nics(prepared.plans),
+        "seen": {card_id: _seen(found) for card_id, found in steering.items()},
+        "warnings": [notice.message for notice in notices],
+    }
+
+
+def _seen(steering: Steering) -> dict[str, object]:
+    return {
+        "hash_types": int(steering.hash_types),
+        "key": steering.key.hex(),
+        "table": list(steering.table),
+        "default_queue": steering.default_queue,
+    }

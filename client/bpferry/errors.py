@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What can go wrong, by the exit status that it leads to.
+
+BpferryError            1  root of this package: tried and failed
++-- BadInput            2  wrong usage, or a description that cannot be read
++-- Unsupported         3  asks for what this bpferry or this QEMU certainly cannot do
++-- Refused             4  policy does not allow it
++-- NoHelper            5  no helper answers at its socket
++-- HelperError         1  the helper answered, and the answer is a failure or not sound
++-- QemuError           1  QEMU did not do what it was started for; carries its own words
++-- TapError            1  the tap's queues could not be opened
+
+A message is lower case: what was tried, the object in single quotes, a colon, the cause. What the
+reader can do about it stands in the hint.
+"""
+
+from typing import ClassVar
+
+
+class BpferryError(Exception):
+    """Root of everything that this package raises on purpose.
+
+    Attributes:
+        message: one line.
+        hint: what the user or the administrator can do; may be empty.
+        element: which part of the description it is about, such as ``cards[0].tap``; None if it
+            is about none.
+        code: one word for programs.
+    """
+
+    status: ClassVar[int] = 1
+    code: str = "failed"
+
+    def __init__(self, message: str, hint: str = "", element: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.element = element
+
+
+class BadInput(BpferryError):  # noqa: N818 - as in the wire: the words say it
+    """The command line or the description is wrong."""
+
+    status = 2
+    code = "bad-input"
+
+
+class Unsupported(BpferryError):  # noqa: N818
+    """It is asked for what cannot be done here, with certainty."""
+
+    status = 3
+    code = "unsupported"
+
+
+class Refused(BpferryError):  # noqa: N818
+    """The helper's policy says no."""
+
+    status = 4
+    code = "refused"
+
+
+class NoHelper(BpferryError):  # noqa: N818
+    """Nobody answers at the helper's socket."""
+
+    status = 5
+    code = "no-helper"
+
+
+class HelperError(BpferryError):
+    """The helper failed, or what it sent is not what it should be."""
+
+    code = "helper"
+
+
+class QemuError(BpferryError):
+    """QEMU failed.
+
+    Attributes:
+        evidence: the end of what QEMU wrote on its standard error; may be empty.
+    """
+
+    code = "qemu"
+
+    def __init__(self, message: str, hint: str = "", evidence: str = "") -> None:
+        super().__init__(message, hint)
+        self.evidence = evidence
+
+
+class TapError(BpferryError):
+    """A queue of the tap could not be opened."""
+
+    code = "tap"

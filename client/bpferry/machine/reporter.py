@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who is told what happens while a VM is prepared and while it runs."""
+
+from typing import Protocol
+
+from bpferry.steering.maps import Steering
+
+
+class Reporter(Protocol):
+    """Takes sentences, and values for programs. ``cli.output`` has the one for people."""
+
+    def progress(self, text: str) -> None:
+        """Take note of a step that is about to be done, for who is waiting."""
+
+    def note(self, text: str) -> None:
+        """Take note of something that the user should know."""
+
+    def warn(self, text: str, hint: str = "") -> None:
+        """Take note of something less than what was wished."""
+
+    def qemu_said(self, line: str) -> None:
+        """Take one line that QEMU wrote, unchanged."""
+
+    def steering_changed(self, card_id: str, steering: Steering) -> None:
+        """Take the steering that the guest's driver has set up."""

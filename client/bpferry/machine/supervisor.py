@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""QEMU's parent, for as long as it runs.
+
+QEMU gets the fds of its command line and no others, its own session, and dies when we are killed
+(``qemu.process``). Our copies of what it inherited are closed as soon as it runs, so that the end
+of QEMU is the end of its taps and sets. What it writes comes out line by line.
+
+    SIGINT, SIGTERM, SIGHUP    the first    the guest's power button
+                               the second   QEMU is told to end, and killed if it does not
+                               the third    QEMU is killed
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Final
+
+from bpferry.errors import QemuError
+from bpferry.machine.console import relay
+from bpferry.machine.preparation import Prepared
+from bpferry.machine.reporter import Reporter
+from bpferry.qemu.monitor import Monitor, open_monitor
+from bpferry.qemu.process import Child, describe_exit, start_child
+from bpferry.steering.view import watch
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Signals = asyncio.Queue[signal.Signals]
+
+QUIT_SECONDS: Final = 5.0
+"""QEMU ends in some milliseconds when told to, unless a disk does not answer."""
+
+MONITOR_SECONDS: Final = 30.0
+"""QEMU greets after 0.1 s; with much memory to be touched first it may take a while."""
+
+MAX_LINE_BYTES: Final = 4096
+"""A longer line of QEMU's is shown in pieces."""
+
+EVENTS: Final = {
+    "RESET": "the VM restarts",
+    "SHUTDOWN": "the VM shuts down",
+    "STOP": "the VM is paused",
+    "RESUME": "the VM goes on",
+}
+"""QMP events that the user is told about (qapi/run-state.json)."""
+
+
+def supervise(
+    prepared: Prepared, reporter: Reporter, output: int, keyboard: int | None = None
+) -> int:
+    """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
+
+    The guest's console goes to the fd *output*, and what is typed at *keyboard* to the guest; both
+    are borrowed.
+
+    Raises:
+        QemuError: it ended before it could run the VM.
+    """
+    return asyncio.run(_supervise(prepared, reporter, output, keyboard))
+
+
+async def _supervise(
+    prepared: Prepared, reporter: Reporter, output: int, keyboard: int | None
+) -> int:
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(_signals())
+        child = stack.enter_context(start_child(prepared.argv, prepared.pass_fds))
+        prepared.inherited.close()
+        lines = _Lines(child, reporter)
+        stack.callback(lines.stop)
+        if prepared.serial is not None:
+            stack.enter_context(relay(prepared.serial, output, keyboard))
+        await _Supervisor(prepared, reporter, child, signals).run()
+        status = child.exit_status()
+        return status if status >= 0 else 128 - status
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Signals]:
+    """Queue each signal that comes, in place of what it would do."""
+    loop = asyncio.get_running_loop()
+    queue: Signals = asyncio.Queue()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    try:
+        yield queue
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+class _Lines:
+    """Reports what a child writes, line by line, while the loop runs."""
+
+    def __init__(self, child: Child, reporter: Reporter) -> None:
+        self._child = child
+        self._reporter = reporter
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(child.output, self._read)
+        self._reading = True
+
+    def stop(self) -> None:
+        """Report what is left, and stop reading. Doing so twice does nothing."""
+        while self._reading and self._read():
+            pass
+        self._pause()
+        if self._rest:
+            self._report(self._rest)
+        self._rest = b""
+
+    def _read(self) -> bool:
+        """Report one chunk; return False if there is none."""
+        data = self._child.read_output()
+        if data == b"":
+            self._pause()
+        *whole, self._rest = (self._rest + (data or b"")).split(b"\n")
+        for line in whole:
+            self._report(line)
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._report(self._rest)
+            self._rest = b""
+        return bool(data)
+
+    def _report(self, line: bytes) -> None:
+        self._reporter.qemu_said(line.decode(errors="replace"))
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._loop.remove_reader(self._child.output)
+        self._reading = False
+
+
+class _Supervisor:
+    """One running QEMU: its monitor, the signals that come, its cards."""
+
+    def __init__(
+        self, prepared: Prepared, reporter: Reporter, child: Child, signals: Signals
+    ) -> None:
+        self._prepared = prepared
+        self._reporter = reporter
+        self._child = child
+        self._signals = signals
+        self._monitor: Monitor | None = None
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Return when QEMU has ended."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._child.pidfd, self._ended.set)
+        self._begin(self._handle_signals())
+        try:
+            async with self._connected() as monitor:
+                if monitor is not None:
+                    self._begin(self._follow_events(monitor))
+                    self._watch_cards()
+                await self._ended.wait()
+        finally:
+            loop.remove_reader(self._child.pidfd)
+            for task in self._tasks:
+                task.cancel()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Monitor | None]:
+        """Hold the monitor; it is None if QEMU was ended by us before it spoke."""
+        name = self._prepared.argv[0]
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(MONITOR_SECONDS):
+                    opening = open_monitor(name, self._prepared.monitor)
+                    self._monitor = await stack.enter_async_context(opening)
+            except TimeoutError as error:
+                message = f"'{name}' did not answer at its monitor within {MONITOR_SECONDS:g} s"
+                raise QemuError(message, evidence=self._child.tail()) from error
+            except QemuError as error:
+                if not self._stopping:
+                    raise await self._early_end(error) from error
+            yield self._monitor
+
+    async def _early_end(self, error: QemuError) -> QemuError:
+        """Return what is to be said of a QEMU that never ran the VM."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), QUIT_SECONDS)
+        if not self._ended.is_set():
+            return error
+        evidence = self._child.tail()
+        status = describe_exit(self._child.exit_status())
+        last = evidence.splitlines()[-1:]
+        hint = f"it said: {last[0].strip()}" if last else ""
+        return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
+
+    def _watch_cards(self) -> None:
+        report = self._reporter
+        for card_id, maps in self._prepared.maps.items():
+            self._begin(watch(card_id, maps, report.note, report.steering_changed))
+
+    async def _follow_events(self, monitor: Monitor) -> None:
+        async for event in monitor.events():
+            if event in EVENTS:
+                self._reporter.note(EVENTS[event])
+
+    async def _handle_signals(self) -> None:
+        await self._signals.get()
+        self._stopping = True
+        monitor = self._monitor
+        if monitor is None:
+            self._reporter.note("ending QEMU, which has not started the VM yet")
+            self._child.kill()
+            return
+        self._reporter.note("asking the guest to power down; once more ends QEMU")
+        self._begin(_quietly(monitor.power_down()))
+        await self._signals.get()
+        self._reporter.note("ending QEMU")
+        self._begin(_quietly(monitor.quit()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._signals.get(), QUIT_SECONDS)
+        self._child.kill()
+
+
+async def _quietly(work: Coroutine[None, None, None]) -> None:
+    """Do *work*, whose failure shows in that QEMU stays, or in that it is gone."""
+    with contextlib.suppress(QemuError):
+        await work

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where file descriptors come from.
+
+    broker   eBPF sets, from the helper
+    fdinfo   what a BPF fd is, by the kernel's own word
+    tap      the queues of a tap that exists
+
+Depends on: errors, bpferry_wire.
+Never does: use an fd that was not looked at, make a tap, or keep an fd after an error.
+"""

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a QEMU can do, how it is called, and how one talks to it.
+
+    process       start a program that cannot outlive us, and end it
+    monitor       QMP over a socket pair
+    capabilities  what one QEMU can do, as a value
+    probe         ask a QEMU for it
+    accelerator   find out whether KVM works, by trying it
+    commandline   the command line of a VM, as a pure function
+
+Depends on: errors, domain; steering.plan, for what a plan is; qemu.qmp and msgspec, for QMP.
+Never does: parse words that QEMU prints for people, or trust that a device which opens works.
+"""

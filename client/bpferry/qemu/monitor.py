@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""QMP over one end of a socket pair, whose other end QEMU inherited.
+
+The monitor never has a path: nobody else can connect to it, and nothing stays in a folder.
+qemu.qmp is imported when a monitor is opened; it brings asyncio, so that all of this is async.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from bpferry.errors import QemuError
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+CLOSE_SECONDS: Final = 1.0
+"""Closing waits for what is still to be sent, and nobody may be reading."""
+
+
+def arguments(fd: str) -> tuple[str, ...]:
+    """Return QEMU's options for a monitor on the socket *fd*."""
+    return (
+        "-chardev", f"socket,id=qmp,fd={fd}",
+        "-mon", "chardev=qmp,mode=control",
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor"]:
+    """Speak QMP on *sock*, which is taken over; it is closed with the block.
+
+    Raises:
+        QemuError: nobody speaks QMP there.
+    """
+    from qemu.qmp import ConnectError, QMPClient  # noqa: PLC0415 - not for `bpferry --help`
+
+    client = QMPClient(name)
+    try:
+        await client.connect(sock)
+    except ConnectError as error:
+        # What qemu.qmp adds on more lines is the bytes that it did not understand.
+        cause = str(error.exc).partition("\n")[0] or type(error.exc).__name__
+        raise QemuError(f"'{name}' does not speak QMP: {cause}") from error
+    finally:
+        if client.runstate.name == "IDLE":
+            sock.close()
+    try:
+        yield Monitor(name, client)
+    finally:
+        # Whatever the connection ended with was seen by the command that needed it.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.disconnect()
+
+
+class Monitor:
+    """The QMP connection of one QEMU."""
+
+    def __init__(self, name: str, client: "QMPClient") -> None:
+        self._name = name
+        self._client = client
+
+    async def execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
+        """Return what QEMU answers to *command*.
+
+        Raises:
+            QemuError: with QEMU's own words, or because QEMU ended.
+        """
+        from qemu.qmp import QMPError  # noqa: PLC0415 - as above
+        from qemu.qmp.qmp_client import ExecuteError  # noqa: PLC0415
+
+        try:
+            return await self._client.execute(command, arguments)
+        except ExecuteError as error:
+            raise QemuError(f"'{self._name}' refused '{command}': {error}") from error
+        except (QMPError, OSError, EOFError) as error:
+            raise QemuError(f"'{self._name}' ended during '{command}'") from error
+
+    async def power_down(self) -> None:
+        """Ask the guest to power down, as its power button does."""
+        await self.execute("system_powerdown")
+
+    async def quit(self) -> None:
+        """Tell QEMU to end now."""
+        # QEMU may be gone before it answered.
+        with contextlib.suppress(QemuError):
+            await self.execute("quit")
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield the name of each event, such as ``SHUTDOWN``, until the connection ends."""
+        with self._client.listener() as listener:
+            ended = asyncio.ensure_future(self._ended())
+            try:
+                while True:
+                    event = asyncio.ensure_future(listener.get())
+                    await asyncio.wait({event, ended}, return_when=asyncio.FIRST_COMPLETED)
+                    if not event.done():
+                        event.cancel()
+                        return
+                    yield str(event.result()["event"])
+            finally:
+                ended.cancel()
+
+    async def _ended(self) -> None:
+        while self._client.runstate.name == "RUNNING":
+            await self._client.runstate_changed()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Start a program that cannot outlive us, and end it with all that it started.
+
+A child gets its own session, so that a Ctrl-C on our terminal is ours alone, and so that one signal
+to the group reaches what a wrapper script started. It gets the fds that it is given, and
+/dev/null as standard input; its standard output and error are one pipe that we read.
+
+A child dies when we are killed. QEMU of version 10.2 and later can see to that itself
+(``-run-with exit-with-parent=on``), but a probed program may be anything, so that one plain way
+serves all: setpriv(1) of util-linux sets the parent-death signal (prctl(2), PR_SET_PDEATHSIG) and
+then becomes the program, under the same process id. Doing the same between fork and exec in Python
+would not be safe beside threads. The signal follows the thread that forked: start children from
+the main thread only.
+
+Its known hole: when we are killed in the few microseconds before setpriv asks for the signal, the
+program stays, until it finds its monitor's socket closed.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from bpferry.errors import QemuError
+
+TAIL_BYTES: Final = 8192
+"""What is kept of a child's standard error, in bytes from its end."""
+
+SETPRIV_PATHS: Final = "/usr/bin:/bin"
+"""Where util-linux installs setpriv."""
+
+
+def check_program(path: str) -> None:
+    """Raise QemuError unless *path* is a file that can be executed.
+
+    A text file without ``#!`` is refused here, since exec-like functions of the C library would
+    hand it to a shell.
+    """
+    what = f"cannot start '{path}'"
+    hint = "give the path of a QEMU, such as /usr/bin/qemu-system-x86_64"
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise QemuError(f"{what}: it is a directory", hint)
+        if not stat.S_ISREG(mode):
+            raise QemuError(f"{what}: it is no regular file", hint)
+        if not os.access(path, os.X_OK):
+            raise QemuError(f"{what}: it may not be executed by you", hint)
+        with Path(path).open("rb") as file:
+            start = file.read(4)
+    except PermissionError as error:
+        # A program that may be executed and not read is none that anybody installs.
+        raise QemuError(f"{what}: {error.strerror}", hint) from error
+    except (OSError, ValueError) as error:
+        raise QemuError(f"{what}: {getattr(error, 'strerror', error)}", hint) from error
+    if start != b"\x7fELF" and not start.startswith(b"#!"):
+        raise QemuError(f"{what}: it is neither a program (ELF) nor a script (#!)", hint)
+
+
+def guarded(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return *argv* behind setpriv, or as it is where there is no setpriv."""
+    setpriv = shutil.which("setpriv", path=SETPRIV_PATHS)
+    if setpriv is None:
+        return tuple(argv)
+    return (setpriv, "--pdeathsig", "KILL", "--", *argv)
+
+
+@contextlib.contextmanager
+def start_child(argv: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator["Child"]:
+    """Start *argv* with *pass_fds*, under the numbers that they have; end it with the block.
+
+    Raises:
+        QemuError: it cannot be started.
+    """
+    check_program(argv[0])
+    try:
+        process = subprocess.Popen(
+            guarded(argv),
+            pass_fds=tuple(pass_fds),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise QemuError(f"cannot start '{argv[0]}': {error}") from error
+    child = Child(argv[0], process)
+    try:
+        yield child
+    finally:
+        child.end()
+
+
+class Child:
+    """A running child: its output, its end, and its exit status."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        self.output = process.stdout
+        os.set_blocking(self.output.fileno(), False)
+        self.pidfd = os.pidfd_open(process.pid)
+        self._tail = b""
+
+    def read_output(self) -> bytes | None:
+        """Return what it wrote since the last call: None if nothing, empty if it closed its end."""
+        try:
+            data = os.read(self.output.fileno(), TAIL_BYTES)
+        except BlockingIOError:
+            return None
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        return data
+
+    def tail(self) -> str:
+        """Return the end of all that it wrote, as text."""
+        while not self.output.closed and self.read_output():
+            pass
+        return self._tail.decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+        # Not yet reaped, so that the number is still the one of its group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill what is left of it, reap it, close what is open. Doing so twice does nothing."""
+        if self.pidfd < 0:
+            return
+        self.kill()
+        self._process.wait()
+        self.tail()
+        self.output.close()
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most *seconds* for its end; say whether it ended."""
+        ready, _, _ = select.select([self.pidfd], [], [], seconds)
+        return bool(ready)
+
+    def exit_status(self) -> int:
+        """Wait for the end, and return the exit status, or minus the signal that ended it."""
+        if self.pidfd < 0:
+            return int(self._process.returncode)
+        # Not reaped here: until end(), its number has to stay the one of its group.
+        ending = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        assert ending is not None  # noqa: S101 - only with WNOHANG
+        return ending.si_status if ending.si_code == os.CLD_EXITED else -ending.si_status
+
+
+def describe_exit(status: int) -> str:
+    """Say how a process ended, for people."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+@contextlib.contextmanager
+def socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Make two connected stream sockets; both are closed with the block."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures of the client's tests. Each test has to leave the child processes that it found."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client import support
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    """Fail a test that leaves a child process behind."""
+    before = support.children()
+
+    yield
+
+    assert support.children() - before == set()
+
+
+@pytest.fixture
+def record() -> support.Record:
+    """Return a reporter that keeps everything."""
+    return support.Record()
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """Make a network namespace, and remove it with what is in it."""
+    name = f"bpferry-test-{uuid.uuid4().hex[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)

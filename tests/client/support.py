@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What several tests of the client share: a reporter that keeps, a VM, a QEMU on paper."""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bpferry.domain.model import Accelerator, Card, Machine
+from bpferry.qemu.capabilities import Capabilities, EbpfObject
+from bpferry.steering.maps import Steering
+
+QEMU = "/usr/bin/qemu-system-x86_64"
+
+DIGEST = bytes(range(32))
+
+CAPABILITIES = Capabilities(
+    qemu=QEMU,
+    version=(10, 0, 2),
+    objects={"rss": EbpfObject(b"\x7fELF", DIGEST)},
+    card_properties=frozenset({"rss", "hash", "ebpf-rss-fds", "mq"}),
+    sandbox=True,
+    exit_with_parent=False,
+)
+CARD = Card(id="net0", tap="tap0", mac="52:54:00:00:00:01", queues=4, rss=True)
+MACHINE = Machine(
+    name="test",
+    memory_mib=32,
+    vcpus=1,
+    qemu=QEMU,
+    machine_type="q35",
+    accelerator=Accelerator.TCG,
+)
+
+
+def without(capabilities: Capabilities, *properties: str) -> Capabilities:
+    """Return *capabilities* of a QEMU whose cards lack *properties*."""
+    return replace(capabilities, card_properties=capabilities.card_properties - set(properties))
+
+
+class Record:
+    """A reporter that keeps everything, each with what kind it is."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str]] = []
+        self.steering: list[tuple[str, Steering]] = []
+
+    def progress(self, text: str) -> None:
+        """Keep a step."""
+        self.all.append(("progress", text))
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.all.append(("note", text))
+
+    def warn(self, text: str, hint: str = "") -> None:
+        """Keep a warning with its hint."""
+        self.all.append(("warning", f"{text} | {hint}"))
+
+    def qemu_said(self, line: str) -> None:
+        """Keep a line of QEMU's."""
+        self.all.append(("qemu", line))
+
+    def steering_changed(self, card_id: str, steering: Steering) -> None:
+        """Keep a steering."""
+        self.steering.append((card_id, steering))
+
+    def texts(self, kind: str) -> list[str]:
+        """Return what was kept of *kind*."""
+        return [text for of, text in self.all if of == kind]
+
+
+def children() -> set[int]:
+    """Return the processes whose parent we are."""
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    return {int(word) for word in text.split()}
+
+
+def script(folder: Path, body: str, name: str = "fake-qemu") -> str:
+    """Write an executable script and return its path."""
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Wait until *true* says so; return whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _state(pid: str) -> tuple[str, str] | None:
+    """Return state and process group of *pid*; None if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, _parent, group = text.rpartition(")")[2].split()[:3]
+    return state, group
+
+
+def is_gone(pid: int) -> bool:
+    """Say whether process *pid* has ended; a zombie has."""
+    found = _state(str(pid))
+    return found is None or found[0] == "Z"
+
+
+def group_is_gone(group: int) -> bool:
+    """Say whether all processes of *group* have ended."""
+    states = (_state(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return not any(found and found[0] != "Z" and found[1] == str(group) for found in states)

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Asking the helper: a good one, one that says no, and those that nobody should believe."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
+from bpferry.network.broker import Broker, GrantedSet
+from bpferry_wire.errors import Code
+from bpferry_wire.fds import OwnedFds
+from bpferry_wire.limits import MAX_FDS_PER_REPLY
+from bpferry_wire.messages import (
+    Caller,
+    CanReply,
+    ErrorReply,
+    FdDescription,
+    HelloReply,
+    LoadReply,
+    QuotaReply,
+    encode_reply,
+)
+from bpferry_wire.objects import RSS, MapShape
+from tests.client import bpf
+from tests.client import fake_helper as fake
+from tests.client.support import DIGEST
+
+HELLO = HelloReply("bpf", "1", Caller(0, (0,), 1), 4096, 16)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the helper's socket will be."""
+    return tmp_path / "bpf.sock"
+
+
+def load(path: str) -> GrantedSet:
+    """Ask the helper at *path* for a set."""
+    with Broker(path, seconds=5) as broker:
+        return broker.load("rss", DIGEST)
+
+
+@pytest.mark.kernel
+def test_good_set(path: Path) -> None:
+    """A set that is what it should be is handed over, by order and by name."""
+    with fake.helper(path, fake.grants()) as where, load(where) as granted:
+        assert list(granted.by_name()) == [RSS.programs[0].name, *(m.name for m in RSS.maps)]
+        assert granted.borrow() == list(granted.by_name().values())
+        assert not any(os.get_inheritable(fd) for fd in granted.borrow())
+
+
+@pytest.mark.kernel
+def test_set_is_asked_for_by_id_and_digest(path: Path) -> None:
+    """The request has the id and the digest, and nothing else."""
+    seen: list[bytes] = []
+
+    def keep(conn: socket.socket, request: bytes) -> None:
+        seen.append(request)
+        fake.grants()(conn, request)
+
+    with fake.helper(path, keep) as where:
+        load(where).close()
+
+    assert seen == [
+        b"\x84\xa1v\x01\xa2op\xa4load\xa2id\xa3rss\xa6digest\xc4\x20" + DIGEST,
+    ]
+
+
+def test_plain_questions(path: Path) -> None:
+    """The other questions have their answers."""
+    quota = QuotaReply(0, 8, 0, 64, "kernel")
+    can = CanReply(allowed=True, because="a line")
+    replies = [fake.replies(reply) for reply in (HELLO, quota, can)]
+    with fake.helper(path, *replies) as where:
+        broker = Broker(where)
+        answers = []
+        for ask in (broker.hello, broker.quota, lambda: broker.can("rss", DIGEST)):
+            answers.append(ask())
+            broker.close()
+
+    assert answers == [HELLO, quota, can]
+
+
+def test_environment_names_the_socket(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BPFERRY_BPF_SOCKET takes the place of the usual path."""
+    monkeypatch.setenv("BPFERRY_BPF_SOCKET", str(path))
+
+    with fake.helper(path, fake.replies(HELLO)), Broker() as broker:
+        assert broker.hello() == HELLO
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        (Code.REFUSED, Refused, 4),
+        (Code.QUOTA, Refused, 4),
+        (Code.UNKNOWN_OBJECT, Refused, 4),
+        (Code.UNSUPPORTED, Unsupported, 3),
+        (Code.FAILED, HelperError, 1),
+        (Code.BUSY, HelperError, 1),
+        (Code.BAD_REQUEST, HelperError, 1),
+    ],
+)
+def test_error_of_the_helper(code: Code, kind: type[BpferryError], status: int, path: Path) -> None:
+    """Each code of the wire becomes an error with its status, its words and its hint."""
+    data = encode_reply(ErrorReply(code, "why", "what to do"))
+    with fake.helper(path, fake.sends(data)) as where, pytest.raises(kind) as caught:
+        load(where)
+
+    error = caught.value
+    assert ("the helper said no: why", "what to do", code.value, status) == (
+        error.message,
+        error.hint,
+        error.code,
+        error.status,
+    )
+
+
+@pytest.mark.kernel
+def test_error_with_fds_closes_them(path: Path) -> None:
+    """Fds that come with an error are closed."""
+    data = encode_reply(ErrorReply(Code.FAILED, "why"))
+    with fake.helper(path, fake.sends(data, bpf.make_set)) as where, pytest.raises(HelperError):
+        load(where)
+
+
+@pytest.mark.kernel
+def test_fds_that_nobody_asked_for(path: Path) -> None:
+    """Fds that come with an answer that has none are closed, and the answer is not believed."""
+    behaviour = fake.sends(encode_reply(HELLO), bpf.make_set)
+    with fake.helper(path, behaviour) as where, Broker(where) as broker, pytest.raises(HelperError):
+        broker.hello()
+
+
+def test_no_socket(path: Path) -> None:
+    """Where there is no socket, there is no helper: status 5 and a hint."""
+    with pytest.raises(NoHelper, match="No such file or directory") as caught:
+        load(str(path))
+
+    assert caught.value.status == 5
+    assert "systemctl status bpferry-bpf.socket" in caught.value.hint
+
+
+def test_nobody_listens(path: Path) -> None:
+    """A socket file that was left behind is no helper either."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
+        left.bind(str(path))
+
+    with pytest.raises(NoHelper, match="Connection refused"):
+        load(str(path))
+
+
+def test_socket_of_another_kind(path: Path) -> None:
+    """A stream socket at the path is none of our helper's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(NoHelper, match="wrong type"):
+            load(str(path))
+
+
+def test_path_that_is_too_long(tmp_path: Path) -> None:
+    """A path that no socket can have is an error, not a crash."""
+    with pytest.raises(NoHelper, match="too long"):
+        load(str(tmp_path / ("x" * 200)))
+
+
+@pytest.mark.privileged
+def test_permission_denied(path: Path) -> None:
+    """Whoever may not connect is told about the group."""
+    with fake.helper(path, fake.replies(HELLO)) as where:
+        path.chmod(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(NoHelper, match="not allowed") as caught:
+                load(where)
+        finally:
+            os.seteuid(0)
+
+    assert "usermod -aG kvm" in caught.value.hint
+
+
+@pytest.mark.kernel
+def test_helper_that_dies_once(path: Path) -> None:
+    """A helper that died over the request is asked once more."""
+    with fake.helper(path, fake.hangs_up, fake.grants()) as where:
+        load(where).close()
+
+
+def test_helper_that_dies_twice(path: Path) -> None:
+    """A helper that dies each time is an error."""
+    with fake.helper(path, fake.hangs_up) as where, pytest.raises(HelperError, match="twice"):
+        load(where)
+
+
+def test_helper_that_keeps_silent(path: Path) -> None:
+    """A helper that does not answer is given up after a while."""
+    with (
+        fake.helper(path, fake.keeps_silent) as where,
+        Broker(where, seconds=0.2) as broker,
+        pytest.raises(HelperError, match=r"did not answer within 0\.2 s"),
+    ):
+        broker.hello()
+
+
+RSS_WORDS = bpf.describe_rss()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xc1",
+        b"\x80",
+        encode_reply(HELLO),
+        encode_reply(LoadReply(RSS_WORDS)) + b"x",
+        encode_reply(LoadReply(RSS_WORDS))[:-1],
+        encode_reply(LoadReply(RSS_WORDS)).replace(b"\xa1v\x01", b"\xa1v\x02"),
+        encode_reply(LoadReply(RSS_WORDS[:3])),
+        encode_reply(LoadReply((RSS_WORDS[0], *RSS_WORDS[:0:-1]))),
+        encode_reply(LoadReply(())),
+    ],
+    ids=[
+        "no-msgpack",
+        "empty-map",
+        "other-answer",
+        "trailing",
+        "cut",
+        "version",
+        "three",
+        "order",
+        "none",
+    ],
+)
+@pytest.mark.kernel
+def test_words_that_are_not_sound(data: bytes, path: Path) -> None:
+    """Words that no good helper says are not believed, and the fds beside them are closed."""
+    with fake.helper(path, fake.sends(data, bpf.make_set)) as where, pytest.raises(HelperError):
+        load(where)
+
+
+def test_packet_that_is_too_long(path: Path) -> None:
+    """A packet that the kernel had to cut is not used."""
+    with fake.helper(path, fake.too_long) as where, pytest.raises(HelperError, match="longer than"):
+        load(where)
+
+
+def changed(place: int, **change: int) -> Callable[[], OwnedFds]:
+    """Return what makes a set whose map at *place* differs from what it should be."""
+
+    def make() -> OwnedFds:
+        fds = OwnedFds([bpf.make_program().take()])
+        for number, shape in enumerate(RSS.maps):
+            wrong = MapShape(**{**shape._asdict(), **change})
+            fds.add(bpf.make_map(wrong if number == place else shape).take())
+        return fds
+
+    return make
+
+
+def ordered(*order: int) -> Callable[[], OwnedFds]:
+    """Return what makes a set whose fds stand in another *order*, or in part."""
+
+    def make() -> OwnedFds:
+        with bpf.make_set() as fds:
+            return OwnedFds([os.dup(fds[place].borrow()) for place in order])
+
+    return make
+
+
+def dev_null_for(place: int) -> Callable[[], OwnedFds]:
+    """Return what makes a set with /dev/null at *place*."""
+
+    def make() -> OwnedFds:
+        with bpf.make_set() as fds:
+            numbers = [os.dup(fd) for fd in fds.borrow()]
+        os.close(numbers[place])
+        numbers[place] = os.open("/dev/null", os.O_RDWR)
+        return OwnedFds(numbers)
+
+    return make
+
+
+def frozen() -> OwnedFds:
+    """Make a set whose table nobody can write any more."""
+    fds = bpf.make_set()
+    bpf.freeze(fds[3].borrow())
+    return fds
+
+
+def read_only() -> OwnedFds:
+    """Make a set whose config map was opened for reading only."""
+    fds = OwnedFds([bpf.make_program().take()])
+    for number, shape in enumerate(RSS.maps):
+        flags = shape.flags | (0x8 if number == 0 else 0)  # BPF_F_RDONLY, linux/bpf.h
+        fds.add(bpf.make_map(shape._replace(flags=flags)).take())
+    return fds
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (ordered(0, 1, 3, 2), "value_size 2, not 40"),
+        (ordered(1, 0, 2, 3), "kind map, not program"),
+        (ordered(0, 1, 2), "described 4 fds for 'rss' and sent 3"),
+        (ordered(0, 1, 2, 3, 3), "described 4 fds for 'rss' and sent 5"),
+        (ordered(), "described 4 fds for 'rss' and sent 0"),
+        (ordered(*[0] * MAX_FDS_PER_REPLY, 0), "fds in one packet"),
+        (dev_null_for(0), "no BPF object but '/dev/null'"),
+        (dev_null_for(3), "no BPF object but '/dev/null'"),
+        (changed(2, entries=127), "entries 127, not 128"),
+        (changed(1, value_size=44), "value_size 44, not 40"),
+        (changed(0, flags=0), "flags 0, not 1024"),
+        (changed(2, type=1, flags=0), "type 1, not 2"),
+        (frozen, "the map 'tap_rss_map_indirection_table' cannot be written"),
+        (read_only, "the map 'tap_rss_map_configurations' cannot be written"),
+    ],
+    ids=[
+        "swapped-maps",
+        "map-as-program",
+        "few",
+        "many",
+        "none",
+        "flood",
+        "null-program",
+        "null-map",
+        "entries",
+        "value-size",
+        "flags",
+        "hash-map",
+        "frozen",
+        "read-only",
+    ],
+)
+def test_fds_that_are_not_sound(make: Callable[[], OwnedFds], words: str, path: Path) -> None:
+    """Fds that are not what they are said to be are closed, and the error says which and why."""
+    with fake.helper(path, fake.grants(make)) as where, pytest.raises(HelperError) as caught:
+        load(where)
+
+    assert words in caught.value.message
+
+
+@pytest.mark.kernel
+def test_known_object_of_another_shape(path: Path) -> None:
+    """A set that the helper describes truly, and that is not what "rss" is, is not used."""
+    config, key, table = RSS.maps
+    shapes = (config, key, table._replace(entries=64))
+    said = (bpf.describe_rss()[0], *(FdDescription(m.name, "map", *m[1:]) for m in shapes))
+    behaviour = fake.sends(encode_reply(LoadReply(said)), changed(2, entries=64))
+
+    with (
+        fake.helper(path, behaviour) as where,
+        pytest.raises(HelperError, match="not the object 'rss' as this version knows it"),
+    ):
+        load(where)
+
+
+@pytest.mark.kernel
+def test_unknown_object_is_checked_against_its_description(path: Path) -> None:
+    """Of an object that we do not know, the fds have to be what the helper says."""
+    shape = MapShape("m", 2, 4, 8, 3, 0)
+    said = (FdDescription("m", "map", *shape[1:]),)
+    data = encode_reply(LoadReply(said))
+    with fake.helper(
+        path,
+        fake.sends(data, lambda: OwnedFds([bpf.make_map(shape).take()])),
+        fake.sends(data, lambda: OwnedFds([bpf.make_map(shape._replace(entries=4)).take()])),
+    ) as where:
+        with Broker(where) as broker:
+            broker.load("new", DIGEST).close()
+        with Broker(where) as broker, pytest.raises(HelperError, match="entries 4, not 3"):
+            broker.load("new", DIGEST)

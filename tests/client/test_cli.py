@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command's contract: help, exit statuses, one JSON object."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bpferry.cli.main import build_parser, main
+from tests import requires
+from tests.client.support import script
+
+CARD = '[[cards]]\ntap = "tap0"\nqueues = 4\n'
+
+
+@pytest.fixture
+def description(tmp_path: Path) -> Path:
+    """Write a VM with one card whose tap and kernel do not exist."""
+    path = tmp_path / "vm.toml"
+    path.write_text(
+        f'name = "t"\nmemory-mib = 32\naccelerator = "tcg"\nkernel = "/none"\n{CARD}',
+        encoding="utf-8",
+    )
+    return path
+
+
+LIST_MODULES = """
+import sys
+from bpferry.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["nonsense"]])
+def test_help_is_cheap(words: list[str]) -> None:
+    """Help, version and wrong usage load neither QMP nor msgspec nor asyncio."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIST_MODULES, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert loaded & {"qemu", "qemu.qmp", "msgspec", "asyncio", "msgpack", "ctypes"} == set()
+    assert "bpferry.cli.main" in loaded
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["capabilities", "--help"]])
+def test_help_fits_a_terminal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """No line of a help text is longer than 80 columns."""
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(words)
+
+    assert ended.value.code == 0
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+def test_help_lists_exit_statuses_and_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help says what each exit status means, and which variable is read."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    text = capsys.readouterr().out
+    assert all(f"\n  {status}    " in text for status in range(6))
+    assert "BPFERRY_BPF_SOCKET" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["walk"],
+        ["run"],
+        ["run", "--dry", "x"],
+        ["run", "--dry-run=xml", "x"],
+        ["run", "x", "y"],
+    ],
+)
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage is status 2, with an error and a hint."""
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("bpferry: error: wrong usage: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--json"],
+        ["run", "--dry-run=json", "/nowhere.toml"],
+        ["run", "--json", "/nowhere.toml"],
+        ["capabilities", "--json", "/nowhere"],
+    ],
+)
+def test_failure_as_json(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json, a failure is one object on standard output."""
+    assert main(words) in (1, 2)
+    assert set(json.loads(capsys.readouterr().out)["error"]) == {
+        "code",
+        "message",
+        "hint",
+        "element",
+    }
+
+
+@pytest.mark.qemu
+def test_dry_run_as_json(description: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run prints argv, requests, nics and warnings, and needs nothing that it names."""
+    assert main(["run", "--dry-run=json", str(description)]) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == ["argv", "requests", "nics", "warnings"]
+    assert [(r["service"], r["op"], r["id"], r["for"]) for r in answer["requests"]] == [
+        ("bpf", "load", "rss", "net0")
+    ]
+    assert len(bytes.fromhex(answer["requests"][0]["digest"])) == 32
+    assert [(n["id"], n["steering"], n["vhost"], n["queues"]) for n in answer["nics"]] == [
+        ("net0", "ebpf", False, 4)
+    ]
+    assert answer["warnings"] == ["cannot read '/none': No such file or directory"]
+
+
+@pytest.mark.qemu
+def test_dry_run_as_text_can_be_pasted(
+    description: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text is a shell command with the reasons as comments; its words are argv."""
+    main(["run", "--dry-run=json", str(description)])
+    argv = json.loads(capsys.readouterr().out)["argv"]
+
+    assert main(["run", "--dry-run", str(description)]) == 0
+    text = capsys.readouterr().out.replace("\\\n", "")
+    assert argv == shlex.split(text, comments=True)
+
+
+@pytest.mark.qemu
+def test_required_ebpf_on_an_old_qemu(
+    description: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A QEMU without eBPF cannot fulfil --require-ebpf: status 3."""
+    text = description.read_text(encoding="utf-8")
+    description.write_text(f'qemu = "{requires.qemu_7_2()}"\n{text}', encoding="utf-8")
+
+    assert main(["run", "--dry-run=json", "--require-ebpf", str(description)]) == 3
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["element"]) == ("unsupported", "net0")
+
+
+@pytest.mark.qemu
+def test_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    """The capabilities of the usual QEMU are printed, as text and as one object."""
+    assert main(["capabilities"]) == 0
+    assert "virtio-net 'ebpf-rss-fds' yes" in capsys.readouterr().out
+
+    assert main(["capabilities", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["ebpf"]["rss"]["bytes"] > 1000
+    assert answer["virtio_net"] == {"rss": True, "hash": True, "ebpf-rss-fds": True}
+
+
+def test_capabilities_of_a_bad_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that is no QEMU is status 1, in its own words."""
+    assert main(["capabilities", script(tmp_path, "echo no machine today >&2; exit 7")]) == 1
+
+    lines = capsys.readouterr().err.splitlines()
+    assert "(exit status 7)" in lines[0]
+    assert lines[1] == "bpferry: hint: it said: no machine today"

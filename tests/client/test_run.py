@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry run with a real QEMU: its console, its signals, its fds, its end."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpferry_wire.fds import OwnedFds
+from tests.client import bpf, guest
+from tests.client import fake_helper as fake
+from tests.client.support import children, is_gone, script, wait_until
+
+pytestmark = pytest.mark.qemu
+
+BASE = 'name = "t"\nmemory-mib = 32\naccelerator = "tcg"\n'
+DISK = '[[disks]]\npath = "disk.img"\nformat = "raw"\n'
+CARD = '[[cards]]\ntap = "t0"\nqueues = 4\n'
+
+
+class Run:
+    """A running `bpferry run`, its output in files."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+        self.folder = folder
+        self.process = process
+
+    def out(self) -> str:
+        """Return its standard output so far."""
+        return (self.folder / "out").read_text(encoding="utf-8")
+
+    def err(self) -> str:
+        """Return its standard error so far."""
+        return (self.folder / "err").read_text(encoding="utf-8")
+
+    def qemu(self) -> int:
+        """Return the process id of its QEMU, as soon as it runs and was not just started."""
+
+        def found() -> bool:
+            return bool(self._children()) and "starts with" in self.err()
+
+        assert wait_until(found), self.err()
+        return self._children()[0]
+
+    def _children(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(word) for word in path.read_text(encoding="ascii").split()]
+
+    def says(self, words: str) -> bool:
+        """Wait until it says *words*, on either stream."""
+        return wait_until(lambda: words in self.out() + self.err())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def status(self) -> int:
+        """Wait for its end, and return its exit status."""
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def start(
+    folder: Path,
+    text: str,
+    *options: str,
+    prefix: tuple[str, ...] = (),
+    keyboard: int = subprocess.PIPE,
+) -> Iterator[Run]:
+    """Write *text* as a description, and run it with a pipe or the fd *keyboard* to type at."""
+    (folder / "vm.toml").write_text(text, encoding="utf-8")
+    guest.write_disk(folder / "disk.img")
+    argv = [*prefix, sys.executable, "-m", "bpferry", "run", *options, str(folder / "vm.toml")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "BPFERRY_BPF_SOCKET": str(folder / "bpf.sock"),
+    }
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        process = subprocess.Popen(argv, stdin=keyboard, stdout=out, stderr=err, env=environment)
+    try:
+        yield Run(folder, process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def type_in(run: Run, data: bytes) -> None:
+    """Type *data* at its keyboard."""
+    assert run.process.stdin is not None
+    run.process.stdin.write(data)
+    run.process.stdin.flush()
+
+
+def test_console_and_power_off(tmp_path: Path) -> None:
+    """What the guest writes comes out, what is typed comes back, its power-off is status 0."""
+    with start(tmp_path, BASE + DISK) as run:
+        assert run.says("hello from the boot sector")
+        type_in(run, b"echo")
+        assert run.says("echo")
+        type_in(run, b"q")
+
+        assert run.status() == 0
+        assert run.out() == guest.GREETING.decode().replace("\r\n", "\n") + "echoq"
+        assert "the VM shuts down" in run.err()
+
+
+def test_terminal(tmp_path: Path) -> None:
+    """On a terminal, keys reach the guest at once, Ctrl-C is ours, and the mode comes back."""
+    main_end, terminal = pty.openpty()
+    with (
+        os.fdopen(main_end, "wb", buffering=0) as keys,
+        os.fdopen(terminal, "rb") as line,
+        start(tmp_path, BASE + DISK, prefix=("setsid", "--ctty"), keyboard=line.fileno()) as run,
+    ):
+        before = termios.tcgetattr(line)
+        assert run.says("hello")
+        keys.write(b"ab\x1a")
+        assert run.says("ab\x1a")
+        keys.write(b"\x03")
+        assert run.says("asking the guest to power down")
+        keys.write(b"q")
+
+        assert run.status() == 0
+        assert before == termios.tcgetattr(line)
+
+
+def test_signals_ask_first_and_then_end(tmp_path: Path) -> None:
+    """The first Ctrl-C asks the guest to power down, the second ends QEMU."""
+    with start(tmp_path, BASE + DISK) as run:
+        assert run.says("hello")
+        qemu = run.qemu()
+        run.signal(signal.SIGINT)
+        assert run.says("asking the guest to power down; once more ends QEMU")
+        time.sleep(0.3)
+        assert not is_gone(qemu)
+        run.signal(signal.SIGTERM)
+
+        assert run.status() == 0
+        assert is_gone(qemu)
+
+
+def test_signal_before_the_vm_runs(tmp_path: Path) -> None:
+    """A signal while QEMU is still being asked leaves nothing behind."""
+    body = f"echo $$ > {tmp_path}/pid; sleep 60"
+    text = BASE + f'qemu = "{script(tmp_path, body)}"\n'
+    with start(tmp_path, text) as run:
+        assert wait_until((tmp_path / "pid").exists)
+        run.signal(signal.SIGTERM)
+
+        assert run.status() == 128 + signal.SIGTERM
+        assert run.err() == "bpferry: error: stopped by a signal\n"
+        pid = int((tmp_path / "pid").read_text(encoding="ascii"))
+        assert is_gone(pid)
+
+
+def test_stopped_qemu_is_killed_after_a_while(tmp_path: Path) -> None:
+    """A QEMU that does not answer is killed; a third signal does it at once."""
+    with start(tmp_path, BASE + DISK) as run:
+        assert run.says("hello")
+        qemu = run.qemu()
+        os.kill(qemu, signal.SIGSTOP)
+        for words in ("asking the guest", "ending QEMU"):
+            run.signal(signal.SIGINT)
+            assert run.says(words)
+        run.signal(signal.SIGHUP)
+
+        assert run.status() == 128 + signal.SIGKILL
+        assert is_gone(qemu)
+
+
+def test_killed_qemu(tmp_path: Path) -> None:
+    """A QEMU that a signal ended gives 128 and the signal's number."""
+    with start(tmp_path, BASE + DISK) as run:
+        assert run.says("hello")
+        os.kill(run.qemu(), signal.SIGKILL)
+
+        assert run.status() == 128 + signal.SIGKILL
+
+
+def test_killed_bpferry_takes_qemu_along(tmp_path: Path) -> None:
+    """When we are killed, QEMU does not stay."""
+    with start(tmp_path, BASE + DISK) as run:
+        assert run.says("hello")
+        qemu = run.qemu()
+        run.process.kill()
+
+        assert wait_until(lambda: is_gone(qemu), 5)
+
+
+def test_qemu_that_does_not_start(tmp_path: Path) -> None:
+    """What QEMU says at a start that fails is shown, and is status 1."""
+    with start(tmp_path, BASE + 'machine = "nosuch"\n') as run:
+        assert run.status() == 1
+        assert "bpferry: qemu: qemu-system-x86_64: unsupported machine type" in run.err()
+        assert "error: QEMU ended before it could run the VM: exit status 1" in run.err()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A disk that is not there is named before QEMU starts."""
+    with start(tmp_path, BASE + DISK.replace("disk.img", "none.img")) as run:
+        assert run.status() == 2
+        assert f"error: cannot read '{tmp_path}/none.img': No such file" in run.err()
+        assert "hint: it stands at 'disks[0].path'" in run.err()
+
+
+def test_json_at_the_end(tmp_path: Path) -> None:
+    """With --json, standard output has one object, and the console goes to standard error."""
+    with start(tmp_path, BASE + DISK, "--json") as run:
+        assert run.says("hello")
+        type_in(run, b"q")
+
+        assert run.status() == 0
+        assert json.loads(run.out()) == {
+            "exit_status": 0,
+            "nics": [],
+            "seen": {},
+            "warnings": [],
+        }
+        assert "hello from the boot sector" in run.err()
+
+
+@pytest.fixture
+def tap(namespace: str) -> tuple[str, ...]:
+    """Make a tap 't0' in a namespace; return what starts a program there."""
+    make = ["ip", "-netns", namespace, "tuntap", "add", "dev", "t0", "mode", "tap"]
+    subprocess.run([*make, "multi_queue"], check=True)
+    return ("ip", "netns", "exec", namespace)
+
+
+@pytest.mark.privileged
+def test_qemu_has_exactly_its_fds(tmp_path: Path, tap: tuple[str, ...]) -> None:
+    """QEMU inherits two sockets, four queues and one set, and nothing that we happen to have."""
+    stray = tmp_path / "stray"
+    shell = ("bash", "-c", f'exec 77> {stray}; exec "$@"', "bash")
+    with (
+        fake.helper(tmp_path / "bpf.sock", fake.grants()),
+        start(tmp_path, BASE + CARD, prefix=(*tap, *shell)) as run,
+    ):
+        qemu = run.qemu()
+        assert wait_until(lambda: "eBPF" in run.err())
+        time.sleep(0.5)
+        kinds = sorted(
+            str(entry.readlink()).split("[")[0] for entry in Path(f"/proc/{qemu}/fd").iterdir()
+        )
+        run.signal(signal.SIGINT)
+        run.signal(signal.SIGINT)
+
+    own = {"anon_inode:", "/dev/null", "pipe:"}
+    inherited = [kind for kind in kinds if kind not in own]
+    assert inherited == [
+        "/dev/net/tun", "/dev/net/tun", "/dev/net/tun", "/dev/net/tun",
+        "anon_inode:bpf-map", "anon_inode:bpf-map", "anon_inode:bpf-map",
+        "anon_inode:bpf-prog",
+        "socket:", "socket:",
+    ]  # fmt: skip
+
+
+@pytest.mark.privileged
+def test_bpferry_keeps_no_copies(tmp_path: Path, tap: tuple[str, ...]) -> None:
+    """While QEMU runs, we hold no queue and no program: only the maps, to look at them."""
+    with (
+        fake.helper(tmp_path / "bpf.sock", fake.grants()),
+        start(tmp_path, BASE + CARD, prefix=tap) as run,
+    ):
+        run.qemu()
+        time.sleep(1)
+        links = [str(e.readlink()) for e in Path(f"/proc/{run.process.pid}/fd").iterdir()]
+
+    assert "/dev/net/tun" not in links
+    assert "anon_inode:bpf-prog" not in links
+    assert links.count("anon_inode:bpf-map") == 3
+
+
+@pytest.mark.privileged
+def test_no_helper_falls_to_qemu_and_says_so(tmp_path: Path, tap: tuple[str, ...]) -> None:
+    """Without a helper, one warning has reason and hint, and the VM starts."""
+    with start(tmp_path, BASE + CARD, prefix=tap) as run:
+        run.qemu()
+
+        warnings = [line for line in run.err().splitlines() if "warning" in line]
+        assert len(warnings) == 1
+        assert "net0: no eBPF steering, QEMU steers in user space: cannot connect" in warnings[0]
+        assert "(hint: is the helper installed" in warnings[0]
+        assert "net0: steering by QEMU" in run.err()
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("options", [("--require-ebpf",), ("--require-ebpf", "--json")])
+def test_required_helper_that_is_not_there(
+    options: tuple[str, ...], tmp_path: Path, tap: tuple[str, ...]
+) -> None:
+    """Where eBPF is demanded, a missing helper is status 5, and no QEMU starts."""
+    with start(tmp_path, BASE + CARD, *options, prefix=tap) as run:
+        assert run.status() == 5
+        assert "cannot connect to the helper" in run.err() + run.out()
+        if "--json" in options:
+            assert json.loads(run.out())["error"]["code"] == "no-helper"
+
+
+@pytest.mark.privileged
+def test_steering_is_told_when_it_comes(tmp_path: Path, tap: tuple[str, ...]) -> None:
+    """When the maps say that the guest has set RSS up, so do we: as a note, and as JSON."""
+    kept: list[OwnedFds] = []
+
+    def make() -> OwnedFds:
+        fds = bpf.make_set()
+        kept.append(OwnedFds([os.dup(fd) for fd in fds.borrow()]))
+        return fds
+
+    table = tuple(place % 4 for place in range(128))
+    with (
+        fake.helper(tmp_path / "bpf.sock", fake.grants(make)),
+        start(tmp_path, BASE + DISK + CARD, "--json", "--require-ebpf", prefix=tap) as run,
+    ):
+        assert run.says("hello")
+        assert "net0: steering by eBPF: QEMU" in run.err()
+        with kept[0] as fds:
+            bpf.write_maps(fds, bpf.Wanted(types=63, key=bytes(range(40)), table=table))
+        assert run.says("steering by eBPF in the host's kernel, 4 queues, 128 table entries")
+        type_in(run, b"q")
+        assert run.status() == 0
+        answer = json.loads(run.out())
+
+    assert [nic["steering"] for nic in answer["nics"]] == ["ebpf"]
+    assert answer["seen"]["net0"]["table"] == list(table)
+    assert answer["seen"]["net0"]["key"] == bytes(range(40)).hex()
+
+
+def test_closed_standard_streams(tmp_path: Path) -> None:
+    """With all standard streams closed, QEMU still gets its own fds and ends as it should."""
+    shell = ("bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash")
+    with start(tmp_path, BASE + DISK, prefix=shell) as run:
+        time.sleep(3)
+        run.signal(signal.SIGINT)
+        time.sleep(0.5)
+        run.signal(signal.SIGINT)
+
+        assert run.status() == 0
+
+
+def test_nothing_of_the_runs_is_left() -> None:
+    """The tests above have left no process."""
+    assert children() == set()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reading the maps of a set, and what is said about them."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from bpferry.errors import BpferryError
+from bpferry.steering import view
+from bpferry.steering.maps import Steering, SteeringMaps, decode
+from bpferry.steering.toeplitz import KEY_BYTES, Flow, HashType
+from bpferry_wire.fds import BorrowedFd, OwnedFds
+from tests.client import bpf
+from tests.client.support import Record
+
+KEY = bytes(range(100, 100 + KEY_BYTES))
+TABLE = tuple(place % 4 for place in range(128))
+WANTED = bpf.Wanted(types=0x3F, key=KEY, table=TABLE, default=3)
+EXPECTED = Steering(redirect=True, hash_types=HashType(0x3F), key=KEY, table=TABLE, default_queue=3)
+
+
+@pytest.fixture
+def granted() -> Iterator[OwnedFds]:
+    """Make the fds of a set."""
+    with bpf.make_set() as fds:
+        yield fds
+
+
+def maps_of(granted: OwnedFds) -> SteeringMaps:
+    """Map the maps of *granted*."""
+    return SteeringMaps(*granted.borrow()[1:])
+
+
+@pytest.mark.kernel
+def test_fresh_maps_say_nothing(granted: OwnedFds) -> None:
+    """Before the guest's driver came, there is no steering."""
+    with maps_of(granted) as maps:
+        steering = maps.read()
+
+    assert not steering.redirect
+    assert steering.table == ()
+
+
+@pytest.mark.kernel
+def test_written_maps_are_read_back(granted: OwnedFds) -> None:
+    """What is written in QEMU's layout is read as it was meant, the key's first word too."""
+    with maps_of(granted) as maps:
+        bpf.write_maps(granted, WANTED)
+
+        assert maps.read() == EXPECTED
+
+
+@pytest.mark.kernel
+def test_maps_outlive_their_fds(granted: OwnedFds) -> None:
+    """The maps can be read after the fds were closed, as they are when QEMU runs."""
+    with maps_of(granted) as maps:
+        bpf.write_maps(granted, WANTED)
+        granted.close()
+
+        assert maps.read() == EXPECTED
+
+
+@pytest.mark.parametrize("path", ["/proc/self/status", "/dev/null"])
+def test_what_is_no_map_is_an_error(path: str) -> None:
+    """An fd that cannot be mapped is an error, and nothing stays mapped."""
+    with Path(path).open("rb") as file:
+        fd = BorrowedFd(file.fileno())
+        with pytest.raises(BpferryError, match="cannot map an eBPF map"):
+            SteeringMaps(fd, fd, fd)
+
+
+def test_table_length_beyond_the_map() -> None:
+    """A length that no table has is cut at the table."""
+    config = b"\x01\x00" + (1).to_bytes(4, "little") + b"\xff\xff" + b"\x00\x00"
+
+    assert len(decode(config, bytes(40), bytes(1024)).table) == 128
+
+
+def test_steering_predicts_only_where_it_is_on() -> None:
+    """Without redirection, every flow goes to the default queue."""
+    flow = Flow(ip_address("10.0.0.1"), ip_address("10.0.0.2"), "tcp", 1, 2)
+    off = Steering(
+        redirect=False, hash_types=HashType(63), key=KEY, table=(1,) * 128, default_queue=2
+    )
+
+    assert off.queue_for(flow) == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (TABLE, "net0: steering by eBPF in the host's kernel, 4 queues, 128 table entries"),
+        ((5,), "net0: steering by eBPF in the host's kernel, 1 queue, 1 table entry"),
+    ],
+)
+def test_sentence(table: tuple[int, ...], sentence: str) -> None:
+    """The sentence counts the queues that are in use and the entries of the table."""
+    steering = Steering(
+        redirect=True, hash_types=HashType(63), key=KEY, table=table, default_queue=0
+    )
+
+    assert sentence == view.describe("net0", steering)
+
+
+async def watch_for(seconds: float, granted: OwnedFds, record: Record, patience: float) -> None:
+    """Watch the maps of *granted* for *seconds*, in the middle of which QEMU writes them."""
+    with maps_of(granted) as maps:
+        watching = asyncio.create_task(
+            view.watch("net0", maps, record.note, record.steering_changed, patience)
+        )
+        await asyncio.sleep(seconds / 2)
+        bpf.write_maps(granted, WANTED)
+        await asyncio.sleep(seconds / 2)
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+@pytest.mark.kernel
+def test_watch_tells_what_comes_into_force(granted: OwnedFds, record: Record) -> None:
+    """As soon as the guest's driver has set RSS up, one sentence says so, once."""
+    asyncio.run(watch_for(1.2, granted, record, patience=60))
+
+    assert record.texts("note") == [
+        "net0: steering by eBPF in the host's kernel, 4 queues, 128 table entries"
+    ]
+    assert record.steering == [("net0", EXPECTED)]
+
+
+@pytest.mark.kernel
+def test_watch_tells_that_nothing_came(granted: OwnedFds, record: Record) -> None:
+    """A guest that does not set RSS up is mentioned after a while, and still watched."""
+    asyncio.run(watch_for(1.6, granted, record, patience=0.1))
+
+    assert [text.split(":")[1][:40] for text in record.texts("note")] == [
+        " the guest's driver has not set RSS up a",
+        " steering by eBPF in the host's kernel, ",
+    ]

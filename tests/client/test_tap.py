@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Opening the queues of a tap, in a network namespace of the test's own."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpferry.errors import TapError
+from bpferry.network import tap
+
+pytestmark = pytest.mark.privileged
+
+OPEN = """
+import json, os, sys
+from bpferry.errors import TapError
+from bpferry.network import tap
+from bpferry.network.tap import open_tap
+tap.TUN_DEVICE = sys.argv[4]
+name, queues, uid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.setegid(uid) or os.seteuid(uid)
+held = [open_tap(name, queues) for _ in sys.argv[5:] if _ == "--twice"]
+before = len(os.listdir("/proc/self/fd"))
+try:
+    with open_tap(name, queues) as fds:
+        answer = {"queues": len(fds), "inheritable": any(map(os.get_inheritable, fds.borrow()))}
+except TapError as error:
+    answer = {"error": error.message, "hint": error.hint}
+answer["leaked"] = len(os.listdir("/proc/self/fd")) - before
+print(json.dumps(answer))
+"""
+
+
+def ip(namespace: str, *words: str) -> None:
+    """Run the program ip in *namespace*."""
+    subprocess.run(["ip", "-netns", namespace, *words], check=True)
+
+
+def open_in(
+    namespace: str,
+    name: str,
+    queues: int,
+    *more: str,
+    uid: int = 0,
+    device: str = "/dev/net/tun",
+) -> dict[str, object]:
+    """Open the tap in *namespace* as *uid*, in a process of its own."""
+    done = subprocess.run(
+        [
+            "ip",
+            "netns",
+            "exec",
+            namespace,
+            sys.executable,
+            "-c",
+            OPEN,
+            name,
+            str(queues),
+            str(uid),
+            device,
+            *more,
+        ],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+def make(namespace: str, name: str, *words: str) -> None:
+    """Make a persistent interface of tun's."""
+    ip(namespace, "tuntap", "add", "dev", name, "mode", "tap", *words)
+
+
+def test_queues_of_a_tap(namespace: str) -> None:
+    """A multi-queue tap gives as many queues as are asked for, none of them inheritable."""
+    make(namespace, "t0", "multi_queue", "user", "65534")
+
+    answer = open_in(namespace, "t0", 4)
+
+    assert answer == {"queues": 4, "inheritable": False, "leaked": 0}
+
+
+def test_no_such_tap(namespace: str) -> None:
+    """A name that does not exist is an error even for root, and no tap is made."""
+    answer = open_in(namespace, "t0", 4)
+
+    assert answer["error"] == "cannot open the tap 't0': there is no such interface"
+    assert "ip tuntap add dev t0 mode tap multi_queue" in str(answer["hint"])
+    assert b"t0" not in subprocess.check_output(["ip", "-netns", namespace, "link"])
+
+
+@pytest.mark.parametrize("words", [(), ("vnet_hdr",)])
+def test_tap_with_one_queue(namespace: str, words: tuple[str, ...]) -> None:
+    """A tap without multi-queue is an error that says so."""
+    make(namespace, "t0", *words)
+
+    answer = open_in(namespace, "t0", 2)
+
+    assert answer["error"] == (
+        "cannot open queue 0 of the tap 't0': it is no tap, or one without multi-queue"
+    )
+    assert answer["leaked"] == 0
+
+
+def test_interface_that_is_no_tap(namespace: str) -> None:
+    """Another kind of interface is an error."""
+    assert "it is no tap" in str(open_in(namespace, "lo", 2)["error"])
+
+
+@pytest.fixture
+def open_device() -> Iterator[str]:
+    """Make a tun device that all users may open, as it is on a usual host."""
+    path = Path(f"/dev/bpferry-test-{uuid.uuid4().hex[:8]}")
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+    try:
+        path.chmod(0o666)
+        yield str(path)
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"),
+    [
+        ("65534", {"queues": 2, "inheritable": False, "leaked": 0}),
+        (
+            "1234",
+            {
+                "error": "cannot open queue 0 of the tap 't0': it belongs to another user",
+                "leaked": 0,
+            },
+        ),
+    ],
+)
+def test_tap_and_its_owner(
+    owner: str, expected: dict[str, object], namespace: str, open_device: str
+) -> None:
+    """A tap opens for the ordinary user that owns it, and for no other."""
+    make(namespace, "t0", "multi_queue", "user", owner)
+
+    answer = open_in(namespace, "t0", 2, uid=65534, device=open_device)
+
+    assert expected == {key: value for key, value in answer.items() if key != "hint"}
+
+
+def test_tap_that_somebody_uses(namespace: str) -> None:
+    """A tap whose queues another holds is refused, since each would get part of the packets."""
+    make(namespace, "t0", "multi_queue")
+
+    answer = open_in(namespace, "t0", 2, "--twice")
+
+    assert "another process has 2 of its queues open" in str(answer["error"])
+    assert answer["leaked"] == 0
+
+
+def test_more_queues_than_a_tap_has(namespace: str) -> None:
+    """The kernel's bound is an error that says so, and everything is closed again."""
+    make(namespace, "t0", "multi_queue")
+
+    answer = open_in(namespace, "t0", 257)
+
+    assert answer["error"] == "cannot open queue 256 of the tap 't0': it has no queue left"
+    assert answer["leaked"] == 0
+
+
+def test_tap_that_is_just_made_is_refused(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tap that came into being by our own TUNSETIFF is not used."""
+    monkeypatch.setattr(tap, "_check_exists", lambda _name: None)
+
+    with pytest.raises(TapError, match="it is not persistent"):
+        tap.open_tap(f"bpf{namespace[-8:]}", 1)
+
+    assert not Path(f"/sys/class/net/bpf{namespace[-8:]}").exists()
+
+
+def test_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /dev/net/tun cannot be opened, the hint says who opens it."""
+    monkeypatch.setattr(tap, "TUN_DEVICE", "/nowhere/tun")
+
+    with pytest.raises(TapError, match="cannot open '/nowhere/tun': No such file") as caught:
+        tap.open_tap("lo", 1)
+
+    assert "modprobe tun" in caught.value.hint
