@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The helper behind a listening socket, started by the first client, with exactly its capabilities.
+
+What systemd would do, in four steps that each become the next one:
+
+    unshare                   a mount namespace, so that the policy in it is the bench's own
+    setpriv                   a user of its own, CAP_BPF and CAP_PERFMON
+    systemd-socket-activate   listens, and becomes the helper when somebody connects
+    python3                   the helper
+
+The unit's sandbox is not there: setting it up is systemd's time, not the helper's.
+"""
+
+import os
+import pwd
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.command import BenchError, ending, last_lines
+from benchmarks.installed import PYTHON
+from bpferry_helper.privilege import CAPABILITIES
+
+DYNAMIC_UIDS = range(61184, 65520)
+"""The range from which systemd takes the users that it makes for DynamicUser=yes."""
+
+LISTENS_WITHIN_S = 10.0
+POLL_S = 0.002
+
+UNPACED = """\
+[quota]
+loads-at-once = 1000
+loads-per-second = 1000
+"""
+"""A policy that does not slow the bench down. Everything else in it is the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The bench's folder, what starts the helper, and the user that it runs as."""
+
+    folder: Path
+    launcher: Path
+    uid: int
+
+    @property
+    def socket(self) -> Path:
+        """Where the helper listens."""
+        return self.folder / "run" / "bpf.sock"
+
+    @property
+    def state(self) -> Path:
+        """The helper's state folder; it stays from one start to the next."""
+        return self.folder / "state"
+
+    @property
+    def log(self) -> Path:
+        """What the helper says."""
+        return self.folder / "log"
+
+
+def make_place(folder: Path, launcher: Path) -> Place:
+    """Make the folders that the helper needs below *folder*, which it can look into."""
+    place = Place(folder, launcher, _unused_uid())
+    folder.chmod(0o755)
+    for owned in (place.socket.parent, place.state):
+        owned.mkdir(mode=0o700)
+        os.chown(owned, place.uid, place.uid)
+    policy = folder / "etc/bpferry/policy.toml"
+    policy.parent.mkdir(parents=True)
+    policy.write_text(UNPACED)
+    return place
+
+
+def _unused_uid() -> int:
+    taken = {entry.pw_uid for entry in pwd.getpwall()}
+    return next(uid for uid in DYNAMIC_UIDS if uid not in taken)
+
+
+@contextmanager
+def listening(place: Place, *, paced: bool) -> Iterator[int]:
+    """Listen for the helper's first client; end the helper afterwards. Yield its process id.
+
+    Args:
+        place: where the helper lives.
+        paced: whether to leave the default policy in force, which is to have no policy file.
+    """
+    with (
+        place.log.open("w") as log,
+        subprocess.Popen(
+            _command(place, paced=paced),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, cwd="/", process_group=0,
+        ) as process,
+        ending(process),
+    ):  # fmt: skip
+        try:
+            _wait_until_listening(place, process)
+            yield process.pid
+        finally:
+            place.socket.unlink(missing_ok=True)
+
+
+def _command(place: Place, *, paced: bool) -> list[str]:
+    mount = _hide_policy() if paced else _lay_policy(place)
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES["bpf"])
+    return [
+        "unshare", "--mount", "--", "sh", "-euc", f'{mount}; umask 0077; exec "$@"', "sh",
+        "setpriv", f"--reuid={place.uid}", f"--regid={place.uid}", "--clear-groups",
+        f"--inh-caps=-all,{names}", f"--ambient-caps=-all,{names}", f"--bounding-set=-all,{names}",
+        "--no-new-privs", "--pdeathsig=KILL", "--",
+        "systemd-socket-activate", "--seqpacket", f"--listen={place.socket}",
+        f"--setenv=STATE_DIRECTORY={place.state}", "--setenv=MSGPACK_PUREPYTHON=1", "--",
+        PYTHON, "-I", "-S", "-B", str(place.launcher), "bpf",
+    ]  # fmt: skip
+
+
+def _lay_policy(place: Place) -> str:
+    """Return the command that lays our policy over the host's /etc, which need not have one."""
+    layers = shlex.quote(f"lowerdir={place.folder}/etc:/etc")
+    return f"mount -t overlay -o {layers} overlay /etc"
+
+
+def _hide_policy() -> str:
+    return "[ ! -d /etc/bpferry ] || mount -t tmpfs tmpfs /etc/bpferry"
+
+
+def _wait_until_listening(place: Place, process: subprocess.Popen[str]) -> None:
+    # Asking by connecting would start the helper, which is what is to be measured.
+    deadline = time.monotonic() + LISTENS_WITHIN_S
+    while f"Listening on {place.socket}" not in place.log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            words = last_lines(place.log.read_text())
+            raise BenchError(f"cannot listen on '{place.socket}': {words}")
+        time.sleep(POLL_S)

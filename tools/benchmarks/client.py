@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Ask the helper, and take the time from before connect(2) until the answer is there."""
+
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.command import BenchError, last_lines
+from bpferry_wire import channel
+from bpferry_wire.errors import WireError
+from bpferry_wire.messages import (
+    ErrorReply,
+    Hello,
+    Load,
+    LoadReply,
+    Quota,
+    Request,
+    decode_reply,
+    encode_request,
+)
+
+ANSWER_S = 60.0
+"""Longer than the first load of all, for which the helper reads every QEMU that there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Asks the helper that listens on *path* and writes to *log*; each time connects anew."""
+
+    path: Path
+    log: Path
+
+    def hello_ns(self) -> int:
+        """Ask who is there: a load without the load, and without fds."""
+        return self._ask_ns(Hello(), 1)
+
+    def load_ns(self, load: Load, at_once: int = 1) -> int:
+        """Ask for *at_once* sets over as many connections; return when all of them were there."""
+        return self._ask_ns(load, at_once)
+
+    def census(self) -> None:
+        """Let the helper count what is alive."""
+        self._ask_ns(Quota(), 1)
+
+    def _ask_ns(self, request: Request, times: int) -> int:
+        try:
+            return self._timed_ns(request, times)
+        except (OSError, WireError) as error:
+            words = last_lines(self.log.read_text())
+            raise BenchError(f"cannot ask the helper: {error}; it says: {words}") from error
+
+    def _timed_ns(self, request: Request, times: int) -> int:
+        asked = encode_request(request)
+        packets = []
+        with ExitStack() as stack:
+            start = time.perf_counter_ns()
+            socks = [self._ask(stack, asked) for _ in range(times)]
+            for sock in socks:
+                packet = channel.receive(sock)
+                stack.callback(packet.fds.close)
+                packets.append(packet)
+            end = time.perf_counter_ns()
+            for packet in packets:
+                _check(request, packet)
+        return end - start
+
+    def _ask(self, stack: ExitStack, packet: bytes) -> socket.socket:
+        sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        sock.settimeout(ANSWER_S)
+        sock.connect(str(self.path))
+        channel.send(sock, packet)
+        return sock
+
+
+def _check(request: Request, packet: channel.Packet) -> None:
+    """Raise BenchError unless *packet* fulfils *request*: a quick refusal is no quick answer."""
+    reply = decode_reply(packet.data, request)
+    if isinstance(reply, ErrorReply):
+        raise BenchError(f"the helper refused: {reply.message}", reply.hint)
+    wanted = len(reply.fds) if isinstance(reply, LoadReply) else 0
+    if len(packet.fds) != wanted:
+        raise BenchError(f"the helper announced {wanted} fds and sent {len(packet.fds)}")

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Medians, percentiles, and what is wanted of them.
+
+The load of the machine changes while the bench runs. So the helper and C take turns, and what is
+wanted of the one against the other is asked of each pair: the median of the differences, not the
+difference of the medians.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+NS_PER_MS = 1_000_000
+KIB_PER_MIB = 1024
+
+LOAD_OVER_C_MS = 10.0
+COLD_OVER_C_MS = 60.0
+RESIDENT_MIB = 18.0
+TWO_AT_ONCE_TIMES = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of the helper as proc(5)'s status file gives it, in KiB."""
+
+    now_kib: int
+    peak_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What was timed, in nanoseconds; the lists grow while the bench runs.
+
+    Entries at the same place in ``load`` and ``c_load``, in ``cold`` and ``c_cold`` and so on were
+    measured right after each other.
+    """
+
+    load: list[int] = field(default_factory=list)
+    c_load: list[int] = field(default_factory=list)
+    two: list[int] = field(default_factory=list)
+    c_two: list[int] = field(default_factory=list)
+    hello: list[int] = field(default_factory=list)
+    floor: list[int] = field(default_factory=list)
+    cold: list[int] = field(default_factory=list)
+    c_cold: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything that was measured."""
+
+    times: Times
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The distribution of one list, in milliseconds."""
+
+    key: str
+    what: str
+    count: int
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One figure and the most that is wanted of it."""
+
+    key: str
+    what: str
+    value: float
+    at_most: float
+    unit: str
+
+    @property
+    def met(self) -> bool:
+        """Whether it is as wanted."""
+        return self.value <= self.at_most
+
+
+def percentile(values: Sequence[int], percent: float) -> int:
+    """Return the smallest of *values* that *percent* of them do not exceed (nearest rank)."""
+    rank = math.ceil(len(values) * percent / 100)
+    return sorted(values)[max(rank, 1) - 1]
+
+
+def rows(figures: Figures) -> list[Row]:
+    """Return the distribution of everything that was timed."""
+    times = figures.times
+    timed = (
+        ("load", "helper: connect to fds, warm", times.load),
+        ("c_load", "C: the same load", times.c_load),
+        ("two", "helper: two at once", times.two),
+        ("c_two", "C: two at once", times.c_two),
+        ("cold", "helper: activation to fds, cold", times.cold),
+        ("c_cold", "C: the same load, in turn", times.c_cold),
+        ("hello", "helper: connect to answer, no load", times.hello),
+        ("floor", "C: connect to four fds, no load", times.floor),
+    )
+    return [_row(key, what, values) for key, what, values in timed]
+
+
+def _row(key: str, what: str, values: Sequence[int]) -> Row:
+    p50, p99 = (percentile(values, percent) / NS_PER_MS for percent in (50, 99))
+    return Row(key, what, len(values), p50, p99)
+
+
+def verdicts(figures: Figures) -> list[Verdict]:
+    """Return what is wanted, and what came out."""
+    times = figures.times
+    load_over = _over_ms(times.load, times.c_load)
+    cold_over = _over_ms(times.cold, times.c_cold)
+    resident = figures.memory.now_kib / KIB_PER_MIB
+    two = _times(times.two, times.load)
+    return [
+        Verdict("load_over_c", "a warm load, over C", load_over, LOAD_OVER_C_MS, "ms"),
+        Verdict("cold_over_c", "a cold start and load, over C", cold_over, COLD_OVER_C_MS, "ms"),
+        Verdict("resident", "resident memory", resident, RESIDENT_MIB, "MiB"),
+        Verdict("two_at_once", "two at once, of one", two, TWO_AT_ONCE_TIMES, "times"),
+    ]
+
+
+def ratios(figures: Figures) -> dict[str, float]:
+    """Return how many times the first takes the second's time, as the median of the pairs."""
+    times = figures.times
+    return {
+        "load_to_c": _times(times.load, times.c_load),
+        "cold_to_c": _times(times.cold, times.c_cold),
+        "two_to_c": _times(times.two, times.c_two),
+        "c_two_at_once": _times(times.c_two, times.c_load),
+        "hello_to_floor": _times(times.hello, times.floor),
+    }
+
+
+def _over_ms(ours: Sequence[int], theirs: Sequence[int]) -> float:
+    return statistics.median(a - b for a, b in zip(ours, theirs, strict=True)) / NS_PER_MS
+
+
+def _times(ours: Sequence[int], theirs: Sequence[int]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

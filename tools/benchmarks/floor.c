@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The floor under a hand-over: connect, ask, receive four fds, with C on both sides and no load.
+ *
+ *     floor SOCKET
+ *
+ * Listens on the path SOCKET in a child process, which hands the same four fds to whoever asks.
+ * Each line of standard input is a number of hand-overs to do, one after the other. The answer is
+ * one line with the nanoseconds of each, from before connect(2) until the fds are there.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The sizes of the packets that a real load exchanges, to the nearest power of two. */
+enum { FDS = 4, REQUEST_BYTES = 64, REPLY_BYTES = 512, BACKLOG = 16 };
+
+static void give_up(const char *what)
+{
+	fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long long now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static int new_socket(void)
+{
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (sock < 0)
+		give_up("cannot make a socket");
+	return sock;
+}
+
+static void answer(int client, const int *fds)
+{
+	char packet[REPLY_BYTES] = {0};
+	union {
+		char room[CMSG_SPACE(FDS * sizeof(int))];
+		struct cmsghdr header;
+	} control = {{0}};
+	struct iovec part = {packet, sizeof(packet)};
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.room,
+		.msg_controllen = sizeof(control.room),
+	};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	if (recv(client, packet, sizeof(packet), 0) <= 0)
+		give_up("cannot receive a request");
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(FDS * sizeof(int));
+	memcpy(CMSG_DATA(header), fds, FDS * sizeof(int));
+	if (sendmsg(client, &message, MSG_NOSIGNAL) < 0)
+		give_up("cannot send a reply");
+}
+
+static void serve(int listener)
+{
+	int fds[FDS];
+	int i;
+
+	for (i = 0; i < FDS; i++) {
+		fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		if (fds[i] < 0)
+			give_up("cannot open '/dev/null'");
+	}
+	for (;;) {
+		int client = accept(listener, NULL, NULL);
+
+		if (client < 0)
+			give_up("cannot accept a client");
+		answer(client, fds);
+		close(client);
+	}
+}
+
+static void receive_fds(int sock, int *fds)
+{
+	char packet[REPLY_BYTES];
+	union {
+		char room[CMSG_SPACE(FDS * sizeof(int))];
+		struct cmsghdr header;
+	} control;
+	struct iovec part = {packet, sizeof(packet)};
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.room,
+		.msg_controllen = sizeof(control.room),
+	};
+	struct cmsghdr *header;
+
+	if (recvmsg(sock, &message, MSG_CMSG_CLOEXEC) <= 0)
+		give_up("cannot receive a reply");
+	header = CMSG_FIRSTHDR(&message);
+	if (!header || header->cmsg_len != CMSG_LEN(FDS * sizeof(int)))
+		give_up("the fds did not come");
+	memcpy(fds, CMSG_DATA(header), FDS * sizeof(int));
+}
+
+static long long handover_ns(const struct sockaddr_un *address)
+{
+	char request[REQUEST_BYTES] = {0};
+	int fds[FDS];
+	long long start = now_ns(), end;
+	int sock = new_socket(), i;
+
+	if (connect(sock, (const struct sockaddr *)address, sizeof(*address)))
+		give_up("cannot connect");
+	if (send(sock, request, sizeof(request), MSG_NOSIGNAL) < 0)
+		give_up("cannot send a request");
+	receive_fds(sock, fds);
+	end = now_ns();
+	for (i = 0; i < FDS; i++)
+		close(fds[i]);
+	close(sock);
+	return end - start;
+}
+
+static pid_t start_server(const struct sockaddr_un *address)
+{
+	int listener = new_socket();
+	pid_t child;
+
+	if (bind(listener, (const struct sockaddr *)address, sizeof(*address)))
+		give_up(address->sun_path);
+	if (listen(listener, BACKLOG))
+		give_up("cannot listen");
+	child = fork();
+	if (child < 0)
+		give_up("cannot fork");
+	if (child == 0) {
+		/* However the parent ends, the server ends with it. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		serve(listener);
+	}
+	close(listener);
+	return child;
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char line[32];
+	pid_t server;
+
+	if (argc != 2 || strlen(argv[1]) >= sizeof(address.sun_path)) {
+		fprintf(stderr, "usage: floor SOCKET\n");
+		return 2;
+	}
+	strcpy(address.sun_path, argv[1]);
+	server = start_server(&address);
+	while (fgets(line, sizeof(line), stdin)) {
+		int left = atoi(line);
+
+		for (; left > 0; left--)
+			printf("%lld%c", handover_ns(&address), left == 1 ? '\n' : ' ');
+		fflush(stdout);
+	}
+	kill(server, SIGKILL);
+	unlink(address.sun_path);
+	return 0;
+}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is measured, in which order: the helper and C in turn, so that drift meets both alike."""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.activated import Place, listening, make_place
+from benchmarks.client import Client
+from benchmarks.command import BenchError
+from benchmarks.figures import Figures, Memory, Times
+from benchmarks.installed import install_copy
+from benchmarks.interrupts import Interrupts
+from benchmarks.object import OBJECT_ID, CarriedObject
+from benchmarks.yardstick import Yardstick, build, started
+from bpferry_wire.messages import Load
+
+ROUNDS_FOR_EACH_COLD_START = 4
+"""A cold start takes longer than a whole round, and varies less."""
+
+
+KEYS = ("VmRSS", "VmHWM")
+"""Lines of proc(5)'s status file: resident now, and the most so far."""
+
+FOLDER = "/var/tmp"  # noqa: S108 - the folder made in it is root's alone
+"""Not TMPDIR, which another user may be unable to look into, nor /run, where nothing may be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that is running or ready to run while the bench measures."""
+
+    place: Place
+    client: Client
+    load: Load
+    c_load: Yardstick
+    c_floor: Yardstick
+    interrupts: Interrupts
+
+
+def measure(carried: CarriedObject, rounds: int, interrupts: Interrupts) -> Figures:
+    """Measure everything in *rounds* rounds, and the cold start in a quarter of them.
+
+    Raises:
+        Interrupted: somebody asked to end; everything is taken down by then.
+    """
+    times = Times()
+    with _bench(carried, interrupts) as bench:
+        memory = _measure_warm(bench, times, rounds)
+        _measure_cold(bench, times, max(1, rounds // ROUNDS_FOR_EACH_COLD_START))
+    return Figures(times, memory)
+
+
+@contextmanager
+def _bench(carried: CarriedObject, interrupts: Interrupts) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="bpferry-bench-", dir=FOLDER) as name:
+        folder = Path(name)
+        place = make_place(folder, install_copy(folder))
+        elf = folder / "object.o"
+        elf.write_bytes(carried.elf)
+        loader, floor = build("load", folder, ["bpf"]), build("floor", folder)
+        with started(loader, elf) as c_load, started(floor, folder / "floor.sock") as c_floor:
+            client = Client(place.socket, place.log)
+            load = Load(OBJECT_ID, carried.digest)
+            yield Bench(place, client, load, c_load, c_floor, interrupts)
+
+
+def _measure_warm(bench: Bench, times: Times, rounds: int) -> Memory:
+    with listening(bench.place, paced=False) as pid:
+        # The first load starts the helper and lets it read every QEMU; both yardsticks warm up too.
+        for _ in range(2):
+            _one_round(bench, Times())
+        for done in range(rounds):
+            _show_progress("warm", done, rounds)
+            _one_round(bench, times)
+        bench.client.census()
+        return _memory(pid)
+
+
+def _one_round(bench: Bench, times: Times) -> None:
+    bench.interrupts.check()
+    times.load.append(bench.client.load_ns(bench.load))
+    times.c_load.extend(bench.c_load.ask_ns(1))
+    times.two.append(bench.client.load_ns(bench.load, at_once=2))
+    times.c_two.extend(bench.c_load.ask_ns(2))
+    times.hello.append(bench.client.hello_ns())
+    times.floor.extend(bench.c_floor.ask_ns(1))
+
+
+def _measure_cold(bench: Bench, times: Times, starts: int) -> None:
+    for done in range(starts):
+        _show_progress("cold", done, starts)
+        bench.interrupts.check()
+        with listening(bench.place, paced=True):
+            times.cold.append(bench.client.load_ns(bench.load))
+        times.c_cold.extend(bench.c_load.ask_ns(1))
+    _show_progress("cold", starts, starts)
+
+
+def _memory(pid: int) -> Memory:
+    status = Path(f"/proc/{pid}/status").read_text()
+    now, peak = (re.search(rf"^{key}:\s+(\d+) kB$", status, re.MULTILINE) for key in KEYS)
+    if now is None or peak is None:
+        raise BenchError(f"'/proc/{pid}/status' does not say how much memory the helper has")
+    return Memory(int(now[1]), int(peak[1]))
+
+
+def _show_progress(what: str, done: int, of: int) -> None:
+    if not sys.stderr.isatty():
+        return
+    end = "\r\033[K" if done == of else ""
+    print(f"\r{what}: {done} of {of}{end}", end="", file=sys.stderr, flush=True)

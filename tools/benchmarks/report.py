@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The table, and the same as one JSON object."""
+
+import os
+import platform
+from dataclasses import asdict
+
+from benchmarks.figures import Figures, Row, Verdict, ratios, rows, verdicts
+from benchmarks.object import CarriedObject
+
+DIGEST_SHOWN = 16
+"""Hexadecimal digits of a digest that are enough for a person."""
+
+RATIO_NAMES = {
+    "load_to_c": "a warm load, of C's",
+    "cold_to_c": "a cold start and load, of C's load",
+    "two_to_c": "two at once, of C's two",
+    "c_two_at_once": "C: two at once, of one",
+    "hello_to_floor": "no load, of the floor in C",
+}
+
+
+def as_object(figures: Figures, carried: CarriedObject) -> dict[str, object]:
+    """Return everything as one JSON object; times are in milliseconds, memory in KiB."""
+    return {
+        "object": {
+            "sha256": carried.digest.hex(),
+            "bytes": len(carried.elf),
+            "binary": carried.binary,
+        },
+        "machine": {"kernel": platform.release(), "cpus": _cpus()},
+        "times": {row.key: _times(row) for row in rows(figures)},
+        "ratios": ratios(figures),
+        "memory": asdict(figures.memory),
+        "wanted": {verdict.key: _wanted(verdict) for verdict in verdicts(figures)},
+        "met": all(verdict.met for verdict in verdicts(figures)),
+    }
+
+
+def _times(row: Row) -> dict[str, float]:
+    return {"count": row.count, "p50_ms": row.p50_ms, "p99_ms": row.p99_ms}
+
+
+def _wanted(verdict: Verdict) -> dict[str, object]:
+    return {
+        "value": verdict.value,
+        "at_most": verdict.at_most,
+        "unit": verdict.unit,
+        "met": verdict.met,
+    }
+
+
+def as_table(figures: Figures, carried: CarriedObject) -> str:
+    """Return everything for a person to read."""
+    digest = carried.digest.hex()[:DIGEST_SHOWN]
+    lines = [
+        f"object {digest}, {len(carried.elf)} bytes, of {carried.binary}",
+        f"Linux {platform.release()}, {_cpus()} processors; helper and C in turn",
+        "",
+        f"{'':<36} {'N':>5} {'p50':>11} {'p99':>11}",
+        *(_row_line(row) for row in rows(figures)),
+        "",
+        *(_ratio_line(key, value) for key, value in ratios(figures).items()),
+        f"{'most resident memory ever':<36} {_mib(figures.memory.peak_kib):>21.1f} MiB",
+        "",
+        f"{'wanted':<36} {'at most':>10} {'measured':>10}",
+        *(_verdict_line(verdict) for verdict in verdicts(figures)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _mib(kib: int) -> float:
+    return kib / 1024
+
+
+def _row_line(row: Row) -> str:
+    return f"{row.what:<36} {row.count:>5} {row.p50_ms:>8.3f} ms {row.p99_ms:>8.3f} ms"
+
+
+def _ratio_line(key: str, value: float) -> str:
+    return f"{RATIO_NAMES[key]:<36} {value:>21.2f} times"
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    outcome = "met" if verdict.met else "missed"
+    values = f"{verdict.at_most:>10.1f} {verdict.value:>10.2f}"
+    return f"{verdict.what:<36} {values} {verdict.unit:<6} {outcome}"

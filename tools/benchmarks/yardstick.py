@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The two C programs beside this file: build them, and ask them line by line for times."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.command import BenchError, ending, run
+
+FOLDER = Path(__file__).parent
+HINT = "apt-get install gcc libc6-dev libbpf-dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """A running C program that measures, and its name; it borrows *process*."""
+
+    name: str
+    process: subprocess.Popen[str]
+
+    def ask_ns(self, number: int) -> list[int]:
+        """Send *number* to the program, and return the nanoseconds that it answers with."""
+        assert self.process.stdin is not None  # noqa: S101 - made with PIPE below
+        assert self.process.stdout is not None  # noqa: S101 - made with PIPE below
+        try:
+            self.process.stdin.write(f"{number}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+        answer = self.process.stdout.readline().split()
+        if not answer:
+            raise self._ended()
+        return [int(word) for word in answer]
+
+    def _ended(self) -> BenchError:
+        # What it has to say went to our own standard error already.
+        return BenchError(f"'{self.name}' ended with status {self.process.wait()}")
+
+
+def build(name: str, folder: Path, libraries: Sequence[str] = ()) -> Path:
+    """Compile *name*.c into *folder* and return the program."""
+    program = folder / name
+    options = ["-std=gnu17", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread"]
+    linked = [f"-l{library}" for library in libraries]
+    run(["gcc", *options, "-o", str(program), str(FOLDER / f"{name}.c"), *linked], HINT)
+    return program
+
+
+@contextmanager
+def started(program: Path, argument: Path) -> Iterator[Yardstick]:
+    """Start *program* with *argument*, and end it afterwards."""
+    argv = [str(program), str(argument)]
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, process_group=0) as process,
+        ending(process),
+    ):
+        yield Yardstick(program.name, process)
