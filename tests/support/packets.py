@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Packets that are no requests, by name: for the decoder and for the real helper alike."""
+
+import struct
+from typing import Final
+
+import msgpack
+
+DIGEST: Final = bytes(32)
+
+
+def packed(value: object) -> bytes:
+    """Return *value* as msgpack."""
+    raw: bytes = msgpack.packb(value, use_bin_type=True)
+    return raw
+
+
+def raw_map(*pairs: tuple[bytes, bytes]) -> bytes:
+    """Return a map of at most fifteen already packed keys and values; keys may repeat."""
+    return bytes([0x80 | len(pairs)]) + b"".join(key + value for key, value in pairs)
+
+
+V: Final = (packed("v"), packed(1))
+OP: Final = (packed("op"), packed("hello"))
+HELLO: Final = raw_map(V, OP)
+
+CLAIMS: Final[dict[str, bytes]] = {
+    # A header of five bytes that claims 2^32 - 1 of what does not follow.
+    "array32 claiming 2^32-1": b"\xdd\xff\xff\xff\xff",
+    "map32 claiming 2^32-1": b"\xdf\xff\xff\xff\xff",
+    "str32 claiming 2^32-1": b"\xdb\xff\xff\xff\xff",
+    "bin32 claiming 2^32-1": b"\xc6\xff\xff\xff\xff",
+    "ext32 claiming 2^32-1": b"\xc9\xff\xff\xff\xff\x01",
+    "a map of 65,535 without entries": b"\xde\xff\xff",
+}
+
+NOT_MSGPACK: Final[dict[str, bytes]] = {
+    "0xc1, which msgpack does not use": b"\xc1",
+    "one byte": b"\x81",
+    "half a request": HELLO[: len(HELLO) // 2],
+    "trailing bytes": HELLO + b"\x00",
+    "two requests in one packet": HELLO + HELLO,
+    "invalid UTF-8": raw_map(V, (packed("op"), b"\xa2\xff\xfe")),
+    "a lone surrogate": raw_map(V, (packed("op"), b"\xa3\xed\xa0\x80")),
+    "invalid UTF-8 in a key": raw_map(V, (b"\xa2\xff\xfe", packed("hello"))),
+    "500 nested arrays": b"\x91" * 500 + b"\x90",
+    "1,024 nested arrays": b"\x91" * 1024 + b"\x90",
+    "4,000 nested arrays": b"\x91" * 4000 + b"\x90",
+    "1,000 nested maps": b"\x81\xa1a" * 1000 + b"\x80",
+}
+
+WRONG_TYPES: Final[dict[str, bytes]] = {
+    "a list": packed([1, "hello"]),
+    "a number": packed(1),
+    "nil": packed(None),
+    "text": packed("hello"),
+    "an integer key": raw_map(V, (packed(1), packed("hello"))),
+    "a list as key": raw_map(V, (packed([1]), packed("hello"))),
+    "a float key": raw_map(V, (packed(1.5), packed("hello"))),
+    "a key of bytes": raw_map(V, (packed(b"op"), packed("hello"))),
+    "the same key twice": raw_map(V, OP, OP),
+    "a key once as text, once as bytes": raw_map(V, OP, (packed(b"op"), packed("hello"))),
+    "NaN": raw_map(V, OP, (packed("x"), packed(float("nan")))),
+    "infinity": raw_map(V, OP, (packed("x"), packed(float("inf")))),
+    "a float as version": packed({"v": 1.0, "op": "hello"}),
+    "True as version": packed({"v": True, "op": "hello"}),
+    "False as version": packed({"v": False, "op": "hello"}),
+    "a negative version": packed({"v": -1, "op": "hello"}),
+    "2^63 as version": packed({"v": 2**63, "op": "hello"}),
+    "2^64-1 as version": packed({"v": 2**64 - 1, "op": "hello"}),
+    "text as version": packed({"v": "1", "op": "hello"}),
+    "nil as version": packed({"v": None, "op": "hello"}),
+    "nil as an unknown value": raw_map(V, OP, (packed("x"), b"\xc0")),
+    "the operation as bytes": packed({"v": 1, "op": b"hello"}),
+    "the operation as a number": packed({"v": 1, "op": 7}),
+    "a timestamp": raw_map(V, OP, (packed("x"), b"\xd6\xff\x00\x00\x00\x01")),
+    "a timestamp of bad length": raw_map(V, OP, (packed("x"), b"\xc7\x03\xff\x00\x00\x01")),
+    "an empty extension": raw_map(V, OP, (packed("x"), b"\xc7\x00\x05")),
+    "an extension": raw_map(V, OP, (packed("x"), b"\xd4\x05\x00")),
+}
+
+WRONG_KEYS: Final[dict[str, bytes]] = {
+    "an empty map": packed({}),
+    "no version": packed({"op": "hello"}),
+    "no operation": packed({"v": 1}),
+    "an unknown key": packed({"v": 1, "op": "hello", "please": 1}),
+    "a load without a digest": packed({"v": 1, "op": "load", "id": "rss"}),
+    "a load without an id": packed({"v": 1, "op": "load", "digest": DIGEST}),
+    "a load with a path": packed(
+        {"v": 1, "op": "load", "id": "rss", "digest": DIGEST, "path": "/etc/shadow"}
+    ),
+    "a digest of 31 bytes": packed({"v": 1, "op": "load", "id": "rss", "digest": bytes(31)}),
+    "a digest of 33 bytes": packed({"v": 1, "op": "load", "id": "rss", "digest": bytes(33)}),
+    "a digest as text": packed({"v": 1, "op": "load", "id": "rss", "digest": "AB" * 32}),
+    "a digest as spaced text": packed({"v": 1, "op": "load", "id": "rss", "digest": "ab " * 32}),
+    "a digest as 64 bytes of hex": packed(
+        {"v": 1, "op": "load", "id": "rss", "digest": b"ab" * 32}
+    ),
+    "an id of 65 bytes": packed({"v": 1, "op": "load", "id": "x" * 65, "digest": DIGEST}),
+    "an id of 22 three-byte letters": packed(
+        {"v": 1, "op": "load", "id": "\u20ac" * 22, "digest": DIGEST}
+    ),
+    "an id as bytes": packed({"v": 1, "op": "load", "id": b"rss", "digest": DIGEST}),
+    "can without a request": packed({"v": 1, "op": "can"}),
+    "can with a list": packed({"v": 1, "op": "can", "request": []}),
+    "can about hello": packed({"v": 1, "op": "can", "request": {"op": "hello"}}),
+    "can about can": packed({"v": 1, "op": "can", "request": {"op": "can", "request": {}}}),
+    "can with an unknown key": packed(
+        {"v": 1, "op": "can", "request": {"op": "load", "id": "a", "digest": DIGEST, "x": 1}}
+    ),
+    "five levels": packed({"v": 1, "op": "can", "request": {"a": {"b": {"c": {"d": 1}}}}}),
+    "a map of 1,000 entries": packed({f"{n:03}": 0 for n in range(780)}),
+}
+
+BAD: Final[dict[str, bytes]] = {**CLAIMS, **NOT_MSGPACK, **WRONG_TYPES, **WRONG_KEYS}
+"""Everything that is answered with bad-request."""
+
+FOREIGN_VERSIONS: Final[dict[str, bytes]] = {
+    "version 0": packed({"v": 0, "op": "hello"}),
+    "version 2": packed({"v": 2, "op": "hello", "new": 1}),
+    "version 2^32-1": packed({"v": 2**32 - 1, "op": "hello"}),
+}
+
+UNKNOWN_OPS: Final[dict[str, bytes]] = {
+    "an empty operation": packed({"v": 1, "op": ""}),
+    "another operation": packed({"v": 1, "op": "revoke"}),
+    "another case": packed({"v": 1, "op": "Hello"}),
+    "NUL at the end": packed({"v": 1, "op": "hello\0"}),
+    "4,000 letters": packed({"v": 1, "op": "x" * 4000}),
+    "a newline": packed({"v": 1, "op": "x\n<0>forged line"}),
+}
+
+
+def padded_hello(length: int) -> bytes:
+    """Return a packet of exactly *length* bytes that is right but for one unknown key."""
+    head = raw_map(V, OP, (packed("pad"), b""))
+    room = length - len(head) - 3
+    return head + b"\xda" + struct.pack(">H", room) + b"x" * room

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Booted systems: one with the project installed for all tests of a release, one without."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests import requires
+from tests.systemd.container import CLONE, Container, boot
+from tests.systemd.debian_root import find_or_build
+
+REPOSITORY: Final = Path(__file__).parents[2]
+
+RELEASES: Final = ("bookworm", "trixie")
+"""systemd 252 with libbpf 1.1, and systemd 257 with libbpf 1.5."""
+
+INSTALL: Final = f"{CLONE}/tools/install"
+
+INSTALL_SECONDS: Final = 180
+"""It takes five; the package index may be slow."""
+
+
+@contextmanager
+def _booted(release: str, scratch: Path) -> Iterator[Container]:
+    for name in ("systemd-nspawn", "mmdebstrap", "nsenter"):
+        requires.program(name)
+    with boot(find_or_build(release), REPOSITORY, scratch / "console.log") as container:
+        yield container
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def bare_system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """Return a booted system in which nothing is installed."""
+    release: str = request.param
+    with _booted(release, tmp_path_factory.mktemp(f"bare-{release}")) as container:
+        yield container
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def installed_system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """Return a booted system with the project installed: alice and carol are in kvm, bob is not."""
+    release: str = request.param
+    with _booted(release, tmp_path_factory.mktemp(f"installed-{release}")) as container:
+        container.check(INSTALL, timeout=INSTALL_SECONDS)
+        container.check("useradd", "--groups", "kvm", "alice")
+        container.check("useradd", "bob")
+        container.check("useradd", "--groups", "kvm", "carol")
+        yield container

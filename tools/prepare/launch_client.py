@@ -1,0 +1,15 @@
+#!/usr/local/lib/bpferry/venv/bin/python3 -I
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Start the installed client; tools/install puts this at /usr/local/bin/bpferry.
+
+Isolated, so that a user's own packages and PYTHON* variables cannot break it.
+"""
+
+import sys
+
+sys.path.append("/usr/local/lib/bpferry/client")
+
+from bpferry.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
