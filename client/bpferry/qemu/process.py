@@ -12,8 +12,8 @@ then becomes the program, under the same process id. Doing the same between fork
 would not be safe beside threads. The signal follows the thread that forked: start children from
 the main thread only.
 
-Its known hole: when we are killed in the few microseconds before setpriv asks for the signal, the
-program stays, until it finds its monitor's socket closed.
+We may have been killed before the signal was asked for. So a shell stands between the two: it goes
+on only if we are still its parent, and from there on the signal cannot be missed.
 """
 
 import contextlib
@@ -35,6 +35,10 @@ TAIL_BYTES: Final = 8192
 
 SETPRIV_PATHS: Final = "/usr/bin:/bin"
 """Where util-linux installs setpriv."""
+
+
+STILL_OUR_CHILD: Final = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
+"""A script of sh(1). It is given the process id that its parent must have, then the program."""
 
 
 def check_program(path: str) -> None:
@@ -64,12 +68,13 @@ def check_program(path: str) -> None:
         raise QemuError(f"{what}: it is neither a program (ELF) nor a script (#!)", hint)
 
 
-def guarded(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return *argv* behind setpriv, or as it is where there is no setpriv."""
+def guarded(argv: Sequence[str], parent: int) -> tuple[str, ...]:
+    """Return *argv* so that it dies with the process *parent*; as it is if there is no setpriv."""
     setpriv = shutil.which("setpriv", path=SETPRIV_PATHS)
     if setpriv is None:
         return tuple(argv)
-    return (setpriv, "--pdeathsig", "KILL", "--", *argv)
+    check = ("/bin/sh", "-c", STILL_OUR_CHILD, "sh", str(parent))
+    return (setpriv, "--pdeathsig", "KILL", "--", *check, *argv)
 
 
 @contextlib.contextmanager
@@ -82,7 +87,7 @@ def start_child(argv: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator["
     check_program(argv[0])
     try:
         process = subprocess.Popen(
-            guarded(argv),
+            guarded(argv, os.getpid()),
             pass_fds=tuple(pass_fds),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
