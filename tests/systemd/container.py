@@ -49,6 +49,7 @@ PASSED_ON: Final = ("PIP_", "SSL_", "http_proxy", "https_proxy", "HTTP_PROXY", "
 """Beginnings of variables that say how this machine reaches a package index."""
 
 CERTIFICATES: Final = "/etc/ssl/certs"
+TUN: Final = "/dev/net/tun"
 
 CGROUP_ROOTS: Final = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 """Where a machine with old hierarchies has the new one, and the one that is systemd's."""
@@ -151,6 +152,7 @@ def _command(root: Path, clone: Path, name: str) -> list[str]:
         "--capability", ",".join(CAPABILITIES),
         "--bind-ro", f"{clone}:{CLONE}",
         "--bind-ro", CERTIFICATES,
+        "--bind", TUN,
     ]  # fmt: skip
 
 

@@ -53,28 +53,37 @@ def _by_systemd(place: Workplace) -> Iterator[str]:
     names = " ".join(CAPABILITIES["bpf"])
     listen = [
         f"ListenSequentialPacket={place.socket}",
-        "SocketMode=0660",
-        f"SocketGroup={place.user_uid}",
+        # Closed, until it is given to the user: SocketGroup= wants a group that has a name.
+        "SocketMode=0600",
     ]
     service = [
-        f"User={HELPER_UID}",
-        f"Group={HELPER_UID}",
+        # A user without a name would not do here, and no name is to be added to the host.
+        "DynamicUser=yes",
+        f"RuntimeDirectory={UNIT}",
+        f"Environment=STATE_DIRECTORY=/run/{UNIT}",
         f"CapabilityBoundingSet={names}",
         f"AmbientCapabilities={names}",
         "NoNewPrivileges=yes",
-        f"Environment=STATE_DIRECTORY={place.state}",
-        # The host's own policy is not about the demonstration's user.
-        "TemporaryFileSystem=-/etc/bpferry",
+        *_hidden_policy(),
         *(f"Environment={name}={value}" for name, value in _environment(place).items()),
     ]
     options = [f"--socket-property={item}" for item in listen]
     options += [f"--property={item}" for item in service]
     run = ["systemd-run", "--quiet", f"--unit={UNIT}", *options, "--", *_command()]
-    subprocess.run(run, check=True)
+    units = [f"{UNIT}.socket", f"{UNIT}.service"]
     try:
+        subprocess.run(run, check=True)
+        _open_to_user(place)
         yield "systemd"
     finally:
-        subprocess.run(["systemctl", "stop", f"{UNIT}.socket", f"{UNIT}.service"], check=False)
+        subprocess.run(["systemctl", "--quiet", "stop", *units], check=False)
+        # A unit that failed would stay in systemd's list; there is none after a good run.
+        subprocess.run(["systemctl", "reset-failed", *units], check=False, capture_output=True)
+
+
+def _hidden_policy() -> list[str]:
+    """Return the property that hides the host's own policy: it is about other users than ours."""
+    return ["TemporaryFileSystem=/etc/bpferry"] if Path("/etc/bpferry").is_dir() else []
 
 
 @contextmanager
@@ -93,9 +102,7 @@ def _by_socket_activate(place: Workplace) -> Iterator[str]:
         )
     try:
         _wait_for(place, process)
-        # The owner stays root: connecting needs no more than the group's permission.
-        os.chown(place.socket, 0, place.user_uid)
-        place.socket.chmod(0o660)
+        _open_to_user(place)
         yield "systemd-socket-activate"
     finally:
         process.kill()
@@ -115,6 +122,12 @@ def _drop_to(capabilities: tuple[str, ...]) -> list[str]:
     ]  # fmt: skip
 
 
+def _open_to_user(place: Workplace) -> None:
+    """Let the user connect. The owner stays root: the group's permission is enough for that."""
+    os.chown(place.socket, 0, place.user_uid)
+    place.socket.chmod(0o660)
+
+
 def _wait_for(place: Workplace, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_S
     while not place.socket.exists():
@@ -127,4 +140,7 @@ def _wait_for(place: Workplace, process: subprocess.Popen[bytes]) -> None:
 def said(place: Workplace) -> str:
     """Return what the helper wrote, for a person who has to find out what went wrong."""
     log = place.log("helper")
-    return log.read_text(errors="replace") if log.exists() else f"journalctl -u {UNIT}"
+    if log.exists():
+        return log.read_text(errors="replace")
+    journal = ["journalctl", "--no-pager", "--output=cat", f"--unit={UNIT}.service"]
+    return subprocess.run(journal, check=False, capture_output=True, text=True).stdout

@@ -110,4 +110,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def said(place: Workplace) -> str:
     """Return what bpferry and QEMU wrote to standard error."""
-    return place.log("bpferry").read_text(errors="replace")
+    log = place.log("bpferry")
+    return log.read_text(errors="replace") if log.exists() else "nothing: it was not started"
