@@ -32,8 +32,12 @@ def adopt_listener(environ: MutableMapping[str, str]) -> Listener:
     _check_count(environ)
     for name in VARIABLES:
         environ.pop(name, None)
-    os.set_inheritable(FIRST_FD, False)  # noqa: FBT003 - the function's own signature
-    if not stat.S_ISSOCK(os.fstat(FIRST_FD).st_mode):
+    try:
+        os.set_inheritable(FIRST_FD, False)  # noqa: FBT003 - the function's own signature
+        is_socket = stat.S_ISSOCK(os.fstat(FIRST_FD).st_mode)
+    except OSError as error:
+        raise StartupError(f"cannot use the fd from systemd: {error.strerror}") from error
+    if not is_socket:
         raise StartupError("the file descriptor from systemd is no socket")
     sock = socket.socket(fileno=FIRST_FD)
     _check_kind(sock)
@@ -70,7 +74,10 @@ def _socket_group(sock: socket.socket) -> int:
     path = sock.getsockname()
     if not isinstance(path, str) or not path.startswith("/"):
         raise StartupError("the socket from systemd has no path in the file system")
-    info = os.stat(path)
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        raise StartupError(f"cannot look at the socket '{path}': {error.strerror}") from error
     if info.st_mode & stat.S_IWOTH:
         raise StartupError(f"'{path}' may be connected to by anybody: set SocketMode=0660")
     return info.st_gid
@@ -93,5 +100,6 @@ class Notifier:
         if not self._path:
             return
         address = "\0" + self._path[1:] if self._path.startswith("@") else self._path
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        # The socket too may fail to be made, for want of fds: that must not end the helper.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(message.encode(), socket.MSG_DONTWAIT, address)

@@ -12,6 +12,7 @@ counts for the user who asked for as long as anybody holds it.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
@@ -26,6 +27,9 @@ from bpferry_wire.messages import Grant
 LEDGER_FILE: Final = "ledger.msgpack"
 LEDGER_FORMAT: Final = 1
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+MANY_ENTRIES: Final = 64
+"""From here on each new one costs more to write than the question which are alive: 0.6 ms."""
 
 BY_KERNEL: Final = "kernel"
 BY_CONNECTIONS: Final = "connections"
@@ -80,34 +84,38 @@ class Ledger:
         self._unavailable = unavailable
         self._counted_by = BY_KERNEL
         self._lock = Lock()
-        self._pending: list[int] = []
+        self._pending: dict[int, int] = {}
+        self._places = count(1)
         self._open: set[int] = set()
         self._boot_id = _boot_id()
         self._entries = _read(state, self._boot_id)
 
     @contextmanager
-    def reserve(self, uid: int, per_user: int, in_total: int) -> Iterator[None]:
-        """Hold a place for one more set of *uid* while it is being loaded.
+    def reserve(self, uid: int, per_user: int, in_total: int) -> Iterator[int]:
+        """Hold a place for one more set of *uid* while it is being loaded; yield its number.
 
         Raises:
             RequestError: quota, if policy does not allow one more.
         """
         with self._lock:
             self._check(uid, per_user, in_total)
-            self._pending.append(uid)
+            place = next(self._places)
+            self._pending[place] = uid
         try:
-            yield
+            yield place
         finally:
             with self._lock:
-                self._pending.remove(uid)
+                self._pending.pop(place, None)
 
-    def record(self, entry: Entry) -> None:
-        """Write down that *entry* is being handed over.
+    def record(self, entry: Entry, place: int) -> None:
+        """Write down that *entry* is being handed over, in the reserved *place*.
 
         Raises:
             RequestError: it cannot be written down, so it must not be handed over.
         """
         with self._lock:
+            if len(self._entries) >= MANY_ENTRIES:
+                self._strike_off_the_dead()
             entries = [*self._entries, entry]
             try:
                 _write(self._state, self._boot_id, entries)
@@ -118,6 +126,8 @@ class Ledger:
                     "free some space where the helper keeps its state (/var/lib)",
                 ) from error
             self._entries = entries
+            # At once, or the set would count twice until its place is given up.
+            self._pending.pop(place, None)
             self._open.add(entry.connection)
 
     def connection_closed(self, connection: int) -> None:
@@ -147,6 +157,9 @@ class Ledger:
     def _held(self, uid: int) -> int:
         return sum(entry.uid == uid for entry in self._entries)
 
+    def _loading(self, uid: int) -> int:
+        return sum(owner == uid for owner in self._pending.values())
+
     def _check(self, uid: int, per_user: int, in_total: int) -> None:
         # The entries are an upper bound. The kernel is asked only when that bound says no, which
         # keeps the first grant after a start quick.
@@ -159,7 +172,7 @@ class Ledger:
 
     def _full(self, uid: int, per_user: int, in_total: int) -> tuple[str, str] | None:
         """Return message and hint if there is no place for one more."""
-        if self._held(uid) + self._pending.count(uid) >= per_user:
+        if self._held(uid) + self._loading(uid) >= per_user:
             return (
                 f"uid {uid} holds {self._held(uid)} sets, as many as policy allows",
                 "stop a VM, or ask the administrator to raise [quota] sets-per-user",
@@ -208,7 +221,7 @@ def _read(state: StateFolder, boot_id: str) -> list[Entry]:
             Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)), connection=0)
             for uid, pid, name, then, ids in stored["entries"]
         ]
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+    except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException):
         log(WARNING, f"'{LEDGER_FILE}' in the state folder is broken; starting a new one, ignoring")
         return []
 

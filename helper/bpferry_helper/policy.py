@@ -27,10 +27,12 @@ writable by nobody else, or it is not used.
 
 import os
 import stat
+import time
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.identity import Peer
+from bpferry_wire.fds import OwnedFd
 from bpferry_wire.limits import MAX_STATUS_GRANTS
 
 POLICY_PATH: Final = "/etc/bpferry/policy.toml"
@@ -54,6 +56,9 @@ DEFAULT_IDLE_EXIT_S: Final = 300
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
 """A policy may not allow more in total than ``status`` can list."""
+
+RETRY_S: Final = 1.0
+"""For how long a mistake is believed of a file that has not changed."""
 
 NO_FILE: Final = "no policy file"
 
@@ -109,6 +114,7 @@ class PolicyFile:
         self._path = path
         self._socket_gid = socket_gid
         self._seen: tuple[int, ...] | None = None
+        self._read_at = 0.0
         self._answer: Policy | PolicyError | None = None
 
     def current(self) -> Policy:
@@ -118,11 +124,17 @@ class PolicyFile:
             PolicyError: the file cannot be used.
         """
         seen = self._identity()
-        if self._answer is None or seen != self._seen:
-            self._seen, self._answer = seen, self._read()
+        if self._answer is None or seen != self._seen or self._may_be_better():
+            self._seen, self._read_at = seen, time.monotonic()
+            self._answer = self._read()
         if isinstance(self._answer, PolicyError):
             raise self._answer
         return self._answer
+
+    def _may_be_better(self) -> bool:
+        """Say whether a mistake may have gone by itself: a user was added, an fd became free."""
+        old = time.monotonic() - self._read_at >= RETRY_S
+        return old and isinstance(self._answer, PolicyError)
 
     def _identity(self) -> tuple[int, ...]:
         try:
@@ -158,7 +170,8 @@ def read_policy(path: str, socket_gid: int) -> Policy:
 
 def _read_text(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
+    # open() and not os.fdopen(), which would leave the fd of a directory open.
+    with OwnedFd(fd), open(fd, "rb", closefd=False) as file:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise PolicyError(path, 0, "is not a regular file")

@@ -22,6 +22,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 from termios import TIOCOUTQ
 from typing import Final, NamedTuple, Protocol
@@ -135,9 +136,9 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._by_number: dict[int, Connection] = {}
         self._per_uid: Counter[int] = Counter()
-        self._working = 0
         self._next_number = 1
         self._accept_again = 0.0
+        self._pet_again = 0.0
         self._idle_since = time.monotonic()
         self._log_buckets = TokenBuckets()
         self._epoll.register(listener, select.EPOLLIN)
@@ -240,7 +241,6 @@ class Server:
     def _start(self, connection: Connection, work: Work) -> None:
         connection.state = State.WORKING
         self._epoll.unregister(connection.sock)
-        self._working += 1
         self._workers.submit(Job(connection.peer.uid, connection.number, work))
 
     def _refuse(self, connection: Connection, reply: ErrorReply) -> None:
@@ -255,7 +255,6 @@ class Server:
     # -- replies
 
     def _deliver(self, done: Done) -> None:
-        self._working -= 1
         connection = self._by_number[done.connection]
         connection.state = State.LISTENING
         self._epoll.register(connection.sock, select.EPOLLIN)
@@ -322,11 +321,15 @@ class Server:
         if self._accept_again:
             ends.append(self._accept_again)
         if self._notifier.watchdog_s:
-            ends.append(now + self._notifier.watchdog_s / 2)
+            ends.append(self._pet_again)
         return max(0.0, min(ends, default=now + NEXT_REQUEST_S) - now)
 
     def _pet_watchdog(self) -> None:
-        if self._notifier.watchdog_s and self._workers.oldest_s() < JOB_STUCK_S:
+        now = time.monotonic()
+        if not self._notifier.watchdog_s or now < self._pet_again:
+            return
+        self._pet_again = now + self._notifier.watchdog_s / 2
+        if self._workers.oldest_s() < JOB_STUCK_S:
             self._notifier.tell("WATCHDOG=1")
 
 
@@ -335,12 +338,17 @@ _HINT: Final = "see the journal of the helper's unit"
 
 
 def _turn_away(sock: socket.socket, reply: ErrorReply) -> None:
-    """Send *reply* if that is possible at once, and close *sock*."""
-    with sock:
-        try:
-            channel.send(sock, encode_reply(reply))
-        except OSError:
-            return
+    """Send *reply* if that is possible at once, and close *sock*.
+
+    The client has sent its request, or is about to. To close with that unread would give it
+    ECONNRESET in place of our reply (net/unix/af_unix.c, unix_release_sock); so no more is let in,
+    and what is there already is thrown away.
+    """
+    with sock, suppress(OSError):
+        sock.shutdown(socket.SHUT_RD)
+        while sock.recv(1):
+            pass
+        channel.send(sock, encode_reply(reply))
 
 
 def _untaken_bytes(sock: socket.socket) -> int:

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Final
 
 from bpferry_helper.errors import StartupError
+from bpferry_wire.fds import OwnedFd
 
 MAX_FILE_BYTES: Final = 4_194_304
 """What is read of one file: four times the largest object that is kept."""
@@ -39,7 +40,8 @@ class StateFolder:
             fd = os.open(self._file(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return None
-        with os.fdopen(fd, "rb") as file, suppress(OSError):
+        # open() and not os.fdopen(), which would leave the fd of a directory open.
+        with OwnedFd(fd), suppress(OSError), open(fd, "rb", closefd=False) as file:
             raw = file.read(MAX_FILE_BYTES + 1)
             return raw if len(raw) <= MAX_FILE_BYTES else None
         return None

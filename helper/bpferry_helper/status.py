@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Final
 
-from bpferry_helper.policy import Policy, read_policy
+from bpferry_helper.policy import NO_FILE, Policy, read_policy
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.messages import (
@@ -74,7 +74,7 @@ def describe_policy(path: str) -> str:
         PolicyError: with the line of the first mistake.
     """
     policy = read_policy(path, socket_gid=os.getgid())
-    lines = [f"{path} is a valid policy." if policy.lines else f"There is no {path}."]
+    lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
     lines += [
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",

@@ -81,6 +81,9 @@ def _unpack(packet: bytes) -> object:
 def _unique_keys(pairs: Iterable[Pair]) -> dict[object, object]:
     # msgpack's C parser gives a list here, its Python parser (MSGPACK_PUREPYTHON) a generator.
     listed = list(pairs)
+    # Before anything is hashed: msgpack 1.0's Python parser does not keep strict_map_key here.
+    if any(type(key) is not str for key, _ in listed):
+        raise BadMessage("a key of a map is not text")
     unique = dict(listed)
     if len(unique) != len(listed):
         raise BadMessage("a map has the same key twice")
@@ -96,9 +99,7 @@ def _check(value: object, depth: int) -> None:
     if isinstance(value, dict | list) and depth > limits.MAX_DEPTH:
         raise BadMessage(f"more than {limits.MAX_DEPTH} levels of nesting")
     if isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) is not str:
-                raise BadMessage("a key of a map is not text")
+        for item in value.values():
             _check(item, depth + 1)
     elif isinstance(value, list):
         for item in value:

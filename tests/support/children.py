@@ -4,16 +4,25 @@
 import os
 import pickle
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
+def fork() -> int:
+    """Fork; the child must not touch what threads of the parent may have locked."""
+    with warnings.catch_warnings():
+        # Python 3.12 warns if any thread is running; our children only make system calls.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def in_child(function: Callable[[], T]) -> T:
     """Return what *function* returns in a forked child, or raise what it raised there."""
     reading, writing = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(reading)
         _run(function, writing)

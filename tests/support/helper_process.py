@@ -98,6 +98,7 @@ class HelperProcess:
         self._limits = limits
         self._environ = environ
         self._process: subprocess.Popen[bytes] | None = None
+        self._namespace: subprocess.Popen[bytes] | None = None
         self._listener = _listener(self.path)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(folder / "notify.sock"))
@@ -113,10 +114,8 @@ class HelperProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the helper on the socket; *wait* until it says READY=1."""
-        command = [
-            "nsenter", f"--mount=/proc/{self._namespace.pid}/ns/mnt", *self._limits,
-            "sh", "-c", ACTIVATE, "sh", *as_helper(helper_command("bpf")),
-        ]  # fmt: skip
+        helper = as_helper(helper_command("bpf"))
+        command = [*self._inside(), *self._limits, "sh", "-c", ACTIVATE, "sh", *helper]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -183,7 +182,16 @@ class HelperProcess:
 
     def inside(self, path: Path) -> Path:
         """Return how *path* of the helper's mount namespace is reached from here."""
+        assert self._namespace is not None
         return Path(f"/proc/{self._namespace.pid}/root{path}")
+
+    def hide(self, path: str) -> None:
+        """Put an empty file over *path*, for the helper alone."""
+        subprocess.run([*self._inside(), "mount", "--bind", "/dev/null", path], check=True)
+
+    def _inside(self) -> tuple[str, str]:
+        assert self._namespace is not None
+        return "nsenter", f"--mount=/proc/{self._namespace.pid}/ns/mnt"
 
     # -- what it holds
 
@@ -234,7 +242,8 @@ class HelperProcess:
         """End every process and close every fd."""
         if self.is_running():
             self.kill()
-        self._namespace.communicate(timeout=START_S)
+        if self._namespace is not None:
+            self._namespace.communicate(timeout=START_S)
         self._listener.close()
         self._notify.close()
 
@@ -275,8 +284,8 @@ def running_helper(
         helper = HelperProcess(folder, limits, environ or {})
         if policy is not None:
             helper.write_policy(policy)
-        helper.enter(state_size)
         try:
+            helper.enter(state_size)
             if start:
                 helper.start()
             yield helper

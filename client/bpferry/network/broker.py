@@ -6,6 +6,7 @@ the helper says, what the kernel says, and, for an object that we know, what is 
 any doubt all of them are closed.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -160,10 +161,12 @@ class Broker:
         for attempt in range(ATTEMPTS):
             try:
                 sock = self._connected()
-                channel.send(sock, packet)
+                # A helper that turns us away does not read, but has said why before it hung up.
+                with contextlib.suppress(BrokenPipeError):
+                    channel.send(sock, packet)
                 received = channel.receive(sock)
                 break
-            except (PeerClosed, ConnectionResetError, BrokenPipeError) as error:
+            except (PeerClosed, ConnectionResetError) as error:
                 self.close()
                 if attempt == ATTEMPTS - 1:
                     raise HelperError(

@@ -10,13 +10,14 @@ Programs and maps are looked up by name, since their order in the file means not
 """
 
 import ctypes
+import errno
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from bpferry_helper.bpf.libbpf import LibbpfError, last_error, library, map_id
-from bpferry_helper.errors import RequestError
+from bpferry_helper.errors import HelperError, RequestError
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
 from bpferry_wire.limits import MAX_FDS_PER_REPLY
@@ -25,6 +26,8 @@ from bpferry_wire.objects import KNOWN, MapShape, ObjectShape, ProgramShape
 
 VERIFIER_LOG_BYTES: Final = 262_144
 """Filled only when a program is refused. Kernels before 6.4 answer ENOSPC if the log is longer."""
+
+OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 MIN_FD: Final = 3
 """Copies of fds are made above standard error."""
@@ -66,11 +69,20 @@ def _opened(elf: bytes) -> Iterator[Pointer]:
     lib = library()
     obj = lib.bpf_object__open_mem(elf, len(elf), None)
     if not obj:
-        raise last_error("libbpf cannot open the object")
+        raise _cannot_open(last_error("libbpf cannot open the object"))
     try:
         yield obj
     finally:
         lib.bpf_object__close(obj)
+
+
+def _cannot_open(error: LibbpfError) -> HelperError:
+    """Return what to raise: libbpf rejects the format, unless there was nothing to read it with."""
+    if error.errno in OUT_OF_RESOURCES:
+        return error
+    return RequestError(
+        Code.UNSUPPORTED, str(error), "this QEMU is too old for this libbpf: use QEMU 9.0 or newer"
+    )
 
 
 def _walk(following: Callable[[Pointer, Pointer | None], Pointer], obj: Pointer) -> list[Pointer]:
@@ -184,12 +196,12 @@ def _copy(fd: int) -> int:
 
 def _hint(error: LibbpfError) -> str:
     match error.errno:
-        case 1:
+        case errno.EPERM:
             return "the helper lacks CAP_BPF, or a security module denies bpf(2)"
-        case 13:
+        case errno.EACCES:
             return "the kernel's verifier refused the program; CAP_PERFMON is needed, and Linux 5.8"
-        case 23 | 24:
+        case errno.ENFILE | errno.EMFILE:
             return "the helper has no file descriptors left: try again, or raise LimitNOFILE="
-        case 12:
+        case errno.ENOMEM:
             return "the helper's memory limit is reached: raise MemoryMax= in the unit"
     return "see the journal: journalctl -u bpferry-bpf"

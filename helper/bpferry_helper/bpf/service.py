@@ -117,22 +117,24 @@ class BpfService:
         return Answer(messages.StatusReply(*self._ledger.grants()))
 
     def _load(self, policy: Policy, asked: Asked, request: messages.Load) -> Answer:
-        with self._ledger.reserve(asked.peer.uid, policy.sets_per_user, policy.sets_in_total):
+        with self._ledger.reserve(
+            asked.peer.uid, policy.sets_per_user, policy.sets_in_total
+        ) as place:
             elf = self._objects.find(request.digest, policy.trusted)
             loaded = load(elf, request.object_id, policy.program_types)
             try:
-                self._record(asked, request, loaded)
+                self._record(asked, request, loaded, place)
             except BaseException:
                 loaded.fds.close()
                 raise
         return Answer(messages.LoadReply(loaded.descriptions), loaded.fds)
 
-    def _record(self, asked: Asked, request: messages.Load, loaded: LoadedSet) -> None:
+    def _record(self, asked: Asked, request: messages.Load, loaded: LoadedSet, place: int) -> None:
         peer = asked.peer
         entry = Entry(
             peer.uid, peer.pid, request.object_id, now_s(), loaded.map_ids, asked.connection
         )
-        self._ledger.record(entry)
+        self._ledger.record(entry, place)
         log(
             INFO,
             f"granted '{request.object_id}' {request.digest.hex()[:16]} to uid {peer.uid} "

@@ -63,6 +63,9 @@ EM_BPF: Final = 247
 INDEX_FILE: Final = "index.msgpack"
 INDEX_FORMAT: Final = 1
 
+NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Says nothing about the file that was to be opened."""
+
 WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -196,13 +199,17 @@ class TrustedObjects:
         Raises:
             RequestError: no trusted binary has it, and none had it before.
         """
-        for binary in self._binaries(patterns):
-            with binary.fd:
-                for embedded in self._objects(binary):
-                    elf = _read(binary, embedded) if embedded.digest == digest else None
-                    if elf is not None:
-                        self._remember(digest, elf)
-                        return elf
+        try:
+            found = self._find_in_binaries(digest, patterns)
+        except OSError as error:
+            # Not "unknown": it may well be there, and the client may remember what we say.
+            raise RequestError(
+                Code.FAILED,
+                f"cannot look through the trusted binaries: {error.strerror}",
+                "try again, or raise LimitNOFILE= or MemoryMax= in the unit",
+            ) from error
+        if found is not None:
+            return found
         remembered = self._state.read(_file_name(digest))
         if remembered is not None and sha256(remembered) == digest:
             return remembered
@@ -213,12 +220,24 @@ class TrustedObjects:
             f"({', '.join(patterns)})",
         )
 
+    def _find_in_binaries(self, digest: bytes, patterns: Iterable[str]) -> bytes | None:
+        for binary in self._binaries(patterns):
+            with binary.fd:
+                for embedded in self._objects(binary):
+                    elf = _read(binary, embedded) if embedded.digest == digest else None
+                    if elf is not None:
+                        self._remember(digest, elf)
+                        return elf
+        return None
+
     def _binaries(self, patterns: Iterable[str]) -> Iterator[Binary]:
         """Yield each trusted binary once; whoever takes it closes it."""
         for path in _matches(patterns):
             try:
                 yield open_trusted(path)
             except (Untrusted, OSError) as error:
+                if isinstance(error, OSError) and error.errno in NO_RESOURCES:
+                    raise
                 self._say_once(path, error)
 
     def _say_once(self, path: str, error: Untrusted | OSError) -> None:
@@ -232,21 +251,26 @@ class TrustedObjects:
             log(WARNING, f"not looking into '{path}': {error}, ignoring")
 
     def _objects(self, binary: Binary) -> list[Embedded]:
-        if binary.key not in self._index:
+        found = self._index.get(binary.key)
+        if found is None:
             found = scan(binary)
             log(INFO, f"'{binary.path}' carries {len(found)} eBPF objects")
-            self._index = dict(list(self._index.items())[-MAX_BINARIES + 1 :])
-            self._index[binary.key] = found
-            _write_index(self._state, self._index)
-        return self._index[binary.key]
+            # A new dict, never a changed one: another worker may be reading the old one.
+            newest = list(self._index.items())[-MAX_BINARIES + 1 :]
+            self._index = index = {**dict(newest), binary.key: found}
+            _write_index(self._state, index)
+        return found
 
     def _remember(self, digest: bytes, elf: bytes) -> None:
         name = _file_name(digest)
         if self._state.read(name) == elf:
             return
-        self._state.write(name, elf)
-        for old in self._state.names("object-")[:-MAX_REMEMBERED]:
-            self._state.remove(old)
+        try:
+            self._state.write(name, elf)
+            for old in self._state.names("object-")[:-MAX_REMEMBERED]:
+                self._state.remove(old)
+        except OSError as error:
+            log(WARNING, f"cannot keep the object {digest.hex()[:16]}: {error}, ignoring")
 
 
 def _file_name(digest: bytes) -> str:
@@ -258,7 +282,7 @@ def _matches(patterns: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
     for pattern in patterns:
         folder, _, name = pattern.rpartition("/")
-        with suppress(OSError):
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             for found in sorted(fnmatch.filter(os.listdir(folder or "/"), name))[:MAX_BINARIES]:
                 path = f"{folder}/{found}"
                 if path not in seen:
@@ -285,7 +309,7 @@ def _read_index(state: StateFolder) -> dict[str, list[Embedded]]:
             str(key): [Embedded(bytes(d), int(o), int(n)) for d, o, n in found]
             for key, found in stored["binaries"].items()
         }
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+    except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException):
         log(WARNING, f"'{INDEX_FILE}' in the state folder is broken; looking again, ignoring")
         return {}
 

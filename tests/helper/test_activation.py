@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The one socket that systemd passes in, and what systemd is told."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bpferry_helper.activation import FIRST_FD, Listener, Notifier, adopt_listener
+from bpferry_helper.errors import StartupError
+from tests.support.children import in_child
+from tests.support.helper_process import helper_command
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the socket is."""
+    return tmp_path / "bpf.sock"
+
+
+def listening(path: Path, kind: int = socket.SOCK_SEQPACKET, mode: int = 0o660) -> socket.socket:
+    """Return a socket as systemd would open it."""
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.bind(str(path))
+    path.chmod(mode)
+    if kind != socket.SOCK_DGRAM:
+        sock.listen()
+    return sock
+
+
+def environment(**changed: str) -> dict[str, str]:
+    """Return what systemd sets, with changes; call it in the process that is activated."""
+    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", **changed}
+
+
+def adopted(sock: socket.socket, **changed: str) -> str:
+    """Adopt *sock* in a child as its fd 3; return "" or the error."""
+
+    def adopt() -> str:
+        os.dup2(sock.fileno(), FIRST_FD)
+        try:
+            adopt_listener(environment(**changed))
+        except StartupError as error:
+            return str(error)
+        return ""
+
+    return in_child(adopt)
+
+
+def test_a_listening_socket_is_adopted(path: Path) -> None:
+    """The one thing that it accepts."""
+    with listening(path) as sock:
+        assert adopted(sock) == ""
+
+
+def test_the_adopted_socket_is_made_safe(path: Path) -> None:
+    """Not inherited, not blocking, of the file's group; and the variables are gone."""
+
+    def adopt() -> tuple[bool, bool, int, set[str]]:
+        os.dup2(sock.fileno(), FIRST_FD)
+        environ = environment(LANG="C")
+        listener: Listener = adopt_listener(environ)
+        return (
+            os.get_inheritable(FIRST_FD), listener.sock.getblocking(), listener.gid, set(environ)
+        )  # fmt: skip
+
+    with listening(path) as sock:
+        os.chown(path, -1, os.getgid())
+
+        assert (False, False, os.getgid(), {"LANG"}) == in_child(adopt)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"LISTEN_PID": "1"}, "no socket was passed in"),
+        ({"LISTEN_PID": ""}, "no socket was passed in"),
+        ({"LISTEN_FDS": "0"}, "exactly one socket"),
+        ({"LISTEN_FDS": "2"}, "exactly one socket"),
+        ({"LISTEN_FDS": ""}, "exactly one socket"),
+        ({"LISTEN_FDS": "1 "}, "exactly one socket"),
+    ],
+)
+def test_none_or_several_sockets_are_an_error(
+    path: Path, changed: dict[str, str], words: str
+) -> None:
+    """There is no fallback."""
+    with listening(path) as sock:
+        assert words in adopted(sock, **changed)
+
+
+def stream(path: Path) -> socket.socket:
+    """Return a stream socket."""
+    return listening(path, socket.SOCK_STREAM)
+
+
+def datagram(path: Path) -> socket.socket:
+    """Return a datagram socket."""
+    return listening(path, socket.SOCK_DGRAM)
+
+
+def not_listening(path: Path) -> socket.socket:
+    """Return a socket that is bound only."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.bind(str(path))
+    return sock
+
+
+def of_the_network(_path: Path) -> socket.socket:
+    """Return a TCP socket."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    return sock
+
+
+def open_to_all(path: Path) -> socket.socket:
+    """Return a socket that anybody may connect to."""
+    return listening(path, mode=0o666)
+
+
+def abstract(_path: Path) -> socket.socket:
+    """Return a socket without a path, which has no modes."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.bind(f"\0bpferry-test-{os.getpid()}")
+    sock.listen()
+    return sock
+
+
+def unlinked(path: Path) -> socket.socket:
+    """Return a socket whose file is gone."""
+    sock = listening(path)
+    path.unlink()
+    return sock
+
+
+WRONG = {
+    "a stream socket": (stream, "no listening AF_UNIX SOCK_SEQPACKET"),
+    "a datagram socket": (datagram, "no listening AF_UNIX SOCK_SEQPACKET"),
+    "a socket that does not listen": (not_listening, "no listening AF_UNIX SOCK_SEQPACKET"),
+    "a socket of the network": (of_the_network, "no listening AF_UNIX SOCK_SEQPACKET"),
+    "a socket that is open to all": (open_to_all, "may be connected to by anybody"),
+    "a socket without a path": (abstract, "has no path"),
+    "a socket whose file is gone": (unlinked, "cannot look at the socket"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_socket_is_an_error(
+    path: Path, make: Callable[[Path], socket.socket], words: str
+) -> None:
+    """The message says what is wrong with the unit."""
+    with make(path) as sock:
+        assert words in adopted(sock)
+
+
+def test_a_file_is_no_socket() -> None:
+    """Whatever else systemd can pass."""
+
+    def adopt() -> str:
+        fd = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(fd, FIRST_FD)
+        try:
+            adopt_listener(environment())
+        except StartupError as error:
+            return str(error)
+        return ""
+
+    assert "is no socket" in in_child(adopt)
+
+
+def test_a_socket_that_was_not_passed_is_an_error() -> None:
+    """The variables alone are not believed."""
+
+    def adopt() -> str:
+        # Whatever has this number in pytest is not needed in the child, which leaves by _exit().
+        os.dup2(0, FIRST_FD)
+        os.close(FIRST_FD)
+        try:
+            adopt_listener(environment())
+        except StartupError as error:
+            return str(error)
+        return ""
+
+    assert in_child(adopt) == "cannot use the fd from systemd: Bad file descriptor"
+
+
+# -- what systemd is told
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """Yield the end that a service manager listens on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(5)
+        yield sock
+
+
+def test_the_manager_is_told(manager: socket.socket) -> None:
+    """One datagram, as sd_notify(3) says."""
+    Notifier({"NOTIFY_SOCKET": manager.getsockname()}).tell("READY=1")
+
+    assert manager.recv(100) == b"READY=1"
+
+
+def test_an_abstract_address_works_too() -> None:
+    """Systemd writes it with @."""
+    name = f"bpferry-test-notify-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"\0{name}")
+        sock.settimeout(5)
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}).tell("READY=1")
+
+        assert sock.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize("address", ["", "/nonexistent/notify", "@nobody-listens-here"])
+def test_nobody_to_tell_is_no_error(address: str) -> None:
+    """The helper also runs where nobody asked for it."""
+    Notifier({"NOTIFY_SOCKET": address}).tell("READY=1")
+
+
+def test_no_fd_to_tell_with_is_no_error(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of open files the helper stays up."""
+    notifier = Notifier({"NOTIFY_SOCKET": manager.getsockname()})
+
+    def none_left(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    notifier.tell("WATCHDOG=1")
+
+
+def test_the_variables_are_taken_out() -> None:
+    """Nothing that we start could speak for us; nothing is started, and the rule is cheap."""
+    environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "LANG": "C"}
+    Notifier(environ)
+
+    assert environ == {"LANG": "C"}
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "expected"),
+    [
+        ("30000000", None, 30.0),
+        ("30000000", "1", 0.0),
+        ("", None, 0.0),
+        ("-1", None, 0.0),
+        ("soon", None, 0.0),
+    ],
+)
+def test_the_watchdog_s_time_is_read(usec: str, pid: str | None, expected: float) -> None:
+    """In seconds, and only if it is meant for this process."""
+    environ = {"WATCHDOG_USEC": usec} | ({"WATCHDOG_PID": pid} if pid else {})
+
+    assert expected == Notifier(environ).watchdog_s
+
+
+# -- the whole program
+
+
+@pytest.mark.privileged
+def test_started_by_hand_it_says_so() -> None:
+    """Exit status 1, and a sentence about how it is meant to be started."""
+    done = subprocess.run(helper_command("bpf"), capture_output=True, text=True, check=False)
+
+    assert (done.returncode, "started by systemd" in done.stderr) == (1, True)

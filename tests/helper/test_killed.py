@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""kill -9 at any moment, of the helper and of its clients: nothing half done, nothing left."""
+
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from bpferry_wire import channel
+from bpferry_wire.errors import WireError
+from bpferry_wire.messages import ErrorReply, Load, LoadReply, decode_reply, encode_request
+from tests.helper.conftest import check_unharmed
+from tests.support.census import Held, held_through_fds
+from tests.support.children import fork
+from tests.support.helper_process import HelperProcess, left_alive, running_helper
+from tests.support.people import ALICE, ask_once, connect
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.kernel,
+    pytest.mark.qemu,
+    pytest.mark.slow,
+]
+
+HELPER_KILLS = 300
+CLIENT_KILLS = 120
+LATEST_S = 0.16
+"""A load takes 0.07 s: the kills fall before, into and after it."""
+
+
+class Asking(threading.Thread):
+    """Asks for one set after the other, as root, and writes down what came."""
+
+    def __init__(self, helper: HelperProcess, load: Load) -> None:
+        super().__init__()
+        self.outcomes: Counter[str] = Counter()
+        self.held: set[Held] = set()
+        self.stop = threading.Event()
+        self._helper = helper
+        self._load = load
+
+    def run(self) -> None:
+        """Ask until told to stop."""
+        while not self.stop.is_set():
+            try:
+                self.outcomes[self._ask()] += 1
+            except (OSError, WireError) as error:
+                self.outcomes[type(error).__name__] += 1
+
+    def _ask(self) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+            sock.settimeout(20)
+            sock.connect(str(self._helper.path))
+            channel.send(sock, encode_request(self._load))
+            packet = channel.receive(sock)
+            with packet.fds as fds:
+                reply = decode_reply(packet.data, self._load)
+                held = held_through_fds(fd.borrow() for fd in fds)
+        self.held |= held
+        if isinstance(reply, ErrorReply):
+            return f"error {reply.code}"
+        assert isinstance(reply, LoadReply)
+        whole = (len(reply.fds), len(held)) == (4, 4)
+        return "granted" if whole else "partial"
+
+
+def test_a_helper_that_is_killed_leaves_nothing(rss_digest: bytes) -> None:
+    """Three hundred times: a client got four fds or none, and every id is gone in the end."""
+    load = Load("rss", rss_digest)
+    chance = random.Random()  # noqa: S311 - other moments each time
+    with running_helper() as helper:
+        asking = Asking(helper, load)
+        asking.start()
+        try:
+            for number in range(HELPER_KILLS):
+                time.sleep(chance.uniform(0, LATEST_S))
+                helper.kill()
+                # Every fourth is killed while it starts.
+                helper.start(wait=number % 4 != 0)
+        finally:
+            asking.stop.set()
+            asking.join()
+        helper.restart()
+        answered = ask_once(helper.path, load)
+        served = len(answered.fds)
+        answered.fds.close()
+
+        outcomes = asking.outcomes
+        assert outcomes["partial"] == 0
+        # The kills fell on both sides of the hand-over, or this test shows nothing.
+        assert outcomes["granted"] > 20, outcomes
+        assert outcomes.total() - outcomes["granted"] > 20, outcomes
+        assert (4, set()) == (served, left_alive(frozenset(asking.held) | helper.granted()))
+
+
+def test_clients_that_are_killed_leave_nothing(rss_digest: bytes) -> None:
+    """Before the reply, in it, or with the fds in hand; the helper holds as much as before."""
+    request = encode_request(Load("rss", rss_digest))
+    chance = random.Random()  # noqa: S311 - other moments each time
+    with running_helper() as helper:
+        before = (helper.settle(), helper.held())
+        for _ in range(CLIENT_KILLS // 2):
+            pids = [asking_child(helper, request) for _ in range(2)]
+            for pid in pids:
+                time.sleep(chance.uniform(0, LATEST_S))
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+        assert len(helper.granted()) > 60
+        check_unharmed(helper, *before)
+
+
+def asking_child(helper: HelperProcess, request: bytes) -> int:
+    """Return a process that asks as Alice and keeps what it gets."""
+    pid = fork()
+    if pid == 0:
+        try:
+            sock = connect(helper.path, ALICE)
+            sock.send(request)
+            packet = channel.receive(sock)
+            signal.pause()
+            packet.fds.close()
+        finally:
+            os._exit(1)
+    return pid

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The ledger errs to one side only, and survives the helper."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from bpferry_helper.errors import HelperError, RequestError
+from bpferry_helper.ledger import LEDGER_FILE, Count, Entry, Ledger, now_s
+from bpferry_helper.state import StateFolder
+from bpferry_wire.errors import Code
+from bpferry_wire.messages import Grant
+
+ALICE, BOB = 1001, 1002
+
+
+class Unavailable(HelperError):  # noqa: N818 - as the real one
+    """This kernel cannot say."""
+
+
+class Kernel:
+    """Says what is alive, as the test wants it."""
+
+    def __init__(self) -> None:
+        self.maps: set[int] = set()
+        self.error: HelperError | None = None
+        self.asked = 0
+
+    def alive(self) -> frozenset[int]:
+        """Return the ids, or raise."""
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return frozenset(self.maps)
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    """Return a kernel without maps."""
+    return Kernel()
+
+
+@pytest.fixture
+def ledger(state: StateFolder, kernel: Kernel) -> Ledger:
+    """Return an empty ledger."""
+    return Ledger(state, kernel, Unavailable)
+
+
+def again(state: StateFolder, kernel: Kernel) -> Ledger:
+    """Return the ledger as the next process reads it."""
+    return Ledger(state, kernel, Unavailable)
+
+
+def grant(ledger: Ledger, kernel: Kernel, number: int, uid: int = ALICE, most: int = 3) -> None:
+    """Go through one grant whose only map has the id *number*."""
+    with ledger.reserve(uid, most, 1000) as place:
+        kernel.maps.add(number)
+        ledger.record(Entry(uid, 1, "rss", now_s(), (number,), connection=number), place)
+
+
+def refusal(act: Callable[[], object]) -> str:
+    """Return the message with which *act* is refused for its quota."""
+    with pytest.raises(RequestError) as caught:
+        act()
+    assert caught.value.code == Code.QUOTA
+    return str(caught.value)
+
+
+def test_the_quota_is_exact(ledger: Ledger, kernel: Kernel) -> None:
+    """As many as allowed, and not one more."""
+    for number in range(3):
+        grant(ledger, kernel, number)
+
+    assert "uid 1001 holds 3 sets" in refusal(lambda: grant(ledger, kernel, 9))
+
+
+def test_a_quota_of_none_allows_none(ledger: Ledger, kernel: Kernel) -> None:
+    """Zero is a quota too."""
+    assert "holds 0 sets" in refusal(lambda: grant(ledger, kernel, 1, most=0))
+
+
+def test_one_user_s_sets_do_not_count_for_another(ledger: Ledger, kernel: Kernel) -> None:
+    """Each has an own quota."""
+    for number in range(3):
+        grant(ledger, kernel, number)
+    grant(ledger, kernel, 9, uid=BOB)
+
+    assert Count(1, 4, "kernel") == ledger.count(BOB)
+
+
+def test_the_total_is_exact(ledger: Ledger, kernel: Kernel) -> None:
+    """All users together."""
+    grant(ledger, kernel, 1)
+    grant(ledger, kernel, 2, uid=BOB)
+    with pytest.raises(RequestError, match="all users together hold 2") as caught:
+        ledger.reserve(7, 3, 2).__enter__()
+
+    assert caught.value.code == Code.QUOTA
+
+
+def test_a_set_that_is_being_loaded_counts(ledger: Ledger, kernel: Kernel) -> None:
+    """Otherwise two at the same time would both be the last one."""
+    with ledger.reserve(ALICE, 1, 1000):
+        refusal(lambda: grant(ledger, kernel, 1, most=1))
+
+
+def test_a_load_that_failed_does_not_count(ledger: Ledger, kernel: Kernel) -> None:
+    """The place is free again."""
+    with pytest.raises(ZeroDivisionError), ledger.reserve(ALICE, 1, 1000):
+        _ = 1 / 0
+    grant(ledger, kernel, 1, most=1)
+
+    assert ledger.count(ALICE).held == 1
+
+
+def test_a_recorded_set_counts_once(ledger: Ledger, kernel: Kernel) -> None:
+    """Also in the moment between its record and the end of its reservation."""
+    with ledger.reserve(ALICE, 2, 1000) as place:
+        kernel.maps.add(1)
+        ledger.record(Entry(ALICE, 1, "rss", now_s(), (1,), 1), place)
+        grant(ledger, kernel, 2, most=2)
+
+    assert ledger.count(ALICE).held == 2
+
+
+def test_a_set_that_died_is_struck_off(ledger: Ledger, kernel: Kernel) -> None:
+    """The quota is about what is alive."""
+    for number in range(3):
+        grant(ledger, kernel, number)
+    kernel.maps.remove(1)
+    grant(ledger, kernel, 9)
+
+    assert ledger.count(ALICE).held == 3
+
+
+def test_a_set_lives_as_long_as_any_of_its_maps(ledger: Ledger, kernel: Kernel) -> None:
+    """Its holder may close some of its fds."""
+    with ledger.reserve(ALICE, 3, 1000) as place:
+        ledger.record(Entry(ALICE, 1, "rss", now_s(), (1, 2, 3), 1), place)
+    kernel.maps.add(3)
+
+    assert ledger.count(ALICE).held == 1
+
+
+def test_the_kernel_is_asked_only_at_the_limit(ledger: Ledger, kernel: Kernel) -> None:
+    """The first grants after a start do not wait for the iterator to be loaded."""
+    for number in range(3):
+        grant(ledger, kernel, number)
+
+    assert kernel.asked == 0
+
+
+def test_the_ledger_survives_a_restart(state: StateFolder, ledger: Ledger, kernel: Kernel) -> None:
+    """Who held three before still holds three."""
+    for number in range(3):
+        grant(ledger, kernel, number)
+
+    assert Count(3, 3, "kernel") == again(state, kernel).count(ALICE)
+
+
+def test_what_an_earlier_boot_wrote_is_forgotten(
+    state: StateFolder, ledger: Ledger, kernel: Kernel, tmp_path: Path
+) -> None:
+    """Its maps are gone, and their ids are somebody else's by now."""
+    grant(ledger, kernel, 1)
+    stored = msgpack.unpackb((tmp_path / LEDGER_FILE).read_bytes())
+    stored["boot_id"] = "another"
+    (tmp_path / LEDGER_FILE).write_bytes(msgpack.packb(stored))
+
+    assert again(state, kernel).count(ALICE).held == 0
+
+
+def spoiled(entries: object) -> bytes:
+    """Return a ledger of this boot with *entries*."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    raw: bytes = msgpack.packb({"format": 1, "boot_id": boot_id, "entries": entries})
+    return raw
+
+
+BROKEN = {
+    "empty": b"",
+    "no msgpack": b"\xc1",
+    "a list": msgpack.packb([]),
+    "a number": msgpack.packb(1),
+    "cut": spoiled([])[:-3],
+    "no entries": msgpack.packb({"format": 1}),
+    "entries as a number": spoiled(7),
+    "an entry too short": spoiled([[1, 2]]),
+    "an entry of text": spoiled(["abcde"]),
+    "an infinite uid": spoiled([[float("inf"), 1, "rss", 1, [1]]]),
+    "ids that are no list": spoiled([[1, 1, "rss", 1, 1]]),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_ledger_is_started_anew(
+    state: StateFolder, kernel: Kernel, tmp_path: Path, content: bytes
+) -> None:
+    """The helper starts; the worst is that somebody holds more than allowed."""
+    (tmp_path / LEDGER_FILE).write_bytes(content)
+
+    assert again(state, kernel).count(ALICE) == Count(0, 0, "kernel")
+
+
+def test_what_cannot_be_written_down_is_not_granted(
+    ledger: Ledger, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, state: StateFolder
+) -> None:
+    """A grant that the next process would not know is refused."""
+
+    def full(_name: str, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "write", full)
+    with pytest.raises(RequestError, match="No space left") as caught:
+        grant(ledger, kernel, 1)
+
+    assert (caught.value.code, ledger.count(ALICE).held) == (Code.FAILED, 0)
+
+
+def test_a_census_that_fails_this_time_strikes_nothing_off(ledger: Ledger, kernel: Kernel) -> None:
+    """Without an answer, everything that was granted counts."""
+    grant(ledger, kernel, 1)
+    kernel.error = HelperError("no fds left")
+
+    assert Count(1, 1, "kernel") == ledger.count(ALICE)
+
+
+def test_without_a_census_connections_count(ledger: Ledger, kernel: Kernel) -> None:
+    """A set counts for as long as the connection that asked for it is open."""
+    kernel.error = Unavailable("no BTF")
+    grant(ledger, kernel, 1)
+    grant(ledger, kernel, 2)
+    counts = [ledger.count(ALICE)]
+    ledger.connection_closed(1)
+    counts.append(ledger.count(ALICE))
+
+    assert [Count(2, 2, "connections"), Count(1, 1, "connections")] == counts
+
+
+def test_without_a_census_the_kernel_is_asked_once(ledger: Ledger, kernel: Kernel) -> None:
+    """The answer would be the same."""
+    kernel.error = Unavailable("no BTF")
+    for _ in range(5):
+        ledger.count(ALICE)
+
+    assert kernel.asked == 1
+
+
+def test_with_a_census_a_closed_connection_changes_nothing(ledger: Ledger, kernel: Kernel) -> None:
+    """The client closes it as soon as it has its fds."""
+    grant(ledger, kernel, 1)
+    ledger.connection_closed(1)
+
+    assert ledger.count(ALICE).held == 1
+
+
+def test_grants_are_listed_oldest_first(ledger: Ledger, kernel: Kernel) -> None:
+    """As ``status`` shows them."""
+    grant(ledger, kernel, 1)
+    grant(ledger, kernel, 2, uid=BOB)
+    listed, counted_by = ledger.grants()
+
+    assert ([Grant(ALICE, 1, "rss", 0), Grant(BOB, 1, "rss", 0)], "kernel") == (
+        [g._replace(age_s=0) for g in listed],
+        counted_by,
+    )
+
+
+def test_the_quota_is_exact_among_threads(ledger: Ledger, kernel: Kernel) -> None:
+    """Eight at the same time get exactly as many as allowed."""
+    refused: list[RequestError] = []
+    numbers = iter(range(1000))
+    barrier = threading.Barrier(8)
+
+    def ask_five_times() -> None:
+        barrier.wait()
+        for _ in range(5):
+            try:
+                grant(ledger, kernel, next(numbers), most=17)
+            except RequestError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=ask_five_times) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (ledger.count(ALICE).held, len(refused)) == (17, 23)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The helper's small modules: log, digest, rate, work, state."""
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bpferry_helper import rate
+from bpferry_helper.digest import sha256
+from bpferry_helper.errors import StartupError
+from bpferry_helper.log import INFO, log
+from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.state import MAX_FILE_BYTES, StateFolder
+from bpferry_helper.work import Job, Workers, log_fault
+
+# -- log
+
+
+@pytest.mark.parametrize(
+    "text", ["a\n<0>b", "a\rb", "a\x1b[2Jb", "a\0b", "a\u2028b", "a\ud800b", "a\x85b"]
+)
+def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Whatever a client says is one line of printable characters."""
+    log(INFO, f"refused: {text}")
+    written = capsys.readouterr().err
+
+    assert (
+        len(written.splitlines()),
+        written.rstrip("\n").isprintable(),
+        written[:13],
+    ) == (1, True, "<6>refused: a")
+
+
+def test_a_journal_that_is_gone_does_not_end_the_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nobody left to tell."""
+
+    class Full:
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    log(INFO, "x")
+
+
+def test_a_fault_is_logged_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Type, message, file and line."""
+    try:
+        raise KeyError("missing")  # noqa: TRY301 - an error needs a place
+    except KeyError as error:
+        log_fault("serving", error)
+
+    assert "serving: KeyError: 'missing' at " in capsys.readouterr().err
+
+
+# -- digest
+
+
+@pytest.mark.parametrize("length", [0, 1, 55, 56, 64, 20_208])
+def test_the_digest_is_sha_256(length: int) -> None:
+    """The same as hashlib's, which is not loaded by the helper."""
+    data = bytes(n % 251 for n in range(length))
+
+    assert hashlib.sha256(data).digest() == sha256(data)
+
+
+# -- rate
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Put a clock in place of the real one."""
+    clock = Clock()
+    monkeypatch.setattr(rate, "time", clock)
+    return clock
+
+
+def test_a_burst_is_allowed_and_no_more(clock: Clock) -> None:
+    """Four at once, then it says how long to wait."""
+    buckets = TokenBuckets()
+
+    assert [buckets.take(1, 4, 2) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert clock.now == 100.0
+
+
+def test_waiting_as_told_is_enough(clock: Clock) -> None:
+    """The hint to the client is true."""
+    buckets = TokenBuckets()
+    for _ in range(4):
+        buckets.take(1, 4, 2)
+    clock.now += buckets.take(1, 4, 2)
+
+    assert buckets.take(1, 4, 2) == 0.0
+
+
+def test_waiting_long_does_not_save_up(clock: Clock) -> None:
+    """No more than a burst, however long one was quiet."""
+    buckets = TokenBuckets()
+    buckets.take(1, 4, 2)
+    clock.now += 3600
+
+    assert [buckets.take(1, 4, 2) > 0 for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_one_user_s_pace_is_not_another_s(clock: Clock) -> None:
+    """Each has an own bucket."""
+    buckets = TokenBuckets()
+    for _ in range(9):
+        buckets.take(1, 4, 2)
+
+    assert (buckets.take(2, 4, 2), clock.now) == (0.0, 100.0)
+
+
+def test_the_number_of_buckets_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many users do not fill the helper's memory, and the emptiest bucket is kept."""
+    monkeypatch.setattr(rate, "MAX_BUCKETS", 10)
+    buckets = TokenBuckets()
+    for _ in range(5):
+        buckets.take(1, 4, 2)
+    for uid in range(2, 50):
+        clock.now += 0.001
+        buckets.take(uid, 4, 2)
+
+    assert (buckets.take(1, 4, 2) > 0, len(buckets._buckets)) == (True, 10)
+
+
+# -- work
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    """Yield workers; their threads wait for ever, as in the helper."""
+    workers = Workers()
+    yield workers
+    os.close(workers.wake_fd)
+
+
+def done_by(workers: Workers, count: int) -> list[int]:
+    """Wait for *count* results; return whose they are, in order."""
+    order: list[int] = []
+    while len(order) < count:
+        order += [done.connection for done in workers.results()]
+        time.sleep(0.002)
+    return order
+
+
+def test_users_take_turns(workers: Workers) -> None:
+    """Who asks once does not wait for all of somebody who asked sixteen times."""
+    gate = threading.Event()
+    for number in range(2):
+        workers.submit(Job(99, number, gate.wait))
+    for number in range(16):
+        workers.submit(Job(1, 100 + number, lambda: None))
+    workers.submit(Job(2, 200, lambda: None))
+    gate.set()
+    order = [number for number in done_by(workers, 19) if number >= 100]
+
+    assert order.index(200) <= 4
+
+
+def test_one_user_s_jobs_stay_in_order(workers: Workers) -> None:
+    """First come, first taken, among equals."""
+    taken: list[int] = []
+    for number in range(20):
+        workers.submit(Job(1, number, partial(taken.append, number)))
+    done_by(workers, 20)
+
+    assert all(abs(n - at) <= 1 for at, n in enumerate(taken))
+
+
+def test_two_jobs_run_at_the_same_time(workers: Workers) -> None:
+    """Each waits for the other; one alone would never end."""
+    barrier = threading.Barrier(2)
+    for number in range(2):
+        workers.submit(Job(number, number, lambda: barrier.wait(10)))
+
+    assert {0, 1} == set(done_by(workers, 2))
+
+
+def test_a_job_that_fails_is_a_result(workers: Workers) -> None:
+    """Its error is handed on, and the worker takes the next job."""
+    for _ in range(4):
+        workers.submit(Job(1, 7, lambda: 1 // 0))
+    errors: list[type] = []
+    while len(errors) < 4:
+        errors += [type(done.error) for done in workers.results()]
+        time.sleep(0.002)
+
+    assert [ZeroDivisionError] * 4 == errors
+
+
+def test_a_stuck_job_is_seen(workers: Workers) -> None:
+    """The watchdog is not told that all is well while a load hangs."""
+    gate = threading.Event()
+    idle = workers.oldest_s()
+    workers.submit(Job(1, 7, gate.wait))
+    time.sleep(0.2)
+    stuck = workers.oldest_s()
+    gate.set()
+    done_by(workers, 1)
+
+    assert (idle, stuck >= 0.1) == (0.0, True)
+
+
+# -- state
+
+
+def test_a_file_is_replaced_whole(state: StateFolder, tmp_path: Path) -> None:
+    """Beside its place first, then renamed."""
+    state.write("a", b"old")
+    state.write("a", b"new")
+
+    assert (state.read("a"), [p.name for p in tmp_path.iterdir()]) == (b"new", ["a"])
+
+
+def test_a_write_that_fails_leaves_the_old_file(state: StateFolder, tmp_path: Path) -> None:
+    """And nothing beside it."""
+    state.write("a", b"old")
+    (tmp_path / "a.new").mkdir()
+    with pytest.raises(IsADirectoryError):
+        state.write("a", b"new")
+
+    assert state.read("a") == b"old"
+
+
+def test_what_is_left_of_a_killed_writer_is_no_file(state: StateFolder, tmp_path: Path) -> None:
+    """It does not appear among the names."""
+    (tmp_path / "object-1.new").write_bytes(b"half")
+    state.write("object-2", b"whole")
+
+    assert state.names("object-") == ["object-2"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "link", "too long"])
+def test_what_is_no_file_reads_as_none(state: StateFolder, tmp_path: Path, kind: str) -> None:
+    """The state is a hint; whatever lies there, the helper goes on."""
+    path = tmp_path / "a"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "too long":
+        path.write_bytes(bytes(MAX_FILE_BYTES + 1))
+
+    assert state.read("a") is None
+
+
+@pytest.mark.parametrize("path", ["", "/nonexistent/bpferry"])
+def test_without_a_state_folder_the_helper_does_not_start(path: str) -> None:
+    """The message says what the unit lacks."""
+    with pytest.raises(StartupError, match="StateDirectory="):
+        StateFolder(path)
