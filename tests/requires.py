@@ -11,8 +11,6 @@ from typing import NoReturn
 
 import pytest
 
-QEMU_7_2 = Path("/var/cache/bpferry/qemu-7.2/root/usr/bin/qemu-system-x86_64")
-
 
 def root() -> None:
     """Skip unless this process is root."""
@@ -39,11 +37,10 @@ def qemu() -> str:
     return program("qemu-system-x86_64")
 
 
-def qemu_7_2() -> Path:
-    """Return the path of Debian 12's own QEMU, which is older than the hand-over, or skip."""
-    if not QEMU_7_2.exists():
-        _missing(f"there is no unpacked QEMU 7.2 at '{QEMU_7_2}'")
-    return QEMU_7_2
+def mmdebstrap() -> None:
+    """Skip unless parts of another Debian can be fetched: as root, by mmdebstrap."""
+    root()
+    program("mmdebstrap")
 
 
 def _missing(sentence: str) -> NoReturn:

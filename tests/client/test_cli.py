@@ -13,6 +13,7 @@ import pytest
 from bpferry.cli.main import build_parser, main
 from tests import requires
 from tests.client.support import script
+from tests.support.old_qemu import old_qemu
 
 CARD = '[[cards]]\ntap = "tap0"\nqueues = 4\n'
 
@@ -144,11 +145,12 @@ def test_dry_run_as_text_can_be_pasted(
 
 @pytest.mark.qemu
 def test_required_ebpf_on_an_old_qemu(
-    description: Path, capsys: pytest.CaptureFixture[str]
+    description: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A QEMU without eBPF cannot fulfil --require-ebpf: status 3."""
+    requires.mmdebstrap()
     text = description.read_text(encoding="utf-8")
-    description.write_text(f'qemu = "{requires.qemu_7_2()}"\n{text}', encoding="utf-8")
+    description.write_text(f'qemu = "{old_qemu(tmp_path)}"\n{text}', encoding="utf-8")
 
     assert main(["run", "--dry-run=json", "--require-ebpf", str(description)]) == 3
     error = json.loads(capsys.readouterr().out)["error"]

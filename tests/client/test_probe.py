@@ -13,6 +13,7 @@ from bpferry.qemu import accelerator
 from bpferry.qemu.probe import decode_object, find_object_ids, probe
 from tests import requires
 from tests.client.support import QEMU, group_is_gone, is_gone, script, wait_until
+from tests.support.old_qemu import old_qemu
 
 FD = """fd=$(echo "$*" | sed 's/.*fd=\\([0-9]*\\).*/\\1/')"""
 """Finds the monitor's fd, as a script that plays QEMU has to."""
@@ -31,9 +32,10 @@ def test_installed_qemu() -> None:
 
 
 @pytest.mark.qemu
-def test_qemu_without_ebpf() -> None:
+def test_qemu_without_ebpf(tmp_path: Path) -> None:
     """A QEMU from before request-ebpf has no objects, and that is no error."""
-    found = probe(str(requires.qemu_7_2()))
+    requires.mmdebstrap()
+    found = probe(str(old_qemu(tmp_path)))
 
     assert (found.version[:2], found.objects, found.takes_ebpf_fds) == ((7, 2), {}, False)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests import requires
 from tests.systemd.container import CLONE, Container, boot
-from tests.systemd.debian_root import find_or_build
+from tests.systemd.debian_root import debian_root
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -27,7 +27,7 @@ INSTALL_SECONDS: Final = 180
 def _booted(release: str, scratch: Path) -> Iterator[Container]:
     for name in ("systemd-nspawn", "mmdebstrap", "nsenter"):
         requires.program(name)
-    with boot(find_or_build(release), REPOSITORY, scratch / "console.log") as container:
+    with boot(debian_root(release), REPOSITORY, scratch / "console.log") as container:
         yield container
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Folders that mmdebstrap fills with parts of a Debian, made once and kept in the cache."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+CACHE: Final = Path("/var/cache/bpferry/roots")
+
+FOLDER: Final = "FOLDER"
+"""Stands in a command for the folder that it fills."""
+
+BUILD_SECONDS: Final = 600
+"""It takes 40; a slow mirror takes longer."""
+
+
+def find_or_build(name: str, command: Sequence[str]) -> Path:
+    """Return the folder that *command* has filled, or fills now; the same command, the same folder.
+
+    It must not be changed afterwards: other tests and later runs use it too.
+    """
+    key = hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
+    root = CACHE / f"{name}-{key}"
+    if root.exists():
+        return root
+    CACHE.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=CACHE))
+    try:
+        _build(command, building)
+        building.chmod(0o755)
+        # Two who build at the same time both have a whole one; the first is kept.
+        if not root.exists():
+            building.rename(root)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return root
+
+
+def mirror() -> str:
+    """Return where this machine's apt has Debian itself from."""
+    asked = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for line in asked.stdout.splitlines():
+        codename, _, uri = line.partition(" ")
+        if codename in {"bookworm", "trixie"}:
+            return uri
+    raise RuntimeError("apt has no lists of Debian 12 or 13: run apt-get update")
+
+
+def _build(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(
+        [str(folder) if word == FOLDER else word for word in command],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=BUILD_SECONDS,
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"cannot make '{folder}':\n{done.stdout[-3000:]}")
