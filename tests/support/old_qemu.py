@@ -10,11 +10,12 @@ BINARY: Final = "usr/bin/qemu-system-x86_64"
 
 LAUNCHER: Final = """\
 #!/bin/sh
-# With its own libraries: the machine's may be newer, or not there.
+# With its own libraries and modules: the machine's may be newer, or not there.
 root={root}
-exec "$root"/lib64/ld-linux-x86-64.so.2 \\
-    --library-path "$root"/lib/x86_64-linux-gnu:"$root"/usr/lib/x86_64-linux-gnu \\
-    "$root"/{binary} "$@"
+libraries=$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu
+export QEMU_MODULE_DIR="$root/usr/lib/x86_64-linux-gnu/qemu"
+exec "$root"/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 \\
+    --library-path "$libraries" "$root"/{binary} "$@"
 """
 
 

@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 
 from bpferry_helper.privilege import CAPABILITIES, CAPABILITY_NUMBERS
+from tests.support.debian_folder import BUILD_SECONDS
 from tests.systemd.container import CLONE, Container
-from tests.systemd.debian_root import BUILD_SECONDS
 from tests.systemd.unit_file import UNITS, build_probe_unit
 
 pytestmark = [

@@ -5,9 +5,9 @@ from typing import Final
 
 import pytest
 
+from tests.support.debian_folder import BUILD_SECONDS
 from tests.systemd.conftest import INSTALL, INSTALL_SECONDS
 from tests.systemd.container import Container
-from tests.systemd.debian_root import BUILD_SECONDS
 
 pytestmark = [
     pytest.mark.system,
