@@ -1,33 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The loop that serves everybody: one thread, no waiting, a deadline for each client.
 
-A connection is in one of three states:
-
-    LISTENING   we wait for a request. Left by a packet, or closed at its deadline.
-    WORKING     a worker has its request. It is not read; there is nothing to be had from it.
-    DELIVERED   as LISTENING, but a reply with fds is on its way. A request that comes while the
-                client has not taken that reply is answered with ``busy`` and the connection closed.
-
-The last rule bounds the fds in flight: the kernel counts them for the sending user, and past
-RLIMIT_NOFILE every send of the helper would fail (net/unix/scm.c, too_many_unix_fds), also to
-others. Closing our end does not take them back. So there is at most one undelivered grant for each
-connection, MAX_PER_UID connections for each user, and the quota for what outlives them.
+A client whose reply with fds is still on its way gets no further one (``connection``). The kernel
+counts fds in flight for the sending user, and past RLIMIT_NOFILE every send of the helper would
+fail (net/unix/scm.c, too_many_unix_fds), also to others. Closing our end does not take them back.
+So there is at most one undelivered grant for each connection, MAX_PER_UID connections for each
+user, and the quota for what outlives them.
 """
 
-import array
 import errno
-import fcntl
 import select
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from enum import Enum, auto
-from termios import TIOCOUTQ
 from typing import Final, NamedTuple, Protocol
 
 from bpferry_helper.activation import Notifier
+from bpferry_helper.connection import NEXT_REQUEST_S, Connection, State, turn_away, untaken_bytes
 from bpferry_helper.errors import RequestError
 from bpferry_helper.identity import IdentityError, Peer, identify, overflow_ids
 from bpferry_helper.log import INFO, WARNING, log
@@ -36,7 +26,8 @@ from bpferry_helper.work import Done, Job, Workers, log_fault
 from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code, PeerClosed
 from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import ErrorReply, Reply, Request, decode_request, encode_reply
+from bpferry_wire.messages import ErrorReply, Reply, Request
+from bpferry_wire.packets import decode_request, encode_reply
 
 MAX_CONNECTIONS: Final = 1024
 """Of all users. The unit's LimitNOFILE= is eight times that."""
@@ -46,12 +37,6 @@ MAX_PER_UID: Final = 16
 
 MAX_ACCEPTS: Final = 64
 """Accepted before the clients that are there already get their turn."""
-
-FIRST_REQUEST_S: Final = 10.0
-"""From connecting to the first request. 5 s has been too short on slow boots (D-Bus, 2014)."""
-
-NEXT_REQUEST_S: Final = 30.0
-"""From a reply to the next request."""
 
 ACCEPT_PAUSE_S: Final = 0.2
 """Without fds or memory to accept with; clients wait in the socket's backlog meanwhile."""
@@ -92,27 +77,6 @@ class Service(Protocol):
 
     def connection_closed(self, connection: int) -> None:
         """Take note that a client went away."""
-
-
-class State(Enum):
-    """See the module's docstring."""
-
-    LISTENING = auto()
-    WORKING = auto()
-    DELIVERED = auto()
-
-
-class Connection:
-    """One client. Owns its socket."""
-
-    __slots__ = ("deadline", "number", "peer", "sock", "state")
-
-    def __init__(self, sock: socket.socket, peer: Peer, number: int) -> None:
-        self.sock = sock
-        self.peer = peer
-        self.number = number
-        self.state = State.LISTENING
-        self.deadline = time.monotonic() + FIRST_REQUEST_S
 
 
 class Server:
@@ -195,14 +159,14 @@ class Server:
             peer = identify(sock, self._unmapped)
         except IdentityError as error:
             log(WARNING, f"refused a client: {error}")
-            _turn_away(sock, ErrorReply(Code.REFUSED, str(error)))
+            turn_away(sock, ErrorReply(Code.REFUSED, str(error)))
             return
         full = self._per_uid[peer.uid] >= MAX_PER_UID
         if full or len(self._connections) >= MAX_CONNECTIONS:
             whose = f"uid {peer.uid} has" if full else "all users together have"
             limit = MAX_PER_UID if full else MAX_CONNECTIONS
             message = f"{whose} {limit} connections open, as many as allowed"
-            _turn_away(sock, ErrorReply(Code.BUSY, message, "close some, or try again later"))
+            turn_away(sock, ErrorReply(Code.BUSY, message, "close some, or try again later"))
             return
         connection = Connection(sock, peer, self._next_number)
         self._next_number += 1
@@ -234,7 +198,7 @@ class Server:
             self._start(connection, work)
 
     def _decode(self, connection: Connection, packet: bytes) -> Request:
-        if connection.state is State.DELIVERED and _untaken_bytes(connection.sock):
+        if connection.state is State.DELIVERED and untaken_bytes(connection.sock):
             raise BadMessage("the reply to the request before this one was not taken", Code.BUSY)
         return decode_request(packet)
 
@@ -335,24 +299,3 @@ class Server:
 
 _PROTOCOL_HINT: Final = "the protocol is described in docs/protocol.md"
 _HINT: Final = "see the journal of the helper's unit"
-
-
-def _turn_away(sock: socket.socket, reply: ErrorReply) -> None:
-    """Send *reply* if that is possible at once, and close *sock*.
-
-    The client has sent its request, or is about to. To close with that unread would give it
-    ECONNRESET in place of our reply (net/unix/af_unix.c, unix_release_sock); so no more is let in,
-    and what is there already is thrown away.
-    """
-    with sock, suppress(OSError):
-        sock.shutdown(socket.SHUT_RD)
-        while sock.recv(1):
-            pass
-        channel.send(sock, encode_reply(reply))
-
-
-def _untaken_bytes(sock: socket.socket) -> int:
-    """Return how much of what we sent the client has not read yet (SIOCOUTQ of unix(7))."""
-    count = array.array("i", [0])
-    fcntl.ioctl(sock, TIOCOUTQ, count)
-    return count[0]

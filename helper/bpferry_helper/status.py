@@ -9,14 +9,8 @@ from typing import Final
 from bpferry_helper.policy import NO_FILE, Policy, read_policy
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
-from bpferry_wire.messages import (
-    ErrorReply,
-    Grant,
-    Status,
-    StatusReply,
-    decode_reply,
-    encode_request,
-)
+from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply
+from bpferry_wire.packets import decode_reply, encode_request
 
 SOCKET_PATH: Final = "/run/bpferry/bpf.sock"
 SOCKET_VARIABLE: Final = "BPFERRY_BPF_SOCKET"

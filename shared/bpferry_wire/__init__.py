@@ -6,6 +6,7 @@
     fds       who owns a file descriptor
     codec     msgpack to and from plain values, strictly
     messages  the requests and replies as frozen values
+    packets   their bytes
     channel   one packet with its fds, over SOCK_SEQPACKET
     objects   which programs and maps the eBPF objects that we know consist of
 

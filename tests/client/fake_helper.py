@@ -10,7 +10,8 @@ from pathlib import Path
 from bpferry_wire import channel, limits
 from bpferry_wire.errors import WireError
 from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import LoadReply, Reply, encode_reply
+from bpferry_wire.messages import LoadReply, Reply
+from bpferry_wire.packets import encode_reply
 from tests.client import bpf
 
 Behaviour = Callable[[socket.socket, bytes], None]

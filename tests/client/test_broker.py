@@ -21,9 +21,9 @@ from bpferry_wire.messages import (
     HelloReply,
     LoadReply,
     QuotaReply,
-    encode_reply,
 )
 from bpferry_wire.objects import RSS, MapShape
+from bpferry_wire.packets import encode_reply
 from tests.client import bpf
 from tests.client import fake_helper as fake
 from tests.client.support import DIGEST

@@ -4,8 +4,9 @@
 import re
 from pathlib import Path
 
-from bpferry_helper.server import FIRST_REQUEST_S, MAX_CONNECTIONS, MAX_PER_UID, NEXT_REQUEST_S
-from bpferry_wire import limits, messages
+from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
+from bpferry_helper.server import MAX_CONNECTIONS, MAX_PER_UID
+from bpferry_wire import limits, messages, packets
 from bpferry_wire.errors import Code
 from bpferry_wire.objects import RSS
 
@@ -50,7 +51,7 @@ def test_error_codes_are_the_code_s() -> None:
 
 def test_operations_are_the_code_s() -> None:
     """The page has every operation, and none that is not there."""
-    assert _keys("REQUESTS") == set(messages.OPS.values())
+    assert _keys("REQUESTS") == set(packets.OPS.values())
 
 
 def test_keys_of_replies_are_the_code_s() -> None:

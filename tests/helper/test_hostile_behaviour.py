@@ -12,17 +12,11 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from bpferry_helper.server import FIRST_REQUEST_S, MAX_PER_UID, NEXT_REQUEST_S
+from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
+from bpferry_helper.server import MAX_PER_UID
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import (
-    ErrorReply,
-    Hello,
-    HelloReply,
-    Load,
-    LoadReply,
-    Request,
-    encode_request,
-)
+from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Request
+from bpferry_wire.packets import encode_request
 from tests.helper.conftest import check_unharmed
 from tests.support.census import fd_targets, wait_until
 from tests.support.children import fork

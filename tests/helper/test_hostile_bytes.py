@@ -10,7 +10,8 @@ import pytest
 
 from bpferry_wire import limits
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import Can, Hello, HelloReply, Load, encode_request
+from bpferry_wire.messages import Can, Hello, HelloReply, Load
+from bpferry_wire.packets import encode_request
 from tests.support import packets
 from tests.support.children import fork
 from tests.support.helper_process import HelperProcess

@@ -20,8 +20,8 @@ from bpferry_wire.messages import (
     Reply,
     Status,
     StatusReply,
-    decode_reply,
 )
+from bpferry_wire.packets import decode_reply
 from tests.support.children import in_child
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
 from tests.support.packets import HELLO

@@ -13,7 +13,8 @@ import pytest
 
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
-from bpferry_wire.messages import ErrorReply, Load, LoadReply, decode_reply, encode_request
+from bpferry_wire.messages import ErrorReply, Load, LoadReply
+from bpferry_wire.packets import decode_reply, encode_request
 from tests.helper.conftest import check_unharmed
 from tests.support.census import Held, held_through_fds
 from tests.support.children import fork

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bpferry_helper.bpf.binary import open_trusted
+from bpferry_helper.bpf.embedded import scan
 from bpferry_helper.bpf.loader import check_shape, load
-from bpferry_helper.bpf.trust import open_trusted, scan
 from bpferry_helper.errors import RequestError
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import FdDescription

@@ -9,7 +9,8 @@ import pytest
 
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import ErrorReply, Load, Quota, QuotaReply, encode_request
+from bpferry_wire.messages import ErrorReply, Load, Quota, QuotaReply
+from bpferry_wire.packets import encode_request
 from tests.support.census import wait_until
 from tests.support.children import fork
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper

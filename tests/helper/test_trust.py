@@ -10,19 +10,17 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from bpferry_helper.bpf import trust
-from bpferry_helper.bpf.trust import (
+from bpferry_helper.bpf import embedded, trust
+from bpferry_helper.bpf.binary import Binary, Untrusted, open_trusted
+from bpferry_helper.bpf.embedded import (
     CHUNK_BYTES,
     ELF_HEADER,
-    INDEX_FILE,
     MAX_OBJECT_BYTES,
     MAX_OBJECTS_PER_BINARY,
     Embedded,
-    TrustedObjects,
-    Untrusted,
-    open_trusted,
     scan,
 )
+from bpferry_helper.bpf.trust import INDEX_FILE, TrustedObjects
 from bpferry_helper.errors import RequestError
 from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
@@ -98,7 +96,7 @@ def test_an_object_across_two_chunks_is_found_once(
     """Whichever byte of its header is the first of the next chunk."""
     # The chunk is made small, not the file large.
     shift = CHUNK_BYTES - 128
-    monkeypatch.setattr(trust, "CHUNK_BYTES", 128)
+    monkeypatch.setattr(embedded, "CHUNK_BYTES", 128)
     path = write(roots_folder / "qemu", bytes(before - shift) + OBJECT + bytes(300))
 
     assert [Embedded(sha256(OBJECT), before - shift, len(OBJECT))] == found_in(path)
@@ -325,9 +323,9 @@ def test_a_file_that_changed_between_scan_and_read_is_not_used(
     binary: Path, state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes that are handed on are those that were hashed."""
-    real_scan = trust.scan
+    real_scan = scan
 
-    def scan_then_overwrite(opened: trust.Binary) -> list[Embedded]:
+    def scan_then_overwrite(opened: Binary) -> list[Embedded]:
         found = real_scan(opened)
         with binary.open("r+b") as file:
             file.seek(6 + ELF_HEADER.size)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes files that hold what looks like eBPF objects."""
 
-from bpferry_helper.bpf.trust import ELF_HEADER, ELFCLASS64, ELFDATA, EM_BPF, ET_REL
+from bpferry_helper.bpf.embedded import ELF_HEADER, ELFCLASS64, ELFDATA, EM_BPF, ET_REL
 
 SECTION_BYTES = 64
 

@@ -11,14 +11,8 @@ from typing import NamedTuple
 from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code, PeerClosed
 from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import (
-    ErrorReply,
-    Hello,
-    Reply,
-    Request,
-    decode_reply,
-    encode_request,
-)
+from bpferry_wire.messages import ErrorReply, Hello, Reply, Request
+from bpferry_wire.packets import decode_reply, encode_request
 
 SOCKET_GID = 1_700_000
 """The group that may connect, as "kvm" is on a host."""

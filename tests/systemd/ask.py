@@ -17,8 +17,9 @@ from pathlib import Path
 CLONE = Path(__file__).parents[2]
 sys.path += [str(CLONE / "shared"), str(CLONE / "helper")]
 
-from bpferry_helper.bpf import trust  # noqa: E402 - the path comes first
-from bpferry_wire import channel, messages  # noqa: E402
+from bpferry_helper.bpf.binary import open_trusted  # noqa: E402 - the path comes first
+from bpferry_helper.bpf.embedded import scan  # noqa: E402
+from bpferry_wire import channel, messages, packets  # noqa: E402
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 SOCKET = "/run/bpferry/bpf.sock"
@@ -28,7 +29,7 @@ def build_request(op: str) -> messages.Request:
     """Return the request for *op*."""
     if op == "hello":
         return messages.Hello()
-    found = trust.scan(trust.open_trusted(os.path.realpath(QEMU)))
+    found = scan(open_trusted(os.path.realpath(QEMU)))
     return messages.Load("rss", found[0].digest)
 
 
@@ -41,10 +42,10 @@ def main() -> None:
         except OSError as error:
             print(json.dumps({"refused": type(error).__name__}))  # noqa: T201 - the output
             return
-        channel.send(sock, messages.encode_request(request))
+        channel.send(sock, packets.encode_request(request))
         packet = channel.receive(sock)
     with packet.fds:
-        reply = messages.decode_reply(packet.data, request)
+        reply = packets.decode_reply(packet.data, request)
         answer = {"reply": type(reply).__name__, "fds": len(packet.fds), "text": str(reply)}
         print(json.dumps(answer))  # noqa: T201 - the output
 

@@ -3,7 +3,7 @@
 
 from hypothesis import strategies as st
 
-from bpferry_wire import limits
+from bpferry_wire import limits, packets
 from bpferry_wire import messages as m
 from bpferry_wire.errors import Code
 
@@ -20,7 +20,7 @@ requests: st.SearchStrategy[m.Request] = st.one_of(
 gids = st.lists(uint32, max_size=limits.MAX_GIDS_SHOWN).map(tuple)
 callers = st.builds(m.Caller, uint32, gids, uint32)
 descriptions = st.builds(
-    m.FdDescription, names, st.sampled_from(m.KINDS), uint32, uint32, uint32, uint32, uint32
+    m.FdDescription, names, st.sampled_from(packets.KINDS), uint32, uint32, uint32, uint32, uint32
 )
 grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX))
 

@@ -10,7 +10,8 @@ import pytest
 from bpferry_wire import limits
 from bpferry_wire.codec import Fields, decode, encode
 from bpferry_wire.errors import BadMessage, Code
-from bpferry_wire.messages import Hello, decode_request
+from bpferry_wire.messages import Hello
+from bpferry_wire.packets import decode_request
 from tests.support import packets
 from tests.support.packets import packed, raw_map
 

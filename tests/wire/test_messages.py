@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bpferry_wire import limits
 from bpferry_wire import messages as m
 from bpferry_wire.errors import BadMessage, Code
-from bpferry_wire.messages import decode_reply, decode_request, encode_reply, encode_request
+from bpferry_wire.packets import decode_reply, decode_request, encode_reply, encode_request
 from tests.support import packets
 from tests.wire import strategies
 
@@ -154,7 +154,7 @@ def test_the_operating_system_s_msgpack_raises_nothing_else() -> None:
     """The helper runs on its Python parser; twenty thousand mutated packets go through that one."""
     program = (
         "import sys, struct; sys.path.insert(0, sys.argv[1])\n"
-        "from bpferry_wire.messages import decode_request\n"
+        "from bpferry_wire.packets import decode_request\n"
         "from bpferry_wire.errors import BadMessage\n"
         "raw, n, at = sys.stdin.buffer.read(), 0, 0\n"
         "while at < len(raw):\n"

@@ -10,16 +10,8 @@ from pathlib import Path
 from benchmarks.command import BenchError, last_lines
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
-from bpferry_wire.messages import (
-    ErrorReply,
-    Hello,
-    Load,
-    LoadReply,
-    Quota,
-    Request,
-    decode_reply,
-    encode_request,
-)
+from bpferry_wire.messages import ErrorReply, Hello, Load, LoadReply, Quota, Request
+from bpferry_wire.packets import decode_reply, encode_request
 
 ANSWER_S = 60.0
 """Longer than the first load of all, for which the helper reads every QEMU that there is."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import BenchError
-from bpferry_helper.bpf.trust import Untrusted, open_trusted, scan
+from bpferry_helper.bpf.binary import Untrusted, open_trusted
+from bpferry_helper.bpf.embedded import scan
 from bpferry_helper.policy import DEFAULT_TRUSTED
 
 OBJECT_ID = "rss"

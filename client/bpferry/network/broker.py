@@ -31,10 +31,9 @@ from bpferry_wire.messages import (
     QuotaReply,
     Reply,
     Request,
-    decode_reply,
-    encode_request,
 )
 from bpferry_wire.objects import KNOWN
+from bpferry_wire.packets import decode_reply, encode_request
 
 T = TypeVar("T", bound=Reply)
 

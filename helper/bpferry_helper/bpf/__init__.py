@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The role bpf: load the eBPF objects that QEMU carries, and hand their programs and maps over.
 
+    binary   opens a file if root alone could have changed it
+    embedded finds the eBPF objects inside a binary
     trust    finds an object by its digest in a QEMU that root installed
     libbpf   the functions of libbpf.so.1 that are used, with their C types
     loader   from the bytes of a trusted object to owned, described fds

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Opens a file if root alone could have changed it.
+
+Trusted is what root alone can change: a regular file of root's that nobody else may write, in
+folders of which the same is true, all the way up. That is checked on what was opened, never on a
+name, and symbolic links are not followed: whoever trusts a link's target can name it.
+"""
+
+import os
+import stat
+from typing import Final, NamedTuple
+
+from bpferry_helper.errors import HelperError
+from bpferry_wire.fds import OwnedFd
+
+WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Untrusted(HelperError):  # noqa: N818
+    """A file or one of its folders could have been changed by somebody else than root."""
+
+
+class Binary(NamedTuple):
+    """An opened and checked file. Whoever holds this owns the fd."""
+
+    path: str
+    fd: OwnedFd
+    key: str
+    """What changes whenever the file does."""
+    size: int
+
+
+def open_trusted(path: str) -> Binary:
+    """Open the absolute *path* if root alone could have changed it.
+
+    Raises:
+        Untrusted: with the part of the path that is not root's alone.
+        OSError: it cannot be opened.
+    """
+    _, *folders, name = path.split("/")
+    folder = OwnedFd(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        _check_root_alone(folder, "/")
+        seen = ""
+        for part in folders:
+            seen += f"/{part}"
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            inner = OwnedFd(os.open(part, flags, dir_fd=folder.borrow()))
+            folder.close()
+            folder = inner
+            _check_root_alone(folder, seen)
+        # O_NONBLOCK: opening a FIFO must not wait for its writer.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        file = OwnedFd(os.open(name, flags, dir_fd=folder.borrow()))
+    finally:
+        folder.close()
+    try:
+        return _checked_binary(path, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _checked_binary(path: str, file: OwnedFd) -> Binary:
+    info = _check_root_alone(file, path)
+    if not stat.S_ISREG(info.st_mode):
+        raise Untrusted(f"'{path}' is not a regular file")
+    key = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+    return Binary(path, file, key, info.st_size)
+
+
+def _check_root_alone(fd: OwnedFd, path: str) -> os.stat_result:
+    # A POSIX ACL that lets somebody else write shows in the group bits (acl(5), the mask entry).
+    info = os.fstat(fd.borrow())
+    if info.st_uid != 0:
+        raise Untrusted(f"'{path}' does not belong to root")
+    if info.st_mode & WRITABLE_BY_OTHERS:
+        raise Untrusted(f"'{path}' may be written by others than root")
+    return info

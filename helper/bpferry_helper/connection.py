@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One client's connection, its state and its deadline.
+
+A connection is in one of three states:
+
+    LISTENING   we wait for a request. Left by a packet, or closed at its deadline.
+    WORKING     a worker has its request. It is not read; there is nothing to be had from it.
+    DELIVERED   as LISTENING, but a reply with fds is on its way. A request that comes while the
+                client has not taken that reply is answered with ``busy`` and the connection closed.
+"""
+
+import array
+import fcntl
+import socket
+import time
+from contextlib import suppress
+from enum import Enum, auto
+from termios import TIOCOUTQ
+from typing import Final
+
+from bpferry_helper.identity import Peer
+from bpferry_wire import channel
+from bpferry_wire.messages import ErrorReply
+from bpferry_wire.packets import encode_reply
+
+FIRST_REQUEST_S: Final = 10.0
+"""From connecting to the first request. 5 s has been too short on slow boots (D-Bus, 2014)."""
+
+NEXT_REQUEST_S: Final = 30.0
+"""From a reply to the next request."""
+
+
+class State(Enum):
+    """See the module's docstring."""
+
+    LISTENING = auto()
+    WORKING = auto()
+    DELIVERED = auto()
+
+
+class Connection:
+    """One client. Owns its socket."""
+
+    __slots__ = ("deadline", "number", "peer", "sock", "state")
+
+    def __init__(self, sock: socket.socket, peer: Peer, number: int) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.number = number
+        self.state = State.LISTENING
+        self.deadline = time.monotonic() + FIRST_REQUEST_S
+
+
+def turn_away(sock: socket.socket, reply: ErrorReply) -> None:
+    """Send *reply* if that is possible at once, and close *sock*.
+
+    The client has sent its request, or is about to. To close with that unread would give it
+    ECONNRESET in place of our reply (net/unix/af_unix.c, unix_release_sock); so no more is let in,
+    and what is there already is thrown away.
+    """
+    with sock, suppress(OSError):
+        sock.shutdown(socket.SHUT_RD)
+        while sock.recv(1):
+            pass
+        channel.send(sock, encode_reply(reply))
+
+
+def untaken_bytes(sock: socket.socket) -> int:
+    """Return how much of what we sent the client has not read yet (SIOCOUTQ of unix(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, TIOCOUTQ, count)
+    return count[0]
