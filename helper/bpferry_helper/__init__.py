@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The two small programs that hold a privilege, and what they do with it.
+"""The small programs that hold a privilege, one for each role, and what they do with it.
 
 Theory of operation. A helper is started by systemd when somebody connects to its socket, and passes
 through four stages, in this order and never back:

@@ -12,7 +12,7 @@ from typing import Final
 
 from bpferry_helper.errors import HelperError, PolicyError
 from bpferry_helper.log import ERROR, log
-from bpferry_helper.policy import POLICY_PATH, PolicyFile
+from bpferry_helper.policy_file import POLICY_PATH, PolicyFile
 from bpferry_wire import VERSION
 
 EXIT_OK: Final = 0

@@ -6,7 +6,8 @@ import socket
 import sys
 from typing import Final
 
-from bpferry_helper.policy import NO_FILE, Policy, read_policy
+from bpferry_helper.policy import NO_FILE, Policy
+from bpferry_helper.policy_file import read_policy
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply

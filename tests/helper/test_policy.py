@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bpferry_helper import policy
+from bpferry_helper import policy_file
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.identity import Peer
-from bpferry_helper.policy import DEFAULT_TRUSTED, Policy, PolicyFile, may_load, read_policy
+from bpferry_helper.policy import DEFAULT_TRUSTED, Policy, may_load
+from bpferry_helper.policy_file import PolicyFile, read_policy
 
 pytestmark = pytest.mark.privileged
 
@@ -275,10 +276,10 @@ def test_a_mistake_that_went_by_itself_is_noticed(
     """A user who was added after the file was read is found without touching the file."""
     path.write_text("[load]\nusers = ['later']\n")
     file = PolicyFile(str(path), GROUP)
-    monkeypatch.setattr(policy, "RETRY_S", 0.0)
+    monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
     with pytest.raises(PolicyError):
         file.current()
-    monkeypatch.setattr("bpferry_helper.policy_file.pwd.getpwnam", _found)
+    monkeypatch.setattr("bpferry_helper.policy_toml.pwd.getpwnam", _found)
 
     assert file.current().users == frozenset({4321})
 

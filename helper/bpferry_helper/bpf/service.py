@@ -11,7 +11,8 @@ from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.identity import Peer
 from bpferry_helper.ledger import Entry, Ledger, now_s
 from bpferry_helper.log import INFO, log
-from bpferry_helper.policy import Policy, PolicyFile, may_load
+from bpferry_helper.policy import Policy, may_load
+from bpferry_helper.policy_file import PolicyFile
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.server import Answer, Asked, Work
 from bpferry_helper.state import StateFolder
