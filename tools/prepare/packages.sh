@@ -149,6 +149,14 @@ install_qemu() {
     fi
 }
 
+# The headers of the libbpf that is installed: in Debian 12, QEMU may have brought the backports' one.
+install_libbpf_dev() {
+    [ -n "$(missing libbpf-dev)" ] || return 0
+    say "will install libbpf-dev: headers and library for the C programs that we compare with"
+    # shellcheck disable=SC2016 # the format is dpkg's, not the shell's
+    apt_install "libbpf-dev=$(dpkg-query -W -f '${Version}' libbpf1)"
+}
+
 add_backports() {
     # shellcheck disable=SC2016 # the format is apt's, not the shell's
     if apt-get indextargets --format '$(RELEASE) $(CODENAME)' 'Created-By: Packages' |
