@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry run with a real QEMU: its console, its signals, its fds, its end."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.machine.supervisor import _Lines
+from bpferry.qemu.process import start_child
 from bpferry_wire.fds import OwnedFds
 from tests.client import bpf, guest
 from tests.client import fake_helper as fake
-from tests.client.support import children, is_gone, script, wait_until
+from tests.client.support import Record, children, is_gone, script, wait_until
 
 pytestmark = pytest.mark.qemu
 
@@ -351,3 +354,21 @@ def test_closed_standard_streams(tmp_path: Path) -> None:
 def test_nothing_of_the_runs_is_left() -> None:
     """The tests above have left no process."""
     assert children() == set()
+
+
+def test_qemus_word_that_it_does_not_steer_becomes_a_warning(tmp_path: Path) -> None:
+    """QEMU's line is passed on, and what it means is said."""
+    words = "warning: Can't load eBPF RSS - fallback to software RSS"
+    record = Record()
+
+    async def read() -> None:
+        with start_child([script(tmp_path, f'echo "{words}" >&2')]) as child:
+            lines = _Lines(child, record)
+            child.wait(10)
+            lines.stop()
+
+    asyncio.run(read())
+
+    assert [words] == record.texts("qemu")
+    warning = "QEMU could not attach the eBPF program: QEMU steers in user space | "
+    assert [warning] == record.texts("warning")

@@ -140,3 +140,22 @@ def test_watch_tells_that_nothing_came(granted: OwnedFds, record: Record) -> Non
         " the guest's driver has not set RSS up a",
         " steering by eBPF in the host's kernel, ",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "qemu-system-x86_64: warning: Can't load eBPF RSS - fallback to software RSS",
+            "QEMU could not attach the eBPF program: QEMU steers in user space",
+        ),
+        (
+            "warning: Can't load eBPF RSS for vhost",
+            f"QEMU could not attach the eBPF program: {view.OWN_RULE}",
+        ),
+        ("warning: something else about eBPF RSS", None),
+    ],
+)
+def test_qemus_own_word_counts(line: str, sentence: str | None) -> None:
+    """The maps are filled even where the program is not attached; QEMU says so once."""
+    assert sentence == view.describe_fallback(line)

@@ -22,7 +22,7 @@ from bpferry.machine.preparation import Prepared
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, describe_exit, start_child
-from bpferry.steering.view import watch
+from bpferry.steering.view import describe_fallback, watch
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = asyncio.Queue[signal.Signals]
@@ -125,7 +125,11 @@ class _Lines:
         return bool(data)
 
     def _report(self, line: bytes) -> None:
-        self._reporter.qemu_said(line.decode(errors="replace"))
+        text = line.decode(errors="replace")
+        self._reporter.qemu_said(text)
+        fallback = describe_fallback(text)
+        if fallback is not None:
+            self._reporter.warn(fallback)
 
     def _pause(self) -> None:
         if self._reading:

@@ -18,6 +18,25 @@ PATIENCE_SECONDS: Final = 60.0
 """A guest without KVM takes up to half of that to bring its card up."""
 
 
+OWN_RULE: Final = "the host's kernel chooses queues by its own rule"
+"""Which is: the queue that the guest sent the flow's last packet on (drivers/net/tun.c)."""
+
+FALLBACKS: Final = {
+    "Can't load eBPF RSS - fallback to software RSS": "QEMU steers in user space",
+    "Can't load eBPF RSS for vhost": OWN_RULE,
+}
+"""What QEMU says when it could not attach the program (hw/net/virtio-net.c, 9.0 to 11.1), and what
+that means. It fills the maps all the same, so that they alone would tell a lie."""
+
+
+def describe_fallback(line: str) -> str | None:
+    """Say what follows from *line* of QEMU's if it takes back what the maps say; else None."""
+    for words, consequence in FALLBACKS.items():
+        if words in line:
+            return f"QEMU could not attach the eBPF program: {consequence}"
+    return None
+
+
 def describe(card_id: str, steering: Steering) -> str:
     """Say in one sentence how *card_id* is steered."""
     if not steering.redirect:
@@ -30,8 +49,8 @@ def describe(card_id: str, steering: Steering) -> str:
 def describe_waiting(card_id: str, seconds: float) -> str:
     """Say that nothing has come for *seconds*, and what that may mean."""
     return (
-        f"{card_id}: the guest's driver has not set RSS up after {seconds:g} s; until it does, the "
-        "host's kernel chooses queues by its own rule"
+        f"{card_id}: the guest's driver has not set RSS up after {seconds:g} s; until it does, "
+        f"{OWN_RULE}"
     )
 
 
