@@ -154,7 +154,10 @@ install_libbpf_dev() {
     [ -n "$(missing libbpf-dev)" ] || return 0
     say "will install libbpf-dev: headers and library for the C programs that we compare with"
     # shellcheck disable=SC2016 # the format is dpkg's, not the shell's
-    apt_install "libbpf-dev=$(dpkg-query -W -f '${Version}' libbpf1)"
+    case $(dpkg-query -W -f '${Version}' libbpf1) in
+    *bpo12*) apt_install libbpf-dev --target-release bookworm-backports ;;
+    *) apt_install libbpf-dev ;;
+    esac
 }
 
 add_backports() {
