@@ -64,6 +64,7 @@ class Answer(NamedTuple):
 
     reply: Reply | ErrorReply
     fds: OwnedFds = OwnedFds()
+    """Most answers have none, and share this empty owner, which has nothing to close."""
 
 
 Work = Callable[[], Answer]
