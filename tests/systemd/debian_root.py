@@ -15,6 +15,7 @@ PACKAGES: Final = (
     "python3-venv",
     "python3-msgpack",
     "libbpf1",
+    "iproute2",  # gives a user a tap
 )
 """What tools/install would install, so that no test waits for it, and what it does not."""
 

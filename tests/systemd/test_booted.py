@@ -290,3 +290,15 @@ def test_installed_client_starts(system: Container) -> None:
     done = system.run("bpferry", "--version", user="bob")
 
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_a_new_users_first_vm_is_steered_by_ebpf(system: Container) -> None:
+    """A member of kvm starts a VM that demands eBPF; root sees the grant, and that it goes."""
+    command = ("/usr/bin/python3", "-B", f"{CLONE}/tests/systemd/first_vm.py", "alice")
+
+    seen = json.loads(system.check(*command, timeout=60))
+
+    assert "rss" in seen["meanwhile"], seen["said"]
+    assert "no set is alive" in seen["after"]
+    (nic,) = json.loads(seen["run"])["nics"]
+    assert ("ebpf", 4) == (nic["steering"], nic["queues"])
