@@ -298,7 +298,7 @@ def test_a_new_users_first_vm_is_steered_by_ebpf(system: Container) -> None:
 
     seen = json.loads(system.check(*command, timeout=60))
 
-    assert "rss" in seen["meanwhile"], seen["said"]
+    assert "rss" in seen["meanwhile"], seen
     assert "no set is alive" in seen["after"]
     (nic,) = json.loads(seen["run"])["nics"]
     assert ("ebpf", 4) == (nic["steering"], nic["queues"])
