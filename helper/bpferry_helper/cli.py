@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bpferry_helper.errors import HelperError, PolicyError
-from bpferry_helper.log import ERROR, log
+from bpferry_helper.log import ERROR, log, never_wait
 from bpferry_helper.policy_file import POLICY_PATH, PolicyFile
 from bpferry_wire import VERSION
 
@@ -70,6 +70,7 @@ def _serve_bpf() -> int:
     from bpferry_helper.server import Server  # noqa: PLC0415
     from bpferry_helper.state import StateFolder  # noqa: PLC0415
 
+    never_wait()
     try:
         notifier = Notifier(os.environ)
         listener = adopt_listener(os.environ)

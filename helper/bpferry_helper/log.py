@@ -4,7 +4,8 @@
 The logging package costs a third of the helper's start-up time, and would add nothing here.
 """
 
-import sys
+import os
+from contextlib import suppress
 from typing import Final
 
 ERROR: Final = 3
@@ -12,13 +13,20 @@ WARNING: Final = 4
 INFO: Final = 6
 """Priorities of syslog(3); systemd strips the <n> in front of a line."""
 
+STDERR: Final = 2
+
+
+def never_wait() -> None:
+    """Lose lines from now on rather than wait for a journal that does not read them.
+
+    Standard error is a socket to the journal that this process shares with nobody.
+    """
+    os.set_blocking(STDERR, False)
+
 
 def log(priority: int, text: str) -> None:
     """Write one line. Control characters in *text* are escaped, so that nobody forges a line."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    try:
-        sys.stderr.write(f"<{priority}>{line}\n")
-        sys.stderr.flush()
-    except OSError:
-        # The journal is full or gone. Serving goes on: there is nobody left to tell.
-        return
+    # A journal that is full, stuck or gone: serving goes on, there is nobody left to tell.
+    with suppress(OSError):
+        os.write(STDERR, f"<{priority}>{line}\n".encode())

@@ -3,12 +3,13 @@
 
 import errno
 import os
+import resource
 import select
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -227,7 +228,72 @@ def test_thousands_of_quick_reconnects_harm_nobody(helper: HelperProcess) -> Non
     assert wait_until(lambda: isinstance(ask_once(helper.path, Hello()).reply, HelloReply))
 
 
+@unharmed
+def test_a_connection_that_a_child_goes_on_with_is_its_parents(
+    helper: HelperProcess, load: Load
+) -> None:
+    """A fork while connected: the child is served as who connected, after that one has gone."""
+    with connect(helper.path, ALICE) as sock:
+        pid = fork()
+        if pid == 0:
+            os.setresuid(BOB.uid, BOB.uid, BOB.uid)
+            hello = ask(sock, Hello()).reply
+            os._exit(0 if isinstance(hello, HelloReply) and hello.caller.uid == ALICE.uid else 1)
+    _, status = os.waitpid(pid, 0)
+
+    assert status == 0
+    assert granted(helper, load)
+
+
+# -- a host in trouble
+
+
+def test_a_journal_that_does_not_read_stops_nobody(load: Load) -> None:
+    """Standard error is a full pipe: the lines are lost, and the helper serves."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(65_536))
+    # As systemd hands a socket to the journal out: a write to it would wait.
+    os.set_blocking(writing, True)
+    try:
+        with running_helper(start=False) as helper:
+            helper.start(stderr=writing)
+            served = [granted(helper, load) for _ in range(3)]
+            refused = ask_once(helper.path, Load("rss", bytes(32))).reply
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+    assert served == [True] * 3
+    assert isinstance(refused, ErrorReply)
+
+
 # -- too many
+
+
+@unharmed
+def test_a_thousand_connections_at_once_do_not_keep_another_out(helper: HelperProcess) -> None:
+    """Sixteen are let in, the others are told so, and somebody else is served within a second."""
+    with fds_allowed(2000), connections(helper, 1000):
+        started = time.monotonic()
+        other = ask_once(helper.path, Hello(), BOB).reply
+        waited_s = time.monotonic() - started
+
+    assert isinstance(other, HelloReply)
+    assert waited_s < 1
+
+
+@contextmanager
+def fds_allowed(count: int) -> Iterator[None]:
+    """Let this process have *count* fds open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), max(hard, count)))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @unharmed

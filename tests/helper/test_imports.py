@@ -2,11 +2,15 @@
 """What the helper loads: little, and nothing of it by accident."""
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.support.helper_process import PYTHON, installed
+
+REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.privileged
 
@@ -91,3 +95,12 @@ def test_a_planted_module_is_not_imported(tmp_path_factory: pytest.TempPathFacto
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_no_decision_hangs_on_the_wall_clock() -> None:
+    """Deadlines, paces and ages go on when somebody sets the clock."""
+    sources = sorted((REPOSITORY / "helper").rglob("*.py"))
+    clocks = {path.name for path in sources if re.search(r"time\.time|datetime", path.read_text())}
+
+    assert len(sources) > 10
+    assert clocks == set()

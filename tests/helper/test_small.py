@@ -3,7 +3,6 @@
 
 import hashlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,10 +25,10 @@ from bpferry_helper.work import Job, Workers, log_fault
 @pytest.mark.parametrize(
     "text", ["a\n<0>b", "a\rb", "a\x1b[2Jb", "a\0b", "a\u2028b", "a\ud800b", "a\x85b"]
 )
-def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_nobody_forges_a_line(capfd: pytest.CaptureFixture[str], text: str) -> None:
     """Whatever a client says is one line of printable characters."""
     log(INFO, f"refused: {text}")
-    written = capsys.readouterr().err
+    written = capfd.readouterr().err
 
     assert (
         len(written.splitlines()),
@@ -38,25 +37,26 @@ def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str], text: str) -> 
     ) == (1, True, "<6>refused: a")
 
 
-def test_a_journal_that_is_gone_does_not_end_the_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_is_full_does_not_end_the_helper() -> None:
     """There is nobody left to tell."""
+    kept = os.dup(2)
+    try:
+        with Path("/dev/full").open("wb") as full:
+            os.dup2(full.fileno(), 2)
+            log(INFO, "x")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
-    class Full:
-        def write(self, _text: str) -> int:
-            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sys, "stderr", Full())
-    log(INFO, "x")
-
-
-def test_a_fault_is_logged_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_is_logged_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
     """Type, message, file and line."""
     try:
         raise KeyError("missing")  # noqa: TRY301 - an error needs a place
     except KeyError as error:
         log_fault("serving", error)
 
-    assert "serving: KeyError: 'missing' at " in capsys.readouterr().err
+    assert "serving: KeyError: 'missing' at " in capfd.readouterr().err
 
 
 # -- digest

@@ -112,8 +112,11 @@ class HelperProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start the helper on the socket; *wait* until it says READY=1."""
+    def start(self, *, wait: bool = True, stderr: int | None = None) -> None:
+        """Start the helper on the socket; *wait* until it says READY=1.
+
+        It writes into a file, or to *stderr*, which is borrowed.
+        """
         helper = as_helper(helper_command("bpf"))
         command = [*self._inside(), *self._limits, "sh", "-c", ACTIVATE, "sh", *helper]
         with (self.folder / "log").open("ab") as log:
@@ -121,7 +124,7 @@ class HelperProcess:
                 command,
                 stdin=self._listener.fileno(),
                 stdout=log,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 env=self._environment(),
             )
         if wait:
