@@ -7,14 +7,27 @@ from pathlib import Path
 
 from guest.command import GuestError, run
 
-HINT = "run 'apt-get update'; the sources must offer the release's main component"
+HINT = "apt's sources must offer the main component of the release that runs"
+
+
+def ask_apt(argv: Sequence[str], folder: Path | None = None) -> str:
+    """Run a command that needs apt's lists; fetch them if it fails, and run it once more.
+
+    They may not be there, as in an image that was made small, or name versions that the mirror has
+    thrown away since.
+    """
+    try:
+        return run(argv, folder=folder, hint=HINT)
+    except GuestError:
+        run(["apt-get", "update"], hint="is there a network, and is this root?")
+        return run(argv, folder=folder, hint=HINT)
 
 
 def cloud_kernel() -> str:
     """Return the package that the release's cloud kernel is in today."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     meta = f"linux-image-cloud-{architecture}"
-    listed = run(["apt-cache", "depends", "--important", meta], hint=HINT)
+    listed = ask_apt(["apt-cache", "depends", "--important", meta])
     found = re.search(r"Depends: (linux-image-\S+)", listed)
     if found is None:
         raise GuestError(f"cannot find the kernel of package '{meta}': it depends on none", HINT)
@@ -24,7 +37,7 @@ def cloud_kernel() -> str:
 def identities(names: Sequence[str]) -> list[str]:
     """Return file name, size and checksum of each package as apt knows them, fetching nothing."""
     # apt-get keeps silent about a package whose file lies in the working folder.
-    listed = run(["apt-get", "download", "--print-uris", *names], folder=Path("/"), hint=HINT)
+    listed = ask_apt(["apt-get", "download", "--print-uris", *names], Path("/"))
     found = [line.split(" ", 1)[1] for line in listed.splitlines() if line.startswith("'")]
     if len(found) != len(names):
         shown = " ".join(names)
@@ -38,7 +51,7 @@ def fetch(names: Sequence[str], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     # apt's own user need not be able to write here, and apt checks every file against its lists.
     as_we_are = ["-o", "APT::Sandbox::User=root"]
-    run(["apt-get", "download", "-qq", *as_we_are, *names], folder=folder, hint=HINT)
+    ask_apt(["apt-get", "download", "-qq", *as_we_are, *names], folder)
     return [folder / line.split()[0] for line in identities(names)]
 
 
