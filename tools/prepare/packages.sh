@@ -28,6 +28,18 @@ die() {
     exit 1
 }
 
+# Show the comment at the head of the running script if one of the arguments asks for help.
+help_if_asked() {
+    for help_word in "$@"; do
+        case $help_word in
+        -h | --help)
+            awk 'NR > 3 && !/^#/ { exit } NR > 3 { sub(/^# ?/, ""); print }' "$0"
+            exit 0
+            ;;
+        esac
+    done
+}
+
 need_root() {
     [ "$(id -u)" = 0 ] || die "this needs root" "sudo $0"
 }

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each tool explains itself, and does nothing else when it is asked to."""
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TOOLS: Final = Path(__file__).parents[2] / "tools"
+
+
+@pytest.mark.parametrize("tool", ["bench", "demo", "install", "test"])
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_a_tool_explains_itself(tool: str, word: str) -> None:
+    """The help names the tool and says how it is called; it needs no root and installs nothing."""
+    done = subprocess.run(
+        [TOOLS / tool, word],
+        env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+        timeout=5,
+    )  # fmt: skip
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert f"tools/{tool}" in done.stdout
