@@ -7,8 +7,14 @@ HelperError             root of this package
 +-- RequestError        one request cannot be fulfilled; carries the code and hint to answer with
 """
 
+import errno
+from typing import Final
+
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply
+
+NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""For want of fds or memory: says something about this moment, and nothing about what was tried."""
 
 
 class HelperError(Exception):

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import socket
 import struct
+from functools import cache
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import HelperError
@@ -73,13 +74,18 @@ def identify(sock: socket.socket, unmapped: frozenset[int]) -> Peer:
     return Peer(uid, (_groups(sock) | {gid}) - unmapped, pid)
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """Return the C library, opened once and not for each client."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _groups(sock: socket.socket) -> frozenset[int]:
     """Return all supplementary groups of the peer."""
-    libc = ctypes.CDLL(None, use_errno=True)
     for capacity in (USUAL_GROUPS, MAX_GROUPS):
         gids = (ctypes.c_uint32 * capacity)()
         size = ctypes.c_uint32(ctypes.sizeof(gids))
-        result = libc.getsockopt(
+        result = _libc().getsockopt(
             sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, gids, ctypes.byref(size)
         )
         if result == 0:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from bpferry_helper.activation import Notifier
 from bpferry_helper.connection import NEXT_REQUEST_S, Connection, State, turn_away, untaken_bytes
-from bpferry_helper.errors import RequestError
+from bpferry_helper.errors import NO_RESOURCES, RequestError
 from bpferry_helper.identity import IdentityError, Peer, identify, overflow_ids
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.rate import TokenBuckets
@@ -48,7 +48,8 @@ REFUSALS_LOGGED_AT_ONCE: Final = 10
 REFUSALS_LOGGED_PER_SECOND: Final = 1
 """For each user, so that one cannot push another's lines out of the journal."""
 
-NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+CANNOT_ACCEPT: Final = NO_RESOURCES | {errno.ENOBUFS}
+"""What accept(2) says when it is not the client that is at fault."""
 
 
 class Asked(NamedTuple):
@@ -138,7 +139,7 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in NO_RESOURCES:
+                if error.errno in CANNOT_ACCEPT:
                     self._pause_accepting(error)
                 # Anything else is about one client that went away before it was accepted.
                 return

@@ -16,8 +16,29 @@ BorrowedFd = NewType("BorrowedFd", int)
 """An open fd that the holder must not close."""
 
 
+class Closing:
+    """Has a ``close()`` that may be called twice; a ``with`` block calls it at its end."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 @final
-class OwnedFd:
+class OwnedFd(Closing):
     """One open file descriptor, closed by ``close()`` or at the end of a ``with`` block."""
 
     __slots__ = ("_fd",)
@@ -44,23 +65,12 @@ class OwnedFd:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"OwnedFd({self._fd})"
 
 
 @final
-class OwnedFds(Sequence[OwnedFd]):
+class OwnedFds(Closing, Sequence[OwnedFd]):
     """Several owned fds that are closed together, in order; what was taken stays open."""
 
     __slots__ = ("_fds",)
@@ -94,17 +104,6 @@ class OwnedFds(Sequence[OwnedFd]):
 
     def __iter__(self) -> Iterator[OwnedFd]:
         return iter(self._fds)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"OwnedFds({self._fds!r})"

@@ -32,20 +32,10 @@ def _booted(release: str, scratch: Path) -> Iterator[Container]:
 
 
 @pytest.fixture(scope="module", params=RELEASES)
-def disposable_system(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Container]:
-    """Return a booted system for one test that installs packages in it."""
-    release: str = request.param
-    with _booted(release, tmp_path_factory.mktemp(f"disposable-{release}")) as container:
-        yield container
-
-
-@pytest.fixture(scope="module", params=RELEASES)
 def bare_system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Container]:
-    """Return a booted system in which nothing is installed."""
+    """Return a booted system in which nothing is installed; each module of tests gets its own."""
     release: str = request.param
     with _booted(release, tmp_path_factory.mktemp(f"bare-{release}")) as container:
         yield container

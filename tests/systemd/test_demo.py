@@ -22,18 +22,16 @@ DEMO_SECONDS: Final = 240
 """It takes 25, most of them for fetching a kernel."""
 
 
-def test_systemd_starts_the_helper_and_nothing_stays(disposable_system: Container) -> None:
+def test_systemd_starts_the_helper_and_nothing_stays(bare_system: Container) -> None:
     """The helper is behind a real transient socket; every flow fits; no unit or folder is left."""
     command = (f"{CLONE}/tools/demo", "--json", "--flows", str(FLOWS))
 
-    done = disposable_system.run(*command, timeout=DEMO_SECONDS)
+    done = bare_system.run(*command, timeout=DEMO_SECONDS)
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert "systemd" == result["helper_started_by"]
     assert ("ebpf", 2 * FLOWS, 0) == (result["steering"], result["flows"], result["mismatches"])
-    assert "" == disposable_system.check(
-        "systemctl", "list-units", "--all", "--plain", "-q", "bpf*"
-    )
-    left = disposable_system.run("sh", "-c", "ls -d /run/bpferry-demo* /run/private/bpferry*")
+    assert "" == bare_system.check("systemctl", "list-units", "--all", "--plain", "-q", "bpf*")
+    left = bare_system.run("sh", "-c", "ls -d /run/bpferry-demo* /run/private/bpferry*")
     assert "" == left.stdout

@@ -10,14 +10,13 @@ import contextlib
 import os
 import socket
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
 from bpferry.network.fdinfo import expected_by, read_description
 from bpferry_wire import channel
 from bpferry_wire.errors import Code, PeerClosed, WireError
-from bpferry_wire.fds import BorrowedFd, OwnedFds
+from bpferry_wire.fds import BorrowedFd, Closing, OwnedFds
 from bpferry_wire.messages import (
     Can,
     CanReply,
@@ -62,7 +61,7 @@ ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {
 """Who may have how much of which QEMU's objects is policy; every other code is a failure."""
 
 
-class GrantedSet:
+class GrantedSet(Closing):
     """The programs and maps of one loaded object, owned until closed."""
 
     def __init__(self, object_id: str, names: tuple[str, ...], fds: OwnedFds) -> None:
@@ -83,19 +82,8 @@ class GrantedSet:
         """Close all fds. Closing twice does nothing."""
         self._fds.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Broker:
+class Broker(Closing):
     """A connection to the helper, made when it is first needed."""
 
     def __init__(self, path: str | None = None, seconds: float = ANSWER_SECONDS) -> None:
@@ -219,17 +207,6 @@ class Broker:
             )
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return NoHelper(f"cannot connect to the helper at '{self.path}': {cause}", START_HINT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def to_error(reply: ErrorReply) -> BpferryError:

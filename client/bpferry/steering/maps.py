@@ -15,12 +15,11 @@ longer be attached; the kernel offers no question for that.
 import mmap
 import struct
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from bpferry.errors import BpferryError
 from bpferry.steering.toeplitz import KEY_BYTES, Flow, HashType, queue_for
-from bpferry_wire.fds import BorrowedFd
+from bpferry_wire.fds import BorrowedFd, Closing
 
 CONFIG: Final = struct.Struct("=BBIHH")
 KEY_WORD: Final = struct.Struct("=I")
@@ -56,7 +55,7 @@ class Steering:
         return len(set(self.table))
 
 
-class SteeringMaps:
+class SteeringMaps(Closing):
     """The maps of one set, mapped for reading.
 
     It keeps the maps alive until it is closed, whether their fds are closed or not.
@@ -94,17 +93,6 @@ class SteeringMaps:
         """Let go of the maps. Doing so twice does nothing."""
         for page in self._pages:
             page.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def decode(config: bytes, key: bytes, table: bytes) -> Steering:

@@ -7,14 +7,13 @@ asking takes 50 us. A kernel without BTF cannot load it: then ``CensusUnavailabl
 always, and the ledger counts connections instead.
 """
 
-import errno
 import os
 import struct
 from threading import Lock
 from typing import Final
 
 from bpferry_helper.bpf.libbpf import LibbpfError, last_error, library
-from bpferry_helper.errors import HelperError
+from bpferry_helper.errors import NO_RESOURCES, HelperError
 from bpferry_wire.fds import OwnedFd
 
 OBJECT: Final = os.path.join(os.path.dirname(__file__), "map_ids.bpf.o")
@@ -56,7 +55,7 @@ class Census:
         try:
             return _attach()
         except LibbpfError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            if error.errno in NO_RESOURCES:
                 raise
             self._unavailable = CensusUnavailable(
                 f"this kernel cannot list its BPF maps ({error}); counting the sets of each open "

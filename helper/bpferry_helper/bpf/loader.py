@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from bpferry_helper.bpf.libbpf import LibbpfError, last_error, library, map_id
-from bpferry_helper.errors import HelperError, RequestError
+from bpferry_helper.errors import NO_RESOURCES, HelperError, RequestError
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
 from bpferry_wire.limits import MAX_FDS_PER_REPLY
@@ -26,8 +26,6 @@ from bpferry_wire.objects import KNOWN, MapShape, ObjectShape, ProgramShape
 
 VERIFIER_LOG_BYTES: Final = 262_144
 """Filled only when a program is refused. Kernels before 6.4 answer ENOSPC if the log is longer."""
-
-OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 MIN_FD: Final = 3
 """Copies of fds are made above standard error."""
@@ -78,7 +76,7 @@ def _opened(elf: bytes) -> Iterator[Pointer]:
 
 def _cannot_open(error: LibbpfError) -> HelperError:
     """Return what to raise: libbpf rejects the format, unless there was nothing to read it with."""
-    if error.errno in OUT_OF_RESOURCES:
+    if error.errno in NO_RESOURCES:
         return error
     return RequestError(
         Code.UNSUPPORTED, str(error), "this QEMU is too old for this libbpf: use QEMU 9.0 or newer"

@@ -26,7 +26,7 @@ import msgpack
 from bpferry_helper.bpf.binary import Binary, Untrusted, open_trusted
 from bpferry_helper.bpf.embedded import Embedded, scan
 from bpferry_helper.digest import sha256
-from bpferry_helper.errors import RequestError
+from bpferry_helper.errors import NO_RESOURCES, RequestError
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
@@ -40,9 +40,6 @@ MAX_REMEMBERED: Final = 64
 
 INDEX_FILE: Final = "index.msgpack"
 INDEX_FORMAT: Final = 1
-
-NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""Says nothing about the file that was to be opened."""
 
 
 class TrustedObjects:
