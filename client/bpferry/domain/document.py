@@ -1,76 +1,128 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The keys of the native description, their types and their bounds.
+"""Read a document of either kind into the model, and write the model as either.
 
-    name = "web"                    # needed; letters, digits, '.', '_', '-'
-    memory-mib = 1024               # needed
-    vcpus = 4                       # 1
-    kernel = "vmlinuz"              # paths are relative to the file's own folder
-    initrd = "initrd.img"
-    command-line = "console=ttyS0"
-    serial = true                   # the guest's serial console is shown; true
-    qemu = "/usr/bin/qemu-system-x86_64"
-    machine = "q35"
-    accelerator = "auto"            # or "kvm", "tcg"
+Both kinds become plain values under the same keys, and are held to the same types and bounds by
+msgspec. An error names file, line, and XPath or key, what was found, and what is possible there.
 
-    [[disks]]
-    path = "disk.qcow2"
-    format = "qcow2"                # or "raw"
-    read-only = false
-
-    [[cards]]
-    tap = "tap0"                    # a multi-queue tap that exists and is yours
-    queues = 4                      # 1
-    rss = true                      # true where there is more than one queue
-    require-ebpf = false            # start only if the host's kernel steers
-    mac = "52:54:00:12:34:56"       # made from the VM's name and the card's place
-    name = "net0"
-
-Keys are written with hyphens, as in the policy file; the fields below have their Python names.
-What types cannot say is checked in ``checks``.
+In XML, a word or number that the model does not know may still be one that libvirt knows, so that
+it is refused as unsupported; in the native form, whose words are ours, it is bad input.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from bpferry.domain import model
+from bpferry.domain import shorthand, shorthand_disks, toml, xml
+from bpferry.domain.checks import check
+from bpferry.domain.explain import explain, remove_key
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.origins import Origins
+from bpferry.errors import BadInput, Unsupported
+
+MAX_FILE_BYTES: Final = 1024 * 1024
+"""One description. A page of text is a long one."""
 
 
-class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename="kebab"):
-    """What all tables of the file have in common: no key that is not known."""
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A VM, and where its parts stood."""
+
+    machine: Machine
+    origins: Origins
+    ignored: tuple[Unsupported, ...] = ()
+    """What is not supported and was left out, because the user said so."""
 
 
-class DiskTable(Table, frozen=True, kw_only=True):
-    """One entry of ``[[disks]]``."""
+def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
+    """Return the VM that the file *path* describes.
 
-    path: str
-    format: Literal["raw", "qcow2"]
-    read_only: bool = False
+    Raises:
+        BadInput: it cannot be read, or says something that is not possible.
+        Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is not given.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"cannot read '{path}': {getattr(error, 'strerror', error)}",
+            "give the path of a libvirt domain document (.xml) or a native description (.toml)",
+        ) from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise BadInput(f"cannot read '{path}': it is longer than {MAX_FILE_BYTES} bytes")
+    return read_bytes(raw, path, ignore_unsupported=ignore_unsupported)
 
 
-class CardTable(Table, frozen=True, kw_only=True):
-    """One entry of ``[[cards]]``."""
+def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> Document:
+    """Return the VM that *raw* describes; *path* is for messages and for relative paths."""
+    if is_xml(raw, path):
+        parsed = xml.parse(raw, path, Machine)
+        return _to_model(
+            parsed.values, parsed.origins, parsed.refusals, ignore_unsupported=ignore_unsupported
+        )
+    plain, origins = toml.parse(raw, path)
+    values = toml.to_values(plain, Machine, origins)
+    assert isinstance(values, dict)  # noqa: S101 - TOML is a table
+    shorthand.expand(values)
+    shorthand_disks.expand(values)
+    try:
+        machine = msgspec.convert(values, Machine)
+    except msgspec.ValidationError as error:
+        raise explain(error, values, origins) from error
+    return Document(check(machine, origins), origins)
 
-    tap: str
-    queues: Annotated[int, msgspec.Meta(ge=1, le=model.MAX_QUEUES)] = 1
-    rss: bool | None = None
-    require_ebpf: bool = False
-    mac: str | None = None
-    name: str | None = None
+
+def is_xml(raw: bytes, path: Path) -> bool:
+    """Say whether *raw* is meant as XML: by the name of its file, or by how it begins."""
+    if path.suffix in (".xml", ".toml"):
+        return path.suffix == ".xml"
+    return raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"\xff\xfe", b"\xfe\xff"))
 
 
-class Document(Table, frozen=True, kw_only=True):
-    """The whole file."""
+def _to_model(
+    values: dict[str, object],
+    origins: Origins,
+    refusals: Sequence[Unsupported],
+    *,
+    ignore_unsupported: bool,
+) -> Document:
+    left_out = list(refusals)
+    while True:
+        if left_out and not ignore_unsupported:
+            raise _first_of(left_out)
+        try:
+            machine = msgspec.convert(values, Machine)
+        except msgspec.ValidationError as error:
+            problem = explain(error, values, origins, foreign=True)
+            if not isinstance(problem, Unsupported) or not remove_key(values, problem.key):
+                raise problem from error
+            left_out.append(problem)
+            continue
+        return Document(check(machine, origins), origins, tuple(left_out))
 
-    name: str
-    memory_mib: Annotated[int, msgspec.Meta(ge=model.MIN_MEMORY_MIB, le=model.MAX_MEMORY_MIB)]
-    vcpus: Annotated[int, msgspec.Meta(ge=1, le=model.MAX_VCPUS)] = 1
-    kernel: str | None = None
-    initrd: str | None = None
-    command_line: str = ""
-    serial: bool = True
-    qemu: str | None = None
-    machine: str | None = None
-    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-    disks: Annotated[list[DiskTable], msgspec.Meta(max_length=model.MAX_DISKS)] = []
-    cards: Annotated[list[CardTable], msgspec.Meta(max_length=model.MAX_CARDS)] = []
+
+def _first_of(refusals: Sequence[Unsupported]) -> Unsupported:
+    first = refusals[0]
+    if len(refusals) == 1:
+        return first
+    others = ", ".join(f"'{refusal.element}'" for refusal in refusals[1:8])
+    more = f" and {len(refusals) - 8} more" if len(refusals) > 8 else ""  # noqa: PLR2004 - as above
+    return Unsupported(first.message, f"{first.hint}; the others are {others}{more}", first.element)
+
+
+def to_xml(machine: Machine) -> str:
+    """Return *machine* as a libvirt domain document."""
+    from bpferry.domain.xml_writer import build_element  # noqa: PLC0415 - for `bpferry convert`
+
+    element = build_element("domain", machine)
+    return xml.format_tree(element)
+
+
+def to_toml(machine: Machine) -> str:
+    """Return *machine* as a native description."""
+    plain = toml.to_plain(machine)
+    shorthand.contract(plain)
+    return toml.format_plain(plain)

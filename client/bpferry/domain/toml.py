@@ -1,120 +1,153 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Read the native description of a VM, a TOML file, into the model.
+"""The text of a native description: parsed to plain values, and written.
 
-Every mistake is a ``BadInput`` that names the file, the key, what was found, and what is possible.
+tomllib does not say where a value stood. Headers and keys stand at the beginning of a line in all
+but odd documents, and so a line is found by reading those; where that fails, no line is named.
 """
 
-import difflib
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from bpferry.domain import model
-from bpferry.domain.checks import Checker, shorten
-from bpferry.domain.document import CardTable, DiskTable, Document, Table
+from bpferry.domain.binding import PATHS, Form, Table
+from bpferry.domain.origins import Origins, Place
+from bpferry.domain.shape import Field, fields_of
+from bpferry.domain.sizes import parse_written, split_size
 from bpferry.errors import BadInput
 
-MAX_FILE_BYTES: Final = 1024 * 1024
-"""One description. A page of text is a long one."""
+HEADER: Final = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s-]+?)\s*\]\]?\s*(?:#.*)?")
+KEY: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 
-STEP: Final = re.compile(r"\.?([A-Za-z_-]+)|\[(\d+)\]")
-"""One step on the way to an element, such as ``.tap`` or ``[0]``."""
-
-TABLES: Final[dict[str, type[Table]]] = {"disks": DiskTable, "cards": CardTable}
+DEEP: Final = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){32}""")
+"""A key of more parts than the model is deep. tomllib's work grows with the square of the parts."""
 
 
-def read_file(path: Path) -> model.Machine:
-    """Return the VM that the file *path* describes.
+def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
+    """Return the values of the file *raw* by their keys, and the places of the keys.
 
     Raises:
-        BadInput: it cannot be read, or says something that is not possible.
+        BadInput: it is no TOML.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise BadInput(
-            f"cannot read '{path}': {error.strerror}",
-            "give the path of a TOML file that describes a VM",
-        ) from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise BadInput(f"cannot read '{path}': it is longer than {MAX_FILE_BYTES} bytes")
-    return read_bytes(raw, path)
-
-
-def read_bytes(raw: bytes, path: Path) -> model.Machine:
-    """Return the VM that *raw* describes; *path* is for messages and for relative paths."""
-    try:
-        plain = tomllib.loads(raw.decode())
+        text = raw.decode()
+        plain = _loads(text)
     except UnicodeDecodeError as error:
         raise BadInput(
             f"'{path}' is not UTF-8 text: byte {error.start} is no part of it"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"'{path}' is not valid TOML: {error}") from error
-    except ValueError as error:
-        # Python's own bound for the digits of a number.
-        raise BadInput(f"'{path}' is not valid TOML: {error}") from error
     except RecursionError as error:
         raise BadInput(f"'{path}' is not valid TOML: it is nested too deeply") from error
-    try:
-        document = msgspec.convert(plain, Document)
-    except msgspec.ValidationError as error:
-        raise _explain(str(error), plain, path) from error
-    return Checker(path).machine(document)
+    except ValueError as error:
+        # TOMLDecodeError is one, and so is Python's own bound for the digits of a number.
+        raise BadInput(f"'{path}' is not valid TOML: {error}") from error
+    return plain, Origins(path, find_places(text))
 
 
-def _explain(complaint: str, plain: dict[str, object], path: Path) -> BadInput:
-    """Turn msgspec's *complaint* into an error that names key, value and possibilities."""
-    what, _, where = complaint.partition(" - at `$")
-    element = where.rstrip("`").lstrip(".")
-    quoted = re.search(r"field `([^`]*)`", what)
-    if quoted:
-        key = f"{element}.{quoted[1]}" if element else quoted[1]
-        known = _known_keys(element)
-        if "missing" in what:
-            return BadInput(f"'{path}': '{key}' is missing", _key_list(known), key)
-        return BadInput(f"'{path}': unknown key {shorten(key)}", _suggest(quoted[1], known), key)
-    found = shorten(_look_up(plain, element))
-    expected = _possibilities(what, element)
-    return BadInput(f"'{path}': '{element}' is {found}: {expected}", element=element)
+def _loads(text: str) -> dict[str, object]:
+    if DEEP.search(text):
+        raise RecursionError
+    return tomllib.loads(text)
 
 
-def _known_keys(element: str) -> tuple[str, ...]:
-    table = TABLES.get(element.partition("[")[0], Document)
-    return tuple(table.__struct_encode_fields__)
+def find_places(text: str) -> dict[str, Place]:
+    """Return the line of each key of *text*, by the key's way from the root."""
+    places: dict[str, Place] = {}
+    counts: Counter[str] = Counter()
+    prefix = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        header = HEADER.fullmatch(line)
+        if header:
+            prefix = _enter(header[2].replace(" ", ""), counts, many=header[1] == "[[")
+            places.setdefault(prefix, Place(prefix, number))
+            continue
+        found = KEY.match(line)
+        if found:
+            key = f"{prefix}.{found[1]}" if prefix else found[1]
+            places.setdefault(key, Place(key, number))
+    return places
 
 
-def _key_list(known: tuple[str, ...]) -> str:
-    return "the keys here are " + ", ".join(known)
+def _enter(name: str, counts: Counter[str], *, many: bool) -> str:
+    """Return the way to the table *name*, with the places of the lists that it is in."""
+    way = ""
+    *above, last = name.split(".")
+    for step in above:
+        way = f"{way}.{step}" if way else step
+        if counts[way]:
+            way = f"{way}[{counts[way] - 1}]"
+    way = f"{way}.{last}" if way else last
+    if many:
+        counts[way] += 1
+        return f"{way}[{counts[way] - 1}]"
+    return way
 
 
-def _suggest(key: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
-    meant = f"did you mean '{near[0]}'? " if near else ""
-    return meant + _key_list(known)
+def to_values(plain: object, table: type[Table], origins: Origins, key: str = "") -> object:
+    """Return *plain* with what only the native form writes in another way: sizes and files."""
+    if not isinstance(plain, dict):
+        return plain
+    values = dict(plain)
+    for bound in fields_of(table):
+        if bound.key in values:
+            here = f"{key}.{bound.key}" if key else bound.key
+            values[bound.key] = _value(bound, values[bound.key], origins, here)
+    return values
 
 
-def _possibilities(what: str, element: str) -> str:
-    """Say what is possible; msgspec does so for all but the choices of a Literal."""
-    if what.startswith("Invalid enum value"):
-        choices = {"accelerator": model.Accelerator}.get(element, model.DiskFormat)
-        return "possible are " + ", ".join(f'"{choice}"' for choice in choices)
-    plain = what.replace("`", "").replace("Expected", "expected")
-    if element.endswith("queues"):
-        return f"{plain}, possible are 1 to {model.MAX_QUEUES}"
+def _value(bound: Field, value: object, origins: Origins, key: str) -> object:
+    if bound.many and isinstance(value, list):
+        return [
+            _single(bound, item, origins, f"{key}[{index}]") for index, item in enumerate(value)
+        ]
+    return _single(bound, value, origins, key)
+
+
+def _single(bound: Field, value: object, origins: Origins, key: str) -> object:
+    if bound.table is not None:
+        return to_values(value, bound.table, origins, key)
+    if bound.at.form is Form.SIZE:
+        if not isinstance(value, str):
+            raise BadInput(
+                f"{origins.describe(key)} is {value!r}: expected a size such as '512 MiB'",
+                element=key,
+            )
+        try:
+            return parse_written(value)
+        except ValueError as error:
+            raise BadInput(
+                f"{origins.describe(key)} is '{value[:40]}': {error}", element=key
+            ) from error
+    if bound.at.form in PATHS and isinstance(value, str) and value:
+        return str(origins.path.absolute().parent / value)
+    return value
+
+
+def to_plain(table: Table) -> dict[str, object]:
+    """Return *table* as the native form writes it, without what has its default."""
+    plain: dict[str, object] = {}
+    for bound in fields_of(type(table)):
+        value = getattr(table, bound.name)
+        if value is None or value == bound.default:
+            continue
+        plain[bound.key] = (
+            [_written(bound, single) for single in value] if bound.many else _written(bound, value)
+        )
     return plain
 
 
-def _look_up(plain: object, element: str) -> object:
-    """Return what stands at *element*, such as ``cards[0].tap``."""
-    value = plain
-    for key, index in STEP.findall(element):
-        if key and isinstance(value, dict):
-            value = value.get(key)
-        elif index and isinstance(value, list):
-            value = value[int(index)]
+def _written(bound: Field, value: object) -> object:
+    if isinstance(value, Table):
+        return to_plain(value)
+    if bound.at.form is Form.SIZE and isinstance(value, int):
+        amount, unit = split_size(value)
+        return f"{amount} {unit}"
     return value
+
+
+def format_plain(plain: dict[str, object]) -> str:
+    """Return *plain* as the text of a file, single values before tables."""
+    import tomli_w  # noqa: PLC0415 - only `bpferry convert` writes TOML
+
+    return tomli_w.dumps(plain, multiline_strings=False)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What many parts of a VM have in common: an address, a name, the options of a virtio device."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+
+Uuid = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"),
+]
+"""With hyphens or without any."""
+
+
+class Address(Table, frozen=True, kw_only=True):
+    """Where a device sits. Which fields count depends on the type; numbers are what they say."""
+
+    type: Annotated[
+        Literal["pci", "drive", "virtio-serial", "ccid", "usb", "isa", "dimm", "virtio-mmio"],
+        At("@type"),
+    ]
+    domain: Annotated[int | None, At("@domain")] = None
+    bus: Annotated[int | None, At("@bus")] = None
+    slot: Annotated[int | None, At("@slot")] = None
+    function: Annotated[int | None, At("@function")] = None
+    multifunction: Annotated[bool | None, At("@multifunction", Form.ON_OFF)] = None
+    controller: Annotated[int | None, At("@controller")] = None
+    target: Annotated[int | None, At("@target")] = None
+    unit: Annotated[int | None, At("@unit")] = None
+    port: Annotated[str | None, At("@port")] = None
+    """A number, or for USB the way through hubs, such as 1.2."""
+    iobase: Annotated[int | None, At("@iobase", Form.HEX)] = None
+    irq: Annotated[int | None, At("@irq", Form.HEX)] = None
+    base: Annotated[int | None, At("@base", Form.HEX)] = None
+
+
+Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,126}$")]
+"""What QEMU takes as an id (util/id.c, id_wellformed)."""
+
+
+class Device(Table, frozen=True, kw_only=True):
+    """What every device may have."""
+
+    alias: Annotated[Id | None, At("alias/@name")] = None
+    """The id that the user chose; libvirt demands that it begins with ``ua-``."""
+    address: Annotated[Address | None, At("address")] = None
+
+
+class VirtioDevice(Device, frozen=True, kw_only=True):
+    """What every virtio device may have (docs/formatdomain, 'Virtio-related options')."""
+
+    iommu: Annotated[bool | None, At("driver/@iommu", Form.ON_OFF)] = None
+    ats: Annotated[bool | None, At("driver/@ats", Form.ON_OFF)] = None
+    packed: Annotated[bool | None, At("driver/@packed", Form.ON_OFF)] = None
+    page_per_vq: Annotated[bool | None, At("driver/@page_per_vq", Form.ON_OFF)] = None

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Network cards, and what stands behind them."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.model.base import VirtioDevice
+
+MAX_QUEUES = 256
+"""Queues of one tap in the kernel: MAX_TAP_QUEUES, drivers/net/tun.c."""
+
+MIN_MTU = 68
+"""The smallest MTU of IPv4 (RFC 791), and of virtio-net (Virtio 1.2, 5.1.4)."""
+
+TUN_DEVICE: Final = "/dev/net/tun"
+VHOST_DEVICE: Final = "/dev/vhost-net"
+
+SLIRP_PREFIXES = (4, 27)
+"""The shortest and the longest prefix of a network that libvirt and SLIRP take."""
+
+Queues = Annotated[int, msgspec.Meta(ge=1, le=MAX_QUEUES)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Mac = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$")]
+"""The address of one station. Bit 0 of the first byte would mean a group of them."""
+Interface = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]+$")]
+"""The name of an interface of the host. The kernel takes 15 bytes (IFNAMSIZ)."""
+Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.-]+$")]
+"""The name or IPv4 address of a host. What follows a colon would be a port."""
+IpText = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f:.]+$")]
+QueueSize = Literal[256, 512, 1024]
+"""Descriptors of one queue: a power of two from 256 to 1024 (virtio_net_device_realize)."""
+
+Model = Literal[
+    "default", "virtio", "virtio-transitional", "virtio-non-transitional",
+    "e1000", "e1000-82544gc", "e1000-82545em", "e1000e", "igb", "rtl8139", "ne2k_pci", "pcnet",
+    "vmxnet3", "tulip", "usb-net", "i82550", "i82551", "i82557a", "i82557b", "i82557c", "i82558a",
+    "i82558b", "i82559a", "i82559b", "i82559c", "i82559er", "i82562", "i82801",
+]  # fmt: skip
+"""The cards of QEMU that sit on PCI or USB; ``default`` is the one that libvirt chooses."""
+
+
+class IpAddress(Table, frozen=True, kw_only=True):
+    """An address that the guest is given, and the network around it."""
+
+    address: Annotated[IpText, At("@address")]
+    family: Annotated[Literal["ipv4", "ipv6"] | None, At("@family")] = None
+    prefix: Annotated[Annotated[int, msgspec.Meta(ge=0, le=128)] | None, At("@prefix")] = None
+
+
+class PortRange(Table, frozen=True, kw_only=True):
+    """Ports of the host, and where in the guest they lead to."""
+
+    start: Annotated[Port, At("@start")]
+    end: Annotated[Port | None, At("@end")] = None
+    to: Annotated[Port | None, At("@to")] = None
+    """The first port in the guest, if it is another one than on the host."""
+    exclude: Annotated[bool | None, At("@exclude", Form.YES_NO)] = None
+    """These ports are not forwarded, whatever other ranges say."""
+
+
+class PortForward(Table, frozen=True, kw_only=True):
+    """Ports of the host that are the guest's; all of them, if no range is given."""
+
+    protocol: Annotated[Literal["tcp", "udp"], At("@proto")]
+    address: Annotated[IpText | None, At("@address")] = None
+    """On the host."""
+    interface: Annotated[Interface | None, At("@dev")] = None
+    ranges: Annotated[tuple[PortRange, ...], At("range")] = ()
+
+
+class Card(VirtioDevice, frozen=True, kw_only=True):
+    """One network card. Which fields count depends on the type and on the model."""
+
+    type: Annotated[
+        Literal[
+            "bridge", "network", "ethernet", "user", "vhostuser", "udp", "mcast", "server", "client"
+        ],
+        At("@type", absent="user", always=True),
+    ]  # fmt: skip
+    model: Annotated[Model, At("model/@type", absent="default")] = "virtio"
+    mac: Annotated[Mac | None, At("mac/@address")] = None
+
+    bridge: Annotated[str | None, At("source/@bridge")] = None
+    network: Annotated[str | None, At("source/@network")] = None
+    port_group: Annotated[str | None, At("source/@portgroup")] = None
+    """A kind of port of the network; the helper's policy knows it as NETWORK/GROUP."""
+    """A name from the policy of the tap helper."""
+    tap: Annotated[Interface | None, At("target/@dev")] = None
+    """A tap that exists. Names such as vnet0 are those that libvirt gave for one run."""
+    managed: Annotated[bool | None, At("target/@managed", Form.YES_NO)] = None
+    """Whether somebody else than its owner makes the tap; here, nobody does."""
+    tap_device: Annotated[str, At("backend/@tap", Form.PLACE)] = TUN_DEVICE
+    """Where taps of a bridge or a network come from; the helper has one such device."""
+    vhost_device: Annotated[str, At("backend/@vhost", Form.PLACE)] = VHOST_DEVICE
+    isolated: Annotated[bool, At("port/@isolated", Form.YES_NO)] = False
+    """The bridge lets it speak only with ports that are not isolated."""
+    trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"
+
+    backend: Annotated[Literal["default", "passt"], At("backend/@type")] = "default"
+    """What stands behind a card of type user or vhostuser."""
+    interface: Annotated[Interface | None, At("source/@dev")] = None
+    """Of passt: the interface of the host whose addresses and routes the guest gets."""
+    log_file: Annotated[str | None, At("backend/@logFile", Form.PLACE)] = None
+    ips: Annotated[tuple[IpAddress, ...], At("ip")] = ()
+    port_forwards: Annotated[tuple[PortForward, ...], At("portForward")] = ()
+
+    socket_type: Annotated[Literal["unix"] | None, At("source/@type")] = None
+    socket: Annotated[str | None, At("source/@path", Form.PLACE)] = None
+    """Of vhostuser."""
+    socket_mode: Annotated[Literal["client", "server"] | None, At("source/@mode")] = None
+    reconnect: Annotated[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
+    reconnect_seconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=4294967)] | None, At("source/reconnect/@timeout")
+    ] = None
+    host: Annotated[Host | None, At("source/@address")] = None
+    """Of udp, mcast, server and client: who is spoken to, or where it listens."""
+    port: Annotated[Port | None, At("source/@port")] = None
+    local_host: Annotated[Host | None, At("source/local/@address")] = None
+    local_port: Annotated[Port | None, At("source/local/@port")] = None
+
+    driver: Annotated[Literal["qemu", "vhost"] | None, At("driver/@name")] = None
+    """Who moves the packets: the kernel (vhost) or QEMU; if it is not said, the plan decides."""
+    queues: Annotated[Queues | None, At("driver/@queues")] = None
+    rss: Annotated[bool, At("driver/@rss", Form.ON_OFF)] = False
+    rss_hash_report: Annotated[bool, At("driver/@rss_hash_report", Form.ON_OFF)] = False
+    txmode: Annotated[Literal["iothread", "timer"] | None, At("driver/@txmode")] = None
+    ioeventfd: Annotated[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
+    event_idx: Annotated[bool | None, At("driver/@event_idx", Form.ON_OFF)] = None
+    rx_queue_size: Annotated[QueueSize | None, At("driver/@rx_queue_size")] = None
+    tx_queue_size: Annotated[QueueSize | None, At("driver/@tx_queue_size")] = None
+    csum: Annotated[bool | None, At("driver/host/@csum", Form.ON_OFF)] = None
+    gso: Annotated[bool | None, At("driver/host/@gso", Form.ON_OFF)] = None
+    host_tso4: Annotated[bool | None, At("driver/host/@tso4", Form.ON_OFF)] = None
+    host_tso6: Annotated[bool | None, At("driver/host/@tso6", Form.ON_OFF)] = None
+    host_ecn: Annotated[bool | None, At("driver/host/@ecn", Form.ON_OFF)] = None
+    host_ufo: Annotated[bool | None, At("driver/host/@ufo", Form.ON_OFF)] = None
+    mrg_rxbuf: Annotated[bool | None, At("driver/host/@mrg_rxbuf", Form.ON_OFF)] = None
+    guest_csum: Annotated[bool | None, At("driver/guest/@csum", Form.ON_OFF)] = None
+    guest_tso4: Annotated[bool | None, At("driver/guest/@tso4", Form.ON_OFF)] = None
+    guest_tso6: Annotated[bool | None, At("driver/guest/@tso6", Form.ON_OFF)] = None
+    guest_ecn: Annotated[bool | None, At("driver/guest/@ecn", Form.ON_OFF)] = None
+    guest_ufo: Annotated[bool | None, At("driver/guest/@ufo", Form.ON_OFF)] = None
+    teaming: Annotated[Literal["persistent"] | None, At("teaming/@type")] = None
+    """The guest may team it with a card of the host that is plugged in and out."""
+
+    mtu: Annotated[Annotated[int, msgspec.Meta(ge=MIN_MTU, le=65535)] | None, At("mtu/@size")] = (
+        None
+    )
+    link: Annotated[Literal["up", "down"], At("link/@state")] = "up"
+    send_buffer: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None, At("tune/sndbuf")
+    ] = None
+    """Bytes that a tap holds before its sender waits; 0 means no limit."""
+    boot_order: Annotated[Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None,
+                          At("boot/@order")] = None  # fmt: skip
+    rom: Annotated[bool | None, At("rom/@enabled", Form.YES_NO)] = None
+    rom_bar: Annotated[bool | None, At("rom/@bar", Form.ON_OFF)] = None
+    """Whether the guest sees the ROM."""
+    rom_file: Annotated[str | None, At("rom/@file")] = None
+    """An absolute path; an empty one is the old way to say that there is no ROM."""
+    acpi_index: Annotated[Annotated[int, msgspec.Meta(ge=1, le=16383)] | None,
+                          At("acpi/@index")] = None  # fmt: skip
+    """By which the guest may name the card (ONBOARD_INDEX_MAX, hw/acpi/pci.c)."""
+
+    @property
+    def is_virtio(self) -> bool | None:
+        """Whether it is a virtio card; None where that depends on what libvirt would choose."""
+        if self.type == "vhostuser":
+            return True
+        return None if self.model == "default" else self.model.startswith("virtio")
+
+    @property
+    def has_tap(self) -> bool:
+        """Whether a tap stands behind it."""
+        return self.type in ("bridge", "network", "ethernet")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The guest's clock and its timers."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+
+MAX_START: Final = 253402300799
+"""The last second of the year 9999; QEMU reads four digits."""
+
+
+Hertz = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+ZoneName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_.+/-]+$")]
+
+
+class Timer(Table, frozen=True, kw_only=True):
+    """One source of time."""
+
+    name: Annotated[Literal["rtc", "pit", "hpet", "kvmclock", "hypervclock", "tsc"], At("@name")]
+    present: Annotated[bool | None, At("@present", Form.YES_NO)] = None
+    tick_policy: Annotated[
+        Literal["delay", "catchup", "discard", "merge"] | None, At("@tickpolicy")
+    ] = None
+    """What becomes of ticks that could not be delivered in time."""
+    track: Annotated[Literal["guest", "wall", "realtime"] | None, At("@track")] = None
+    frequency: Annotated[Hertz | None, At("@frequency")] = None
+
+
+class Clock(Table, frozen=True, kw_only=True):
+    """What the guest's clock is set to."""
+
+    offset: Annotated[
+        Literal["utc", "localtime", "timezone", "absolute"], At("@offset", always=True)
+    ] = "utc"
+    timezone: Annotated[ZoneName | None, At("@timezone")] = None
+    start: Annotated[Annotated[int, msgspec.Meta(ge=0, le=MAX_START)] | None, At("@start")] = None
+    """Seconds since 1970, where the offset is absolute."""
+    adjustment: Annotated[Literal["reset"], At("@adjustment")] = "reset"
+    """What the guest sets is not kept for its next start."""
+    timers: Annotated[tuple[Timer, ...], At("timer")] = ()

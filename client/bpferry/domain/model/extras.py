@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The smaller devices: balloon, random numbers, watchdog, panic, vsock, IOMMU, and the like."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.model.base import Device, VirtioDevice
+from bpferry.domain.model.characters import BackEnd, Source
+
+VirtioModel = Literal["virtio", "virtio-transitional", "virtio-non-transitional"]
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
+
+
+class Balloon(VirtioDevice, frozen=True, kw_only=True):
+    """The memory balloon; libvirt adds one where a document names none."""
+
+    model: Annotated[
+        Literal["virtio", "virtio-transitional", "virtio-non-transitional", "none"],
+        At("@model", always=True),
+    ] = "virtio"
+    auto_deflate: Annotated[bool | None, At("@autodeflate", Form.ON_OFF)] = None
+    """Give memory back before the guest kills a process for want of it."""
+    free_page_reporting: Annotated[bool | None, At("@freePageReporting", Form.ON_OFF)] = None
+    """Memory that the guest does not use goes back to the host."""
+    stats_period: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("stats/@period")
+    ] = None
+    """Seconds between two times that the guest is asked how it uses its memory."""
+
+
+class Rng(VirtioDevice, frozen=True, kw_only=True):
+    """A source of random numbers for the guest."""
+
+    model: Annotated[VirtioModel, At("@model", always=True)] = "virtio"
+    backend: Annotated[Literal["random", "builtin", "egd"], At("backend/@model")]
+    """A file of the host, QEMU's own generator, or a daemon that is reached by a character device.
+    """
+    file: Annotated[str | None, At("backend", Form.FILE)] = None
+    """For the back end random; /dev/random if none is named."""
+    type: Annotated[BackEnd | None, At("backend/@type")] = None
+    """Of the character device; it and the next two are for egd."""
+    sources: Annotated[tuple[Source, ...], At("backend/source")] = ()
+    protocol: Annotated[Literal["raw", "telnet"] | None, At("backend/protocol/@type")] = None
+    max_bytes: Annotated[Count | None, At("rate/@bytes")] = None
+    """Bytes that the guest gets in each period."""
+    period: Annotated[Count | None, At("rate/@period")] = None
+    """Milliseconds; 1000 if there is none."""
+
+
+class Watchdog(Device, frozen=True, kw_only=True):
+    """A timer that acts when the guest does not reset it in time."""
+
+    model: Annotated[Literal["i6300esb", "ib700", "itco"], At("@model", always=True)] = "i6300esb"
+    action: Annotated[
+        Literal["reset", "shutdown", "poweroff", "pause", "none", "inject-nmi"], At("@action")
+    ] = "reset"
+
+
+class Panic(Device, frozen=True, kw_only=True):
+    """What tells the host that the guest's kernel has panicked."""
+
+    model: Annotated[Literal["isa", "pvpanic", "hyperv"] | None, At("@model")] = None
+    """If there is none, isa on x86 and pvpanic elsewhere."""
+
+
+class Vsock(VirtioDevice, frozen=True, kw_only=True):
+    """A socket family between guest and host."""
+
+    model: Annotated[VirtioModel, At("@model")] = "virtio"
+    cid: Annotated[Annotated[int, msgspec.Meta(ge=3, le=2**32 - 2)] | None, At("cid/@address")] = (
+        None
+    )
+    """The guest's address. No two VMs of a host have the same one; 0 to 2 are reserved."""
+    auto: Annotated[bool | None, At("cid/@auto", Form.YES_NO)] = None
+
+
+class SharedMemoryServer(Table, frozen=True, kw_only=True):
+    """An ivshmem-server, which hands out the memory and passes on interrupts."""
+
+    path: Annotated[str | None, At("@path", Form.PLACE)] = None
+    """Its socket."""
+
+
+class Interrupts(Table, frozen=True, kw_only=True):
+    """How VMs that share memory wake each other."""
+
+    vectors: Annotated[Annotated[int, msgspec.Meta(ge=1, le=2048)] | None, At("@vectors")] = None
+    """MSI-X has 2048 at most."""
+    ioeventfd: Annotated[bool | None, At("@ioeventfd", Form.ON_OFF)] = None
+
+
+class SharedMemory(Device, frozen=True, kw_only=True):
+    """Memory that several VMs see."""
+
+    name: Annotated[str, At("@name")]
+    """Of a file in /dev/shm."""
+    role: Annotated[Literal["master", "peer"] | None, At("@role")] = None
+    model: Annotated[
+        Literal["ivshmem-plain", "ivshmem-doorbell"], At("model/@type", always=True)
+    ] = "ivshmem-plain"
+    size: Annotated[int | None, At("size", Form.SIZE, unit="b")] = None
+    """Bytes: a power of two."""
+    server: Annotated[SharedMemoryServer | None, At("server")] = None
+    interrupts: Annotated[Interrupts | None, At("msi")] = None
+
+
+class Iommu(Device, frozen=True, kw_only=True):
+    """A unit that translates the addresses of devices."""
+
+    model: Annotated[Literal["intel", "virtio"], At("@model")]
+    interrupt_remapping: Annotated[bool | None, At("driver/@intremap", Form.ON_OFF)] = None
+    caching_mode: Annotated[bool | None, At("driver/@caching_mode", Form.ON_OFF)] = None
+    extended_interrupts: Annotated[bool | None, At("driver/@eim", Form.ON_OFF)] = None
+    """Interrupts to more than 255 processors."""
+    device_iotlb: Annotated[bool | None, At("driver/@iotlb", Form.ON_OFF)] = None
+    address_bits: Annotated[Literal[39, 48] | None, At("driver/@aw_bits")] = None
+    """What QEMU's unit can do (hw/i386/intel_iommu.c)."""
+    dma_translation: Annotated[bool | None, At("driver/@dma_translation", Form.ON_OFF)] = None
+
+
+class Crypto(VirtioDevice, frozen=True, kw_only=True):
+    """A device that encrypts for the guest."""
+
+    model: Annotated[Literal["virtio"], At("@model", always=True)] = "virtio"
+    type: Annotated[Literal["qemu"], At("@type", always=True)] = "qemu"
+    backend: Annotated[Literal["builtin"], At("backend/@model", always=True)] = "builtin"
+    queues: Annotated[Annotated[int, msgspec.Meta(ge=1, le=64)] | None, At("backend/@queues")] = (
+        None
+    )
+
+
+class Pstore(Device, frozen=True, kw_only=True):
+    """Memory that keeps the guest's last words across a crash (ACPI ERST)."""
+
+    backend: Annotated[Literal["acpi-erst"], At("@backend", always=True)] = "acpi-erst"
+    file: Annotated[str | None, At("path", Form.PLACE)] = None
+    """One of the VM's own if none is named; it is made where it is not there."""
+    size: Annotated[int, At("size", Form.SIZE)]
+    """Bytes."""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a person sees the guest's display: over a network, through a socket, or on this screen."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+
+MAX_PORT = 65535
+"""Of TCP (RFC 9293)."""
+
+MAX_AUDIO_ID = 255
+"""Of an audio back end, in libvirt's schema."""
+
+Port = Annotated[int, msgspec.Meta(ge=-1, le=MAX_PORT)]
+"""-1 means one that is free."""
+
+AudioId = Annotated[int, msgspec.Meta(ge=1, le=MAX_AUDIO_ID)]
+
+HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]*$")]
+"""An IP address or a name; empty where none is given."""
+
+KeymapName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+$")]
+"""The name of one of QEMU's own files (share/qemu/keymaps), never a path."""
+
+
+class Endpoint(Table, frozen=True, kw_only=True):
+    """Where a display is offered."""
+
+    type: Annotated[Literal["address", "socket", "none"], At("@type")]
+    address: Annotated[HostName | None, At("@address")] = None
+    socket: Annotated[str | None, At("@socket", Form.PLACE)] = None
+
+
+class SpiceChannel(Table, frozen=True, kw_only=True):
+    """One of SPICE's channels, and whether it may do without TLS."""
+
+    name: Annotated[
+        Literal[
+            "main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir"
+        ],
+        At("@name"),
+    ]
+    mode: Annotated[Literal["any", "insecure"], At("@mode")]
+
+
+class Graphics(Table, frozen=True, kw_only=True):
+    """One way to see the guest's display. Which fields count depends on the type."""
+
+    type: Annotated[Literal["vnc", "spice", "sdl", "egl-headless", "dbus"], At("@type")]
+
+    port: Annotated[Port | None, At("@port")] = None
+    tls_port: Annotated[Port | None, At("@tlsPort")] = None
+    websocket: Annotated[Port | None, At("@websocket")] = None
+    autoport: Annotated[bool | None, At("@autoport", Form.YES_NO)] = None
+    address: Annotated[HostName | None, At("@listen")] = None
+    socket: Annotated[str | None, At("@socket", Form.PLACE)] = None
+    listens: Annotated[tuple[Endpoint, ...], At("listen")] = ()
+    password: Annotated[str | None, At("@passwd")] = None
+    keymap: Annotated[KeymapName | None, At("@keymap")] = None
+    audio: Annotated[AudioId | None, At("audio/@id")] = None
+    """The id of the audio back end whose sound goes with the display."""
+
+    share_policy: Annotated[
+        Literal["allow-exclusive", "force-shared", "ignore"] | None, At("@sharePolicy")
+    ] = None
+    power_control: Annotated[bool | None, At("@powerControl", Form.YES_NO)] = None
+
+    default_mode: Annotated[Literal["any", "insecure"] | None, At("@defaultMode")] = None
+    channels: Annotated[tuple[SpiceChannel, ...], At("channel")] = ()
+    image_compression: Annotated[
+        Literal["auto_glz", "auto_lz", "quic", "glz", "lz", "off"] | None,
+        At("image/@compression"),
+    ] = None
+    jpeg_compression: Annotated[
+        Literal["auto", "never", "always"] | None, At("jpeg/@compression")
+    ] = None
+    zlib_compression: Annotated[
+        Literal["auto", "never", "always"] | None, At("zlib/@compression")
+    ] = None
+    playback_compression: Annotated[bool | None, At("playback/@compression", Form.ON_OFF)] = None
+    streaming: Annotated[Literal["filter", "all", "off"] | None, At("streaming/@mode")] = None
+    mouse_mode: Annotated[Literal["server", "client"] | None, At("mouse/@mode")] = None
+    copy_paste: Annotated[bool | None, At("clipboard/@copypaste", Form.YES_NO)] = None
+    file_transfer: Annotated[bool | None, At("filetransfer/@enable", Form.YES_NO)] = None
+
+    gl: Annotated[bool | None, At("gl/@enable", Form.YES_NO)] = None
+    render_node: Annotated[str | None, At("gl/@rendernode", Form.FILE)] = None
+    display: Annotated[str | None, At("@display")] = None
+    """Of the X server, such as ``:0``."""
+    xauth: Annotated[str | None, At("@xauth", Form.FILE)] = None
+    full_screen: Annotated[bool | None, At("@fullscreen", Form.YES_NO)] = None
+    bus_address: Annotated[str | None, At("@address")] = None
+    """Of a D-Bus, such as ``unix:path=/run/user/1000/bus``."""
+    p2p: Annotated[bool | None, At("@p2p", Form.YES_NO)] = None
+    """D-Bus without a bus: over a socket that a client hands to QEMU."""

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a person types and points with, and the USB hubs it may hang on."""
+
+from typing import Annotated, Literal
+
+from bpferry.domain.binding import At, Form
+from bpferry.domain.model.base import Device, VirtioDevice
+
+
+class Input(VirtioDevice, frozen=True, kw_only=True):
+    """One input device."""
+
+    type: Annotated[Literal["mouse", "tablet", "keyboard", "passthrough", "evdev"], At("@type")]
+    bus: Annotated[Literal["ps2", "usb", "virtio"] | None, At("@bus")] = None
+    model: Annotated[Literal["virtio"] | None, At("@model")] = None
+    evdev: Annotated[str | None, At("source/@evdev", Form.FILE)] = None
+    """Of passthrough: the host's device, such as /dev/input/event3, which the guest drives."""
+    device: Annotated[str | None, At("source/@dev", Form.FILE)] = None
+    """Of evdev: the host's device whose keys and movements the guest's own devices get."""
+    grab: Annotated[Literal["all"] | None, At("source/@grab")] = None
+    grab_toggle: Annotated[
+        Literal["ctrl-ctrl", "alt-alt", "shift-shift", "meta-meta", "scrolllock", "ctrl-scrolllock"]
+        | None,
+        At("source/@grabToggle"),
+    ] = None
+    """The keys that give the device to the host and to the guest in turn."""
+    repeat: Annotated[bool | None, At("source/@repeat", Form.ON_OFF)] = None
+
+
+class Hub(Device, frozen=True, kw_only=True):
+    """A hub, which is always a USB one."""
+
+    type: Annotated[Literal["usb"], At("@type")]

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The whole VM."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.model.base import Uuid
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.characters import (
+    Channel,
+    Console,
+    Parallel,
+    RedirectedDevice,
+    RedirectionRule,
+    Serial,
+    SmartCard,
+)
+from bpferry.domain.model.clock import Clock
+from bpferry.domain.model.controllers import Controller
+from bpferry.domain.model.cpu import MAX_VCPUS, Cpu, Vcpu
+from bpferry.domain.model.disks import Disk
+from bpferry.domain.model.extras import (
+    Balloon,
+    Crypto,
+    Iommu,
+    Panic,
+    Pstore,
+    Rng,
+    SharedMemory,
+    Vsock,
+    Watchdog,
+)
+from bpferry.domain.model.features import Features
+from bpferry.domain.model.filesystems import Filesystem
+from bpferry.domain.model.firmware import (
+    AcpiTable,
+    BootMenu,
+    FirmwareFeature,
+    Loader,
+    Nvram,
+    Sysinfo,
+)
+from bpferry.domain.model.graphics import Graphics
+from bpferry.domain.model.inputs import Hub, Input
+from bpferry.domain.model.iothreads import IoThread, ThreadPool
+from bpferry.domain.model.memory import MaxMemory, MemoryBacking, MemoryDevice, MemoryLimits
+from bpferry.domain.model.numa import NumaTune, NumberSet
+from bpferry.domain.model.security import Tpm
+from bpferry.domain.model.sounds import Audio, Sound
+from bpferry.domain.model.system import GenerationId, Variable
+from bpferry.domain.model.videos import Video
+
+MAX_COMMAND_LINE_BYTES: Final = 2047
+"""COMMAND_LINE_SIZE of x86 and arm64 without its final zero byte (asm/setup.h)."""
+
+VIRTUALIZATION: Final = (("kvm", "kvm"), ("qemu", "tcg"))
+"""What libvirt calls a VM with each accelerator."""
+
+MAX_IOTHREADS: Final = 4096
+"""More than any host could run."""
+
+Arch = Literal["x86_64", "i686", "aarch64", "riscv64", "loongarch64", "ppc64", "s390x"]
+
+MachineName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_.-]+$")]
+
+Vcpus = Annotated[int, msgspec.Meta(ge=1, le=MAX_VCPUS)]
+
+
+class Machine(Table, frozen=True, kw_only=True):
+    """One VM."""
+
+    name: Annotated[str, At("name")]
+    memory: Annotated[int, At("memory", Form.SIZE, absent=0)]
+    """Bytes. Where there are NUMA nodes, the sum of theirs counts instead, as in libvirt."""
+    uuid: Annotated[Uuid | None, At("uuid")] = None
+    generation_id: Annotated[GenerationId | None, At("genid")] = None
+    title: Annotated[str | None, At("title")] = None
+    accelerator: Annotated[
+        Literal["kvm", "tcg"], At("@type", words=VIRTUALIZATION, always=True)
+    ] = "kvm"
+    tcg_fallback: Annotated[
+        bool, At("metadata/bpferry:vm/@tcg-fallback", Form.YES_NO, absent=False)
+    ] = True
+    """Run with TCG, and say so, where KVM does not work."""
+    require_ebpf: Annotated[bool, At("metadata/bpferry:vm/@require-ebpf", Form.YES_NO)] = False
+    """Start only if the host's kernel steers every card with RSS."""
+    qemu: Annotated[str | None, At("devices/emulator")] = None
+    arch: Annotated[Arch | None, At("os/type/@arch")] = None
+    machine_type: Annotated[MachineName, At("os/type/@machine", absent="default")] = "q35"
+    """``default`` is libvirt's, which is pc for x86."""
+    kind: Annotated[Literal["hvm"], At("os/type", always=True)] = "hvm"
+
+    current_memory: Annotated[int | None, At("currentMemory", Form.SIZE)] = None
+    """Bytes that the balloon leaves to the guest; beyond the memory, it says nothing."""
+    max_memory: Annotated[MaxMemory | None, At("maxMemory")] = None
+    memory_backing: Annotated[MemoryBacking | None, At("memoryBacking")] = None
+    memory_limits: Annotated[MemoryLimits | None, At("memtune")] = None
+    memory_in_dumps: Annotated[bool, At("memory/@dumpCore", Form.ON_OFF)] = False
+    """Whether a core dump of QEMU contains the guest's memory."""
+    numa_tune: Annotated[NumaTune | None, At("numatune")] = None
+
+    vcpus: Annotated[Vcpus, At("vcpu", always=True)] = 1
+    vcpus_at_start: Annotated[Vcpus | None, At("vcpu/@current")] = None
+    """As many of ``vcpus`` as are there when the guest starts; the others are plugged in later."""
+    vcpu_placement: Annotated[Literal["static"], At("vcpu/@placement")] = "static"
+    vcpu_affinity: Annotated[NumberSet | None, At("vcpu/@cpuset")] = None
+    """The host's processors that QEMU runs on."""
+    vcpu_list: Annotated[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
+    cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"))] = Cpu()
+    iothreads: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=MAX_IOTHREADS)] | None, At("iothreads")
+    ] = None
+    iothread_list: Annotated[tuple[IoThread, ...], At("iothreadids/iothread")] = ()
+    main_loop: Annotated[ThreadPool | None, At("defaultiothread")] = None
+
+    firmware: Annotated[Literal["bios", "efi"] | None, At("os/@firmware")] = None
+    firmware_features: Annotated[tuple[FirmwareFeature, ...], At("os/firmware/feature")] = ()
+    loader: Annotated[Loader | None, At("os/loader")] = None
+    nvram: Annotated[Nvram | None, At("os/nvram")] = None
+    kernel: Annotated[str | None, At("os/kernel", Form.FILE)] = None
+    initrd: Annotated[str | None, At("os/initrd", Form.FILE)] = None
+    command_line: Annotated[str | None, At("os/cmdline")] = None
+    shim: Annotated[str | None, At("os/shim", Form.FILE)] = None
+    device_tree: Annotated[str | None, At("os/dtb", Form.FILE)] = None
+    boot: Annotated[tuple[Literal["hd", "cdrom", "network", "fd"], ...], At("os/boot/@dev")] = ()
+    boot_menu: Annotated[BootMenu | None, At("os/bootmenu")] = None
+    serial_bios: Annotated[bool | None, At("os/bios/@useserial", Form.YES_NO)] = None
+    """Whether the BIOS speaks on the serial port."""
+    reboot_timeout: Annotated[
+        Annotated[int, msgspec.Meta(ge=-1, le=65535)] | None, At("os/bios/@rebootTimeout")
+    ] = None
+    """Milliseconds until the BIOS starts anew where nothing boots; -1 for never."""
+    acpi_tables: Annotated[tuple[AcpiTable, ...], At("os/acpi/table")] = ()
+    smbios: Annotated[Literal["emulate", "sysinfo"], At("os/smbios/@mode")] = "emulate"
+    sysinfo: Annotated[tuple[Sysinfo, ...], At("sysinfo")] = ()
+
+    clock: Annotated[Clock, At("clock")] = Clock()
+    features: Annotated[Features, At("features", absent=Features(acpi=False))] = Features()
+    suspend_to_memory: Annotated[bool | None, At("pm/suspend-to-mem/@enabled", Form.YES_NO)] = None
+    suspend_to_disk: Annotated[bool | None, At("pm/suspend-to-disk/@enabled", Form.YES_NO)] = None
+    on_poweroff: Annotated[Literal["destroy"], At("on_poweroff")] = "destroy"
+    on_reboot: Annotated[Literal["restart", "destroy"], At("on_reboot")] = "restart"
+    on_crash: Annotated[Literal["destroy", "restart", "preserve"], At("on_crash")] = "destroy"
+
+    qemu_arguments: Annotated[tuple[str, ...], At("qemu:commandline/qemu:arg/@value")] = ()
+    """Passed to QEMU as they are, after everything else."""
+    qemu_environment: Annotated[tuple[Variable, ...], At("qemu:commandline/qemu:env")] = ()
+
+    disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()
+    controllers: Annotated[tuple[Controller, ...], At("devices/controller")] = ()
+    cards: Annotated[tuple[Card, ...], At("devices/interface")] = ()
+    serials: Annotated[tuple[Serial, ...], At("devices/serial")] = ()
+    parallels: Annotated[tuple[Parallel, ...], At("devices/parallel")] = ()
+    consoles: Annotated[tuple[Console, ...], At("devices/console")] = ()
+    channels: Annotated[tuple[Channel, ...], At("devices/channel")] = ()
+    smart_cards: Annotated[tuple[SmartCard, ...], At("devices/smartcard")] = ()
+    redirected_devices: Annotated[tuple[RedirectedDevice, ...], At("devices/redirdev")] = ()
+    redirection_rules: Annotated[tuple[RedirectionRule, ...], At("devices/redirfilter/usbdev")] = ()
+    tpms: Annotated[tuple[Tpm, ...], At("devices/tpm")] = ()
+    inputs: Annotated[tuple[Input, ...], At("devices/input")] = ()
+    graphics: Annotated[tuple[Graphics, ...], At("devices/graphics")] = ()
+    videos: Annotated[tuple[Video, ...], At("devices/video")] = ()
+    sounds: Annotated[tuple[Sound, ...], At("devices/sound")] = ()
+    audios: Annotated[tuple[Audio, ...], At("devices/audio")] = ()
+    hubs: Annotated[tuple[Hub, ...], At("devices/hub")] = ()
+    balloon: Annotated[Balloon | None, At("devices/memballoon")] = None
+    memory_devices: Annotated[tuple[MemoryDevice, ...], At("devices/memory")] = ()
+    rngs: Annotated[tuple[Rng, ...], At("devices/rng")] = ()
+    watchdogs: Annotated[tuple[Watchdog, ...], At("devices/watchdog")] = ()
+    panics: Annotated[tuple[Panic, ...], At("devices/panic")] = ()
+    vsock: Annotated[Vsock | None, At("devices/vsock")] = None
+    filesystems: Annotated[tuple[Filesystem, ...], At("devices/filesystem")] = ()
+    shared_memories: Annotated[tuple[SharedMemory, ...], At("devices/shmem")] = ()
+    iommu: Annotated[Iommu | None, At("devices/iommu")] = None
+    cryptos: Annotated[tuple[Crypto, ...], At("devices/crypto")] = ()
+    pstore: Annotated[Pstore | None, At("devices/pstore")] = None

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Memory: how much there can be, where it comes from, and modules of it."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.model.base import Uuid, VirtioDevice
+from bpferry.domain.model.numa import Node, NumberSet
+
+UNLIMITED = 9007199254740991 * 1024
+"""From here on a limit is none (docs/formatdomain, 'Memory Tuning')."""
+
+
+class MaxMemory(Table, frozen=True, kw_only=True):
+    """How much memory there can be when modules are added."""
+
+    size: Annotated[int, At(".", Form.SIZE)]
+    """Bytes."""
+    slots: Annotated[Annotated[int, msgspec.Meta(ge=0, le=256)] | None, At("@slots")] = None
+    """ACPI_MAX_RAM_SLOTS of QEMU is 256."""
+
+
+class HugePage(Table, frozen=True, kw_only=True):
+    """Large pages of one size."""
+
+    size: Annotated[int, At("@size", Form.SIZE)]
+    """Bytes."""
+    nodes: Annotated[NumberSet | None, At("@nodeset")] = None
+    """The nodes of the guest whose memory they are; all, if none are named."""
+
+
+class HugePages(Table, frozen=True, kw_only=True):
+    """Large pages of the host's usual size, or of those in the list."""
+
+    pages: Annotated[tuple[HugePage, ...], At("page")] = ()
+
+
+class MemoryBacking(Table, frozen=True, kw_only=True):
+    """Where the guest's memory comes from."""
+
+    huge_pages: Annotated[HugePages | None, At("hugepages")] = None
+    source: Annotated[Literal["anonymous", "file", "memfd"] | None, At("source/@type")] = None
+    access: Annotated[Literal["shared", "private"] | None, At("access/@mode")] = None
+    allocation: Annotated[Literal["immediate", "ondemand"] | None, At("allocation/@mode")] = None
+    allocation_threads: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=4096)] | None, At("allocation/@threads")
+    ] = None
+    discard: Annotated[bool, At("discard", Form.PRESENT)] = False
+    locked: Annotated[bool, At("locked", Form.PRESENT)] = False
+    no_same_page_merging: Annotated[bool, At("nosharepages", Form.PRESENT)] = False
+
+
+class MemoryLimits(Table, frozen=True, kw_only=True):
+    """Limits of a cgroup. Without root there is none, so that only what is no limit is possible."""
+
+    hard: Annotated[int | None, At("hard_limit", Form.SIZE)] = None
+    soft: Annotated[int | None, At("soft_limit", Form.SIZE)] = None
+    swap: Annotated[int | None, At("swap_hard_limit", Form.SIZE)] = None
+
+
+class MemoryDevice(VirtioDevice, frozen=True, kw_only=True):
+    """A module of memory."""
+
+    model: Annotated[Literal["dimm", "nvdimm", "virtio-mem", "virtio-pmem"], At("@model")]
+    access: Annotated[Literal["shared", "private"] | None, At("@access")] = None
+    discard: Annotated[bool | None, At("@discard", Form.YES_NO)] = None
+    uuid: Annotated[Uuid | None, At("uuid")] = None
+    size: Annotated[int, At("target/size", Form.SIZE)]
+    """Bytes."""
+    node: Annotated[Node | None, At("target/node")] = None
+    label_size: Annotated[int | None, At("target/label/size", Form.SIZE)] = None
+    read_only: Annotated[bool, At("target/readonly", Form.PRESENT)] = False
+    requested: Annotated[int | None, At("target/requested", Form.SIZE)] = None
+    """Bytes that virtio-mem gives to the guest at first."""
+    block: Annotated[int | None, At("target/block", Form.SIZE)] = None
+    """Bytes that virtio-mem gives and takes at a time."""
+    guest_address: Annotated[int | None, At("target/address/@base")] = None
+    dynamic_slots: Annotated[bool | None, At("target/@dynamicMemslots", Form.YES_NO)] = None
+    file: Annotated[str | None, At("source/path", Form.FILE)] = None
+    page_size: Annotated[int | None, At("source/pagesize", Form.SIZE)] = None
+    host_nodes: Annotated[NumberSet | None, At("source/nodemask")] = None
+    alignment: Annotated[int | None, At("source/alignsize", Form.SIZE)] = None
+    persistent: Annotated[bool, At("source/pmem", Form.PRESENT)] = False

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The graphics cards of the guest."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form
+from bpferry.domain.model.base import VirtioDevice
+
+MAX_MEMORY_KIB = 4 * 1024 * 1024 - 1
+"""Of one graphics card: libvirt takes the number of bytes as 32 bits."""
+
+MemoryKib = Annotated[int, msgspec.Meta(ge=0, le=MAX_MEMORY_KIB)]
+"""0 means as much as there usually is."""
+
+
+class Video(VirtioDevice, frozen=True, kw_only=True):
+    """One graphics card. Memory sizes are those of QXL, but ``vram_kib``, which VGA has too."""
+
+    model: Annotated[
+        Literal["vga", "cirrus", "vmvga", "qxl", "virtio", "bochs", "ramfb", "none"] | None,
+        At("model/@type"),
+    ] = None
+    # "vhostuser" is a process of its own, and "qemu" is QEMU itself.
+    backend: Annotated[Literal["qemu", "vhostuser"] | None, At("driver/@name")] = None
+    ram_kib: Annotated[MemoryKib | None, At("model/@ram")] = None
+    vram_kib: Annotated[MemoryKib | None, At("model/@vram")] = None
+    vram64_kib: Annotated[MemoryKib | None, At("model/@vram64")] = None
+    vgamem_kib: Annotated[MemoryKib | None, At("model/@vgamem")] = None
+    heads: Annotated[Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, At("model/@heads")] = None
+    """Monitors."""
+    primary: Annotated[bool | None, At("model/@primary", Form.YES_NO)] = None
+    """The one that the firmware draws on; the first, where none says so."""
+    blob: Annotated[bool | None, At("model/@blob", Form.ON_OFF)] = None
+    accel3d: Annotated[bool | None, At("model/acceleration/@accel3d", Form.YES_NO)] = None
+    accel2d: Annotated[bool | None, At("model/acceleration/@accel2d", Form.YES_NO)] = None
+    render_node: Annotated[str | None, At("model/acceleration/@rendernode", Form.FILE)] = None
+    """The GPU of the host that draws."""
+    width: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, At("model/resolution/@x")
+    ] = None
+    """Of the first picture that the guest is offered, in pixels."""
+    height: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, At("model/resolution/@y")
+    ] = None

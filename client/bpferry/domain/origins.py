@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where in its document each part of a VM stood, so that a message can name the place.
+
+Everywhere in bpferry a part of a VM is called by its key in the native form, such as
+``disks[0].cache``. Only who reports an error turns that into the XPath and line of a document.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LAST_STEP = re.compile(r"(?:\.|^)[^.\[\]]+$|\[\d+\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place of a document."""
+
+    element: str
+    """An XPath in XML, a key in TOML."""
+    line: int
+    """From 1; 0 where it is not known."""
+
+
+@dataclass(slots=True)
+class Origins:
+    """The places of one document by the keys of the model."""
+
+    path: Path
+    places: dict[str, Place] = field(default_factory=dict)
+
+    def find(self, key: str) -> Place | None:
+        """Return the place of *key*, or of the nearest part around it that the document has."""
+        while key:
+            if key in self.places:
+                return self.places[key]
+            shorter = LAST_STEP.sub("", key)
+            # A key of the user's own may be shaped like none of ours.
+            key = shorter if len(shorter) < len(key) else ""
+        return self.places.get("")
+
+    def describe(self, key: str) -> str:
+        """Return the file, and the line and element of *key* where they are known."""
+        place = self.find(key)
+        if place is None:
+            return f"'{self.path}'"
+        line = f":{place.line}" if place.line else ""
+        return f"'{self.path}'{line}" + (f": '{place.element}'" if place.element else "")

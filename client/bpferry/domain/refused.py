@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Why some well-known parts of a libvirt document are refused, and what to do instead.
+
+Whatever the model does not know is refused by its path in any case. Here are words for what people
+have in their documents, so that the refusal says more than that. The longest path that fits counts,
+and what stands below it is meant too.
+"""
+
+import re
+from typing import Final
+
+CARD: Final = "/domain/devices/interface"
+
+REFUSED: Final[dict[str, tuple[str, str]]] = {
+    f"{CARD}/script": (
+        "it would run a program with the rights of QEMU, and QEMU's sandbox lets it start none",
+        "have the tap set up before, and use it with managed='no'",
+    ),
+    f"{CARD}/downscript": (
+        "it would run a program with the rights of QEMU, and QEMU's sandbox lets it start none",
+        "have the tap taken down by who has set it up",
+    ),
+    f"{CARD}/source/ip": (
+        "giving the host's side an address is for who owns the network",
+        "have the administrator give the tap its address",
+    ),
+    f"{CARD}/source/route": (
+        "a route of the host is for who owns the network",
+        "have the administrator set it",
+    ),
+    f"{CARD}/route": ("QEMU cannot set a route in the guest", "set it in the guest"),
+    f"{CARD}/virtualport": (
+        "a port of Open vSwitch, or of a switch after 802.1Qbg or 802.1Qbh, is for who owns it",
+        "have a tap on that switch made, and use it with managed='no'",
+    ),
+    f"{CARD}/vlan": (
+        "a tag for a port of a bridge is for who owns the bridge",
+        "use a bridge that is in the VLAN",
+    ),
+    f"{CARD}/bandwidth": (
+        "limits on a tap are traffic control (tc), which is for who owns the network",
+        "have the administrator set them on the tap or the bridge",
+    ),
+    f"{CARD}/coalesce": (
+        "a setting of the host's side of a tap (ethtool -C) is for who owns the network",
+        "have the administrator set it",
+    ),
+    f"{CARD}/filterref": (
+        "filters are rules of the host's firewall, which libvirt's session mode has none of either",
+        "have the administrator filter on the bridge",
+    ),
+    f"{CARD}/@managed": (
+        "a card of the host is a device that only root can give away",
+        "use a bridge, or a tap with vhost",
+    ),
+}
+"""Paths without the places in brackets: why, and what to do."""
+
+
+def find_reason(xpath: str) -> tuple[str, str] | None:
+    """Return why what stands at *xpath* is refused, and what to do; None if it is not listed."""
+    path = re.sub(r"\[\d+\]", "", xpath)
+    while path:
+        if path in REFUSED:
+            return REFUSED[path]
+        path = path.rpartition("/")[0]
+    return None

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the native form leaves unsaid about network cards.
+
+    bridge = "br0"       a card of type bridge
+    network = "lan"      one of type network
+    tap = "tap0"         one of type ethernet, with managed = false: the tap exists
+    socket = "/run/x"    one of type vhostuser
+    backend = "passt"    one of type user
+    queues = 4           on a tap: with RSS, unless it says ``rss = false``
+
+Both functions work on plain values, before they are held to any type.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+Plain = dict[str, object]
+
+TYPE_BY_KEY: Final = {
+    "bridge": "bridge",
+    "network": "network",
+    "tap": "ethernet",
+    "socket": "vhostuser",
+}
+"""The type of a card by the key that names what stands behind it."""
+
+TAP_TYPES: Final = ("bridge", "network", "ethernet")
+
+
+def expand(plain: Plain) -> None:
+    """Add to the cards of *plain* what they mean without saying it."""
+    for card in _cards(plain):
+        inferred = _type_of(card)
+        if inferred is not None and "type" not in card:
+            card["type"] = inferred
+            if inferred == "ethernet":
+                card.setdefault("managed", False)
+        if _means_rss(card):
+            card.setdefault("rss", True)
+
+
+def contract(plain: Plain) -> None:
+    """Take from the cards of *plain* what they mean without it, and say what they else would not.
+
+    ``expand`` gives back what is taken.
+    """
+    for card in _cards(plain):
+        if _means_rss(card):
+            said = card.pop("rss", False)
+            if said is not True:
+                card["rss"] = said
+        if card.get("type") == _type_of(card):
+            _leave_type_out(card)
+
+
+def _cards(plain: Plain) -> Iterator[Plain]:
+    cards = plain.get("cards")
+    for card in cards if isinstance(cards, list) else ():
+        if isinstance(card, dict):
+            yield card
+
+
+def _type_of(card: Plain) -> str | None:
+    """Return the type of *card* by its keys; None unless they are clear."""
+    found = {kind for key, kind in TYPE_BY_KEY.items() if key in card}
+    if not found and card.get("backend") == "passt":
+        return "user"
+    return found.pop() if len(found) == 1 else None
+
+
+def _leave_type_out(card: Plain) -> None:
+    """Take the type out, unless that would say that a tap exists of which it is not said."""
+    if card["type"] == "ethernet":
+        if "managed" not in card:
+            return
+        if card["managed"] is False:
+            del card["managed"]
+    del card["type"]
+
+
+def _means_rss(card: Plain) -> bool:
+    queues = card.get("queues")
+    return (
+        isinstance(queues, int)
+        and queues > 1
+        and card.get("type", _type_of(card)) in TAP_TYPES
+        and str(card.get("model", "virtio")).startswith("virtio")
+    )

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the native form leaves unsaid about disks: the bus, and what the guest calls the disk.
+
+A disk is on virtio, a CD drive on what the machine has for it, a floppy on its own bus.
+The name follows from the bus and the place in the list: vda, vdb, ..., as libvirt's documents have
+it. It works on plain values, before they are held to any type.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+Plain = dict[str, object]
+
+PREFIXES: Final = {
+    "virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd",
+}  # fmt: skip
+"""How the names of disks on a bus begin in a libvirt document (docs/formatdomain, 'target')."""
+
+BUSES: Final = {"floppy": "fdc", "lun": "scsi"}
+
+IDE_MACHINES: Final = ("pc", "pc-i440fx", "isapc")
+"""Machine types whose chipset has IDE."""
+
+SATA_MACHINES: Final = ("q35", "pc-q35")
+"""Machine types whose chipset has SATA."""
+
+LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+
+
+def expand(plain: Plain) -> None:
+    """Add bus and target to the disks of *plain* that have no target."""
+    disks = plain.get("disks")
+    known = [disk for disk in disks if isinstance(disk, dict)] if isinstance(disks, list) else []
+    used = {str(disk["target"]) for disk in known if "target" in disk}
+    names = {prefix: _names(prefix, used) for prefix in set(PREFIXES.values())}
+    for disk in known:
+        bus = disk.get("bus", _bus_of(disk, plain))
+        if "target" not in disk and isinstance(bus, str) and bus in PREFIXES:
+            disk["bus"] = bus
+            target = next(names[PREFIXES[bus]], None)
+            # Beyond the last name the target stays missing, which is said of it then.
+            disk.update({"target": target} if target else {})
+            if bus == "scsi":
+                _want_virtio_scsi(plain)
+
+
+def _want_virtio_scsi(plain: Plain) -> None:
+    """Add the controller that everybody wants, where libvirt would take one of the last century."""
+    controllers = plain.setdefault("controllers", [])
+    if isinstance(controllers, list) and not any(_is_scsi(entry) for entry in controllers):
+        controllers.append({"type": "scsi", "model": "virtio-scsi"})
+
+
+def _is_scsi(controller: object) -> bool:
+    return isinstance(controller, dict) and controller.get("type") == "scsi"
+
+
+def _bus_of(disk: Plain, plain: Plain) -> str:
+    device = disk.get("device", "disk")
+    machine = re.sub(r"-\d+\.\d+.*", "", str(plain.get("machine-type", "q35")))
+    if device == "cdrom" and machine in SATA_MACHINES:
+        return "sata"
+    if device == "cdrom":
+        return "ide" if machine in IDE_MACHINES else "scsi"
+    return "ide" if machine == "isapc" and device == "disk" else BUSES.get(str(device), "virtio")
+
+
+def _names(prefix: str, used: set[str]) -> Iterator[str]:
+    for letters in (*LETTERS, *(one + two for one in LETTERS for two in LETTERS)):
+        if prefix + letters not in used:
+            yield prefix + letters

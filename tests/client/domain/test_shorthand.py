@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the native form leaves unsaid about cards, on the way in and on the way out."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bpferry.domain.document import read_bytes, to_toml, to_xml
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
+from bpferry.errors import BadInput
+from tests.client.domain.machines import tables
+
+HEAD = 'name = "x"\nmemory = "64 MiB"\n[[cards]]\n'
+
+
+def card_of(lines: str) -> Card:
+    """Return the one card of a native description."""
+    (card,) = read_bytes((HEAD + lines).encode(), Path("/vm.toml")).machine.cards
+    return card
+
+
+def written(card: Card) -> dict[str, object]:
+    """Return what a native description says of *card*."""
+    machine = Machine(name="x", memory=2**26, cards=(card,))
+    (table,) = tomllib.loads(to_toml(machine))["cards"]
+    return dict(table)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        ('bridge = "br0"', "bridge"),
+        ('network = "lan"', "network"),
+        ('tap = "tap0"', "ethernet"),
+        ('socket = "/run/x"', "vhostuser"),
+        ('backend = "passt"', "user"),
+        ('type = "network"\nbridge = "br0"', "network"),
+        ('type = "user"', "user"),
+    ],
+)
+def test_type_by_what_stands_behind(lines: str, kind: str) -> None:
+    """The type need not be said where one key tells it."""
+    assert kind == card_of(lines).type
+
+
+@pytest.mark.parametrize("lines", ['mac = "52:54:00:00:00:01"', 'bridge = "a"\ntap = "b"'])
+def test_type_that_nothing_tells(lines: str) -> None:
+    """Where no key tells the type, or two do, it has to be said."""
+    with pytest.raises(BadInput, match=r"'cards\[0\]\.type' is missing"):
+        card_of(lines)
+
+
+def test_tap_exists() -> None:
+    """A tap that is named is one that exists."""
+    assert card_of('tap = "tap0"').managed is False
+    assert card_of('tap = "tap0"\nmanaged = true').managed is True
+
+
+@pytest.mark.parametrize(
+    ("lines", "rss"),
+    [
+        ('tap = "t"\nqueues = 4', True),
+        ('bridge = "br0"\nqueues = 2', True),
+        ('tap = "t"\nqueues = 4\nrss = false', False),
+        ('tap = "t"\nqueues = 1', False),
+        ('tap = "t"', False),
+        ('tap = "t"\nrss = true', True),
+        ('tap = "t"\nqueues = 4\nmodel = "e1000"', False),
+        ('socket = "/run/x"\nqueues = 4', False),
+    ],
+)
+def test_rss_is_on_where_there_are_queues(lines: str, *, rss: bool) -> None:
+    """Several queues on a tap mean RSS, unless it is said otherwise."""
+    assert rss is card_of(lines).rss
+
+
+def test_cards_of_wrong_types_are_left_to_the_types() -> None:
+    """What is no list of tables is refused by its type, not by an accident here."""
+    with pytest.raises(BadInput, match="cards"):
+        read_bytes(b'name = "x"\nmemory = "1 MiB"\ncards = 5\n', Path("/vm.toml"))
+    with pytest.raises(BadInput, match="expected object, got int"):
+        read_bytes(b'name = "x"\nmemory = "1 MiB"\ncards = [5]\n', Path("/vm.toml"))
+    with pytest.raises(BadInput, match="queues"):
+        card_of('tap = "t"\nqueues = "4"')
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        (Card(type="bridge", bridge="br0", queues=4, rss=True), {"bridge": "br0", "queues": 4}),
+        (
+            Card(type="bridge", bridge="br0", queues=4),
+            {"bridge": "br0", "queues": 4, "rss": False},
+        ),
+        (Card(type="ethernet", tap="t", managed=False), {"tap": "t"}),
+        (Card(type="ethernet", tap="t"), {"type": "ethernet", "tap": "t"}),
+        (Card(type="user"), {"type": "user"}),
+    ],
+)
+def test_written_no_longer_than_needed(card: Card, expected: dict[str, object]) -> None:
+    """What the reader adds is left out, and what it would add wrongly is said."""
+    assert expected == written(card)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(tables(Card), max_size=2))
+def test_cards_are_the_same_after_either_way(cards: list[Card]) -> None:
+    """A card that is written and read again is the same, in both forms."""
+    machine = msgspec.structs.replace(Machine(name="x", memory=2**26), cards=tuple(cards))
+
+    assert machine == read_bytes(to_toml(machine).encode(), Path("/vm.toml")).machine
+    assert machine == read_bytes(to_xml(machine).encode(), Path("/vm.xml")).machine

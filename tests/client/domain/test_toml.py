@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The native description: what it becomes, and what is said of one that is wrong."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpferry.domain.document import MAX_FILE_BYTES, read_bytes, read_file
+from bpferry.domain.model.machine import Machine
+from bpferry.errors import BadInput, BpferryError
+from bpferry.qemu.defaults import derive_mac, derive_uuid
+
+PATH = Path("/vms/web.toml")
+LEAST = 'name = "web"\nmemory = "64 MiB"\n'
+
+
+def read(text: str) -> Machine:
+    """Return the VM of *text*."""
+    return read_bytes(text.encode(), PATH).machine
+
+
+def read_wrong(text: str) -> BadInput:
+    """Return the error with which reading *text* ends."""
+    with pytest.raises(BadInput) as caught:
+        read(text)
+    return caught.value
+
+
+def test_short_description_gets_defaults() -> None:
+    """Two keys are enough; the rest has its defaults."""
+    machine = read(LEAST)
+
+    assert (machine.name, machine.memory, machine.vcpus) == ("web", 64 * 2**20, 1)
+    assert (machine.accelerator, machine.tcg_fallback) == ("kvm", True)
+    assert (machine.disks, machine.cards) == ((), ())
+
+
+def test_relative_paths_begin_at_the_file() -> None:
+    """A path that does not begin with a slash begins at the folder of the description."""
+    machine = read(LEAST + 'kernel = "vmlinuz"\ninitrd = "/boot/i"\n[[disks]]\nfile = "a,b"\n')
+
+    assert (machine.kernel, machine.initrd) == ("/vms/vmlinuz", "/boot/i")
+    assert machine.disks[0].file == "/vms/a,b"
+
+
+def test_derived_mac_is_stable_and_local() -> None:
+    """A derived address never changes, differs by card, and is a local one of a single station."""
+    first = derive_mac("demo", 0)
+
+    assert first == "56:3d:06:f2:d9:77"
+    assert first != derive_mac("demo", 1)
+
+
+@given(st.text(max_size=20), st.integers(0, 15))
+def test_derived_mac_never_is_a_group(name: str, index: int) -> None:
+    """Whatever the name, the two low bits of the first byte are: single, local."""
+    assert int(derive_mac(name, index)[:2], 16) & 3 == 2
+
+
+def test_derived_uuid_is_stable() -> None:
+    """The UUID of a VM without one follows from its name alone."""
+    assert derive_uuid("demo") == derive_uuid("demo") != derive_uuid("demo2")
+
+
+@pytest.mark.parametrize(
+    ("text", "element", "words"),
+    [
+        ('memory = "64 MiB"', "name", "'name' is missing"),
+        (LEAST + "memroy = 1", "memroy", ":3: 'memroy': unknown key 'memroy'"),
+        (LEAST + "vcpus = 0", "vcpus", ":3: 'vcpus' is 0: expected int >= 1"),
+        (LEAST + "vcpus = true", "vcpus", "'vcpus' is True: expected int, got bool"),
+        (LEAST + "vcpus = 2.0", "vcpus", "'vcpus' is 2.0: expected int, got float"),
+        (LEAST + "vcpus = 0x" + "f" * 5000, "vcpus", "is a number beyond all bounds: "),
+        (LEAST + '"\\u001b[2J" = 1', "\x1b[2J", "unknown key '\\x1b[2J'"),
+        (LEAST + "qemu = 2020-01-01", "qemu", "expected str"),
+        (LEAST + 'accelerator = "hvf"', "accelerator", "possible are kvm, tcg"),
+        ('name = "x\\n"\nmemory = "64 MiB"', "name", "it holds a control character"),
+        ('name = "x\\u0000"\nmemory = "64 MiB"', "name", "it holds a control character"),
+        ('name = "web"\nmemory = 64', "memory", "is 64: expected a size such as '512 MiB'"),
+        ('name = "web"\nmemory = "64"', "memory", "expected a whole number with a unit"),
+        ('name = "web"\nmemory = "64 MB/s"', "memory", "expected a whole number with a unit"),
+        ('name = "web"\nmemory = "64 QiB"', "memory", "expected a unit such as KiB, MiB"),
+        ('name = "web"\nmemory = "-64 MiB"', "memory", "expected a whole number with a unit"),
+        ('name = "web"\nmemory = "9999999 TiB"', "memory", "expected at most"),
+        (LEAST + 'kernel = ""', "kernel", "expected the path of a file"),
+        (LEAST + f'kernel = "{"x" * 5000}"', "kernel", "a path has at most 4095 bytes"),
+        (LEAST + "cards = 3", "cards", "'cards' is 3: expected array"),
+        (LEAST + "[[cards]]\nqueue = 2", "cards[0].queue", ":4: 'cards[0].queue': unknown key"),
+    ],
+)
+def test_mistake_is_named(text: str, element: str, words: str) -> None:
+    """A mistake names the file, the key, what was found, and what is possible."""
+    error = read_wrong(text)
+
+    assert element == error.element
+    assert words in error.message
+    assert "'/vms/web.toml'" in error.message
+    assert error.status == 2
+
+
+def test_unknown_key_suggests_the_near_one() -> None:
+    """The hint of an unknown key has the key that was meant, and all others."""
+    hint = read_wrong(LEAST + "memmory = 1").hint
+
+    assert hint.startswith("did you mean 'memory'? the keys here are name, memory, ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"name = ", "not valid TOML: Invalid value (at end of document)"),
+        (b'name = "a"\nname = "b"', "not valid TOML"),
+        (b"a = " + b"9" * 5000, "not valid TOML: Exceeds the limit"),
+        (b"\xff", "not UTF-8 text: byte 0"),
+        (b"a = " + b"[" * 5000, "nested too deeply"),
+    ],
+)
+def test_bytes_that_are_no_toml(raw: bytes, words: str) -> None:
+    """What is no TOML at all is an error with the place."""
+    with pytest.raises(BadInput) as caught:
+        read_bytes(raw, PATH)
+
+    assert words in caught.value.message
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_a_machine_or_an_error(raw: bytes) -> None:
+    """No input makes anything but an error of ours."""
+    with contextlib.suppress(BpferryError):
+        assert read_bytes(raw, PATH).machine.name
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.write_bytes(b"#" * (MAX_FILE_BYTES + 1)), "longer than"),
+        (lambda _path: None, "No such file"),
+    ],
+    ids=["directory", "long", "missing"],
+)
+def test_file_that_cannot_be_read(make: "object", words: str, tmp_path: Path) -> None:
+    """A file that is none, or too long a one, is bad input."""
+    path = tmp_path / "vm.toml"
+    assert callable(make)
+    make(path)
+
+    with pytest.raises(BadInput, match=words):
+        read_file(path)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A libvirt domain document: where its mistakes are, and what is refused, ignored or left out."""
+
+from pathlib import Path
+
+import pytest
+
+from bpferry.domain.document import Document, read_bytes
+from bpferry.domain.ignored import IGNORED, is_ignored
+from bpferry.errors import BadInput, BpferryError, Unsupported
+
+PATH = Path("/vms/web.xml")
+HEAD = "<domain type='qemu'>\n  <name>web</name>\n  <memory unit='MiB'>64</memory>\n"
+OS = "  <os><type arch='x86_64' machine='q35'>hvm</type></os>\n"
+
+
+def document(inner: str = "") -> str:
+    """Return a document with *inner*, which begins on its fifth line."""
+    return f"{HEAD}{OS}{inner}</domain>\n"
+
+
+def read(text: str, *, ignore: bool = False) -> Document:
+    """Return what *text* says."""
+    return read_bytes(text.encode(), PATH, ignore_unsupported=ignore)
+
+
+def read_wrong(text: str) -> BpferryError:
+    """Return the error with which reading *text* ends."""
+    with pytest.raises(BpferryError) as caught:
+        read(text)
+    return caught.value
+
+
+def test_short_document() -> None:
+    """What every document has arrives in the model."""
+    machine = read(document()).machine
+
+    assert (machine.name, machine.memory) == ("web", 64 * 2**20)
+    assert (machine.accelerator, machine.arch, machine.machine_type) == ("tcg", "x86_64", "q35")
+
+
+@pytest.mark.parametrize(
+    ("inner", "element"),
+    [
+        ("<spaceship/>", "/domain/spaceship"),
+        ("<title lang='en'>a</title>", "/domain/title/@lang"),
+        ("<devices><disk type='file' depth='3'/></devices>", "/domain/devices/disk/@depth"),
+        (
+            "<devices><disk type='file'/><disk type='file'><warp/></disk></devices>",
+            "/domain/devices/disk[2]/warp",
+        ),
+        (
+            "<devices><disk type='hologram'><target dev='vda'/></disk></devices>",
+            "/domain/devices/disk/@type",
+        ),
+        ("<vcpu>0</vcpu>", "/domain/vcpu"),
+        ("<title>a</title><title>b</title>", "/domain/title[2]"),
+        (
+            "<x:a xmlns:x='http://example.org/x'/>",
+            "/domain/x:a",
+        ),
+    ],
+)
+def test_unknown_is_refused_by_its_xpath(inner: str, element: str) -> None:
+    """What the model does not know is unsupported, at its place and line."""
+    error = read_wrong(document(inner))
+
+    assert isinstance(error, Unsupported)
+    assert (error.status, error.element) == (3, element)
+    assert error.message.startswith(f"'/vms/web.xml':5: '{element}' ")
+
+
+def test_all_refusals_are_named() -> None:
+    """The first refusal is the message, the others are in the hint."""
+    error = read_wrong(document("<one/><two/>"))
+
+    assert error.element == "/domain/one"
+    assert "'/domain/two'" in error.hint
+
+
+def test_unsupported_can_be_left_out() -> None:
+    """On demand, what is not supported is left out, one entry for each."""
+    disk = "<disk type='hologram'><target dev='vda'/></disk>"
+    inner = f"<one/><vcpu>9999999</vcpu><devices>{disk}</devices>"
+
+    found = read(document(inner), ignore=True)
+
+    left_out = ["/domain/one", "/domain/vcpu", "/domain/devices/disk/@type"]
+    assert sorted(left_out) == sorted(str(error.element) for error in found.ignored)
+    assert found.machine.vcpus == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (document("<vcpu>two</vcpu>"), "':5: '/domain/vcpu' is 'two': expected a whole number"),
+        (document("<vcpu>1_0</vcpu>"), "expected a whole number"),
+        (document("<vcpu>" + "9" * 40 + "</vcpu>"), "expected a whole number"),
+        (HEAD.replace("MiB", "furlongs") + OS + "</domain>", "expected a unit such as KiB"),
+        (HEAD.replace("64", "-64") + OS + "</domain>", "whole number that is not negative"),
+        (HEAD.replace("64", "99999999999999") + OS + "</domain>", "expected at most"),
+        (HEAD.replace("<name>web</name>", "") + OS + "</domain>", "'/domain/name' is missing"),
+        (HEAD.replace("web", "a&#10;b") + OS + "</domain>", "holds a control character"),
+        ("<network/>", "expected a libvirt domain document, found an element 'network'"),
+        ("<domain>", "is not valid XML"),
+        ("", "is not valid XML"),
+        ("<domain/>&", "is not valid XML"),
+    ],
+)
+def test_mistake_is_named(text: str, words: str) -> None:
+    """A mistake is bad input, with its line and what is possible."""
+    error = read_wrong(text)
+
+    assert isinstance(error, BadInput)
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!DOCTYPE d [<!ENTITY a 'b'>]><domain><name>&a;</name></domain>",
+        "<!DOCTYPE domain SYSTEM 'file:///etc/passwd'><domain/>",
+        "<!DOCTYPE d [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><domain><name>&a;</name></domain>",
+    ],
+)
+def test_document_types_and_entities_are_refused(text: str) -> None:
+    """No document type, entity or external file gets past the parser."""
+    assert "is refused: it declares a document type or entities" in read_wrong(text).message
+
+
+def test_ignored_list_matches_below_a_path() -> None:
+    """What stands below an ignored path is ignored with it, and nothing beside it."""
+    assert is_ignored("/domain/metadata/app:x/y[2]/@z")
+    assert not is_ignored("/domain/metadatum")
+
+
+def test_ignored_list_gives_reasons() -> None:
+    """Every entry has a reason that is a sentence."""
+    assert all(len(reason.split()) > 2 for reason in IGNORED.values())
+
+
+def test_encoding_of_the_declaration_counts() -> None:
+    """A document in another encoding is read as it says."""
+    text = f"<?xml version='1.0' encoding='ISO-8859-1'?>{document()}".replace("web", "w\xe9b")
+
+    assert read_bytes(text.encode("latin-1"), PATH).machine.name == "w\xe9b"
+
+
+def test_wrong_encoding_is_bad_input() -> None:
+    """Bytes that are none of the encoding are an error."""
+    with pytest.raises(BadInput, match="is not valid XML"):
+        read_bytes(document().replace("web", "w\xe9b").encode("latin-1"), PATH)
