@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is wrong with the design of a VM, or not as good as it could be, for ``bpferry check``.
+
+Nothing here keeps a VM from being started; what does is refused where it is read or built, such as
+more than 256 queues, an address of a group of stations, or vhost-user without shared memory.
+
+    error     it will not work, or not as the description says
+    warning   it works, and gives less than it seems to
+    note      it works here; libvirt's session mode makes less of it, or there is a better way
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
+
+if TYPE_CHECKING:
+    from bpferry.qemu.capabilities import Capabilities
+
+Level = Literal["error", "warning", "note"]
+
+MAX_INTERFACE_BYTES: Final = 15
+"""IFNAMSIZ without its final zero byte (linux/if.h)."""
+
+MAX_TX_QUEUE_SIZE: Final = 256
+"""Of all back ends but vhost-user (virtio_net_max_tx_queue_size, hw/net/virtio-net.c)."""
+
+X86: Final = ("x86_64", "i386")
+"""The kinds of guest for which libvirt prefers old cards, as QEMU calls them."""
+
+OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing to say against a VM."""
+
+    key: str
+    """Of the model."""
+    level: Level
+    message: str
+    cause: str
+    fix: str
+
+
+def find_faults(machine: Machine, capabilities: "Capabilities | None") -> tuple[Fault, ...]:
+    """Return what there is to say against *machine*, on a QEMU if it is known."""
+    found: list[Fault] = []
+    for index, card in enumerate(machine.cards):
+        for rule in CARD_RULES:
+            found += rule(card, f"cards[{index}]", machine)
+        found += _default_model(card, f"cards[{index}]", capabilities)
+    found += _same(machine.cards, "mac", "the guest's network has two stations of one address")
+    found += _same(machine.cards, "tap", "a tap is opened by one card only")
+    found += _vectors(machine)
+    return tuple(found)
+
+
+def _queues_without_back_end(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if _queues(card) > 1 and not card.has_tap and card.type != "vhostuser":
+        yield Fault(
+            f"{key}.queues",
+            "error",
+            f"{_queues(card)} queues on a card of type '{card.type}', which has one",
+            "only taps and vhost-user have several queues",
+            "leave 'queues' out, or give the card a tap",
+        )
+
+
+def _queues_without_processors(card: Card, key: str, machine: Machine) -> Iterator[Fault]:
+    if _queues(card) > machine.vcpus:
+        yield Fault(
+            f"{key}.queues",
+            "warning",
+            f"{_queues(card)} queues for {_count(machine.vcpus, 'processor')}",
+            "a guest uses as many queues as it has processors",
+            f"set 'queues' to {machine.vcpus}, or give the guest more processors",
+        )
+
+
+def _rss_without_queues(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if card.rss and _queues(card) == 1:
+        yield Fault(
+            f"{key}.rss",
+            "warning",
+            "RSS on a card with one queue",
+            "there is nothing to spread packets over",
+            "set 'queues' to the number of processors, or take 'rss' out",
+        )
+
+
+def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if not card.rss_hash_report:
+        return
+    if card.driver == "vhost":
+        yield Fault(
+            f"{key}.rss-hash-report",
+            "error",
+            "hash reports on a card with vhost",
+            "QEMU takes them back from the guest, since vhost does not make them",
+            "take 'rss-hash-report' out, or leave out that the driver is 'vhost'",
+        )
+    elif card.has_tap and card.rss:
+        yield Fault(
+            f"{key}.rss-hash-report",
+            "warning",
+            "hash reports on a card with RSS",
+            "QEMU makes them itself, so that it steers itself too: no eBPF and no vhost",
+            "take 'rss-hash-report' out unless the guest needs it",
+        )
+
+
+def _vhost_without_tap(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if card.driver == "vhost" and not card.has_tap:
+        yield Fault(
+            f"{key}.driver",
+            "warning",
+            f"vhost on a card of type '{card.type}'",
+            "the kernel moves the packets of taps only; libvirt passes over this as well",
+            "take 'driver' out",
+        )
+
+
+def _long_names(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    for field in ("tap", "bridge", "interface"):
+        name = getattr(card, field)
+        if name is not None and len(name.encode()) > MAX_INTERFACE_BYTES:
+            yield Fault(
+                f"{key}.{field}",
+                "error",
+                f"'{name}' is too long for the name of an interface",
+                f"the kernel takes {MAX_INTERFACE_BYTES} bytes",
+                "give the interface a shorter name",
+            )
+
+
+def _deep_transmit_queue(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    size = card.tx_queue_size
+    if size is not None and size > MAX_TX_QUEUE_SIZE and card.type != "vhostuser":
+        yield Fault(
+            f"{key}.tx-queue-size",
+            "warning",
+            f"a transmit queue of {size} on a card of type '{card.type}'",
+            f"QEMU cuts it to {MAX_TX_QUEUE_SIZE} on everything but vhost-user, without a word",
+            "take 'tx-queue-size' out",
+        )
+
+
+def _mtu_of_existing_tap(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if card.type == "ethernet" and card.mtu is not None:
+        yield Fault(
+            f"{key}.mtu",
+            "note",
+            f"the guest is told an MTU of {card.mtu}, and the tap keeps its own",
+            "only who owns the network may change a tap's MTU",
+            f"have the administrator set it: ip link set {card.tap or 'TAP'} mtu {card.mtu}",
+        )
+
+
+def _less_under_libvirt(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    """What a libvirt session would pass over (qemuInterfaceBridgeConnect, libvirt 11.3)."""
+    if card.type not in ("bridge", "network"):
+        return
+    cause = "there, QEMU's bridge helper makes the tap, which knows one queue and no options"
+    if _queues(card) > 1:
+        yield Fault(
+            f"{key}.queues", "note", "a libvirt session would start this card with 1 queue", cause,
+            "nothing to do here",
+        )  # fmt: skip
+    if card.isolated:
+        yield Fault(
+            f"{key}.isolated", "note", "a libvirt session would not isolate this card", cause,
+            "nothing to do here",
+        )  # fmt: skip
+
+
+def _rss_under_libvirt(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if card.rss and card.has_tap and card.driver == "vhost":
+        yield Fault(
+            f"{key}.rss",
+            "note",
+            "a libvirt session would start this card without RSS that works",
+            "it loads no eBPF program, and with vhost QEMU cannot steer itself",
+            "nothing to do here",
+        )
+
+
+def _old_model(card: Card, key: str, _: Machine) -> Iterator[Fault]:
+    if card.model in OLD_MODELS:
+        yield _slow(key, card.model)
+
+
+CARD_RULES: Final[tuple[Callable[[Card, str, Machine], Iterator[Fault]], ...]] = (
+    _queues_without_back_end,
+    _queues_without_processors,
+    _rss_without_queues,
+    _hash_reports,
+    _vhost_without_tap,
+    _long_names,
+    _deep_transmit_queue,
+    _mtu_of_existing_tap,
+    _less_under_libvirt,
+    _rss_under_libvirt,
+    _old_model,
+)
+
+
+def _default_model(card: Card, key: str, capabilities: "Capabilities | None") -> Iterator[Fault]:
+    """Say which model a document means that names none, where this QEMU tells."""
+    if capabilities is None or card.model != "default" or card.type == "vhostuser":
+        return
+    if capabilities.arch in X86 and capabilities.has_device("rtl8139"):
+        yield _slow(key, "rtl8139")
+
+
+def _slow(key: str, model: str) -> Fault:
+    return Fault(
+        f"{key}.model",
+        "note",
+        f"the card is a '{model}'",
+        "QEMU imitates hardware of the nineties, packet by packet; libvirt takes it where a "
+        "document names no model",
+        "choose the model 'virtio' if the guest has a driver for it",
+    )
+
+
+def _same(cards: Sequence[Card], field: str, cause: str) -> Iterator[Fault]:
+    """Find values of *field* that more than one card has."""
+    first: dict[str, int] = {}
+    for index, card in enumerate(cards):
+        value = getattr(card, field)
+        if value is None:
+            continue
+        earlier = first.setdefault(value.lower() if field == "mac" else value, index)
+        if earlier != index:
+            yield Fault(
+                f"cards[{index}].{field}",
+                "error",
+                f"'{value}' is that of another card too",
+                cause,
+                f"give one of the two another '{field}', or leave it out",
+            )
+
+
+def _vectors(machine: Machine) -> Iterator[Fault]:
+    """Find interrupts that QEMU is told of behind our back."""
+    for index, word in enumerate(machine.qemu_arguments):
+        if word.startswith("virtio-net") and ".vectors=" in word:
+            yield Fault(
+                f"qemu-arguments[{index}]",
+                "warning",
+                f"'{word}' counts for cards with one queue only",
+                "N queues need 2N + 2 interrupts, and cards with several queues get them",
+                "take it out, and the option before it",
+            )
+
+
+def _queues(card: Card) -> int:
+    return card.queues or 1
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number} {one if number == 1 else one + 's'}"

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What `bpferry check` has to say against the design of a VM."""
+
+import msgspec
+import pytest
+
+from bpferry.domain.lint import CARD_RULES, Fault, find_faults
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
+from bpferry.qemu.capabilities import Capabilities
+from tests.support.golden import capabilities_of
+
+SOUND = Card(type="ethernet", tap="tap0", managed=False, queues=4, rss=True)
+
+
+def machine(*cards: Card, **fields: object) -> Machine:
+    """Return a VM of four processors with *cards*."""
+    whole = Machine(name="x", memory=2**26, vcpus=4, cards=cards)
+    return msgspec.structs.replace(whole, **fields)
+
+
+def faults(*cards: Card, capabilities: Capabilities | None = None) -> dict[str, Fault]:
+    """Return the faults of a VM with *cards* by their keys."""
+    return {fault.key: fault for fault in find_faults(machine(*cards), capabilities)}
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        SOUND,
+        Card(type="user"),
+        Card(type="vhostuser", socket="/x", queues=4, tx_queue_size=1024),
+        Card(type="bridge", bridge="br0"),
+        Card(type="ethernet", tap="a23456789012345", managed=False),
+        Card(type="user", rss_hash_report=True),
+        Card(type="user", tx_queue_size=256),
+    ],
+)
+def test_sound_card(card: Card) -> None:
+    """Nothing is said against a card without a fault."""
+    assert {} == faults(card)
+
+
+@pytest.mark.parametrize(
+    ("card", "key", "level", "words"),
+    [
+        (Card(type="user", queues=4), "queues", "error", "4 queues on a card of type 'user'"),
+        (
+            Card(type="ethernet", tap="t", managed=False, queues=8),
+            "queues",
+            "warning",
+            "8 queues for 4 processors",
+        ),
+        (Card(type="user", rss=True), "rss", "warning", "RSS on a card with one queue"),
+        (
+            Card(type="bridge", bridge="b", rss_hash_report=True, driver="vhost"),
+            "rss-hash-report",
+            "error",
+            "with vhost",
+        ),
+        (
+            Card(type="ethernet", tap="t", rss=True, queues=2, rss_hash_report=True),
+            "rss-hash-report",
+            "warning",
+            "hash reports on a card with RSS",
+        ),
+        (Card(type="user", driver="vhost"), "driver", "warning", "vhost on a card of type 'user'"),
+        (Card(type="ethernet", tap="a234567890123456"), "tap", "error", "too long"),
+        (Card(type="bridge", bridge="a234567890123456"), "bridge", "error", "too long"),
+        (
+            Card(type="user", backend="passt", interface="a234567890123456"),
+            "interface",
+            "error",
+            "too long",
+        ),
+        (Card(type="user", tx_queue_size=1024), "tx-queue-size", "warning", "queue of 1024"),
+        (Card(type="ethernet", tap="t", mtu=9000), "mtu", "note", "an MTU of 9000"),
+        (Card(type="bridge", bridge="b", queues=2), "queues", "note", "with 1 queue"),
+        (Card(type="network", network="n", queues=2), "queues", "note", "with 1 queue"),
+        (Card(type="bridge", bridge="b", isolated=True), "isolated", "note", "not isolate"),
+        (
+            Card(type="ethernet", tap="t", queues=2, rss=True, driver="vhost"),
+            "rss",
+            "note",
+            "without RSS that works",
+        ),
+        (Card(type="user", model="ne2k_pci"), "model", "note", "a 'ne2k_pci'"),
+    ],
+)
+def test_fault_of_a_card(card: Card, key: str, level: str, words: str) -> None:
+    """Each fault is named with its place, its cause and what mends it."""
+    found = faults(Card(type="user"), card)
+
+    fault = found[f"cards[1].{key}"]
+    assert level == fault.level
+    assert words in fault.message
+    assert all((fault.cause, fault.fix))
+    assert 1 == len(found)
+
+
+def test_one_processor() -> None:
+    """Numbers come with the right word."""
+    (fault,) = find_faults(machine(SOUND, vcpus=1), None)
+
+    assert fault.message == "4 queues for 1 processor"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "field"),
+    [
+        (
+            Card(type="user", mac="52:54:00:00:00:AA"),
+            Card(type="user", mac="52:54:00:00:00:aa"),
+            "mac",
+        ),
+        (SOUND, SOUND, "tap"),
+    ],
+)
+def test_what_two_cards_cannot_share(first: Card, second: Card, field: str) -> None:
+    """Two cards with one address, or on one tap, are an error at the second."""
+    (fault,) = find_faults(machine(first, Card(type="user"), second), None)
+
+    assert (f"cards[2].{field}", "error") == (fault.key, fault.level)
+
+
+@pytest.mark.parametrize("name", ["7.2", "10.0.13"])
+def test_model_that_nobody_named(name: str) -> None:
+    """Where the QEMU is known, so is the card that a document means without a word."""
+    card = Card(type="user", model="default")
+
+    assert (
+        "a 'rtl8139'" in faults(card, capabilities=capabilities_of(name))["cards[0].model"].message
+    )
+    assert {} == faults(card)
+
+
+def test_interrupts_behind_our_back() -> None:
+    """A number of interrupts among QEMU's own arguments does not count for several queues."""
+    words = ("-global", "virtio-net-pci.vectors=4", "-global", "e1000.autonegotiation=off")
+
+    (fault,) = find_faults(machine(SOUND, qemu_arguments=words), None)
+
+    assert ("qemu-arguments[1]", "warning") == (fault.key, fault.level)
+
+
+def test_every_rule_finds_something() -> None:
+    """No rule is one that can never count."""
+    cards = (
+        Card(type="user", queues=8, driver="vhost", tx_queue_size=512, model="pcnet"),
+        Card(type="user", rss=True),
+        Card(type="bridge", bridge="a234567890123456", rss_hash_report=True, driver="vhost",
+             queues=2),
+        Card(type="ethernet", tap="t", mtu=9000, queues=2, rss=True, driver="vhost"),
+    )  # fmt: skip
+    whole = machine(*cards)
+
+    for rule in CARD_RULES:
+        assert any(list(rule(card, "x", whole)) for card in cards), rule.__name__
