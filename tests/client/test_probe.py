@@ -7,37 +7,137 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.domain.model import Accelerator
 from bpferry.errors import QemuError
-from bpferry.qemu import accelerator
-from bpferry.qemu.probe import decode_object, find_object_ids, probe
+from bpferry.qemu.asker import decode_object
+from bpferry.qemu.capabilities import Capabilities
+from bpferry.qemu.probe import probe
 from tests import requires
 from tests.client.support import QEMU, group_is_gone, is_gone, script, wait_until
-from tests.support.old_qemu import old_qemu
 
 FD = """fd=$(echo "$*" | sed 's/.*fd=\\([0-9]*\\).*/\\1/')"""
 """Finds the monitor's fd, as a script that plays QEMU has to."""
 
 
-@pytest.mark.qemu
-def test_installed_qemu() -> None:
-    """The installed QEMU tells its version, its object, and what its cards take."""
-    found = probe(QEMU)
+@pytest.fixture(name="installed", scope="module")
+def _installed() -> Capabilities:
+    """Return what the installed QEMU can do, asked once."""
+    requires.qemu()
+    return probe(QEMU)
 
-    rss = found.objects["rss"]
+
+@pytest.mark.qemu
+def test_version_and_guests(installed: Capabilities) -> None:
+    """The installed QEMU tells its version and what its guests are."""
+    assert installed.version >= (9, 0, 0)
+    assert installed.arch == "x86_64"
+
+
+@pytest.mark.qemu
+def test_ebpf_object(installed: Capabilities) -> None:
+    """Its object is an ELF file, with its digest."""
+    rss = installed.objects["rss"]
+
     assert rss.data.startswith(b"\x7fELF")
     assert hashlib.sha256(rss.data).digest() == rss.digest
-    assert found.version >= (9, 0, 0)
-    assert (found.has_rss, found.takes_ebpf_fds, found.sandbox) == (True, True, True)
 
 
 @pytest.mark.qemu
-def test_qemu_without_ebpf(tmp_path: Path) -> None:
-    """A QEMU from before request-ebpf has no objects, and that is no error."""
-    requires.mmdebstrap()
-    found = probe(str(old_qemu(tmp_path)))
+def test_card(installed: Capabilities) -> None:
+    """What is asked most often about cards is right."""
+    assert (True, True, True) == (
+        installed.has_rss, installed.takes_ebpf_fds, installed.sandbox,
+    )  # fmt: skip
+    assert installed.has_property("virtio-net-pci", "tx_queue_size")
+    assert not installed.has_property("virtio-net-pci", "no-such-property")
 
-    assert (found.version[:2], found.objects, found.takes_ebpf_fds) == ((7, 2), {}, False)
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "driver", ["virtio-blk-pci", "ide-hd", "scsi-hd", "usb-tablet", "qxl", "pcie-root-port", "VGA"]
+)
+def test_devices_are_found(driver: str, installed: Capabilities) -> None:
+    """Devices of all kinds are found, also those in loadable modules, such as qxl."""
+    assert installed.has_device(driver)
+
+
+@pytest.mark.qemu
+def test_what_is_no_device_is_not_found(installed: Capabilities) -> None:
+    """Abstract types, processors and inventions are no devices to add."""
+    names = ("virtio-device", "qemu64-x86_64-cpu", "no-such-device", "")
+
+    assert [] == [name for name in names if installed.has_device(name)]
+
+
+@pytest.mark.qemu
+def test_machine_by_its_alias(installed: Capabilities) -> None:
+    """A machine type is found by its name and by its alias."""
+    name = installed.machine_name("q35")
+
+    assert name.startswith("pc-q35-")
+    assert installed.find_machine(name) == installed.find_machine("q35")
+    assert installed.find_machine("no-such-machine") is None
+
+
+@pytest.mark.qemu
+def test_default_machine(installed: Capabilities) -> None:
+    """The machine type that QEMU takes by itself is known."""
+    assert installed.default_machine.startswith("pc-i440fx-")
+
+
+@pytest.mark.qemu
+def test_machine_properties(installed: Capabilities) -> None:
+    """All members of a family of machine types have its properties."""
+    machines = ("q35", "pc-q35-7.2", "pc", "no-such-machine")
+
+    assert [True, True, True, False] == [
+        installed.has_machine_property(machine, "vmport") for machine in machines
+    ]
+    assert not installed.has_machine_property("q35", "no-such-property")
+
+
+@pytest.mark.qemu
+def test_processors(installed: Capabilities) -> None:
+    """Models and their features are told apart."""
+    assert {"host", "max", "qemu64"} <= installed.cpu_models.keys()
+    assert installed.cpu_models["max"].typename == "max-x86_64-cpu"
+    assert installed.cpu_properties["avx2"] == "bool"
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    ("table", "key", "member"),
+    [
+        ("netdevs", "tap", "vhostfds"),
+        ("blockdevs", "qcow2", "discard"),
+        ("chardevs", "socket", "addr"),
+        ("chardevs", "file", "append"),
+        ("audiodevs", "pa", "server"),
+        ("displays", "egl-headless", "rendernode"),
+        ("object_types", "memory-backend-memfd", "share"),
+        ("commands", "device_add", "json-cli-hotplug"),
+        ("options", "sandbox", "spawn"),
+    ],
+)
+def test_tables_of_the_schema(table: str, key: str, member: str, installed: Capabilities) -> None:
+    """Each table has what QEMU takes there, with the parameters."""
+    assert member in getattr(installed, table)[key]
+
+
+@pytest.mark.qemu
+def test_small_tables(installed: Capabilities) -> None:
+    """Accelerators and TPMs are listed."""
+    assert {"kvm", "tcg"} <= installed.accelerators
+    assert installed.tpm_types == {"emulator", "passthrough"}
+
+
+@pytest.mark.qemu
+def test_one_start_of_qemu_is_enough(tmp_path: Path) -> None:
+    """Everything is asked in one start."""
+    body = f'echo once >> {tmp_path}/starts; exec {QEMU} "$@"'
+
+    probe(script(tmp_path, body))
+
+    assert (tmp_path / "starts").read_text(encoding="ascii") == "once\n"
 
 
 @pytest.mark.parametrize(
@@ -131,22 +231,13 @@ def test_child_of_a_script_does_not_stay(tmp_path: Path) -> None:
     assert wait_until(lambda: is_gone(pid), 5)
 
 
-ENTITIES: list[dict[str, object]] = [
-    {"name": "request-ebpf", "meta-type": "command", "arg-type": "7"},
-    {"name": "7", "meta-type": "object", "members": [{"name": "id", "type": "9"}]},
-    {"name": "9", "meta-type": "enum", "members": [{"name": "rss"}, {"name": "next"}]},
-]
+@pytest.mark.qemu
+def test_qemu_that_dies_while_it_is_asked(tmp_path: Path) -> None:
+    """A QEMU that ends amid the questions is an error, not one that can do less."""
+    body = f'{QEMU} "$@" & pid=$!; sleep 0.25; kill -SEGV $pid; wait $pid'
 
-
-def test_every_id_of_the_schema_is_found() -> None:
-    """An id that nobody knows yet is found like the others."""
-    assert find_object_ids(ENTITIES) == ("rss", "next")
-
-
-@pytest.mark.parametrize("missing", [0, 1, 2])
-def test_schema_without_the_command(missing: int) -> None:
-    """A schema that lacks a part of the way has no ids."""
-    assert find_object_ids([e for n, e in enumerate(ENTITIES) if n != missing]) == ()
+    with pytest.raises(QemuError, match=r"it ended during '[a-z-]+' \(exit status 139\)"):
+        probe(script(tmp_path, body), seconds=20)
 
 
 @pytest.mark.parametrize("text", ["f0VM\n", "f0V", "!!!!", "", "f0VM===="])
@@ -154,57 +245,3 @@ def test_damaged_base64(text: str) -> None:
     """An object that is not clean base64, or empty, is refused."""
     with pytest.raises(QemuError, match="eBPF object 'rss'"):
         decode_object("/qemu", "rss", text)
-
-
-@pytest.mark.qemu
-def test_trial_of_an_accelerator_that_works() -> None:
-    """An empty machine under TCG runs its firmware, and the trial sees it."""
-    assert accelerator.trial(QEMU, Accelerator.TCG) == ""
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ("echo kaputt; exit 1", "kaputt"),
-        ("exit 4", "QEMU ended with exit status 4"),
-        ("sleep 60", "did not run within 0.3 s"),
-    ],
-)
-def test_trial_of_an_accelerator_that_fails(body: str, words: str, tmp_path: Path) -> None:
-    """A trial that fails says why, in time."""
-    problem = accelerator.trial(script(tmp_path, body), Accelerator.KVM, seconds=0.3)
-
-    assert words in problem
-
-
-def test_named_accelerator_is_not_tried() -> None:
-    """Who asks for an accelerator by name gets it."""
-    chosen, _ = accelerator.choose(Accelerator.KVM, "/nowhere", "q35")
-
-    assert chosen is Accelerator.KVM
-
-
-@pytest.mark.parametrize(
-    ("body", "chosen"),
-    [("exit 1", Accelerator.TCG), ("echo x > /proc/self/fd/$FD", Accelerator.KVM)],
-)
-def test_auto_believes_the_trial(
-    body: str, chosen: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A device that opens decides nothing; what the trial shows does."""
-    monkeypatch.setattr(accelerator, "KVM_DEVICE", "/dev/null")
-    find = """FD=$(echo "$*" | sed 's/.*fd\\/\\([0-9]*\\).*/\\1/')"""
-
-    found, _ = accelerator.choose(Accelerator.AUTO, script(tmp_path, f"{find}\n{body}"), "q35")
-
-    assert chosen is found
-
-
-def test_auto_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no KVM, nothing is tried."""
-    monkeypatch.setattr(accelerator, "KVM_DEVICE", "/nowhere/kvm")
-
-    chosen, reason = accelerator.choose(Accelerator.AUTO, "/nowhere", "q35")
-
-    assert chosen is Accelerator.TCG
-    assert "'/nowhere/kvm' is not there" in reason

@@ -2,53 +2,143 @@
 """bpferry capabilities: what a QEMU can do."""
 
 import os
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
 
 from bpferry.cli import output
-from bpferry.domain.model import default_qemu
-from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.probe import probe
+from bpferry.errors import BadInput, BpferryError
+from bpferry.qemu import accelerator, cache, store
+from bpferry.qemu.capabilities import Capabilities, MachineType
+from bpferry.qemu.defaults import default_qemu
+from bpferry.steering.plan import RSS_OBJECT
+
+CARD_PROPERTIES: Final = ("rss", "hash", "ebpf-rss-fds", "mq", "host_mtu")
+"""What decides about a card's steering, and what a launcher likes to have."""
+
+LABEL_WIDTH: Final = 29
+
+TEXT_WIDTH: Final = 70
+"""Of a list, in letters; longer ones go on in the next line."""
+
+Row = tuple[str, str]
 
 
-def show(qemu: str | None, *, as_json: bool) -> int:
-    """Probe *qemu*, or the usual one, and print what it can do."""
-    capabilities = probe(os.path.abspath(qemu) if qemu else default_qemu())  # noqa: PTH100
+def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
+    """Print what *qemu*, or the usual one, can do; or empty the cache with *clear*.
+
+    Raises:
+        BpferryError: QEMU cannot be asked, or a file of the cache cannot be removed.
+    """
+    if clear:
+        if qemu or refresh:
+            raise BadInput("'--clear' asks no QEMU: it takes no path and no '--refresh'")
+        return _clear(as_json=as_json)
+    path = os.path.abspath(qemu) if qemu else default_qemu()  # noqa: PTH100
+    capabilities = cache.find_or_probe(path, refresh=refresh, note=output.say)
+    accelerators = {
+        name: accelerator.describe(name, capabilities, refresh=refresh)
+        for name in sorted(capabilities.accelerators)
+    }
     if as_json:
-        output.print_json(_fields(capabilities))
+        output.print_json(_fields(capabilities, accelerators))
     else:
-        output.print_text(_table(capabilities))
+        rows = _rows(capabilities, accelerators)
+        output.print_text("\n".join(f"{name:<{LABEL_WIDTH}}{text}".rstrip() for name, text in rows))
     return 0
 
 
-def _fields(capabilities: Capabilities) -> dict[str, object]:
+def _clear(*, as_json: bool) -> int:
+    folder = store.folder()
+    try:
+        removed = cache.clear()
+    except OSError as error:
+        raise BpferryError(f"cannot clear '{folder}': {error.strerror or error}") from error
+    if as_json:
+        output.print_json({"removed": removed, "folder": folder})
+    else:
+        output.print_text(f"removed {removed} {'file' if removed == 1 else 'files'} in '{folder}'")
+    return 0
+
+
+def _fields(capabilities: Capabilities, accelerators: dict[str, str]) -> dict[str, object]:
+    """Return all that is known, for programs."""
+    fields: dict[str, object] = msgspec.to_builtins(
+        msgspec.structs.replace(capabilities, objects={}), order="deterministic"
+    )
+    del fields["objects"]
     return {
-        "qemu": capabilities.qemu,
+        **fields,
         "version": capabilities.version_text,
+        "accelerators": accelerators,
         "ebpf": {
-            name: {"bytes": len(found.data), "sha256": found.digest.hex()}
+            name: {
+                "bytes": len(found.data),
+                "sha256": found.digest.hex(),
+                "known": name == RSS_OBJECT,
+            }
             for name, found in capabilities.objects.items()
         },
-        "virtio_net": {
-            name: name in capabilities.card_properties for name in ("rss", "hash", "ebpf-rss-fds")
-        },
+        "virtio_net": {name: name in capabilities.card_properties for name in CARD_PROPERTIES},
         "sandbox": capabilities.sandbox,
         "exit_with_parent": capabilities.exit_with_parent,
     }
 
 
-def _table(capabilities: Capabilities) -> str:
-    rows = [("QEMU", f"{capabilities.version_text}, {capabilities.qemu}")]
+def _rows(capabilities: Capabilities, accelerators: dict[str, str]) -> Iterator[Row]:
+    """Yield what people are told."""
+    build = f", {capabilities.package}" if capabilities.package else ""
+    yield "QEMU", f"{capabilities.version_text}, {capabilities.qemu}"
+    yield "guests", f"{capabilities.arch}{build}"
+    for name, state in accelerators.items():
+        yield f"accelerator '{name}'", state
+    yield "machine types", _machines(capabilities)
+    yield "processor models", str(len(capabilities.cpu_models))
+    yield from _objects(capabilities)
+    for name in CARD_PROPERTIES:
+        yield f"virtio-net '{name}'", _yes(name in capabilities.card_properties)
+    yield "devices", str(len(capabilities.devices))
+    yield from _list("netdevs", capabilities.netdevs)
+    yield from _list("chardevs", capabilities.chardevs)
+    yield from _list("displays", capabilities.displays)
+    yield from _list("sound", capabilities.audiodevs)
+    yield from _list("TPM", capabilities.tpm_types)
+    yield "sandbox", _yes(capabilities.sandbox)
+    yield "ends with its parent", _yes(capabilities.exit_with_parent)
+
+
+def _machines(capabilities: Capabilities) -> str:
+    default = capabilities.default_machine
+    newest = _aliased(capabilities.machines.values())
+    parts = [str(len(capabilities.machines))]
+    parts += [f"{alias} is {name}" for alias, name in sorted(newest.items())]
+    parts.append(f"{default} if none is named" if default else "none of them the usual one")
+    return ", ".join(parts)
+
+
+def _aliased(machines: Iterable[MachineType]) -> dict[str, str]:
+    return {machine.alias: machine.name for machine in machines if machine.alias}
+
+
+def _objects(capabilities: Capabilities) -> Iterator[Row]:
     for name, found in capabilities.objects.items():
-        rows.append((f"eBPF object '{name}'", f"{len(found.data)} bytes"))
-        rows.append(("", f"SHA-256 {found.digest.hex()}"))
+        known = "known here" if name == RSS_OBJECT else "unknown here: nothing is done with it"
+        yield f"eBPF object '{name}'", f"{len(found.data)} bytes, {known}"
+        yield "", f"SHA-256 {found.digest.hex()}"
     if not capabilities.objects:
-        rows.append(("eBPF objects", "none"))
-    rows += [
-        (f"virtio-net '{name}'", _yes(name in capabilities.card_properties))
-        for name in ("rss", "hash", "ebpf-rss-fds")
-    ]
-    rows.append(("sandbox", _yes(capabilities.sandbox)))
-    rows.append(("ends with its parent", _yes(capabilities.exit_with_parent)))
-    return "\n".join(f"{label:<26}{value}".rstrip() for label, value in rows)
+        yield "eBPF objects", "none"
+
+
+def _list(label: str, names: Iterable[str]) -> Iterator[Row]:
+    """Yield *names* in as many lines as they need."""
+    line = ""
+    for name in sorted(names):
+        if line and len(line) + len(name) > TEXT_WIDTH:
+            yield label, f"{line},"
+            label, line = "", ""
+        line = f"{line}, {name}" if line else name
+    yield label, line or "none, as far as it says"
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - a word for a value

@@ -4,8 +4,10 @@
     process       start a program that cannot outlive us, and end it
     monitor       QMP over a socket pair
     capabilities  what one QEMU can do, as a value
-    probe         ask a QEMU for it
-    accelerator   find out whether KVM works, by trying it
+    probe         start a QEMU and ask it; questions, asker and schema have what and how
+    cache         the same, kept from run to run; store has the files
+    accelerator   choose KVM where it works; trial finds that out
+    firmware      what this host has, by the descriptors that its packages install
     commandline   the command line of a VM, as a pure function
 
 Depends on: errors, domain; steering.plan, for what a plan is; qemu.qmp and msgspec, for QMP.

@@ -1,36 +1,124 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What one QEMU can do, as a frozen value. ``probe`` finds it out; this module knows nobody."""
+"""What one QEMU can do, as a frozen value. ``probe`` finds it out; this module knows nobody.
 
-from dataclasses import dataclass, field
+A table that is empty says that this QEMU has nothing of the kind, but for the two that say
+otherwise. Whether what is here works on this host is another question (``accelerator`` asks it
+about KVM).
+
+Parts of QEMU may be loadable modules, which packages install one by one. Devices, objects, back
+ends of chardevs and accelerators are listed only where their module is installed. Netdevs,
+blockdevs, audiodevs and displays are what QEMU was built for; a module may be missing.
+
+There is no word on JSON for ``-chardev``: no QEMU up to 11.1 takes it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+CARD: Final = "virtio-net-pci"
+
+VERSION_SUFFIX: Final = re.compile(r"-\d+\.\d+(\.\d+)?$")
+"""How the name of a versioned machine type ends: pc-q35-10.0, virt-7.2, pc-i440fx-2.11.1."""
 
 
-@dataclass(frozen=True, slots=True)
-class EbpfObject:
+class EbpfObject(msgspec.Struct, frozen=True):
     """One ELF file that a QEMU carries."""
 
-    data: bytes = field(repr=False)
+    data: bytes
     digest: bytes
     """SHA-256 of the data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What one QEMU can do, as far as bpferry cares."""
+class MachineType(msgspec.Struct, frozen=True, rename="kebab"):
+    """One type of machine, in the words of ``query-machines``."""
+
+    name: str
+    alias: str = ""
+    """A shorter name that means this one, such as ``q35``; empty if there is none."""
+    is_default: bool = False
+    deprecated: bool = False
+    cpu_max: int = 1
+    """The most virtual processors."""
+    default_cpu_type: str = ""
+    """The QOM type, such as ``qemu64-x86_64-cpu``; empty if QEMU does not say."""
+    default_ram_id: str = ""
+    """What the memory of the machine has to be called; empty if it takes no back end."""
+
+
+class CpuModel(msgspec.Struct, frozen=True, rename="kebab"):
+    """One model of a processor, in the words of ``query-cpu-definitions``.
+
+    Whether this host can give it is not said here: the answer for another machine type or
+    accelerator than those of the probe would be another one.
+    """
+
+    name: str
+    typename: str = ""
+    """The QOM type, such as ``EPYC-x86_64-cpu``."""
+    alias_of: str = ""
+    deprecated: bool = False
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What one QEMU can do, as far as a launcher can make use of it."""
 
     qemu: str
     version: tuple[int, int, int]
-    objects: dict[str, EbpfObject]
-    card_properties: frozenset[str]
-    """The properties of virtio-net-pci, such as ``rss``, ``hash`` and ``ebpf-rss-fds``."""
-    sandbox: bool
-    """It takes ``-sandbox``."""
-    exit_with_parent: bool
-    """It takes ``-run-with exit-with-parent=on``."""
+    package: str = ""
+    """What the distribution calls its build; empty if nothing."""
+    arch: str = "x86_64"
+    """Of the guest, as QEMU calls it."""
+    objects: dict[str, EbpfObject] = {}
+    """By the id of ``request-ebpf``; an id that nobody here knows is one like the others."""
+    devices: dict[str, dict[str, str]] = {}
+    """Driver to property to type, for everything that ``-device`` can make but processors.
+
+    Properties that begin with ``x-`` are left out: QEMU promises nothing about them.
+    """
+    object_types: dict[str, frozenset[str]] = {}
+    """What ``-object`` can make, to its parameters."""
+    machines: dict[str, MachineType] = {}
+    """By their whole names, without aliases."""
+    machine_properties: dict[str, dict[str, str]] = {}
+    """Family of machine types (``family_of``) to property to type, from its newest member.
+
+    Only the families of machines with many devices are there, and not microvm, which cannot be
+    asked about without harm.
+    """
+    cpu_models: dict[str, CpuModel] = {}
+    cpu_properties: dict[str, str] = {}
+    """What ``-cpu`` takes beside the model, to its type; empty where there is no model ``max``."""
+    accelerators: frozenset[str] = frozenset()
+    """Those that are built in or installed, such as ``kvm`` and ``tcg``."""
+    options: dict[str, frozenset[str]] = {}
+    """Option of the command line, to its parameters as far as QEMU lists them."""
+    commands: dict[str, frozenset[str]] = {}
+    """Command of QMP, to its features."""
+    netdevs: dict[str, frozenset[str]] = {}
+    """Type of ``-netdev``, to its parameters."""
+    blockdevs: dict[str, frozenset[str]] = {}
+    """Driver of ``-blockdev``, to its parameters."""
+    chardevs: dict[str, frozenset[str]] = {}
+    """Back end of ``-chardev`` as QMP calls it, to its parameters."""
+    audiodevs: dict[str, frozenset[str]] = {}
+    """Driver of ``-audiodev``, to its parameters; empty where QEMU does not say (before 8.0)."""
+    displays: dict[str, frozenset[str]] = {}
+    """Type of ``-display``, to its parameters."""
+    tpm_types: frozenset[str] = frozenset()
+    """Types of ``-tpmdev``."""
 
     @property
     def version_text(self) -> str:
         """The version as people write it."""
         return ".".join(str(number) for number in self.version)
+
+    @property
+    def card_properties(self) -> Mapping[str, str]:
+        """The properties of a PCI network card; none on a QEMU of machines without PCI."""
+        return self.devices.get(CARD, {})
 
     @property
     def has_rss(self) -> bool:
@@ -41,3 +129,63 @@ class Capabilities:
     def takes_ebpf_fds(self) -> bool:
         """Whether its cards take programs and maps that somebody else loaded."""
         return "ebpf-rss-fds" in self.card_properties
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether it takes ``-sandbox``."""
+        return "sandbox" in self.options
+
+    @property
+    def exit_with_parent(self) -> bool:
+        """Whether it takes ``-run-with exit-with-parent=on``."""
+        return "exit-with-parent" in self.options.get("run-with", ())
+
+    @property
+    def netdev_json(self) -> bool:
+        """Whether ``-netdev`` takes JSON.
+
+        QEMU 7.2 brought it together with the type dgram; nothing else tells.
+        """
+        return "dgram" in self.netdevs
+
+    @property
+    def device_json(self) -> bool:
+        """Whether ``-device`` takes JSON, and such a device can be unplugged later (QEMU 6.2)."""
+        return "json-cli-hotplug" in self.commands.get("device_add", ())
+
+    @property
+    def default_machine(self) -> str:
+        """The machine type that QEMU takes if none is named; empty if it has to be named."""
+        return next((name for name, found in self.machines.items() if found.is_default), "")
+
+    def has_device(self, driver: str) -> bool:
+        """Say whether ``-device`` can make *driver*."""
+        return driver in self.devices
+
+    def has_property(self, driver: str, name: str) -> bool:
+        """Say whether the device or the object *driver* has the property *name*."""
+        return name in self.devices.get(driver, ()) or name in self.object_types.get(driver, ())
+
+    def machine_name(self, name: str) -> str:
+        """Return the whole name of the machine type or alias *name*; empty if there is none."""
+        if name in self.machines:
+            return name
+        return next((whole for whole, found in self.machines.items() if found.alias == name), "")
+
+    def find_machine(self, name: str) -> MachineType | None:
+        """Return the machine type or alias *name*."""
+        return self.machines.get(self.machine_name(name))
+
+    def has_machine_property(self, machine: str, name: str) -> bool:
+        """Say whether the machine type or alias *machine* has the property *name*.
+
+        This is a heuristic for older members of a family: they are taken to have what the newest
+        one has. Of families that were not asked about, such as microvm, it knows nothing.
+        """
+        family = family_of(self.machine_name(machine))
+        return name in self.machine_properties.get(family, ())
+
+
+def family_of(machine: str) -> str:
+    """Return the name of the machine type *machine* without its version, such as ``pc-q35``."""
+    return VERSION_SUFFIX.sub("", machine)

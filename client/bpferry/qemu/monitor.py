@@ -28,6 +28,10 @@ def arguments(fd: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+class CommandRefused(QemuError):  # noqa: N818 - as in errors: the words say it
+    """QEMU answered, and its answer is an error; it can be asked something else."""
+
+
 @contextlib.asynccontextmanager
 async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor"]:
     """Speak QMP on *sock*, which is taken over; it is closed with the block.
@@ -35,9 +39,11 @@ async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor
     Raises:
         QemuError: nobody speaks QMP there.
     """
-    from qemu.qmp import ConnectError, QMPClient  # noqa: PLC0415 - not for `bpferry --help`
+    from qemu.qmp import ConnectError  # noqa: PLC0415 - not for `bpferry --help`
 
-    client = QMPClient(name)
+    from bpferry.qemu.quiet import QuietClient  # noqa: PLC0415 - as above
+
+    client = QuietClient(name)
     try:
         await client.connect(sock)
     except ConnectError as error:
@@ -67,7 +73,8 @@ class Monitor:
         """Return what QEMU answers to *command*.
 
         Raises:
-            QemuError: with QEMU's own words, or because QEMU ended.
+            CommandRefused: with QEMU's own words.
+            QemuError: QEMU ended.
         """
         from qemu.qmp import QMPError  # noqa: PLC0415 - as above
         from qemu.qmp.qmp_client import ExecuteError  # noqa: PLC0415
@@ -75,7 +82,7 @@ class Monitor:
         try:
             return await self._client.execute(command, arguments)
         except ExecuteError as error:
-            raise QemuError(f"'{self._name}' refused '{command}': {error}") from error
+            raise CommandRefused(f"'{self._name}' refused '{command}': {error}") from error
         except (QMPError, OSError, EOFError) as error:
             raise QemuError(f"'{self._name}' ended during '{command}'") from error
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What QEMUs can do, kept from one run to the next.
+
+A probe takes half a second, reading what it found a few milliseconds. What was found counts as
+long as the binary and its modules are the same files in the same state, and as long as it was kept
+in the form that this module knows.
+
+QEMU looks for its modules in $QEMU_MODULE_DIR, and then in a folder that was compiled in
+(util/module.c, module_load_one). Nobody tells which one that is, so that all are watched that
+distributions use: a package which adds or removes a module changes the folder's mtime.
+
+What cannot be noticed: another QEMU behind the same script; other libraries below QEMU; modules in
+a folder that nobody uses. ``bpferry capabilities --refresh`` asks anew.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from bpferry.qemu import store
+from bpferry.qemu.capabilities import Capabilities
+
+FORMAT: Final = 1
+"""Of what is kept. Another question, field or meaning makes another number."""
+
+SUFFIX: Final = ".capabilities"
+
+Note = Callable[[str], None]
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """What a QEMU is recognized by. The path is without symbolic links."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    modules: tuple[tuple[str, int, int, int], ...]
+    """Path, device, inode and mtime in ns of each folder that may hold modules."""
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+    identity: Identity
+    capabilities: Capabilities
+
+
+def find_or_probe(
+    qemu: str, *, refresh: bool = False, note: Note = lambda _sentence: None
+) -> Capabilities:
+    """Return what the binary *qemu* can do, as it was found before, or as it is found now.
+
+    Args:
+        qemu: its absolute path.
+        refresh: ask anew, whatever was found before.
+        note: is told, at most once, why what was found now cannot be kept.
+
+    Raises:
+        QemuError: it cannot be asked, or ended while it was; nothing is kept then.
+    """
+    identity = identify(qemu)
+    if identity is not None and not refresh:
+        found = _find(identity)
+        if found is not None:
+            # The same binary may have been asked for by another name.
+            return found if found.qemu == qemu else msgspec.structs.replace(found, qemu=qemu)
+    from bpferry.qemu.probe import probe  # noqa: PLC0415 - brings asyncio and QMP
+
+    capabilities = probe(qemu)
+    # Only if it is still the one that was asked.
+    if identity is not None and identity == identify(qemu):
+        _keep(_Kept(FORMAT, identity, capabilities), note)
+    return capabilities
+
+
+def identify(qemu: str) -> Identity | None:
+    """Return what the binary *qemu* is recognized by; None if it is not there."""
+    try:
+        path = os.path.realpath(qemu)
+        status = os.stat(path)  # noqa: PTH116 - pathlib would cost more than the rest
+    except (OSError, ValueError):
+        return None
+    return Identity(
+        path=path,
+        device=status.st_dev,
+        inode=status.st_ino,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+        modules=tuple(_modules(path)),
+    )
+
+
+def file_name(identity: Identity, suffix: str) -> str:
+    """Return the name of the file that keeps something about this QEMU."""
+    digest = hashlib.sha256(os.fsencode(identity.path)).hexdigest()[:16]
+    return f"{os.path.basename(identity.path)[:40]}-{digest}{suffix}"  # noqa: PTH119 - as above
+
+
+def clear() -> int:
+    """Forget everything; return how many files that were.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    return store.clear()
+
+
+def _modules(path: str) -> list[tuple[str, int, int, int]]:
+    """Return what each folder is recognized by that may hold modules of the binary *path*."""
+    prefix = os.path.dirname(os.path.dirname(path))  # noqa: PTH120 - as above
+    names = ("lib64/qemu", "lib64/qemu-kvm", "lib/qemu", f"lib/{os.uname().machine}-linux-gnu/qemu")
+    folders = [f"{prefix}/{name}" for name in names]
+    if os.environ.get("QEMU_MODULE_DIR"):
+        folders.append(os.environ["QEMU_MODULE_DIR"])
+    found = []
+    for folder in folders:
+        try:
+            status = os.stat(folder)  # noqa: PTH116 - as above
+        except OSError:
+            continue
+        found.append((folder, status.st_dev, status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def _find(identity: Identity) -> Capabilities | None:
+    data = store.read(file_name(identity, SUFFIX))
+    if data is None:
+        return None
+    try:
+        kept = msgspec.msgpack.decode(data, type=_Kept)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return kept.capabilities if (kept.format, kept.identity) == (FORMAT, identity) else None
+
+
+def _keep(kept: _Kept, note: Note) -> None:
+    try:
+        store.write(file_name(kept.identity, SUFFIX), msgspec.msgpack.encode(kept))
+    except OSError as error:
+        what = f"cannot keep what '{kept.capabilities.qemu}' can do"
+        note(f"{what} in '{store.folder()}': {error.strerror or error}, ignoring")

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Find out whether an accelerator works here, by running a guest of a few instructions.
+
+/dev/kvm may open where KVM then hangs or fails, in nested and in sandboxed hosts. So the answer
+comes from a guest: QEMU starts an empty machine with its own firmware, which writes its banner to
+the debug port 0x402 within some milliseconds. One byte from there was written by guest code.
+
+A guest that did not come up under KVM may have lacked memory, or time on a busy host. So the same
+guest is run under TCG then, which needs the same and is slower: if it comes up there, KVM is at
+fault, and the answer is certain. Only certain answers are kept, for this boot of this kernel, this
+QEMU, and this /dev/kvm, which is made anew when the kernel's module is loaded again.
+
+This is a heuristic for x86, whose firmware writes there.
+"""
+
+import os
+import select
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from bpferry.domain.model.accelerator import Accelerator
+from bpferry.errors import QemuError
+from bpferry.qemu import cache, process, store
+
+TRIAL_SECONDS: Final = 3.0
+"""The banner came after 0.06 s with TCG, which is slower than any KVM that works."""
+
+DEBUG_PORT: Final = "0x402"
+"""Where SeaBIOS writes what it does (docs/debugging in SeaBIOS)."""
+
+KVM_DEVICE: Final = "/dev/kvm"
+
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+FORMAT: Final = 1
+"""Of what is kept."""
+
+SUFFIX: Final = ".kvm"
+
+
+class Outcome(StrEnum):
+    """What a trial shows."""
+
+    WORKS = "works"
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+    """It failed, and so did the same guest without KVM."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What is known of KVM for one QEMU on this host."""
+
+    outcome: Outcome
+    problem: str = ""
+    """What QEMU said, or that it said nothing; empty if it works."""
+
+
+class _Circumstances(msgspec.Struct, frozen=True, array_like=True):
+    """What a verdict holds for."""
+
+    format: int
+    identity: cache.Identity
+    release: str
+    boot_id: str
+    device: tuple[int, int, int]
+    """Number, mode and ctime in ns of /dev/kvm."""
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    circumstances: _Circumstances
+    verdict: Verdict
+
+
+def find_or_try(qemu: str, *, refresh: bool = False, seconds: float = TRIAL_SECONDS) -> Verdict:
+    """Return whether KVM works for *qemu*, as it was found before, or as it is found now."""
+    circumstances = _circumstances(qemu)
+    found = None if refresh or circumstances is None else _find(circumstances)
+    if found is not None:
+        return found
+    verdict = _judge(qemu, seconds)
+    if circumstances is not None and verdict.outcome is not Outcome.UNKNOWN:
+        _keep(_Kept(circumstances, verdict))
+    return verdict
+
+
+def _judge(qemu: str, seconds: float) -> Verdict:
+    problem = trial(qemu, Accelerator.KVM, seconds)
+    if not problem:
+        return Verdict(Outcome.WORKS)
+    certain = not trial(qemu, Accelerator.TCG, seconds)
+    return Verdict(Outcome.FAILS if certain else Outcome.UNKNOWN, problem)
+
+
+def _circumstances(qemu: str) -> _Circumstances | None:
+    """Return what a verdict of now holds for; None if that cannot be told."""
+    identity = cache.identify(qemu)
+    try:
+        with open(BOOT_ID, encoding="ascii") as file:  # noqa: PTH123 - pathlib costs more
+            boot_id = file.read().strip()
+        status = os.stat(KVM_DEVICE)  # noqa: PTH116 - as above
+    except (OSError, ValueError):
+        return None
+    if identity is None:
+        return None
+    device = (status.st_rdev, status.st_mode, status.st_ctime_ns)
+    return _Circumstances(FORMAT, identity, os.uname().release, boot_id, device)
+
+
+def _find(circumstances: _Circumstances) -> Verdict | None:
+    data = store.read(cache.file_name(circumstances.identity, SUFFIX))
+    if data is None:
+        return None
+    try:
+        kept = msgspec.msgpack.decode(data, type=_Kept)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return kept.verdict if kept.circumstances == circumstances else None
+
+
+def _keep(kept: _Kept) -> None:
+    try:
+        store.write(
+            cache.file_name(kept.circumstances.identity, SUFFIX), msgspec.msgpack.encode(kept)
+        )
+    except OSError:
+        # The same folder keeps the capabilities, and there it was said.
+        return
+
+
+def trial(qemu: str, accelerator: Accelerator, seconds: float = TRIAL_SECONDS) -> str:
+    """Run an empty machine until its firmware speaks; return what went wrong, or nothing."""
+    output, inside = os.pipe()
+    try:
+        with process.start_child(_arguments(qemu, accelerator, inside), [inside]) as child:
+            # Ours has to be closed for the end of the child to be the end of the pipe.
+            os.close(inside)
+            inside = -1
+            ready, _, _ = select.select([output], [], [], seconds)
+            if ready and os.read(output, 1):
+                return ""
+            if not ready:
+                return f"a guest's first instructions did not run within {seconds:g} s"
+            status = process.describe_exit(child.exit_status())
+            lines = child.tail().splitlines()
+            return lines[0].strip() if lines else f"QEMU ended with {status}"
+    except QemuError as error:
+        return error.message
+    finally:
+        os.close(output)
+        if inside >= 0:
+            os.close(inside)
+
+
+def _arguments(qemu: str, accelerator: Accelerator, fd: int) -> tuple[str, ...]:
+    return (
+        qemu,
+        "-no-user-config",
+        "-nodefaults",
+        "-display", "none",
+        "-machine", "q35",
+        "-accel", accelerator.value,
+        "-cpu", "host" if accelerator is Accelerator.KVM else "max",
+        "-m", "32M",
+        # A pipe is written to through its name in the child's own /proc.
+        "-chardev", f"file,id=debug,path=/proc/self/fd/{fd}",
+        "-device", f"isa-debugcon,iobase={DEBUG_PORT},chardev=debug",
+    )  # fmt: skip
