@@ -1,23 +1,50 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The ladder: which rung a card gets, and what is said about it."""
+"""The ladder: which rung a card gets, with or without vhost, and what is said about it."""
 
-from dataclasses import replace
+from typing import Any
 
+import msgspec
 import pytest
 
+from bpferry.domain.model.cards import Card
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
-from bpferry.steering.plan import Granted, Rung, plan_card
+from bpferry.qemu.capabilities import Capabilities
+from bpferry.steering.plan import CardPlan, Granted, HostFacts, Rung, plan_card
 from tests.client.support import CAPABILITIES, CARD, without
 
-NO_OBJECT = replace(CAPABILITIES, objects={})
+BARE = HostFacts()
+GOOD = HostFacts(kvm=True, vhost={"/dev/vhost-net": ""})
+TCG = HostFacts(kvm=False, vhost={"/dev/vhost-net": ""})
+CLOSED = HostFacts(kvm=True, vhost={"/dev/vhost-net": "cannot open '/dev/vhost-net': no"})
+
+NO_OBJECT = msgspec.structs.replace(CAPABILITIES, objects={})
 NO_FDS = without(CAPABILITIES, "ebpf-rss-fds")
 NO_RSS = without(CAPABILITIES, "rss")
-SINGLE = replace(CARD, queues=1, rss=False)
-OFF = replace(CARD, rss=False)
+NEWEST = msgspec.structs.replace(CAPABILITIES, version=(11, 1, 3))
+
+
+def card(**changes: object) -> Card:
+    """Return a card of four queues with RSS on a tap, with *changes*."""
+    return msgspec.structs.replace(CARD, **changes)
+
+
+SINGLE = card(queues=1, rss=False)
+OFF = card(rss=False)
+USER = card(type="user", tap=None, managed=None, queues=None)
+
+
+def plan(
+    wanted: Card = CARD,
+    capabilities: Capabilities = CAPABILITIES,
+    host: HostFacts = BARE,
+    **options: Any,  # noqa: ANN401 - those of plan_card
+) -> CardPlan:
+    """Return the plan of a card that is called net0 and stands at cards[0]."""
+    return plan_card(wanted, "net0", capabilities, host, key="cards[0]", **options)
 
 
 @pytest.mark.parametrize(
-    ("card", "capabilities", "answer", "rung"),
+    ("wanted", "capabilities", "answer", "rung"),
     [
         (CARD, CAPABILITIES, Granted.NOT_ASKED, Rung.EBPF),
         (CARD, CAPABILITIES, Granted.YES, Rung.EBPF),
@@ -29,59 +56,192 @@ OFF = replace(CARD, rss=False)
         (CARD, NO_RSS, Granted.NOT_ASKED, Rung.NONE),
         (SINGLE, CAPABILITIES, Granted.NOT_ASKED, Rung.NONE),
         (OFF, CAPABILITIES, Granted.NOT_ASKED, Rung.NONE),
+        (USER, CAPABILITIES, Granted.NOT_ASKED, Rung.QEMU),
+        (card(model="e1000"), CAPABILITIES, Granted.NOT_ASKED, Rung.NONE),
     ],
 )
-def test_highest_possible_rung(card, capabilities, answer, rung) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - a table
+def test_highest_possible_rung(
+    wanted: Card, capabilities: Capabilities, answer: Granted | BpferryError, rung: Rung
+) -> None:
     """Each card gets the highest rung that is possible, with a reason."""
-    plan = plan_card(card, capabilities, answer)
+    found = plan(wanted, capabilities, answer=answer)
 
-    assert rung is plan.rung
-    assert all(plan.because)
+    assert rung is found.rung
+    assert found.because
+    assert all(found.because)
 
 
 @pytest.mark.parametrize("capabilities", [NO_OBJECT, NO_FDS, NO_RSS])
-def test_lower_rung_than_wished_is_a_warning(capabilities) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - a table
+def test_lower_rung_than_wished_is_a_warning(capabilities: Capabilities) -> None:
     """Whoever wants RSS and does not get eBPF is told in one line, with a hint."""
-    warning = plan_card(CARD, capabilities).warning
+    (warning,) = plan(capabilities=capabilities).warnings
 
-    assert warning is not None
     assert warning.message.startswith("net0: no eBPF steering, ")
     assert warning.hint == "use a QEMU of version 9.0 or later that was built with libbpf"
 
 
-def test_what_was_not_wished_is_no_warning() -> None:
-    """A card without RSS lacks nothing."""
-    assert plan_card(SINGLE, CAPABILITIES).warning is None
+@pytest.mark.parametrize("wanted", [SINGLE, OFF, CARD])
+def test_what_was_wished_is_no_warning(wanted: Card) -> None:
+    """A card that gets what its description says lacks nothing."""
+    assert plan(wanted).warnings == ()
 
 
 def test_helper_error_is_told_with_its_hint() -> None:
     """The warning about a helper that is not there has its reason and its remedy."""
-    warning = plan_card(CARD, CAPABILITIES, NoHelper("nobody there", "start it")).warning
+    (warning,) = plan(answer=NoHelper("nobody there", "start it")).warnings
 
-    assert warning is not None
-    assert warning.message == ("net0: no eBPF steering, QEMU steers in user space: nobody there")
+    assert warning.message == "net0: no eBPF steering, QEMU steers in user space: nobody there"
     assert warning.hint == "start it"
 
 
 @pytest.mark.parametrize("error", [NoHelper("x"), Refused("x"), HelperError("x")])
-@pytest.mark.parametrize("by_card", [True, False])
-def test_demanded_ebpf_passes_the_helper_error_on(error: BpferryError, *, by_card: bool) -> None:
-    """Where eBPF is demanded, by the card or for all, the helper's error is the end."""
-    card = replace(CARD, require_ebpf=by_card)
-
+def test_demanded_ebpf_passes_the_helper_error_on(error: BpferryError) -> None:
+    """Where eBPF is demanded, the helper's error is the end."""
     with pytest.raises(type(error)) as caught:
-        plan_card(card, CAPABILITIES, error, require_ebpf=not by_card)
+        plan(answer=error, require_ebpf=True)
 
     assert error is caught.value
 
 
 @pytest.mark.parametrize(
-    ("card", "capabilities"),
-    [(CARD, NO_OBJECT), (CARD, NO_FDS), (CARD, NO_RSS), (SINGLE, CAPABILITIES)],
+    ("wanted", "capabilities"),
+    [
+        (CARD, NO_OBJECT),
+        (CARD, NO_FDS),
+        (CARD, NO_RSS),
+        (SINGLE, CAPABILITIES),
+        (OFF, CAPABILITIES),
+        (USER, CAPABILITIES),
+        (card(rss_hash_report=True), CAPABILITIES),
+    ],
 )
-def test_demanded_ebpf_that_cannot_be(card, capabilities) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - a table
+def test_demanded_ebpf_that_cannot_be(wanted: Card, capabilities: Capabilities) -> None:
     """Where eBPF is demanded and certainly not possible, that is unsupported: status 3."""
     with pytest.raises(Unsupported, match="card 'net0' cannot be steered by eBPF") as caught:
-        plan_card(card, capabilities, require_ebpf=True)
+        plan(wanted, capabilities, require_ebpf=True)
 
-    assert (caught.value.status, caught.value.element) == (3, "net0")
+    assert (caught.value.status, caught.value.element) == (3, "cards[0]")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host", "vhost"),
+    [
+        (OFF, GOOD, True),
+        (CARD, GOOD, True),
+        (card(driver="qemu"), GOOD, False),
+        (OFF, TCG, False),
+        (card(driver="vhost"), TCG, True),
+        (OFF, CLOSED, False),
+        (card(driver="vhost"), CLOSED, True),
+        (card(vhost_device="/dev/other"), GOOD, False),
+        (card(model="e1000"), GOOD, False),
+        (USER, GOOD, False),
+        (msgspec.structs.replace(USER, driver="vhost"), GOOD, False),
+    ],
+)
+def test_vhost(wanted: Card, host: HostFacts, *, vhost: bool) -> None:
+    """Unasked, vhost needs KVM and a device that opens; by name, a tap is enough."""
+    assert vhost is plan(wanted, host=host).vhost
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host", "reason"),
+    [
+        (OFF, BARE, "no vhost: the VM runs without KVM"),
+        (OFF, CLOSED, "no vhost: cannot open '/dev/vhost-net': no"),
+        (card(driver="qemu"), GOOD, "no vhost, as the description says"),
+        (card(driver="vhost"), GOOD, "vhost, as the description says"),
+    ],
+)
+def test_reason_for_vhost(wanted: Card, host: HostFacts, reason: str) -> None:
+    """The reasons say why there is vhost, or why not; that alone is no warning."""
+    found = plan(wanted, host=host)
+
+    assert reason == found.because[-1]
+    assert found.warnings == ()
+
+
+def test_vhost_by_name_that_the_host_lacks() -> None:
+    """A dry run shows what would be started, and warns that it cannot be started here."""
+    (warning,) = plan(card(driver="vhost"), host=CLOSED).warnings
+
+    assert "not to be had here: cannot open '/dev/vhost-net': no" in warning.message
+
+
+def test_vhost_by_name_without_a_tap() -> None:
+    """A card that cannot have vhost goes without it, and that is said."""
+    (warning, _) = plan(msgspec.structs.replace(USER, driver="vhost")).warnings
+
+    assert "goes without it" in warning.message
+
+
+def test_vhost_is_given_up_for_ebpf() -> None:
+    """Where a QEMU cannot have both and nobody asked for vhost, eBPF wins, in one line."""
+    found = plan(capabilities=NEWEST, host=GOOD)
+
+    assert (Rung.EBPF, False) == (found.rung, found.vhost)
+    (warning,) = found.warnings
+    assert warning.message.startswith("net0: vhost is given up: QEMU 10.1 and newer ignores")
+
+
+def test_vhost_by_name_that_ebpf_cannot_have() -> None:
+    """Where a QEMU cannot have both and both were asked for, it is refused with the ways out."""
+    with pytest.raises(Unsupported, match="and newer ignores the eBPF program") as caught:
+        plan(card(driver="vhost"), NEWEST, GOOD)
+
+    assert caught.value.element == "cards[0].driver"
+    assert "leave out the driver's name" in caught.value.hint
+    assert "use a QEMU from 9.0 to 10.0" in caught.value.hint
+
+
+def test_vhost_without_rss_on_any_qemu() -> None:
+    """The faults of RSS do not concern a card without it."""
+    assert plan(card(rss=False, driver="vhost"), NEWEST, GOOD).vhost
+
+
+def test_vhost_is_given_up_when_the_helper_fails() -> None:
+    """Without eBPF, RSS cannot be with vhost; who asked for neither by name keeps RSS."""
+    found = plan(host=GOOD, answer=NoHelper("nobody"))
+
+    assert (Rung.QEMU, False) == (found.rung, found.vhost)
+    assert len(found.warnings) == 2
+
+
+def test_vhost_by_name_when_the_helper_fails() -> None:
+    """Who asked for vhost by name and for RSS learns what the helper said."""
+    error = NoHelper("nobody")
+
+    with pytest.raises(NoHelper) as caught:
+        plan(card(driver="vhost"), host=GOOD, answer=error)
+
+    assert error is caught.value
+
+
+@pytest.mark.parametrize(("rss", "rung"), [(True, Rung.QEMU), (False, Rung.NONE)])
+def test_hash_reports(rung: Rung, *, rss: bool) -> None:
+    """Whoever wants hash reports gets them, at the price of vhost and eBPF."""
+    found = plan(card(rss=rss, rss_hash_report=True), host=GOOD)
+
+    assert (rung, False) == (found.rung, found.vhost)
+    assert any("takes hash reports back" in notice.message for notice in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("devices", "rung"),
+    [({"rtl8139": {}}, Rung.NONE), ({"e1000": {}}, Rung.NONE), ({}, Rung.EBPF)],
+)
+def test_model_that_libvirt_would_choose(devices: dict[str, dict[str, str]], rung: Rung) -> None:
+    """A card without a model is an old one where QEMU has one, and that has no RSS."""
+    known = msgspec.structs.replace(CAPABILITIES, devices={**CAPABILITIES.devices, **devices})
+
+    assert rung is plan(card(model="default"), known).rung
+
+
+@pytest.mark.parametrize("host", [BARE, GOOD, TCG, CLOSED])
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, NEWEST, NO_FDS, NO_RSS, NO_OBJECT])
+@pytest.mark.parametrize("hashes", [True, False])
+def test_same_facts_same_plan(host: HostFacts, capabilities: Capabilities, *, hashes: bool) -> None:
+    """Planning is a function: two calls say the same."""
+    wanted = card(rss_hash_report=hashes)
+
+    assert plan(wanted, capabilities, host) == plan(wanted, capabilities, host)

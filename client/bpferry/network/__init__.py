@@ -4,6 +4,7 @@
     broker   eBPF sets, from the helper
     fdinfo   what a BPF fd is, by the kernel's own word
     tap      the queues of a tap that exists
+    vhost    the kernel's vhost-net, one fd for each queue
 
 Depends on: errors, bpferry_wire.
 Never does: use an fd that was not looked at, make a tap, or keep an fd after an error.

@@ -6,10 +6,13 @@ wait for: the guest's command goes to QEMU, which has no message for it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from bpferry.steering.maps import Steering, SteeringMaps
+from bpferry.steering.plan import CardPlan, Notice, Rung
+from bpferry.steering.toeplitz import HashType
 
 POLL_SECONDS: Final = 0.25
 """One look takes about 20 us."""
@@ -37,6 +40,64 @@ def describe_fallback(line: str) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of one card of a VM that runs."""
+
+    steering: Steering | None = None
+    """What its maps say; None where it has none."""
+    lines: tuple[str, ...] = ()
+    """What QEMU has written. It does not say which card a line is about."""
+
+
+def compare_plan(plan: CardPlan, seen: Seen) -> Notice | None:
+    """Return what differs from *plan* in what is *seen*, with its likely cause; None if nothing.
+
+    Ask when the guest's driver has had its time; before that, RSS is not set up in any guest.
+    """
+    if plan.rung is Rung.NONE:
+        return None
+    fallback = _fallback_among(seen.lines)
+    if fallback is not None and (plan.rung is Rung.EBPF or "user space" not in fallback):
+        cause = (
+            "QEMU 10.1 and newer ignores the program of a card with vhost: take vhost out"
+            if plan.vhost
+            else "the kernel or a security module did not let QEMU attach the program to the tap: "
+            "see the kernel's log"
+        )
+        return Notice(f"{plan.card_id}: planned was {plan.rung}, but {fallback}", cause)
+    if plan.rung is not Rung.EBPF or seen.steering is None:
+        return None
+    return _difference(plan, seen.steering)
+
+
+def _fallback_among(lines: Iterable[str]) -> str | None:
+    return next(filter(None, map(describe_fallback, lines)), None)
+
+
+def _difference(plan: CardPlan, steering: Steering) -> Notice | None:
+    """Return how the maps of a card differ from what was planned."""
+    if not steering.redirect:
+        return Notice(
+            f"{plan.card_id}: planned was steering by eBPF, but the guest has not set RSS up: "
+            f"{OWN_RULE}",
+            "the guest's driver has no RSS (Linux has it since 5.18), or is not loaded",
+        )
+    if steering.hash_types == HashType(0) and plan.queues > 1:
+        return Notice(
+            f"{plan.card_id}: the guest has set RSS up without any type of hash: all packets go "
+            f"to queue {steering.default_queue}",
+            "see 'ethtool -n' in the guest, and the settings of its driver",
+        )
+    if steering.queues < plan.queues:
+        return Notice(
+            f"{plan.card_id}: the guest's table names {steering.queues} of {plan.queues} queues",
+            "the guest has fewer processors than the card has queues, or somebody has set that "
+            "with 'ethtool -L' or 'ethtool -X' there",
+        )
+    return None
+
+
 def describe(card_id: str, steering: Steering) -> str:
     """Say in one sentence how *card_id* is steered."""
     if not steering.redirect:
@@ -44,14 +105,6 @@ def describe(card_id: str, steering: Steering) -> str:
     queues = _count(steering.queues, "queue")
     entries = _count(len(steering.table), "table entry", "table entries")
     return f"{card_id}: steering by eBPF in the host's kernel, {queues}, {entries}"
-
-
-def describe_waiting(card_id: str, seconds: float) -> str:
-    """Say that nothing has come for *seconds*, and what that may mean."""
-    return (
-        f"{card_id}: the guest's driver has not set RSS up after {seconds:g} s; until it does, "
-        f"{OWN_RULE}"
-    )
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -63,9 +116,15 @@ async def watch(
     maps: SteeringMaps,
     note: Callable[[str], None],
     changed: Callable[[str, Steering], None],
+    settled: Callable[[Steering], None],
+    *,
     patience_s: float = PATIENCE_SECONDS,
 ) -> None:
-    """Tell *note* in sentences, and *changed* in values, what comes into force, until cancelled."""
+    """Tell what comes into force, until cancelled.
+
+    *note* gets sentences, *changed* the values; *settled* gets what is in force when the guest's
+    driver has had its time, once.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
     last: Steering | None = None
@@ -77,7 +136,7 @@ async def watch(
                 note(describe(card_id, steering))
             changed(card_id, steering)
             last = steering
-        if last is None and not waited and loop.time() >= deadline:
-            note(describe_waiting(card_id, patience_s))
+        if not waited and loop.time() >= deadline:
+            settled(steering)
             waited = True
         await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the plans of a VM's cards have to know of this host."""
+
+from bpferry.domain.model.accelerator import Accelerator
+from bpferry.domain.model.machine import Machine
+from bpferry.network.vhost import probe_vhost
+from bpferry.steering.plan import HostFacts
+
+
+def gather_facts(machine: Machine, accelerator: Accelerator) -> HostFacts:
+    """Return what is so on this host, as far as the cards of *machine* want to know."""
+    devices = {card.vhost_device for card in machine.cards if card.has_tap}
+    return HostFacts(
+        kvm=accelerator is Accelerator.KVM,
+        vhost={device: probe_vhost(device) for device in sorted(devices)},
+    )

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The kernel's vhost-net: whether it works for this user, and one fd of it for each queue.
+
+That the device opens does not say that it is one: it is asked for its features (VHOST_GET_FEATURES
+of linux/vhost.h), which needs no right beyond the open and changes nothing.
+"""
+
+import fcntl
+import os
+from typing import Final
+
+from bpferry.errors import BpferryError
+from bpferry_wire.fds import OwnedFd, OwnedFds
+
+VHOST_GET_FEATURES: Final = 0x8008_AF00
+FEATURES_BYTES: Final = 8
+
+HINT: Final = (
+    "the administrator runs 'modprobe vhost_net' and lets you open the device, on Debian by "
+    "adding you to the group 'kvm'"
+)
+
+
+def probe_vhost(device: str) -> str:
+    """Return why the vhost device *device* cannot be used; nothing if it can."""
+    try:
+        with _open(device):
+            return ""
+    except BpferryError as error:
+        return error.message
+
+
+def open_vhost(device: str, queues: int) -> OwnedFds:
+    """Return one fd of the vhost device *device* for each of *queues*.
+
+    Raises:
+        BpferryError: with what is in the way.
+    """
+    fds = OwnedFds()
+    try:
+        for _ in range(queues):
+            fds.add(_open(device).take())
+    except BaseException:
+        fds.close()
+        raise
+    return fds
+
+
+def _open(device: str) -> OwnedFd:
+    try:
+        fd = OwnedFd(os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
+    except OSError as error:
+        raise BpferryError(f"cannot open '{device}': {error.strerror}", HINT) from error
+    try:
+        fcntl.ioctl(fd.borrow(), VHOST_GET_FEATURES, bytes(FEATURES_BYTES))
+    except OSError as error:
+        fd.close()
+        raise BpferryError(
+            f"cannot use '{device}': it is no vhost device ({error.strerror})", HINT
+        ) from error
+    return fd

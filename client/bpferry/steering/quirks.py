@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the versions of QEMU cannot do, or do wrong, and what bpferry makes of it.
+
+Each row says which QEMU it is about, when it counts, and what follows. What a QEMU says of itself
+over QMP decides: what it has and lacks where that tells, its version (``query-version``) where
+nothing else does. The plan asks the rows in their order, again after each that changed something.
+``docs/quirks.md`` shows the same table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from bpferry.steering.rungs import RSS_OBJECT, Rung, Situation
+
+Version = tuple[int, int]
+
+NEWER: Final = "use a QEMU of version 9.0 or later that was built with libbpf"
+
+OBJECT_OF_9_0: Final = "47475c9004f96e03"
+"""How the SHA-256 of the program of QEMU 9.0 begins (ebpf/rss.bpf.skeleton.h, c25df57ae8)."""
+
+
+class Consequence(StrEnum):
+    """What a row does to a plan."""
+
+    NO_RSS = "no RSS"
+    """The lowest rung: the guest is offered no RSS."""
+    NO_EBPF = "no eBPF"
+    """One rung down: QEMU steers."""
+    NO_VHOST = "no vhost"
+    """QEMU moves the packets. Where vhost was asked for by name, the card is refused."""
+    REFUSE = "refused"
+    WARN = "a warning"
+    NOTE = "a note"
+    """It stands among the reasons, since nothing is lost that a user would have to know of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quirk:
+    """One row."""
+
+    name: str
+    qemu: str
+    """Which QEMU, in words."""
+    when: str
+    """Which cards, in words."""
+    applies: Callable[[Situation], bool]
+    """Whether the card and what this QEMU has and lacks are as the row says."""
+    consequence: Consequence
+    because: str
+    """For people, after a colon."""
+    source: str
+    """Where it was read or seen."""
+    hint: str = ""
+    since: Version | None = None
+    before: Version | None = None
+    """The first version that is not concerned any more."""
+
+    def concerns(self, situation: Situation) -> bool:
+        """Say whether the row counts for *situation*."""
+        version = situation.capabilities.version[:2]
+        return (
+            (self.since is None or version >= self.since)
+            and (self.before is None or version < self.before)
+            and self.applies(situation)
+        )
+
+
+def _has_object_of_9_0(situation: Situation) -> bool:
+    found = situation.capabilities.objects.get(RSS_OBJECT)
+    return found is not None and found.digest.hex().startswith(OBJECT_OF_9_0)
+
+
+QUIRKS: Final[tuple[Quirk, ...]] = (
+    Quirk(
+        "no-rss",
+        "has no property 'rss' of virtio-net",
+        "RSS is on",
+        lambda it: it.offers_rss and not it.capabilities.has_rss,
+        Consequence.NO_RSS,
+        "the virtio-net of this QEMU has no RSS",
+        "device-list-properties",
+        NEWER,
+    ),
+    Quirk(
+        "rss-of-vhost-user",
+        "every one",
+        "RSS or hash reports are on, the type is vhostuser",
+        lambda it: it.card.type == "vhostuser" and (it.offers_rss or it.card.rss_hash_report),
+        Consequence.REFUSE,
+        "QEMU takes RSS and hash reports back from the guest of a vhost-user card",
+        "virtio_net_get_features in hw/net/virtio-net.c, 9.0 to 11.1",
+        "take both out; what stands behind the card spreads its packets by its own rule",
+    ),
+    Quirk(
+        "crash-without-tap",
+        "9.2",
+        "RSS is on, no tap behind the card",
+        lambda it: it.offers_rss and not it.card.has_tap,
+        Consequence.REFUSE,
+        "QEMU 9.2 crashes with RSS on a card that has no tap",
+        "b5900dff14 in 9.2, mended by bc82af6b0d in 10.0",
+        "take RSS out, give the card a tap, or use another QEMU",
+        since=(9, 2),
+        before=(10, 0),
+    ),
+    Quirk(
+        "fds-leak-without-tap",
+        "9.0 and newer",
+        "eBPF, no tap behind the card",
+        lambda it: it.rung is Rung.EBPF and not it.card.has_tap,
+        Consequence.NO_EBPF,
+        "there is no tap behind it: QEMU would take the fds, never use them, and never close them",
+        "virtio_net_load_ebpf in hw/net/virtio-net.c; seen on 10.0.2",
+        "give the card a tap",
+    ),
+    Quirk(
+        "nothing-to-spread",
+        "every one",
+        "RSS is on, one queue",
+        lambda it: it.offers_rss and it.queues == 1,
+        Consequence.WARN,
+        "RSS is on, and there is one queue, so that there is nothing to spread",
+        "Virtio 1.2, 5.1.6.5.7",
+        "give the card a tap and two queues or more, or take RSS out",
+    ),
+    Quirk(
+        "no-object",
+        "hands out no eBPF object 'rss' (before 9.0, or built without libbpf)",
+        "eBPF",
+        lambda it: it.rung is Rung.EBPF and RSS_OBJECT not in it.capabilities.objects,
+        Consequence.NO_EBPF,
+        "this QEMU hands out no eBPF object 'rss'",
+        "qapi/ebpf.json, since 9.0",
+        NEWER,
+    ),
+    Quirk(
+        "no-fds",
+        "has no property 'ebpf-rss-fds' of virtio-net (before 9.0)",
+        "eBPF",
+        lambda it: it.rung is Rung.EBPF and not it.capabilities.takes_ebpf_fds,
+        Consequence.NO_EBPF,
+        "the virtio-net of this QEMU has no property 'ebpf-rss-fds'",
+        "hw/net/virtio-net.c, 6b230b7dfc in 9.0",
+        NEWER,
+    ),
+    Quirk(
+        "hash-report-with-vhost",
+        "every one",
+        "hash reports are on, vhost",
+        lambda it: it.card.rss_hash_report and it.vhost,
+        Consequence.NO_VHOST,
+        "with vhost, QEMU takes hash reports back from the guest",
+        "ebpf_rss.rst in QEMU's documentation; virtio_net_get_features in hw/net/virtio-net.c",
+        "take hash reports (rss_hash_report) out",
+    ),
+    Quirk(
+        "hash-report-without-vhost",
+        "every one",
+        "eBPF, hash reports are on, no vhost",
+        lambda it: it.rung is Rung.EBPF and it.card.rss_hash_report and not it.vhost,
+        Consequence.NO_EBPF,
+        "it reports hashes to the guest, which the eBPF program does not: QEMU takes it off as "
+        "soon as the guest uses them",
+        "ebpf_rss.rst in QEMU's documentation; virtio_net_commit_rss_config in hw/net/virtio-net.c",
+        "take hash reports (rss_hash_report) out",
+    ),
+    Quirk(
+        "vhost-ignores-fds",
+        "10.1 and newer",
+        "eBPF, vhost",
+        lambda it: it.rung is Rung.EBPF and it.vhost,
+        Consequence.NO_VHOST,
+        "QEMU 10.1 and newer ignores the eBPF program of a card with vhost",
+        "7b6e7e4990 in 10.1; seen on 11.1.3, no mending known",
+        "use a QEMU from 9.0 to 10.0 to have both",
+        since=(10, 1),
+    ),
+    Quirk(
+        "rss-taken-back",
+        "before 10.1",
+        "RSS by QEMU, vhost",
+        lambda it: it.rung is Rung.QEMU and it.vhost,
+        Consequence.NO_VHOST,
+        "with vhost and without eBPF, QEMU takes RSS back from the guest",
+        "virtio_net_get_features in hw/net/virtio-net.c, 6.1 to 10.0",
+        before=(10, 1),
+    ),
+    Quirk(
+        "rss-in-name-only",
+        "10.1 and newer",
+        "RSS by QEMU, vhost",
+        lambda it: it.rung is Rung.QEMU and it.vhost,
+        Consequence.NO_VHOST,
+        "with vhost and without eBPF, QEMU offers RSS to the guest and does not steer",
+        "7b6e7e4990 in 10.1; seen on 11.1.3",
+        since=(10, 1),
+    ),
+    Quirk(
+        "soft-failure",
+        "9.0 and 9.1",
+        "eBPF",
+        lambda it: it.rung is Rung.EBPF,
+        Consequence.NOTE,
+        "this QEMU goes on without eBPF where it cannot use what it is given; its messages are "
+        "watched",
+        "6b230b7dfc in 9.0 and 283be5966e in 9.1; an error since b5900dff14 in 9.2",
+        since=(9, 0),
+        before=(9, 2),
+    ),
+    Quirk(
+        "object-of-9.0",
+        f"hands out the object of 9.0 ({OBJECT_OF_9_0}...)",
+        "eBPF",
+        lambda it: it.rung is Rung.EBPF and _has_object_of_9_0(it),
+        Consequence.NOTE,
+        "the program of QEMU 9.0 sends flows whose hash is 0 to the default queue",
+        "tools/ebpf/rss.bpf.c, mended in 9.1",
+    ),
+)
+"""The rows, in the order in which they are asked."""
+
+
+def find_quirk(situation: Situation, asked: frozenset[str] = frozenset()) -> Quirk | None:
+    """Return the first row that counts for *situation*, of those not *asked* yet."""
+    return next((row for row in QUIRKS if row.name not in asked and row.concerns(situation)), None)
