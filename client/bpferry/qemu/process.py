@@ -2,8 +2,9 @@
 """Start a program that cannot outlive us, and end it with all that it started.
 
 A child gets its own session, so that a Ctrl-C on our terminal is ours alone, and so that one signal
-to the group reaches what a wrapper script started. It gets the fds that it is given, and
-/dev/null as standard input; its standard output and error are one pipe that we read.
+to the group reaches what a wrapper script started. It gets the fds that it is given, and /dev/null
+as standard input; its standard output and error are one pipe that we read. Where the guest's
+console is on QEMU's standard streams, these are a socket, and the pipe is its standard error.
 
 A child dies when we are killed. QEMU of version 10.2 and later can see to that itself
 (``-run-with exit-with-parent=on``), but a probed program may be anything, so that one plain way
@@ -24,7 +25,7 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -78,8 +79,17 @@ def guarded(argv: Sequence[str], parent: int) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def start_child(argv: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator["Child"]:
+def start_child(
+    argv: Sequence[str],
+    pass_fds: Sequence[int] = (),
+    *,
+    streams: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator["Child"]:
     """Start *argv* with *pass_fds*, under the numbers that they have; end it with the block.
+
+    With *streams*, that fd (borrowed) is its standard input and output; its standard error alone is
+    what we read then. *environment* comes on top of ours.
 
     Raises:
         QemuError: it cannot be started.
@@ -89,9 +99,10 @@ def start_child(argv: Sequence[str], pass_fds: Sequence[int] = ()) -> Iterator["
         process = subprocess.Popen(
             guarded(argv, os.getpid()),
             pass_fds=tuple(pass_fds),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL if streams is None else streams,
+            stdout=subprocess.PIPE if streams is None else streams,
+            stderr=subprocess.STDOUT if streams is None else subprocess.PIPE,
+            env={**os.environ, **environment} if environment else None,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -110,8 +121,9 @@ class Child:
         self.name = name
         self.pid = process.pid
         self._process = process
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        self.output = process.stdout
+        output = process.stdout or process.stderr
+        assert output is not None  # noqa: S101 - one of them was asked for
+        self.output = output
         os.set_blocking(self.output.fileno(), False)
         self.pidfd = os.pidfd_open(process.pid)
         self._tail = b""

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every part of a command line may know."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bpferry.domain.model.accelerator import Accelerator
+from bpferry.domain.model.base import VirtioDevice
+from bpferry.domain.model.machine import Machine
+from bpferry.errors import Unsupported
+from bpferry.qemu.capabilities import Capabilities
+from bpferry.qemu.firmware import Descriptor
+from bpferry.qemu.vhost_user import GPU_PROGRAM
+from bpferry.steering.plan import CardPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the files of this VM are that no document names. They need not exist."""
+
+    runtime: str
+    """Sockets; gone with the VM."""
+    state: str
+    """What outlives a run, such as the firmware's variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every part of a command line may know."""
+
+    machine: Machine
+    """With its implicit controllers (``implicit``)."""
+    capabilities: Capabilities
+    accelerator: Accelerator
+    plans: Mapping[str, CardPlan]
+    """By the id of the card."""
+    folders: Folders
+    fd: Callable[[str], str]
+    """The text for an fd, by its name."""
+    machine_type: str
+    """As QEMU calls it, such as ``pc-q35-10.0``, or as the document does, such as ``q35``."""
+    firmware: tuple[Descriptor, ...] = ()
+    """What this host has a descriptor of, in order."""
+    gpu_program: str = GPU_PROGRAM
+    """What plays graphics cards outside QEMU: a path, or a name to look for."""
+
+    @property
+    def family(self) -> str:
+        """The machine type without its version: pc, q35, virt, microvm, isapc."""
+        name = self.machine_type
+        for prefix, family in (("pc-q35", "q35"), ("pc-i440fx", "pc"), ("virt-", "virt")):
+            if name.startswith(prefix):
+                return family
+        return name
+
+    @property
+    def has_pci_express(self) -> bool:
+        """Whether the root bus is one of PCI Express."""
+        return self.family in ("q35", "virt")
+
+    @property
+    def has_pci(self) -> bool:
+        """Whether there is any PCI bus."""
+        return self.family in ("pc", "q35", "virt")
+
+    def virtio(self, name: str, model: str | None = None) -> str:
+        """Return the driver of the virtio device *name*, such as virtio-blk, on this machine."""
+        if not self.has_pci:
+            return f"{name}-device"
+        variant = (model or "").removeprefix("virtio")
+        return f"{name}-pci{variant if variant.endswith('transitional') else ''}"
+
+
+def virtio_properties(device: VirtioDevice) -> dict[str, object]:
+    """Return the properties that every virtio device takes."""
+    return {
+        "iommu_platform": device.iommu,
+        "ats": device.ats,
+        "packed": device.packed,
+        "page-per-vq": device.page_per_vq,
+    }
+
+
+def unsupported(key: str, sentence: str, hint: str = "") -> Unsupported:
+    """Return the error that refuses what stands at *key* of the model."""
+    return Unsupported(f"'{key}': {sentence}", hint, key)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a command line consists of, before every device has its place.
+
+An fd that QEMU inherits has a name, such as ``net0.tap0``. In a dry run the name stands in the
+command line, otherwise the fd's number. What stands behind a name is a part as well, so that the
+families of devices say in one place what they need and how they use it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from bpferry.domain.model.base import Address
+
+
+class Slot(Enum):
+    """What kind of place a device needs."""
+
+    NONE = auto()
+    """None, or one that its properties name already."""
+    EXPRESS = auto()
+    """A PCI function; where there is PCI Express, one behind a root port of its own."""
+    CONVENTIONAL = auto()
+    """A PCI function; where there is PCI Express, one on its root bus."""
+    USB = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option with its value, or without one."""
+
+    name: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One ``-device``."""
+
+    driver: str
+    id: str
+    key: str
+    """The key of the model that it comes from, such as ``disks[0]``; empty for what we add."""
+    properties: Mapping[str, object] = field(default_factory=dict)
+    """All but driver, id and place. A value of None is left out."""
+    slot: Slot = Slot.NONE
+    address: Address | None = None
+    """The place that the document gives it."""
+    preferred: str | None = None
+    """A place such as ``1f.2`` that it takes where nobody else has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A Unix socket that bpferry listens on, and whose fd QEMU inherits."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file that bpferry opens for writing, and whose fd QEMU inherits. It need not exist."""
+
+    name: str
+    path: str
+    append: bool = False
+    """What is in it stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDevice:
+    """A device node that bpferry opens for reading and writing, and whose fd QEMU inherits."""
+
+    name: str
+    path: str
+    key: str
+    """The key of the model that it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSocket:
+    """A Unix socket that QEMU itself makes and listens on, since it takes no fd for it."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPair:
+    """A connected socket of which QEMU inherits one end and bpferry keeps the other."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A connected socket of which QEMU inherits one end, and a companion the other."""
+
+    name: str
+    """Of QEMU's end."""
+    peer: str
+    """Of the companion's end, which its ``inherits`` has as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command that runs to its end before a companion starts."""
+
+    argv: tuple[str, ...]
+    empty: str | None = None
+    """The folder that has to be empty; if it is not, a former run has done the step."""
+    without: str = ""
+    """What the user is told if it fails; if empty, the companion is not started then."""
+    package: str = ""
+    """As of a companion, if it is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A process that has to run beside QEMU, such as swtpm."""
+
+    name: str
+    argv: tuple[str, ...]
+    """The program is looked for by name where there is no slash in it."""
+    socket: str
+    """The path of the socket that it listens on; QEMU is started when it is there. Empty where
+    it has none, and inherits one end of a ``Link`` instead."""
+    key: str
+    """The key of the model that it is for."""
+    package: str = ""
+    """What has to be installed for it, as Debian calls it, if that is not the program's name."""
+    folders: tuple[str, ...] = ()
+    """Folders that it needs besides the socket's; those that are missing are made, mode 0700."""
+    steps: tuple[Step, ...] = ()
+    inherits: tuple[str, ...] = ()
+    """The names of the fds that it inherits; they stand in *argv* as in QEMU's command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A variable of QEMU's environment."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandardStreams:
+    """QEMU's standard input and output are the guest's, and not /dev/null and our log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file that is made from a template where it is not there yet, mode 0600."""
+
+    source: str
+    target: str
+    """Its folder has to be there, but for the VM's own state folder, which is made."""
+    key: str
+    """The key of the model that it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that is made where it is not there yet, mode 0700."""
+
+    path: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """The processors of the host that QEMU may run on; those that are not there do not count."""
+
+    processors: frozenset[int]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of QMP that is run once QEMU answers."""
+
+    name: str
+    arguments: Mapping[str, object]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What the user is told, since it may be less than what was wished."""
+
+    text: str
+    hint: str
+    key: str
+
+
+Part = (
+    Option
+    | Device
+    | Copy
+    | Folder
+    | Affinity
+    | Command
+    | Remark
+    | Listen
+    | OutputFile
+    | OpenDevice
+    | OwnSocket
+    | SocketPair
+    | Link
+    | Companion
+    | Environment
+    | StandardStreams
+)
+
+
+def json_of(value: Mapping[str, object]) -> str:
+    """Return *value* as JSON of ASCII signs only, without what is None."""
+    kept = {key: single for key, single in value.items() if single is not None}
+    return json.dumps(kept, separators=(",", ":"))
+
+
+def join(first: str, /, **pairs: object) -> str:
+    """Return QEMU's own notation ``first,key=value,...`` with the commas of values doubled.
+
+    A value of None is left out, a truth value becomes on or off; an underscore in a key is a
+    hyphen.
+    """
+    words = [first.replace(",", ",,")] if first else []
+    for key, value in pairs.items():
+        if value is not None:
+            words.append(f"{key.replace('_', '-')}={_plain(value)}")
+    return ",".join(words)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value).replace(",", ",,")
+
+
+def on_off(value: bool | None) -> str | None:  # noqa: FBT001 - it is about a truth value
+    """Return QEMU's word for *value* where JSON takes an OnOffAuto."""
+    return None if value is None else ("on" if value else "off")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The firmware that this host has, from the descriptors that its packages install.
+
+Each is a JSON file (docs/interop/firmware.json in QEMU).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from bpferry.qemu.descriptors import read_files
+
+
+class FlashFile(msgspec.Struct, frozen=True):
+    """An image for flash."""
+
+    filename: str
+    format: str = "raw"
+
+
+class Mapping_(msgspec.Struct, frozen=True, rename="kebab"):  # noqa: N801 - Mapping is Python's
+    """How QEMU gets at a firmware."""
+
+    device: str
+    mode: str = "split"
+    executable: FlashFile | None = None
+    nvram_template: FlashFile | None = None
+    filename: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a firmware runs on."""
+
+    architecture: str
+    machines: tuple[str, ...] = ()
+    """Patterns of machine types, such as ``pc-q35-*``."""
+
+
+class Descriptor(msgspec.Struct, frozen=True, rename="kebab"):
+    """One firmware."""
+
+    interface_types: tuple[str, ...]
+    mapping: Mapping_
+    targets: tuple[Target, ...]
+    features: frozenset[str] = frozenset()
+    description: str = ""
+    path: str = ""
+    """Of the descriptor."""
+
+
+def read_descriptors(environment: Mapping[str, str] = os.environ) -> tuple[Descriptor, ...]:
+    """Return all firmware of this host, in order. What cannot be read is none.
+
+    A descriptor is a hint; a broken one, or one of a newer kind, must not keep VMs from starting
+    that have nothing to do with it.
+    """
+    return tuple(_decode_all(environment))
+
+
+def _decode_all(environment: Mapping[str, str]) -> Iterator[Descriptor]:
+    for path, raw in read_files("firmware", environment):
+        try:
+            descriptor = msgspec.json.decode(raw, type=Descriptor)
+        except msgspec.DecodeError:
+            continue
+        yield msgspec.structs.replace(descriptor, path=str(path))

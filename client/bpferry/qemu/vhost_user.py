@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The programs that play devices outside QEMU, by the descriptors that their packages install.
+
+Each is a JSON file (docs/interop/vhost-user.json in QEMU).
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from bpferry.qemu.descriptors import read_files
+
+GPU_PROGRAM: Final = "vhost-user-gpu"
+"""What QEMU calls its own; its package need not have a descriptor of it."""
+
+
+class Program(msgspec.Struct, frozen=True):
+    """One program."""
+
+    type: str
+    """The device that it plays, such as gpu."""
+    binary: str
+
+
+def find_gpu_program(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the path of the program that plays graphics cards, or the name of QEMU's own.
+
+    As with firmware, a descriptor that cannot be read is none.
+    """
+    for _, raw in read_files("vhost-user", environment):
+        try:
+            program = msgspec.json.decode(raw, type=Program)
+        except msgspec.DecodeError:
+            continue
+        if program.type == "gpu" and program.binary.startswith("/"):
+            return program.binary
+    return GPU_PROGRAM

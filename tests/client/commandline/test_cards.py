@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Network cards, on the command line."""
+
+import msgspec
+import pytest
+
+from bpferry.domain.refused import REFUSED, find_reason
+from bpferry.errors import Unsupported
+from bpferry.qemu.commandline.parts import Command, Device, Slot
+from tests.client.commandline.card_parts import (
+    MAC,
+    NEW,
+    TAP,
+    VIRTIO,
+    card,
+    context_of,
+    device_of,
+    parts_of,
+    properties_of,
+    refusal_of,
+)
+
+ALL_OFFLOADS = (
+    "<driver name='qemu' txmode='iothread' ioeventfd='on' event_idx='off' rx_queue_size='512' "
+    "tx_queue_size='1024' rss_hash_report='on' iommu='on' ats='on' packed='off' page_per_vq='on'>"
+    "<host csum='off' gso='off' tso4='off' tso6='off' ecn='off' ufo='off' mrg_rxbuf='off'/>"
+    "<guest csum='off' tso4='off' tso6='off' ecn='off' ufo='off'/></driver>"
+)
+
+
+def test_every_attribute_of_the_driver() -> None:
+    """All that a document may say of a virtio card is a property of the device."""
+    parts = parts_of(card("user", VIRTIO + ALL_OFFLOADS + "<teaming type='persistent'/>"))
+
+    offloads = (
+        "csum", "gso", "host_tso4", "host_tso6", "host_ecn", "host_ufo", "mrg_rxbuf",
+        "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
+    )  # fmt: skip
+    assert {
+        "netdev": "hostnet0",
+        "mac": MAC,
+        "tx": "bh",
+        "ioeventfd": True,
+        "event_idx": False,
+        "rx_queue_size": 512,
+        "tx_queue_size": 1024,
+        "hash": True,
+        "failover": True,
+        "iommu_platform": True,
+        "ats": True,
+        "packed": False,
+        "page-per-vq": True,
+        **dict.fromkeys(offloads, False),
+    } == properties_of(parts)
+
+
+@pytest.mark.parametrize(
+    ("model", "driver", "slot"),
+    [
+        ("virtio", "virtio-net-pci", Slot.EXPRESS),
+        ("virtio-transitional", "virtio-net-pci-transitional", Slot.CONVENTIONAL),
+        ("virtio-non-transitional", "virtio-net-pci-non-transitional", Slot.EXPRESS),
+        ("e1000", "e1000", Slot.CONVENTIONAL),
+        ("e1000e", "e1000e", Slot.EXPRESS),
+        ("igb", "igb", Slot.EXPRESS),
+        ("rtl8139", "rtl8139", Slot.CONVENTIONAL),
+        ("ne2k_pci", "ne2k_pci", Slot.CONVENTIONAL),
+        ("pcnet", "pcnet", Slot.CONVENTIONAL),
+        ("vmxnet3", "vmxnet3", Slot.CONVENTIONAL),
+        ("i82551", "i82551", Slot.CONVENTIONAL),
+        ("usb-net", "usb-net", Slot.USB),
+    ],
+)
+def test_model(model: str, driver: str, slot: Slot) -> None:
+    """Each model is a driver that this QEMU has, in the kind of place that it needs."""
+    device = device_of(parts_of(card("user", f"<model type='{model}'/>")))
+
+    assert (driver, slot) == (device.driver, device.slot)
+    assert NEW.has_device(driver)
+
+
+def test_model_that_needs_pci_express() -> None:
+    """A card with functions of its own finds no room on a conventional bus."""
+    assert "cards[0].model" == refusal_of(card("user", "<model type='igb'/>"), machine_type="pc")
+
+
+def test_model_that_nobody_named() -> None:
+    """A document without a model means the card that libvirt takes; a native one, virtio."""
+    assert "rtl8139" == device_of(parts_of(card("user"))).driver
+
+    bare = msgspec.structs.replace(NEW, devices={"virtio-net-pci": {}})
+    assert "virtio-net-pci" == device_of(parts_of(card("user"), capabilities=bare)).driver
+
+
+def test_card_without_pci() -> None:
+    """On a machine without PCI it is a virtio device on its own bus, without vectors."""
+    inner = f"{VIRTIO}{TAP}<driver queues='2'/>"
+    parts = parts_of(card("ethernet", inner), machine_type="microvm")
+
+    assert "virtio-net-device" == device_of(parts).driver
+    assert "vectors" not in properties_of(parts)
+
+
+@pytest.mark.parametrize(
+    ("rom", "expected"),
+    [
+        ("<rom enabled='no'/>", {"romfile": ""}),
+        ("<rom file=''/>", {"romfile": ""}),
+        ("<rom bar='off'/>", {"rombar": 0}),
+        ("<rom bar='on' file='/a.rom'/>", {"rombar": 1, "romfile": "/a.rom"}),
+        ("<rom enabled='yes'/>", {}),
+    ],
+)
+def test_rom(rom: str, expected: dict[str, object]) -> None:
+    """The ROM is the card's own, another, or none."""
+    found = properties_of(parts_of(card("user", VIRTIO + rom)))
+
+    assert {"netdev": "hostnet0", "mac": MAC, **expected} == found
+
+
+def test_boot_order_and_index() -> None:
+    """The firmware's order and the number for the guest's names are properties."""
+    inner = VIRTIO + "<boot order='3'/><acpi index='7'/><mtu size='1400'/>"
+    found = properties_of(parts_of(card("ethernet", inner + TAP)))
+
+    assert (3, 7, 1400) == (found["bootindex"], found["acpi-index"], found["host_mtu"])
+
+
+def test_link_that_is_down() -> None:
+    """QEMU has no option for it: it is told once it answers."""
+    parts = parts_of(card("user", "<link state='down'/>"))
+
+    assert Command("set_link", {"name": "net0", "up": False}, "cards[0].link") in parts
+    assert not [part for part in parts_of(card("user")) if isinstance(part, Command)]
+
+
+def test_address_of_the_guest() -> None:
+    """An address is kept; one that is missing or all zeros is made from the VM's name."""
+    two = card("user", mac="52:54:00:AA:00:01") + "<interface type='user'/>"
+    three = two + card("user", mac="00:00:00:00:00:00")
+    macs = [part.properties["mac"] for part in parts_of(three) if isinstance(part, Device)]
+
+    assert "52:54:00:aa:00:01" == macs[0]
+    assert 3 == len(set(macs))
+    assert all(mac != "00:00:00:00:00:00" for mac in macs)
+
+
+@pytest.mark.parametrize(
+    ("devices", "key"),
+    [
+        (card("ethernet", VIRTIO), "type"),
+        (card("ethernet", VIRTIO + "<target dev='tap0'/>"), "type"),
+        (card("ethernet", VIRTIO + "<target dev='tap0' managed='yes'/>"), "managed"),
+        (card("bridge", VIRTIO), ""),
+        (card("bridge", "<source bridge='br0'/><target dev='mine'/>"), "tap"),
+        (card("bridge", "<source bridge='br0'/><target dev='vnet0' managed='no'/>"), "managed"),
+        (card("bridge", "<source network='default'/>"), "network"),
+        (card("user", "<source dev='eth0'/>"), "interface"),
+        (card("user", "<portForward proto='tcp'/>"), "port-forwards"),
+        (card("user", "<mtu size='1400'/>"), "mtu"),
+        (card("user", "<tune><sndbuf>0</sndbuf></tune>"), "send-buffer"),
+        (card("user", "<port isolated='yes'/>"), "isolated"),
+        (card("user", "<target dev='mine'/>"), "tap"),
+        (card("user", VIRTIO + "<driver queues='2'/>"), "queues"),
+        (card("user", "<model type='e1000'/><driver queues='2'/>"), "queues"),
+        (card("user", "<model type='e1000'/><driver rss='on'/>"), "rss"),
+        (card("user", "<model type='e1000'/><driver name='vhost'/>"), "driver"),
+        (card("user", "<model type='e1000'/><driver iommu='on'/>"), "iommu"),
+        (card("user", "<model type='e1000'/><teaming type='persistent'/>"), "teaming"),
+        (card("ethernet", TAP + "<model type='e1000'/><mtu size='1400'/>"), "mtu"),
+        (card("user", "<ip address='10.0.0.0' prefix='30'/>"), "ips[0].prefix"),
+        (card("user", "<ip address='10.0.0.0' family='ipv6'/>"), "ips[0].family"),
+        (card("user", "<ip address='10.0.0'/>"), "ips[0].address"),
+        (card("user", "<ip address='10.0.0.0'/><ip address='10.1.0.0'/>"), "ips[1]"),
+        (card("user", "<ip address='fd00::' prefix='48'/>"), "ips[0].prefix"),
+        (card("mcast"), ""),
+        (card("udp", "<source address='10.0.0.1' port='1'/>"), ""),
+        (card("user", "<model type='usb-net'/><acpi index='1'/>"), "acpi-index"),
+        (card("user", "<model type='usb-net'/><rom bar='off'/>"), "rom-bar"),
+        (card("user", "<rom enabled='no' bar='on'/>"), "rom"),
+        (card("user", "<rom file='a.rom'/>"), "rom-file"),
+        (card("user", "<address type='drive'/>"), "address"),
+        (card("user", "<model type='usb-net'/><address type='pci' slot='1'/>"), "address"),
+    ],
+)
+def test_refused_by_its_place(devices: str, key: str) -> None:
+    """What has no meaning, or needs somebody else's rights, is refused where it stands."""
+    assert f"cards[0].{key}".rstrip(".") == refusal_of(devices)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<script path='/x'/>", "<downscript path='/x'/>", "<vlan><tag id='1'/></vlan>",
+        "<bandwidth><inbound average='1'/></bandwidth>", "<filterref filter='clean-traffic'/>",
+        "<coalesce><rx><frames max='7'/></rx></coalesce>", "<virtualport type='openvswitch'/>",
+        "<route address='10.0.0.0'/>", "<teaming type='transient' persistent='ua-x'/>",
+        "<source><ip address='10.0.0.1'/></source>",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["bridge", "ethernet", "user"])
+def test_privileged_things_are_refused_in_the_document(element: str, kind: str) -> None:
+    """What only root or another program could do never comes as far as the command line."""
+    with pytest.raises(Unsupported) as caught:
+        context_of(card(kind, element))
+
+    assert (caught.value.element or "").startswith("/domain/devices/interface/")
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_refusal_says_why(path: str) -> None:
+    """What people have in their documents is refused with a reason and a way out."""
+    element = path.removeprefix("/domain/devices/interface/")
+    if "@" in element:
+        within, _, attribute = element.rpartition("@")
+        tag = within.strip("/")
+        text = card("user", f"<{tag} {attribute}='x'/>" if tag else "")
+        text = text if tag else text.replace("type=", f"{attribute}='x' type=")
+    else:
+        tags = element.split("/")
+        inner = "".join(f"<{tag}>" for tag in tags) + "".join(f"</{tag}>" for tag in tags[::-1])
+        text = card("user", inner)
+
+    with pytest.raises(Unsupported) as caught:
+        context_of(text)
+
+    assert (path, REFUSED[path][1]) == (caught.value.element, caught.value.hint)
+    assert REFUSED[path][0] in caught.value.message
+
+
+def test_reason_counts_for_what_stands_below() -> None:
+    """A part of what is listed has the same reason; what is not listed has none."""
+    assert REFUSED["/domain/devices/interface/vlan"] == find_reason(
+        "/domain/devices/interface[2]/vlan/tag[1]/@id"
+    )
+    assert find_reason("/domain/devices/interface/source") is None
+
+
+@pytest.mark.parametrize("kind", ["direct", "hostdev", "vdpa", "internal", "null", "vds"])
+def test_type_that_needs_root(kind: str) -> None:
+    """A type that a user cannot have is refused by its attribute."""
+    with pytest.raises(Unsupported) as caught:
+        context_of(card(kind))
+
+    assert "/domain/devices/interface/@type" == caught.value.element

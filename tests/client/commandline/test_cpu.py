@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Processors on the command line."""
+
+import pytest
+
+from bpferry.domain.model.accelerator import Accelerator
+from bpferry.qemu.commandline.parts import Affinity
+from tests.client.commandline.system_parts import (
+    context_of,
+    of_document,
+    of_kind,
+    refused,
+    values,
+    words,
+)
+
+KVM = Accelerator.KVM
+TCG = Accelerator.TCG
+
+
+@pytest.mark.parametrize(
+    ("cpu", "accelerator", "expected"),
+    [
+        ("", TCG, "qemu64"),
+        ("", KVM, "qemu64"),
+        ("<cpu><topology sockets='1' cores='1' threads='1'/></cpu>", TCG, "qemu64"),
+        ("<cpu mode='maximum'/>", TCG, "max"),
+        ("<cpu mode='maximum'/>", KVM, "max"),
+        ("<cpu mode='maximum' migratable='off'/>", KVM, "max,migratable=off"),
+        ("<cpu mode='host-passthrough'/>", KVM, "host,migratable=on"),
+        ("<cpu mode='host-passthrough' migratable='off'/>", KVM, "host,migratable=off"),
+        ("<cpu mode='host-model'/>", KVM, "host,migratable=on"),
+        ("<cpu mode='host-model'/>", TCG, "max"),
+        ("<cpu><model>core2duo</model></cpu>", TCG, "core2duo"),
+        (
+            "<cpu mode='custom' match='exact' check='full'><model>core2duo</model></cpu>",
+            KVM,
+            "core2duo,enforce=on",
+        ),
+    ],
+)
+def test_model(cpu: str, accelerator: Accelerator, expected: str) -> None:
+    """Each mode is one model of QEMU's."""
+    assert [expected] == values(context_of(cpu, accelerator=accelerator), "-cpu")
+
+
+def test_guest_of_32_bits() -> None:
+    """A guest of 32 bits gets a processor of 32 bits, as under libvirt."""
+    assert ["qemu32"] == values(context_of(arch="i686"), "-cpu")
+
+
+def test_native_default() -> None:
+    """A native description that says nothing gets all that the accelerator can do."""
+    context = of_document('name = "vm"\nmemory = "64 MiB"\n', "q35", TCG)
+
+    assert ["max"] == values(context, "-cpu")
+
+
+def test_features() -> None:
+    """What is forced, required or optional is on, the rest off; names are QEMU's."""
+    features = "".join(
+        f"<feature name='{name}' policy='{policy}'/>"
+        for name, policy in (
+            ("ds_cpl", "require"),
+            ("pclmuldq", "force"),
+            ("cx16", "optional"),
+            ("svm", "forbid"),
+        )
+    )
+
+    argv = values(context_of(f"<cpu><model>qemu64</model>{features}</cpu>"), "-cpu")
+
+    assert ["qemu64,ds-cpl=on,pclmulqdq=on,cx16=on,svm=off"] == argv
+
+
+def test_unknown_feature() -> None:
+    """A feature that QEMU does not know is absent where it is not wanted, refused where it is."""
+    cpu = "<cpu><model>qemu64</model><feature name='new' policy='{}'/></cpu>"
+
+    assert ["qemu64"] == values(context_of(cpu.format("disable")), "-cpu")
+    assert refused(context_of(cpu.format("require"))) == "cpu.features[0]"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "key"),
+    [
+        ("<cpu><model>Haswell-of-tomorrow</model></cpu>", "cpu.model"),
+        ("<cpu mode='host-passthrough'/>", "cpu.mode"),
+        ("<cpu mode='host-model' migratable='off'/>", "cpu.migratable"),
+        ("<cpu><model>qemu64</model><vendor>Intel</vendor></cpu>", "cpu.vendor"),
+        ("<cpu mode='custom'/>", "cpu"),
+        ("<cpu><feature name='svm'/></cpu>", "cpu"),
+        ("<cpu><model>qemu64</model><cache mode='passthrough'/></cpu>", "cpu.cache.mode"),
+        ("<cpu><model>qemu64</model><cache mode='emulate'/></cpu>", "cpu.cache.level"),
+        ("<cpu><topology sockets='3' cores='1' threads='1'/></cpu>", "vcpus"),
+        (
+            (
+                "<vcpu>2</vcpu>"
+                "<cpu><topology sockets='1' dies='1' clusters='2' cores='1' threads='1'/></cpu>"
+            ),
+            "cpu.clusters",
+        ),
+    ],
+)
+def test_refusals(cpu: str, key: str) -> None:
+    """What this QEMU or this machine does not have is refused, with its key."""
+    assert refused(context_of(cpu)) == key
+
+
+def test_most_processors() -> None:
+    """More processors than the machine takes are refused before QEMU starts."""
+    assert refused(context_of("<vcpu>256</vcpu>", machine="pc")) == "vcpus"
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [
+        ("", {"cpus=1", "sockets=1", "cores=1", "threads=1"}),
+        ("<vcpu>4</vcpu>", {"cpus=4", "sockets=4", "cores=1", "threads=1"}),
+        (
+            "<vcpu current='1'>4</vcpu>",
+            {"cpus=1", "maxcpus=4", "sockets=4", "cores=1", "threads=1"},
+        ),
+        (
+            "<vcpu>12</vcpu><cpu><topology sockets='1' dies='2' cores='3' threads='2'/></cpu>",
+            {"cpus=12", "sockets=1", "dies=2", "cores=3", "threads=2"},
+        ),
+    ],
+)
+def test_arrangement(top: str, expected: set[str]) -> None:
+    """Without an arrangement, each processor is a socket, as under libvirt."""
+    assert expected == words(context_of(top), "-smp")
+
+
+@pytest.mark.parametrize(
+    ("second", "key"),
+    [
+        ("enabled='yes' hotpluggable='no'", None),
+        ("enabled='yes' hotpluggable='yes'", "vcpu-list[1].hotpluggable"),
+        ("enabled='no' hotpluggable='yes'", "vcpu-list[1].enabled"),
+    ],
+)
+def test_list_of_processors(second: str, key: str | None) -> None:
+    """The first ones are there at the start and stay; anything else is refused."""
+    context = context_of(
+        "<vcpu current='2'>3</vcpu><vcpus><vcpu id='0' enabled='yes' hotpluggable='no'/>"
+        f"<vcpu id='1' {second}/><vcpu id='2' enabled='no' hotpluggable='yes'/></vcpus>"
+    )
+
+    if key is None:
+        assert "maxcpus=3" in words(context, "-smp")
+    else:
+        assert refused(context) == key
+
+
+def test_affinity() -> None:
+    """The processors of the host that QEMU may run on are a part of their own."""
+    (found,) = of_kind(context_of("<vcpu cpuset='0-2,^1'>2</vcpu>"), Affinity)
+
+    assert found == Affinity(frozenset({0, 2}), "vcpu-affinity")
+
+
+@pytest.mark.parametrize(
+    ("cache", "expected"),
+    [
+        ("<cache mode='disable'/>", {"max", "host-cache-info=off", "l3-cache=off"}),
+        ("<cache mode='passthrough'/>", {"max", "host-cache-info=on", "l3-cache=off"}),
+        ("<cache mode='emulate' level='3'/>", {"max", "host-cache-info=off", "l3-cache=on"}),
+    ],
+)
+def test_cache(cache: str, expected: set[str]) -> None:
+    """The guest is told of the host's caches, of QEMU's own, or of none on level 3."""
+    assert expected == words(context_of(f"<cpu mode='maximum'>{cache}</cpu>"), "-cpu")
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [
+        ("mode='passthrough'", {"max", "host-phys-bits=on"}),
+        ("mode='passthrough' limit='39'", {"max", "host-phys-bits=on", "host-phys-bits-limit=39"}),
+        ("mode='emulate' bits='42'", {"max", "phys-bits=42"}),
+        ("mode='emulate'", {"max", "host-phys-bits=off"}),
+    ],
+)
+def test_physical_bits(bits: str, expected: set[str]) -> None:
+    """The width of addresses is the host's or a number."""
+    assert expected == words(context_of(f"<cpu mode='maximum'><maxphysaddr {bits}/></cpu>"), "-cpu")

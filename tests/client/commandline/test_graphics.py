@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How the guest's display is shown: VNC, SPICE, and the displays of QEMU itself."""
+
+import pytest
+
+from tests.client.commandline.display_parts import (
+    environment,
+    own_sockets,
+    parts_of,
+    refusal_of,
+    values,
+)
+
+AUDIO = "<audio id='1' type='none'/>"
+SDL_AUDIO = "<audio id='1' type='sdl'/>"
+
+
+def vnc(text: str) -> str | None:
+    """Return the one value of -vnc that the graphics *text* give."""
+    (value,) = values(parts_of(text), "-vnc")
+    return value
+
+
+def spice(text: str) -> list[str]:
+    """Return the settings of -spice that the graphics *text* give."""
+    (value,) = values(parts_of(text), "-spice")
+    return (value or "").split(",")
+
+
+def local(text: str) -> str | None:
+    """Return the one value of -display that *text* gives."""
+    (value,) = values(parts_of(text), "-display")
+    return value
+
+
+def test_without_graphics_there_is_no_display() -> None:
+    """QEMU does not open a window or a port that nobody asked for."""
+    assert "none" == local("")
+
+
+def test_vnc_at_a_port() -> None:
+    """A port is said as a display, which counts from 5900; the host's address is local."""
+    assert "vnc=127.0.0.1:3,audiodev=audio1" == vnc("<graphics type='vnc' port='5903'/>")
+
+
+@pytest.mark.parametrize(
+    "automatic",
+    ["port='-1'", "autoport='yes'", "port='5907' autoport='yes'", "listen='127.0.0.1'"],
+)
+def test_vnc_at_any_port(automatic: str) -> None:
+    """QEMU looks for a free port when it starts; the port of a past run does not count."""
+    assert "vnc=127.0.0.1:0,to=99,audiodev=audio1" == vnc(f"<graphics type='vnc' {automatic}/>")
+
+
+def test_vnc_at_an_address_of_ipv6() -> None:
+    """An address with colons stands in brackets."""
+    text = "<graphics type='vnc' port='5900'><listen type='address' address='::1'/></graphics>"
+
+    assert "vnc=[::1]:0,audiodev=audio1" == vnc(text)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("5701", "5701"), ("-1", "on")])
+def test_vnc_with_web_sockets(given: str, expected: str) -> None:
+    """A port of web sockets is a number, or QEMU's choice."""
+    text = f"<graphics type='vnc' port='5900' websocket='{given}'/>"
+
+    assert f"vnc=127.0.0.1:0,websocket={expected},audiodev=audio1" == vnc(text)
+
+
+def test_vnc_with_its_settings() -> None:
+    """Who may connect beside others, and who may switch the VM off."""
+    text = "<graphics type='vnc' port='5900' sharePolicy='ignore' powerControl='yes'/>"
+
+    assert "vnc=127.0.0.1:0,share=ignore,power-control=on,audiodev=audio1" == vnc(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<graphics type='vnc' socket='/tmp/a,b=c.sock'/>",
+        "<graphics type='vnc'><listen type='socket' socket='/tmp/a,b=c.sock'/></graphics>",
+        (
+            "<graphics type='vnc' socket='/tmp/a,b=c.sock'>"
+            "<listen type='socket' socket='/tmp/a,b=c.sock'/></graphics>"
+        ),
+    ],
+)
+def test_vnc_at_a_socket(text: str) -> None:
+    """A path is no option of QEMU's, whatever signs are in it, and QEMU makes what is there."""
+    parts = parts_of(text)
+
+    assert ["vnc=unix:/tmp/a,,b=c.sock,audiodev=audio1"] == values(parts, "-vnc")
+    assert ["/tmp/a,b=c.sock"] == own_sockets(parts)
+
+
+@pytest.mark.parametrize("kind", ["vnc", "spice"])
+def test_socket_without_a_path(kind: str) -> None:
+    """It is among the VM's own sockets."""
+    parts = parts_of(f"<graphics type='{kind}'><listen type='socket'/></graphics>")
+
+    assert [f"/run/user/7/bpferry/vm/{kind}.sock"] == own_sockets(parts)
+
+
+def test_vnc_that_listens_nowhere() -> None:
+    """It is there for QMP."""
+    text = "<graphics type='vnc'><listen type='none'/></graphics>"
+
+    assert "none,audiodev=audio1" == vnc(text)
+
+
+def test_keymap_is_one_for_all() -> None:
+    """The layout of the keyboard is an option of its own."""
+    text = "<graphics type='vnc' port='-1' keymap='de'/><graphics type='spice' keymap='de'/>"
+
+    assert ["de"] == values(parts_of(text), "-k")
+
+
+def test_spice_at_a_port() -> None:
+    """Port and address are those of the document, and there is no password."""
+    text = "<graphics type='spice' port='5930' listen='0.0.0.0'/>"
+
+    assert ["port=5930", "addr=0.0.0.0", "disable-ticketing=on"] == spice(text)
+
+
+@pytest.mark.parametrize(
+    "automatic", ["autoport='yes'", "port='-1' tlsPort='-1'", "port='5901' autoport='yes'"]
+)
+def test_spice_at_any_port(automatic: str) -> None:
+    """The port is the VM's own, always the same one, among those of no known use."""
+    (first, *_), (again, *_) = (spice(f"<graphics type='spice' {automatic}/>") for _ in range(2))
+    port = int(first.removeprefix("port="))
+
+    assert first == again
+    assert 16000 <= port < 24000
+
+
+def test_spice_without_a_port() -> None:
+    """It listens nowhere, as under libvirt."""
+    assert "port=0" == spice("<graphics type='spice'/>")[0]
+
+
+def test_spice_at_a_socket() -> None:
+    """A path instead of a port."""
+    text = "<graphics type='spice'><listen type='socket' socket='/tmp/s.sock'/></graphics>"
+
+    assert ["unix=on", "addr=/tmp/s.sock"] == spice(text)[:2]
+
+
+@pytest.mark.parametrize(
+    ("element", "setting"),
+    [
+        ("<image compression='off'/>", "image-compression=off"),
+        ("<jpeg compression='never'/>", "jpeg-wan-compression=never"),
+        ("<zlib compression='always'/>", "zlib-glz-wan-compression=always"),
+        ("<playback compression='off'/>", "playback-compression=off"),
+        ("<streaming mode='all'/>", "streaming-video=all"),
+        ("<mouse mode='server'/>", "agent-mouse=off"),
+        ("<mouse mode='client'/>", "agent-mouse=on"),
+        ("<clipboard copypaste='no'/>", "disable-copy-paste=on"),
+        ("<filetransfer enable='no'/>", "disable-agent-file-xfer=on"),
+        ("<gl enable='yes'/>", "gl=on"),
+        ("<gl enable='yes' rendernode='/dev/dri/r'/>", "rendernode=/dev/dri/r"),
+        ("<channel name='inputs' mode='insecure'/>", "plaintext-channel=inputs"),
+    ],
+)
+def test_spice_with_its_settings(element: str, setting: str) -> None:
+    """Each element has one setting."""
+    assert setting in spice(f"<graphics type='spice' port='5930'>{element}</graphics>")
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<clipboard copypaste='yes'/>",
+        "<filetransfer enable='yes'/>",
+        "<gl enable='no'/>",
+        "<channel name='main' mode='any'/>",
+    ],
+)
+def test_spice_with_what_is_usual(element: str) -> None:
+    """What QEMU does anyway is not said."""
+    plain = spice("<graphics type='spice' port='5930'/>")
+
+    assert plain == spice(f"<graphics type='spice' port='5930'>{element}</graphics>")
+
+
+def test_sdl_has_its_environment() -> None:
+    """The X server and its key are known by the environment."""
+    parts = parts_of(f"<graphics type='sdl' display=':1' xauth='/h/.Xauthority'/>{SDL_AUDIO}")
+
+    assert {"DISPLAY": ":1", "XAUTHORITY": "/h/.Xauthority"} == environment(parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"<graphics type='sdl' fullscreen='yes'/>{SDL_AUDIO}", "sdl,full-screen=on"),
+        (f"<graphics type='sdl'><gl enable='no'/></graphics>{AUDIO}", "sdl,gl=off"),
+        ("<graphics type='dbus' p2p='yes'/>", "dbus,p2p=on"),
+        ("<graphics type='dbus' address='unix:path=/b,1'/>", "dbus,addr=unix:path=/b,,1"),
+        (
+            "<graphics type='dbus' p2p='yes'><audio id='7'/></graphics><audio id='7' type='dbus'/>",
+            "dbus,p2p=on,audiodev=audio7",
+        ),
+        (
+            (
+                "<graphics type='vnc' port='-1'/><graphics type='egl-headless'>"
+                "<gl rendernode='/dev/dri/r'/></graphics>"
+            ),
+            "egl-headless,rendernode=/dev/dri/r",
+        ),
+    ],
+)
+def test_display_of_qemu_itself(text: str, expected: str) -> None:
+    """A window, a bus, or OpenGL without either."""
+    assert expected == local(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "element"),
+    [
+        ("<graphics type='vnc'/>", "graphics[0]"),
+        ("<graphics type='vnc' port='80'/>", "graphics[0].port"),
+        ("<graphics type='vnc' autoport='no'/>", "graphics[0].autoport"),
+        ("<graphics type='vnc' port='-1' passwd='geheim'/>", "graphics[0].password"),
+        ("<graphics type='vnc' port='-1'><image compression='off'/></graphics>",
+         "graphics[0].image-compression"),
+        ("<graphics type='vnc' port='-1'><audio id='3'/></graphics>", "graphics[0].audio"),
+        ("<graphics type='vnc' port='5901' socket='/s'/>", "graphics[0].port"),
+        ("<graphics type='vnc' websocket='5700' socket='/s'/>", "graphics[0].websocket"),
+        ("<graphics type='vnc' listen='::1' socket='/s'/>", "graphics[0].address"),
+        ("<graphics type='vnc' listen='::1'><listen type='address' address='::2'/></graphics>",
+         "graphics[0].address"),
+        ("<graphics type='vnc' port='-1'><listen type='address'/><listen type='none'/></graphics>",
+         "graphics[0].listens[1]"),
+        ("<graphics type='spice' tlsPort='5931'/>", "graphics[0].tls-port"),
+        ("<graphics type='spice' port='5930' tlsPort='-1'/>", "graphics[0].tls-port"),
+        ("<graphics type='spice' port='5930'><listen type='none'/></graphics>",
+         "graphics[0].port"),
+        ("<graphics type='spice'><gl enable='no' rendernode='/dev/r'/></graphics>",
+         "graphics[0].render-node"),
+        ("<graphics type='sdl'/>", "graphics[0]"),
+        ("<graphics type='dbus'/>", "graphics[0]"),
+        ("<graphics type='dbus' p2p='yes' address='unix:path=/b'/>", "graphics[0].bus-address"),
+        ("<graphics type='egl-headless'/>", "graphics[0]"),
+        ("<graphics type='spice'/><graphics type='spice'/>", "graphics[1]"),
+        ("<graphics type='dbus' p2p='yes'/><graphics type='sdl'/>" + AUDIO, "graphics[1]"),
+        ("<graphics type='spice'><gl enable='yes'/></graphics><graphics type='egl-headless'/>",
+         "graphics[0].gl"),
+        ("<graphics type='vnc' port='-1' keymap='de'/><graphics type='spice' keymap='fr'/>",
+         "graphics[1].keymap"),
+    ],
+)  # fmt: skip
+def test_refused(text: str, element: str) -> None:
+    """What cannot be done is refused by its name."""
+    assert element == refusal_of(text)
+
+
+@pytest.mark.parametrize("kind", ["sdl", "vnc", "spice"])
+def test_display_that_this_qemu_was_built_without(kind: str) -> None:
+    """It is refused before QEMU is started."""
+    port = "" if kind == "sdl" else "port='-1'"
+    text = f"<graphics type='{kind}' {port}/>{AUDIO}"
+
+    assert "graphics[0]" == refusal_of(text, displays={"none": frozenset()}, commands={})
+
+
+def test_password_is_not_in_the_message() -> None:
+    """A refusal does not spread what it refuses."""
+    with pytest.raises(Exception, match="password") as caught:
+        parts_of("<graphics type='vnc' port='-1' passwd='geheim'/>")
+
+    assert "geheim" not in f"{caught.value}{caught.value.__dict__}"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the guest can read about its machine."""
+
+import pytest
+
+from tests.client.commandline.system_parts import context_of, refused, values
+
+MODE = "<smbios mode='sysinfo'/>"
+UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+
+
+def test_tables() -> None:
+    """Each table is an option; commas of values are doubled."""
+    info = (
+        "<sysinfo type='smbios'><bios><entry name='vendor'>A, B</entry></bios>"
+        "<system><entry name='serial'>7</entry><entry name='manufacturer'>M</entry></system>"
+        "<baseBoard><entry name='location'>L</entry></baseBoard>"
+        "<chassis><entry name='sku'>S</entry></chassis>"
+        "<oemStrings><entry>x,type=1</entry><entry>y</entry></oemStrings></sysinfo>"
+    )
+
+    assert [
+        "type=0,vendor=A,, B",
+        "type=1,serial=7,manufacturer=M",
+        "type=2,location=L",
+        "type=3,sku=S",
+        "type=11,value=x,,type=1,value=y",
+    ] == values(context_of(info, os=MODE), "-smbios")
+
+
+def test_nothing_without_the_mode() -> None:
+    """A description that the mode does not ask for is not shown to the guest, as in libvirt."""
+    info = "<sysinfo type='smbios'><bios><entry name='vendor'>A</entry></bios></sysinfo>"
+
+    assert [] == values(context_of(info), "-smbios")
+
+
+def test_values() -> None:
+    """Values of fw_cfg are texts or files."""
+    info = (
+        "<sysinfo type='fwcfg'><entry name='opt/com.example/name'>a, b</entry>"
+        "<entry name='opt/com.example/file' file='/tmp/f'/></sysinfo>"
+    )
+
+    assert [
+        "name=opt/com.example/name,string=a,, b",
+        "name=opt/com.example/file,file=/tmp/f",
+    ] == values(context_of(info), "-fw_cfg")
+
+
+@pytest.mark.parametrize(
+    ("info", "os", "key"),
+    [
+        ("", MODE, "smbios"),
+        (
+            (f"<uuid>{UUID}</uuid><sysinfo type='smbios'><system>"
+            "<entry name='uuid'>32dfcb37-5af1-552b-357c-be8c3aa38310</entry></system></sysinfo>"),
+            MODE,
+            "sysinfo[0].system[0]",
+        ),
+        (
+            "<sysinfo type='smbios'><baseBoard/><baseBoard/></sysinfo>",
+            MODE,
+            "sysinfo[0].boards[1]",
+        ),
+        ("<sysinfo type='fwcfg'><entry name='etc/x'>A</entry></sysinfo>", "", "sysinfo[0].entries[0].name"),  # noqa: E501
+        ("<sysinfo type='fwcfg'><entry name='opt/ovmf/x'>A</entry></sysinfo>", "", "sysinfo[0].entries[0].name"),  # noqa: E501
+        ("<sysinfo type='fwcfg'><entry name='opt/x/y'/></sysinfo>", "", "sysinfo[0].entries[0]"),
+    ],
+)  # fmt: skip
+def test_refusals(info: str, os: str, key: str) -> None:
+    """What SMBIOS or QEMU has no place for is refused, with its key."""
+    assert refused(context_of(info, os=os)) == key

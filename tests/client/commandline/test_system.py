@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The machine as a whole on the command line."""
+
+import json
+
+import pytest
+
+from bpferry.qemu.commandline.parts import Device, Environment, Option
+from bpferry.qemu.defaults import derive_uuid
+from tests.client.commandline.system_parts import all_parts, context_of, of_kind, refused, values
+
+UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
+
+
+def test_smallest() -> None:
+    """The options of a machine of which nothing is said."""
+    context = context_of()
+
+    assert ["guest=vm,debug-threads=on"] == values(context, "-name")
+    assert ["q35,usb=off,acpi=off,dump-guest-core=off,memory-backend=pc.ram"] == values(
+        context, "-machine"
+    )
+    assert ["tcg"] == values(context, "-accel")
+    assert ["strict=on"] == values(context, "-boot")
+    assert [] == values(context, "-no-shutdown") + values(context, "-no-reboot")
+
+
+def test_name_with_a_comma() -> None:
+    """A comma in a name begins no other option."""
+    context = context_of(name="a=1,process=b")
+
+    assert ["guest=a=1,,process=b,debug-threads=on"] == values(context, "-name")
+
+
+def test_uuid() -> None:
+    """The UUID is the document's, or follows from the name."""
+    assert [UUID] == values(context_of(f"<uuid>{UUID}</uuid>"), "-uuid")
+    assert [derive_uuid("vm")] == values(context_of(), "-uuid")
+
+
+@pytest.mark.parametrize(
+    ("genid", "guid"), [("<genid/>", "auto"), (f"<genid>{UUID}</genid>", UUID)]
+)
+def test_generation_id(genid: str, guid: str) -> None:
+    """A generation id is a device; one without a value is made for each start."""
+    assert [device.properties for device in of_kind(context_of(genid), Device)] == [{"guid": guid}]
+
+
+def test_core_dumps() -> None:
+    """The guest's memory is in core dumps only if the document says so."""
+    context = context_of(memory="<memory unit='MiB' dumpCore='on'>64</memory>")
+
+    assert "dump-guest-core=on" in (values(context, "-machine")[0] or "")
+
+
+def test_reboot_that_ends() -> None:
+    """A VM that is to end where it would reboot does."""
+    assert [None] == values(context_of("<on_reboot>destroy</on_reboot>"), "-no-reboot")
+
+
+def test_crash_that_stays() -> None:
+    """A guest that panicked can be kept for a look."""
+    assert ["panic=pause"] == values(context_of("<on_crash>preserve</on_crash>"), "-action")
+
+
+def test_crash_that_begins_anew() -> None:
+    """QEMU cannot start a guest anew that tells of its panic; one that cannot tell never does."""
+    top = "<on_crash>restart</on_crash>"
+
+    assert [] == values(context_of(top), "-action")
+    assert refused(context_of(top, devices="<panic model='isa'/>")) == "on-crash"
+
+
+def test_iothreads() -> None:
+    """Threads are those of the list and as many more as the number says, under free ids."""
+    context = context_of(
+        "<iothreads>3</iothreads><iothreadids>"
+        "<iothread id='2' thread_pool_min='1' thread_pool_max='4'><poll max='9'/></iothread>"
+        "</iothreadids><defaultiothread thread_pool_min='2' thread_pool_max='8'/>"
+    )
+
+    found = [json.loads(value or "") for value in values(context, "-object")][1:]
+
+    assert found == [
+        {
+            "qom-type": "iothread",
+            "id": "iothread2",
+            "thread-pool-min": 1,
+            "thread-pool-max": 4,
+            "poll-max-ns": 9,
+        },
+        {"qom-type": "iothread", "id": "iothread1"},
+        {"qom-type": "iothread", "id": "iothread3"},
+        {"qom-type": "main-loop", "id": "main-loop", "thread-pool-min": 2, "thread-pool-max": 8},
+    ]
+
+
+def test_own_words() -> None:
+    """What the user says to QEMU comes last, as it is."""
+    context = context_of(
+        "<qemu:commandline><qemu:arg value='-global'/><qemu:arg value='a,b=c'/>"
+        "<qemu:env name='BAR' value='x'/></qemu:commandline>"
+    )
+
+    assert all_parts(context)[-2:] == [Option("-global"), Option("a,b=c")]
+    assert of_kind(context, Environment) == [Environment("BAR", "x")]
+
+
+@pytest.mark.parametrize(
+    ("top", "machine", "arch", "key"),
+    [
+        ("", "pc-q35-99.0", "x86_64", "machine-type"),
+        ("", "q35", "aarch64", "arch"),
+        (
+            "<iothreadids><iothread id='1'/><iothread id='1'/></iothreadids>",
+            "q35",
+            "x86_64",
+            "iothread-list[1].id",
+        ),
+    ],
+)
+def test_refusals(top: str, machine: str, arch: str, key: str) -> None:
+    """What this QEMU does not have is refused, with its key."""
+    assert refused(context_of(top, machine=machine, arch=arch)) == key
