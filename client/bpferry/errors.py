@@ -9,6 +9,7 @@ BpferryError            1  root of this package: tried and failed
 +-- HelperError         1  the helper answered, and the answer is a failure or not sound
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
 +-- TapError            1  the tap's queues could not be opened
++-- CompanionError      1  a process beside QEMU did not serve; carries its own words
 
 A message is lower case: what was tried, the object in single quotes, a colon, the cause. What the
 reader can do about it stands in the hint.
@@ -90,3 +91,17 @@ class TapError(BpferryError):
     """A queue of the tap could not be opened."""
 
     code = "tap"
+
+
+class CompanionError(BpferryError):
+    """A process that has to run beside QEMU, such as swtpm, did not do what it was started for.
+
+    Attributes:
+        evidence: the end of what it wrote; may be empty.
+    """
+
+    code = "companion"
+
+    def __init__(self, message: str, hint: str = "", element: str = "", evidence: str = "") -> None:
+        super().__init__(message, hint, element or None)
+        self.evidence = evidence

@@ -5,10 +5,12 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from bpferry.domain.model import Accelerator, Card, Machine
+import msgspec
+
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
 from bpferry.qemu.capabilities import Capabilities, EbpfObject
 from bpferry.steering.maps import Steering
 
@@ -20,24 +22,36 @@ CAPABILITIES = Capabilities(
     qemu=QEMU,
     version=(10, 0, 2),
     objects={"rss": EbpfObject(b"\x7fELF", DIGEST)},
-    card_properties=frozenset({"rss", "hash", "ebpf-rss-fds", "mq"}),
-    sandbox=True,
-    exit_with_parent=False,
+    devices={"virtio-net-pci": dict.fromkeys(("rss", "hash", "ebpf-rss-fds", "mq"), "bool")},
+    options={"sandbox": frozenset()},
 )
-CARD = Card(id="net0", tap="tap0", mac="52:54:00:00:00:01", queues=4, rss=True)
+CARD = Card(
+    type="ethernet",
+    model="virtio",
+    tap="tap0",
+    managed=False,
+    mac="52:54:00:00:00:01",
+    queues=4,
+    rss=True,
+)
 MACHINE = Machine(
     name="test",
-    memory_mib=32,
-    vcpus=1,
+    memory=32 * 2**20,
     qemu=QEMU,
     machine_type="q35",
-    accelerator=Accelerator.TCG,
+    accelerator="tcg",
 )
 
 
 def without(capabilities: Capabilities, *properties: str) -> Capabilities:
     """Return *capabilities* of a QEMU whose cards lack *properties*."""
-    return replace(capabilities, card_properties=capabilities.card_properties - set(properties))
+    left = {
+        name: kind
+        for name, kind in capabilities.devices["virtio-net-pci"].items()
+        if name not in properties
+    }
+    devices = {**capabilities.devices, "virtio-net-pci": left}
+    return msgspec.structs.replace(capabilities, devices=devices)
 
 
 class Record:

@@ -23,7 +23,7 @@ def description(tmp_path: Path) -> Path:
     """Write a VM with one card whose tap and kernel do not exist."""
     path = tmp_path / "vm.toml"
     path.write_text(
-        f'name = "t"\nmemory-mib = 32\naccelerator = "tcg"\nkernel = "/none"\n{CARD}',
+        f'name = "t"\nmemory = "32 MiB"\naccelerator = "tcg"\nkernel = "/none"\n{CARD}',
         encoding="utf-8",
     )
     return path
@@ -154,19 +154,19 @@ def test_required_ebpf_on_an_old_qemu(
 
     assert main(["run", "--dry-run=json", "--require-ebpf", str(description)]) == 3
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["element"]) == ("unsupported", "net0")
+    assert (error["code"], error["element"]) == ("unsupported", "cards[0]")
 
 
 @pytest.mark.qemu
 def test_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
     """The capabilities of the usual QEMU are printed, as text and as one object."""
     assert main(["capabilities"]) == 0
-    assert "virtio-net 'ebpf-rss-fds' yes" in capsys.readouterr().out
+    assert "virtio-net 'ebpf-rss-fds'    yes" in capsys.readouterr().out
 
     assert main(["capabilities", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["ebpf"]["rss"]["bytes"] > 1000
-    assert answer["virtio_net"] == {"rss": True, "hash": True, "ebpf-rss-fds": True}
+    assert set(answer["virtio_net"].items()) >= {("rss", True), ("ebpf-rss-fds", True)}
 
 
 def test_capabilities_of_a_bad_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

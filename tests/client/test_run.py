@@ -18,6 +18,7 @@ import pytest
 
 from bpferry.machine.supervisor import _Lines
 from bpferry.qemu.process import start_child
+from bpferry.steering.plan import CardPlan, Rung
 from bpferry_wire.fds import OwnedFds
 from tests.client import bpf, guest
 from tests.client import fake_helper as fake
@@ -25,8 +26,10 @@ from tests.client.support import Record, children, is_gone, script, wait_until
 
 pytestmark = pytest.mark.qemu
 
-BASE = 'name = "t"\nmemory-mib = 32\naccelerator = "tcg"\n'
-DISK = '[[disks]]\npath = "disk.img"\nformat = "raw"\n'
+BASE = 'name = "t"\nmemory = "32 MiB"\naccelerator = "tcg"\n'
+DISK = '[[serials]]\ntype = "stdio"\n[[disks]]\nfile = "disk.img"\nformat = "raw"\n'
+BROKEN = 'qemu-arguments = ["-global", "nosuch"]\n'
+PLAN = CardPlan("net0", Rung.EBPF, vhost=False, queues=4, because=())
 CARD = '[[cards]]\ntap = "t0"\nqueues = 4\n'
 
 
@@ -202,9 +205,9 @@ def test_killed_bpferry_takes_qemu_along(tmp_path: Path) -> None:
 
 def test_qemu_that_does_not_start(tmp_path: Path) -> None:
     """What QEMU says at a start that fails is shown, and is status 1."""
-    with start(tmp_path, BASE + 'machine = "nosuch"\n') as run:
+    with start(tmp_path, BASE + BROKEN) as run:
         assert run.status() == 1
-        assert "bpferry: qemu: qemu-system-x86_64: unsupported machine type" in run.err()
+        assert "bpferry: qemu: qemu-system-x86_64: -global nosuch" in run.err()
         assert "error: QEMU ended before it could run the VM: exit status 1" in run.err()
 
 
@@ -213,7 +216,7 @@ def test_missing_file(tmp_path: Path) -> None:
     with start(tmp_path, BASE + DISK.replace("disk.img", "none.img")) as run:
         assert run.status() == 2
         assert f"error: cannot read '{tmp_path}/none.img': No such file" in run.err()
-        assert "hint: it stands at 'disks[0].path'" in run.err()
+        assert f"hint: it stands at '{tmp_path}/vm.toml':7: 'disks[0].file'" in run.err()
 
 
 def test_json_at_the_end(tmp_path: Path) -> None:
@@ -242,7 +245,7 @@ def tap(namespace: str) -> tuple[str, ...]:
 
 @pytest.mark.privileged
 def test_qemu_has_exactly_its_fds(tmp_path: Path, tap: tuple[str, ...]) -> None:
-    """QEMU inherits two sockets, four queues and one set, and nothing that we happen to have."""
+    """QEMU inherits its monitor, four queues and one set, and nothing that we happen to have."""
     stray = tmp_path / "stray"
     shell = ("bash", "-c", f'exec 77> {stray}; exec "$@"', "bash")
     with (
@@ -264,7 +267,7 @@ def test_qemu_has_exactly_its_fds(tmp_path: Path, tap: tuple[str, ...]) -> None:
         "/dev/net/tun", "/dev/net/tun", "/dev/net/tun", "/dev/net/tun",
         "anon_inode:bpf-map", "anon_inode:bpf-map", "anon_inode:bpf-map",
         "anon_inode:bpf-prog",
-        "socket:", "socket:",
+        "socket:",
     ]  # fmt: skip
 
 
@@ -363,12 +366,13 @@ def test_qemus_word_that_it_does_not_steer_becomes_a_warning(tmp_path: Path) -> 
 
     async def read() -> None:
         with start_child([script(tmp_path, f'echo "{words}" >&2')]) as child:
-            lines = _Lines(child, record)
+            lines = _Lines(child, record, [PLAN])
             child.wait(10)
             lines.stop()
 
     asyncio.run(read())
 
     assert [words] == record.texts("qemu")
-    warning = "QEMU could not attach the eBPF program: QEMU steers in user space | "
-    assert [warning] == record.texts("warning")
+    (warning,) = record.texts("warning")
+    assert warning.startswith("net0: planned was ebpf, but QEMU could not attach the eBPF program")
+    assert "see the kernel's log" in warning

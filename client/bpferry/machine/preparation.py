@@ -1,67 +1,59 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a description becomes on this host: a plan for each card, fds, and a command line.
+"""What a description becomes on this host: a plan for each card, and a command line.
 
-``draft`` asks QEMU what it can do and plans; it needs no helper, no tap and no right. ``Prepared``
-then gets the fds. What fails closes what was there already.
+``draft`` asks QEMU what it can do and plans; it needs no helper, no tap and no right. What it
+found is enough for a dry run; ``inheritance`` opens the rest.
 """
 
 import contextlib
-import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
-from bpferry.domain.model import Accelerator, Card, Machine
-from bpferry.errors import BadInput, BpferryError, NoHelper
+import msgspec
+
+from bpferry.domain.document import Document
+from bpferry.domain.explain import around, remove_key
+from bpferry.domain.model.accelerator import Accelerator
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
+from bpferry.errors import Unsupported
+from bpferry.machine.absent_media import without_absent_media
+from bpferry.machine.folders import folders_of
+from bpferry.machine.host import gather_facts
 from bpferry.machine.reporter import Reporter
-from bpferry.network.broker import Broker, GrantedSet
-from bpferry.network.tap import open_tap
 from bpferry.qemu import accelerator as accelerators
-from bpferry.qemu import commandline
+from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.probe import probe
-from bpferry.steering.maps import SteeringMaps
+from bpferry.qemu.commandline.build import Built, build
+from bpferry.qemu.commandline.context import Context
+from bpferry.qemu.commandline.implicit import complete
+from bpferry.qemu.commandline.names import cards_of
+from bpferry.qemu.commandline.parts import Remark
+from bpferry.qemu.defaults import machine_type_of, qemu_of
+from bpferry.qemu.firmware import read_descriptors
+from bpferry.qemu.vhost_user import find_gpu_program
 from bpferry.steering.plan import (
-    RSS_OBJECT,
     CardPlan,
     Granted,
     HelperAnswer,
+    HostFacts,
     Notice,
-    Rung,
     plan_card,
 )
-from bpferry_wire.objects import RSS
 
-MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
-"""The maps of a set: config, key, table."""
+WANTED: Final = {
+    ("kvm", True): Accelerator.AUTO,
+    ("kvm", False): Accelerator.KVM,
+    ("tcg", True): Accelerator.TCG,
+    ("tcg", False): Accelerator.TCG,
+}
+"""What a description asks for, by its accelerator and whether TCG may stand in."""
 
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What is known of a VM on this host before anything is asked of the helper."""
-
-    machine: Machine
-    capabilities: Capabilities
-    accelerator: Accelerator
-    accelerator_reason: str
-    plans: dict[str, CardPlan]
-    require_ebpf: bool
-
-    def names_as_fds(self) -> dict[str, str]:
-        """Return the text for each fd in a dry run: its name."""
-        return {name: name for name in commandline.fd_names(self.machine, self.plans)}
-
-    def argv(self, plans: dict[str, CardPlan], fds: dict[str, str]) -> tuple[str, ...]:
-        """Return QEMU's command line."""
-        return commandline.build_commandline(
-            self.machine, self.capabilities, self.accelerator, plans, fds
-        )
-
-    def general_notices(self) -> tuple[Notice, ...]:
-        """Return what is less than wished about the VM as a whole; each card's plan has its own."""
-        return () if self.capabilities.sandbox else (NO_SANDBOX,)
-
+KVM_HINT: Final = (
+    "let the VM run without KVM: accelerator 'tcg', or <domain type='qemu'>; or become a member of "
+    "the group that owns /dev/kvm"
+)
 
 NO_SANDBOX: Final = Notice(
     "this QEMU was built without a sandbox (-sandbox), and runs without one",
@@ -69,138 +61,145 @@ NO_SANDBOX: Final = Notice(
 )
 
 
-def draft(machine: Machine, reporter: Reporter, *, require_ebpf: bool = False) -> Draft:
-    """Ask QEMU what it can do, try the accelerator, and plan each card.
-
-    Raises:
-        BpferryError: QEMU cannot be asked, or eBPF is demanded and certainly not possible.
-    """
-    reporter.progress(f"asking '{machine.qemu}' what it can do")
-    capabilities = probe(machine.qemu)
-    accelerator, reason = accelerators.choose(
-        machine.accelerator, machine.qemu, machine.machine_type
-    )
-    plans = {
-        card.id: plan_card(card, capabilities, require_ebpf=require_ebpf) for card in machine.cards
-    }
-    return Draft(machine, capabilities, accelerator, reason, plans, require_ebpf)
-
-
-def find_missing_files(machine: Machine) -> Iterator[BadInput]:
-    """Yield an error for each file of *machine* that is not there or cannot be read."""
-    named = [("kernel", machine.kernel), ("initrd", machine.initrd)]
-    named += [(f"disks[{index}].path", disk.path) for index, disk in enumerate(machine.disks)]
-    for element, path in named:
-        if path is None:
-            continue
-        try:
-            with Path(path).open("rb"):
-                pass
-        except OSError as error:
-            yield BadInput(
-                f"cannot read '{path}': {error.strerror}", f"it stands at '{element}'", element
-            )
-
-
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything that QEMU needs to start. Whoever made it closes what is in it."""
+class Draft:
+    """What is known of a VM on this host before anything is asked of the helper."""
 
-    argv: tuple[str, ...]
+    document: Document
+    machine: Machine
+    """As far as it is supported."""
+    capabilities: Capabilities
+    accelerator: Accelerator
+    accelerator_reason: str
+    host: HostFacts
     plans: dict[str, CardPlan]
-    pass_fds: tuple[int, ...]
-    """What QEMU inherits, in the order of the names."""
-    monitor: socket.socket
-    """Our end."""
-    serial: socket.socket | None
-    """Our end."""
-    maps: dict[str, SteeringMaps]
-    """By card; only of cards that eBPF steers."""
-    inherited: contextlib.ExitStack
-    """Closes our copies of what QEMU inherits: to be closed as soon as it runs."""
+    require_ebpf: bool
+    left_out: tuple[Unsupported, ...]
+    """What the user allowed us to leave out."""
+    kvm_problem: str
+    """Why KVM, which the description demands, does not work here; empty if it does."""
+    absent_media: tuple[str, ...]
+    """A sentence for each optional medium that is not there."""
 
-
-@contextlib.contextmanager
-def prepare(plan: Draft, broker: Broker, reporter: Reporter) -> Iterator[Prepared]:
-    """Open the taps, ask the helper, and build the command line; all is closed with the block.
-
-    Raises:
-        BpferryError: something that the VM cannot do without is missing.
-    """
-    for missing in find_missing_files(plan.machine):
-        raise missing
-    with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
-        fds: dict[str, int] = {}
-        ends: dict[str, socket.socket] = {}
-        for name in commandline.socket_names(plan.machine):
-            ends[name], theirs = socket.socketpair()
-            ours.enter_context(ends[name])
-            inherited.enter_context(theirs)
-            fds[name] = theirs.fileno()
-        for card in plan.machine.cards:
-            queues = inherited.enter_context(open_tap(card.tap, card.queues))
-            fds |= zip(commandline.tap_names(card), queues.borrow(), strict=True)
-        sets = _ask_for_sets(plan, broker, reporter, inherited)
-        plans = sets.plans
-        fds |= sets.fds
-        names = commandline.fd_names(plan.machine, plans)
-        yield Prepared(
-            argv=plan.argv(plans, {name: str(fds[name]) for name in names}),
+    def build(self, plans: dict[str, CardPlan], fds: Mapping[str, str] | None = None) -> Built:
+        """Return QEMU's command line; without *fds*, each fd stands by its name."""
+        machine_type = machine_type_of(self.machine, self.capabilities.arch)
+        bare = Context(
+            machine=self.machine,
+            capabilities=self.capabilities,
+            accelerator=self.accelerator,
             plans=plans,
-            pass_fds=tuple(fds[name] for name in names),
-            monitor=ends[commandline.QMP],
-            serial=ends.get(commandline.SERIAL),
-            maps={
-                card_id: ours.enter_context(_map(granted))
-                for card_id, granted in sets.granted.items()
-            },
-            inherited=inherited,
+            folders=folders_of(self.machine.name),
+            fd=str if fds is None else fds.__getitem__,
+            machine_type=machine_type,
+            firmware=read_descriptors() if _needs_firmware(self.machine) else (),
+            gpu_program=find_gpu_program(),
+        )
+        return build(replace(bare, machine=complete(self.machine, bare.family)))
+
+    def plan(self, key: str, card: Card, card_id: str, answer: HelperAnswer) -> CardPlan:
+        """Return the plan of *card* after the helper's *answer*."""
+        return plan_card(
+            card,
+            card_id,
+            self.capabilities,
+            self.host,
+            answer=answer,
+            require_ebpf=self.require_ebpf,
+            key=key,
+        )
+
+    def general_notices(self) -> tuple[Notice, ...]:
+        """Return what is less than wished about the VM as a whole; each card's plan has its own."""
+        remarks = self.build(self.plans).of(Remark)
+        return (
+            *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
+            *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
+            *(Notice(f"left out: {error.message}") for error in self.left_out),
+            *(Notice(sentence) for sentence in self.absent_media),
+            *(Notice(remark.text, remark.hint) for remark in remarks),
         )
 
 
-def _map(granted: GrantedSet) -> SteeringMaps:
-    by_name = granted.by_name()
-    config, key, table = (by_name[name] for name in MAP_NAMES)
-    return SteeringMaps(config, key, table)
+def draft(
+    document: Document,
+    reporter: Reporter,
+    *,
+    require_ebpf: bool = False,
+    ignore_unsupported: bool = False,
+) -> Draft:
+    """Ask QEMU what it can do, try the accelerator, and plan each card.
+
+    Raises:
+        BpferryError: QEMU cannot be asked, eBPF is demanded and certainly not possible, or
+            something is not supported, with its place in the document.
+    """
+    document, absent = without_absent_media(document)
+    machine = document.machine
+    qemu = qemu_of(machine)
+    reporter.progress(f"asking '{qemu}' what it can do")
+    capabilities = find_or_probe(qemu, note=reporter.note)
+    wanted = WANTED[machine.accelerator, machine.tcg_fallback]
+    machine_type = machine_type_of(machine, capabilities.arch)
+    accelerator, reason = accelerators.choose(wanted, qemu, machine_type)
+    problem = ""
+    if wanted is Accelerator.KVM:
+        problem = accelerators.find_kvm_problem(qemu, machine_type)
+    left_out = list(document.ignored)
+    while True:
+        try:
+            found = Draft(
+                document,
+                machine,
+                capabilities,
+                accelerator,
+                reason,
+                gather_facts(machine, accelerator),
+                {},
+                require_ebpf or machine.require_ebpf,
+                tuple(left_out),
+                problem,
+                absent,
+            )
+            for key, card_id, card in cards_of(machine):
+                found.plans[card_id] = found.plan(key, card, card_id, Granted.NOT_ASKED)
+            found.build(found.plans)
+        except Unsupported as error:
+            if not ignore_unsupported:
+                raise located(error, document) from error
+            left_out.append(located(error, document))
+            machine = without(machine, error, left_out[-1])
+        else:
+            return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Sets:
-    """What came of asking the helper for each card."""
-
-    plans: dict[str, CardPlan]
-    granted: dict[str, GrantedSet]
-    fds: dict[str, int]
+def _needs_firmware(machine: Machine) -> bool:
+    return machine.firmware is not None or machine.loader is not None
 
 
-def _ask_for_sets(
-    plan: Draft, broker: Broker, reporter: Reporter, inherited: contextlib.ExitStack
-) -> _Sets:
-    sets = _Sets({}, {}, {})
-    absent: NoHelper | None = None
-    for card in plan.machine.cards:
-        planned = plan.plans[card.id]
-        if planned.rung is Rung.EBPF:
-            reporter.progress(f"asking the helper for the eBPF set of '{card.id}'")
-            answer: HelperAnswer | GrantedSet = absent or _load(plan, broker)
-            if isinstance(answer, NoHelper):
-                absent = answer
-            if isinstance(answer, GrantedSet):
-                sets.granted[card.id] = inherited.enter_context(answer)
-                sets.fds.update(zip(commandline.set_names(card), answer.borrow(), strict=True))
-                answer = Granted.YES
-            planned = _plan_again(plan, card, answer)
-        sets.plans[card.id] = planned
-    return sets
+def without(machine: Machine, error: Unsupported, told: Unsupported) -> Machine:
+    """Return *machine* without what *error* refuses.
+
+    Raises:
+        Unsupported: *told*, the same with its place, where no VM can do without that.
+    """
+    element = error.element or ""
+    while element:
+        # By way of JSON, since lists are tuples in the model and nothing can be taken out of those.
+        plain = msgspec.json.decode(msgspec.json.encode(machine))
+        with contextlib.suppress(msgspec.ValidationError):
+            less = msgspec.convert(plain, Machine) if remove_key(plain, element) else machine
+            if less != machine:
+                return less
+        # It was there by default alone, or what is around it needs it: then that has to go.
+        element = around(element)
+    raise told
 
 
-def _load(plan: Draft, broker: Broker) -> GrantedSet | BpferryError:
-    """Ask the helper, and return its set or what went wrong."""
-    try:
-        return broker.load(RSS_OBJECT, plan.capabilities.objects[RSS_OBJECT].digest)
-    except BpferryError as error:
-        return error
-
-
-def _plan_again(plan: Draft, card: Card, answer: HelperAnswer) -> CardPlan:
-    return plan_card(card, plan.capabilities, answer, require_ebpf=plan.require_ebpf)
+def located(error: Unsupported, document: Document) -> Unsupported:
+    """Return *error* with the place of its element in the document instead of its key."""
+    place = document.origins.find(error.element or "")
+    where = document.origins.describe(error.element or "")
+    return Unsupported(
+        f"{where}: {error.message}", error.hint, place.element if place else error.element
+    )

@@ -12,17 +12,22 @@ of QEMU is the end of its taps and sets. What it writes comes out line by line.
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from bpferry.errors import QemuError
+from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
-from bpferry.machine.preparation import Prepared
+from bpferry.machine.inheritance import Prepared
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, describe_exit, start_child
-from bpferry.steering.view import describe_fallback, watch
+from bpferry.steering.maps import Steering
+from bpferry.steering.plan import CardPlan
+from bpferry.steering.view import Seen, compare_plan, watch
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = asyncio.Queue[signal.Signals]
@@ -64,15 +69,35 @@ async def _supervise(
 ) -> int:
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(_signals())
-        child = stack.enter_context(start_child(prepared.argv, prepared.pass_fds))
+        child = stack.enter_context(_start(prepared))
         prepared.inherited.close()
-        lines = _Lines(child, reporter)
+        _pin(child, prepared, reporter)
+        lines = _Lines(child, reporter, prepared.plans.values())
         stack.callback(lines.stop)
-        if prepared.serial is not None:
-            stack.enter_context(relay(prepared.serial, output, keyboard))
+        if prepared.console is not None:
+            stack.enter_context(relay(prepared.console, output, keyboard))
         await _Supervisor(prepared, reporter, child, signals).run()
         status = child.exit_status()
         return status if status >= 0 else 128 - status
+
+
+def _start(prepared: Prepared) -> contextlib.AbstractContextManager[Child]:
+    return start_child(
+        prepared.argv,
+        prepared.pass_fds,
+        streams=None if prepared.streams is None else prepared.streams.fileno(),
+        environment=prepared.environment,
+    )
+
+
+def _pin(child: Child, prepared: Prepared, reporter: Reporter) -> None:
+    """Let QEMU run on the processors that the description names; its threads inherit that."""
+    for affinity in prepared.affinities:
+        try:
+            os.sched_setaffinity(child.pid, affinity.processors)
+        except OSError as error:
+            wanted = ", ".join(str(number) for number in sorted(affinity.processors))
+            reporter.warn(f"cannot run QEMU on the processors {wanted}: {error.strerror}")
 
 
 @contextlib.contextmanager
@@ -94,9 +119,10 @@ def _signals() -> Iterator[Signals]:
 class _Lines:
     """Reports what a child writes, line by line, while the loop runs."""
 
-    def __init__(self, child: Child, reporter: Reporter) -> None:
+    def __init__(self, child: Child, reporter: Reporter, plans: Iterable[CardPlan]) -> None:
         self._child = child
         self._reporter = reporter
+        self._plans = tuple(plans)
         self._rest = b""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(child.output, self._read)
@@ -127,9 +153,11 @@ class _Lines:
     def _report(self, line: bytes) -> None:
         text = line.decode(errors="replace")
         self._reporter.qemu_said(text)
-        fallback = describe_fallback(text)
-        if fallback is not None:
-            self._reporter.warn(fallback)
+        # QEMU does not say which card it means; one warning stands for all.
+        seen = Seen(lines=(text,))
+        for notice in filter(None, (compare_plan(plan, seen) for plan in self._plans)):
+            self._reporter.warn(notice.message, notice.hint)
+            return
 
     def _pause(self) -> None:
         if self._reading:
@@ -151,6 +179,7 @@ class _Supervisor:
         self._stopping = False
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._readers: list[int] = []
 
     async def run(self) -> None:
         """Return when QEMU has ended."""
@@ -162,9 +191,12 @@ class _Supervisor:
                 if monitor is not None:
                     self._begin(self._follow_events(monitor))
                     self._watch_cards()
+                    self._watch_companions()
+                    await self._tell(monitor)
                 await self._ended.wait()
         finally:
-            loop.remove_reader(self._child.pidfd)
+            for fd in (self._child.pidfd, *self._readers):
+                loop.remove_reader(fd)
             for task in self._tasks:
                 task.cancel()
 
@@ -200,10 +232,45 @@ class _Supervisor:
         hint = f"it said: {last[0].strip()}" if last else ""
         return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
 
+    async def _tell(self, monitor: Monitor) -> None:
+        """Tell QEMU what its command line cannot say."""
+        for command in self._prepared.commands:
+            try:
+                await monitor.execute(command.name, dict(command.arguments))
+            except QemuError as error:
+                if not self._stopping:
+                    self._reporter.warn(f"'{command.key}' has no effect: {error.message}")
+
+    def _watch_companions(self) -> None:
+        loop = asyncio.get_running_loop()
+        for running in self._prepared.companions:
+            self._on_readable(loop, running.child.output.fileno(), partial(_drain, running))
+            self._on_readable(loop, running.child.pidfd, partial(self._companion_ended, running))
+
+    def _companion_ended(self, running: Running) -> None:
+        asyncio.get_running_loop().remove_reader(running.child.pidfd)
+        if not self._stopping and not self._ended.is_set():
+            error = running.describe_end()
+            self._reporter.warn(error.message, error.hint)
+
+    def _on_readable(
+        self, loop: asyncio.AbstractEventLoop, fd: int, act: Callable[[], object]
+    ) -> None:
+        """Call *act* whenever *fd* can be read, as long as QEMU runs."""
+        loop.add_reader(fd, act)
+        self._readers.append(fd)
+
     def _watch_cards(self) -> None:
         report = self._reporter
         for card_id, maps in self._prepared.maps.items():
-            self._begin(watch(card_id, maps, report.note, report.steering_changed))
+            settled = partial(self._compare, card_id)
+            self._begin(watch(card_id, maps, report.note, report.steering_changed, settled))
+
+    def _compare(self, card_id: str, steering: Steering) -> None:
+        """Hold what is seen of a card against its plan."""
+        notice = compare_plan(self._prepared.plans[card_id], Seen(steering))
+        if notice is not None:
+            self._reporter.warn(notice.message, notice.hint)
 
     async def _follow_events(self, monitor: Monitor) -> None:
         async for event in monitor.events():
@@ -226,6 +293,12 @@ class _Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._signals.get(), QUIT_SECONDS)
         self._child.kill()
+
+
+def _drain(running: Running) -> None:
+    """Read what a companion wrote, so that a full pipe never stops it."""
+    if running.child.read_output() == b"":
+        asyncio.get_running_loop().remove_reader(running.child.output.fileno())
 
 
 async def _quietly(work: Coroutine[None, None, None]) -> None:

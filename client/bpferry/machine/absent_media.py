@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""CDs and floppies that need not be there when the VM starts (``startupPolicy='optional'``)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from bpferry.domain.document import Document
+from bpferry.domain.model.disks import Disk
+
+
+def without_absent_media(document: Document) -> tuple[Document, tuple[str, ...]]:
+    """Return *document* with empty drives in place of optional media that are not there.
+
+    The second value has a sentence for each. A disk without its medium would be no disk, so it
+    stays, and is missed as any other file.
+    """
+    disks = []
+    sentences = []
+    for disk in document.machine.disks:
+        path = disk.file or disk.block_device
+        if path is not None and _is_optional(disk) and not _is_readable(path):
+            sentences.append(f"cannot read '{path}', which is optional: the drive is empty")
+            disks.append(msgspec.structs.replace(disk, file=None, block_device=None, backing=None))
+        else:
+            disks.append(disk)
+    machine = msgspec.structs.replace(document.machine, disks=tuple(disks))
+    return replace(document, machine=machine), tuple(sentences)
+
+
+def _is_optional(disk: Disk) -> bool:
+    return disk.startup_policy == "optional" and disk.device in ("cdrom", "floppy")
+
+
+def _is_readable(path: str) -> bool:
+    try:
+        with Path(path).open("rb"):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Files that have to be there before QEMU starts: those that are named, and those of our own."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from bpferry.domain.binding import Form
+from bpferry.domain.checks import texts_of
+from bpferry.domain.document import Document
+from bpferry.errors import BadInput, BpferryError
+from bpferry.machine.listening import make_folder
+from bpferry.qemu.commandline.build import Built
+from bpferry.qemu.commandline.parts import Copy, Folder
+
+
+def find_missing_files(document: Document) -> Iterator[BadInput]:
+    """Yield an error for each file or folder of the VM that is not there or cannot be read."""
+    for key, bound, path in texts_of(document.machine):
+        if bound.at.form not in LOOKS:
+            continue
+        try:
+            LOOKS[bound.at.form](path)
+        except OSError as error:
+            place = document.origins.find(key)
+            yield BadInput(
+                f"cannot read '{path}': {error.strerror}",
+                f"it stands at {document.origins.describe(key)}",
+                place.element if place else key,
+            )
+
+
+def _look_into_file(path: str) -> None:
+    with Path(path).open("rb"):
+        pass
+
+
+def _look_into_folder(path: str) -> None:
+    with os.scandir(path):
+        pass
+
+
+LOOKS: Final[Mapping[Form, Callable[[str], None]]] = {
+    Form.FILE: _look_into_file,
+    Form.FOLDER: _look_into_folder,
+}
+"""How to find out that what a path names can be read."""
+
+
+def make_files(built: Built, document: Document) -> None:
+    """Make the folders and the copies that the command line counts on, where they are missing.
+
+    Raises:
+        BpferryError: one cannot be made.
+    """
+    for folder in built.of(Folder):
+        make_folder(Path(folder.path))
+    for copy in built.of(Copy):
+        target = Path(copy.target)
+        make_folder(target.parent)
+        try:
+            _copy_once(Path(copy.source), target)
+        except OSError as error:
+            raise BpferryError(
+                f"cannot make '{target}' from '{copy.source}': {error.strerror}",
+                f"it is for {document.origins.describe(copy.key)}",
+            ) from error
+
+
+def _copy_once(source: Path, target: Path) -> None:
+    """Copy *source* to *target*, whole or not at all; what is there already stays."""
+    if target.exists():
+        return
+    half = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with source.open("rb") as template, os.fdopen(fd, "wb") as copy:
+            shutil.copyfileobj(template, copy)
+        # A link fails where somebody was quicker; whose copy it is does not matter then.
+        with contextlib.suppress(FileExistsError):
+            os.link(half, target)
+    finally:
+        half.unlink(missing_ok=True)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where the files of a VM are that its description does not name (XDG base directories)."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from bpferry.qemu.commandline.context import Folders
+
+MAX_NAME: Final = 32
+"""Letters of a folder's name. The path of a Unix socket below it has at most 107 (unix(7))."""
+
+
+def folders_of(vm_name: str) -> Folders:
+    """Return the folders of the VM called *vm_name*; nothing is made here."""
+    folder = folder_name(vm_name)
+    return Folders(
+        runtime=str(_runtime_folder() / "bpferry" / folder),
+        state=str(_home_folder("XDG_STATE_HOME", ".local/state") / "bpferry" / folder),
+    )
+
+
+def folder_name(vm_name: str) -> str:
+    """Return *vm_name* as the name of a folder; different names never give the same one."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", vm_name) and len(vm_name) <= MAX_NAME:
+        return vm_name
+    digest = hashlib.sha256(vm_name.encode()).hexdigest()[:12]
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', vm_name)[: MAX_NAME - 13]}-{digest}"
+
+
+def _runtime_folder() -> Path:
+    """Return the user's own folder for sockets; without a login session, one below /tmp."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    if given.startswith("/"):
+        return Path(given)
+    return Path(f"/tmp/bpferry-{os.getuid()}")  # noqa: S108 - made with mode 0700 and checked
+
+
+def _home_folder(variable: str, usual: str) -> Path:
+    given = os.environ.get(variable, "")
+    return Path(given) if given.startswith("/") else Path(os.path.expanduser("~")) / usual  # noqa: PTH111 - Path.home() raises where there is no home

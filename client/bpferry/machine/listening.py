@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Unix sockets that are there before QEMU starts, and gone after it ends.
+
+We listen, and QEMU inherits the listening socket: a client may connect before QEMU runs, QEMU needs
+no right to make files, and what was left behind by a run that was killed is found and removed.
+
+A socket's file that nobody listens at any more is told from a living one by a connection of the
+wrong type (``SOCK_DGRAM``), which disturbs nobody: the kernel answers EPROTOTYPE where somebody is
+bound, and ECONNREFUSED where nobody is (unix_find_bsd, net/unix/af_unix.c).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bpferry.errors import BpferryError
+from bpferry.qemu.commandline.parts import Listen
+
+MAX_PATH_BYTES: Final = 107
+"""sun_path without its final zero byte (unix(7))."""
+
+BACKLOG: Final = 1
+"""QEMU serves one client of a character device at a time."""
+
+LOCK_SECONDS: Final = 5.0
+"""How long another bpferry may take in the same folder; it takes a millisecond."""
+
+FOLDER_MODE: Final = 0o700
+SOCKET_MODE: Final = 0o600
+"""A VM's sockets are for the user who runs it."""
+
+
+@contextlib.contextmanager
+def open_listen(listen: Listen) -> Iterator[socket.socket]:
+    """Listen at the path of *listen*; the socket is closed and its file removed with the block.
+
+    The socket may be closed earlier, as soon as QEMU has inherited it; its file then stays.
+
+    Raises:
+        BpferryError: it cannot be made there, or somebody listens there already.
+    """
+    path = Path(listen.path)
+    check_path(path)
+    make_folder(path.parent)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        with _locked(path.parent):
+            remove_stale(path)
+            _bind(sock, path)
+            identity = _identity(path)
+        try:
+            yield sock
+        finally:
+            _remove(path, identity)
+
+
+def check_path(path: Path) -> None:
+    """Raise BpferryError unless *path* is short enough for a Unix socket."""
+    length = len(os.fsencode(path))
+    if length > MAX_PATH_BYTES:
+        raise BpferryError(
+            f"cannot listen at '{path}': the path of a Unix socket has at most {MAX_PATH_BYTES} "
+            f"bytes, and this one has {length}",
+            "choose a shorter path, or a shorter name for the VM",
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder* and what is missing above it, for this user alone.
+
+    Raises:
+        BpferryError: it cannot be made, or somebody else has put it into a folder such as /tmp.
+    """
+    for part in (*reversed(folder.absolute().parents), folder.absolute()):
+        try:
+            # One at a time: the mode that os.makedirs() takes is not for what is above.
+            with contextlib.suppress(FileExistsError):
+                part.mkdir(FOLDER_MODE)
+            _check_owner(part)
+        except OSError as error:
+            raise BpferryError(f"cannot make the folder '{part}': {error.strerror}") from error
+
+
+def _check_owner(folder: Path) -> None:
+    """Refuse a folder in a place where everybody may make one, if somebody else made it."""
+    found = folder.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise BpferryError(f"cannot use '{folder}' as a folder: it is none")
+    above = folder.parent.stat()
+    if above.st_mode & stat.S_ISVTX and found.st_uid not in (0, os.geteuid()):
+        raise BpferryError(
+            f"cannot use the folder '{folder}': it belongs to the user {found.st_uid}, who could "
+            "replace what is in it",
+            "set XDG_RUNTIME_DIR to a folder of yours, or choose another path",
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold *folder*, so that two of us do not take each other's new socket for a stale one."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + LOCK_SECONDS
+        while not _try_lock(fd):
+            if time.monotonic() > end:
+                raise BpferryError(f"cannot listen in '{folder}': somebody else holds a lock on it")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the file of a socket at *path* at which nobody listens any more.
+
+    Raises:
+        BpferryError: there is something else, or somebody listens.
+    """
+    what = f"cannot listen at '{path}'"
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BpferryError(f"{what}: {error.strerror}") from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise BpferryError(f"{what}: something is there, and it is no socket")
+    if is_bound(path):
+        raise BpferryError(
+            f"{what}: somebody listens there already",
+            "the VM may be running; end it, or give this one another path",
+        )
+    try:
+        path.unlink()
+    except OSError as error:
+        raise BpferryError(f"{what}: cannot remove the stale socket: {error.strerror}") from error
+
+
+def is_bound(path: Path) -> bool:
+    """Say whether a process holds the socket at *path*; True if that cannot be told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            return error.errno not in (errno.ECONNREFUSED, errno.ENOENT)
+    return True
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    # The file gets the mode that its socket has (unix_bind_bsd), so that it is never open to more.
+    os.fchmod(sock.fileno(), SOCKET_MODE)
+    try:
+        sock.bind(str(path))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        raise BpferryError(f"cannot listen at '{path}': {error.strerror}") from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def _remove(path: Path, identity: tuple[int, int]) -> None:
+    """Remove *path* if it is still the file that we made."""
+    with contextlib.suppress(OSError):
+        if _identity(path) == identity:
+            path.unlink()

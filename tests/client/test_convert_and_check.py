@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry convert and bpferry check, as somebody who types them sees them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bpferry.cli.main import main
+from bpferry.domain.document import read_bytes, read_file
+from tests import documents
+
+XML = next(path for path in documents.ALL if path.name == "old-pc.xml")
+TOML = next(path for path in documents.ALL if path.name == "tiny.toml")
+
+
+@pytest.mark.parametrize("path", documents.ALL, ids=lambda path: path.name)
+@pytest.mark.parametrize("kind", ["xml", "toml"])
+def test_converted_is_the_same_vm(
+    path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed is the same VM when it is read again."""
+    assert main(["convert", "--to", kind, str(path)]) == 0
+
+    printed = capsys.readouterr().out
+    assert read_file(path).machine == read_bytes(printed.encode(), Path(f"/vm.{kind}")).machine
+
+
+@pytest.mark.parametrize(("path", "start"), [(XML, 'name = "old-pc"'), (TOML, "<domain")])
+def test_the_other_kind_is_printed(
+    path: Path, start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a word about it, XML becomes TOML and TOML becomes XML."""
+    assert main(["convert", str(path)]) == 0
+
+    assert capsys.readouterr().out.startswith(start)
+
+
+def test_convert_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program gets the text with its kind."""
+    assert main(["convert", "--json", str(TOML)]) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["format"], answer["left_out"]) == ("xml", [])
+    assert answer["text"].startswith("<domain")
+
+
+def test_convert_refuses_what_it_would_lose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the model does not know stops a conversion, unless the user lets it go."""
+    path = tmp_path / "vm.xml"
+    path.write_text(XML.read_text().replace("</domain>", "<spaceship/></domain>"))
+
+    assert main(["convert", str(path)]) == 3
+    assert "'/domain/spaceship'" in capsys.readouterr().err
+
+    assert main(["convert", "--ignore-unsupported", str(path)]) == 0
+    assert "warning: left out: " in capsys.readouterr().err
+
+
+@pytest.mark.qemu
+def test_check_of_a_sound_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """A document without a fault is status 0, in one line."""
+    assert main(["check", str(TOML)]) == 0
+
+    assert capsys.readouterr().out == f"'{TOML}': nothing to say against it\n"
+
+
+@pytest.mark.qemu
+def test_check_names_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unsupported elements, missing files and design faults are all named, each with a place."""
+    path = tmp_path / "vm.toml"
+    path.write_text(
+        'name = "x"\nmemory = "64 MiB"\nkernel = "gone"\n[[cards]]\ntype = "user"\nqueues = 4\n'
+    )
+
+    assert main(["check", "--json", str(path)]) in (1, 3)
+
+    answer = json.loads(capsys.readouterr().out)
+    messages = [fault["message"] for fault in answer["faults"]]
+    assert any("gone" in message for message in messages)
+    assert answer["faults"] + answer["unsupported"] != []
+    assert answer["not_checked"] is None
+
+
+@pytest.mark.qemu
+def test_check_of_an_unsupported_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not supported is status 3, with the XPath and line of each."""
+    path = tmp_path / "vm.xml"
+    path.write_text(XML.read_text().replace("</domain>", "<spaceship/><probe/></domain>"))
+
+    assert main(["check", str(path)]) == 3
+
+    printed = capsys.readouterr().out
+    assert "/domain/spaceship" in printed
+    assert "/domain/probe" in printed
+
+
+def test_check_without_that_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the QEMU is not there, the document alone is judged, and that is said."""
+    path = tmp_path / "vm.toml"
+    path.write_text('name = "x"\nmemory = "64 MiB"\nqemu = "/nowhere/qemu"\n')
+
+    main(["check", str(path)])
+
+    assert "note: not held against a QEMU: " in capsys.readouterr().out

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a document names and what is not there is found before QEMU starts."""
+
+from pathlib import Path
+
+import pytest
+
+from bpferry.domain.document import read_bytes
+from bpferry.machine.files import find_missing_files
+
+DOMAIN = "<domain type='kvm'>\n  <name>x</name>\n  <memory>65536</memory>\n  {}\n</domain>"
+FOLDER = (
+    "<devices><filesystem type='mount'><source dir='{}'/><target dir='t'/></filesystem></devices>"
+)
+
+
+def faults_of(inner: str, folder: Path) -> list[tuple[str | None, str]]:
+    """Return element and message of what is missing; relative paths begin at *folder*."""
+    document = read_bytes(DOMAIN.format(inner).encode(), folder / "vm.xml")
+    return [(error.element, error.message) for error in find_missing_files(document)]
+
+
+@pytest.mark.parametrize(
+    ("inner", "element", "why"),
+    [
+        ("<os><kernel>gone</kernel></os>", "/domain/os/kernel", "No such file"),
+        ("<os><kernel>here</kernel></os>", "/domain/os/kernel", "Is a directory"),
+        (FOLDER.format("gone"), "/domain/devices/filesystem/source", "No such file"),
+        (FOLDER.format("vmlinuz"), "/domain/devices/filesystem/source", "Not a directory"),
+    ],
+)
+def test_what_is_not_there(inner: str, element: str, why: str, tmp_path: Path) -> None:
+    """Each is named with its path and its place in the document."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "vmlinuz").touch()
+
+    ((found, message),) = faults_of(inner, tmp_path)
+
+    assert found is not None
+    assert found.startswith(element)
+    assert str(tmp_path) in message
+    assert why in message
+
+
+@pytest.mark.parametrize(
+    "inner",
+    ["<os><kernel>vmlinuz</kernel></os>", FOLDER.format("here"),
+     "<devices><serial type='file'><source path='new'/></serial></devices>"],
+)  # fmt: skip
+def test_what_is_there(inner: str, tmp_path: Path) -> None:
+    """Nothing is said of what is there, nor of what QEMU makes."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "vmlinuz").touch()
+
+    assert [] == faults_of(inner, tmp_path)
