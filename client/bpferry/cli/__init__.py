@@ -3,6 +3,8 @@
 
     main           the command, its options, its exit status
     run            bpferry run
+    check          bpferry check
+    convert        bpferry convert
     capabilities   bpferry capabilities
     output         standard output and standard error
 

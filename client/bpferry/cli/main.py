@@ -43,22 +43,25 @@ environment:
 RUN_DESCRIPTION: Final = """\
 Start the VM that FILE describes, and stay until it ends.
 
-The guest's serial console is on standard output, what bpferry and QEMU have
+A serial port of type 'stdio' is on standard output, what bpferry and QEMU have
 to say on standard error. On a terminal, keys go to the guest, but for Ctrl-C:
 the first asks the guest to power down, the second ends QEMU.
 """
 
 RUN_EPILOG: Final = """\
-example of a FILE (TOML):
+FILE is a libvirt domain document (.xml), or the same in TOML (.toml):
   name = "web"
-  memory-mib = 1024
+  memory = "1 GiB"
   vcpus = 4
   kernel = "vmlinuz"
   initrd = "initrd.img"
   command-line = "console=ttyS0 root=/dev/vda"
 
+  [[serials]]
+  type = "stdio"        # the guest's console is yours
+
   [[disks]]
-  path = "disk.qcow2"
+  file = "disk.qcow2"
   format = "qcow2"
 
   [[cards]]
@@ -68,6 +71,21 @@ example of a FILE (TOML):
 examples:
   bpferry run --dry-run web.toml    say what would be started, and why
   bpferry run --require-ebpf web.toml
+"""
+
+CHECK_DESCRIPTION: Final = """\
+Read FILE, and say what bpferry does not support, which files are missing, and
+what is not well designed: several queues on a back end that has one, more
+queues than processors, and the like, each with its cause and what to do.
+Nothing is started but QEMU, to ask it what it can do.
+
+The exit status is 0 if there is nothing to say, 1 if there is, and 3 if
+something is not supported.
+"""
+
+CONVERT_DESCRIPTION: Final = """\
+Print FILE in the other form: libvirt domain XML as native TOML, or back.
+What is read, written and read again is the same VM. Paths become absolute.
 """
 
 CAPABILITIES_DESCRIPTION: Final = """\
@@ -166,11 +184,25 @@ def _run(options: argparse.Namespace) -> int:
             options.file,
             dry_run=options.dry_run,
             require_ebpf=options.require_ebpf,
+            ignore_unsupported=options.ignore_unsupported,
             as_json=options.json,
         )
+    if options.command == "convert":
+        from bpferry.cli.convert import convert  # noqa: PLC0415
+
+        return convert(
+            options.file,
+            options.to,
+            ignore_unsupported=options.ignore_unsupported,
+            as_json=options.json,
+        )
+    if options.command == "check":
+        from bpferry.cli.check import check  # noqa: PLC0415
+
+        return check(options.file, as_json=options.json)
     from bpferry.cli.capabilities import show  # noqa: PLC0415
 
-    return show(options.qemu, as_json=options.json)
+    return show(options.qemu, as_json=options.json, refresh=options.refresh, clear=options.clear)
 
 
 def build_parser() -> Parser:
@@ -187,6 +219,8 @@ def build_parser() -> Parser:
         dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
     _add_run(commands)
+    _add_check(commands)
+    _add_convert(commands)
     _add_capabilities(commands)
     return parser
 
@@ -205,7 +239,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
     run = commands.add_parser(
         "run",
-        usage="bpferry run [--dry-run[=text|json]] [--require-ebpf] [--json] FILE",
+        usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
+        "                   [--ignore-unsupported] [--json] FILE",
         help="start a VM and stay until it ends",
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,
@@ -226,10 +261,47 @@ def _add_run(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="fail unless the host's kernel steers every card",
     )
     run.add_argument(
+        "--ignore-unsupported",
+        action="store_true",
+        help="leave out what bpferry does not do, with a warning for each, in place of refusing",
+    )
+    run.add_argument(
         "--json",
         action="store_true",
         help="print one JSON object at the end; the guest's console goes to standard error",
     )
+
+
+def _add_check(commands: "argparse._SubParsersAction[Parser]") -> None:
+    check = commands.add_parser(
+        "check",
+        help="say what is wrong with a VM's description",
+        description=CHECK_DESCRIPTION,
+        formatter_class=Formatter,
+        allow_abbrev=False,
+    )
+    check.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_convert(commands: "argparse._SubParsersAction[Parser]") -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="turn libvirt domain XML into native TOML, or back",
+        description=CONVERT_DESCRIPTION,
+        formatter_class=Formatter,
+        allow_abbrev=False,
+    )
+    convert.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
+    convert.add_argument(
+        "--to", choices=("xml", "toml"), help="the kind to print; the other one if not given"
+    )
+    convert.add_argument(
+        "--ignore-unsupported",
+        action="store_true",
+        help="leave out what bpferry does not do, with a warning for each",
+    )
+    convert.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_capabilities(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -245,5 +317,11 @@ def _add_capabilities(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="QEMU",
         nargs="?",
         help="path of the QEMU; the one in /usr/bin for this machine's own kind of guest",
+    )
+    capabilities.add_argument(
+        "--refresh", action="store_true", help="ask QEMU anew, whatever the cache has"
+    )
+    capabilities.add_argument(
+        "--clear", action="store_true", help="remove all that the cache has, and ask nobody"
     )
     capabilities.add_argument("--json", action="store_true", help="print one JSON object")

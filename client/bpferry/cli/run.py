@@ -5,14 +5,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
-from bpferry.domain.toml import read_file
-from bpferry.machine.preparation import Draft, Prepared, draft, find_missing_files, prepare
-from bpferry.network.broker import Broker
-from bpferry.steering.maps import Steering
-from bpferry.steering.plan import RSS_OBJECT, CardPlan, Notice, Rung
+from bpferry.domain.document import read_file
+from bpferry.machine.files import find_missing_files
+from bpferry.machine.preparation import Draft, draft
+from bpferry.steering.plan import CardPlan, Notice, Rung
+from bpferry.steering.requests import build_requests
+
+if TYPE_CHECKING:
+    from bpferry.machine.inheritance import Prepared
+    from bpferry.steering.maps import Steering
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 OPTIONS_WITHOUT_VALUE: Final = ("-no-user-config", "-nodefaults")
@@ -23,10 +27,20 @@ RUNG_NAMES: Final = {
 }
 
 
-def run(file: str, *, dry_run: str | None, require_ebpf: bool, as_json: bool) -> int:
+def run(
+    file: str,
+    *,
+    dry_run: str | None,
+    require_ebpf: bool,
+    ignore_unsupported: bool,
+    as_json: bool,
+) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only say so."""
     reporter = output.StderrReporter()
-    plan = draft(read_file(Path(file)), reporter, require_ebpf=require_ebpf)
+    document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
+    plan = draft(
+        document, reporter, require_ebpf=require_ebpf, ignore_unsupported=ignore_unsupported
+    )
     if dry_run == "json" or (dry_run and as_json):
         output.print_json(dry_run_fields(plan))
         return 0
@@ -38,7 +52,9 @@ def run(file: str, *, dry_run: str | None, require_ebpf: bool, as_json: bool) ->
 
 def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
     # asyncio and the rest of a running VM are not needed before.
+    from bpferry.machine.inheritance import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415
+    from bpferry.network.broker import Broker  # noqa: PLC0415
 
     with Broker() as broker, prepare(plan, broker, reporter) as prepared:
         broker.close()
@@ -58,34 +74,19 @@ def _keyboard() -> int | None:
     return None if sys.stdin is None else STDIN
 
 
-def _notices(plan: Draft, prepared: Prepared) -> tuple[Notice, ...]:
-    of_cards = (card.warning for card in prepared.plans.values() if card.warning)
+def _notices(plan: Draft, prepared: "Prepared") -> tuple[Notice, ...]:
+    of_cards = (notice for card in prepared.plans.values() for notice in card.warnings)
     return (*plan.general_notices(), *of_cards)
 
 
 def dry_run_fields(plan: Draft) -> dict[str, object]:
     """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
     return {
-        "argv": list(plan.argv(plan.plans, plan.names_as_fds())),
-        "requests": requests(plan),
+        "argv": list(plan.build(plan.plans).argv),
+        "requests": build_requests(plan.machine, plan.plans, plan.capabilities),
         "nics": nics(plan.plans),
         "warnings": dry_run_warnings(plan),
     }
-
-
-def requests(plan: Draft) -> list[dict[str, str]]:
-    """Return what would be asked of the helper."""
-    return [
-        {
-            "service": "bpf",
-            "op": "load",
-            "id": RSS_OBJECT,
-            "digest": plan.capabilities.objects[RSS_OBJECT].digest.hex(),
-            "for": card.card_id,
-        }
-        for card in plan.plans.values()
-        if card.rung is Rung.EBPF
-    ]
 
 
 def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
@@ -94,7 +95,7 @@ def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
         {
             "id": card.card_id,
             "steering": card.rung.value,
-            "vhost": False,
+            "vhost": card.vhost,
             "queues": card.queues,
             "because": list(card.because),
         }
@@ -104,9 +105,9 @@ def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
 
 def dry_run_warnings(plan: Draft) -> list[str]:
     """Return what would be less than wished, and the files that are not there."""
-    of_cards = [card.warning for card in plan.plans.values() if card.warning]
+    of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
     texts = [notice.message for notice in (*plan.general_notices(), *of_cards)]
-    return texts + [missing.message for missing in find_missing_files(plan.machine)]
+    return texts + [missing.message for missing in find_missing_files(plan.document)]
 
 
 def dry_run_text(plan: Draft) -> str:
@@ -118,7 +119,7 @@ def dry_run_text(plan: Draft) -> str:
     comments += [f"warning: {text}" for text in dry_run_warnings(plan)]
     comments.append("an fd stands by its name here, and by its number when it is started")
     lines = [f"# {comment}" for comment in comments]
-    words = plan.argv(plan.plans, plan.names_as_fds())
+    words = plan.build(plan.plans).argv
     return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))
 
 
@@ -137,9 +138,9 @@ def _option_lines(words: Sequence[str]) -> list[str]:
 
 
 def _end_fields(
-    prepared: Prepared,
+    prepared: "Prepared",
     notices: tuple[Notice, ...],
-    steering: dict[str, Steering],
+    steering: "dict[str, Steering]",
     status: int,
 ) -> dict[str, object]:
     """Return what ``run --json`` prints when the VM has ended."""
@@ -151,7 +152,7 @@ def _end_fields(
     }
 
 
-def _seen(steering: Steering) -> dict[str, object]:
+def _seen(steering: "Steering") -> dict[str, object]:
     return {
         "hash_types": int(steering.hash_types),
         "key": steering.key.hex(),

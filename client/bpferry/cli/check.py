@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry check: what is wrong with a description, or not as good as it could be."""
+
+from pathlib import Path
+
+from bpferry.cli import output
+from bpferry.domain.document import Document, read_file
+from bpferry.domain.lint import Fault, find_faults
+from bpferry.errors import BpferryError, Unsupported
+from bpferry.machine.files import find_missing_files
+from bpferry.machine.preparation import draft
+from bpferry.qemu.capabilities import Capabilities
+
+SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
+"""Exit statuses. What is not supported weighs more than a fault."""
+
+
+def check(file: str, *, as_json: bool) -> int:
+    """Print what there is to say about *file*; return 0 if that is nothing."""
+    document = read_file(Path(file), ignore_unsupported=True)
+    refused, note, capabilities = _refused(document)
+    faults = [_located(fault, document) for fault in find_faults(document.machine, capabilities)]
+    faults += [
+        Fault(missing.element or "", "error", missing.message, missing.hint, "name a file that is")
+        for missing in find_missing_files(document)
+    ]
+    if as_json:
+        output.print_json(_fields(refused, faults, note))
+    else:
+        output.print_text(_text(file, refused, faults, note))
+    if refused:
+        return UNSUPPORTED
+    return FAULTS if any(fault.level != "note" for fault in faults) else SOUND
+
+
+def _refused(document: Document) -> tuple[tuple[Unsupported, ...], str, Capabilities | None]:
+    """Return all that bpferry refuses, why not all of it is known, and what the QEMU can do."""
+    try:
+        found = draft(document, output.StderrReporter(), ignore_unsupported=True)
+    except Unsupported as error:
+        return (*document.ignored, error), "", None
+    except BpferryError as error:
+        # Without a QEMU to ask, only the document itself can be judged.
+        return document.ignored, error.message, None
+    return found.left_out, "", found.capabilities
+
+
+def _located(fault: Fault, document: Document) -> Fault:
+    where = document.origins.describe(fault.key)
+    return Fault(fault.key, fault.level, f"{where}: {fault.message}", fault.cause, fault.fix)
+
+
+def _fields(refused: tuple[Unsupported, ...], faults: list[Fault], note: str) -> dict[str, object]:
+    return {
+        "unsupported": [
+            {"element": error.element, "message": error.message, "hint": error.hint}
+            for error in refused
+        ],
+        "faults": [
+            {
+                "key": fault.key,
+                "level": fault.level,
+                "message": fault.message,
+                "cause": fault.cause,
+                "fix": fault.fix,
+            }
+            for fault in faults
+        ],
+        "not_checked": note or None,
+    }
+
+
+def _text(file: str, refused: tuple[Unsupported, ...], faults: list[Fault], note: str) -> str:
+    lines = [f"unsupported: {error.message}" for error in refused]
+    for fault in faults:
+        lines += [f"{fault.level}: {fault.message}", f"    {fault.cause}", f"    fix: {fault.fix}"]
+    if note:
+        lines.append(f"note: not held against a QEMU: {note}")
+    return "\n".join(lines) or f"'{file}': nothing to say against it"
