@@ -21,6 +21,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         requires.qemu()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep caches, states and sockets of this run away from those of the user who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+            patch.setenv(variable, str(tmp_path_factory.mktemp(variable.lower())))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_fd_is_left_open() -> Iterator[None]:
     """Fail a test that leaves an fd of this process open, and show what it points to."""

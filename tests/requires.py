@@ -32,6 +32,13 @@ def program(name: str) -> str:
     return path
 
 
+def default_route() -> None:
+    """Skip unless this host has a way to other networks, as passt wants it."""
+    table = Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]
+    if not any(line.split()[1] == "00000000" for line in table):
+        _missing("this host has no default route, and passt wants one")
+
+
 def qemu() -> str:
     """Return the path of a QEMU for x86-64, or skip."""
     return program("qemu-system-x86_64")
@@ -41,6 +48,34 @@ def mmdebstrap() -> None:
     """Skip unless parts of another Debian can be fetched: as root, by mmdebstrap."""
     root()
     program("mmdebstrap")
+
+
+def conformance() -> Path:
+    """Return the folder with libvirt's test pairs, or skip: it is no part of this repository."""
+    beside = Path(__file__).parents[2] / "shared" / "conformance"
+    folder = Path(os.environ.get("BPFERRY_CONFORMANCE", beside))
+    if not (folder / "compare.py").is_file():
+        _missing("libvirt's test pairs are not there, in a folder beside the checkout")
+    return folder
+
+
+def file(path: str, package: str) -> None:
+    """Skip unless the file *path* is there, which Debian's *package* brings."""
+    if not Path(path).is_file():
+        _missing(f"'{path}' of the package {package} is not there")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for a program of ours that a test starts."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("BPFERRY_")}
+
+
+def schema() -> Path:
+    """Return libvirt's RELAX NG schema of domain documents, or skip."""
+    path = Path("/usr/share/libvirt/schemas/domain.rng")
+    if not path.is_file():
+        _missing("libvirt's schema is not installed (package libvirt-common)")
+    return path
 
 
 def _missing(sentence: str) -> NoReturn:

@@ -59,7 +59,15 @@ def test_the_description_of_a_vm_can_be_run(folder: Path) -> None:
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("command", [["run", "--dry-run", "web.toml"], ["capabilities"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--dry-run", "web.toml"],
+        ["check", "web.toml"],
+        ["convert", "web.toml"],
+        ["capabilities"],
+    ],
+)
 def test_commands_of_the_client_work(folder: Path, command: list[str]) -> None:
     """The commands that start no VM end with status 0; the README has them in these words."""
     assert ["bpferry", *command] in _commands()

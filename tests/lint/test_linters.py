@@ -72,7 +72,26 @@ NAMED = re.compile(rf"(?<![\w./-])((?:{'|'.join(TOP)})/[\w./-]*[\w-]|README\.md|
 """A path from the top of the repository, as text and comments write it."""
 
 
-FOREIGN = {"tools/ebpf/rss.bpf.c", "docs/debugging"}
+# Files of QEMU, libvirt and SeaBIOS that texts refer to.
+FOREIGN = {
+    "tools/ebpf/rss.bpf.c",
+    "docs/debugging",
+    "docs/formatdomain",
+    "docs/devel/qapi-code-gen.rst",
+    "docs/interop/firmware.json",
+    "docs/interop/qcow2.rst",
+    "docs/interop/vhost-user.rst",
+    "docs/about/deprecated.rst",
+    "docs/pci-hotplug",
+    "docs/pcie",
+    "docs/specs/fw_cfg.rst",
+    "docs/system/i386/hyperv.rst",
+    "tests/qtest/device-introspect-test.c",
+    # What stands beside the checkout, and patterns.
+    "shared/conformance",
+    "tests/golden/capabilities/NAME.json",
+    "tests/golden/capabilities/NAME.json.xz",
+}
 """Paths in QEMU's and SeaBIOS's repositories, which our comments name as sources."""
 
 

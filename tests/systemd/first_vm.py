@@ -24,7 +24,7 @@ from guest.netns import Namespace, namespace
 TAP: Final = "tap-first"
 DESCRIPTION: Final = f"""
 name = "first"
-memory-mib = 64
+memory = "64 MiB"
 vcpus = 4
 accelerator = "tcg"
 

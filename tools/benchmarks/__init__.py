@@ -10,6 +10,7 @@
     object     the eBPF object that the installed QEMU carries
     handover   what is measured, in which order
     figures    medians, percentiles, and what is wanted of them
+    start      the same for the way from a description to a command line
     report     the table, and the same as one JSON object
 
 Depends on: bpferry_wire, bpferry_helper (to find the object), gcc, libbpf, systemd-socket-activate,

@@ -5,15 +5,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from benchmarks.command import BenchError
-from benchmarks.figures import verdicts
-from benchmarks.handover import measure
 from benchmarks.interrupts import Interrupted, Interrupts
-from benchmarks.object import find_object
-from benchmarks.report import as_object, as_table
 
-DEFAULT_RUNS = 100
+DEFAULT_RUNS: Final = {"handover": 100, "start": 20}
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 
@@ -21,21 +18,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; return the exit status."""
     options = _parser().parse_args(arguments)
     interrupts = Interrupts()
+    bench = _handover if options.what == "handover" else _start
     try:
-        carried = find_object()
-        figures = measure(carried, options.runs, interrupts)
+        table, fields = bench(options.runs or DEFAULT_RUNS[options.what], interrupts)
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return EXIT_FAILED
     except Interrupted:
         sys.stderr.write("bench: interrupted\n")
         return EXIT_INTERRUPTED
-    if options.json:
-        sys.stdout.write(json.dumps(as_object(figures, carried)) + "\n")
-    else:
-        sys.stdout.write(as_table(figures, carried))
-    all_met = all(verdict.met for verdict in verdicts(figures))
-    return exit_status(check=options.check, all_met=all_met)
+    sys.stdout.write(json.dumps(fields) + "\n" if options.json else table)
+    return exit_status(check=options.check, all_met=bool(fields["met"]))
+
+
+# Each bench is imported when it is asked for: they need different packages.
+
+
+def _handover(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.handover import measure  # noqa: PLC0415
+    from benchmarks.object import find_object  # noqa: PLC0415
+    from benchmarks.report import as_object, as_table  # noqa: PLC0415
+
+    carried = find_object()
+    figures = measure(carried, runs, interrupts)
+    return as_table(figures, carried), as_object(figures, carried)
+
+
+def _start(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.start import as_object, as_table, measure  # noqa: PLC0415
+
+    steps = measure(runs, interrupts)
+    return as_table(steps), as_object(steps)
 
 
 def exit_status(*, check: bool, all_met: bool) -> int:
@@ -45,8 +58,8 @@ def exit_status(*, check: bool, all_met: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tools/bench", add_help=False)
-    parser.add_argument("what", choices=["handover"])
-    parser.add_argument("--runs", type=_count, default=DEFAULT_RUNS)
+    parser.add_argument("what", choices=["handover", "start"])
+    parser.add_argument("--runs", type=_count)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
     return parser

@@ -114,7 +114,7 @@ def verdicts(figures: Figures) -> list[Verdict]:
     load_over = _over_ms(times.load, times.c_load)
     cold_over = _over_ms(times.cold, times.c_cold)
     resident = figures.memory.now_kib / KIB_PER_MIB
-    two = _times(times.two, times.load)
+    two = to_times(times.two, times.load)
     return [
         Verdict("load_over_c", "a warm load, over C", load_over, LOAD_OVER_C_MS, "ms"),
         Verdict("cold_over_c", "a cold start and load, over C", cold_over, COLD_OVER_C_MS, "ms"),
@@ -127,17 +127,23 @@ def ratios(figures: Figures) -> dict[str, float]:
     """Return how many times the first takes the second's time, as the median of the pairs."""
     times = figures.times
     return {
-        "load_to_c": _times(times.load, times.c_load),
-        "cold_to_c": _times(times.cold, times.c_cold),
-        "two_to_c": _times(times.two, times.c_two),
-        "c_two_at_once": _times(times.c_two, times.c_load),
-        "hello_to_floor": _times(times.hello, times.floor),
+        "load_to_c": to_times(times.load, times.c_load),
+        "cold_to_c": to_times(times.cold, times.c_cold),
+        "two_to_c": to_times(times.two, times.c_two),
+        "c_two_at_once": to_times(times.c_two, times.c_load),
+        "hello_to_floor": to_times(times.hello, times.floor),
     }
+
+
+def to_ms(nanoseconds: int) -> float:
+    """Return *nanoseconds* in milliseconds."""
+    return nanoseconds / NS_PER_MS
 
 
 def _over_ms(ours: Sequence[int], theirs: Sequence[int]) -> float:
     return statistics.median(a - b for a, b in zip(ours, theirs, strict=True)) / NS_PER_MS
 
 
-def _times(ours: Sequence[int], theirs: Sequence[int]) -> float:
+def to_times(ours: Sequence[int], theirs: Sequence[int]) -> float:
+    """Return how many times *theirs* goes into *ours*, as the median of the pairs."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

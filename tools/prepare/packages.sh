@@ -104,12 +104,6 @@ apt_install() {
     step "installing: $1" apt_install_now "$@"
 }
 
-# A mirror throws old versions away; with lists from before that, a download fails.
-# shellcheck disable=SC2317 # called through step
-apt_install_now() {
-    apt_get_install --yes "$@" || { apt-get update && apt_get_install --yes "$@"; }
-}
-
 # Call "apt-get install OPTION", with a list of packages as one word, and further options.
 apt_get_install() {
     apt_option=$1
@@ -159,6 +153,21 @@ install_qemu() {
     else
         apt_install qemu-system-x86
     fi
+}
+
+# Read lines "PACKAGE  what for" of what has to be of QEMU's own release, and install what is missing.
+install_beside_qemu() {
+    while read -r package reason; do
+        [ -n "$package" ] || continue
+        [ -n "$(missing "$package")" ] || continue
+        say "will install $package: $reason"
+        if [ "$(debian_release)" = bookworm ]; then
+            add_backports
+            apt_install "$package" --target-release bookworm-backports </dev/null
+        else
+            apt_install "$package" </dev/null
+        fi
+    done
 }
 
 # The headers of the libbpf that is installed: in Debian 12, QEMU may have brought the backports' one.

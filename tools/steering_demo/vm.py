@@ -22,18 +22,21 @@ POWERDOWN_S: Final = 20.0
 
 DESCRIPTION: Final = """\
 name = "bpferry-demo"
-memory-mib = {memory}
+memory = "{memory} MiB"
 vcpus = {queues}
 accelerator = "tcg"
 kernel = "{kernel}"
 initrd = "{initrd}"
 command-line = "console=ttyS0 quiet"
+require-ebpf = true
+
+[[serials]]
+type = "stdio"
 
 [[cards]]
 tap = "{tap}"
 queues = {queues}
 rss = true
-require-ebpf = true
 """
 
 
