@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where the files of a VM are that its description does not name (XDG base directories)."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -28,6 +29,12 @@ def folder_name(vm_name: str) -> str:
         return vm_name
     digest = hashlib.sha256(vm_name.encode()).hexdigest()[:12]
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', vm_name)[: MAX_NAME - 13]}-{digest}"
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove *folder* if nothing is in it; another VM's, or what somebody put there, stays."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _runtime_folder() -> Path:

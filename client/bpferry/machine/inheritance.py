@@ -9,6 +9,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from bpferry.domain.model.cards import Card
@@ -16,6 +17,7 @@ from bpferry.errors import BpferryError, NoHelper, QemuError, Unsupported
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import open_device
 from bpferry.machine.files import find_missing_files, make_files
+from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.listening import open_listen
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
@@ -87,6 +89,7 @@ def prepare(draft: Draft, broker: Broker, reporter: Reporter) -> Iterator[Prepar
     if draft.kvm_problem:
         raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
+        ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
         opened = _Opened(ours, inherited)
         _open_taps(draft, opened)
         sets = _ask_for_sets(draft, broker, reporter, opened)
