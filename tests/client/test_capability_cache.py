@@ -388,4 +388,4 @@ FIELDS = (
 
 def test_number_of_the_format() -> None:
     """Who adds or renames a field gives the format another number, and says so here."""
-    assert (1, FIELDS) == (cache.FORMAT, Capabilities.__struct_fields__)
+    assert (2, FIELDS) == (cache.FORMAT, Capabilities.__struct_fields__)

@@ -19,6 +19,8 @@ PREFIXES: Final = {
 
 BUSES: Final = {"floppy": "fdc", "lun": "scsi"}
 
+X86: Final = ("x86_64", "i686")
+
 IDE_MACHINES: Final = ("pc", "pc-i440fx", "isapc")
 """Machine types whose chipset has IDE."""
 
@@ -58,7 +60,8 @@ def _is_scsi(controller: object) -> bool:
 
 def _bus_of(disk: Plain, plain: Plain) -> str:
     device = disk.get("device", "disk")
-    machine = re.sub(r"-\d+\.\d+.*", "", str(plain.get("machine-type", "q35")))
+    usual = "q35" if plain.get("arch", "x86_64") in X86 else "virt"
+    machine = re.sub(r"-\d+\.\d+.*", "", str(plain.get("machine-type", usual)))
     if device == "cdrom" and machine in SATA_MACHINES:
         return "sata"
     if device == "cdrom":

@@ -23,7 +23,7 @@ import msgspec
 from bpferry.qemu import store
 from bpferry.qemu.capabilities import Capabilities
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of what is kept. Another question, field or meaning makes another number."""
 
 SUFFIX: Final = ".capabilities"

@@ -24,6 +24,10 @@ VERSION_SUFFIX: Final = re.compile(r"-\d+\.\d+(\.\d+)?$")
 """How the name of a versioned machine type ends: pc-q35-10.0, virt-7.2, pc-i440fx-2.11.1."""
 
 
+SAME_CLASS: Final = {"isapc": "pc-i440fx"}
+"""Families that are not asked about, and the one of the same class (hw/i386/pc.c) that is."""
+
+
 class EbpfObject(msgspec.Struct, frozen=True):
     """One ELF file that a QEMU carries."""
 
@@ -183,7 +187,7 @@ class Capabilities(msgspec.Struct, frozen=True):
         one has. Of families that were not asked about, such as microvm, it knows nothing.
         """
         family = family_of(self.machine_name(machine))
-        return name in self.machine_properties.get(family, ())
+        return name in self.machine_properties.get(SAME_CLASS.get(family, family), ())
 
 
 def family_of(machine: str) -> str:

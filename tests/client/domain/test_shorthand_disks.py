@@ -24,6 +24,7 @@ def disks_of(lines: str) -> list[tuple[str | None, str]]:
         ('[[disks]]\nbus = "scsi"', [("scsi", "sda")]),
         ('[[disks]]\ndevice = "cdrom"', [("sata", "sda")]),
         ('machine-type = "pc"\n[[disks]]\ndevice = "cdrom"', [("ide", "hda")]),
+        ('arch = "aarch64"\n[[disks]]\ndevice = "cdrom"', [("scsi", "sda")]),
         ('[[disks]]\ndevice = "floppy"', [("fdc", "fda")]),
         ('[[disks]]\ntarget = "vda"\n[[disks]]\nfile = "b"', [(None, "vda"), ("virtio", "vdb")]),
         ('[[disks]]\nbus = "sata"\n[[disks]]\nbus = "usb"', [("sata", "sda"), ("usb", "sdb")]),
