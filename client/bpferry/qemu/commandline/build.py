@@ -47,7 +47,9 @@ def build(context: Context) -> Built:
         Unsupported: with the key of the model that cannot be done here.
     """
     parts = list(_parts(context))
-    placed = place_devices([part for part in parts if isinstance(part, Device)], context)
+    devices = [part for part in parts if isinstance(part, Device)]
+    _check_names(devices)
+    placed = place_devices(devices, context)
     for device in placed.all:
         _check_driver(device, context)
     argv = (context.capabilities.qemu, *_words(parts, placed))
@@ -92,6 +94,18 @@ def _words(parts: Sequence[Part], placed: Placed) -> Iterator[str]:
 
 def _device(device: Device) -> str:
     return json_of({"driver": device.driver, "id": device.id, **device.properties})
+
+
+def _check_names(devices: Sequence[Device]) -> None:
+    seen: dict[str, str] = {}
+    for device in devices:
+        other = seen.setdefault(device.id, device.key)
+        if other != device.key:
+            raise unsupported(
+                f"{device.key}.alias",
+                f"'{device.id}' is the name of '{other}' already",
+                "give each device a name of its own, or none",
+            )
 
 
 def _check_driver(device: Device, context: Context) -> None:
