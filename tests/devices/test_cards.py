@@ -219,7 +219,7 @@ def test_link_that_is_down(tmp_path: Path) -> None:
     down = card("user", "<model type='virtio'/><link state='down'/>")
 
     with running(domain(down), tmp_path) as vm:
-        (command,) = vm.draft.build(vm.draft.plans).of(Command)
+        (command,) = vm.draft.built.of(Command)
         assert {} == vm.execute(command.name, **command.arguments)
 
 

@@ -82,7 +82,7 @@ def _notices(plan: Draft, prepared: "Prepared") -> tuple[Notice, ...]:
 def dry_run_fields(plan: Draft) -> dict[str, object]:
     """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
     return {
-        "argv": list(plan.build(plan.plans).argv),
+        "argv": list(plan.built.argv),
         "requests": build_requests(plan.machine, plan.plans, plan.capabilities),
         "nics": nics(plan.plans),
         "warnings": dry_run_warnings(plan),
@@ -119,7 +119,7 @@ def dry_run_text(plan: Draft) -> str:
     comments += [f"warning: {text}" for text in dry_run_warnings(plan)]
     comments.append("an fd stands by its name here, and by its number when it is started")
     lines = [f"# {comment}" for comment in comments]
-    words = plan.build(plan.plans).argv
+    words = plan.built.argv
     return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))
 
 

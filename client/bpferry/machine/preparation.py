@@ -32,10 +32,9 @@ from bpferry.qemu.commandline.names import cards_of
 from bpferry.qemu.commandline.parts import Remark
 from bpferry.qemu.defaults import machine_type_of, qemu_of
 from bpferry.qemu.firmware import read_descriptors
-from bpferry.qemu.vhost_user import find_gpu_program
+from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
 from bpferry.steering.plan import (
     CardPlan,
-    Granted,
     HelperAnswer,
     HostFacts,
     Notice,
@@ -80,22 +79,15 @@ class Draft:
     """Why KVM, which the description demands, does not work here; empty if it does."""
     absent_media: tuple[str, ...]
     """A sentence for each optional medium that is not there."""
+    context: Context
+    """What the parts of the command line may know, with fds by their names."""
+    built: Built
+    """The command line of a dry run."""
 
     def build(self, plans: dict[str, CardPlan], fds: Mapping[str, str] | None = None) -> Built:
         """Return QEMU's command line; without *fds*, each fd stands by its name."""
-        machine_type = machine_type_of(self.machine, self.capabilities.arch)
-        bare = Context(
-            machine=self.machine,
-            capabilities=self.capabilities,
-            accelerator=self.accelerator,
-            plans=plans,
-            folders=folders_of(self.machine.name),
-            fd=str if fds is None else fds.__getitem__,
-            machine_type=machine_type,
-            firmware=read_descriptors() if _needs_firmware(self.machine) else (),
-            gpu_program=find_gpu_program(),
-        )
-        return build(replace(bare, machine=complete(self.machine, bare.family)))
+        fd = str if fds is None else fds.__getitem__
+        return build(replace(self.context, plans=plans, fd=fd))
 
     def plan(self, key: str, card: Card, card_id: str, answer: HelperAnswer) -> CardPlan:
         """Return the plan of *card* after the helper's *answer*."""
@@ -111,13 +103,12 @@ class Draft:
 
     def general_notices(self) -> tuple[Notice, ...]:
         """Return what is less than wished about the VM as a whole; each card's plan has its own."""
-        remarks = self.build(self.plans).of(Remark)
         return (
             *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
             *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
             *(Notice(f"left out: {error.message}") for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
-            *(Notice(remark.text, remark.hint) for remark in remarks),
+            *(Notice(remark.text, remark.hint) for remark in self.built.of(Remark)),
         )
 
 
@@ -148,33 +139,69 @@ def draft(
     left_out = list(document.ignored)
     while True:
         try:
-            found = Draft(
-                document,
-                machine,
-                capabilities,
-                accelerator,
-                reason,
-                gather_facts(machine, accelerator),
-                {},
-                require_ebpf or machine.require_ebpf,
-                tuple(left_out),
-                problem,
-                absent,
-            )
-            for key, card_id, card in cards_of(machine):
-                found.plans[card_id] = found.plan(key, card, card_id, Granted.NOT_ASKED)
-            found.build(found.plans)
+            host = gather_facts(machine, accelerator)
+            demanded = require_ebpf or machine.require_ebpf
+            plans = {
+                card_id: plan_card(
+                    card, card_id, capabilities, host, require_ebpf=demanded, key=key
+                )
+                for key, card_id, card in cards_of(machine)
+            }
+            context = _context(machine, capabilities, accelerator, plans)
+            built = build(context)
         except Unsupported as error:
             if not ignore_unsupported:
                 raise located(error, document) from error
             left_out.append(located(error, document))
             machine = without(machine, error, left_out[-1])
         else:
-            return found
+            return Draft(
+                document,
+                machine,
+                capabilities,
+                accelerator,
+                reason,
+                host,
+                plans,
+                demanded,
+                tuple(left_out),
+                problem,
+                absent,
+                context,
+                built,
+            )
+
+
+def _context(
+    machine: Machine,
+    capabilities: Capabilities,
+    accelerator: Accelerator,
+    plans: dict[str, CardPlan],
+) -> Context:
+    """Return what the parts of a dry run's command line may know.
+
+    What they need of this host's files is looked up here, once for all command lines of the VM.
+    """
+    bare = Context(
+        machine=machine,
+        capabilities=capabilities,
+        accelerator=accelerator,
+        plans=plans,
+        folders=folders_of(machine.name),
+        fd=str,
+        machine_type=machine_type_of(machine, capabilities.arch),
+        firmware=read_descriptors() if _needs_firmware(machine) else (),
+        gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
+    )
+    return replace(bare, machine=complete(machine, bare.family))
 
 
 def _needs_firmware(machine: Machine) -> bool:
     return machine.firmware is not None or machine.loader is not None
+
+
+def _has_gpu_process(machine: Machine) -> bool:
+    return any(video.backend == "vhostuser" for video in machine.videos)
 
 
 def without(machine: Machine, error: Unsupported, told: Unsupported) -> Machine:

@@ -39,5 +39,5 @@ def test_names_of_their_own() -> None:
 
     found = draft(document, Record())
 
-    names = {device.id for device in found.build(found.plans).devices}
+    names = {device.id for device in found.built.devices}
     assert {"ua-a", "ua-b"} <= names
