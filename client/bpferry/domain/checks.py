@@ -28,10 +28,9 @@ def check(machine: Machine, origins: Origins) -> Machine:
     for key, bound, value in texts_of(machine):
         problem = _problem_of(bound, value)
         if problem:
-            place = origins.find(key)
             raise BadInput(
                 f"{origins.describe(key)} is {shorten(value)}: {problem}",
-                element=place.element if place else key,
+                element=origins.element_of(key),
             )
     return machine
 

@@ -30,21 +30,13 @@ class KeyedUnsupported(Unsupported):
         self.key = key
 
 
-class KeyedBadInput(BadInput):
-    """A wrong value, with its key in the model."""
-
-    def __init__(self, message: str, hint: str, element: str, key: str) -> None:
-        super().__init__(message, hint, element)
-        self.key = key
-
-
 def explain(
     error: msgspec.ValidationError,
     values: Mapping[str, object],
     origins: Origins,
     *,
     foreign: bool = False,
-) -> KeyedUnsupported | KeyedBadInput:
+) -> KeyedUnsupported | BadInput:
     """Return msgspec's *error* about *values* in our words.
 
     With *foreign*, words and numbers that are not possible here may still be libvirt's: they are
@@ -57,35 +49,30 @@ def explain(
         return _explain_field(what, quoted[1], key, origins)
     found = shorten(look_up(values, key))
     message = f"{origins.describe(key)} is {found}: {_possibilities(what, key)}"
-    element = _element(origins, key)
+    element = origins.element_of(key)
     if foreign and ("enum" in what or ">=" in what or "<=" in what or "matching" in what):
         return KeyedUnsupported(message, "take it out, or change it", element, key)
-    return KeyedBadInput(message, "", element, key)
+    return BadInput(message, element=element)
 
 
-def _explain_field(what: str, name: str, key: str, origins: Origins) -> KeyedBadInput:
+def _explain_field(what: str, name: str, key: str, origins: Origins) -> BadInput:
     whole = f"{key}.{name}" if key else name
     table = table_at(key)
     known = tuple(table.__struct_encode_fields__)
     if "missing" in what:
         bound = next(bound for bound in fields_of(table) if bound.key == name)
-        is_xml = origins.path.suffix == ".xml" or _element(origins, "").startswith("/")
-        wanted = f"{_element(origins, key).rstrip('/')}/{bound.at.path}" if is_xml else whole
+        is_xml = origins.path.suffix == ".xml" or origins.element_of("").startswith("/")
+        wanted = f"{origins.element_of(key).rstrip('/')}/{bound.at.path}" if is_xml else whole
         keys = "" if is_xml else _key_list(known)
-        return KeyedBadInput(f"{origins.describe(key)}: '{wanted}' is missing", keys, wanted, whole)
+        return BadInput(f"{origins.describe(key)}: '{wanted}' is missing", keys, wanted)
     near = difflib.get_close_matches(name, known, 1)
     meant = f"did you mean '{near[0]}'? " if near else ""
     message = f"{origins.describe(whole)}: unknown key {shorten(whole)}"
-    return KeyedBadInput(message, meant + _key_list(known), whole, whole)
+    return BadInput(message, meant + _key_list(known), whole)
 
 
 def _key_list(known: tuple[str, ...]) -> str:
     return "the keys here are " + ", ".join(known)
-
-
-def _element(origins: Origins, key: str) -> str:
-    place = origins.find(key)
-    return place.element if place else key
 
 
 def _possibilities(what: str, key: str) -> str:

@@ -39,6 +39,11 @@ class Origins:
             key = shorter if len(shorter) < len(key) else ""
         return self.places.get("")
 
+    def element_of(self, key: str) -> str:
+        """Return the element of *key* as its document calls it; the key itself if it has none."""
+        place = self.find(key)
+        return place.element if place else key
+
     def describe(self, key: str) -> str:
         """Return the file, and the line and element of *key* where they are known."""
         place = self.find(key)

@@ -25,11 +25,10 @@ def find_missing_files(document: Document) -> Iterator[BadInput]:
         try:
             LOOKS[bound.at.form](path)
         except OSError as error:
-            place = document.origins.find(key)
             yield BadInput(
                 f"cannot read '{path}': {error.strerror}",
                 f"it stands at {document.origins.describe(key)}",
-                place.element if place else key,
+                document.origins.element_of(key),
             )
 
 

@@ -21,7 +21,7 @@ from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.listening import open_listen
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
-from bpferry.machine.preparation import KVM_HINT, Draft
+from bpferry.machine.preparation import KVM_HINT, Draft, located
 from bpferry.machine.reporter import Reporter
 from bpferry.network.broker import Broker, GrantedSet
 from bpferry.network.tap import open_tap
@@ -188,14 +188,13 @@ def _open_vhosts(draft: Draft, plans: dict[str, CardPlan], opened: _Opened) -> N
 
 
 def _no_taps(draft: Draft, key: str, card: Card) -> Unsupported:
-    place = draft.document.origins.find(key)
-    return Unsupported(
-        f"{draft.document.origins.describe(key)}: this version cannot make a tap on "
-        f"'{card.bridge or card.network}' for you",
+    error = Unsupported(
+        f"this version cannot make a tap on '{card.bridge or card.network}' for you",
         "use a tap that exists and is yours: type 'ethernet', with the tap's name as its target "
         "and managed='no' (ip tuntap add dev tap0 mode tap multi_queue vnet_hdr user YOU)",
-        place.element if place else key,
+        key,
     )
+    return located(error, draft.document)
 
 
 def _open_sockets(built: Built, opened: _Opened) -> None:

@@ -225,8 +225,7 @@ def without(machine: Machine, error: Unsupported, told: Unsupported) -> Machine:
 
 def located(error: Unsupported, document: Document) -> Unsupported:
     """Return *error* with the place of its element in the document instead of its key."""
-    place = document.origins.find(error.element or "")
-    where = document.origins.describe(error.element or "")
-    return Unsupported(
-        f"{where}: {error.message}", error.hint, place.element if place else error.element
-    )
+    key = error.element or ""
+    where = document.origins.describe(key)
+    element = document.origins.element_of(key) or error.element
+    return Unsupported(f"{where}: {error.message}", error.hint, element)

@@ -129,12 +129,8 @@ def _modules(path: str) -> list[tuple[str, int, int, int]]:
 
 
 def _find(identity: Identity) -> Capabilities | None:
-    data = store.read(file_name(identity, SUFFIX))
-    if data is None:
-        return None
-    try:
-        kept = msgspec.msgpack.decode(data, type=_Kept)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    kept = store.load(file_name(identity, SUFFIX), _Kept)
+    if kept is None:
         return None
     return kept.capabilities if (kept.format, kept.identity) == (FORMAT, identity) else None
 

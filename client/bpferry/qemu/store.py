@@ -14,7 +14,11 @@ the old one or the new one, and of two writers the last one wins.
 import os
 import stat
 import zlib
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 MAGIC: Final = b"bpferry\x01"
 
@@ -55,6 +59,17 @@ def read(name: str) -> bytes | None:
         return None
     kept = data[HEAD_BYTES:]
     return kept if data[:HEAD_BYTES] == _head(kept) else None
+
+
+def load(name: str, kind: type[T]) -> T | None:
+    """Return what was kept as *name* if it is a whole *kind*, in msgpack; else None."""
+    data = read(name)
+    if data is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _open(path: str, _flags: int) -> int:

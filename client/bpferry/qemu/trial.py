@@ -109,12 +109,8 @@ def _circumstances(qemu: str) -> _Circumstances | None:
 
 
 def _find(circumstances: _Circumstances) -> Verdict | None:
-    data = store.read(cache.file_name(circumstances.identity, SUFFIX))
-    if data is None:
-        return None
-    try:
-        kept = msgspec.msgpack.decode(data, type=_Kept)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    kept = store.load(cache.file_name(circumstances.identity, SUFFIX), _Kept)
+    if kept is None:
         return None
     return kept.verdict if kept.circumstances == circumstances else None
 

@@ -147,11 +147,9 @@ class Image(Protocol):
         """The part of it that counts."""
 
 
-class DataFile(Table, frozen=True, kw_only=True):
-    """The file with the data of a qcow2 image that has only the tables itself."""
+class Source(Table, frozen=True, kw_only=True):
+    """Where an image below another one is; a disk has the same fields beside its own."""
 
-    type: Annotated[ImageType, At("@type", always=True)] = "file"
-    format: Annotated[Literal["raw"], At("format/@type", always=True)] = "raw"
     file: ImageFile = None
     block_device: ImageBlockDevice = None
     protocol: ImageProtocol = None
@@ -171,7 +169,14 @@ class DataFile(Table, frozen=True, kw_only=True):
     slice: ImageSlice = None
 
 
-class BackingImage(Table, frozen=True, kw_only=True):
+class DataFile(Source, frozen=True, kw_only=True):
+    """The file with the data of a qcow2 image that has only the tables itself."""
+
+    type: Annotated[ImageType, At("@type", always=True)] = "file"
+    format: Annotated[Literal["raw"], At("format/@type", always=True)] = "raw"
+
+
+class BackingImage(Source, frozen=True, kw_only=True):
     """The image below another; without a type it says that there is none."""
 
     type: Annotated[ImageType | None, At("@type")] = None
@@ -179,22 +184,5 @@ class BackingImage(Table, frozen=True, kw_only=True):
     metadata_cache: Annotated[
         int | None, At("format/metadata_cache/max_size", Form.SIZE, unit="bytes")
     ] = None
-    file: ImageFile = None
-    block_device: ImageBlockDevice = None
-    protocol: ImageProtocol = None
-    name: ImageName = None
-    query: ImageQuery = None
-    hosts: ImageHosts = ()
-    snapshot: ImageSnapshot = None
-    config: ImageConfig = None
-    verify: ImageVerify = None
-    read_ahead: ImageReadAhead = None
-    timeout: ImageTimeout = None
-    reconnect_delay: ImageReconnect = None
-    initiator: ImageInitiator = None
-    user_name: ImageUserName = None
-    user: ImageUser = None
-    group: ImageGroup = None
-    slice: ImageSlice = None
     data_file: Annotated[DataFile | None, At("source/dataStore")] = None
     backing: Annotated["BackingImage | None", At("backingStore")] = None
