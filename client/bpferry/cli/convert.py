@@ -4,16 +4,15 @@
 from pathlib import Path
 
 from bpferry.cli import output
-from bpferry.domain.document import is_xml, read_file, to_toml, to_xml
+from bpferry.domain.document import read_file, to_toml, to_xml
 
 
 def convert(file: str, to: str | None, *, ignore_unsupported: bool, as_json: bool) -> int:
     """Print *file* as the other kind of document, or as the kind *to*."""
-    path = Path(file)
-    document = read_file(path, ignore_unsupported=ignore_unsupported)
+    document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
     for error in document.ignored:
         output.say(f"warning: left out: {error.message}")
-    kind = to or ("toml" if is_xml(path.read_bytes(), path) else "xml")
+    kind = to or ("toml" if document.kind == "xml" else "xml")
     text = to_toml(document.machine) if kind == "toml" else to_xml(document.machine)
     if as_json:
         left_out = [error.element for error in document.ignored]

@@ -11,7 +11,7 @@ it is refused as unsupported; in the native form, whose words are ours, it is ba
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -26,12 +26,16 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 """One description. A page of text is a long one."""
 
 
+Kind = Literal["xml", "toml"]
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A VM, and where its parts stood."""
 
     machine: Machine
     origins: Origins
+    kind: Kind
     ignored: tuple[Unsupported, ...] = ()
     """What is not supported and was left out, because the user said so."""
 
@@ -72,7 +76,7 @@ def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> D
         machine = msgspec.convert(values, Machine)
     except msgspec.ValidationError as error:
         raise explain(error, values, origins) from error
-    return Document(check(machine, origins), origins)
+    return Document(check(machine, origins), origins, "toml")
 
 
 def is_xml(raw: bytes, path: Path) -> bool:
@@ -101,7 +105,7 @@ def _to_model(
                 raise problem from error
             left_out.append(problem)
             continue
-        return Document(check(machine, origins), origins, tuple(left_out))
+        return Document(check(machine, origins), origins, "xml", tuple(left_out))
 
 
 def _first_of(refusals: Sequence[Unsupported]) -> Unsupported:

@@ -46,7 +46,7 @@ def explain(
     key = where.rstrip("`").lstrip(".")
     quoted = re.search(r"field `([^`]*)`", what)
     if quoted:
-        return _explain_field(what, quoted[1], key, origins)
+        return _explain_field(what, quoted[1], key, origins, foreign=foreign)
     found = shorten(look_up(values, key))
     message = f"{origins.describe(key)} is {found}: {_possibilities(what, key)}"
     element = origins.element_of(key)
@@ -55,15 +55,14 @@ def explain(
     return BadInput(message, element=element)
 
 
-def _explain_field(what: str, name: str, key: str, origins: Origins) -> BadInput:
+def _explain_field(what: str, name: str, key: str, origins: Origins, *, foreign: bool) -> BadInput:
     whole = f"{key}.{name}" if key else name
     table = table_at(key)
     known = tuple(table.__struct_encode_fields__)
     if "missing" in what:
         bound = next(bound for bound in fields_of(table) if bound.key == name)
-        is_xml = origins.path.suffix == ".xml" or origins.element_of("").startswith("/")
-        wanted = f"{origins.element_of(key).rstrip('/')}/{bound.at.path}" if is_xml else whole
-        keys = "" if is_xml else _key_list(known)
+        wanted = f"{origins.element_of(key).rstrip('/')}/{bound.at.path}" if foreign else whole
+        keys = "" if foreign else _key_list(known)
         return BadInput(f"{origins.describe(key)}: '{wanted}' is missing", keys, wanted)
     near = difflib.get_close_matches(name, known, 1)
     meant = f"did you mean '{near[0]}'? " if near else ""
