@@ -19,6 +19,10 @@ SHOWN_LINES = 15
 KEPT_LINES = 1000
 READ_BYTES = 64 << 10
 
+HELLO_AGAIN_S = 5.0
+"""How often a guest that is not heard of is asked. One was seen to be up and not heard: a byte that
+comes in makes its serial driver look at what it has not sent yet."""
+
 Answer = dict[str, object]
 
 
@@ -43,7 +47,22 @@ class Console:
 
     def wait_until_ready(self, timeout: float = 60.0) -> Answer:
         """Return the hello that the agent sends when it is ready, within *timeout* seconds."""
-        return self._await({"do": "hello"}, time.monotonic() + timeout)
+        deadline = time.monotonic() + timeout
+        while not self._heard(min(deadline, time.monotonic() + HELLO_AGAIN_S)):
+            if time.monotonic() >= deadline:
+                break
+            self._send(b'{"do":"hello"}\n', deadline)
+        return self._await({"do": "hello"}, deadline)
+
+    def _heard(self, deadline: float) -> bool:
+        """Take in what comes until *deadline*, and say whether there is an answer."""
+        while not self._answers:
+            seconds = max(0.0, deadline - time.monotonic())
+            if not is_ready(self._incoming.fileno(), select.POLLIN, seconds):
+                return False
+            if not self._receive():
+                raise self._closed()
+        return True
 
     def ask(self, do: str, timeout: float = 30.0, **arguments: object) -> Answer:
         """Give the command *do* and return the agent's answer, within *timeout* seconds.
@@ -77,7 +96,10 @@ class Console:
                     return answer
             self._wait(self._incoming.fileno(), select.POLLIN, deadline)
             if not self._receive():
-                raise self._failure("the guest is gone: its console was closed")
+                raise self._closed()
+
+    def _closed(self) -> GuestError:
+        return self._failure("the guest is gone: its console was closed")
 
     def _wait(self, file: int, event: int, deadline: float) -> None:
         if not is_ready(file, event, max(0.0, deadline - time.monotonic())):
