@@ -59,7 +59,7 @@ def _table(reply: StatusReply) -> str:
 def _row(grant: Grant) -> str:
     hours, seconds = divmod(grant.age_s, 3600)
     age = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
-    return f"{grant.uid:>10} {grant.pid:>12} {grant.object_id:<16} {age:>8}"
+    return f"{grant.uid:>10} {grant.pid:>12} {grant.name:<16} {age:>8}"
 
 
 def describe_policy(path: str) -> str:

@@ -16,9 +16,26 @@ Below net.core.wmem_default (212,992 bytes on Linux), which bounds a SOCK_SEQPAC
 above a ``status`` of MAX_STATUS_GRANTS grants.
 """
 
-MAX_FDS_PER_REPLY: Final = 16
+MAX_QUEUES: Final = 64
+"""Queues of one tap, each an fd. The kernel allows 256 (MAX_TAP_QUEUES, drivers/net/tun.c), but a
+reply that nobody reads holds its fds, and those of all replies have a common bound."""
+
+MAX_FDS_PER_REPLY: Final = MAX_QUEUES
 """File descriptors in one reply. The kernel's own bound is 253 (SCM_MAX_FD, include/net/scm.h);
 the "rss" object needs four."""
+
+MAX_INTERFACE_BYTES: Final = 15
+"""The name of a bridge or tap: IFNAMSIZ of linux/if.h without the closing NUL."""
+
+MAX_NETWORK_BYTES: Final = 64
+"""The name of a network, which policy maps to a bridge: NAME, or NAME/GROUP."""
+
+MAC_BYTES: Final = 6
+"""ETH_ALEN of linux/if_ether.h."""
+
+MIN_MTU: Final = 68
+MAX_MTU: Final = 65_521
+"""Bytes: ETH_MIN_MTU of linux/if_ether.h, and the most that a tap takes (MAX_MTU, tun.c)."""
 
 MAX_DEPTH: Final = 4
 """Levels of nesting: packet, ``ok``, a list in it, an entry of that list."""

@@ -26,13 +26,45 @@ class Load(NamedTuple):
     """SHA-256 of the ELF file, 32 bytes."""
 
 
+class Tap(NamedTuple):
+    """Make a tap on a bridge and hand its queues over."""
+
+    source: str
+    """Name of a bridge, or of a network that policy maps to one."""
+    is_network: bool
+    queues: int
+    """From 1 to MAX_QUEUES; one fd each."""
+    mtu: int | None = None
+    """Bytes that the guest's frames may carry; refused if the bridge's are shorter."""
+    mac: bytes | None = None
+    """The card's address, MAC_BYTES; needed where policy lets a port send as no other."""
+    isolated: bool = False
+    """The port shall reach no other isolated port of the bridge."""
+
+
+class Create(NamedTuple):
+    """Make such a tap that stays, and belongs to the caller; no fd is handed over."""
+
+    tap: Tap
+
+
+class ListTaps(NamedTuple):
+    """Which taps are mine?"""
+
+
+class Delete(NamedTuple):
+    """Delete a tap of mine that was created to stay."""
+
+    interface: str
+
+
 class Can(NamedTuple):
     """Would you do this for me? Nothing is made."""
 
-    request: Load
+    request: Load | Tap | Create
 
 
-Request = Hello | Quota | Status | Load | Can
+Request = Hello | Quota | Status | Load | Tap | Create | ListTaps | Delete | Can
 
 
 class Caller(NamedTuple):
@@ -55,7 +87,7 @@ class HelloReply(NamedTuple):
 
 
 class QuotaReply(NamedTuple):
-    """Sets that the caller holds and may hold, and the same for everybody together."""
+    """Sets or taps that the caller holds and may hold, and the same for everybody together."""
 
     held: int
     allowed: int
@@ -73,12 +105,13 @@ class CanReply(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """One set that is alive, and to whom it was given."""
+    """One set or tap that is alive, and to whom it was given."""
 
     uid: int
     pid: int
     """The process that asked. It may be gone, or another one by now: for a person to read."""
-    object_id: str
+    name: str
+    """The id of the object, or the interface of the tap."""
     age_s: int
 
 
@@ -112,6 +145,39 @@ class LoadReply(NamedTuple):
     fds: tuple[FdDescription, ...]
 
 
+class TapReply(NamedTuple):
+    """The tap that was made. With ``tap``, one fd for each queue came in the same packet."""
+
+    interface: str
+    bridge: str
+    mtu: int
+    """Bytes; the bridge's."""
+
+
+class OwnTap(NamedTuple):
+    """One tap of the caller that is alive."""
+
+    interface: str
+    bridge: str
+    """Empty if somebody took it off its bridge."""
+    queues: int
+    """Queues that are open now."""
+    stays: bool
+    """It was made by ``create``, and stays until it is deleted."""
+
+
+class ListReply(NamedTuple):
+    """The caller's taps, by name."""
+
+    taps: tuple[OwnTap, ...]
+
+
+class DeleteReply(NamedTuple):
+    """The tap is gone."""
+
+    interface: str
+
+
 class ErrorReply(NamedTuple):
     """The request was not fulfilled."""
 
@@ -120,4 +186,13 @@ class ErrorReply(NamedTuple):
     hint: str = ""
 
 
-Reply = HelloReply | QuotaReply | CanReply | StatusReply | LoadReply
+Reply = (
+    HelloReply
+    | QuotaReply
+    | CanReply
+    | StatusReply
+    | LoadReply
+    | TapReply
+    | ListReply
+    | DeleteReply
+)

@@ -9,6 +9,7 @@ Each message has one way to become bytes and one way back, and beyond this modul
 dict. Unknown keys are refused in both directions: what one side does not know it cannot obey.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from bpferry_wire import limits
@@ -18,19 +19,27 @@ from bpferry_wire.messages import (
     Caller,
     Can,
     CanReply,
+    Create,
+    Delete,
+    DeleteReply,
     ErrorReply,
     FdDescription,
     Grant,
     Hello,
     HelloReply,
+    ListReply,
+    ListTaps,
     Load,
     LoadReply,
+    OwnTap,
     Quota,
     QuotaReply,
     Reply,
     Request,
     Status,
     StatusReply,
+    Tap,
+    TapReply,
 )
 
 KINDS: Final = ("program", "map")
@@ -39,6 +48,10 @@ OPS: Final[dict[type[Request], str]] = {
     Quota: "quota",
     Status: "status",
     Load: "load",
+    Tap: "tap",
+    Create: "create",
+    ListTaps: "list",
+    Delete: "delete",
     Can: "can",
 }
 
@@ -50,11 +63,30 @@ def encode_request(request: Request) -> bytes:
 
 def _request_map(request: Request) -> dict[str, object]:
     packet: dict[str, object] = {"op": OPS[type(request)]}
-    if isinstance(request, Load):
-        packet |= {"id": request.object_id, "digest": request.digest}
-    if isinstance(request, Can):
-        packet["request"] = _request_map(request.request)
+    match request:
+        case Load():
+            packet |= {"id": request.object_id, "digest": request.digest}
+        case Tap():
+            packet |= _tap_map(request)
+        case Create():
+            packet |= _tap_map(request.tap)
+        case Delete():
+            packet["interface"] = request.interface
+        case Can():
+            packet["request"] = _request_map(request.request)
     return packet
+
+
+def _tap_map(tap: Tap) -> dict[str, object]:
+    """Return the keys of *tap*; what it does not say is not there."""
+    said: dict[str, object | None] = {
+        "network" if tap.is_network else "bridge": tap.source,
+        "queues": tap.queues,
+        "mtu": tap.mtu,
+        "mac": tap.mac,
+        "isolated": tap.isolated or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def decode_request(packet: bytes) -> Request:
@@ -81,18 +113,9 @@ def _check_version(fields: Fields) -> None:
 
 def _read_request(fields: Fields) -> Request:
     op = fields.text("op")
-    match op:
-        case "hello":
-            return Hello()
-        case "quota":
-            return Quota()
-        case "status":
-            return Status()
-        case "load":
-            return _read_load(fields)
-        case "can":
-            return _read_can(fields.fields("request"))
-    raise BadMessage(f"unknown operation '{op[:32]}'", Code.UNKNOWN_OP)
+    if op not in READERS:
+        raise BadMessage(f"unknown operation '{op[:32]}'", Code.UNKNOWN_OP)
+    return READERS[op](fields)
 
 
 def _read_load(fields: Fields) -> Load:
@@ -102,13 +125,51 @@ def _read_load(fields: Fields) -> Load:
     )
 
 
+def _read_tap(fields: Fields) -> Tap:
+    is_network = fields.has("network")
+    return Tap(
+        source=fields.text("network", limits.MAX_NETWORK_BYTES)
+        if is_network
+        else fields.text("bridge", limits.MAX_INTERFACE_BYTES),
+        is_network=is_network,
+        queues=fields.integer("queues", 1, limits.MAX_QUEUES),
+        mtu=fields.integer("mtu", limits.MIN_MTU, limits.MAX_MTU) if fields.has("mtu") else None,
+        mac=fields.octets("mac", limits.MAC_BYTES) if fields.has("mac") else None,
+        isolated=fields.boolean("isolated") if fields.has("isolated") else False,
+    )
+
+
+def _read_delete(fields: Fields) -> Delete:
+    return Delete(fields.text("interface", limits.MAX_INTERFACE_BYTES))
+
+
 def _read_can(fields: Fields) -> Can:
-    op = fields.text("op")
-    if op != "load":
+    wanted = fields.fields("request")
+    op = wanted.text("op")
+    if op not in DEEDS:
         raise BadMessage(f"'can' knows nothing about the operation '{op[:32]}'")
-    request = Can(_read_load(fields))
-    fields.done()
+    request = Can(DEEDS[op](wanted))
+    wanted.done()
     return request
+
+
+DEEDS: Final[dict[str, Callable[[Fields], Load | Tap | Create]]] = {
+    "load": _read_load,
+    "tap": _read_tap,
+    "create": lambda fields: Create(_read_tap(fields)),
+}
+"""What ``can`` may be asked about."""
+
+READERS: Final[dict[str, Callable[[Fields], Request]]] = {
+    "hello": lambda _: Hello(),
+    "quota": lambda _: Quota(),
+    "status": lambda _: Status(),
+    "list": lambda _: ListTaps(),
+    "delete": _read_delete,
+    "can": _read_can,
+    **DEEDS,
+}
+"""What takes the keys of each operation."""
 
 
 def encode_reply(reply: Reply | ErrorReply) -> bytes:
@@ -140,6 +201,8 @@ def _reply_map(reply: Reply) -> dict[str, object]:
             packed["grants"] = [grant._asdict() for grant in reply.grants]
         case LoadReply():
             packed["fds"] = [fd._asdict() for fd in reply.fds]
+        case ListReply():
+            packed["taps"] = [tap._asdict() for tap in reply.taps]
     return packed
 
 
@@ -183,6 +246,12 @@ def _read_reply(fields: Fields, request: Request) -> Reply:
             reply = StatusReply(grants, fields.text("counted_by"))
         case Load():
             reply = LoadReply(tuple(_read_fd(fd) for fd in fields.records("fds")))
+        case Tap() | Create():
+            reply = _read_made_tap(fields)
+        case ListTaps():
+            reply = ListReply(tuple(_read_own_tap(tap) for tap in fields.records("taps")))
+        case Delete():
+            reply = DeleteReply(fields.text("interface", limits.MAX_INTERFACE_BYTES))
     fields.done()
     return reply
 
@@ -214,7 +283,7 @@ def _read_grant(fields: Fields) -> Grant:
     grant = Grant(
         uid=fields.integer("uid"),
         pid=fields.integer("pid"),
-        object_id=fields.text("object_id", limits.MAX_OBJECT_ID_BYTES),
+        name=fields.text("name", limits.MAX_OBJECT_ID_BYTES),
         age_s=fields.integer("age_s", high=limits.UINT64_MAX),
     )
     fields.done()
@@ -236,3 +305,22 @@ def _read_fd(fields: Fields) -> FdDescription:
     )
     fields.done()
     return description
+
+
+def _read_made_tap(fields: Fields) -> TapReply:
+    return TapReply(
+        interface=fields.text("interface", limits.MAX_INTERFACE_BYTES),
+        bridge=fields.text("bridge", limits.MAX_INTERFACE_BYTES),
+        mtu=fields.integer("mtu"),
+    )
+
+
+def _read_own_tap(fields: Fields) -> OwnTap:
+    tap = OwnTap(
+        interface=fields.text("interface", limits.MAX_INTERFACE_BYTES),
+        bridge=fields.text("bridge", limits.MAX_INTERFACE_BYTES),
+        queues=fields.integer("queues"),
+        stays=fields.boolean("stays"),
+    )
+    fields.done()
+    return tap

@@ -7,18 +7,24 @@ from typing import Final
 from bpferry_helper.bpf.census import Census, CensusUnavailable
 from bpferry_helper.bpf.loader import LoadedSet, load
 from bpferry_helper.bpf.trust import TrustedObjects
-from bpferry_helper.errors import PolicyError, RequestError
+from bpferry_helper.errors import RequestError
 from bpferry_helper.identity import Peer
 from bpferry_helper.ledger import Entry, Ledger, now_s
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy import Policy, may_load
 from bpferry_helper.policy_file import PolicyFile
 from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.role import (
+    check_allowed,
+    check_is_root,
+    check_pace,
+    hello,
+    not_here,
+    usable_policy,
+)
 from bpferry_helper.server import Answer, Asked, Work
 from bpferry_helper.state import StateFolder
-from bpferry_wire import VERSION, limits, messages
-from bpferry_wire.errors import Code
-from bpferry_wire.fds import OwnedFds
+from bpferry_wire import messages
 
 NAME: Final = "bpf"
 
@@ -46,51 +52,24 @@ class BpfService:
         request, peer = asked.request, asked.peer
         match request:
             case messages.Hello():
-                return partial(_hello, peer)
+                return partial(hello, NAME, peer)
             case messages.Quota():
-                return partial(self._quota, self._usable_policy(), peer)
-            case messages.Can():
-                return partial(self._can, self._usable_policy(), peer, request.request)
+                return partial(self._quota, usable_policy(self._policy), peer)
+            case messages.Can(messages.Load() as wanted):
+                return partial(self._can, usable_policy(self._policy), peer, wanted)
             case messages.Status():
                 return partial(self._status, peer)
             case messages.Load():
-                policy = self._usable_policy()
-                self._check_may_load(policy, peer)
-                self._check_pace(policy, peer)
+                policy = usable_policy(self._policy)
+                check_allowed(may_load(policy, peer), peer, "load eBPF objects", policy)
+                at_once, per_second = policy.loads_at_once, policy.loads_per_second
+                check_pace(self._buckets, peer, "sets", at_once, per_second)
                 return partial(self._load, policy, asked, request)
+        raise not_here(NAME, request)
 
     def connection_closed(self, connection: int) -> None:
         """Take note that a client went away."""
         self._ledger.connection_closed(connection)
-
-    def _usable_policy(self) -> Policy:
-        try:
-            return self._policy.current()
-        except PolicyError as error:
-            raise RequestError(
-                Code.REFUSED,
-                f"nothing is granted while the policy has a mistake: {error}",
-                "the administrator can find it with: bpferry-helper check-policy",
-            ) from error
-
-    def _check_may_load(self, policy: Policy, peer: Peer) -> None:
-        decision = may_load(policy, peer)
-        if not decision.allowed:
-            raise RequestError(
-                Code.REFUSED,
-                f"uid {peer.uid} may not load eBPF objects: {decision.because}",
-                f"ask the administrator to allow it in {policy.path}",
-            )
-
-    def _check_pace(self, policy: Policy, peer: Peer) -> None:
-        wait_s = self._buckets.take(peer.uid, policy.loads_at_once, policy.loads_per_second)
-        if wait_s:
-            raise RequestError(
-                Code.BUSY,
-                f"uid {peer.uid} has asked for more than {policy.loads_at_once} sets at once and "
-                f"{policy.loads_per_second} a second",
-                f"try again in {wait_s:.1f} s",
-            )
 
     def _quota(self, policy: Policy, peer: Peer) -> Answer:
         count = self._ledger.count(peer.uid)
@@ -113,8 +92,7 @@ class BpfService:
         return Answer(messages.CanReply(*decision))
 
     def _status(self, peer: Peer) -> Answer:
-        if peer.uid != 0:
-            raise RequestError(Code.REFUSED, "only uid 0 may see who holds what", "ask with sudo")
+        check_is_root(peer)
         return Answer(messages.StatusReply(*self._ledger.grants()))
 
     def _load(self, policy: Policy, asked: Asked, request: messages.Load) -> Answer:
@@ -141,12 +119,3 @@ class BpfService:
             f"granted '{request.object_id}' {request.digest.hex()[:16]} to uid {peer.uid} "
             f"(pid {peer.pid}), maps {', '.join(map(str, loaded.map_ids))}",
         )
-
-
-def _hello(peer: Peer) -> Answer:
-    gids = sorted(peer.gids)
-    caller = messages.Caller(peer.uid, tuple(gids[: limits.MAX_GIDS_SHOWN]), len(gids))
-    reply = messages.HelloReply(
-        NAME, VERSION, caller, limits.MAX_REQUEST_BYTES, limits.MAX_FDS_PER_REPLY
-    )
-    return Answer(reply, OwnedFds())

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What both roles do alike: say who they are, and go by the policy as it stands now."""
+
+from bpferry_helper.errors import PolicyError, RequestError
+from bpferry_helper.identity import Peer
+from bpferry_helper.policy import Decision, Policy
+from bpferry_helper.policy_file import PolicyFile
+from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.server import Answer
+from bpferry_wire import VERSION, limits, messages
+from bpferry_wire.errors import BadMessage, Code
+from bpferry_wire.packets import OPS
+
+
+def hello(role: str, peer: Peer) -> Answer:
+    """Tell *peer* who we are, and how we see it."""
+    gids = sorted(peer.gids)
+    caller = messages.Caller(peer.uid, tuple(gids[: limits.MAX_GIDS_SHOWN]), len(gids))
+    reply = messages.HelloReply(
+        role, VERSION, caller, limits.MAX_REQUEST_BYTES, limits.MAX_FDS_PER_REPLY
+    )
+    return Answer(reply)
+
+
+def usable_policy(file: PolicyFile) -> Policy:
+    """Return the policy in force.
+
+    Raises:
+        RequestError: refused, if there is a mistake in it.
+    """
+    try:
+        return file.current()
+    except PolicyError as error:
+        raise RequestError(
+            Code.REFUSED,
+            f"nothing is granted while the policy has a mistake: {error}",
+            "the administrator can find it with: bpferry-helper check-policy",
+        ) from error
+
+
+def check_allowed(decision: Decision, peer: Peer, deed: str, policy: Policy) -> None:
+    """Raise RequestError, refused, unless *decision* is that *peer* may do *deed*."""
+    if not decision.allowed:
+        raise RequestError(
+            Code.REFUSED,
+            f"uid {peer.uid} may not {deed}: {decision.because}",
+            f"ask the administrator to allow it in {policy.path}",
+        )
+
+
+def check_pace(
+    buckets: TokenBuckets, peer: Peer, things: str, at_once: int, per_second: int
+) -> None:
+    """Raise RequestError, busy, if *peer* has asked for too many *things* of late."""
+    wait_s = buckets.take(peer.uid, at_once, per_second)
+    if wait_s:
+        raise RequestError(
+            Code.BUSY,
+            f"uid {peer.uid} has asked for more than {at_once} {things} at once and "
+            f"{per_second} a second",
+            f"try again in {wait_s:.1f} s",
+        )
+
+
+def check_is_root(peer: Peer) -> None:
+    """Raise RequestError, refused, unless *peer* is root, which can see everything anyway."""
+    if peer.uid != 0:
+        raise RequestError(Code.REFUSED, "only uid 0 may see who holds what", "ask with sudo")
+
+
+def not_here(role: str, request: messages.Request) -> BadMessage:
+    """Return the error for a request that the other role answers."""
+    op = OPS[type(request)]
+    return BadMessage(f"the helper '{role}' has no operation '{op}'", Code.UNKNOWN_OP)
