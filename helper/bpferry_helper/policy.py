@@ -42,12 +42,50 @@ DEFAULT_LOADS_AT_ONCE: Final = 16
 DEFAULT_LOADS_PER_SECOND: Final = 4
 """One load costs 70 ms of one processor: a user at this pace takes 28 % of one."""
 
+DEFAULT_TAPS_PER_USER: Final = 16
+"""As many as systemd-nsresourced allows (nsresourcework.c)."""
+
+DEFAULT_TAPS_IN_TOTAL: Final = 256
+"""A bridge has 1,024 ports (BR_MAX_PORTS, net/bridge/br_private.h), which others need too."""
+
+DEFAULT_QUEUES_PER_TAP: Final = 16
+DEFAULT_TAPS_AT_ONCE: Final = 16
+DEFAULT_TAPS_PER_SECOND: Final = 8
+"""Each tap costs the host a grace period with the lock of its network configuration held."""
+
 DEFAULT_IDLE_EXIT_S: Final = 300
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
 """A policy may not allow more in total than ``status`` can list."""
 
 NO_FILE: Final = "no policy file"
+
+
+class Rule(NamedTuple):
+    """What one user, or each member of one group, may do with bridges."""
+
+    key: str
+    """Where it stands: "users.alice" or "groups.kvm"."""
+    is_group: bool
+    id: int
+    """A uid or a gid."""
+    bridges: tuple[str, ...]
+    """Names, with wildcards as in fnmatch."""
+    queues_per_tap: int | None = None
+    taps: int | None = None
+
+
+class Port(NamedTuple):
+    """How taps are attached to the bridges that *pattern* fits."""
+
+    key: str = ""
+    pattern: str = "*"
+    isolated: bool = False
+    """The port reaches no other isolated port (IFLA_BRPORT_ISOLATED)."""
+    learning: bool = True
+    """False: the bridge learns no address from the port, and knows the card's alone."""
+    refuse_unset_address: bool = False
+    """A bridge without an address of its own is refused; else it is given its present one."""
 
 
 class Policy(NamedTuple):
@@ -62,6 +100,18 @@ class Policy(NamedTuple):
     sets_in_total: int = DEFAULT_SETS_IN_TOTAL
     loads_at_once: int = DEFAULT_LOADS_AT_ONCE
     loads_per_second: int = DEFAULT_LOADS_PER_SECOND
+    rules: tuple[Rule, ...] = ()
+    """In the file's order."""
+    ports: tuple[Port, ...] = ()
+    """In the file's order."""
+    networks: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
+    bridge_conf: bool = False
+    """/etc/qemu/bridge.conf counts."""
+    taps_per_user: int = DEFAULT_TAPS_PER_USER
+    taps_in_total: int = DEFAULT_TAPS_IN_TOTAL
+    queues_per_tap: int = DEFAULT_QUEUES_PER_TAP
+    taps_at_once: int = DEFAULT_TAPS_AT_ONCE
+    taps_per_second: int = DEFAULT_TAPS_PER_SECOND
     idle_exit_s: int = DEFAULT_IDLE_EXIT_S
     lines: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
 
