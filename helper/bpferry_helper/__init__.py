@@ -4,12 +4,13 @@
 Theory of operation. A helper is started by systemd when somebody connects to its socket, and passes
 through four stages, in this order and never back:
 
-1. adopt    (activation)  Take the one listening socket that systemd opened.
-            Should:       make sure that it is the only one, of the right kind, not open to all.
-            Mustn't:      open a socket of its own, or go on without one.
+1. adopt    (activation)  Take the listening socket that systemd opened; the role tap also takes a
+            netlink socket of the host's network namespace.
+            Should:       make sure that there is no other, of the right kind, not open to all.
+            Mustn't:      listen on a socket of its own, or go on without one.
 2. shrink   (privilege)   Hold exactly the capabilities of this role; be closed to tracers.
             Should:       refuse to start with one capability more or less than named there.
-            Mustn't:      drop the role's capabilities: each load needs them again.
+            Mustn't:      drop the role's capabilities: each load and each tap needs them again.
 3. serve    (server)      The only stage that reads bytes from a client, one packet at a time.
             Should:       decide on the kernel's word about the peer (identity) and on the
                           administrator's (policy), count what is alive (ledger), and answer.
@@ -19,12 +20,16 @@ through four stages, in this order and never back:
 
 A client names things; it never sends code, paths or flags. The role ``bpf`` finds the object that
 a client names by its digest in a QEMU that root installed (bpf/trust), loads it (bpf/loader) and
-hands the fds over. It holds CAP_BPF and CAP_PERFMON; what each is needed for stands in privilege.
+hands the fds over. The role ``tap`` makes a tap in its own network namespace (tap/nursery), moves
+it to a bridge that policy allows (tap/permission, tap/maker) and hands its queues over. They are
+two services, since they hold two privileges; what each is needed for stands in privilege.
 
 Known holes, tolerable for the reasons named where they are: a grant cannot be taken back (ledger);
-the state folder is believed as much as the helper itself (bpf/trust).
+the state folder is believed as much as the helper itself (bpf/trust); a tap that its holder made
+persistent and left stays until the next sweep (tap/census).
 
-Depends on: the standard library, bpferry_wire, msgpack (through bpferry_wire), and libbpf.so.1.
-Never does: run a program, use the network, parse more of a client than one short packet, or write
-outside its state folder.
+Depends on: the standard library, bpferry_wire, msgpack (through bpferry_wire); bpf/ on libbpf.so.1,
+tap/ on the message codecs of pyroute2.
+Never does: run a program, send or receive a packet of the network, parse more of a client than one
+short packet, or write outside its state folder.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The socket that systemd opened for us, and what we tell it: sd_listen_fds(3), sd_notify(3)."""
+"""The sockets that systemd opened for us, and what we tell it: sd_listen_fds(3), sd_notify(3)."""
 
 import os
 import socket
@@ -29,32 +29,61 @@ def adopt_listener(environ: MutableMapping[str, str]) -> Listener:
     Raises:
         StartupError: there is none, more than one, or one of the wrong kind.
     """
-    _check_count(environ)
+    (sock,) = _take_sockets(environ, 1)
+    return _listen(sock)
+
+
+def adopt_listener_and_netlink(
+    environ: MutableMapping[str, str],
+) -> tuple[Listener, socket.socket]:
+    """Take the listening socket over, and the netlink socket of the host's network namespace.
+
+    Raises:
+        StartupError: there are not just these two.
+    """
+    socks = _take_sockets(environ, 2)
+    netlinks = [sock for sock in socks if sock.family == socket.AF_NETLINK]
+    if len(netlinks) != 1 or netlinks[0].proto != socket.NETLINK_ROUTE:
+        raise StartupError(
+            "systemd passed no NETLINK_ROUTE socket: the unit must say ListenNetlink=route 0"
+        )
+    socks.remove(netlinks[0])
+    return _listen(socks[0]), netlinks[0]
+
+
+def _take_sockets(environ: MutableMapping[str, str], count: int) -> list[socket.socket]:
+    _check_count(environ, count)
     for name in VARIABLES:
         environ.pop(name, None)
+    return [_take_socket(fd) for fd in range(FIRST_FD, FIRST_FD + count)]
+
+
+def _take_socket(fd: int) -> socket.socket:
     try:
-        os.set_inheritable(FIRST_FD, False)  # noqa: FBT003 - the function's own signature
-        is_socket = stat.S_ISSOCK(os.fstat(FIRST_FD).st_mode)
+        os.set_inheritable(fd, False)  # noqa: FBT003 - the function's own signature
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
     except OSError as error:
         raise StartupError(f"cannot use the fd from systemd: {error.strerror}") from error
     if not is_socket:
         raise StartupError("the file descriptor from systemd is no socket")
-    sock = socket.socket(fileno=FIRST_FD)
+    return socket.socket(fileno=fd)
+
+
+def _listen(sock: socket.socket) -> Listener:
     _check_kind(sock)
     sock.setblocking(False)  # noqa: FBT003 - the function's own signature
     return Listener(sock, _socket_group(sock))
 
 
-def _check_count(environ: MutableMapping[str, str]) -> None:
+def _check_count(environ: MutableMapping[str, str], count: int) -> None:
     if environ.get("LISTEN_PID") != str(os.getpid()):
         raise StartupError(
             "no socket was passed in: this program is started by systemd when somebody connects "
             "to its socket, not by hand"
         )
-    if environ.get("LISTEN_FDS") != "1":
-        raise StartupError(
-            f"exactly one socket is wanted, systemd passed {environ.get('LISTEN_FDS')}"
-        )
+    if environ.get("LISTEN_FDS") != str(count):
+        wanted = "exactly one socket is" if count == 1 else f"exactly {count} sockets are"
+        raise StartupError(f"{wanted} wanted, systemd passed {environ.get('LISTEN_FDS')}")
 
 
 def _check_kind(sock: socket.socket) -> None:

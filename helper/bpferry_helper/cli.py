@@ -7,20 +7,24 @@ are read by hand, since argparse would cost a third of the start.
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpferry_helper.errors import HelperError, PolicyError
 from bpferry_helper.log import ERROR, log, never_wait
 from bpferry_helper.policy_file import POLICY_PATH, PolicyFile
 from bpferry_wire import VERSION
 
+if TYPE_CHECKING:
+    from bpferry_helper.activation import Listener
+    from bpferry_helper.server import Service
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 
 HELP: Final = f"""\
-usage: bpferry-helper bpf
+usage: bpferry-helper bpf | tap
        bpferry-helper check-policy [FILE]
        bpferry-helper status
        bpferry-helper --version | --help
@@ -30,9 +34,12 @@ who may have them, over a Unix socket.
 
   bpf            be the service that loads QEMU's eBPF objects; systemd starts
                  it (bpferry-bpf.service) when somebody connects
+  tap            be the service that makes taps on the host's bridges; systemd
+                 starts it (bpferry-tap.service) when somebody connects
   check-policy   read the policy (default {POLICY_PATH}) and say what
                  it allows, or in which line the mistake is
-  status         show every set that is alive and to whom it was given; as root
+  status         show every set and every tap that is alive and to whom it was
+                 given; as root
 
 exit status: 0 done, 1 failed, 2 wrong usage
 """
@@ -42,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
     """Run the command in *arguments* (default: the process's own) and return the exit status."""
     match list(sys.argv[1:] if arguments is None else arguments):
         case ["bpf"]:
-            return _serve_bpf()
+            return _serve(_start_bpf)
+        case ["tap"]:
+            return _serve(_start_tap)
         case ["check-policy"]:
             return _check_policy(POLICY_PATH)
         case ["check-policy", path] if not path.startswith("-"):
@@ -61,29 +70,59 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
     return EXIT_USAGE
 
 
-def _serve_bpf() -> int:
+class _Started(NamedTuple):
+    """A role that is ready to serve."""
+
+    listener: "Listener"
+    service: "Service"
+    policy: PolicyFile
+
+
+def _serve(start: Callable[[], _Started]) -> int:
     # Imported late: check-policy needs none of it, and works where there is no libbpf.
-    from bpferry_helper.activation import Notifier, adopt_listener  # noqa: PLC0415
-    from bpferry_helper.bpf.libbpf import library  # noqa: PLC0415
-    from bpferry_helper.bpf.service import BpfService  # noqa: PLC0415
-    from bpferry_helper.privilege import shrink  # noqa: PLC0415
+    from bpferry_helper.activation import Notifier  # noqa: PLC0415
     from bpferry_helper.server import Server  # noqa: PLC0415
-    from bpferry_helper.state import StateFolder  # noqa: PLC0415
 
     never_wait()
     try:
         notifier = Notifier(os.environ)
-        listener = adopt_listener(os.environ)
-        shrink("bpf")
-        library()
-        policy = PolicyFile(POLICY_PATH, listener.gid)
-        state = StateFolder(os.environ.get("STATE_DIRECTORY", ""))
-        service = BpfService(policy, state)
+        role = start()
     except HelperError as error:
         log(ERROR, str(error))
         return EXIT_FAILED
-    Server(listener.sock, service, notifier, lambda: _idle_exit_s(policy)).serve()
+    Server(role.listener.sock, role.service, notifier, lambda: _idle_exit_s(role.policy)).serve()
     return EXIT_OK
+
+
+def _start_bpf() -> _Started:
+    from bpferry_helper.activation import adopt_listener  # noqa: PLC0415
+    from bpferry_helper.bpf.libbpf import library  # noqa: PLC0415
+    from bpferry_helper.bpf.service import BpfService  # noqa: PLC0415
+    from bpferry_helper.privilege import shrink  # noqa: PLC0415
+    from bpferry_helper.state import StateFolder  # noqa: PLC0415
+
+    listener = adopt_listener(os.environ)
+    shrink("bpf")
+    library()
+    policy = PolicyFile(POLICY_PATH, listener.gid)
+    state = StateFolder(os.environ.get("STATE_DIRECTORY", ""))
+    return _Started(listener, BpfService(policy, state), policy)
+
+
+def _start_tap() -> _Started:
+    from bpferry_helper.activation import adopt_listener_and_netlink  # noqa: PLC0415
+    from bpferry_helper.privilege import shrink  # noqa: PLC0415
+
+    listener, netlink = adopt_listener_and_netlink(os.environ)
+    shrink("tap")
+    # pyroute2 is imported with the privilege held and everything else given up.
+    from bpferry_helper.tap.netlink import Netlink, open_netlink  # noqa: PLC0415
+    from bpferry_helper.tap.service import TapService  # noqa: PLC0415
+
+    policy = PolicyFile(POLICY_PATH, listener.gid)
+    service = TapService(policy, Netlink(netlink), open_netlink())
+    service.keep_sweeping()
+    return _Started(listener, service, policy)
 
 
 def _idle_exit_s(policy: PolicyFile) -> float:

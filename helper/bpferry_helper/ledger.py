@@ -9,7 +9,6 @@ Known hole: a grant is a bearer token. Its holder may pass it on, and nobody can
 counts for the user who asked for as long as anybody holds it.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -18,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgpack
 
+from bpferry_helper.clock import now_s
 from bpferry_helper.errors import HelperError, RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.state import StateFolder
@@ -61,11 +61,6 @@ class Count(NamedTuple):
     held: int
     held_by_all: int
     counted_by: str
-
-
-def now_s() -> int:
-    """Return seconds since the host was started."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 class Ledger:

@@ -2,15 +2,34 @@
 """What the administrator allows: /etc/bpferry/policy.toml as one frozen value.
 
 Here is what a policy says and how it decides; ``policy_file`` reads it, ``policy_toml`` checks it.
-No file is a policy too: members of the socket's group may load objects. A file that cannot be used
-is an error with its line, and then nothing is granted to anybody.
+No file is a policy too: members of the socket's group may load objects, and no bridge is open to
+anybody but uid 0. A file that cannot be used is an error with its line, and then nobody is granted
+anything.
 
     [load]                                  # who may load eBPF objects
     users = ["alice", 1001]                 # names or ids
     groups = ["kvm"]                        # default: the group of the socket
 
+    [users.alice]                           # who may use which bridges; or [users.1001]
+    bridges = ["br0", "vm-*"]               # names, with * ? [] as wildcards
+    queues-per-tap = 8                      # default: that of [quota]
+    taps = 4                                # alive at once; default: taps-per-user of [quota]
+
+    [groups.kvm]                            # the same for each member
+    bridges = ["virbr0"]
+
+    [bridges."br0"]                         # how taps are attached; or a pattern such as "vm-*"
+    isolated = true                         # taps reach no other isolated port; default: false
+    learning = false                        # only the card's own address counts; default: true
+    address = "refuse"                      # a bridge without its own address; default: "set" one
+
+    [networks]                              # names for <source network='default'/>
+    default = "virbr0"
+    "default/fast" = "br0"                  # for the portgroup "fast"
+
     [qemu]
     trusted = ["/usr/bin/qemu-system-*", "/usr/libexec/qemu-kvm"]
+    bridge-conf = false                     # whether /etc/qemu/bridge.conf counts
 
     [objects]
     program-types = []                      # allowed for object ids that bpferry does not know
@@ -20,6 +39,11 @@ is an error with its line, and then nothing is granted to anybody.
     sets-in-total = 1024
     loads-at-once = 16                      # by one user, before the next line's pace applies
     loads-per-second = 4
+    taps-per-user = 16                      # alive at the same time
+    taps-in-total = 256
+    queues-per-tap = 16
+    taps-at-once = 16                       # by one user, as for loads
+    taps-per-second = 8
 
     [service]
     idle-exit-seconds = 300
@@ -56,6 +80,7 @@ DEFAULT_TAPS_PER_SECOND: Final = 8
 DEFAULT_IDLE_EXIT_S: Final = 300
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
+MAX_TAPS: Final = MAX_STATUS_GRANTS
 """A policy may not allow more in total than ``status`` can list."""
 
 NO_FILE: Final = "no policy file"
@@ -101,7 +126,7 @@ class Policy(NamedTuple):
     loads_at_once: int = DEFAULT_LOADS_AT_ONCE
     loads_per_second: int = DEFAULT_LOADS_PER_SECOND
     rules: tuple[Rule, ...] = ()
-    """In the file's order."""
+    """Of users, then of groups, each in the file's order."""
     ports: tuple[Port, ...] = ()
     """In the file's order."""
     networks: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it

@@ -23,6 +23,10 @@ RETRY_S: Final = 1.0
 """For how long a mistake is believed of a file that has not changed."""
 
 
+Identity = tuple[int, ...]
+"""Changes with the file, or with what keeps us from it."""
+
+
 class PolicyFile:
     """The policy as it stands in the file now: read again whenever the file has changed."""
 
@@ -30,7 +34,7 @@ class PolicyFile:
         """Watch *path*; *socket_gid* is the group that may load where no file says otherwise."""
         self._path = path
         self._socket_gid = socket_gid
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Identity | None = None
         self._read_at = 0.0
         self._answer: Policy | PolicyError | None = None
 
@@ -40,7 +44,7 @@ class PolicyFile:
         Raises:
             PolicyError: the file cannot be used.
         """
-        seen = self._identity()
+        seen = file_identity(self._path)
         if self._answer is None or seen != self._seen or self._may_be_better():
             self._seen, self._read_at = seen, time.monotonic()
             self._answer = self._read()
@@ -52,13 +56,6 @@ class PolicyFile:
         """Say whether a mistake may have gone by itself: a user was added, an fd became free."""
         old = time.monotonic() - self._read_at >= RETRY_S
         return old and isinstance(self._answer, PolicyError)
-
-    def _identity(self) -> tuple[int, ...]:
-        try:
-            info = os.stat(self._path)
-        except OSError as error:
-            return (error.errno or 0,)
-        return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
     def _read(self) -> Policy | PolicyError:
         try:
@@ -86,6 +83,30 @@ def read_policy(path: str, socket_gid: int) -> Policy:
 
 
 def _read_text(path: str) -> str:
+    raw = read_roots_file(path)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise PolicyError(path, line, "is not UTF-8") from error
+
+
+def file_identity(path: str) -> Identity:
+    """Return what changes when *path* does. To be asked before it is read."""
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        return (error.errno or 0,)
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def read_roots_file(path: str) -> bytes:
+    """Return what is in *path*, which nobody but root can have written.
+
+    Raises:
+        PolicyError: somebody else could have, or it is no file of a sensible length.
+        OSError: it cannot be read.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     # open() and not os.fdopen(), which would leave the fd of a directory open.
     with OwnedFd(fd), open(fd, "rb", closefd=False) as file:
@@ -97,8 +118,4 @@ def _read_text(path: str) -> str:
         raw = file.read(MAX_POLICY_BYTES + 1)
     if len(raw) > MAX_POLICY_BYTES:
         raise PolicyError(path, 0, f"is longer than {MAX_POLICY_BYTES} bytes")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise PolicyError(path, line, "is not UTF-8") from error
+    return raw

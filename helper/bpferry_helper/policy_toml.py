@@ -1,33 +1,35 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From the text of a policy file to a checked Policy; every mistake has a line.
 
-tomllib does not say where a value stood. A TOML file is a sequence of statements, and a statement
-parses on its own: so each is found by adding lines until it does, which also gives its first line.
-The file as a whole is parsed as well, since only that notices a key that stands twice.
+The file as a whole is parsed by tomllib, which also notices a key that stands twice;
+``policy_lines`` says where each key was. In four of the tables the administrator chooses the next
+name: a user, a group, a bridge, a network.
 """
 
 import grp
 import pwd
 import re
 import tomllib
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
+from bpferry_helper import policy_values
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy import MAX_SETS, Policy
-from bpferry_wire.limits import UINT32_MAX
-from bpferry_wire.objects import PROG_TYPE_NAMES
+from bpferry_helper.policy import MAX_SETS, MAX_TAPS, Policy, Port, Rule
+from bpferry_helper.policy_lines import Keys, dotted, key_lines, line_of
+from bpferry_helper.policy_values import Check
+from bpferry_wire.limits import MAX_QUEUES
 
-Check = Callable[[object], Any]
+ANY: Final = "*"
+"""In CHECKS, the place of a name that the administrator chose."""
 
-MAX_PACE: Final = 1000
-"""Loads a second. No machine reaches it; it keeps the arithmetic sane."""
 
-MAX_IDLE_S: Final = 86_400
+class _File(NamedTuple):
+    path: str
+    lines: dict[Keys, int]
 
-ENDS: Final = ("]", "}", '"""', "'''")
-"""What the last line of a value of several lines has. Only such lines are tried as an end: to try
-each would take 18 s for a list of 3,000 users."""
+    def mistake(self, keys: Keys, message: str) -> PolicyError:
+        return PolicyError(self.path, line_of(self.lines, keys), message)
 
 
 def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
@@ -40,20 +42,25 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # A number of 5,000 digits is a plain ValueError, a thousand brackets a RecursionError.
-        raise PolicyError(path, _line_of(error, text), f"is not valid TOML: {error}") from error
-    lines = {".".join(keys): line for keys, line in key_lines(text)}
-    values = _checked_values(path, tables, lines)
-    default_groups = frozenset() if "load" in tables else frozenset({socket_gid})
+        raise PolicyError(path, _line_in(error, text), f"is not valid TOML: {error}") from error
+    file = _File(path, dict(key_lines(text)))
+    values = dict(_checked_values(file, tables))
+    fields = {CHECKS[dotted(k)][0]: v for k, v in values.items() if k[0] not in NAMES}
+    # Tables and what is in inline tables need no statement of their own.
+    implied = [*((table,) for table in tables), *values]
+    fields.setdefault("users", frozenset())
+    fields.setdefault("groups", frozenset() if "load" in tables else frozenset({socket_gid}))
     return Policy(
         path=path,
-        users=values.pop("users", frozenset()),
-        groups=values.pop("groups", default_groups),
-        lines=lines,
-        **values,
+        rules=tuple(_rules(file, tables, values)),
+        ports=tuple(_ports(tables, values)),
+        networks={keys[1]: value for keys, value in values.items() if keys[0] == "networks"},
+        lines={dotted(keys): line_of(file.lines, keys) for keys in (*file.lines, *implied)},
+        **fields,
     )
 
 
-def _line_of(error: Exception, text: str) -> int:
+def _line_in(error: Exception, text: str) -> int:
     """Return the line in tomllib's message; its words are stable, its attributes came in 3.14."""
     found = re.search(r"at line (\d+)", str(error))
     if found:
@@ -61,125 +68,123 @@ def _line_of(error: Exception, text: str) -> int:
     return text.count("\n") + 1 if "end of document" in str(error) else 0
 
 
-def _checked_values(path: str, tables: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _checked_values(file: _File, tables: dict[str, Any]) -> Iterator[tuple[Keys, Any]]:
+    """Yield each value with its keys, and for a user or a group its id with the two of its rule."""
     for table, content in tables.items():
-        known = [key for key in CHECKS if key.startswith(f"{table}.")]
-        if not known or not isinstance(content, dict):
-            allowed = ", ".join(sorted({f"[{key.split('.')[0]}]" for key in CHECKS}))
-            raise PolicyError(path, _line(lines, table), f"unknown '{table}'; there are {allowed}")
+        if table not in TABLES:
+            allowed = ", ".join(f"[{known}]" for known in TABLES)
+            raise file.mistake((table,), f"unknown '{table}'; there are {allowed}")
+        if not isinstance(content, dict):
+            raise file.mistake((table,), f"'{table}' must be a table, and not a list or a value")
         for name, value in content.items():
-            key = f"{table}.{name}"
-            if key not in CHECKS:
-                allowed = ", ".join(k.split(".")[1] for k in known)
-                message = f"unknown key '{name}' in [{table}]; there are {allowed}"
-                raise PolicyError(path, _line(lines, key), message)
-            field, check = CHECKS[key]
-            try:
-                values[field] = check(value)
-            except ValueError as error:
-                raise PolicyError(path, _line(lines, key), f"'{name}' {error}") from error
-    return values
+            yield from _checked_entry(file, (table, name), value)
 
 
-def _line(lines: dict[str, int], key: str) -> int:
-    """Return the line of *key*, or of the first key below it, or of the table that it is in."""
-    below = (line for name, line in lines.items() if name.startswith(f"{key}."))
-    return lines.get(key) or min(below, default=lines.get(key.partition(".")[0], 0))
+def _checked_entry(file: _File, keys: Keys, value: object) -> Iterator[tuple[Keys, Any]]:
+    table, name = keys
+    if table not in NAMES:
+        yield keys, _checked_value(file, keys, value)
+        return
+    named = _checked(file, keys, name, NAMES[table])
+    if table == "networks":
+        yield keys, _checked_value(file, keys, value)
+    elif not isinstance(value, dict):
+        raise file.mistake(keys, f"'{name}' must be a table: [{dotted(keys)}]")
+    else:
+        yield keys, named
+        for key, inner in value.items():
+            yield (*keys, key), _checked_value(file, (*keys, key), inner)
 
 
-def key_lines(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield each key with its tables, and the line where its statement begins."""
-    table: tuple[str, ...] = ()
-    lines = text.replace("\r\n", "\n").split("\n")
-    first = 0
-    for last in range(len(lines)):
-        if last > first and not any(end in lines[last] for end in ENDS):
-            continue
-        statement = "\n".join(lines[first : last + 1])
-        try:
-            parsed = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
-            continue
-        if parsed:
-            keys = _only_path(parsed)
-            if statement.lstrip().startswith("["):
-                table = keys
-                yield table, first + 1
-            else:
-                yield table + keys, first + 1
-        first = last + 1
+def _checked_value(file: _File, keys: Keys, value: object) -> Any:  # noqa: ANN401 - see CHECKS
+    shape = _shape(keys)
+    if shape not in CHECKS:
+        table = f"{_shape(keys[:-1])}."
+        allowed = ", ".join(key.removeprefix(table) for key in CHECKS if key.startswith(table))
+        message = f"unknown key '{keys[-1]}' in [{dotted(keys[:-1])}]; there are {allowed}"
+        raise file.mistake(keys, message)
+    return _checked(file, keys, value, CHECKS[shape][1])
 
 
-def _only_path(parsed: dict[str, Any]) -> tuple[str, ...]:
-    """Return the keys of the one value in *parsed*, the document of a single statement."""
-    keys: list[str] = []
-    inner: object = parsed
-    while isinstance(inner, dict) and len(inner) == 1:
-        key, inner = next(iter(inner.items()))
-        keys.append(key)
-    return tuple(keys)
-
-
-def _ids(find: Callable[[str], int], kind: str) -> Check:
-    def check(value: object) -> frozenset[int]:
-        if not isinstance(value, list):
-            raise ValueError(f"must be a list of {kind} names and ids")
-        return frozenset(_id(entry, find, kind) for entry in value)
-
-    return check
-
-
-def _id(entry: object, find: Callable[[str], int], kind: str) -> int:
-    if type(entry) is int and 0 <= entry < UINT32_MAX:
-        return entry
-    if not isinstance(entry, str):
-        raise ValueError(f"has {entry!r}, which is no {kind} name and no id")
+def _checked(file: _File, keys: Keys, value: object, check: Check) -> Any:  # noqa: ANN401
     try:
-        return find(entry)
-    except KeyError:
-        raise ValueError(f"names the {kind} '{entry}', which this host does not have") from None
+        return check(value)
+    except ValueError as error:
+        raise file.mistake(keys, f"'{keys[-1]}' {error}") from error
 
 
-def _patterns(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError("must be a list of paths")
-    for pattern in value:
-        folder, _, name = pattern.rpartition("/")
-        if not pattern.startswith("/") or not name or ".." in pattern.split("/"):
-            raise ValueError(f"has '{pattern}', which is no absolute path")
-        if any(wildcard in folder for wildcard in "*?["):
-            raise ValueError(f"has '{pattern}': only the last part may have wildcards")
-    return tuple(value)
+def _shape(keys: Keys) -> str:
+    """Return the key of CHECKS that *keys* would have."""
+    return ".".join((keys[0], ANY, *keys[2:]) if keys[0] in NAMES else keys)
 
 
-def _program_types(value: object) -> frozenset[int]:
-    if not isinstance(value, list):
-        raise ValueError("must be a list of program types")
-    for name in value:
-        if not isinstance(name, str) or name not in PROG_TYPE_NAMES:
-            raise ValueError(f"has {name!r}; possible are {', '.join(PROG_TYPE_NAMES)}")
-    return frozenset(PROG_TYPE_NAMES[name] for name in value)
+def _rules(file: _File, tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Rule]:
+    for table in ("users", "groups"):
+        found: dict[int, Keys] = {}
+        for name, content in tables.get(table, {}).items():
+            keys = (table, name)
+            number = values[keys]
+            first = found.setdefault(number, keys)
+            if first != keys:
+                message = f"'{name}' is id {number}, as is [{dotted(first)}]"
+                raise file.mistake(keys, message)
+            fields = {"bridges": (), **_fields(keys, content, values)}
+            yield Rule(dotted(keys), is_group=table == "groups", id=number, **fields)
 
 
-def _number(low: int, high: int) -> Check:
-    def check(value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"must be a number from {low} to {high}")
-        return value
+def _ports(tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Port]:
+    for pattern, content in tables.get("bridges", {}).items():
+        keys = ("bridges", pattern)
+        yield Port(dotted(keys), pattern, **_fields(keys, content, values))
 
-    return check
 
+def _fields(keys: Keys, content: dict[str, Any], values: dict[Keys, Any]) -> dict[str, Any]:
+    return {CHECKS[_shape((*keys, key))][0]: values[(*keys, key)] for key in content}
+
+
+MAX_PACE: Final = 1000
+"""Loads or taps a second. No machine reaches it; it keeps the arithmetic sane."""
+
+MAX_IDLE_S: Final = 86_400
+
+_USER: Final = (lambda name: pwd.getpwnam(name).pw_uid, "user")
+_GROUP: Final = (lambda name: grp.getgrnam(name).gr_gid, "group")
+
+NAMES: Final[dict[str, Check]] = {
+    "users": policy_values.account(*_USER),
+    "groups": policy_values.account(*_GROUP),
+    "bridges": policy_values.bridge_pattern,
+    "networks": policy_values.network,
+}
+"""Tables in which the administrator chooses the names, and their check."""
 
 CHECKS: Final[dict[str, tuple[str, Check]]] = {
-    "load.users": ("users", _ids(lambda name: pwd.getpwnam(name).pw_uid, "user")),
-    "load.groups": ("groups", _ids(lambda name: grp.getgrnam(name).gr_gid, "group")),
-    "qemu.trusted": ("trusted", _patterns),
-    "objects.program-types": ("program_types", _program_types),
-    "quota.sets-per-user": ("sets_per_user", _number(0, MAX_SETS)),
-    "quota.sets-in-total": ("sets_in_total", _number(0, MAX_SETS)),
-    "quota.loads-at-once": ("loads_at_once", _number(1, MAX_PACE)),
-    "quota.loads-per-second": ("loads_per_second", _number(1, MAX_PACE)),
-    "service.idle-exit-seconds": ("idle_exit_s", _number(1, MAX_IDLE_S)),
+    "load.users": ("users", policy_values.ids(*_USER)),
+    "load.groups": ("groups", policy_values.ids(*_GROUP)),
+    "users.*.bridges": ("bridges", policy_values.bridge_patterns),
+    "users.*.queues-per-tap": ("queues_per_tap", policy_values.number(1, MAX_QUEUES)),
+    "users.*.taps": ("taps", policy_values.number(0, MAX_TAPS)),
+    "groups.*.bridges": ("bridges", policy_values.bridge_patterns),
+    "groups.*.queues-per-tap": ("queues_per_tap", policy_values.number(1, MAX_QUEUES)),
+    "groups.*.taps": ("taps", policy_values.number(0, MAX_TAPS)),
+    "bridges.*.isolated": ("isolated", policy_values.flag),
+    "bridges.*.learning": ("learning", policy_values.flag),
+    "bridges.*.address": ("refuse_unset_address", policy_values.refuses),
+    "networks.*": ("networks", policy_values.bridge),
+    "qemu.trusted": ("trusted", policy_values.paths),
+    "qemu.bridge-conf": ("bridge_conf", policy_values.flag),
+    "objects.program-types": ("program_types", policy_values.program_types),
+    "quota.sets-per-user": ("sets_per_user", policy_values.number(0, MAX_SETS)),
+    "quota.sets-in-total": ("sets_in_total", policy_values.number(0, MAX_SETS)),
+    "quota.loads-at-once": ("loads_at_once", policy_values.number(1, MAX_PACE)),
+    "quota.loads-per-second": ("loads_per_second", policy_values.number(1, MAX_PACE)),
+    "quota.taps-per-user": ("taps_per_user", policy_values.number(0, MAX_TAPS)),
+    "quota.taps-in-total": ("taps_in_total", policy_values.number(0, MAX_TAPS)),
+    "quota.queues-per-tap": ("queues_per_tap", policy_values.number(1, MAX_QUEUES)),
+    "quota.taps-at-once": ("taps_at_once", policy_values.number(1, MAX_PACE)),
+    "quota.taps-per-second": ("taps_per_second", policy_values.number(1, MAX_PACE)),
+    "service.idle-exit-seconds": ("idle_exit_s", policy_values.number(1, MAX_IDLE_S)),
 }
-"""Each key of the file, the field of Policy that it sets, and its check."""
+"""Each key of the file, the field of Policy, Rule or Port that it sets, and its check."""
+
+TABLES: Final = tuple(dict.fromkeys(key.partition(".")[0] for key in CHECKS))

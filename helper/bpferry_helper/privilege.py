@@ -17,6 +17,10 @@ CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {
     #              pointers may leak (kernel/bpf/verifier.c, allow_ptr_leaks); without it the load
     #              ends in EACCES. The iterator is a tracing program and needs it too.
     "bpf": ("CAP_BPF", "CAP_PERFMON"),
+    # CAP_NET_ADMIN: make a tap and give it an owner (drivers/net/tun.c), move it to the host's
+    #              network namespace, put it on a bridge and delete it (net/core/rtnetlink.c), and
+    #              ask a socket for its namespace (SIOCGSKNS).
+    "tap": ("CAP_NET_ADMIN",),
 }
 """Exactly what each role holds. Unit files and documentation say the same; a test compares."""
 

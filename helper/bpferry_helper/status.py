@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Final
 
-from bpferry_helper.policy import NO_FILE, Policy
+from bpferry_helper.policy import NO_FILE, Policy, Port, Rule
 from bpferry_helper.policy_file import read_policy
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
@@ -66,7 +66,7 @@ def describe_policy(path: str) -> str:
     """Return what the policy in *path* allows, in words.
 
     Raises:
-        PolicyError: with the line of the first mistake.
+        PolicyError: with the line of the first mistake; also one in QEMU's file, if that counts.
     """
     policy = read_policy(path, socket_gid=os.getgid())
     lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
@@ -75,6 +75,9 @@ def describe_policy(path: str) -> str:
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
         f"Loads by one user: {policy.loads_at_once} at once, {policy.loads_per_second} a second.",
+        *_bridges(policy),
+        f"Taps alive: {policy.taps_per_user} for each user, {policy.taps_in_total} in total.",
+        f"Taps by one user: {policy.taps_at_once} at once, {policy.taps_per_second} a second.",
         f"The helper ends after {policy.idle_exit_s} idle seconds.",
     ]
     return "\n".join(lines) + "\n"
@@ -87,3 +90,47 @@ def _who(policy: Policy) -> str:
     who += [f"uid {uid}" for uid in sorted(policy.users)]
     who += [f"group {gid}" for gid in sorted(policy.groups)]
     return ", ".join(who)
+
+
+def _bridges(policy: Policy) -> list[str]:
+    """Return lines about who may have taps on which bridges."""
+    lines = ["Who may have taps: uid 0, on every bridge."]
+    lines += [_rule(policy, rule) for rule in policy.rules]
+    if policy.bridge_conf:
+        lines.append(_bridge_conf(policy))
+    lines += [_port(port) for port in policy.ports]
+    lines += [f"The network '{name}' is '{bridge}'." for name, bridge in policy.networks.items()]
+    return lines
+
+
+def _rule(policy: Policy, rule: Rule) -> str:
+    queues = policy.queues_per_tap if rule.queues_per_tap is None else rule.queues_per_tap
+    taps = policy.taps_per_user if rule.taps is None else rule.taps
+    who = f"each member of group {rule.id}" if rule.is_group else f"uid {rule.id}"
+    bridges = ", ".join(rule.bridges) or "no bridge that no other rule names"
+    return f"  {who} on: {bridges}; {taps} taps of {queues} queues."
+
+
+def _bridge_conf(policy: Policy) -> str:
+    # Imported late, as it is of use to few hosts.
+    from bpferry_helper.tap import bridge_conf  # noqa: PLC0415
+
+    qemu = bridge_conf.read_bridge_conf(bridge_conf.BRIDGE_CONF_PATH)
+    if qemu.mistake is not None:
+        raise qemu.mistake
+    allowed = ", ".join(dict.fromkeys(entry.name for entry in qemu.allows)) or "none"
+    denied = ", ".join(dict.fromkeys(entry.name for entry in qemu.denies)) or "none"
+    return (
+        f"  everybody, as '{qemu.path}' says, on: {allowed}; {policy.queues_per_tap} queues.\n"
+        f"  nobody, whatever is said here, on what it denies: {denied}."
+    )
+
+
+def _port(port: Port) -> str:
+    settings = [
+        "reach no other isolated port" if port.isolated else "",
+        "teach the bridge no address but the card's" if not port.learning else "",
+        "need a bridge with an address of its own" if port.refuse_unset_address else "",
+    ]
+    words = ", ".join(filter(None, settings)) or "are attached as by default"
+    return f"Taps on '{port.pattern}' {words}."

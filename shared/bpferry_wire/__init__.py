@@ -6,7 +6,9 @@
     fds       who owns a file descriptor
     codec     msgpack to and from plain values, strictly
     messages  the requests and replies as frozen values
-    packets   their bytes
+    requests  the keys of each request
+    replies   the keys of each reply
+    packets   their bytes: the door to the two before
     channel   one packet with its fds, over SOCK_SEQPACKET
     objects   which programs and maps the eBPF objects that we know consist of
 

@@ -29,13 +29,13 @@ class Code(StrEnum):
     """The caller, or everybody together, holds as much as policy allows."""
 
     BUSY = "busy"
-    """Too many requests at this moment; the same request may succeed later."""
+    """Too many requests at this moment, or what is to be deleted is in use; try again later."""
 
     UNKNOWN_OBJECT = "unknown-object"
     """No trusted QEMU carries an object of this digest, or it does not have the shape of its id."""
 
     NO_SUCH_BRIDGE = "no-such-bridge"
-    """There is no bridge or network of this name that the caller may use."""
+    """There is no bridge or network of this name, or none can have it."""
 
     UNSUPPORTED = "unsupported"
     """This kernel or this libbpf cannot do it, with certainty."""

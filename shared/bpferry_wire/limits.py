@@ -7,13 +7,13 @@ PROTOCOL_VERSION: Final = 1
 """The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
 
 MAX_REQUEST_BYTES: Final = 4096
-"""One request, in bytes. The longest one that we know needs 130; a page leaves room for growth."""
+"""One request, in bytes. The longest one that we know needs 141; a page leaves room for growth."""
 
 MAX_REPLY_BYTES: Final = 131_072
 """One reply, in bytes.
 
 Below net.core.wmem_default (212,992 bytes on Linux), which bounds a SOCK_SEQPACKET packet, and
-above a ``status`` of MAX_STATUS_GRANTS grants.
+above a ``status`` of MAX_STATUS_GRANTS grants and a ``list`` of MAX_TAPS taps.
 """
 
 MAX_QUEUES: Final = 64
@@ -60,6 +60,9 @@ MAX_GIDS_SHOWN: Final = 256
 
 MAX_STATUS_GRANTS: Final = 1024
 """Grants that ``status`` lists, and so the most that policy can allow in total."""
+
+MAX_TAPS: Final = MAX_STATUS_GRANTS
+"""Taps that ``list`` names, and so the most that policy can allow one user, or all together."""
 
 UINT32_MAX: Final = 0xFFFF_FFFF
 """uids, gids, and the __u32 fields of struct bpf_map_info (linux/bpf.h)."""

@@ -7,9 +7,10 @@ from typing import Final
 from bpferry_helper.bpf.census import Census, CensusUnavailable
 from bpferry_helper.bpf.loader import LoadedSet, load
 from bpferry_helper.bpf.trust import TrustedObjects
+from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError
 from bpferry_helper.identity import Peer
-from bpferry_helper.ledger import Entry, Ledger, now_s
+from bpferry_helper.ledger import Entry, Ledger
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy import Policy, may_load
 from bpferry_helper.policy_file import PolicyFile

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One check for each kind of value in a policy file.
+
+Each returns the value as Policy has it, or raises ValueError with words that follow the key's name.
+"""
+# ruff: noqa: TRY004 - ValueError is how every check here says no
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from bpferry_helper.tap.names import is_bridge_name, is_bridge_pattern, is_network_name
+from bpferry_wire.limits import MAX_INTERFACE_BYTES, MAX_NETWORK_BYTES, UINT32_MAX
+from bpferry_wire.objects import PROG_TYPE_NAMES
+
+Check = Callable[[object], Any]
+
+A_PATTERN: Final = (
+    f"a name has at most {MAX_INTERFACE_BYTES} of the characters A-Z a-z 0-9 _ . -, "
+    "and * ? [] as wildcards"
+)
+
+IDS: Final = re.compile("0|[1-9][0-9]{0,9}")
+
+
+def ids(find: Callable[[str], int], kind: str) -> Check:
+    """Return the check of a list of accounts of *kind*, whose id *find* tells or KeyError."""
+
+    def check(value: object) -> frozenset[int]:
+        if not isinstance(value, list):
+            raise ValueError(f"must be a list of {kind} names and ids")
+        return frozenset(_id(entry, find, kind) for entry in value)
+
+    return check
+
+
+def _id(entry: object, find: Callable[[str], int], kind: str) -> int:
+    if type(entry) is int and 0 <= entry < UINT32_MAX:
+        return entry
+    if not isinstance(entry, str):
+        raise ValueError(f"has {entry!r}, which is no {kind} name and no id")
+    try:
+        return find(entry)
+    except KeyError:
+        raise ValueError(f"names the {kind} '{entry}', which this host does not have") from None
+
+
+def account(find: Callable[[str], int], kind: str) -> Check:
+    """Return the check of a table's name, where TOML writes an id in letters too."""
+
+    def check(name: object) -> int:
+        text = str(name)
+        if IDS.fullmatch(text) and int(text) < UINT32_MAX:
+            return int(text)
+        try:
+            return find(text)
+        except (KeyError, ValueError):
+            # The latter for a name with a NUL.
+            raise ValueError(f"is no {kind} of this host") from None
+
+    return check
+
+
+def paths(value: object) -> tuple[str, ...]:
+    """Check a list of paths with wildcards in their last parts."""
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError("must be a list of paths")
+    for pattern in value:
+        folder, _, name = pattern.rpartition("/")
+        if not pattern.startswith("/") or not name or ".." in pattern.split("/"):
+            raise ValueError(f"has '{pattern}', which is no absolute path")
+        if any(wildcard in folder for wildcard in "*?["):
+            raise ValueError(f"has '{pattern}': only the last part may have wildcards")
+    return tuple(value)
+
+
+def program_types(value: object) -> frozenset[int]:
+    """Check a list of program types by name."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list of program types")
+    for name in value:
+        if not isinstance(name, str) or name not in PROG_TYPE_NAMES:
+            raise ValueError(f"has {name!r}; possible are {', '.join(PROG_TYPE_NAMES)}")
+    return frozenset(PROG_TYPE_NAMES[name] for name in value)
+
+
+def number(low: int, high: int) -> Check:
+    """Return the check of a number from *low* to *high*."""
+
+    def check(value: object) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"must be a number from {low} to {high}")
+        return value
+
+    return check
+
+
+def flag(value: object) -> bool:
+    """Check that it is true or false, and no number."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def refuses(value: object) -> bool:
+    """Check what to do with a bridge without an address; say whether to refuse it."""
+    if value not in ("set", "refuse"):
+        raise ValueError("must be 'set' or 'refuse'")
+    return value == "refuse"
+
+
+def bridge_patterns(value: object) -> tuple[str, ...]:
+    """Check a list of names of bridges, with wildcards."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list of names of bridges")
+    for pattern in value:
+        if not isinstance(pattern, str) or not is_bridge_pattern(pattern):
+            raise ValueError(f"has {pattern!r}; {A_PATTERN}")
+    return tuple(value)
+
+
+def bridge_pattern(name: object) -> str:
+    """Check the name of a table about the bridges that it fits."""
+    if not is_bridge_pattern(str(name)):
+        raise ValueError(f"fits no bridge; {A_PATTERN}")
+    return str(name)
+
+
+def bridge(value: object) -> str:
+    """Check the name of one bridge."""
+    if not isinstance(value, str) or not is_bridge_name(value):
+        raise ValueError("must be the name of one bridge")
+    return value
+
+
+def network(name: object) -> str:
+    """Check the name of a network."""
+    if not is_network_name(str(name)):
+        raise ValueError(f"must be 1 to {MAX_NETWORK_BYTES} bytes, all of them printable")
+    return str(name)

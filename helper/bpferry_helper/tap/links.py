@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The few things that are asked of the kernel about links, each a fixed message.
+
+Nothing else can be asked from here: no address, no route, no link of another kind than a tap is
+made or deleted. All of linux/if_link.h and linux/rtnetlink.h, built by pyroute2's codecs.
+"""
+
+import errno
+import socket
+from typing import Any, Final, NamedTuple
+
+from bpferry_helper.tap.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    LinkError,
+    Netlink,
+    load_codec,
+)
+from bpferry_wire.fds import BorrowedFd
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+RTM_NEWNEIGH: Final = 28
+"""linux/rtnetlink.h."""
+
+AF_BRIDGE: Final = 7
+"""linux/socket.h: messages about bridge ports."""
+
+IFF_UP: Final = 0x1
+"""linux/if.h."""
+
+NUD_NOARP: Final = 0x40
+NTF_MASTER: Final = 0x04
+"""linux/neighbour.h: an entry of the bridge's table that does not age ("static")."""
+
+NLA_F_NESTED: Final = 0x8000
+"""linux/netlink.h."""
+
+RTEXT_FILTER_SKIP_STATS: Final = 8
+"""linux/rtnetlink.h: leave counters out, half of each answer."""
+
+GONE: Final = frozenset({errno.ENODEV, errno.ENOENT})
+
+IFINFMSG: Final = load_codec("ifinfmsg", "ifinfmsg")
+NDMSG: Final = load_codec("ndmsg", "ndmsg")
+
+Attributes = list[tuple[Any, ...]]
+
+
+class Link(NamedTuple):
+    """One network interface, as the kernel describes it."""
+
+    ifindex: int
+    name: str
+    kind: str
+    """"bridge", "tun", or nothing for hardware."""
+    master: int
+    """Index of the bridge that it is a port of; 0 if none."""
+    mtu: int
+    address: str
+    alias: str
+    owner: int | None = None
+    """Of a tap: the uid that may open it; None for anybody."""
+    stays: bool = False
+    """Of a tap: it outlives its last fd."""
+    queues: int = 0
+    """Of a tap: queues that somebody has open, switched off ones too."""
+
+
+class Links:
+    """The links of one network namespace. Safe to use from several threads."""
+
+    def __init__(self, netlink: Netlink) -> None:
+        """Borrow *netlink*."""
+        self._netlink = netlink
+
+    def find(self, name: str) -> Link | None:
+        """Return the link that is called *name*, not one that has it as another name."""
+        link = self._get(f"look for the interface '{name}'", [("IFLA_IFNAME", name)])
+        return link if link is not None and link.name == name else None
+
+    def expect(self, name: str) -> Link:
+        """Return the link that is called *name*, which was made just now.
+
+        Raises:
+            LinkError: it is not there.
+        """
+        link = self.find(name)
+        if link is None:
+            raise LinkError(f"cannot find the new tap '{name}'", errno.ENODEV)
+        return link
+
+    def by_index(self, index: int) -> Link | None:
+        """Return the link of this *index*."""
+        return self._get(f"look at the interface {index}", [], index=index)
+
+    def taps(self, prefixes: tuple[str, ...]) -> list[Link]:
+        """Return all taps whose names begin with one of *prefixes*."""
+        kind = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "tun")]})
+        message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), kind])
+        found = map(_read, self._netlink.dump("list the taps", message, RTM_GETLINK))
+        # A kernel that does not know the filter answers with all links.
+        return [link for link in found if link.kind == "tun" and link.name.startswith(prefixes)]
+
+    def give(self, index: int, namespace: BorrowedFd, attributes: Attributes, *, up: bool) -> None:
+        """Move the link *index* to *namespace*, where *attributes* count, and switch it on if *up*.
+
+        One message: net/core/rtnetlink.c, do_setlink moves first and then sets the rest.
+        """
+        flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
+        moved = [("IFLA_NET_NS_FD", namespace), *attributes]
+        message = _link_message(moved, index=index, **flags)
+        self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
+
+    def set(self, index: int, attributes: Attributes, *, up: bool) -> None:
+        """Give the link *index*, which is here already, *attributes*; switch it on if *up*."""
+        flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
+        message = _link_message(attributes, index=index, **flags)
+        self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
+
+    def set_address(self, index: int, address: str) -> None:
+        """Give the link *index* this *address* as its own."""
+        message = _link_message([("IFLA_ADDRESS", address)], index=index)
+        self._netlink.change("give the bridge an address of its own", message, RTM_NEWLINK)
+
+    def set_port(self, index: int, *, isolated: bool, learning: bool) -> None:
+        """Say how the bridge treats its port *index*."""
+        settings = [("IFLA_BRPORT_ISOLATED", isolated), ("IFLA_BRPORT_LEARNING", learning)]
+        port = {"attrs": [(name, int(value)) for name, value in settings]}
+        attributes: Attributes = [("IFLA_PROTINFO", port, NLA_F_NESTED)]
+        message = _link_message(attributes, index=index, family=AF_BRIDGE)
+        self._netlink.change("set the bridge port up", message, RTM_SETLINK)
+
+    def add_static_address(self, index: int, address: str) -> None:
+        """Tell the bridge that *address* is behind its port *index*.
+
+        Raises:
+            LinkError: with EEXIST, if the bridge has it somewhere else.
+        """
+        message = NDMSG()
+        message["family"], message["ifindex"] = AF_BRIDGE, index
+        message["state"], message["flags"] = NUD_NOARP, NTF_MASTER
+        message["attrs"] = [("NDA_LLADDR", address)]
+        what = f"tell the bridge the card's address '{address}'"
+        self._netlink.change(what, message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL)
+
+    def delete(self, index: int) -> None:
+        """Delete the tap *index*; one that is gone already is no error."""
+        try:
+            self._netlink.change("delete the tap", _link_message([], index=index), RTM_DELLINK)
+        except LinkError as error:
+            if error.errno not in GONE:
+                raise
+
+    def _get(self, what: str, attributes: Attributes, index: int = 0) -> Link | None:
+        mask = ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)
+        try:
+            message = _link_message([mask, *attributes], index=index)
+            return _read(self._netlink.ask(what, message, RTM_GETLINK))
+        except LinkError as error:
+            if error.errno in GONE:
+                return None
+            raise
+
+
+def _link_message(attributes: Attributes, **fields: int) -> Any:  # noqa: ANN401 - pyroute2 has no types
+    message = IFINFMSG()
+    message["family"] = socket.AF_UNSPEC
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = attributes
+    return message
+
+
+def _read(raw: bytes) -> Link:
+    message = IFINFMSG(raw)
+    message.decode()
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    data = info.get_attr("IFLA_INFO_DATA") if info and kind == "tun" else None
+    link = Link(
+        ifindex=message["index"],
+        name=message.get_attr("IFLA_IFNAME") or "",
+        kind=kind or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        address=message.get_attr("IFLA_ADDRESS") or "",
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+    )
+    return link if not data else _with_tap(link, data, bool(message.get_attr("IFLA_CARRIER")))
+
+
+def _with_tap(link: Link, data: Any, carrier: bool) -> Link:  # noqa: ANN401, FBT001 - as above
+    """Return *link* with what the kernel says of it as a tap (drivers/net/tun.c, tun_fill_info)."""
+    counts = [data.get_attr(f"IFLA_TUN_NUM_{which}QUEUES") for which in ("", "DISABLED_")]
+    # A tap of one queue has no number, but a carrier as long as somebody has it open.
+    queues = int(carrier) if counts[0] is None else sum(count or 0 for count in counts)
+    return link._replace(
+        owner=data.get_attr("IFLA_TUN_OWNER"),
+        stays=bool(data.get_attr("IFLA_TUN_PERSIST")),
+        queues=queues,
+    )

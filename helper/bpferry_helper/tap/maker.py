@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From a decision to a tap on its bridge, or to nothing at all.
+
+    1. look      the bridge is there, is a bridge, and carries frames that are long enough
+    2. secure    it has an address of its own, which no port can change
+    3. make      the tap with all its queues and its owner, in our own namespace (nursery)
+    4. give      one message moves it to the host, names its bridge, sets it up; where policy wants
+                 settings of the port, those come before it is switched on
+    5. check     it is there, on this bridge
+
+A spare tap of the nursery has been through step 3, and has moved; the rest of step 4 is the same.
+
+Until the last step the tap hangs on the fds that are held here. Whatever goes wrong closes them,
+and with them goes the tap, wherever it is.
+"""
+
+import errno
+import os
+from threading import Lock
+from typing import Final, NamedTuple
+
+from bpferry_helper.errors import RequestError
+from bpferry_helper.policy import Port
+from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.netlink import LinkError, Netlink
+from bpferry_helper.tap.nursery import Newborn, Nursery
+from bpferry_helper.tap.tun import make_persistent, set_owner
+from bpferry_wire.errors import Code
+from bpferry_wire.fds import OwnedFds
+
+NAME_ATTEMPTS: Final = 3
+"""A name of 32 random bits is taken by accident once in some million taps."""
+
+UNLIKE_ANY: Final = 0xFE
+"""First byte of a tap's own address: the highest, so that no bridge takes it for the lowest of its
+ports' addresses (net/bridge/br_stp_if.c); unicast, locally administered. QEMU does the same."""
+
+ADDRESS_TYPE: Final = "/sys/class/net/{}/addr_assign_type"
+INDEX: Final = "/sys/class/net/{}/ifindex"
+NET_ADDR_SET: Final = 3
+"""linux/netdevice.h: somebody chose the address; a bridge then keeps it (br_stp_recalculate...)."""
+
+
+class Order(NamedTuple):
+    """What is to be made. Nothing in it but numbers, a name that was checked, and a decision."""
+
+    bridge: str
+    queues: int
+    owner: int
+    """The user of a tap that stays, who may open its queues; of others it is this helper."""
+    stays: bool
+    alias: str
+    port: Port
+    isolated: bool
+    """The user wishes so; policy may say so as well."""
+    mtu: int | None
+    mac: bytes | None
+
+
+class MadeTap(NamedTuple):
+    """A tap on its bridge. Whoever holds this owns the fds."""
+
+    name: str
+    ifindex: int
+    mtu: int
+    fds: OwnedFds
+
+
+class Maker:
+    """Makes taps. Safe to use from several threads."""
+
+    def __init__(self, host: Netlink, own: Netlink) -> None:
+        """Borrow sockets to the *host*'s network namespace and to our *own*."""
+        self._host = Links(host)
+        self._nursery = Nursery(host, own)
+        self._secured: set[tuple[int, str, str]] = set()
+        self._lock = Lock()
+
+    def make(self, order: Order) -> MadeTap:
+        """Make the tap of *order*.
+
+        Raises:
+            RequestError: it could not be made, and nothing is left of it.
+        """
+        bridge = self._look(order)
+        self._secure(bridge, order.port)
+        for attempt in range(NAME_ATTEMPTS):
+            try:
+                return self._make(order, bridge)
+            except LinkError as error:
+                if error.errno != errno.EEXIST or attempt == NAME_ATTEMPTS - 1:
+                    raise _explain(error, bridge.name) from error
+        raise AssertionError
+
+    def _look(self, order: Order) -> Link:
+        try:
+            bridge = self._host.find(order.bridge)
+        except LinkError as error:
+            raise _explain(error, order.bridge) from error
+        if bridge is None or bridge.kind != "bridge":
+            what = "does not exist" if bridge is None else "is no bridge of the kernel"
+            raise RequestError(
+                Code.NO_SUCH_BRIDGE,
+                f"cannot make a tap on '{order.bridge}': it {what}",
+                f"see: ip link show type bridge; make it with: ip link add {order.bridge} "
+                "type bridge",
+            )
+        if order.mtu is not None and order.mtu > bridge.mtu:
+            raise RequestError(
+                Code.FAILED,
+                f"cannot make a tap of MTU {order.mtu} on '{bridge.name}': the bridge has "
+                f"{bridge.mtu}",
+                f"ask for less, or the administrator runs: ip link set {bridge.name} mtu "
+                f"{order.mtu}, and the same for its other ports",
+            )
+        if not order.port.learning and order.mac is None:
+            raise RequestError(
+                Code.FAILED,
+                f"cannot make a tap on '{bridge.name}' without the card's address: policy lets "
+                "its ports send as their own card only",
+                "name the address of the card",
+            )
+        return bridge
+
+    def _secure(self, bridge: Link, port: Port) -> None:
+        """Make sure that no port can change the address of *bridge*.
+
+        A bridge without an address of its own takes the lowest one among its ports, and who holds
+        a tap can change the tap's: the host would lose its connections (SIOCSIFHWADDR needs no
+        capability on a tap's fd).
+        """
+        with self._lock:
+            this = (bridge.ifindex, bridge.name, bridge.address)
+            if this in self._secured:
+                return
+            known = has_own_address(bridge)
+            if not known and port.refuse_unset_address:
+                doubt = "has no" if known is False else "is not known to have an"
+                raise RequestError(
+                    Code.REFUSED,
+                    f"cannot make a tap on '{bridge.name}': it {doubt} address of its own, and "
+                    "policy does not let one be set",
+                    f"the administrator runs: ip link set {bridge.name} address {bridge.address}",
+                )
+            if not known:
+                try:
+                    self._host.set_address(bridge.ifindex, bridge.address)
+                except LinkError as error:
+                    raise _explain(error, bridge.name) from error
+            self._secured.add(this)
+
+    def _make(self, order: Order, bridge: Link) -> MadeTap:
+        newborn = self._nursery.take(order.queues, stays=order.stays)
+        try:
+            index = self._give(order, bridge, newborn)
+            if order.stays:
+                set_owner(newborn.fds[0].borrow(), order.owner)
+                make_persistent(newborn.fds[0].borrow())
+            else:
+                self._nursery.refill(order.queues)
+        except BaseException:
+            newborn.fds.close()
+            raise
+        return MadeTap(newborn.name, index, bridge.mtu, newborn.fds)
+
+    def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
+        """Put *newborn* on *bridge*; return its index on the host."""
+        isolated = order.isolated or order.port.isolated
+        plain = order.port.learning and not isolated
+        attributes = [
+            ("IFLA_MTU", bridge.mtu),
+            ("IFLA_ADDRESS", _own_address()),
+            ("IFLA_IFALIAS", order.alias),
+            ("IFLA_MASTER", bridge.ifindex),
+        ]
+        self._nursery.give(newborn, attributes, up=plain)
+        arrived = self._host.expect(newborn.name)
+        if arrived.master != bridge.ifindex:
+            raise LinkError(f"cannot put the tap '{newborn.name}' on its bridge", errno.ENODEV)
+        if not plain:
+            self._host.set_port(arrived.ifindex, isolated=isolated, learning=order.port.learning)
+            if not order.port.learning and order.mac is not None:
+                self._claim(arrived, order.mac.hex(":"), bridge)
+            self._host.set(arrived.ifindex, [], up=True)
+        return arrived.ifindex
+
+    def _claim(self, tap: Link, address: str, bridge: Link) -> None:
+        """Tell *bridge* that *address* is behind *tap* and nowhere else."""
+        try:
+            self._host.add_static_address(tap.ifindex, address)
+        except LinkError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            raise RequestError(
+                Code.FAILED,
+                f"cannot make a tap on '{bridge.name}' for '{address}': the bridge has that "
+                "address behind another port",
+                "give the card an address that nobody else has",
+            ) from error
+
+
+def has_own_address(bridge: Link) -> bool | None:
+    """Say whether somebody chose the address of *bridge*; None if that cannot be seen from here.
+
+    Netlink does not tell. sysfs does, if the one that is mounted here shows the host's namespace.
+    """
+    try:
+        with open(INDEX.format(bridge.name), encoding="ascii") as file:
+            if int(file.read()) != bridge.ifindex:
+                return None
+        with open(ADDRESS_TYPE.format(bridge.name), encoding="ascii") as file:
+            return int(file.read()) == NET_ADDR_SET
+    except (OSError, ValueError):
+        return None
+
+
+def _own_address() -> str:
+    return (bytes([UNLIKE_ANY]) + os.urandom(5)).hex(":")
+
+
+EXPLANATIONS: Final = {
+    errno.ETIMEDOUT: (Code.BUSY, "the kernel's network configuration is locked: try again later"),
+    errno.EXFULL: (Code.FAILED, "the bridge has 1,024 ports, as many as a bridge can have"),
+    errno.EEXIST: (Code.FAILED, "the names that were tried are taken: try again"),
+    errno.ENODEV: (Code.NO_SUCH_BRIDGE, "was the bridge deleted just now? See: ip link"),
+}
+
+
+def _explain(error: LinkError, bridge: str) -> RequestError:
+    """Return what the client is told about *error*."""
+    code, hint = EXPLANATIONS.get(error.errno, (Code.FAILED, "see the journal of bpferry-tap"))
+    return RequestError(code, f"cannot make a tap on '{bridge}': {error}", hint)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where taps are born: our own network namespace, in which no stranger can join them.
+
+From its first queue on a tap belongs to this helper's uid, so that it stays closed to everybody
+when it moves. The move costs the kernel two grace periods (net/core/dev.c, netif_change_net_
+namespace), which is ten times all the rest. So a few taps of the size that was asked for last wait
+on the host already: down, on no bridge, ours. Each is given once. They go when this process ends.
+"""
+
+import os
+import secrets
+from threading import Condition, Thread
+from typing import Final, NamedTuple
+
+from bpferry_helper.errors import RequestError
+from bpferry_helper.log import WARNING, log
+from bpferry_helper.tap.links import Attributes, Links
+from bpferry_helper.tap.netlink import LinkError, Netlink
+from bpferry_helper.tap.tun import make_queues
+from bpferry_wire.fds import OwnedFds
+
+GRANTED_PREFIX: Final = "bft"
+"""A tap that was handed over, and goes with its last fd."""
+
+CREATED_PREFIX: Final = "bfp"
+"""A tap that was made to stay."""
+
+NAME_BYTES: Final = 4
+"""Random bytes of a name, two digits each."""
+
+SPARES: Final = 2
+"""Taps that wait. A VM with more cards has its first ones sooner than the others."""
+
+SPARE_ALIAS: Final = "bpferry spare"
+
+
+class Newborn(NamedTuple):
+    """A tap that is on no bridge yet. Whoever holds this owns the fds."""
+
+    name: str
+    ifindex: int
+    """Where it is now."""
+    is_spare: bool
+    """It is on the host already."""
+    fds: OwnedFds
+
+
+class Nursery:
+    """Bears taps and moves them. Safe to use from several threads."""
+
+    def __init__(self, host: Netlink, own: Netlink) -> None:
+        """Borrow sockets to the *host*'s network namespace and to our *own*."""
+        self._host = Links(host)
+        self._own = Links(own)
+        self._namespace = host.namespace()
+        self._spares: list[Newborn] = []
+        self._wanted = 0
+        """Queues of the spares; 0 as long as nobody has asked."""
+        self._changed = Condition()
+        Thread(target=self._keep_spares, name="nursery", daemon=True).start()
+
+    def take(self, queues: int, *, stays: bool) -> Newborn:
+        """Return a tap of *queues*, a spare if there is one. One that *stays* is never a spare.
+
+        Raises:
+            RequestError, LinkError: it cannot be made.
+        """
+        if stays:
+            return self._bear(CREATED_PREFIX, queues)
+        with self._changed:
+            fits = self._wanted == queues and bool(self._spares)
+            spare = self._spares.pop() if fits else None
+        return spare or self._bear(GRANTED_PREFIX, queues)
+
+    def refill(self, queues: int) -> None:
+        """Let spares of *queues* be made, now that what was asked for is done.
+
+        Not before: a move holds the lock of the network configuration, which the other needs too.
+        """
+        with self._changed:
+            self._wanted = queues
+            self._changed.notify()
+
+    def give(self, newborn: Newborn, attributes: Attributes, *, up: bool) -> None:
+        """Let *newborn* be on the host with *attributes*, in one message; switch it on if *up*.
+
+        Raises:
+            LinkError: it is not.
+        """
+        if newborn.is_spare:
+            self._host.set(newborn.ifindex, attributes, up=up)
+        else:
+            self._own.give(newborn.ifindex, self._namespace.borrow(), attributes, up=up)
+
+    def _bear(self, prefix: str, queues: int) -> Newborn:
+        name = prefix + secrets.token_hex(NAME_BYTES)
+        fds = make_queues(name, queues, os.getuid())
+        try:
+            index = self._own.expect(name).ifindex
+        except BaseException:
+            fds.close()
+            raise
+        return Newborn(name, index, is_spare=False, fds=fds)
+
+    def _keep_spares(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._needs_work)
+                wanted = self._wanted
+                odd = [spare for spare in self._spares if len(spare.fds) != wanted]
+                self._spares = [spare for spare in self._spares if len(spare.fds) == wanted]
+            for spare in odd:
+                spare.fds.close()
+            self._add_spare(wanted)
+
+    def _needs_work(self) -> bool:
+        fitting = sum(len(spare.fds) == self._wanted for spare in self._spares)
+        return self._wanted > 0 and fitting < SPARES
+
+    def _add_spare(self, queues: int) -> None:
+        """Make one more spare; if that fails, stop until somebody asks again."""
+        try:
+            spare = self._send_ahead(self._bear(GRANTED_PREFIX, queues))
+        except (RequestError, LinkError) as error:
+            log(WARNING, f"cannot keep a spare tap: {error}, ignoring")
+            with self._changed:
+                self._wanted = 0
+            return
+        with self._changed:
+            self._spares.append(spare)
+
+    def _send_ahead(self, newborn: Newborn) -> Newborn:
+        try:
+            self.give(newborn, [("IFLA_IFALIAS", SPARE_ALIAS)], up=False)
+            index = self._host.expect(newborn.name).ifindex
+        except BaseException:
+            newborn.fds.close()
+            raise
+        return newborn._replace(ifindex=index, is_spare=True)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who may have a tap on which bridge. Decisions only: nothing is looked up in the kernel.
+
+    1. A network is the bridge that policy maps it to. The bridge's name is checked as bytes.
+    2. uid 0 may use every bridge.
+    3. Where policy says that /etc/qemu/bridge.conf counts, what that denies is denied, also to
+       those whom policy would allow it. An administrator who wrote "deny br0" there meant
+       everybody, and of two files that disagree the one that says no is the safer to believe.
+       For the same reason a mistake in it refuses everything: it may have been a "deny".
+    4. The user's own rule, then the rules of their groups in the file's order: the first that
+       names the bridge decides, and how many queues a tap may have.
+    5. What /etc/qemu/bridge.conf allows, it allows to everybody who may connect.
+    6. Anything else is refused.
+
+Too many queues are "refused" and not "quota": no tap that is given up makes room for them.
+"""
+
+import fnmatch
+from collections.abc import Iterator
+from typing import Final, NamedTuple, Protocol
+
+from bpferry_helper.identity import Peer
+from bpferry_helper.policy import NO_FILE, Policy, Port, Rule
+from bpferry_helper.tap.bridge_conf import BridgeConf
+from bpferry_helper.tap.names import check_bridge_name, check_network_name
+from bpferry_wire.errors import Code
+from bpferry_wire.limits import MAX_QUEUES
+
+QUOTA_QUEUES: Final = "quota.queues-per-tap"
+
+
+class TapDecision(NamedTuple):
+    """Whether *queues* on a bridge are allowed, the line that decided, and what goes with it."""
+
+    allowed: bool
+    because: str
+    code: Code
+    """What the client is told if it is not allowed."""
+    bridge: str
+    """The name was checked. Empty if the network has none."""
+    queues: int
+    """The most that one tap may have on this bridge; 0 if the bridge is not open."""
+    taps: int
+    """The most that the peer may hold."""
+    port: Port
+
+
+class BridgeConfSource(Protocol):
+    """What knows the bridge.conf of now: BridgeConfFile, or a fake in a test."""
+
+    def current(self) -> BridgeConf:
+        """Return what it says, quickly."""
+
+
+class _Ruling(NamedTuple):
+    """Whether a bridge is open to somebody; *key* is where the number of queues stands."""
+
+    allowed: bool
+    because: str
+    queues: int = 0
+    key: str = QUOTA_QUEUES
+
+
+def decide_tap(  # noqa: PLR0917 - in the order of the question: by what rules, who, what
+    policy: Policy,
+    bridge_conf: BridgeConfSource,
+    peer: Peer,
+    source: str,
+    is_network: bool,  # noqa: FBT001 - as it stands in the request
+    queues: int,
+) -> TapDecision:
+    """Decide whether *peer* may have a tap of *queues* on *source*, a bridge or a network.
+
+    Raises:
+        RequestError: no-such-bridge, if *source* can be the name of none.
+    """
+    if is_network:
+        check_network_name(source)
+        if source not in policy.networks:
+            because = _no_network(policy, source)
+            taps = taps_of(policy, peer)
+            return TapDecision(False, because, Code.NO_SUCH_BRIDGE, "", 0, taps, Port())  # noqa: FBT003
+    bridge = policy.networks[source] if is_network else source
+    check_bridge_name(bridge)
+    ruling = _ruling(policy, bridge_conf, peer, bridge)
+    if ruling.allowed and queues > ruling.queues:
+        limit = f"{policy.where(ruling.key)} allows {ruling.queues} queues for a tap, not {queues}"
+        ruling = ruling._replace(allowed=False, because=limit)
+    return TapDecision(
+        allowed=ruling.allowed,
+        because=ruling.because,
+        code=Code.REFUSED,
+        bridge=bridge,
+        queues=ruling.queues,
+        taps=taps_of(policy, peer),
+        port=port_of(policy, bridge),
+    )
+
+
+def taps_of(policy: Policy, peer: Peer) -> int:
+    """Return how many taps *peer* may hold at the same time."""
+    said = [rule for rule in _rules_of(policy, peer) if rule.taps is not None]
+    own = [rule.taps or 0 for rule in said if not rule.is_group]
+    return max(own or [rule.taps or 0 for rule in said], default=policy.taps_per_user)
+
+
+def port_of(policy: Policy, bridge: str) -> Port:
+    """Return how taps are attached to *bridge*: as its own table says, else the first that fits."""
+    exact = (port for port in policy.ports if port.pattern == bridge)
+    fitting = (port for port in policy.ports if _fits(bridge, port.pattern))
+    return next(exact, None) or next(fitting, Port())
+
+
+def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: str) -> _Ruling:
+    if peer.uid == 0:
+        return _Ruling(True, "uid 0 can make taps without asking", MAX_QUEUES)  # noqa: FBT003
+    qemu = bridge_conf.current() if policy.bridge_conf else None
+    verdict = qemu.decide(bridge) if qemu else None
+    if verdict is not None and not verdict.allowed:
+        return _Ruling(*verdict)
+    for rule in _rules_of(policy, peer):
+        pattern = next((pattern for pattern in rule.bridges if _fits(bridge, pattern)), None)
+        if pattern is not None:
+            return _by_rule(policy, rule, bridge, pattern)
+    if verdict is not None:
+        return _Ruling(*verdict, queues=policy.queues_per_tap)
+    looked = [_unnamed(policy, peer, bridge)]
+    looked += [f"'{qemu.path}' does not allow it"] if qemu else []
+    return _Ruling(allowed=False, because=", and ".join(looked))
+
+
+def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
+    """Yield the rule of *peer*, then those of the groups that they are in."""
+    yield from (rule for rule in policy.rules if not rule.is_group and rule.id == peer.uid)
+    yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
+
+
+def _by_rule(policy: Policy, rule: Rule, bridge: str, pattern: str) -> _Ruling:
+    because = f"{policy.where(f'{rule.key}.bridges')} names '{pattern}'"
+    if pattern != bridge:
+        because += f", which fits '{bridge}'"
+    if rule.queues_per_tap is None:
+        return _Ruling(allowed=True, because=because, queues=policy.queues_per_tap)
+    key = f"{rule.key}.queues-per-tap"
+    return _Ruling(allowed=True, because=because, queues=rule.queues_per_tap, key=key)
+
+
+def _unnamed(policy: Policy, peer: Peer, bridge: str) -> str:
+    """Say which lines were looked at in vain."""
+    if policy.path == NO_FILE:
+        return f"there is {NO_FILE}, so no bridge is open"
+    keys = (
+        key if (key := f"{rule.key}.bridges") in policy.lines else rule.key
+        for rule in _rules_of(policy, peer)
+    )
+    places = " nor ".join(policy.where(key) for key in keys)
+    if not places:
+        return f"{policy.path} has no rule about bridges for you or your groups"
+    return f"'{bridge}' is not named in {places}"
+
+
+def _no_network(policy: Policy, name: str) -> str:
+    if policy.path == NO_FILE:
+        return f"there is {NO_FILE}, so no network has a bridge"
+    if not policy.networks:
+        return f"{policy.path} has no [networks]"
+    return f"{policy.where('networks')} has no '{name}'"
+
+
+def _fits(bridge: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(bridge, pattern)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What each request of the role tap does, and why it is safe to do for anybody who may connect."""
+
+import os
+import time
+from functools import partial
+from threading import Thread
+from typing import Final
+
+from bpferry_helper.clock import now_s
+from bpferry_helper.errors import RequestError, StartupError
+from bpferry_helper.identity import Peer
+from bpferry_helper.log import INFO, log
+from bpferry_helper.policy import Policy
+from bpferry_helper.policy_file import PolicyFile
+from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.role import check_is_root, check_pace, hello, not_here, usable_policy
+from bpferry_helper.server import Answer, Asked, Work
+from bpferry_helper.tap.bridge_conf import BridgeConfFile
+from bpferry_helper.tap.census import Census, Holder, holder_of, write_alias
+from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.maker import MadeTap, Maker, Order
+from bpferry_helper.tap.netlink import LinkError, Netlink
+from bpferry_helper.tap.nursery import CREATED_PREFIX
+from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
+from bpferry_wire import messages
+from bpferry_wire.errors import Code
+
+NAME: Final = "tap"
+SWEEP_S: Final = 60.0
+"""How long a tap that was made persistent and left may stay, while this process runs."""
+
+BY_KERNEL: Final = "kernel"
+
+
+class TapService:
+    """Answers for the role tap. ``prepare`` runs in the loop, the work it returns in a worker."""
+
+    def __init__(self, policy: PolicyFile, host: Netlink, own: Netlink) -> None:
+        """Borrow sockets to the *host*'s network namespace and to our *own*.
+
+        Raises:
+            StartupError: both are the same, or the kernel does not answer.
+        """
+        self._policy = policy
+        self._bridge_conf = BridgeConfFile()
+        self._links = Links(host)
+        self._buckets = TokenBuckets()
+        try:
+            _check_apart(host, own)
+            self._maker = Maker(host, own)
+            self._census = Census(self._links)
+        except (LinkError, OSError) as error:
+            raise StartupError(f"cannot reach the host's network: {error}") from error
+
+    def sweep(self) -> None:
+        """Delete what was made persistent and left."""
+        self._census.sweep()
+
+    def keep_sweeping(self) -> None:
+        """Sweep now and then, for as long as this process runs."""
+        Thread(target=self._sweep_forever, name="sweeper", daemon=True).start()
+
+    def _sweep_forever(self) -> None:
+        while True:
+            self.sweep()
+            time.sleep(SWEEP_S)
+
+    # The peer is not trusted. Why each request is safe for it to make:
+    #  * Hello:   tells the peer what it knows about itself, and constants.
+    #  * Quota:   counts of taps, which any user sees in ``ip link``.
+    #  * Can:     the decision without the deed; it reads two files that root wrote.
+    #  * Status:  who holds what, for uid 0 alone, which can see that anyway.
+    #  * List:    the taps whose alias names the peer's own uid.
+    #  * Tap:     the peer supplies the name of a bridge, checked as bytes before it is compared and
+    #             looked up once, and numbers within bounds. Name, flags, owner and MTU of the tap
+    #             are ours; no stranger can join it at any moment (maker). What it costs is bounded
+    #             by pace and quota, both counted per uid.
+    #  * Create:  as Tap; the tap belongs to the peer, who could do no more with its fds.
+    #  * Delete:  a tap that was created for this very uid, and that nobody has open.
+    # Each request but Hello, Status, List and Delete needs a usable policy.
+    def prepare(self, asked: Asked) -> Work:  # noqa: PLR0911 - one for each request
+        """Decide what is to be done; everything here is quick."""
+        request, peer = asked.request, asked.peer
+        match request:
+            case messages.Hello():
+                return partial(hello, NAME, peer)
+            case messages.Quota():
+                return partial(self._quota, usable_policy(self._policy), peer)
+            case messages.Can(messages.Tap() as tap) | messages.Can(messages.Create(tap)):
+                policy = usable_policy(self._policy)
+                decision = self._decide(policy, peer, tap)
+                return partial(self._can, decision)
+            case messages.Status():
+                return partial(self._status, peer)
+            case messages.ListTaps():
+                return partial(self._list, peer)
+            case messages.Delete():
+                return partial(self._delete, peer, request.interface)
+            case messages.Tap():
+                return partial(self._tap, *self._permit(asked, request))
+            case messages.Create():
+                return partial(self._create, *self._permit(asked, request.tap))
+        raise not_here(NAME, request)
+
+    def connection_closed(self, connection: int) -> None:
+        """Take note that a client went away; its taps go by themselves."""
+
+    def _decide(self, policy: Policy, peer: Peer, tap: messages.Tap) -> TapDecision:
+        return decide_tap(policy, self._bridge_conf, peer, tap.source, tap.is_network, tap.queues)
+
+    def _permit(
+        self, asked: Asked, tap: messages.Tap
+    ) -> tuple[Policy, Asked, messages.Tap, TapDecision]:
+        """Return what a worker needs to make *tap*, or raise RequestError."""
+        policy = usable_policy(self._policy)
+        decision = self._decide(policy, asked.peer, tap)
+        if not decision.allowed:
+            raise RequestError(
+                decision.code,
+                f"uid {asked.peer.uid} may not have a tap on '{tap.source}': {decision.because}",
+                f"ask the administrator to allow it in {policy.path}",
+            )
+        at_once, per_second = policy.taps_at_once, policy.taps_per_second
+        check_pace(self._buckets, asked.peer, "taps", at_once, per_second)
+        return policy, asked, tap, decision
+
+    def _tap(
+        self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision
+    ) -> Answer:
+        made = self._make(policy, asked, tap, decision, stays=False)
+        return Answer(messages.TapReply(made.name, decision.bridge, made.mtu), made.fds)
+
+    def _create(
+        self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision
+    ) -> Answer:
+        made = self._make(policy, asked, tap, decision, stays=True)
+        made.fds.close()
+        return Answer(messages.TapReply(made.name, decision.bridge, made.mtu))
+
+    def _make(
+        self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision, *, stays: bool
+    ) -> MadeTap:
+        peer = asked.peer
+        order = Order(
+            bridge=decision.bridge,
+            queues=tap.queues,
+            owner=peer.uid,
+            stays=stays,
+            alias=write_alias(Holder(peer.uid, peer.pid, now_s())),
+            port=decision.port,
+            isolated=tap.isolated,
+            mtu=tap.mtu,
+            mac=tap.mac,
+        )
+        with self._census.reserve(peer.uid, decision.taps, policy.taps_in_total) as place:
+            made = self._maker.make(order)
+            self._census.record(made.ifindex, peer.uid, place)
+        deed = "created for" if stays else "granted to"
+        log(
+            INFO,
+            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {deed} uid {peer.uid} "
+            f"(pid {peer.pid})",
+        )
+        return made
+
+    def _can(self, decision: TapDecision) -> Answer:
+        return Answer(messages.CanReply(decision.allowed, decision.because))
+
+    def _alive(self) -> list[Link]:
+        try:
+            return self._census.alive()
+        except LinkError as error:
+            raise RequestError(Code.FAILED, str(error), "try again later") from error
+
+    def _quota(self, policy: Policy, peer: Peer) -> Answer:
+        owners = [holder_of(tap).uid for tap in self._alive()]
+        reply = messages.QuotaReply(
+            held=owners.count(peer.uid),
+            allowed=taps_of(policy, peer),
+            held_by_all=len(owners),
+            allowed_to_all=policy.taps_in_total,
+            counted_by=BY_KERNEL,
+        )
+        return Answer(reply)
+
+    def _status(self, peer: Peer) -> Answer:
+        check_is_root(peer)
+        held = sorted(
+            ((holder_of(tap), tap.name) for tap in self._alive()), key=lambda h: h[0].since_s
+        )
+        now = now_s()
+        grants = (
+            messages.Grant(holder.uid, holder.pid, name, max(0, now - holder.since_s))
+            for holder, name in held
+            if holder.uid >= 0
+        )
+        return Answer(messages.StatusReply(tuple(grants), BY_KERNEL))
+
+    def _list(self, peer: Peer) -> Answer:
+        mine = [tap for tap in self._alive() if holder_of(tap).uid == peer.uid]
+        names = {master: self._name(master) for master in {tap.master for tap in mine}}
+        taps = (
+            messages.OwnTap(tap.name, names[tap.master], tap.queues, tap.stays)
+            for tap in sorted(mine, key=lambda tap: tap.name)
+        )
+        return Answer(messages.ListReply(tuple(taps)))
+
+    def _name(self, ifindex: int) -> str:
+        link = self._links.by_index(ifindex) if ifindex else None
+        return link.name if link else ""
+
+    def _delete(self, peer: Peer, interface: str) -> Answer:
+        mine = (tap for tap in self._alive() if holder_of(tap).uid == peer.uid)
+        tap = next((tap for tap in mine if tap.name == interface), None)
+        if tap is None or not interface.startswith(CREATED_PREFIX):
+            raise RequestError(
+                Code.REFUSED,
+                f"uid {peer.uid} has no tap '{interface}' that was created to stay",
+                "see: bpferry tap list",
+            )
+        if tap.queues:
+            raise RequestError(
+                Code.BUSY,
+                f"cannot delete '{interface}': {tap.queues} of its queues are open",
+                "end the VM that uses it",
+            )
+        try:
+            self._links.delete(tap.ifindex)
+        except LinkError as error:
+            raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
+        log(INFO, f"deleted '{interface}' for uid {peer.uid} (pid {peer.pid})")
+        return Answer(messages.DeleteReply(interface))
+
+
+def _check_apart(host: Netlink, own: Netlink) -> None:
+    """Raise StartupError if taps would be born where others can see them."""
+    with host.namespace() as there, own.namespace() as here:
+        if os.path.sameopenfile(there.borrow(), here.borrow()):
+            raise StartupError(
+                "this process must have a network namespace of its own, and its netlink socket be "
+                "of the host's: the units must say PrivateNetwork=yes and ListenNetlink=route 0"
+            )

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The ioctls of /dev/net/tun (linux/if_tun.h), all with fixed flags: none comes from a client."""
+
+import fcntl
+import os
+import struct
+from typing import Final
+
+from bpferry_helper.errors import RequestError
+from bpferry_wire.errors import Code
+from bpferry_wire.fds import BorrowedFd, OwnedFd, OwnedFds
+
+TUN_DEVICE: Final = "/dev/net/tun"
+
+# linux/if_tun.h
+TUNSETIFF: Final = 0x4004_54CA
+TUNSETPERSIST: Final = 0x4004_54CB
+TUNSETOWNER: Final = 0x4004_54CC
+IFF_TAP: Final = 0x0002
+IFF_MULTI_QUEUE: Final = 0x0100
+IFF_NO_PI: Final = 0x1000
+IFF_VNET_HDR: Final = 0x4000
+IFF_TUN_EXCL: Final = 0x8000
+
+FLAGS: Final = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+"""What QEMU wants of a tap (net/tap-linux.c): whole frames, with a virtio-net header each."""
+
+IFREQ: Final = struct.Struct("16sH22x")
+"""struct ifreq of linux/if.h with its flags."""
+
+
+def make_queues(name: str, count: int, owner: int) -> OwnedFds:
+    """Make the tap *name* of uid *owner* in our own namespace, and return *count* queues of it.
+
+    The tap goes with its last fd. With an owner from the start, nobody else can ever add a queue
+    to it; without one, anybody could (CVE-2026-99281).
+
+    Raises:
+        RequestError: with what the kernel said.
+    """
+    flags = FLAGS | (IFF_MULTI_QUEUE if count > 1 else 0)
+    fds = OwnedFds()
+    try:
+        for queue in range(count):
+            # Exclusive: a name that is taken is an error, and not a tap of somebody else's.
+            fds.add(_open_queue(name, flags | (0 if queue else IFF_TUN_EXCL)).take())
+            if queue == 0:
+                set_owner(fds[0].borrow(), owner)
+    except BaseException:
+        fds.close()
+        raise
+    return fds
+
+
+def set_owner(queue: BorrowedFd, owner: int) -> None:
+    """Let uid *owner* open more queues of the tap of *queue*, and nobody else.
+
+    Raises:
+        RequestError: with what the kernel said.
+    """
+    _set(queue, TUNSETOWNER, owner, "give it its owner")
+
+
+def make_persistent(queue: BorrowedFd) -> None:
+    """Let the tap of *queue* stay when its last fd is closed.
+
+    Raises:
+        RequestError: with what the kernel said.
+    """
+    _set(queue, TUNSETPERSIST, 1, "make it stay")
+
+
+def _open_queue(name: str, flags: int) -> OwnedFd:
+    try:
+        fd = OwnedFd(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise RequestError(
+            Code.FAILED,
+            f"cannot open '{TUN_DEVICE}': {error.strerror}",
+            "the administrator runs: modprobe tun",
+        ) from error
+    try:
+        fcntl.ioctl(fd.borrow(), TUNSETIFF, IFREQ.pack(name.encode(), flags))
+    except OSError as error:
+        fd.close()
+        message = f"cannot make the tap '{name}': {error.strerror}"
+        raise RequestError(Code.FAILED, message) from error
+    return fd
+
+
+def _set(queue: BorrowedFd, request: int, value: int, deed: str) -> None:
+    try:
+        fcntl.ioctl(queue, request, value)
+    except OSError as error:
+        message = f"cannot make a tap and {deed}: {error.strerror}"
+        raise RequestError(Code.FAILED, message) from error

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The keys of each reply: taken out of it, and put into it.
+
+Most values are their own map. What stands in them as a value is a map in the packet, and a tuple
+of values is a list of maps.
+"""
+
+from typing import Final
+
+from bpferry_wire import limits
+from bpferry_wire.codec import Fields
+from bpferry_wire.errors import BadMessage, Code
+from bpferry_wire.messages import (
+    Caller,
+    Can,
+    CanReply,
+    Create,
+    Delete,
+    DeleteReply,
+    ErrorReply,
+    FdDescription,
+    Grant,
+    Hello,
+    HelloReply,
+    ListReply,
+    ListTaps,
+    Load,
+    LoadReply,
+    OwnTap,
+    Quota,
+    QuotaReply,
+    Reply,
+    Request,
+    Status,
+    StatusReply,
+    Tap,
+    TapReply,
+)
+
+KINDS: Final = ("program", "map")
+"""What an fd of ``load`` may be."""
+
+
+def error_map(reply: ErrorReply) -> dict[str, object]:
+    """Return the keys of an error."""
+    return {"code": str(reply.code), "message": _cut(reply.message), "hint": _cut(reply.hint)}
+
+
+def _cut(text: str) -> str:
+    """Return *text* without anything that the wire cannot carry, and no longer than it can."""
+    raw = text.encode(errors="backslashreplace")[: limits.MAX_TEXT_BYTES]
+    return raw.decode(errors="ignore")
+
+
+def reply_map(reply: Reply) -> dict[str, object]:
+    """Return the keys of *reply*."""
+    packed: dict[str, object] = dict(reply._asdict())
+    match reply:
+        case CanReply():
+            packed["because"] = _cut(reply.because)
+        case HelloReply():
+            caller = reply.caller
+            packed["caller"] = caller._asdict() | {"gids": list(caller.gids)}
+        case StatusReply():
+            packed["grants"] = [grant._asdict() for grant in reply.grants]
+        case LoadReply():
+            packed["fds"] = [fd._asdict() for fd in reply.fds]
+        case ListReply():
+            packed["taps"] = [tap._asdict() for tap in reply.taps]
+    return packed
+
+
+def read_error(fields: Fields) -> ErrorReply:
+    """Take an error out of *fields*, and everything with it.
+
+    Raises:
+        BadMessage: it is none.
+    """
+    code = fields.text("code")
+    if code not in set(Code):
+        raise BadMessage(f"unknown error code '{code[:32]}'")
+    reply = ErrorReply(Code(code), fields.text("message"), fields.text("hint"))
+    fields.done()
+    return reply
+
+
+def read_reply(fields: Fields, request: Request) -> Reply:
+    """Take the answer to *request* out of *fields*, and everything with it.
+
+    Raises:
+        BadMessage: it is none.
+    """
+    reply: Reply
+    match request:
+        case Hello():
+            reply = _read_hello(fields)
+        case Quota():
+            reply = _read_quota(fields)
+        case Can():
+            reply = CanReply(fields.boolean("allowed"), fields.text("because"))
+        case Status():
+            grants = tuple(_read_grant(grant) for grant in fields.records("grants"))
+            reply = StatusReply(grants, fields.text("counted_by"))
+        case Load():
+            reply = LoadReply(tuple(_read_fd(fd) for fd in fields.records("fds")))
+        case Tap() | Create():
+            reply = _read_made_tap(fields)
+        case ListTaps():
+            reply = ListReply(tuple(_read_own_tap(tap) for tap in fields.records("taps")))
+        case Delete():
+            reply = DeleteReply(fields.text("interface", limits.MAX_INTERFACE_BYTES))
+    fields.done()
+    return reply
+
+
+def _read_hello(fields: Fields) -> HelloReply:
+    caller = fields.fields("caller")
+    reply = HelloReply(
+        service=fields.text("service"),
+        version=fields.text("version"),
+        caller=Caller(caller.integer("uid"), caller.integers("gids"), caller.integer("gid_count")),
+        max_request_bytes=fields.integer("max_request_bytes"),
+        max_fds=fields.integer("max_fds"),
+    )
+    caller.done()
+    return reply
+
+
+def _read_quota(fields: Fields) -> QuotaReply:
+    return QuotaReply(
+        held=fields.integer("held"),
+        allowed=fields.integer("allowed"),
+        held_by_all=fields.integer("held_by_all"),
+        allowed_to_all=fields.integer("allowed_to_all"),
+        counted_by=fields.text("counted_by"),
+    )
+
+
+def _read_grant(fields: Fields) -> Grant:
+    grant = Grant(
+        uid=fields.integer("uid"),
+        pid=fields.integer("pid"),
+        name=fields.text("name", limits.MAX_OBJECT_ID_BYTES),
+        age_s=fields.integer("age_s", high=limits.UINT64_MAX),
+    )
+    fields.done()
+    return grant
+
+
+def _read_fd(fields: Fields) -> FdDescription:
+    kind = fields.text("kind")
+    if kind not in KINDS:
+        raise BadMessage(f"an fd of unknown kind '{kind[:32]}'")
+    description = FdDescription(
+        name=fields.text("name", limits.MAX_NAME_BYTES),
+        kind=kind,
+        type=fields.integer("type"),
+        key_size=fields.integer("key_size"),
+        value_size=fields.integer("value_size"),
+        entries=fields.integer("entries"),
+        flags=fields.integer("flags"),
+    )
+    fields.done()
+    return description
+
+
+def _read_made_tap(fields: Fields) -> TapReply:
+    return TapReply(
+        interface=fields.text("interface", limits.MAX_INTERFACE_BYTES),
+        bridge=fields.text("bridge", limits.MAX_INTERFACE_BYTES),
+        mtu=fields.integer("mtu"),
+    )
+
+
+def _read_own_tap(fields: Fields) -> OwnTap:
+    tap = OwnTap(
+        interface=fields.text("interface", limits.MAX_INTERFACE_BYTES),
+        bridge=fields.text("bridge", limits.MAX_INTERFACE_BYTES),
+        queues=fields.integer("queues"),
+        stays=fields.boolean("stays"),
+    )
+    fields.done()
+    return tap

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The keys of each request: taken out of it, and put into it.
+
+A key that is not there says that the client has no wish about it. ``read_request`` leaves what it
+does not know, for ``Fields.done`` to refuse.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from bpferry_wire import limits
+from bpferry_wire.codec import Fields
+from bpferry_wire.errors import BadMessage, Code
+from bpferry_wire.messages import (
+    Can,
+    Create,
+    Delete,
+    Hello,
+    ListTaps,
+    Load,
+    Quota,
+    Request,
+    Status,
+    Tap,
+)
+
+OPS: Final[dict[type[Request], str]] = {
+    Hello: "hello",
+    Quota: "quota",
+    Status: "status",
+    Load: "load",
+    Tap: "tap",
+    Create: "create",
+    ListTaps: "list",
+    Delete: "delete",
+    Can: "can",
+}
+
+
+def request_map(request: Request) -> dict[str, object]:
+    """Return the keys of *request*, without the version."""
+    packet: dict[str, object] = {"op": OPS[type(request)]}
+    match request:
+        case Load():
+            packet |= {"id": request.object_id, "digest": request.digest}
+        case Tap():
+            packet |= _tap_map(request)
+        case Create():
+            packet |= _tap_map(request.tap)
+        case Delete():
+            packet["interface"] = request.interface
+        case Can():
+            packet["request"] = request_map(request.request)
+    return packet
+
+
+def _tap_map(tap: Tap) -> dict[str, object]:
+    """Return the keys of *tap*; what it does not say is not there."""
+    said: dict[str, object | None] = {
+        "network" if tap.is_network else "bridge": tap.source,
+        "queues": tap.queues,
+        "mtu": tap.mtu,
+        "mac": tap.mac,
+        "isolated": tap.isolated or None,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def read_request(fields: Fields) -> Request:
+    """Take the request out of *fields*.
+
+    Raises:
+        BadMessage: with the code to answer with.
+    """
+    op = fields.text("op")
+    if op not in READERS:
+        raise BadMessage(f"unknown operation '{op[:32]}'", Code.UNKNOWN_OP)
+    return READERS[op](fields)
+
+
+def _read_load(fields: Fields) -> Load:
+    return Load(
+        object_id=fields.text("id", limits.MAX_OBJECT_ID_BYTES),
+        digest=fields.octets("digest", limits.DIGEST_BYTES),
+    )
+
+
+def _read_tap(fields: Fields) -> Tap:
+    is_network = fields.has("network")
+    return Tap(
+        source=fields.text("network", limits.MAX_NETWORK_BYTES)
+        if is_network
+        else fields.text("bridge", limits.MAX_INTERFACE_BYTES),
+        is_network=is_network,
+        queues=fields.integer("queues", 1, limits.MAX_QUEUES),
+        mtu=fields.integer("mtu", limits.MIN_MTU, limits.MAX_MTU) if fields.has("mtu") else None,
+        mac=fields.octets("mac", limits.MAC_BYTES) if fields.has("mac") else None,
+        isolated=fields.boolean("isolated") if fields.has("isolated") else False,
+    )
+
+
+def _read_delete(fields: Fields) -> Delete:
+    return Delete(fields.text("interface", limits.MAX_INTERFACE_BYTES))
+
+
+def _read_can(fields: Fields) -> Can:
+    wanted = fields.fields("request")
+    op = wanted.text("op")
+    if op not in DEEDS:
+        raise BadMessage(f"'can' knows nothing about the operation '{op[:32]}'")
+    request = Can(DEEDS[op](wanted))
+    wanted.done()
+    return request
+
+
+DEEDS: Final[dict[str, Callable[[Fields], Load | Tap | Create]]] = {
+    "load": _read_load,
+    "tap": _read_tap,
+    "create": lambda fields: Create(_read_tap(fields)),
+}
+"""What ``can`` may be asked about."""
+
+READERS: Final[dict[str, Callable[[Fields], Request]]] = {
+    "hello": lambda _: Hello(),
+    "quota": lambda _: Quota(),
+    "status": lambda _: Status(),
+    "list": lambda _: ListTaps(),
+    "delete": _read_delete,
+    "can": _read_can,
+    **DEEDS,
+}
+"""What takes the keys of each operation."""
