@@ -10,7 +10,17 @@ import pytest
 
 from bpferry_wire import limits
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import Can, Hello, HelloReply, Load
+from bpferry_wire.messages import (
+    Can,
+    Create,
+    Delete,
+    Hello,
+    HelloReply,
+    ListTaps,
+    Load,
+    Request,
+    Tap,
+)
 from bpferry_wire.packets import encode_request
 from tests.support import packets
 from tests.support.children import fork
@@ -53,6 +63,27 @@ def test_another_version_ends_the_connection(helper: HelperProcess, packet: byte
 def test_an_unknown_operation_ends_the_connection(helper: HelperProcess, packet: bytes) -> None:
     """With its own code."""
     assert send_raw(helper.path, packet) == Ended(Code.UNKNOWN_OP, closed=True)
+
+
+TAP = Tap("br0", is_network=False, queues=1)
+OF_THE_OTHER_HELPER: dict[str, Request] = {
+    "tap": TAP,
+    "create": Create(TAP),
+    "list": ListTaps(),
+    "delete": Delete("bfp00000000"),
+    "can, about a tap": Can(TAP),
+    "can, about a tap that stays": Can(Create(TAP)),
+}
+
+
+@pytest.mark.parametrize("request_", OF_THE_OTHER_HELPER.values(), ids=OF_THE_OTHER_HELPER)
+def test_what_the_other_helper_does_ends_the_connection(
+    helper: HelperProcess, request_: Request
+) -> None:
+    """With the code of an unknown operation."""
+    expected = Ended(Code.UNKNOWN_OP, closed=True)
+
+    assert expected == send_raw(helper.path, encode_request(request_))
 
 
 def test_nothing_that_was_sent_forges_a_line_of_the_log(helper: HelperProcess) -> None:

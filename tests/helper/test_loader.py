@@ -14,6 +14,7 @@ from bpferry_helper.bpf.embedded import scan
 from bpferry_helper.bpf.loader import check_shape, load
 from bpferry_helper.errors import RequestError
 from bpferry_wire.errors import Code
+from bpferry_wire.limits import MAX_FDS_PER_REPLY
 from bpferry_wire.messages import FdDescription
 from bpferry_wire.objects import KNOWN, RSS, MapShape, ObjectShape, ProgramShape
 from tests import requires
@@ -288,9 +289,11 @@ def test_the_order_in_the_file_means_nothing() -> None:
     check_shape(ObjectShape(RSS.programs, RSS.maps[::-1]), "rss", NONE)
 
 
-@pytest.mark.parametrize(("maps", "allowed"), [(15, True), (16, False)])
+@pytest.mark.parametrize(
+    ("maps", "allowed"), [(MAX_FDS_PER_REPLY - 1, True), (MAX_FDS_PER_REPLY, False)]
+)
 def test_an_unknown_object_is_bounded(maps: int, *, allowed: bool) -> None:
-    """As many fds as one reply carries."""
+    """As many fds as one reply carries, one of them the program's."""
     many = tuple(MapShape(f"m{n}", 2, 4, 4, 1, 0) for n in range(maps))
     shape = ObjectShape((ProgramShape("p", 1),), many)
     try:

@@ -112,7 +112,92 @@ WRONG_KEYS: Final[dict[str, bytes]] = {
     "a map of 1,000 entries": packed({f"{n:03}": 0 for n in range(780)}),
 }
 
-BAD: Final[dict[str, bytes]] = {**CLAIMS, **NOT_MSGPACK, **WRONG_TYPES, **WRONG_KEYS}
+ABSENT: Final = object()
+"""In place of a key's value: the key is not there."""
+
+
+def tap(**changes: object) -> dict[str, object]:
+    """Return the keys of a request for a tap that is right but for *changes*."""
+    right: dict[str, object] = {"op": "tap", "bridge": "br0", "queues": 4}
+    return {key: value for key, value in (right | changes).items() if value is not ABSENT}
+
+
+TAP_CHANGES: Final[dict[str, dict[str, object]]] = {
+    "a bridge and a network": {"network": "default"},
+    "neither a bridge nor a network": {"bridge": ABSENT},
+    "a bridge as bytes": {"bridge": b"br0"},
+    "a bridge as a number": {"bridge": 3},
+    "a bridge of 16 bytes": {"bridge": "b" * 16},
+    "a bridge of 6 three-byte letters": {"bridge": "\u20ac" * 6},
+    "a network as bytes": {"bridge": ABSENT, "network": b"default"},
+    "a network of 65 bytes": {"bridge": ABSENT, "network": "n" * 65},
+    "no queues": {"queues": ABSENT},
+    "0 queues": {"queues": 0},
+    "-1 queues": {"queues": -1},
+    "65 queues": {"queues": 65},
+    "255 queues": {"queues": 255},
+    "256 queues": {"queues": 256},
+    "257 queues": {"queues": 257},
+    "2^31 queues": {"queues": 2**31},
+    "2^64-1 queues": {"queues": 2**64 - 1},
+    "True queues": {"queues": True},
+    "1.0 queues": {"queues": 1.0},
+    "queues as text": {"queues": "4"},
+    "queues as a list": {"queues": [4]},
+    "nil queues": {"queues": None},
+    "an MTU of 67": {"mtu": 67},
+    "an MTU of 65,522": {"mtu": 65_522},
+    "an MTU of 0": {"mtu": 0},
+    "a negative MTU": {"mtu": -1500},
+    "True as MTU": {"mtu": True},
+    "an MTU as text": {"mtu": "1500"},
+    "nil as MTU": {"mtu": None},
+    "an address of 5 bytes": {"mac": bytes(5)},
+    "an address of 7 bytes": {"mac": bytes(7)},
+    "no byte of an address": {"mac": b""},
+    "an address as text": {"mac": "52:54:00:00:00:01"},
+    "an address as 6 letters": {"mac": "RT\0\0\0\x01"},
+    "isolated as 1": {"isolated": 1},
+    "isolated as text": {"isolated": "yes"},
+    "flags": {"flags": 0x1002},
+    "a name for the tap": {"interface": "tap0"},
+    "an owner": {"owner": 0},
+}
+"""What makes a request for a tap a bad one."""
+
+WRONG_TAPS: Final[dict[str, bytes]] = {
+    **{f"tap: {name}": packed({"v": 1, **tap(**how)}) for name, how in TAP_CHANGES.items()},
+    **{
+        f"create: {name}": packed({"v": 1, **tap(op="create", **how)})
+        for name, how in TAP_CHANGES.items()
+    },
+    **{
+        f"can: {name}": packed({"v": 1, "op": "can", "request": tap(**how)})
+        for name, how in TAP_CHANGES.items()
+    },
+    "can with a version in it": packed({"v": 1, "op": "can", "request": tap(v=1)}),
+    "can about can about a tap": packed(
+        {"v": 1, "op": "can", "request": {"op": "can", "request": tap()}}
+    ),
+    "can about list": packed({"v": 1, "op": "can", "request": {"op": "list"}}),
+    "can about delete": packed(
+        {"v": 1, "op": "can", "request": {"op": "delete", "interface": "bfp0"}}
+    ),
+    "a list with a key": packed({"v": 1, "op": "list", "bridge": "br0"}),
+    "a deletion of nothing": packed({"v": 1, "op": "delete"}),
+    "a deletion of 16 bytes": packed({"v": 1, "op": "delete", "interface": "x" * 16}),
+    "a deletion of bytes": packed({"v": 1, "op": "delete", "interface": b"bfp0"}),
+    "a deletion of a number": packed({"v": 1, "op": "delete", "interface": 7}),
+    "a deletion of all": packed({"v": 1, "op": "delete", "interface": "bfp0", "all": True}),
+}
+
+BAD: Final[dict[str, bytes]] = {
+    **CLAIMS,
+    **NOT_MSGPACK,
+    **WRONG_TYPES,
+    **WRONG_KEYS,
+    **WRONG_TAPS,
+}
 """Everything that is answered with bad-request."""
 
 FOREIGN_VERSIONS: Final[dict[str, bytes]] = {

@@ -12,9 +12,28 @@ text = st.text(max_size=200)
 object_ids = st.text(max_size=64).filter(lambda s: len(s.encode()) <= limits.MAX_OBJECT_ID_BYTES)
 names = st.text(max_size=128).filter(lambda s: len(s.encode()) <= limits.MAX_NAME_BYTES)
 
+interfaces = st.text(max_size=15).filter(lambda s: len(s.encode()) <= limits.MAX_INTERFACE_BYTES)
+networks = st.text(max_size=64).filter(lambda s: len(s.encode()) <= limits.MAX_NETWORK_BYTES)
+
 loads = st.builds(m.Load, object_ids, st.binary(min_size=32, max_size=32))
+wishes = {
+    "queues": st.integers(1, limits.MAX_QUEUES),
+    "mtu": st.none() | st.integers(limits.MIN_MTU, limits.MAX_MTU),
+    "mac": st.none() | st.binary(min_size=limits.MAC_BYTES, max_size=limits.MAC_BYTES),
+    "isolated": st.booleans(),
+}
+taps = st.one_of(
+    st.builds(m.Tap, source=interfaces, is_network=st.just(value=False), **wishes),
+    st.builds(m.Tap, source=networks, is_network=st.just(value=True), **wishes),
+)
+creations = st.builds(m.Create, taps)
 requests: st.SearchStrategy[m.Request] = st.one_of(
-    st.just(m.Hello()), st.just(m.Quota()), st.just(m.Status()), loads, st.builds(m.Can, loads)
+    st.sampled_from([m.Hello(), m.Quota(), m.Status(), m.ListTaps()]),
+    loads,
+    taps,
+    creations,
+    st.builds(m.Delete, interfaces),
+    st.builds(m.Can, st.one_of(loads, taps, creations)),
 )
 
 gids = st.lists(uint32, max_size=limits.MAX_GIDS_SHOWN).map(tuple)
@@ -22,6 +41,8 @@ callers = st.builds(m.Caller, uint32, gids, uint32)
 descriptions = st.builds(
     m.FdDescription, names, st.sampled_from(packets.KINDS), uint32, uint32, uint32, uint32, uint32
 )
+made_taps = st.builds(m.TapReply, interfaces, interfaces, uint32)
+own_taps = st.builds(m.OwnTap, interfaces, interfaces, uint32, st.booleans())
 grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX))
 
 replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
@@ -30,6 +51,10 @@ replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
     m.Can: st.builds(m.CanReply, st.booleans(), text),
     m.Status: st.builds(m.StatusReply, st.lists(grants, max_size=20).map(tuple), text),
     m.Load: st.builds(m.LoadReply, st.lists(descriptions, max_size=16).map(tuple)),
+    m.Tap: made_taps,
+    m.Create: made_taps,
+    m.ListTaps: st.builds(m.ListReply, st.lists(own_taps, max_size=20).map(tuple)),
+    m.Delete: st.builds(m.DeleteReply, interfaces),
 }
 errors = st.builds(m.ErrorReply, st.sampled_from(Code), text, text)
 

@@ -24,6 +24,12 @@ Pair = tuple[socket.socket, socket.socket]
 MOST_FDS = 253
 """SCM_MAX_FD of include/net/scm.h."""
 
+FD_BYTES = channel.FD_BYTES
+FDS_IN_THE_ROOM = (
+    socket.CMSG_SPACE((limits.MAX_FDS_PER_REPLY + 1) * FD_BYTES) - socket.CMSG_LEN(0)
+) // FD_BYTES
+"""What the kernel delivers into the room for one fd too many, which CMSG_SPACE rounds up."""
+
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
@@ -74,20 +80,27 @@ def test_received_fds_are_closed_on_exec(pair: Pair, null: BorrowedFd) -> None:
     assert flags & fcntl.FD_CLOEXEC
 
 
-@pytest.mark.parametrize("count", [limits.MAX_FDS_PER_REPLY, limits.MAX_FDS_PER_REPLY + 1])
-def test_the_number_of_fds_is_bounded(pair: Pair, null: BorrowedFd, count: int) -> None:
-    """Sixteen arrive; of seventeen none stays open."""
+def test_as_many_fds_arrive_as_are_allowed(pair: Pair, null: BorrowedFd) -> None:
+    """The bound itself: every queue of the widest tap."""
     one, other = pair
-    channel.send(one, b"x", [null] * count)
-    if count <= limits.MAX_FDS_PER_REPLY:
-        with channel.receive(other).fds as fds:
-            assert count == len(fds)
-    else:
-        with pytest.raises(PacketTruncated, match="more than 16 fds"):
-            channel.receive(other)
+    channel.send(one, b"x", [null] * limits.MAX_FDS_PER_REPLY)
+    with channel.receive(other).fds as fds:
+        assert len(fds) == limits.MAX_FDS_PER_REPLY
 
 
-@pytest.mark.parametrize("count", [18, 19, 40, MOST_FDS])
+@pytest.mark.parametrize("beyond", [1, FDS_IN_THE_ROOM - limits.MAX_FDS_PER_REPLY])
+def test_fds_beyond_the_bound_are_counted(pair: Pair, null: BorrowedFd, beyond: int) -> None:
+    """What the kernel has room to deliver all the same is counted, and none of it stays open."""
+    one, other = pair
+    channel.send(one, b"x", [null] * (limits.MAX_FDS_PER_REPLY + beyond))
+
+    with pytest.raises(PacketTruncated, match=f"more than {limits.MAX_FDS_PER_REPLY} fds"):
+        channel.receive(other)
+
+
+@pytest.mark.parametrize(
+    "count", [FDS_IN_THE_ROOM + 1, 2 * FDS_IN_THE_ROOM, MOST_FDS - 1, MOST_FDS]
+)
 def test_a_list_of_fds_that_was_cut_leaves_none_open(
     pair: Pair, null: BorrowedFd, count: int
 ) -> None:
@@ -95,7 +108,7 @@ def test_a_list_of_fds_that_was_cut_leaves_none_open(
     one, other = pair
     channel.send(one, b"x", [null] * count)
 
-    with pytest.raises(PacketTruncated):
+    with pytest.raises(PacketTruncated, match="did not deliver all fds"):
         channel.receive(other)
 
 

@@ -18,9 +18,30 @@ from tests.support import packets
 from tests.wire import strategies
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
+LOAD = m.Load("rss", bytes(32))
+TAP = m.Tap("br0", is_network=False, queues=4)
+LONGEST_TAP = m.Tap("n" * 64, is_network=True, queues=64, mtu=65_521, mac=bytes(6), isolated=True)
 REQUESTS: tuple[m.Request, ...] = (
-    m.Hello(), m.Quota(), m.Status(), m.Load("rss", bytes(32)), m.Can(m.Load("rss", bytes(32)))
+    m.Hello(), m.Quota(), m.Status(), m.ListTaps(), LOAD, TAP, LONGEST_TAP, m.Create(TAP),
+    m.Delete("bfp00000000"), m.Can(LOAD), m.Can(TAP), m.Can(m.Create(LONGEST_TAP)),
 )  # fmt: skip
+ANSWERS: dict[type[m.Request], m.Reply] = {
+    m.Hello: m.HelloReply("bpf", "1", m.Caller(0, (), 0), 4096, 64),
+    m.Quota: m.QuotaReply(0, 1, 2, 3, "kernel"),
+    m.Status: m.StatusReply((), "kernel"),
+    m.Load: m.LoadReply(()),
+    m.Tap: m.TapReply("bft00000000", "br0", 1500),
+    m.ListTaps: m.ListReply(()),
+    m.Delete: m.DeleteReply("bfp00000000"),
+    m.Can: m.CanReply(allowed=True, because=""),
+}
+"""One for each request but ``create``, which is answered as ``tap`` is."""
+
+
+def name_of(request: m.Request) -> str:
+    """Return what a test is called by for *request*."""
+    return type(request).__name__
+
 
 thorough = settings(
     max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -81,7 +102,7 @@ def test_a_mutated_reply_is_a_reply_or_a_bad_message(data: st.DataObject) -> Non
     assert isinstance(decoded, m.Reply | m.ErrorReply | BadMessage)
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("request_", REQUESTS, ids=name_of)
 def test_every_prefix_of_a_request_is_a_bad_message(request_: m.Request) -> None:
     """No cut of a packet passes for the whole."""
     packet = encode_request(request_)
@@ -90,13 +111,15 @@ def test_every_prefix_of_a_request_is_a_bad_message(request_: m.Request) -> None
             decode_request(packet[:length])
 
 
-@pytest.mark.parametrize("request_", REQUESTS[:3], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("request_", REQUESTS[:6], ids=name_of)
 def test_a_reply_to_another_request_is_a_bad_message(request_: m.Request) -> None:
     """A reply counts only as an answer to what was asked."""
-    packet = encode_reply(m.LoadReply(fds=()))
+    others = [reply for asked, reply in ANSWERS.items() if asked is not type(request_)]
+    for reply in others:
+        with pytest.raises(BadMessage):
+            decode_reply(encode_reply(reply), request_)
 
-    with pytest.raises(BadMessage):
-        decode_reply(packet, request_)
+    assert len(others) == len(ANSWERS) - 1
 
 
 def test_a_reply_with_ok_and_error_is_a_bad_message() -> None:
@@ -134,20 +157,48 @@ def test_an_error_of_any_text_can_be_sent(text: str) -> None:
     assert text[:1000].encode(errors="backslashreplace").startswith(reply.message[:1000].encode())
 
 
+@pytest.mark.parametrize("text", ["x" * 9000, "\ud800 lone"])
+def test_a_reason_of_any_text_can_be_sent(text: str) -> None:
+    """A line of the policy may be longer than a string of the wire."""
+    reply = decode_reply(encode_reply(m.CanReply(allowed=False, because=text)), m.Can(TAP))
+
+    assert isinstance(reply, m.CanReply)
+    assert text.encode(errors="backslashreplace").startswith(reply.because.encode())
+
+
 def test_the_longest_request_fits() -> None:
     """The bound of a request leaves room for every request that there is."""
     longest = m.Can(m.Load("x" * limits.MAX_OBJECT_ID_BYTES, bytes(32)))
+    lengths = [len(encode_request(request)) for request in (*REQUESTS, longest)]
 
-    assert len(encode_request(longest)) < limits.MAX_REQUEST_BYTES
+    # The figure that limits.MAX_REQUEST_BYTES names.
+    assert max(lengths) == 141 < limits.MAX_REQUEST_BYTES
 
 
-def test_the_longest_reply_fits() -> None:
+def test_the_longest_status_fits() -> None:
     """A status of as many grants as can be stays below the bound of a reply."""
     grant = m.Grant(2**32 - 1, 2**31, "x" * limits.MAX_OBJECT_ID_BYTES, 2**64 - 1)
     reply = m.StatusReply((grant,) * limits.MAX_STATUS_GRANTS, "connections")
     packet = encode_reply(reply)
 
     assert reply == decode_reply(packet, m.Status())
+
+
+def test_the_longest_list_fits() -> None:
+    """A list of as many taps as can be, on bridges of the longest names, does too."""
+    tap = m.OwnTap("x" * 15, "b" * 15, queues=2**32 - 1, stays=True)
+    reply = m.ListReply((tap,) * limits.MAX_TAPS)
+
+    assert reply == decode_reply(encode_reply(reply), m.ListTaps())
+
+
+def test_a_list_that_is_too_long_is_a_bad_message() -> None:
+    """The bound of a reply counts for lists too."""
+    tap = m.OwnTap("x" * 15, "b" * 15, queues=256, stays=True)
+    packet = encode_reply(m.ListReply((tap,) * 2 * limits.MAX_TAPS))
+
+    with pytest.raises(BadMessage, match="the limit is 131072"):
+        decode_reply(packet, m.ListTaps())
 
 
 def test_the_operating_system_s_msgpack_raises_nothing_else() -> None:
