@@ -224,6 +224,13 @@ class Server:
         connection = self._by_number[done.connection]
         connection.state = State.LISTENING
         self._epoll.register(connection.sock, select.EPOLLIN)
+        try:
+            self._answer(connection, done)
+        except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
+            log_fault(f"answering uid {connection.peer.uid}", error)
+            self._close(connection)
+
+    def _answer(self, connection: Connection, done: Done) -> None:
         if isinstance(done.result, Answer):
             self._send(connection, done.result)
         elif isinstance(done.error, RequestError):
