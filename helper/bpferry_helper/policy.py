@@ -80,7 +80,6 @@ DEFAULT_TAPS_PER_SECOND: Final = 8
 DEFAULT_IDLE_EXIT_S: Final = 300
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
-MAX_TAPS: Final = MAX_STATUS_GRANTS
 """A policy may not allow more in total than ``status`` can list."""
 
 NO_FILE: Final = "no policy file"

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple
 
 from bpferry_helper import policy_values
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy import MAX_SETS, MAX_TAPS, Policy, Port, Rule
+from bpferry_helper.policy import MAX_SETS, Policy, Port, Rule
 from bpferry_helper.policy_lines import Keys, dotted, key_lines, line_of
 from bpferry_helper.policy_values import Check
-from bpferry_wire.limits import MAX_QUEUES
+from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
 ANY: Final = "*"
 """In CHECKS, the place of a name that the administrator chose."""

@@ -3,7 +3,6 @@
 
 Each returns the value as Policy has it, or raises ValueError with words that follow the key's name.
 """
-# ruff: noqa: TRY004 - ValueError is how every check here says no
 
 import re
 from collections.abc import Callable

@@ -10,8 +10,10 @@ import pytest
 from bpferry_helper import policy_file
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.identity import Peer
-from bpferry_helper.policy import DEFAULT_TRUSTED, Policy, may_load
+from bpferry_helper.policy import DEFAULT_TRUSTED, Policy, Port, Rule, may_load
 from bpferry_helper.policy_file import PolicyFile, read_policy
+from bpferry_helper.status import describe_policy
+from bpferry_helper.tap import bridge_conf
 
 pytestmark = pytest.mark.privileged
 
@@ -25,8 +27,31 @@ groups = [
     107,
 ]
 
+[users.root]
+bridges = ["br0", "vm-*", "v[0-9]"]
+queues-per-tap = 8
+taps = 4
+
+[users.1001]
+
+[groups.107]
+bridges = ["virbr0"]
+
+[bridges."br0.7"]
+isolated = true
+learning = false
+address = "refuse"
+
+[bridges."vm-*"]
+address = "set"
+
+[networks]
+default = "virbr0"
+"default/fast" = "br0"
+
 [qemu]
 trusted = ["/opt/qemu/qemu-*"]
+bridge-conf = true
 
 [objects]
 program-types = ["socket_filter", "xdp"]
@@ -36,9 +61,14 @@ sets-per-user = 3
 sets-in-total = 4
 loads-at-once = 5
 loads-per-second = 6
+taps-per-user = 7
+taps-in-total = 8
+queues-per-tap = 9
+taps-at-once = 10
+taps-per-second = 11
 
 [service]
-idle-exit-seconds = 7
+idle-exit-seconds = 12
 """
 
 
@@ -54,6 +84,11 @@ def read(path: Path, text: str | bytes) -> Policy:
     return read_policy(str(path), GROUP)
 
 
+def rule(key: str, number: int, bridges: tuple[str, ...], **limits: int) -> Rule:
+    """Return the rule that stands at *key*."""
+    return Rule(key, key.startswith("groups"), number, bridges, **limits)
+
+
 def test_every_key_is_read(path: Path) -> None:
     """Each key sets its field."""
     expected = Policy(
@@ -66,8 +101,27 @@ def test_every_key_is_read(path: Path) -> None:
         sets_in_total=4,
         loads_at_once=5,
         loads_per_second=6,
-        idle_exit_s=7,
-    )
+        rules=(
+            rule("users.root", 0, ("br0", "vm-*", "v[0-9]"), queues_per_tap=8, taps=4),
+            rule("users.1001", 1001, ()),
+            rule("groups.107", 107, ("virbr0",)),
+        ),
+        ports=(
+            Port(
+                'bridges."br0.7"', "br0.7",
+                isolated=True, learning=False, refuse_unset_address=True,
+            ),
+            Port('bridges."vm-*"', "vm-*"),
+        ),
+        networks={"default": "virbr0", "default/fast": "br0"},
+        bridge_conf=True,
+        taps_per_user=7,
+        taps_in_total=8,
+        queues_per_tap=9,
+        taps_at_once=10,
+        taps_per_second=11,
+        idle_exit_s=12,
+    )  # fmt: skip
 
     assert expected == read(path, FULL)._replace(lines={})
 
@@ -75,10 +129,19 @@ def test_every_key_is_read(path: Path) -> None:
 def test_every_key_has_its_line(path: Path) -> None:
     """The line is where the statement begins, also of a value of several lines."""
     expected = {
-        "load": 2, "load.users": 3, "load.groups": 4, "qemu": 9, "qemu.trusted": 10,
-        "objects": 12, "objects.program-types": 13, "quota": 15, "quota.sets-per-user": 16,
-        "quota.sets-in-total": 17, "quota.loads-at-once": 18, "quota.loads-per-second": 19,
-        "service": 21, "service.idle-exit-seconds": 22,
+        "load": 2, "load.users": 3, "load.groups": 4,
+        "users": 9, "users.root": 9, "users.root.bridges": 10, "users.root.queues-per-tap": 11,
+        "users.root.taps": 12, "users.1001": 14, "groups": 16, "groups.107": 16,
+        "groups.107.bridges": 17, "bridges": 19, 'bridges."br0.7"': 19,
+        'bridges."br0.7".isolated': 20, 'bridges."br0.7".learning': 21,
+        'bridges."br0.7".address': 22, 'bridges."vm-*"': 24, 'bridges."vm-*".address': 25,
+        "networks": 27, "networks.default": 28, 'networks."default/fast"': 29,
+        "qemu": 31, "qemu.trusted": 32, "qemu.bridge-conf": 33,
+        "objects": 35, "objects.program-types": 36, "quota": 38, "quota.sets-per-user": 39,
+        "quota.sets-in-total": 40, "quota.loads-at-once": 41, "quota.loads-per-second": 42,
+        "quota.taps-per-user": 43, "quota.taps-in-total": 44, "quota.queues-per-tap": 45,
+        "quota.taps-at-once": 46, "quota.taps-per-second": 47,
+        "service": 49, "service.idle-exit-seconds": 50,
     }  # fmt: skip
 
     assert expected == read(path, FULL).lines
@@ -110,6 +173,42 @@ def test_a_load_table_replaces_the_default_group(path: Path) -> None:
     assert read(path, "[load]\nusers = [1]\n").groups == frozenset()
 
 
+def test_what_stands_in_one_line_has_that_line(path: Path) -> None:
+    """An inline table is no statement for each of its keys; the keys are found all the same."""
+    policy = read(
+        path, "\nusers = { root = { bridges = ['br0'], taps = 1 } }\nquota.taps-at-once = 2"
+    )
+    keys = ("users", "users.root", "users.root.bridges", "users.root.taps", "quota")
+
+    assert {key: policy.lines[key] for key in keys} == dict.fromkeys(keys[:4], 2) | {"quota": 3}
+
+
+def test_a_bridge_s_longest_name_is_a_name(path: Path) -> None:
+    """15 bytes; one more is a mistake below."""
+    name = "b" * 15
+
+    assert read(path, f"[users.root]\nbridges = ['{name}']\n").rules[0].bridges == (name,)
+
+
+def test_the_last_id_is_an_id(path: Path) -> None:
+    """2^32-2; the next one means nobody (chown(2))."""
+    assert read(path, "[users.4294967294]\n").rules[0].id == 2**32 - 2
+
+
+def test_most_queues_are_allowed(path: Path) -> None:
+    """As many as a reply can carry."""
+    assert read(path, "[quota]\nqueues-per-tap = 64\n").queues_per_tap == 64
+
+
+def test_without_a_file_no_bridge_is_open(path: Path) -> None:
+    """Nobody but uid 0 gets a tap before the administrator said so."""
+    policy = read_policy(str(path), GROUP)
+
+    assert ((), (), {}, False) == (
+        policy.rules, policy.ports, policy.networks, policy.bridge_conf
+    )  # fmt: skip
+
+
 def test_a_long_list_is_read_quickly(path: Path) -> None:
     """Three thousand users, one a line, cost milliseconds, not seconds."""
     text = "[load]\nusers = [\n" + "".join(f"  {n},\n" for n in range(3000)) + "]\n"
@@ -117,69 +216,6 @@ def test_a_long_list_is_read_quickly(path: Path) -> None:
     users = read(path, text).users
 
     assert (len(users), time.perf_counter() - then < 1) == (3000, True)
-
-
-MISTAKES = {
-    "a number as text": ("[quota]\n\nsets-per-user = '4'\n", 3, "from 0 to 1024"),
-    "a boolean as number": ("[quota]\nsets-per-user = true\n", 2, "from 0 to 1024"),
-    "a float as number": ("[quota]\nsets-per-user = 1.0\n", 2, "from 0 to 1024"),
-    "a negative number": ("[quota]\nsets-in-total = -1\n", 2, "from 0 to 1024"),
-    "a number too large": ("[quota]\nsets-in-total = 1025\n", 2, "from 0 to 1024"),
-    "a burst of none": ("[quota]\nloads-at-once = 0\n", 2, "from 1 to 1000"),
-    "a pace of none": ("[quota]\nloads-per-second = 0\n", 2, "from 1 to 1000"),
-    "no idle time": ("[service]\nidle-exit-seconds = 0\n", 2, "from 1 to 86400"),
-    "an unknown user": ("[load]\nusers = [\n 1,\n 'nosuch',\n]\n", 2, "user 'nosuch'"),
-    "an unknown group": ("[load]\ngroups = ['nosuch']\n", 2, "group 'nosuch'"),
-    "a user with NUL": ('[load]\nusers = ["a\\u0000b"]\n', 2, "users"),
-    "a negative user": ("[load]\nusers = [-1]\n", 2, "has -1"),
-    "the user 2^32-1": ("[load]\nusers = [4294967295]\n", 2, "has 4294967295"),
-    "a boolean as user": ("[load]\nusers = [true]\n", 2, "has True"),
-    "users that are no list": ("[load]\nusers = 'root'\n", 2, "must be a list"),
-    "a list in a list": ("[load]\nusers = [['root']]\n", 2, "no user name"),
-    "a path that is relative": ("[qemu]\ntrusted = ['bin/qemu']\n", 2, "no absolute path"),
-    "a path with ..": ("[qemu]\ntrusted = ['/usr/../bin/qemu']\n", 2, "no absolute path"),
-    "a path of a folder": ("[qemu]\ntrusted = ['/usr/bin/']\n", 2, "no absolute path"),
-    "a wildcard in a folder": ("[qemu]\ntrusted = ['/home/*/qemu']\n", 2, "only the last part"),
-    "paths that are no list": ("[qemu]\ntrusted = '/usr/bin/qemu'\n", 2, "list of paths"),
-    "a path that is a number": ("[qemu]\ntrusted = [1]\n", 2, "list of paths"),
-    "an unknown program type": ("[objects]\nprogram-types = ['lsm']\n", 2, "has 'lsm'"),
-    "a list as program type": ("[objects]\nprogram-types = [['xdp']]\n", 2, "has ['xdp']"),
-    "types that are no list": ("[objects]\nprogram-types = 'xdp'\n", 2, "must be a list"),
-    "an unknown table": ("\n[loads]\nusers = []\n", 2, "unknown 'loads'"),
-    "an unknown key": ("[load]\nuser = []\n", 2, "unknown key 'user' in [load]"),
-    "a key without a table": ("users = []\n", 1, "unknown 'users'"),
-    "a table of tables": ("[[load]]\nusers = []\n", 1, "unknown 'load'"),
-    "a table within": ("[load.users]\na = 1\n", 1, "must be a list"),
-    "an inline table": ("\nload = { users = [], who = 1 }\n", 2, "unknown key 'who'"),
-    "a dotted key": ("\nload.users = 1\n", 2, "must be a list"),
-    "a quoted key": ("[load]\n'users' = 1\n", 2, "must be a list"),
-    "the same key twice": ("[load]\nusers = []\nusers = []\n", 3, "not valid TOML"),
-    "the same table twice": ("[load]\n[quota]\n[load]\n", 3, "not valid TOML"),
-    "no value": ("[load]\nusers =\n", 2, "not valid TOML"),
-    "an open list": ("[load]\nusers = [1,\n2,\n", 4, "not valid TOML"),
-    "a byte order mark": ("\ufeff[load]\n", 1, "not valid TOML"),
-    "a lone carriage return": ("[load]\rusers = []\n", 1, "not valid TOML"),
-    "a date that is none": ("[load]\nusers = 2026-13-40\n", 2, "not valid TOML"),
-    "bytes that are no UTF-8": (b"[load]\n# \xff\n", 2, "is not UTF-8"),
-    "a mistake after CR LF": ("[quota]\r\n\r\nsets-per-user = -1\r\n", 3, "from 0"),
-}
-
-
-@pytest.mark.parametrize(("text", "line", "words"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_names_its_line(path: Path, text: str | bytes, line: int, words: str) -> None:
-    """The administrator is told where it is and what it is."""
-    with pytest.raises(PolicyError) as caught:
-        read(path, text)
-
-    assert (line, True) == (caught.value.line, words in str(caught.value))
-    assert str(caught.value).startswith(f"{path}:{line}: ")
-
-
-@pytest.mark.parametrize("text", ["[load]\nusers = " + "9" * 5000, "a = " + "[" * 30_000])
-def test_what_breaks_the_parser_is_a_mistake(path: Path, text: str) -> None:
-    """What tomllib answers with other errors is no reason to crash."""
-    with pytest.raises(PolicyError, match="not valid TOML"):
-        read(path, text)
 
 
 @pytest.mark.parametrize(("length", "allowed"), [(65_536, True), (65_537, False)])
@@ -279,7 +315,7 @@ def test_a_mistake_that_went_by_itself_is_noticed(
     monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
     with pytest.raises(PolicyError):
         file.current()
-    monkeypatch.setattr("bpferry_helper.policy_toml.pwd.getpwnam", _found)
+    monkeypatch.setattr("pwd.getpwnam", _found)
 
     assert file.current().users == frozenset({4321})
 
@@ -315,3 +351,79 @@ def test_who_is_not_named_may_not() -> None:
     decision = may_load(ALLOWING, Peer(9, frozenset({1}), 1))
 
     assert decision == (False, "/p:2 (load.users) names neither you nor your groups")
+
+
+WORDS = """\
+Who may have taps: uid 0, on every bridge.
+  uid 1001 on: br0, vm-*; 4 taps of 8 queues.
+  uid 1002 on: no bridge that no other rule names; 0 taps of 16 queues.
+  each member of group 107 on: virbr0; 16 taps of 16 queues.
+Taps on 'br0' reach no other isolated port, teach the bridge no address but the card's, \
+need a bridge with an address of its own.
+Taps on 'vm-*' are attached as by default.
+The network 'default' is 'virbr0'.
+Taps alive: 16 for each user, 200 in total.
+Taps by one user: 16 at once, 8 a second.
+"""
+
+
+def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
+    """With what a rule leaves to the quota filled in."""
+    path.write_text(
+        "[users.1001]\nbridges = ['br0', 'vm-*']\nqueues-per-tap = 8\ntaps = 4\n"
+        "[users.1002]\ntaps = 0\n"
+        "[groups.107]\nbridges = ['virbr0']\n"
+        "[bridges.br0]\nisolated = true\nlearning = false\naddress = 'refuse'\n"
+        "[bridges.'vm-*']\n"
+        "[networks]\ndefault = 'virbr0'\n"
+        "[quota]\ntaps-in-total = 200\n"
+    )
+
+    assert WORDS in describe_policy(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "allow br0\nallow all\ndeny br1\n",
+            "on: br0, all; 16 queues.\n  nobody, whatever is said here, on what it denies: br1.",
+        ),
+        ("", "on: none; 16 queues.\n  nobody, whatever is said here, on what it denies: none."),
+    ],
+)
+def test_what_bridge_conf_says_is_put_in_words(
+    path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    """Where it counts."""
+    other = path.with_name("bridge.conf")
+    other.write_text(text)
+    monkeypatch.setattr(bridge_conf, "BRIDGE_CONF_PATH", str(other))
+    path.write_text("[qemu]\nbridge-conf = true\n")
+
+    assert f"  everybody, as '{other}' says, {words}" in describe_policy(str(path))
+
+
+def test_a_mistake_in_bridge_conf_is_found_where_it_counts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grants nothing, as a mistake in the policy itself does."""
+    other = path.with_name("bridge.conf")
+    other.write_text("allow\n")
+    monkeypatch.setattr(bridge_conf, "BRIDGE_CONF_PATH", str(other))
+    path.write_text("[qemu]\nbridge-conf = true\n")
+
+    with pytest.raises(PolicyError, match=f"^{other}:1: 'allow' lacks a name$"):
+        describe_policy(str(path))
+
+
+def test_bridge_conf_is_not_looked_at_where_it_does_not_count(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in it matters to nobody then."""
+    other = path.with_name("bridge.conf")
+    other.write_text("allow\n")
+    monkeypatch.setattr(bridge_conf, "BRIDGE_CONF_PATH", str(other))
+    path.write_text("")
+
+    assert "bridge.conf" not in describe_policy(str(path))
