@@ -5,7 +5,7 @@
     domain      what a VM is
     qemu        what a QEMU can do, its command line, its monitor
     steering    who spreads a card's packets over its queues
-    network     where file descriptors come from: the helper, and taps
+    network     where file descriptors come from: the helpers, and taps that exist
     machine     a VM from its first process to its last
     cli         what the user types
 

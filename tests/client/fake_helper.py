@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bpferry_wire import channel, limits
-from bpferry_wire.errors import WireError
+from bpferry_wire.errors import Code, WireError
 from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import LoadReply, Reply
-from bpferry_wire.packets import encode_reply
+from bpferry_wire.messages import ErrorReply, LoadReply, Reply, Request, TapReply
+from bpferry_wire.packets import decode_request, encode_reply
 from tests.client import bpf
 
 Behaviour = Callable[[socket.socket, bytes], None]
@@ -69,6 +69,36 @@ def sends(data: bytes, make: Callable[[], OwnedFds] = OwnedFds) -> Behaviour:
 def grants(make: Callable[[], OwnedFds] = bpf.make_set) -> Behaviour:
     """Return a behaviour that hands over what *make* makes, and calls it a set of "rss"."""
     return sends(encode_reply(LoadReply(bpf.describe_rss())), make)
+
+
+def gives_tap(make: Callable[[], OwnedFds], reply: TapReply) -> Behaviour:
+    """Return a behaviour that hands over what *make* makes, and says *reply* of it."""
+    return sends(encode_reply(reply), make)
+
+
+def refuses(code: Code, message: str = "why", hint: str = "what to do") -> Behaviour:
+    """Return a behaviour that says no."""
+    return sends(encode_reply(ErrorReply(code, message, hint)))
+
+
+def keeps(requests: list[Request], behaviour: Behaviour) -> Behaviour:
+    """Return *behaviour* that puts each request into *requests* before."""
+
+    def answer(conn: socket.socket, request: bytes) -> None:
+        requests.append(decode_request(request))
+        behaviour(conn, request)
+
+    return answer
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """Return a behaviour that is the next of *behaviours* at each question."""
+    left = list(behaviours)
+
+    def answer(conn: socket.socket, request: bytes) -> None:
+        left.pop(0)(conn, request)
+
+    return answer
 
 
 def hangs_up(conn: socket.socket, _request: bytes) -> None:

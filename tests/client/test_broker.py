@@ -19,6 +19,7 @@ from bpferry_wire.messages import (
     ErrorReply,
     FdDescription,
     HelloReply,
+    Load,
     LoadReply,
     QuotaReply,
 )
@@ -40,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 def load(path: str) -> GrantedSet:
     """Ask the helper at *path* for a set."""
     with Broker(path, seconds=5) as broker:
-        return broker.load("rss", DIGEST)
+        return broker.load(Load("rss", DIGEST))
 
 
 @pytest.mark.kernel
@@ -77,7 +78,7 @@ def test_plain_questions(path: Path) -> None:
     with fake.helper(path, *replies) as where:
         broker = Broker(where)
         answers = []
-        for ask in (broker.hello, broker.quota, lambda: broker.can("rss", DIGEST)):
+        for ask in (broker.hello, broker.quota, lambda: broker.can(Load("rss", DIGEST))):
             answers.append(ask())
             broker.close()
 
@@ -370,6 +371,6 @@ def test_unknown_object_is_checked_against_its_description(path: Path) -> None:
         fake.sends(data, lambda: OwnedFds([bpf.make_map(shape._replace(entries=4)).take()])),
     ) as where:
         with Broker(where) as broker:
-            broker.load("new", DIGEST).close()
+            broker.load(Load("new", DIGEST)).close()
         with Broker(where) as broker, pytest.raises(HelperError, match="entries 4, not 3"):
-            broker.load("new", DIGEST)
+            broker.load(Load("new", DIGEST))

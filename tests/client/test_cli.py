@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.cli.main import build_parser, main
+from bpferry.cli.main import main
+from bpferry.cli.options import build_parser
 from tests import requires
 from tests.client.support import script
 from tests.support.old_qemu import old_qemu
 
+COMMANDS = (
+    "run", "check", "convert", "capabilities", "tap", "tap create", "tap list", "tap delete",
+    "can-i",
+)  # fmt: skip
 CARD = '[[cards]]\ntap = "tap0"\nqueues = 4\n'
 
 
@@ -40,7 +46,11 @@ print(*sorted(sys.modules), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["tap", "create"], ["nonsense"]]
+    + [[*command.split(), "--help"] for command in COMMANDS],
+)
 def test_help_is_cheap(words: list[str]) -> None:
     """Help, version and wrong usage load neither QMP nor msgspec nor asyncio."""
     done = subprocess.run(
@@ -56,7 +66,9 @@ def test_help_is_cheap(words: list[str]) -> None:
     assert "bpferry.cli.main" in loaded
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["capabilities", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([*command.split(), "--help"] for command in COMMANDS)]
+)
 def test_help_fits_a_terminal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """No line of a help text is longer than 80 columns."""
     with pytest.raises(SystemExit) as ended:
@@ -66,14 +78,15 @@ def test_help_fits_a_terminal(words: list[str], capsys: pytest.CaptureFixture[st
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
 
 
-def test_help_lists_exit_statuses_and_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help says what each exit status means, and which variable is read."""
+def test_help_lists_exit_statuses_and_the_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help says what each exit status means, and which variables are read."""
     with pytest.raises(SystemExit):
         main(["--help"])
 
     text = capsys.readouterr().out
     assert all(f"\n  {status}    " in text for status in range(6))
     assert "BPFERRY_BPF_SOCKET" in text
+    assert "BPFERRY_TAP_SOCKET" in text
 
 
 @pytest.mark.parametrize(
@@ -85,12 +98,39 @@ def test_help_lists_exit_statuses_and_the_variable(capsys: pytest.CaptureFixture
         ["run", "--dry", "x"],
         ["run", "--dry-run=xml", "x"],
         ["run", "x", "y"],
+        ["tap"],
+        ["tap", "create"],
+        ["tap", "create", "br0", "--queues", "0"],
+        ["tap", "create", "br0", "--queues", "65"],
+        ["tap", "create", "br0", "--queues", "-1"],
+        ["tap", "create", "br0", "--mtu", "67"],
+        ["tap", "create", "br0", "--mac", "52:54:00:00:00"],
+        ["tap", "create", "br0", "--mac", "01:54:00:00:00:00"],
+        ["tap", "create", "br0", "--mac", "00:00:00:00:00:00"],
+        ["tap", "create", "br0", "--que", "1"],
+        ["tap", "create", ""],
+        ["tap", "create", "a-bridge-of-16-b"],
+        ["tap", "create", "\udcff"],
+        ["tap", "create", "n" * 65, "--network"],
+        ["tap", "list", "br0"],
+        ["tap", "delete"],
+        ["tap", "delete", "a-bridge-of-16-b"],
+        ["can-i", "--bridge", "br0", "--network", "lan"],
+        ["can-i", "--bridge", ""],
+        ["can-i"],
+        ["can-i", "--json"],
+        ["can-i", "--ebpf", "--queues", "4"],
+        ["can-i", "--vhost", "--mtu", "1500"],
     ],
 )
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong usage is status 2, with an error and a hint."""
     assert main(words) == 2
-    assert capsys.readouterr().err.startswith("bpferry: error: wrong usage: ")
+    said = capsys.readouterr()
+    if "--json" in words:
+        assert json.loads(said.out)["error"]["code"] == "bad-input"
+    else:
+        assert re.match("bpferry: error: wrong usage: .*\nbpferry: hint: .", said.err)
 
 
 @pytest.mark.parametrize(

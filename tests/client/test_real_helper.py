@@ -9,6 +9,7 @@ from bpferry.errors import Refused
 from bpferry.network.broker import Broker
 from bpferry.qemu.probe import probe
 from bpferry.steering.maps import SteeringMaps
+from bpferry_wire.messages import Load
 from bpferry_wire.objects import RSS
 from tests.client.support import QEMU
 from tests.support.helper_process import HelperProcess, running_helper
@@ -34,8 +35,8 @@ def test_set_of_the_real_helper_is_sound(helper: HelperProcess, digest: bytes) -
     """What the real helper hands to an ordinary user passes every check and can be read."""
     with acting_as(ALICE), Broker(str(helper.path)) as broker:
         assert broker.hello().caller.uid == ALICE.uid
-        assert broker.can("rss", digest).allowed
-        with broker.load("rss", digest) as granted:
+        assert broker.can(Load("rss", digest)).allowed
+        with broker.load(Load("rss", digest)) as granted:
             by_name = granted.by_name()
             with SteeringMaps(*(by_name[shape.name] for shape in RSS.maps)) as maps:
                 assert not maps.read().redirect
@@ -46,10 +47,10 @@ def test_quota_is_a_refusal(helper: HelperProcess, digest: bytes) -> None:
     with (
         acting_as(ALICE),
         Broker(str(helper.path)) as broker,
-        broker.load("rss", digest),
+        broker.load(Load("rss", digest)),
         pytest.raises(Refused) as caught,
     ):
-        broker.load("rss", digest)
+        broker.load(Load("rss", digest))
 
     assert (caught.value.code, caught.value.status) == ("quota", 4)
 
@@ -63,4 +64,4 @@ def test_restart_of_the_helper_goes_unnoticed(helper: HelperProcess, digest: byt
             broker.hello()
         helper.restart()
         with acting_as(ALICE):
-            broker.load("rss", digest).close()
+            broker.load(Load("rss", digest)).close()

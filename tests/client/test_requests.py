@@ -2,11 +2,15 @@
 """What will be asked of the helpers for the cards of a VM."""
 
 import msgspec
+import pytest
 
 from bpferry.domain.model.cards import Card
+from bpferry.errors import Unsupported
 from bpferry.qemu.commandline.names import cards_of
 from bpferry.steering.plan import HostFacts, plan_card
-from bpferry.steering.requests import Request, build_requests
+from bpferry.steering.requests import CardRequests, build_requests, shown
+from bpferry_wire.messages import Load, Tap
+from bpferry_wire.packets import decode_request, encode_request
 from tests.client.support import CAPABILITIES, CARD, DIGEST, MACHINE
 
 LOAD = {"service": "bpf", "op": "load", "id": "rss", "digest": DIGEST.hex()}
@@ -14,14 +18,19 @@ TAP = {"service": "tap", "op": "tap"}
 MAC = "52:54:00:00:00:09"
 
 
-def requests_for(*cards: Card) -> list[Request]:
-    """Return the requests for a VM with *cards*."""
+def asked_for(*cards: Card) -> dict[str, CardRequests]:
+    """Return the requests for a VM with *cards*, as they are made."""
     machine = msgspec.structs.replace(MACHINE, cards=cards)
     plans = {
         card_id: plan_card(card, card_id, CAPABILITIES, HostFacts())
         for _, card_id, card in cards_of(machine)
     }
     return build_requests(machine, plans, CAPABILITIES)
+
+
+def requests_for(*cards: Card) -> list[dict[str, object]]:
+    """Return the same as a dry run shows them."""
+    return shown(asked_for(*cards))
 
 
 def test_program_for_a_tap_that_exists() -> None:
@@ -70,3 +79,40 @@ def test_address_that_is_made_is_the_guest_s() -> None:
     first, second = requests_for(*(Card(type="bridge", bridge="br0") for _ in range(2)))
 
     assert first["mac"] != second["mac"]
+
+
+def test_messages_are_what_is_shown() -> None:
+    """What a helper reads is what the dry run said, with bytes where people read text."""
+    card = Card(type="bridge", bridge="br0", queues=2, rss=True, mac=MAC, mtu=9000, isolated=True)
+
+    asked = asked_for(card)["net0"]
+
+    assert asked.tap == Tap("br0", False, 2, 9000, bytes.fromhex(MAC.replace(":", "")), True)  # noqa: FBT003
+    assert asked.load == Load("rss", DIGEST)
+    for message in asked:
+        assert message is not None
+        assert decode_request(encode_request(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("card", "key", "words"),
+    [
+        (Card(type="bridge", bridge="a" * 16), "cards[0].bridge", "longer than 15 bytes"),
+        (Card(type="bridge", bridge="\N{SNOWMAN}" * 6), "cards[0].bridge", "longer than 15 bytes"),
+        (Card(type="network", network="n" * 65), "cards[0].network", "longer than 64 bytes"),
+        (
+            Card(type="network", network="n" * 60, port_group="group"),
+            "cards[0].network",
+            "longer than 64 bytes",
+        ),
+        (Card(type="bridge", bridge="br0", queues=65), "cards[0].queues", "at most 64 queues"),
+        (Card(type="bridge", bridge="br0", mtu=65522), "cards[0].mtu", "at most 65521"),
+    ],
+    ids=["bridge", "bytes", "network", "group", "queues", "mtu"],
+)
+def test_what_the_wire_has_no_room_for(card: Card, key: str, words: str) -> None:
+    """What no helper can be asked for is refused before anybody is asked, by its key."""
+    with pytest.raises(Unsupported, match=words) as caught:
+        asked_for(card)
+
+    assert caught.value.element == key

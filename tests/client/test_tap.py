@@ -49,14 +49,12 @@ def open_in(
     *more: str,
     uid: int = 0,
     device: str = "/dev/net/tun",
+    enter: tuple[str, ...] = (),
 ) -> dict[str, object]:
     """Open the tap in *namespace* as *uid*, in a process of its own."""
     done = subprocess.run(
         [
-            "ip",
-            "netns",
-            "exec",
-            namespace,
+            *(enter or ("ip", "netns", "exec", namespace)),
             sys.executable,
             "-c",
             OPEN,
@@ -105,9 +103,47 @@ def test_tap_with_one_queue(namespace: str, words: tuple[str, ...]) -> None:
     answer = open_in(namespace, "t0", 2)
 
     assert answer["error"] == (
-        "cannot open queue 0 of the tap 't0': it is no tap, or one without multi-queue"
+        "cannot open queue 0 of the tap 't0': it is a tap with a single queue, and 2 are wanted"
     )
+    assert "'bpferry tap create BRIDGE --queues 2' makes one for you" in str(answer["hint"])
+    assert "ip tuntap add dev t0 mode tap multi_queue vnet_hdr" in str(answer["hint"])
     assert answer["leaked"] == 0
+
+
+@pytest.mark.parametrize("words", [(), ("vnet_hdr",), ("multi_queue",)])
+def test_one_queue_of_any_tap(namespace: str, words: tuple[str, ...]) -> None:
+    """A card with one queue can have a tap with one queue, and one queue of a tap with several."""
+    make(namespace, "t0", *words)
+
+    answer = open_in(namespace, "t0", 1)
+
+    assert answer == {"queues": 1, "inheritable": False, "leaked": 0}
+
+
+def test_single_queue_that_somebody_uses(namespace: str) -> None:
+    """The one queue of a tap that another holds is an error that says so."""
+    make(namespace, "t0")
+
+    answer = open_in(namespace, "t0", 1, "--twice")
+
+    assert "another process has it" in str(answer["error"])
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_tun_that_is_no_tap(namespace: str, queues: int) -> None:
+    """A tun is an error that says what it is."""
+    ip(namespace, "tuntap", "add", "dev", "t0", "mode", "tun", "multi_queue")
+
+    assert "it is a tun device and no tap" in str(open_in(namespace, "t0", queues)["error"])
+
+
+def test_sysfs_of_another_namespace(namespace: str) -> None:
+    """Where sysfs does not show the tap, the error does not claim to know."""
+    make(namespace, "t0")
+
+    answer = open_in(namespace, "t0", 2, enter=("nsenter", f"--net=/run/netns/{namespace}"))
+
+    assert "it is no tap, or one with a single queue" in str(answer["error"])
 
 
 def test_interface_that_is_no_tap(namespace: str) -> None:
@@ -173,7 +209,7 @@ def test_more_queues_than_a_tap_has(namespace: str) -> None:
 
 def test_tap_that_is_just_made_is_refused(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tap that came into being by our own TUNSETIFF is not used."""
-    monkeypatch.setattr(tap, "_check_exists", lambda _name: None)
+    monkeypatch.setattr(tap, "_check_exists", lambda _name, _queues: None)
 
     with pytest.raises(TapError, match="it is not persistent"):
         tap.open_tap(f"bpf{namespace[-8:]}", 1)

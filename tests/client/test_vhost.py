@@ -2,7 +2,12 @@
 """Whether vhost-net can be used, and its fds."""
 
 import fcntl
+import grp
 import os
+import pwd
+import stat
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +19,10 @@ from bpferry.errors import BpferryError
 from bpferry.machine.host import gather_facts
 from bpferry.network.vhost import open_vhost, probe_vhost
 from tests.client.support import CARD, MACHINE
+from tests.support.people import ALICE, acting_as
+
+GROUP = 1_799_999
+"""Of nobody."""
 
 
 def open_fds() -> int:
@@ -63,3 +72,72 @@ def test_facts_of_the_host() -> None:
     assert ["/dev/vhost-net"] == list(facts.vhost)
     assert "nobody has looked" in facts.problem_of("/dev/zero")
     assert not gather_facts(machine, Accelerator.TCG).kvm
+
+
+@pytest.fixture
+def closed_device() -> Iterator[Path]:
+    """Make a device that GROUP may open, and nobody else."""
+    path = Path(f"/dev/bpferry-test-{uuid.uuid4().hex[:8]}")
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    try:
+        os.chown(path, 0, GROUP)
+        path.chmod(0o660)
+        yield path
+    finally:
+        path.unlink()
+
+
+def denied(path: Path, groups: tuple[int, ...] = ()) -> BpferryError:
+    """Open the device as Alice, who has *groups*, and return what is in the way."""
+    with (
+        acting_as(ALICE._replace(groups=groups)),
+        pytest.raises(BpferryError) as caught,
+    ):
+        open_vhost(str(path), 4)
+    return caught.value
+
+
+@pytest.mark.privileged
+def test_group_that_the_user_is_not_in(closed_device: Path) -> None:
+    """Who is not in the device's group is told so, with the command that changes it."""
+    error = denied(closed_device)
+
+    assert error.message == (
+        f"cannot open '{closed_device}': it is for members of the group '{GROUP}', and you are none"
+    )
+    assert error.hint == (
+        f"the administrator runs 'usermod -aG {GROUP} {ALICE.uid}'; then log in again"
+    )
+
+
+@pytest.mark.privileged
+def test_group_that_the_session_does_not_know(
+    closed_device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who became a member after having logged in is told to log in again."""
+    entry = grp.struct_group(("vms", "x", GROUP, ["alice"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: entry)
+    user = pwd.struct_passwd(("alice", "x", ALICE.uid, ALICE.gid, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: user)
+
+    error = denied(closed_device)
+
+    assert "for members of the group 'vms'; you are one by now, and this session" in error.message
+    assert error.hint == "log in again"
+
+
+@pytest.mark.privileged
+def test_group_that_does_not_help(closed_device: Path) -> None:
+    """A device that is open to no group of users is the administrator's to open."""
+    closed_device.chmod(0o600)
+
+    error = denied(closed_device, (GROUP,))
+
+    assert "it is not open to users" in error.message
+    assert f"'chgrp kvm {closed_device}' and 'chmod 0660 {closed_device}'" in error.hint
+
+
+@pytest.mark.privileged
+def test_member_of_the_group(closed_device: Path) -> None:
+    """A member gets past the mode: what is in the way then is another thing."""
+    assert "it is no vhost device" in denied(closed_device, (GROUP,)).message

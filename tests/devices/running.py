@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpferry.domain.document import read_bytes
+from bpferry.machine.card_fds import Helpers
 from bpferry.machine.inheritance import prepare
 from bpferry.machine.preparation import Draft, draft
 from bpferry.network.broker import Broker
+from bpferry.network.taps import TapBroker
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, start_child
 from tests.client.support import Record
@@ -69,9 +71,10 @@ def running(text: str, folder: Path) -> Iterator[Running]:
     document = read_bytes(text.encode(), folder / f"vm.{suffix}")
     reporter = Record()
     found = draft(document, reporter)
-    broker = Broker(str(folder / "no-helper"))
+    nowhere = str(folder / "no-helper")
+    helpers = Helpers(Broker(nowhere), TapBroker(nowhere))
     with (
-        prepare(found, broker, reporter) as prepared,
+        prepare(found, helpers, reporter) as prepared,
         start_child(
             (*prepared.argv, "-S"),
             prepared.pass_fds,

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the user types, and what the user reads.
 
-    main           the command, its options, its exit status
+    main           the command, its exit status
+    options        what each command takes, and its help; network_options, the same about taps
+    parser         how a command line is read
     run            bpferry run
     check          bpferry check
     convert        bpferry convert
     capabilities   bpferry capabilities
+    tap            bpferry tap
+    can_i          bpferry can-i
     output         standard output and standard error
 
 Depends on: everything else in bpferry, imported when a command needs it.

@@ -37,6 +37,11 @@ def print_json(value: dict[str, object]) -> None:
     print_text(json.dumps(value, indent=2))
 
 
+def count(number: int, thing: str) -> str:
+    """Return *number* with its *thing*, in the plural where there is not one."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def print_error(error: BpferryError, *, as_json: bool) -> None:
     """Tell the user about *error*, and the program that reads us if there is one."""
     if as_json:

@@ -12,10 +12,11 @@ from bpferry.domain.document import read_file
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.preparation import Draft, draft
 from bpferry.steering.plan import CardPlan, Notice, Rung
-from bpferry.steering.requests import build_requests
+from bpferry.steering.requests import describe_source, shown
 
 if TYPE_CHECKING:
     from bpferry.machine.inheritance import Prepared
+    from bpferry.network.taps import GrantedTap
     from bpferry.steering.maps import Steering
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -52,22 +53,35 @@ def run(
 
 def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
     # asyncio and the rest of a running VM are not needed before.
+    from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.inheritance import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415
     from bpferry.network.broker import Broker  # noqa: PLC0415
+    from bpferry.network.taps import TapBroker  # noqa: PLC0415
 
-    with Broker() as broker, prepare(plan, broker, reporter) as prepared:
-        broker.close()
+    with (
+        Helpers(Broker(), TapBroker()) as helpers,
+        prepare(plan, helpers, reporter) as prepared,
+    ):
+        helpers.close()
         notices = _notices(plan, prepared)
         for notice in notices:
             reporter.warn(notice.message, notice.hint)
         reporter.note(f"'{plan.machine.name}' starts with {plan.accelerator_reason}")
         for card in prepared.plans.values():
+            if card.card_id in prepared.taps:
+                reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
             reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
         status = supervise(prepared, reporter, STDERR if as_json else STDOUT, _keyboard())
     if as_json:
         output.print_json(_end_fields(prepared, notices, reporter.steering, status))
     return status
+
+
+def tap_text(tap: "GrantedTap") -> str:
+    """Return what *tap* is."""
+    queues = output.count(tap.queues, "queue")
+    return f"tap '{tap.interface}' on bridge '{tap.bridge}', {queues}, MTU {tap.mtu}"
 
 
 def _keyboard() -> int | None:
@@ -83,7 +97,7 @@ def dry_run_fields(plan: Draft) -> dict[str, object]:
     """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
     return {
         "argv": list(plan.built.argv),
-        "requests": build_requests(plan.machine, plan.plans, plan.capabilities),
+        "requests": shown(plan.requests),
         "nics": nics(plan.plans),
         "warnings": dry_run_warnings(plan),
     }
@@ -115,12 +129,20 @@ def dry_run_text(plan: Draft) -> str:
     comments = [f"accelerator: {plan.accelerator_reason}"]
     for card in plan.plans.values():
         comments.append(f"{card.card_id}: {RUNG_NAMES[card.rung]}, queues: {card.queues}")
+        comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
         comments += [f"    {reason}" for reason in card.because]
     comments += [f"warning: {text}" for text in dry_run_warnings(plan)]
     comments.append("an fd stands by its name here, and by its number when it is started")
     lines = [f"# {comment}" for comment in comments]
     words = plan.built.argv
     return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))
+
+
+def _tap_reasons(plan: Draft, card: CardPlan) -> list[str]:
+    asked = plan.requests[card.card_id].tap
+    if asked is None:
+        return []
+    return [f"the helper would be asked for a tap on {describe_source(asked)}"]
 
 
 def _option_lines(words: Sequence[str]) -> list[str]:
@@ -147,6 +169,10 @@ def _end_fields(
     return {
         "exit_status": status,
         "nics": nics(prepared.plans),
+        "taps": {
+            card_id: {"interface": tap.interface, "bridge": tap.bridge, "mtu": tap.mtu}
+            for card_id, tap in prepared.taps.items()
+        },
         "seen": {card_id: _seen(found) for card_id, found in steering.items()},
         "warnings": [notice.message for notice in notices],
     }

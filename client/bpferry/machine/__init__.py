@@ -6,7 +6,8 @@
     host          what the plan has to know of this host
     folders       where the VM's own files are; files, the ones that have to be there
     absent_media  CDs that need not be there
-    inheritance   what QEMU inherits, opened: taps, sets, and what these have
+    card_fds      what stands behind the cards: taps, eBPF sets, vhost
+    inheritance   what QEMU inherits, opened: all of that, and what these have
     listening  own_sockets  output_files  device_nodes
     companions    the processes beside QEMU, such as swtpm
     supervisor    QEMU's parent, for as long as it runs

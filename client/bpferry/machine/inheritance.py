@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What QEMU inherits and what has to be there before it: sockets, taps, sets, companions.
+"""What QEMU inherits and what has to be there before it: the cards' fds, sockets, companions.
 
 All is opened here, under the names of the command line, and closed with the block. Whatever fails
 closes what was there already.
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bpferry.domain.model.cards import Card
-from bpferry.errors import BpferryError, NoHelper, QemuError, Unsupported
+from bpferry.errors import QemuError
+from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import open_device
 from bpferry.machine.files import find_missing_files, make_files
@@ -21,15 +21,11 @@ from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.listening import open_listen
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
-from bpferry.machine.preparation import KVM_HINT, Draft, located
+from bpferry.machine.preparation import KVM_HINT, Draft
 from bpferry.machine.reporter import Reporter
-from bpferry.network.broker import Broker, GrantedSet
-from bpferry.network.tap import open_tap
-from bpferry.network.vhost import open_vhost
+from bpferry.network.broker import GrantedSet
+from bpferry.network.taps import GrantedTap
 from bpferry.qemu.commandline.build import QMP, Built
-from bpferry.qemu.commandline.names import cards_of
-from bpferry.qemu.commandline.network.cards import set_names
-from bpferry.qemu.commandline.network.netdevs import tap_names, vhost_names
 from bpferry.qemu.commandline.parts import (
     Affinity,
     Command,
@@ -44,7 +40,7 @@ from bpferry.qemu.commandline.parts import (
     StandardStreams,
 )
 from bpferry.steering.maps import SteeringMaps
-from bpferry.steering.plan import RSS_OBJECT, CardPlan, Granted, HelperAnswer, Rung
+from bpferry.steering.plan import CardPlan
 from bpferry_wire.objects import RSS
 
 MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
@@ -57,6 +53,8 @@ class Prepared:
 
     argv: tuple[str, ...]
     plans: dict[str, CardPlan]
+    taps: dict[str, GrantedTap]
+    """By card; only of cards for which the helper made one."""
     pass_fds: tuple[int, ...]
     """What QEMU inherits under its own number."""
     environment: dict[str, str]
@@ -78,8 +76,8 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepare(draft: Draft, broker: Broker, reporter: Reporter) -> Iterator[Prepared]:
-    """Open the taps, ask the helper, start the companions, and build the command line.
+def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prepared]:
+    """Ask the helpers, start the companions, and build the command line.
 
     Raises:
         BpferryError: something that the VM cannot do without is missing.
@@ -91,17 +89,17 @@ def prepare(draft: Draft, broker: Broker, reporter: Reporter) -> Iterator[Prepar
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
         ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
         opened = _Opened(ours, inherited)
-        _open_taps(draft, opened)
-        sets = _ask_for_sets(draft, broker, reporter, opened)
-        _open_vhosts(draft, sets.plans, opened)
-        built = draft.build(sets.plans)
+        cards = open_cards(draft, helpers, reporter, inherited)
+        opened.fds |= cards.fds
+        built = draft.build(cards.plans)
         make_files(built, draft.document)
         _open_sockets(built, opened)
-        final = draft.build(sets.plans, opened.numbers())
+        final = draft.build(cards.plans, opened.numbers())
         companions = ours.enter_context(_start_companions(final, reporter, opened))
         yield Prepared(
             argv=final.argv,
-            plans=sets.plans,
+            plans=cards.plans,
+            taps=cards.taps,
             pass_fds=tuple(opened.fds.values()),
             environment={entry.name: entry.value for entry in built.of(Environment)},
             commands=built.of(Command),
@@ -112,7 +110,7 @@ def prepare(draft: Draft, broker: Broker, reporter: Reporter) -> Iterator[Prepar
             streams=opened.theirs.get(CONSOLE),
             maps={
                 card_id: ours.enter_context(_map(granted))
-                for card_id, granted in sets.granted.items()
+                for card_id, granted in cards.sets.items()
             },
             inherited=inherited,
         )
@@ -169,34 +167,6 @@ def _start_companions(
         yield companions
 
 
-def _open_taps(draft: Draft, opened: _Opened) -> None:
-    for key, card_id, card in cards_of(draft.machine):
-        plan = draft.plans[card_id]
-        if card.type == "ethernet" and card.tap is not None:
-            queues = opened.inherited.enter_context(open_tap(card.tap, plan.queues))
-            opened.fds |= zip(tap_names(card_id, plan.queues), queues.borrow(), strict=True)
-        elif card.type in ("bridge", "network"):
-            raise _no_taps(draft, key, card)
-
-
-def _open_vhosts(draft: Draft, plans: dict[str, CardPlan], opened: _Opened) -> None:
-    for _, card_id, card in cards_of(draft.machine):
-        plan = plans[card_id]
-        if plan.vhost:
-            fds = opened.inherited.enter_context(open_vhost(card.vhost_device, plan.queues))
-            opened.fds |= zip(vhost_names(card_id, plan.queues), fds.borrow(), strict=True)
-
-
-def _no_taps(draft: Draft, key: str, card: Card) -> Unsupported:
-    error = Unsupported(
-        f"this version cannot make a tap on '{card.bridge or card.network}' for you",
-        "use a tap that exists and is yours: type 'ethernet', with the tap's name as its target "
-        "and managed='no' (ip tuntap add dev tap0 mode tap multi_queue vnet_hdr user YOU)",
-        key,
-    )
-    return located(error, draft.document)
-
-
 def _open_sockets(built: Built, opened: _Opened) -> None:
     for pair in built.of(SocketPair):
         opened.fds[pair.name] = opened.open_pair(pair.name).fileno()
@@ -221,38 +191,3 @@ def _map(granted: GrantedSet) -> SteeringMaps:
     by_name = granted.by_name()
     config, key, table = (by_name[name] for name in MAP_NAMES)
     return SteeringMaps(config, key, table)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sets:
-    """What came of asking the helper for each card."""
-
-    plans: dict[str, CardPlan]
-    granted: dict[str, GrantedSet]
-
-
-def _ask_for_sets(draft: Draft, broker: Broker, reporter: Reporter, opened: _Opened) -> _Sets:
-    sets = _Sets({}, {})
-    absent: NoHelper | None = None
-    for key, card_id, card in cards_of(draft.machine):
-        planned = draft.plans[card_id]
-        if planned.rung is Rung.EBPF:
-            reporter.progress(f"asking the helper for the eBPF set of '{card_id}'")
-            answer: HelperAnswer | GrantedSet = absent or _load(draft, broker)
-            if isinstance(answer, NoHelper):
-                absent = answer
-            if isinstance(answer, GrantedSet):
-                sets.granted[card_id] = opened.inherited.enter_context(answer)
-                opened.fds.update(zip(set_names(card_id), answer.borrow(), strict=True))
-                answer = Granted.YES
-            planned = draft.plan(key, card, card_id, answer)
-        sets.plans[card_id] = planned
-    return sets
-
-
-def _load(draft: Draft, broker: Broker) -> GrantedSet | BpferryError:
-    """Ask the helper, and return its set or what went wrong."""
-    try:
-        return broker.load(RSS_OBJECT, draft.capabilities.objects[RSS_OBJECT].digest)
-    except BpferryError as error:
-        return error

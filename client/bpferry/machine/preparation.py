@@ -6,9 +6,10 @@ found is enough for a dry run; ``inheritance`` opens the rest.
 """
 
 import contextlib
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -17,7 +18,7 @@ from bpferry.domain.explain import around, remove_key
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import Unsupported
+from bpferry.errors import BpferryError, Unsupported
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
@@ -40,6 +41,9 @@ from bpferry.steering.plan import (
     Notice,
     plan_card,
 )
+from bpferry.steering.requests import CardRequests, build_requests
+
+E = TypeVar("E", bound=BpferryError)
 
 WANTED: Final = {
     ("kvm", True): Accelerator.AUTO,
@@ -83,6 +87,8 @@ class Draft:
     """What the parts of the command line may know, with fds by their names."""
     built: Built
     """The command line of a dry run."""
+    requests: dict[str, CardRequests]
+    """What is asked of the helpers, by card."""
 
     def build(self, plans: dict[str, CardPlan], fds: Mapping[str, str] | None = None) -> Built:
         """Return QEMU's command line; without *fds*, each fd stands by its name."""
@@ -149,6 +155,7 @@ def draft(
             }
             context = _context(machine, capabilities, accelerator, plans)
             built = build(context)
+            requests = build_requests(machine, plans, capabilities)
         except Unsupported as error:
             if not ignore_unsupported:
                 raise located(error, document) from error
@@ -169,6 +176,7 @@ def draft(
                 absent,
                 context,
                 built,
+                requests,
             )
 
 
@@ -223,9 +231,11 @@ def without(machine: Machine, error: Unsupported, told: Unsupported) -> Machine:
     raise told
 
 
-def located(error: Unsupported, document: Document) -> Unsupported:
-    """Return *error* with the place of its element in the document instead of its key."""
-    key = error.element or ""
-    where = document.origins.describe(key)
-    element = document.origins.element_of(key) or error.element
-    return Unsupported(f"{where}: {error.message}", error.hint, element)
+def located(error: E, document: Document, key: str = "") -> E:
+    """Return *error* with the place of its element, or else of *key*, in the document."""
+    key = error.element or key
+    told = copy.copy(error)
+    told.message = f"{document.origins.describe(key)}: {error.message}"
+    told.element = document.origins.element_of(key) or None
+    told.args = (told.message,)
+    return told

@@ -4,56 +4,43 @@
 Each queue is one open of /dev/net/tun with one TUNSETIFF, by the owner of the tap. TUNSETIFF makes
 a tap where there is none, for who may; bpferry never wants that. So the name has to exist before,
 and the tap has to say afterwards that it is a persistent one, which a tap just made is not.
+
+A tap was made for one queue or for several, and opens only as what it is. A card with one queue
+can have either.
 """
 
 import errno
-import fcntl
 import os
 import socket
-import struct
 from pathlib import Path
 from typing import Final
 
 from bpferry.errors import TapError
+from bpferry.network import tun
 from bpferry_wire.fds import OwnedFd, OwnedFds
-
-# linux/if_tun.h
-TUNSETIFF: Final = 0x4004_54CA
-TUNGETIFF: Final = 0x8004_54D2
-IFF_TAP: Final = 0x0002
-IFF_MULTI_QUEUE: Final = 0x0100
-IFF_PERSIST: Final = 0x0800
-IFF_NO_PI: Final = 0x1000
-IFF_VNET_HDR: Final = 0x4000
-
-QUEUE_FLAGS: Final = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
-"""What each queue is opened with; all queues of a tap have to agree."""
-
-IFREQ: Final = struct.Struct("16sH22x")
-"""struct ifreq of linux/if.h with its flags."""
 
 TUN_DEVICE: Final = "/dev/net/tun"
 
 MAKE_HINT: Final = (
-    "the administrator makes one with: ip tuntap add dev {name} mode tap multi_queue vnet_hdr "
-    "user USER"
+    "'bpferry tap create BRIDGE --queues {queues}' makes one for you on a bridge; or the "
+    "administrator makes one with: ip tuntap add dev {name} mode tap {multi}vnet_hdr user USER"
 )
 
 
 def open_tap(name: str, queues: int) -> OwnedFds:
-    """Return *queues* fds of the tap *name*, which has to be multi-queue, persistent, and ours.
+    """Return *queues* fds of the tap *name*, which has to be persistent and ours.
 
     Raises:
         TapError: with what is in the way.
     """
-    _check_exists(name)
+    _check_exists(name, queues)
     fds = OwnedFds()
     try:
         for queue in range(queues):
             fd = _open_device()
             fds.add(fd.take())
-            _attach(fds[queue], name, queue)
-            _check_flags(fds[queue], name)
+            flags = _attach(fds[queue], name, queue, queues)
+            _check_flags(fds[queue], name, flags, queues)
         _check_alone(name, queues)
     except BaseException:
         fds.close()
@@ -61,13 +48,18 @@ def open_tap(name: str, queues: int) -> OwnedFds:
     return fds
 
 
-def _check_exists(name: str) -> None:
+def _make_hint(name: str, queues: int) -> str:
+    multi = "multi_queue " if queues > 1 else ""
+    return MAKE_HINT.format(name=name, queues=queues, multi=multi)
+
+
+def _check_exists(name: str, queues: int) -> None:
     try:
         socket.if_nametoindex(name)
     except OSError as error:
         raise TapError(
             f"cannot open the tap '{name}': there is no such interface",
-            MAKE_HINT.format(name=name),
+            _make_hint(name, queues),
         ) from error
 
 
@@ -82,21 +74,29 @@ def _open_device() -> OwnedFd:
         ) from error
 
 
-def _attach(fd: OwnedFd, name: str, queue: int) -> None:
-    request = IFREQ.pack(name.encode(), QUEUE_FLAGS)
-    try:
-        fcntl.ioctl(fd.borrow(), TUNSETIFF, request)
-    except OSError as error:
-        cause, hint = _explain(error, name)
-        raise TapError(f"cannot open queue {queue} of the tap '{name}': {cause}", hint) from error
+def _attach(fd: OwnedFd, name: str, queue: int, queues: int) -> int:
+    """Make *fd* a queue of the tap, as what the tap is; return the flags that it has then."""
+    kinds = (1, 2) if queues == 1 else (2,)
+    for kind in kinds:
+        flags = tun.queue_flags(kind)
+        try:
+            tun.attach(fd.borrow(), name, flags)
+        except OSError as error:
+            if error.errno == errno.EINVAL and kind != kinds[-1]:
+                continue
+            cause, hint = _explain(error, name, queues)
+            message = f"cannot open queue {queue} of the tap '{name}': {cause}"
+            raise TapError(message, hint) from error
+        break
+    return flags
 
 
-def _explain(error: OSError, name: str) -> tuple[str, str]:
+def _explain(error: OSError, name: str, queues: int) -> tuple[str, str]:
     """Return cause and remedy of what TUNSETIFF answered (drivers/net/tun.c)."""
-    make = MAKE_HINT.format(name=name)
+    make = _make_hint(name, queues)
     match error.errno:
         case errno.EINVAL:
-            return "it is no tap, or one without multi-queue", make
+            return _explain_kind(name, queues), make
         case errno.EPERM:
             return "it belongs to another user", f"see 'ip -details tuntap show'; {make}"
         case errno.EBUSY:
@@ -106,16 +106,25 @@ def _explain(error: OSError, name: str) -> tuple[str, str]:
     return error.strerror or str(error), ""
 
 
-def _check_flags(fd: OwnedFd, name: str) -> None:
+def _explain_kind(name: str, queues: int) -> str:
+    """Return what *name* is in place of a tap with as many queues as are wanted."""
+    flags = _read_tun_flags(name)
+    if flags is None:
+        return "it is no tap" if queues == 1 else "it is no tap, or one with a single queue"
+    if flags & tun.IFF_TAP and queues > 1:
+        return f"it is a tap with a single queue, and {queues} are wanted"
+    return "it is a tun device and no tap"
+
+
+def _check_flags(fd: OwnedFd, name: str, flags: int, queues: int) -> None:
     """Raise TapError unless the tap says what it was asked to be, and was there before us."""
-    answer = fcntl.ioctl(fd.borrow(), TUNGETIFF, IFREQ.pack(b"", 0))
-    raw_name, flags = IFREQ.unpack(answer)
-    if raw_name.rstrip(b"\0") != name.encode() or flags & QUEUE_FLAGS != QUEUE_FLAGS:
+    found = tun.identify(fd.borrow())
+    if found.interface != name or found.flags & flags != flags:
         raise TapError(f"cannot use the tap '{name}': the kernel opened it with other properties")
-    if not flags & IFF_PERSIST:
+    if not found.flags & tun.IFF_PERSIST:
         # It vanished after _check_exists, and we may make taps. Closing the fd unmakes it.
         raise TapError(
-            f"cannot use the tap '{name}': it is not persistent", MAKE_HINT.format(name=name)
+            f"cannot use the tap '{name}': it is not persistent", _make_hint(name, queues)
         )
 
 
@@ -125,15 +134,22 @@ def _check_alone(name: str, queues: int) -> None:
     The kernel allows that to the owner, and would give part of the packets to each. It shows the
     number in sysfs, which may be that of another network namespace; then nothing is said.
     """
-    folder = Path("/sys/class/net", name)
-    try:
-        index = int((folder / "ifindex").read_text(encoding="ascii"))
-        shown = len(list((folder / "queues").glob("rx-*")))
-        same = index == socket.if_nametoindex(name)
-    except (OSError, ValueError):
+    if _read_tun_flags(name) is None:
         return
-    if same and shown > queues:
+    shown = len(list(Path("/sys/class/net", name, "queues").glob("rx-*")))
+    if shown > queues:
         raise TapError(
             f"cannot use the tap '{name}': another process has {shown - queues} of its queues open",
             "end the VM that uses it, or name another tap",
         )
+
+
+def _read_tun_flags(name: str) -> int | None:
+    """Return the flags of *name* by sysfs; None if that is another namespace's, or it is no tap."""
+    folder = Path("/sys/class/net", name)
+    try:
+        index = int((folder / "ifindex").read_text(encoding="ascii"))
+        flags = int((folder / "tun_flags").read_text(encoding="ascii"), 16)
+        return flags if index == socket.if_nametoindex(name) else None
+    except (OSError, ValueError):
+        return None

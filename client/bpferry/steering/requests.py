@@ -1,53 +1,120 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What will be asked of the helpers for the cards of a VM, as a dry run shows it."""
+"""What will be asked of the helpers for the cards of a VM: the very messages.
 
-from collections.abc import Mapping
+A dry run shows them as they go over the wire, with bytes as people write them.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.commandline.names import cards_of
 from bpferry.qemu.defaults import card_mac_of
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
+from bpferry_wire import limits
+from bpferry_wire.codec import decode
+from bpferry_wire.messages import Load, Tap
+from bpferry_wire.packets import encode_request
 
-Request = dict[str, object]
+
+class CardRequests(NamedTuple):
+    """What is asked for one card; the tap before the program."""
+
+    tap: Tap | None
+    load: Load | None
+    """Asked for if nothing changes the plan before."""
 
 
 def build_requests(
     machine: Machine, plans: Mapping[str, CardPlan], capabilities: Capabilities
-) -> list[Request]:
-    """Return the requests for all cards, card by card, the tap before the program."""
-    requests = []
-    for index, (_, card_id, card) in enumerate(cards_of(machine)):
+) -> dict[str, CardRequests]:
+    """Return the requests for each card, by its id.
+
+    Raises:
+        Unsupported: no helper could understand what a card asks for.
+    """
+    requests = {}
+    for index, (key, card_id, card) in enumerate(cards_of(machine)):
         plan = plans[card_id]
+        tap = None
         if card.type in ("bridge", "network"):
-            requests.append(_tap(card, plan, card_mac_of(card, machine.name, index)))
-        if plan.rung is Rung.EBPF:
-            requests.append(_load(plan, capabilities))
+            tap = _tap(card, plan, card_mac_of(card, machine.name, index))
+            _check(tap, card, key)
+        load = build_load(capabilities) if plan.rung is Rung.EBPF else None
+        requests[card_id] = CardRequests(tap, load)
     return requests
 
 
-def _tap(card: Card, plan: CardPlan, mac: str) -> Request:
-    name = card.bridge if card.type == "bridge" else card.network
-    if card.type == "network" and card.port_group is not None:
-        name = f"{card.network}/{card.port_group}"
-    optional: Request = {"mtu": card.mtu, "isolated": card.isolated or None}
-    return {
-        "service": "tap",
-        "op": "tap",
-        card.type: name,
-        "queues": plan.queues,
-        "mac": mac,
-        **{key: value for key, value in optional.items() if value is not None},
-        "for": plan.card_id,
-    }
+def build_load(capabilities: Capabilities) -> Load:
+    """Return the request for the program that this QEMU carries."""
+    return Load(RSS_OBJECT, capabilities.objects[RSS_OBJECT].digest)
 
 
-def _load(plan: CardPlan, capabilities: Capabilities) -> Request:
-    return {
-        "service": "bpf",
-        "op": "load",
-        "id": RSS_OBJECT,
-        "digest": capabilities.objects[RSS_OBJECT].digest.hex(),
-        "for": plan.card_id,
-    }
+def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
+    is_network = card.type == "network"
+    source = (card.network if is_network else card.bridge) or ""
+    if is_network and card.port_group is not None:
+        source = f"{source}/{card.port_group}"
+    return Tap(
+        source=source,
+        is_network=is_network,
+        queues=plan.queues,
+        mtu=card.mtu,
+        mac=bytes.fromhex(mac.replace(":", "")),
+        isolated=card.isolated,
+    )
+
+
+def _check(tap: Tap, card: Card, key: str) -> None:
+    """Raise Unsupported where the wire has no room for what *card* asks for."""
+    room = limits.MAX_NETWORK_BYTES if tap.is_network else limits.MAX_INTERFACE_BYTES
+    if len(tap.source.encode()) > room:
+        raise Unsupported(
+            f"the name '{tap.source}' is longer than {room} bytes", "", f"{key}.{card.type}"
+        )
+    if tap.queues > limits.MAX_QUEUES:
+        raise Unsupported(
+            f"a tap from the helper has at most {limits.MAX_QUEUES} queues",
+            "ask for fewer, or name a tap that exists: type 'ethernet' with managed='no'",
+            f"{key}.queues",
+        )
+    if tap.mtu is not None and tap.mtu > limits.MAX_MTU:
+        raise Unsupported(
+            f"the MTU of a tap is at most {limits.MAX_MTU}", "ask for less", f"{key}.mtu"
+        )
+
+
+def describe_source(tap: Tap) -> str:
+    """Return where *tap* is to be."""
+    return f"{'network' if tap.is_network else 'bridge'} '{tap.source}'"
+
+
+def shown(requests: Mapping[str, CardRequests]) -> list[dict[str, object]]:
+    """Return *requests* for people and programs, card by card."""
+    return [
+        shown_request
+        for card_id, asked in requests.items()
+        for shown_request in _shown_of(asked, card_id)
+    ]
+
+
+def _shown_of(asked: CardRequests, card_id: str) -> Iterator[dict[str, object]]:
+    if asked.tap is not None:
+        yield {"service": "tap", **_on_the_wire(asked.tap), "for": card_id}
+    if asked.load is not None:
+        yield {"service": "bpf", **_on_the_wire(asked.load), "for": card_id}
+
+
+def _on_the_wire(request: Tap | Load) -> dict[str, object]:
+    """Return the keys of *request* in a packet, without the version of the protocol."""
+    packet = decode(encode_request(request), limits.MAX_REQUEST_BYTES)
+    del packet["v"]
+    match request:
+        case Tap(mac=bytes() as mac):
+            packet["mac"] = mac.hex(":")
+        case Load(digest=digest):
+            packet["digest"] = digest.hex()
+    return packet

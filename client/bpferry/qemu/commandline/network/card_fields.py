@@ -48,7 +48,7 @@ def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
         found = ALWAYS | PASST
     if virtio:
         found |= VIRTIO | ({"vhost_device"} if card.has_tap else frozenset())
-        # The guest is told. A bridge's tap gets the same, and an existing tap has its own.
+        # The guest is told. A bridge's tap has no less, and an existing tap has its own.
         found |= {"mtu"} if card.type == "ethernet" else frozenset()
     if not virtio:
         found |= _usual_fields(card)

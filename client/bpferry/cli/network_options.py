@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The options of the commands about taps and about what is allowed, and their help."""
+
+import argparse
+import re
+from typing import Final
+
+from bpferry.cli.parser import Commands, Parser, add_command
+from bpferry_wire import limits
+
+TAP_DESCRIPTION: Final = """\
+Make taps that stay, for launchers that cannot ask the helper themselves:
+libvirt's session mode, or QEMU started by hand. `bpferry run` needs none of
+this: it asks for its taps, and they are gone with the VM.
+
+The helper makes a tap on a bridge, with as many queues as you say, and gives it
+to you; the administrator's policy says on which bridges, and how many.
+"""
+
+CREATE_DESCRIPTION: Final = """\
+Make a tap on BRIDGE that belongs to you and stays until it is deleted or the
+host restarts. What to write into a libvirt domain or a QEMU command line comes
+with it. Several queues want several in the VM too: the tap opens only as what
+it was made.
+"""
+
+CREATE_EPILOG: Final = """\
+examples:
+  bpferry tap create br0 --queues 4
+  bpferry tap create default --network
+  bpferry can-i --bridge br0 --queues 4      would it be allowed?
+"""
+
+LIST_DESCRIPTION: Final = """\
+Say which taps are yours: those that stay, and those of VMs that run now.
+"""
+
+DELETE_DESCRIPTION: Final = """\
+Delete a tap that 'bpferry tap create' made, and that no VM has open any more.
+The tap of a `bpferry run` goes with its VM, and not by this.
+"""
+
+CAN_I_DESCRIPTION: Final = """\
+Ask the helpers what they would do for you, with nothing made, and which line of
+the administrator's policy decides. One line for each thing asked.
+
+The exit status is 0 if all of it is allowed, 4 if something is not, and 5 if a
+helper is not there.
+"""
+
+CAN_I_EPILOG: Final = """\
+examples:
+  bpferry can-i --bridge br0 --queues 4 --ebpf --vhost
+  bpferry can-i --network default
+"""
+
+INTERFACE: Final = ("an interface", limits.MAX_INTERFACE_BYTES)
+
+MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+
+
+def add_tap(commands: Commands) -> None:
+    """Add ``tap`` and what it can do."""
+    tap = add_command(
+        commands,
+        "tap",
+        help="make taps that stay, for other launchers",
+        description=TAP_DESCRIPTION,
+    )
+    deeds = tap.add_subparsers(
+        dest="deed", metavar="COMMAND", required=True, title="commands", parser_class=Parser
+    )
+    _add_create(deeds)
+    listing = add_command(
+        deeds, "list", help="say which taps are yours", description=LIST_DESCRIPTION
+    )
+    delete = add_command(
+        deeds, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
+    )
+    delete.add_argument(
+        "name", metavar="NAME", type=_interface, help="the tap, such as bfp1a2b3c4d"
+    )
+    for command in (listing, delete):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_create(deeds: Commands) -> None:
+    create = add_command(
+        deeds,
+        "create",
+        usage="bpferry tap create [--network] [--queues N] [--mtu BYTES]\n"
+        "                          [--mac ADDRESS] [--isolated] [--json] BRIDGE",
+        help="make a tap that stays",
+        description=CREATE_DESCRIPTION,
+        epilog=CREATE_EPILOG,
+    )
+    create.add_argument("source", metavar="BRIDGE", help="the host's bridge")
+    create.add_argument(
+        "--network",
+        action="store_true",
+        help="BRIDGE is the name of a network, which the policy maps to a bridge",
+    )
+    _add_queues(create)
+    _add_mtu(create)
+    create.add_argument(
+        "--mac",
+        metavar="ADDRESS",
+        type=_mac,
+        help="the card's address, such as 52:54:00:12:34:56; needed where the policy lets a port "
+        "send as no other",
+    )
+    create.add_argument(
+        "--isolated", action="store_true", help="reach no other isolated port of the bridge"
+    )
+    create.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_can_i(commands: Commands) -> None:
+    """Add ``can-i``."""
+    can_i = add_command(
+        commands,
+        "can-i",
+        usage="bpferry can-i [--bridge NAME | --network NAME] [--queues N]\n"
+        "                     [--mtu BYTES] [--ebpf] [--vhost] [--json]",
+        help="say what the helpers would do for you",
+        description=CAN_I_DESCRIPTION,
+        epilog=CAN_I_EPILOG,
+    )
+    source = can_i.add_mutually_exclusive_group()
+    source.add_argument(
+        "--bridge", metavar="NAME", type=_interface, help="a tap on this bridge of the host"
+    )
+    source.add_argument(
+        "--network",
+        metavar="NAME",
+        type=_network,
+        help="a tap on this network, which the policy maps to a bridge",
+    )
+    _add_queues(can_i)
+    _add_mtu(can_i)
+    can_i.add_argument(
+        "--ebpf",
+        action="store_true",
+        help="the eBPF program that this machine's own QEMU carries",
+    )
+    can_i.add_argument(
+        "--vhost", action="store_true", help="the kernel's vhost-net, which no helper is asked for"
+    )
+    can_i.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_queues(command: Parser) -> None:
+    command.add_argument(
+        "--queues",
+        metavar="N",
+        type=_queues,
+        help=f"queues of the tap, 1 to {limits.MAX_QUEUES}; 1 if not given",
+    )
+
+
+def _add_mtu(command: Parser) -> None:
+    command.add_argument(
+        "--mtu",
+        metavar="BYTES",
+        type=_mtu,
+        help="what the guest's frames have to be able to carry; the tap has the bridge's MTU, and "
+        "a bridge with less is refused",
+    )
+
+
+def _queues(text: str) -> int:
+    return _number(text, 1, limits.MAX_QUEUES)
+
+
+def _mtu(text: str) -> int:
+    return _number(text, limits.MIN_MTU, limits.MAX_MTU)
+
+
+def _number(text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from {low} to {high}")
+    return int(text)
+
+
+def _mac(text: str) -> bytes:
+    octets = bytes.fromhex(text.replace(":", "")) if MAC.fullmatch(text) else b""
+    if not octets or octets[0] & 1 or not any(octets):
+        raise argparse.ArgumentTypeError(f"'{text}' is no address of one card")
+    return octets
+
+
+def _interface(text: str) -> str:
+    return _checked(text, is_network=False)
+
+
+def _network(text: str) -> str:
+    return _checked(text, is_network=True)
+
+
+def _checked(text: str, *, is_network: bool) -> str:
+    problem = find_name_problem(text, is_network=is_network)
+    if problem:
+        raise argparse.ArgumentTypeError(problem)
+    return text
+
+
+def find_name_problem(text: str, *, is_network: bool) -> str:
+    """Return why *text* cannot be the name of an interface or a network; empty if it can."""
+    kind, room = ("a network", limits.MAX_NETWORK_BYTES) if is_network else INTERFACE
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        # Bytes that are no UTF-8 stand for themselves (PEP 383), and the wire knows text only.
+        length = 0
+    return (
+        "" if 0 < length <= room else f"{text!r} is no name of {kind}: 1 to {room} bytes of UTF-8"
+    )

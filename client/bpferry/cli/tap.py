@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry tap: taps that stay, for other launchers."""
+
+from typing import Final
+
+from bpferry.cli import output
+from bpferry.cli.network_options import find_name_problem
+from bpferry.errors import BadInput
+from bpferry.network.taps import TapBroker
+from bpferry_wire.messages import OwnTap, Tap, TapReply
+
+HEADINGS: Final = ("TAP", "BRIDGE", "QUEUES", "KIND")
+
+MADE: Final = """\
+made the tap '{name}' on bridge '{bridge}' for you: {queues}, MTU {mtu}
+
+in a libvirt domain (qemu:///session):
+    <interface type='ethernet'>
+      <target dev='{name}' managed='no'/>
+      <mac address='{mac}'/>
+      <model type='virtio'/>
+      <driver queues='{count}'/>
+    </interface>
+
+with QEMU by hand:
+    -netdev tap,id=net0,ifname={name},script=no,downscript=no{queues_option}
+    -device virtio-net-pci,netdev=net0,mac={mac}{mtu_option}{multi_option}
+
+as it stands:   ip -details link show dev {name}
+to delete it:   bpferry tap delete {name}"""
+"""What to do with a tap, to be pasted. Indents as in the documents they are for."""
+
+
+def create(
+    source: str,
+    *,
+    is_network: bool,
+    queues: int,
+    mtu: int | None,
+    mac: bytes | None,
+    isolated: bool,
+    as_json: bool,
+) -> int:
+    """Make a tap that stays, and print what to do with it.
+
+    Raises:
+        BpferryError: the helper is not there, says no, or failed.
+    """
+    problem = find_name_problem(source, is_network=is_network)
+    if problem:
+        raise BadInput(f"wrong usage: {problem}", "see: bpferry tap create --help")
+    request = Tap(source, is_network, queues, mtu, mac, isolated)
+    with TapBroker() as broker:
+        made = broker.create(request)
+    if as_json:
+        output.print_json({**made._asdict(), "queues": queues})
+    else:
+        output.print_text(_made_text(made, request))
+    return 0
+
+
+def _made_text(made: TapReply, request: Tap) -> str:
+    several = request.queues > 1
+    text = MADE.format(
+        name=made.interface,
+        bridge=made.bridge,
+        mtu=made.mtu,
+        queues=output.count(request.queues, "queue"),
+        count=request.queues,
+        mac=request.mac.hex(":") if request.mac else "",
+        mtu_option=f",host_mtu={request.mtu}" if request.mtu else "",
+        queues_option=f",queues={request.queues}" if several else "",
+        multi_option=f",mq=on,vectors={2 * request.queues + 2}" if several else "",
+    )
+    if request.mac:
+        return text
+    # No address was said: whoever starts the VM chooses it, as is usual.
+    lines = [line for line in text.splitlines() if "<mac " not in line]
+    return "\n".join(lines).replace(",mac=", "")
+
+
+def list_own(*, as_json: bool) -> int:
+    """Print the caller's taps.
+
+    Raises:
+        BpferryError: the helper is not there, or failed.
+    """
+    with TapBroker() as broker:
+        taps = broker.list()
+    if as_json:
+        output.print_json({"taps": [tap._asdict() for tap in taps]})
+    else:
+        output.print_text(_list_text(taps))
+    return 0
+
+
+def _list_text(taps: tuple[OwnTap, ...]) -> str:
+    if not taps:
+        return "no tap is yours"
+    rows = [HEADINGS, *(_row(tap) for tap in taps)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(tap: OwnTap) -> tuple[str, ...]:
+    kind = "stays until it is deleted" if tap.stays else "goes with its VM"
+    return (tap.interface, tap.bridge or "none", str(tap.queues), kind)
+
+
+def delete(name: str, *, as_json: bool) -> int:
+    """Delete the caller's tap *name*.
+
+    Raises:
+        BpferryError: the helper is not there, says no, or failed.
+    """
+    with TapBroker() as broker:
+        broker.delete(name)
+    if as_json:
+        output.print_json({"deleted": name})
+    else:
+        output.print_text(f"deleted the tap '{name}'")
+    return 0

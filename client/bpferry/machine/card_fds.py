@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What stands behind the cards: taps first, then eBPF sets, then vhost.
+
+Whatever was got is closed with the stack of whoever asks, and goes back with that: a tap that the
+helper made, and a set, live as long as their fds. So a step that fails undoes the steps before it.
+An error has the place of its card in the document.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from bpferry.domain.model.cards import Card
+from bpferry.errors import BpferryError, NoHelper
+from bpferry.machine.preparation import Draft, located
+from bpferry.machine.reporter import Reporter
+from bpferry.network.broker import Broker, GrantedSet
+from bpferry.network.tap import open_tap
+from bpferry.network.taps import GrantedTap, TapBroker
+from bpferry.network.vhost import open_vhost
+from bpferry.qemu.commandline.names import cards_of
+from bpferry.qemu.commandline.network.cards import set_names
+from bpferry.qemu.commandline.network.netdevs import tap_names, vhost_names
+from bpferry.steering.plan import CardPlan, Granted, HelperAnswer
+from bpferry.steering.requests import describe_source
+from bpferry_wire.fds import BorrowedFd, Closing
+from bpferry_wire.messages import Load, Tap
+
+OWN_TAP_HINT: Final = (
+    "or name a tap that is there and yours: type 'ethernet' with the tap as its target and "
+    "managed='no', in TOML 'tap'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers(Closing):
+    """Both helpers, each asked when a card needs it."""
+
+    sets: Broker
+    taps: TapBroker
+
+    def close(self) -> None:
+        """Hang up."""
+        self.sets.close()
+        self.taps.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CardFds:
+    """What the cards have, by card; whoever gave the stack closes it."""
+
+    plans: dict[str, CardPlan] = field(default_factory=dict)
+    """What is left of the plans after the helper's answers."""
+    fds: dict[str, int] = field(default_factory=dict)
+    """By the names of the command line."""
+    sets: dict[str, GrantedSet] = field(default_factory=dict)
+    """The sets that were loaded."""
+    taps: dict[str, GrantedTap] = field(default_factory=dict)
+    """The taps that were made."""
+
+
+def open_cards(
+    draft: Draft, helpers: Helpers, reporter: Reporter, stack: contextlib.ExitStack
+) -> CardFds:
+    """Return all that the cards of *draft* need, owned by *stack*.
+
+    Raises:
+        BpferryError: a card cannot have what it cannot do without.
+    """
+    found = CardFds()
+    asking = _Asking(draft, helpers, reporter, stack, found)
+    for step in (asking.open_tap, asking.ask_for_set, asking.open_vhost):
+        for key, card_id, card in cards_of(draft.machine):
+            with _at(draft, key):
+                step(key, card_id, card)
+    return found
+
+
+@contextlib.contextmanager
+def _at(draft: Draft, key: str) -> Iterator[None]:
+    """Give an error of the card at *key* its place in the document."""
+    try:
+        yield
+    except BpferryError as error:
+        raise located(error, draft.document, key) from error
+
+
+class _Asking:
+    """One step after the other, for all cards."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        helpers: Helpers,
+        reporter: Reporter,
+        stack: contextlib.ExitStack,
+        found: CardFds,
+    ) -> None:
+        self._draft = draft
+        self._helpers = helpers
+        self._reporter = reporter
+        self._stack = stack
+        self._found = found
+        self._absent: NoHelper | None = None
+
+    def open_tap(self, _key: str, card_id: str, card: Card) -> None:
+        """Open the tap that the card names, or ask for one."""
+        asked = self._draft.requests[card_id].tap
+        fds: list[BorrowedFd] = []
+        if card.type == "ethernet" and card.tap is not None:
+            queues = self._draft.plans[card_id].queues
+            fds = self._stack.enter_context(open_tap(card.tap, queues)).borrow()
+        elif asked is not None:
+            fds = self._ask_for_tap(card_id, asked)
+        self._found.fds.update(zip(tap_names(card_id, len(fds)), fds, strict=True))
+
+    def _ask_for_tap(self, card_id: str, asked: Tap) -> list[BorrowedFd]:
+        self._reporter.progress(
+            f"asking the helper for a tap on {describe_source(asked)} for '{card_id}'"
+        )
+        try:
+            tap = self._stack.enter_context(self._helpers.taps.tap(asked))
+        except NoHelper as error:
+            raise NoHelper(error.message, f"{error.hint}; {OWN_TAP_HINT}") from error
+        self._found.taps[card_id] = tap
+        return tap.borrow()
+
+    def ask_for_set(self, key: str, card_id: str, card: Card) -> None:
+        """Ask for the card's programs and maps, and plan anew if there are none."""
+        asked = self._draft.requests[card_id].load
+        if asked is None:
+            self._found.plans[card_id] = self._draft.plans[card_id]
+            return
+        self._reporter.progress(f"asking the helper for the eBPF set of '{card_id}'")
+        answer: HelperAnswer | GrantedSet = self._absent or self._load(asked)
+        if isinstance(answer, NoHelper):
+            self._absent = answer
+        if isinstance(answer, GrantedSet):
+            granted = self._stack.enter_context(answer)
+            self._found.sets[card_id] = granted
+            self._found.fds.update(zip(set_names(card_id), granted.borrow(), strict=True))
+            answer = Granted.YES
+        self._found.plans[card_id] = self._draft.plan(key, card, card_id, answer)
+
+    def _load(self, asked: Load) -> GrantedSet | BpferryError:
+        """Ask the helper, and return its set or what went wrong."""
+        try:
+            return self._helpers.sets.load(asked)
+        except BpferryError as error:
+            return error
+
+    def open_vhost(self, _key: str, card_id: str, card: Card) -> None:
+        """Open one fd of the vhost device for each queue, where the plan has vhost."""
+        plan = self._found.plans[card_id]
+        if plan.vhost:
+            fds = self._stack.enter_context(open_vhost(card.vhost_device, plan.queues))
+            names = vhost_names(card_id, plan.queues)
+            self._found.fds.update(zip(names, fds.borrow(), strict=True))

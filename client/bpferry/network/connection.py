@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Ask a helper, over a connection that is made when it is first needed.
+
+What came is not believed before it was looked at: it has to be a message of the protocol, the
+answer to what was asked, and have no fds where none belong. On any doubt all of them are closed.
+"""
+
+import contextlib
+import os
+import socket
+from typing import ClassVar, Final, NamedTuple, TypeVar
+
+from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
+from bpferry_wire import channel
+from bpferry_wire.errors import Code, PeerClosed, WireError
+from bpferry_wire.fds import Closing, OwnedFds
+from bpferry_wire.messages import (
+    Create,
+    Delete,
+    ErrorReply,
+    Hello,
+    HelloReply,
+    Quota,
+    QuotaReply,
+    Reply,
+    Request,
+)
+from bpferry_wire.packets import decode_reply, encode_request
+
+T = TypeVar("T", bound=Reply)
+
+
+class Service(NamedTuple):
+    """One of the two helpers."""
+
+    unit: str
+    """What systemd calls it, without the suffix."""
+    path: str
+    """Its socket."""
+    variable: str
+    """The environment variable that names another socket."""
+
+
+BPF: Final = Service("bpferry-bpf", "/run/bpferry/bpf.sock", "BPFERRY_BPF_SOCKET")
+TAP: Final = Service("bpferry-tap", "/run/bpferry/tap.sock", "BPFERRY_TAP_SOCKET")
+
+ANSWER_SECONDS: Final = 15.0
+"""Loading takes the verifier 0.07 s, starting the helper 0.1 s; others may be before us."""
+
+ATTEMPTS: Final = 2
+"""A helper that dies loses the packet; systemd starts another for the next connection."""
+
+ASKED_ONCE: Final = (Create, Delete)
+"""What a helper that died over it may have done already: it would be done twice."""
+
+GROUP_HINT: Final = (
+    "members of the socket's group may use the helper: ask the administrator to run "
+    "'usermod -aG kvm USER', then log in again"
+)
+
+ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {
+    Code.REFUSED: Refused,
+    Code.QUOTA: Refused,
+    Code.UNKNOWN_OBJECT: Refused,
+    Code.NO_SUCH_BRIDGE: Refused,
+    Code.UNSUPPORTED: Unsupported,
+}
+"""Who may have how much of what is policy; every other code is a failure."""
+
+
+class Connection(Closing):
+    """A connection to one helper."""
+
+    service: ClassVar[Service]
+
+    def __init__(self, path: str | None = None, seconds: float = ANSWER_SECONDS) -> None:
+        """Ask at *path*, or where the environment says, or at the usual place."""
+        self.path = path or os.environ.get(self.service.variable) or self.service.path
+        self._seconds = seconds
+        self._sock: socket.socket | None = None
+
+    def hello(self) -> HelloReply:
+        """Ask the helper who it is and how it sees us."""
+        return self.ask_plain(Hello(), HelloReply)
+
+    def quota(self) -> QuotaReply:
+        """Ask how much we hold and may hold."""
+        return self.ask_plain(Quota(), QuotaReply)
+
+    def close(self) -> None:
+        """Hang up. The next question connects again."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def ask_plain(self, request: Request, kind: type[T]) -> T:
+        """Return the answer to *request*, with which no fds may come.
+
+        Raises:
+            NoHelper: nobody answers at the socket.
+            BpferryError: what the helper says against it, or how it failed.
+        """
+        answer, fds = self.ask(request, kind)
+        with fds:
+            if fds:
+                raise self.unsound(f"{len(fds)} fds that nobody asked for")
+        return answer
+
+    def ask(self, request: Request, kind: type[T]) -> tuple[T, OwnedFds]:
+        """Return the answer to *request* and what came with it; the caller owns the fds.
+
+        Raises:
+            NoHelper: nobody answers at the socket.
+            BpferryError: what the helper says against it, or how it failed.
+        """
+        reply, fds = self._ask(request)
+        if isinstance(reply, kind):
+            return reply, fds
+        fds.close()
+        if isinstance(reply, ErrorReply):
+            raise to_error(reply)
+        raise self.unsound("an answer to another question")
+
+    def unsound(self, what: str) -> HelperError:
+        """Return the error that *what* the helper sent is."""
+        return HelperError(
+            f"the helper at '{self.path}' sent something that is not sound: {what}",
+            "client and helper may be of different versions; nothing of it was used",
+        )
+
+    def _ask(self, request: Request) -> tuple[Reply | ErrorReply, OwnedFds]:
+        packet = encode_request(request)
+        attempts = 1 if isinstance(request, ASKED_ONCE) else ATTEMPTS
+        for left in reversed(range(attempts)):
+            try:
+                received = self._exchange(packet)
+                break
+            except (PeerClosed, ConnectionResetError) as error:
+                if not left:
+                    raise self._no_answer(attempts) from error
+        try:
+            return decode_reply(received.data, request), received.fds
+        except WireError as error:
+            received.fds.close()
+            self.close()
+            raise self.unsound(str(error)) from error
+
+    def _exchange(self, packet: bytes) -> channel.Packet:
+        """Send *packet* and return what comes next. Without an answer, the connection is closed."""
+        try:
+            sock = self._connected()
+            # A helper that turns us away does not read, but has said why before it hung up.
+            with contextlib.suppress(BrokenPipeError):
+                channel.send(sock, packet)
+            return channel.receive(sock)
+        except BaseException as error:
+            # What may still come would be taken for the answer to the next question.
+            self.close()
+            if isinstance(error, TimeoutError):
+                message = f"the helper at '{self.path}' did not answer within {self._seconds:g} s"
+                raise HelperError(message, self._log_hint()) from error
+            if isinstance(error, PeerClosed | ConnectionResetError):
+                raise
+            if isinstance(error, WireError | OSError):
+                raise self.unsound(str(error)) from error
+            raise
+
+    def _no_answer(self, attempts: int) -> HelperError:
+        often = "" if attempts == 1 else ", twice"
+        hint = self._log_hint()
+        if attempts == 1:
+            hint = f"'bpferry tap list' shows whether it was done all the same; {hint}"
+        return HelperError(f"the helper at '{self.path}' hung up without an answer{often}", hint)
+
+    def _log_hint(self) -> str:
+        return f"the administrator finds the reason with: journalctl -u {self.service.unit}"
+
+    def _connected(self) -> socket.socket:
+        if self._sock is not None:
+            return self._sock
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            sock.settimeout(self._seconds)
+            sock.connect(self.path)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError | ValueError):
+                raise self._no_helper(error) from error
+            raise
+        self._sock = sock
+        return sock
+
+    def _no_helper(self, error: OSError | ValueError) -> NoHelper:
+        message = f"cannot connect to the helper at '{self.path}'"
+        if isinstance(error, PermissionError):
+            return NoHelper(f"{message}: not allowed", GROUP_HINT)
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        unit, usual, variable = self.service
+        hint = f"is the helper installed and started? See: systemctl status {unit}.socket"
+        if self.path == os.environ.get(variable):
+            hint = f"{hint}; {variable} names this socket, and the usual one is '{usual}'"
+        return NoHelper(f"{message}: {cause}", hint)
+
+
+def to_error(reply: ErrorReply) -> BpferryError:
+    """Return the error that the helper's *reply* means to the client."""
+    message = f"the helper said no: {reply.message}"
+    kind = ERROR_TYPES.get(reply.code, HelperError)
+    error = kind(message, reply.hint)
+    error.code = reply.code.value
+    return error
