@@ -78,6 +78,12 @@ def schema() -> Path:
     return path
 
 
+def joinable_taps(*, joined: bool) -> None:
+    """Skip unless a stranger *joined* a tap that has no owner, as kernels allow before the fix."""
+    if not joined:
+        _missing("this kernel lets no stranger join a tap without an owner (CVE-2026-99281)")
+
+
 def _missing(sentence: str) -> NoReturn:
     if os.environ.get("BPFERRY_REQUIRE_ALL") == "1":
         pytest.fail(f"{sentence}, and nothing may be skipped here", pytrace=False)

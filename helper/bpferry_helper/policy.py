@@ -70,7 +70,7 @@ DEFAULT_TAPS_PER_USER: Final = 16
 """As many as systemd-nsresourced allows (nsresourcework.c)."""
 
 DEFAULT_TAPS_IN_TOTAL: Final = 256
-"""A bridge has 1,024 ports (BR_MAX_PORTS, net/bridge/br_private.h), which others need too."""
+"""A bridge has 1,023 ports (below BR_MAX_PORTS, net/bridge/br_private.h), which others need too."""
 
 DEFAULT_QUEUES_PER_TAP: Final = 16
 DEFAULT_TAPS_AT_ONCE: Final = 16

@@ -4,7 +4,7 @@
 import os
 import socket
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from bpferry_helper.policy import NO_FILE, Policy, Port, Rule
 from bpferry_helper.policy_file import read_policy
@@ -13,27 +13,52 @@ from bpferry_wire.errors import WireError
 from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply
 from bpferry_wire.packets import decode_reply, encode_request
 
-SOCKET_PATH: Final = "/run/bpferry/bpf.sock"
-SOCKET_VARIABLE: Final = "BPFERRY_BPF_SOCKET"
 ANSWER_S: Final = 30.0
 
 
+class _Role(NamedTuple):
+    """One of the two helpers."""
+
+    name: str
+    variable: str
+    """Names another socket than the installed one."""
+    thing: str
+    """What it grants."""
+    column: str
+    """What the name of a grant is."""
+
+
+ROLES: Final = (
+    _Role("bpf", "BPFERRY_BPF_SOCKET", "set", "object"),
+    _Role("tap", "BPFERRY_TAP_SOCKET", "tap", "interface"),
+)
+
+
 def show_status() -> int:
-    """Print who holds what, as the running helper says; return the exit status."""
-    path = os.environ.get(SOCKET_VARIABLE, SOCKET_PATH)
+    """Print who holds what, as both running helpers say; return the exit status.
+
+    It is 1 as soon as one of them does not say.
+    """
+    tables = [_table_of(role) for role in ROLES]
+    sys.stdout.write("\n".join(table for table in tables if table is not None))
+    return int(None in tables)
+
+
+def _table_of(role: _Role) -> str | None:
+    """Return what the helper *role* says, or None after an error was printed."""
+    path = os.environ.get(role.variable, f"/run/bpferry/{role.name}.sock")
     try:
         reply = _ask(path)
     except (OSError, WireError) as error:
         sys.stderr.write(
             f"bpferry-helper: error: cannot ask the helper at '{path}': {error}\n"
-            "hint: is its socket started? systemctl status bpferry-bpf.socket\n"
+            f"hint: is its socket started? systemctl status bpferry-{role.name}.socket\n"
         )
-        return 1
+        return None
     if isinstance(reply, ErrorReply):
         sys.stderr.write(f"bpferry-helper: error: {reply.message}\nhint: {reply.hint}\n")
-        return 1
-    sys.stdout.write(_table(reply))
-    return 0
+        return None
+    return _table(role, reply)
 
 
 def _ask(path: str) -> StatusReply | ErrorReply:
@@ -48,10 +73,10 @@ def _ask(path: str) -> StatusReply | ErrorReply:
     return reply
 
 
-def _table(reply: StatusReply) -> str:
+def _table(role: _Role, reply: StatusReply) -> str:
     if not reply.grants:
-        return "no set is alive\n"
-    rows = [f"{'uid':>10} {'asked by pid':>12} {'object':<16} {'for':>8}"]
+        return f"no {role.thing} is alive\n"
+    rows = [f"{'uid':>10} {'asked by pid':>12} {role.column:<16} {'for':>8}"]
     rows += [_row(grant) for grant in reply.grants]
     return "\n".join(rows) + f"\ncounted by: {reply.counted_by}\n"
 

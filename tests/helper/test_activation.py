@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one socket that systemd passes in, and what systemd is told."""
+"""The sockets that systemd passes in, and what systemd is told."""
 
 import os
 import socket
@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bpferry_helper.activation import FIRST_FD, Listener, Notifier, adopt_listener
+from bpferry_helper.activation import (
+    FIRST_FD,
+    Listener,
+    Notifier,
+    adopt_listener,
+    adopt_listener_and_netlink,
+)
 from bpferry_helper.errors import StartupError
 from tests.support.children import in_child
 from tests.support.helper_process import helper_command
@@ -188,6 +194,98 @@ def test_a_socket_that_was_not_passed_is_an_error() -> None:
     assert in_child(adopt) == "cannot use the fd from systemd: Bad file descriptor"
 
 
+# -- two sockets, for the role tap
+
+
+def netlink(proto: int = socket.NETLINK_ROUTE) -> socket.socket:
+    """Return a socket as ``ListenNetlink=`` makes it; 0 is "route"."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, proto)
+    sock.bind((0, 0))
+    return sock
+
+
+def both_adopted(*socks: socket.socket, count: str = "2") -> tuple[str, list[int], list[bool]]:
+    """Adopt *socks* in a child as its fds 3 and on.
+
+    Returns the error or "", the fds in the order listener, netlink, and whether any is inherited.
+    """
+
+    def adopt() -> tuple[str, list[int], list[bool]]:
+        copies = [os.dup(os.dup(os.dup(sock.fileno()))) for sock in socks]
+        for place, copy in enumerate(copies):
+            os.dup2(copy, FIRST_FD + place)
+        try:
+            listener, link = adopt_listener_and_netlink(environment(LISTEN_FDS=count))
+        except StartupError as error:
+            return str(error), [], []
+        fds = [listener.sock.fileno(), link.fileno()]
+        return "", fds, [os.get_inheritable(fd) for fd in fds]
+
+    return in_child(adopt)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_both_sockets_are_adopted_in_any_order(
+    path: Path,
+    turned: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """As the unit lists them, or the other way round; neither is inherited."""
+    with listening(path) as sock, netlink() as link:
+        socks = (link, sock) if turned else (sock, link)
+        fds = [FIRST_FD + 1, FIRST_FD] if turned else [FIRST_FD, FIRST_FD + 1]
+
+        assert ("", fds, [False, False]) == both_adopted(*socks)
+
+
+@pytest.mark.parametrize("count", ["0", "1", "3", "", "2 "])
+def test_another_number_than_two_is_an_error(path: Path, count: str) -> None:
+    """The role tap has no use for one alone, and none for a third."""
+    with listening(path) as sock, netlink() as link:
+        error, _, _ = both_adopted(sock, link, count=count)
+
+    assert "exactly 2 sockets are wanted" in error
+
+
+def test_two_listening_sockets_are_an_error(path: Path) -> None:
+    """One has to be netlink."""
+    with listening(path) as sock, listening(path.with_name("other")) as other:
+        error, _, _ = both_adopted(sock, other)
+
+    assert "ListenNetlink=route 0" in error
+
+
+def test_two_netlink_sockets_are_an_error() -> None:
+    """One has to be listened on."""
+    with netlink() as link, netlink() as other:
+        error, _, _ = both_adopted(link, other)
+
+    assert "ListenNetlink=route 0" in error
+
+
+def test_netlink_of_another_kind_is_an_error(path: Path) -> None:
+    """Such as that of udev's events."""
+    uevents = 15  # linux/netlink.h: NETLINK_KOBJECT_UEVENT
+    with listening(path) as sock, netlink(uevents) as link:
+        error, _, _ = both_adopted(sock, link)
+
+    assert "ListenNetlink=route 0" in error
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [entry for name, entry in WRONG.items() if name != "a socket of the network"],
+    ids=[name for name in WRONG if name != "a socket of the network"],
+)
+def test_a_wrong_socket_beside_netlink_is_an_error(
+    path: Path, make: Callable[[Path], socket.socket], words: str
+) -> None:
+    """The listening one is looked at as closely as for the role bpf."""
+    with make(path) as sock, netlink() as link:
+        error, _, _ = both_adopted(sock, link)
+
+    assert words in error
+
+
 # -- what systemd is told
 
 
@@ -266,8 +364,9 @@ def test_the_watchdog_s_time_is_read(usec: str, pid: str | None, expected: float
 
 
 @pytest.mark.privileged
-def test_started_by_hand_it_says_so() -> None:
+@pytest.mark.parametrize("role", ["bpf", "tap"])
+def test_started_by_hand_it_says_so(role: str) -> None:
     """Exit status 1, and a sentence about how it is meant to be started."""
-    done = subprocess.run(helper_command("bpf"), capture_output=True, text=True, check=False)
+    done = subprocess.run(helper_command(role), capture_output=True, text=True, check=False)
 
     assert (done.returncode, "started by systemd" in done.stderr) == (1, True)

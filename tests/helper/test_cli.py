@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the administrator types, and its exit status."""
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -9,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from bpferry_wire import VERSION
-from bpferry_wire.messages import Load
-from tests.support.helper_process import HelperProcess, helper_command
-from tests.support.people import ALICE, SOCKET_GID, ask_once
-from tests.support.qemu import rss_object
+from tests.support.helper_process import helper_command
+from tests.support.people import SOCKET_GID
 
 pytestmark = pytest.mark.privileged
 
@@ -29,13 +26,13 @@ def run(*arguments: str, user: int = 0, **environ: str) -> subprocess.CompletedP
 def test_help_goes_to_standard_output(option: str) -> None:
     """Exit status 0, at most 80 columns, and every command in it."""
     done = run(option)
-    words = ("bpf ", "check-policy", "status", "exit status")
+    words = ("bpf ", "tap ", "check-policy", "status", "exit status")
 
     assert (
         done.returncode,
         done.stderr,
         [word in done.stdout for word in words],
-    ) == (0, "", [True] * 4)
+    ) == (0, "", [True] * 5)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -48,7 +45,15 @@ def test_version_is_the_package_s() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["tap"], ["bpf", "--verbose"], ["--nonsense"], ["check-policy", "-x"], ["status", "x"]],
+    [
+        [],
+        ["net"],
+        ["bpf", "--verbose"],
+        ["tap", "br0"],
+        ["--nonsense"],
+        ["check-policy", "-x"],
+        ["status", "x"],
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
@@ -94,40 +99,3 @@ def test_a_bad_policy_is_status_1_with_its_line(roots_folder: Path) -> None:
 
     expected = f"bpferry-helper: error: {path}:3: 'sets-per-user' must be a number from 0 to 1024\n"
     assert (1, "", expected) == (done.returncode, done.stdout, done.stderr)
-
-
-def test_status_says_that_nothing_is_granted(helper: HelperProcess) -> None:
-    """To root, exit status 0."""
-    done = run("status", BPFERRY_BPF_SOCKET=str(helper.path))
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "no set is alive\n", "")
-
-
-@pytest.mark.kernel
-@pytest.mark.qemu
-def test_status_says_who_holds_what(helper: HelperProcess) -> None:
-    """One line for each set that is alive, and how it is known."""
-    digest = hashlib.sha256(rss_object()).digest()
-    with ask_once(helper.path, Load("rss", digest), ALICE).fds:
-        done = run("status", BPFERRY_BPF_SOCKET=str(helper.path))
-    head, row, last = done.stdout.splitlines()
-
-    assert [str(ALICE.uid), str(os.getpid()), "rss"] == row.split()[:3]
-    assert (head.split()[0] == "uid", last) == (True, "counted by: kernel")
-
-
-def test_status_is_for_root_alone(helper: HelperProcess) -> None:
-    """Somebody else gets the helper's refusal and its hint."""
-    done = run("status", user=ALICE.uid, BPFERRY_BPF_SOCKET=str(helper.path))
-
-    assert (done.returncode, done.stdout, "only uid 0" in done.stderr) == (1, "", True)
-    assert "hint: ask with sudo" in done.stderr
-
-
-def test_status_without_a_helper_says_where_to_look(roots_folder: Path) -> None:
-    """Exit status 1, the path, and a hint."""
-    done = run("status", BPFERRY_BPF_SOCKET=str(roots_folder / "none"))
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"cannot ask the helper at '{roots_folder / 'none'}'" in done.stderr
-    assert "hint: " in done.stderr

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helper_process import PYTHON, installed
+from tests.support.helper_process import PYTHON, installed, module_path
+from tests.support.tap_process import granted, running_tap_helper, tap_on
 
 REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.privileged
 
-THIRD_PARTY = {"msgpack"}
+THIRD_PARTY = {"bpf": {"msgpack"}, "tap": {"msgpack", "pyroute2"}}
 """The literal list. Adding one is a reviewed act."""
 
 UNWANTED = {
@@ -24,18 +25,37 @@ UNWANTED = {
 }  # fmt: skip
 """Large, or with more powers than are needed here."""
 
-DAEMON = (
-    "import bpferry_helper.cli, bpferry_helper.activation, bpferry_helper.bpf.service, "
-    "bpferry_helper.bpf.libbpf, bpferry_helper.privilege, bpferry_helper.server, "
-    "bpferry_helper.state"
+BY_THE_CODECS = {
+    "bpf": set[str](),
+    "tap": {
+        "pyroute2", "logging", "random", "hashlib", "_hashlib", "pickle", "multiprocessing",
+        "subprocess",
+    },
+}  # fmt: skip
+"""What pyroute2's message codecs import for themselves; its "config" wants the last four."""
+
+PYROUTE2 = {"common", "config", "netlink"}
+"""What is loaded of it: no socket, no "iproute", none of its servers and databases."""
+
+MAX_RESIDENT_KIB = 40 * 1024
+
+COMMON = (
+    "import bpferry_helper.cli, bpferry_helper.activation, bpferry_helper.privilege, "
+    "bpferry_helper.server, "
 )
-"""As cli imports it for the role bpf."""
+DAEMON = {
+    "bpf": f"{COMMON} bpferry_helper.bpf.service, bpferry_helper.bpf.libbpf, bpferry_helper.state",
+    "tap": f"{COMMON} bpferry_helper.tap.service, bpferry_helper.tap.netlink",
+}
+"""As cli imports it for each role."""
+
+ROLES = pytest.mark.parametrize("role", ["bpf", "tap"])
 
 
-def loaded_modules() -> dict[str, str | None]:
+def loaded_modules(role: str) -> dict[str, str | None]:
     """Return every module that the daemon has after its imports, and the file it came from."""
     program = (
-        f"import sys; sys.path += ['{installed()}', '/usr/lib/python3/dist-packages']\n{DAEMON}\n"
+        f"import sys; sys.path += {module_path()}\n{DAEMON[role]}\n"
         "names = {n: getattr(m, '__file__', None) for n, m in sys.modules.items()}\n"
         "import json; print(json.dumps(names))"
     )
@@ -47,27 +67,56 @@ def loaded_modules() -> dict[str, str | None]:
     return names
 
 
-def test_the_daemon_loads_no_other_third_party_module() -> None:
-    """Msgpack and nothing more; msgpack's own modules are taken as one."""
+@ROLES
+def test_the_daemon_loads_no_other_third_party_module(role: str) -> None:
+    """The list and nothing more; the modules of one package are taken as one."""
     third = {
         name.split(".")[0]
-        for name, file in loaded_modules().items()
+        for name, file in loaded_modules(role).items()
         if file is not None and "/dist-packages/" in file
     }
 
-    assert third == THIRD_PARTY
+    # The package that stands for pyroute2 itself comes from no file, its parts do.
+    assert third == THIRD_PARTY[role]
 
 
-def test_the_daemon_loads_nothing_heavy() -> None:
+@ROLES
+def test_the_daemon_loads_nothing_heavy(role: str) -> None:
     """Each of these would cost start-up time, memory, or trust."""
-    assert set() == UNWANTED & {name.split(".")[0] for name in loaded_modules()}
+    heavy = UNWANTED & {name.split(".")[0] for name in loaded_modules(role)}
+
+    assert set() == heavy - BY_THE_CODECS[role]
 
 
-def test_our_own_modules_come_from_one_place() -> None:
+def test_of_pyroute2_only_the_codecs_are_loaded() -> None:
+    """Its own package body, which loads all the rest, is never run."""
+    loaded = loaded_modules("tap")
+    parts = {name.split(".")[1] for name in loaded if name.startswith("pyroute2.")}
+
+    assert (PYROUTE2, None) == (parts, loaded["pyroute2"])
+    assert "pyroute2.netlink.rtnl.iw" not in loaded
+    assert len([name for name in loaded if name.startswith("pyroute2.")]) < 80
+
+
+@pytest.mark.parametrize("queues", [1, 64])
+def test_the_role_tap_is_small(queues: int) -> None:
+    """With its spares, after the first taps."""
+    with running_tap_helper() as helper:
+        for _ in range(5):
+            granted(helper, tap_on(queues=queues))[1].close()
+        status = Path(f"/proc/{helper.pid}/status").read_text()
+    resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+
+    assert resident is not None
+    assert int(resident[1]) <= MAX_RESIDENT_KIB
+
+
+@ROLES
+def test_our_own_modules_come_from_one_place(role: str) -> None:
     """Neither the environment nor the current folder says what is imported."""
     ours = {
         file
-        for name, file in loaded_modules().items()
+        for name, file in loaded_modules(role).items()
         if name.startswith("bpferry") and file is not None
     }
 
@@ -75,19 +124,21 @@ def test_our_own_modules_come_from_one_place() -> None:
     assert len(ours) > 20
 
 
-def test_the_parser_is_the_one_in_python() -> None:
+@ROLES
+def test_the_parser_is_the_one_in_python(role: str) -> None:
     """With MSGPACK_PUREPYTHON, as the unit sets it, no C code reads what a client sent."""
-    assert not [name for name in loaded_modules() if "_cmsgpack" in name]
+    assert not [name for name in loaded_modules(role) if "_cmsgpack" in name]
 
 
-def test_a_planted_module_is_not_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+@ROLES
+def test_a_planted_module_is_not_imported(
+    tmp_path_factory: pytest.TempPathFactory, role: str
+) -> None:
     """Not from the current folder, and not through the environment."""
     folder = tmp_path_factory.mktemp("planted")
-    for name in ("msgpack", "socket", "bpferry_helper"):
+    for name in ("msgpack", "socket", "bpferry_helper", "pyroute2"):
         (folder / f"{name}.py").write_text("raise SystemExit('planted')")
-    program = (
-        f"import sys; sys.path += ['{installed()}', '/usr/lib/python3/dist-packages']; {DAEMON}"
-    )
+    program = f"import sys; sys.path += {module_path()}; {DAEMON[role]}"
     done = subprocess.run(
         [PYTHON, "-I", "-S", "-B", "-c", program],
         capture_output=True, check=False, cwd=folder,

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from bpferry_helper.clock import now_s
 from bpferry_helper.errors import HelperError, RequestError
-from bpferry_helper.ledger import LEDGER_FILE, Count, Entry, Ledger, now_s
+from bpferry_helper.ledger import LEDGER_FILE, Count, Entry, Ledger
 from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Grant

@@ -7,17 +7,21 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper.privilege import CAPABILITIES, CAPABILITY_NUMBERS
+from tests.support.helper_process import CAPABILITIES as BPF_CAPABILITIES
 from tests.support.helper_process import PYTHON, as_helper, installed
+from tests.support.tap_process import CAPABILITIES as TAP_CAPABILITIES
 
 pytestmark = pytest.mark.privileged
 
-UNIT = Path(__file__).parent.parent.parent / "systemd" / "bpferry-bpf.service"
+UNITS = Path(__file__).parent.parent.parent / "systemd"
+
+ROLES = [("bpf", BPF_CAPABILITIES), ("tap", TAP_CAPABILITIES)]
 
 PROGRAM = """
 import sys; sys.path += [sys.argv[1], '/usr/lib/python3/dist-packages']
 from bpferry_helper.errors import StartupError
 from bpferry_helper.privilege import shrink
-try: shrink('bpf')
+try: shrink(sys.argv[2])
 except StartupError as error: print(error); sys.exit(1)
 text = open('/proc/self/status').read()
 print([line for line in text.splitlines() if line.startswith('NoNewPrivs')][0].split()[1])
@@ -33,49 +37,56 @@ def shrunk(command: list[str]) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def program() -> list[str]:
-    """Return the command that shrinks itself."""
-    return [PYTHON, "-I", "-c", PROGRAM, str(installed())]
+def program(role: str = "bpf") -> list[str]:
+    """Return the command that shrinks itself to *role*."""
+    return [PYTHON, "-I", "-c", PROGRAM, str(installed()), role]
 
 
-def test_the_role_s_capabilities_are_accepted() -> None:
+@pytest.mark.parametrize(("role", "capabilities"), ROLES)
+def test_the_role_s_capabilities_are_accepted(role: str, capabilities: str) -> None:
     """And then nothing can be gained, and nobody of the same user can look in."""
-    assert shrunk(as_helper(program())) == (0, ["1", "0"])
+    assert shrunk(as_helper(program(role), capabilities)) == (0, ["1", "0"])
 
 
-def test_root_is_refused() -> None:
+@pytest.mark.parametrize("role", ["bpf", "tap"])
+def test_root_is_refused(role: str) -> None:
     """However convenient it would be to run it as root once."""
-    status, lines = shrunk(program())
+    status, lines = shrunk(program(role))
 
     assert (status, "too much capability 0" in lines[0]) == (1, True)
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "words"),
+    ("role", "capabilities", "words"),
     [
-        ("-all,+bpf", "missing CAP_PERFMON, too much none"),
-        ("-all,+perfmon", "missing CAP_BPF, too much none"),
-        ("-all", "missing CAP_PERFMON, CAP_BPF"),
-        ("-all,+bpf,+perfmon,+net_admin", "missing none, too much CAP_NET_ADMIN"),
-        ("-all,+bpf,+perfmon,+sys_admin", "missing none, too much capability 21"),
+        ("bpf", "-all,+bpf", "missing CAP_PERFMON, too much none"),
+        ("bpf", "-all,+perfmon", "missing CAP_BPF, too much none"),
+        ("bpf", "-all", "missing CAP_PERFMON, CAP_BPF"),
+        ("bpf", "-all,+bpf,+perfmon,+net_admin", "missing none, too much CAP_NET_ADMIN"),
+        ("bpf", "-all,+bpf,+perfmon,+sys_admin", "missing none, too much capability 21"),
+        ("tap", "-all", "missing CAP_NET_ADMIN, too much none"),
+        ("tap", "-all,+bpf,+perfmon", "missing CAP_NET_ADMIN, too much CAP_PERFMON, CAP_BPF"),
+        ("tap", "-all,+net_admin,+net_raw", "missing none, too much capability 13"),
+        ("tap", "-all,+net_admin,+sys_admin", "missing none, too much capability 21"),
     ],
 )
-def test_more_or_less_is_refused(capabilities: str, words: str) -> None:
+def test_more_or_less_is_refused(role: str, capabilities: str, words: str) -> None:
     """The message names what is missing and what is too much."""
-    status, lines = shrunk(as_helper(program(), capabilities))
+    status, lines = shrunk(as_helper(program(role), capabilities))
 
     assert (status, words in lines[0]) == (1, True)
 
 
+@pytest.mark.parametrize("role", ["bpf", "tap"])
 @pytest.mark.parametrize("setting", ["CapabilityBoundingSet=", "AmbientCapabilities="])
-def test_the_unit_gives_exactly_these(setting: str) -> None:
+def test_the_unit_gives_exactly_these(setting: str, role: str) -> None:
     """The constant and the unit file say the same."""
-    lines = UNIT.read_text().splitlines()
+    lines = (UNITS / f"bpferry-{role}.service").read_text().splitlines()
     given = {
         name for line in lines if line.startswith(setting) for name in line[len(setting) :].split()
     }
 
-    assert set(CAPABILITIES["bpf"]) == given
+    assert set(CAPABILITIES[role]) == given
 
 
 def test_the_numbers_are_the_kernel_s() -> None:

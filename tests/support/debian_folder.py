@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +19,13 @@ BUILD_SECONDS: Final = 600
 """It takes 40; a slow mirror takes longer."""
 
 
-def find_or_build(name: str, command: Sequence[str]) -> Path:
+def find_or_build(
+    name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Path:
     """Return the folder that *command* has filled, or fills now; the same command, the same folder.
 
-    It must not be changed afterwards: other tests and later runs use it too.
+    It must not be changed afterwards: other tests and later runs use it too. The command may look
+    at variables of *environment*, which do not make another folder.
     """
     key = hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
     root = CACHE / f"{name}-{key}"
@@ -31,7 +34,7 @@ def find_or_build(name: str, command: Sequence[str]) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=CACHE))
     try:
-        _build(command, building)
+        _build(command, building, environment or {})
         building.chmod(0o755)
         # Two who build at the same time both have a whole one; the first is kept.
         if not root.exists():
@@ -56,7 +59,7 @@ def mirror() -> str:
     raise RuntimeError("apt has no lists of Debian 12 or 13: run apt-get update")
 
 
-def _build(command: Sequence[str], folder: Path) -> None:
+def _build(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
     done = subprocess.run(
         [str(folder) if word == FOLDER else word for word in command],
         check=False,
@@ -64,7 +67,7 @@ def _build(command: Sequence[str], folder: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=BUILD_SECONDS,
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", **environment},
     )
     if done.returncode != 0:
         raise RuntimeError(f"cannot make '{folder}':\n{done.stdout[-3000:]}")

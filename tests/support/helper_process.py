@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, TypeVar
 
 from bpferry_wire.messages import Hello, HelloReply, Quota
 from tests.support.census import Held, alive_among, fd_targets, held_by, wait_until
@@ -31,6 +32,9 @@ from tests.support.people import ALICE, SOCKET_GID, ask_once
 REPOSITORY: Final = Path(__file__).parent.parent.parent
 PYTHON: Final = "/usr/bin/python3"
 START_S: Final = 20.0
+
+DIST_PACKAGES: Final = Path("/usr/lib/python3/dist-packages")
+"""Where Debian's packages of Python modules are, and the helper looks for them."""
 
 HELPER_UID: Final = 1_800_000 + os.getpid() % 100_000
 """Its own: the kernel counts fds on their way by user, and others may test on this host too."""
@@ -63,14 +67,29 @@ def installed() -> Path:
         source = REPOSITORY / package
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, folder / source.name, ignore=ignore)
+    if not (DIST_PACKAGES / "pyroute2").is_dir():
+        _add_pyroute2(folder / "dist-packages")
     subprocess.run([PYTHON, "-m", "compileall", "-q", folder], check=True)
     return folder
+
+
+def _add_pyroute2(folder: Path) -> None:
+    """Copy the tests' own pyroute2 to where a distribution's package would bring it."""
+    spec = find_spec("pyroute2")
+    assert spec is not None
+    assert spec.origin is not None
+    shutil.copytree(Path(spec.origin).parent, folder / "pyroute2")
+
+
+def module_path() -> list[str]:
+    """Return the folders that the helper's modules come from."""
+    return [str(installed()), str(DIST_PACKAGES), str(installed() / "dist-packages")]
 
 
 def helper_command(*arguments: str) -> list[str]:
     """Return how the helper is started here: isolated, as its launcher does it."""
     program = (
-        f"import sys; sys.path += ['{installed()}', '/usr/lib/python3/dist-packages'];"
+        f"import sys; sys.path += {module_path()};"
         "from bpferry_helper.cli import main; sys.exit(main())"
     )
     return [PYTHON, "-I", "-S", "-B", "-c", program, *arguments]
@@ -88,9 +107,16 @@ def as_helper(command: Sequence[str], capabilities: str = CAPABILITIES) -> list[
 class HelperProcess:
     """See the module's docstring. Made by ``running_helper``."""
 
+    role: ClassVar[str] = "bpf"
+    unshare: ClassVar[tuple[str, ...]] = ("unshare", "--mount", "--propagation=private")
+    namespace: ClassVar[str] = NAMESPACE
+    """What is done in the new namespaces, and then waits."""
+    sockets: ClassVar[int] = 1
+    """Sockets that the service manager passes in or the helper itself opens, for good."""
+
     def __init__(self, folder: Path, limits: Sequence[str], environ: Mapping[str, str]) -> None:
         self.folder = folder
-        self.path = folder / "bpf.sock"
+        self.path = folder / f"{self.role}.sock"
         self.state = folder / "state"
         self.binaries = folder / "qemu"
         """A folder of root's for binaries that a policy trusts."""
@@ -117,11 +143,10 @@ class HelperProcess:
 
         It writes into a file, or to *stderr*, which is borrowed.
         """
-        helper = as_helper(helper_command("bpf"))
-        command = [*self._inside(), *self._limits, "sh", "-c", ACTIVATE, "sh", *helper]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [*self._inside(), *self._limits, *self._activation()],
+                pass_fds=self._passed_fds(),
                 stdin=self._listener.fileno(),
                 stdout=log,
                 stderr=log if stderr is None else stderr,
@@ -130,10 +155,18 @@ class HelperProcess:
         if wait:
             self.wait_for("READY=1")
 
+    def _activation(self) -> list[str]:
+        """Return what becomes the helper."""
+        return ["sh", "-c", ACTIVATE, "sh", *as_helper(helper_command("bpf"))]
+
+    def _passed_fds(self) -> tuple[int, ...]:
+        """Return the fds that it inherits beside the listening socket."""
+        return ()
+
     def _environment(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
-            "LISTEN_FDS": "1",
+            "LISTEN_FDS": str(1 + len(self._passed_fds())),
             "NOTIFY_SOCKET": str(self.folder / "notify.sock"),
             "STATE_DIRECTORY": str(self.state),
             "MSGPACK_PUREPYTHON": "1",
@@ -192,7 +225,7 @@ class HelperProcess:
         """Put an empty file over *path*, for the helper alone."""
         subprocess.run([*self._inside(), "mount", "--bind", "/dev/null", path], check=True)
 
-    def _inside(self) -> tuple[str, str]:
+    def _inside(self) -> tuple[str, ...]:
         assert self._namespace is not None
         return "nsenter", f"--mount=/proc/{self._namespace.pid}/ns/mnt"
 
@@ -210,9 +243,9 @@ class HelperProcess:
         assert wait_until(lambda: not self._clients(), 30), f"{self._clients()} clients are left"
 
     def _clients(self) -> int:
-        """Return how many sockets but the listening one it has open."""
+        """Return how many sockets but its own it has open."""
         found = [target for target in fd_targets(self.pid) if target.startswith("socket:")]
-        return len(found) - 1
+        return len(found) - self.sockets
 
     def held(self) -> frozenset[Held]:
         """Return the BPF programs and maps that the helper itself has open."""
@@ -234,19 +267,24 @@ class HelperProcess:
     def enter(self, tmpfs_size: str) -> None:
         """Make the mount namespace; *tmpfs_size* bounds the state folder, "" does not."""
         self._namespace = subprocess.Popen(
-            ["unshare", "--mount", "--propagation=private", "sh", "-c", NAMESPACE, "sh",
+            [*self.unshare, "sh", "-c", self.namespace, "sh",
              str(self.folder), tmpfs_size, str(HELPER_UID)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._namespace.stdout is not None
         assert self._namespace.stdout.readline() == b"ready\n"
 
+    def end_namespace(self) -> None:
+        """End the process that holds the namespaces; the helper may still be in them."""
+        if self._namespace is not None:
+            self._namespace.communicate(timeout=START_S)
+            self._namespace = None
+
     def close(self) -> None:
         """End every process and close every fd."""
         if self.is_running():
             self.kill()
-        if self._namespace is not None:
-            self._namespace.communicate(timeout=START_S)
+        self.end_namespace()
         self._listener.close()
         self._notify.close()
 
@@ -260,6 +298,9 @@ def _listener(path: Path) -> socket.socket:
     return listener
 
 
+H = TypeVar("H", bound=HelperProcess)
+
+
 @contextmanager
 def running_helper(
     policy: str | None = NO_LIMITS,
@@ -269,7 +310,7 @@ def running_helper(
     state_size: str = "",
     start: bool = True,
 ) -> Iterator[HelperProcess]:
-    """Run a helper and take everything down again.
+    """Run a helper of the role bpf and take everything down again.
 
     Args:
         policy: the text of its policy file; None for no file.
@@ -278,22 +319,36 @@ def running_helper(
         state_size: bounds its state folder, such as "64k".
         start: whether to start it at once.
     """
+    with helper_folder() as folder:
+        helper = HelperProcess(folder, limits, environ or {})
+        with running(helper, policy, state_size, start=start):
+            yield helper
+
+
+@contextmanager
+def running(helper: H, policy: str | None, state_size: str, *, start: bool) -> Iterator[H]:
+    """Run *helper*, and end it; see ``running_helper``."""
+    if policy is not None:
+        helper.write_policy(policy)
+    try:
+        helper.enter(state_size)
+        if start:
+            helper.start()
+        yield helper
+    finally:
+        helper.close()
+
+
+@contextmanager
+def helper_folder() -> Iterator[Path]:
+    """Yield a new folder with all that a helper process wants to find there."""
     folder = Path(tempfile.mkdtemp(prefix="bpferry-test-", dir="/run"))
     try:
         folder.chmod(0o755)
         for name in ("upper", "upper/bpferry", "work", "policy", "qemu", "state"):
             (folder / name).mkdir(mode=0o755)
         os.chown(folder / "state", HELPER_UID, HELPER_UID)
-        helper = HelperProcess(folder, limits, environ or {})
-        if policy is not None:
-            helper.write_policy(policy)
-        try:
-            helper.enter(state_size)
-            if start:
-                helper.start()
-            yield helper
-        finally:
-            helper.close()
+        yield folder
     finally:
         shutil.rmtree(folder)
 

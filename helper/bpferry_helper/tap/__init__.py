@@ -15,6 +15,8 @@ it, which nobody without CAP_NET_ADMIN can change; so a count is right after any
     tun         the ioctls of /dev/net/tun
     netlink     one rtnetlink socket, with pyroute2's codecs
     links       the few things that are asked of the kernel about links, each with its message
+    bridges     whether a tap can be on a bridge, and whether it could do harm to it
+    nursery     where taps are born, and where spare ones wait
     maker       from a decision to a tap on its bridge, or to nothing at all
     census      which taps are alive, whose they are, and what has to be swept away
     service     what each request does, and why it is safe to do for anybody

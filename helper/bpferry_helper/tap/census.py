@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from threading import Lock
+from threading import Condition
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
@@ -26,6 +26,9 @@ from bpferry_wire.errors import Code
 PREFIXES: Final = (GRANTED_PREFIX, CREATED_PREFIX)
 
 ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)")
+
+SETTLE_S: Final = 5.0
+"""A tap is made in some milliseconds; who is kept waiting for longer is refused, if need be."""
 
 NOBODY: Final = -1
 """Whose a tap is that bears our prefix and was made by somebody else; it counts for all."""
@@ -63,7 +66,7 @@ class Census:
             LinkError: the kernel does not say.
         """
         self._host = host
-        self._lock = Lock()
+        self._settled = Condition()
         self._places = count(1)
         self._pending: dict[int, int] = {}
         self._known: dict[int, int] = {}
@@ -76,7 +79,7 @@ class Census:
         Raises:
             LinkError: it does not say.
         """
-        with self._lock:
+        with self._settled:
             return self._ask()
 
     @contextmanager
@@ -87,21 +90,23 @@ class Census:
             RequestError: quota, if policy does not allow one more; busy, if the kernel does not
                 say what is alive.
         """
-        with self._lock:
+        with self._settled:
             self._check(uid, per_user, in_total)
             place = next(self._places)
             self._pending[place] = uid
         try:
             yield place
         finally:
-            with self._lock:
+            with self._settled:
                 self._pending.pop(place, None)
+                self._settled.notify_all()
 
     def record(self, ifindex: int, uid: int, place: int) -> None:
         """Remember the tap *ifindex* that was made in the reserved *place*."""
-        with self._lock:
+        with self._settled:
             self._pending.pop(place, None)
             self._known[ifindex] = uid
+            self._settled.notify_all()
 
     def sweep(self) -> None:
         """Delete the taps that were to go with their last fd, and were made to stay.
@@ -121,6 +126,8 @@ class Census:
     def _check(self, uid: int, per_user: int, in_total: int) -> None:
         if not self._full(uid, per_user, in_total):
             return
+        # A tap in the making may be on the kernel's list already, and would count twice.
+        self._settled.wait_for(lambda: not self._pending, SETTLE_S)
         self._strike_off_the_dead()
         full = self._full(uid, per_user, in_total)
         if full:

@@ -16,11 +16,11 @@ and with them goes the tap, wherever it is.
 
 import errno
 import os
-from threading import Lock
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.policy import Port
+from bpferry_helper.tap.bridges import Bridges, Wanted, explain
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.nursery import Newborn, Nursery
@@ -34,11 +34,6 @@ NAME_ATTEMPTS: Final = 3
 UNLIKE_ANY: Final = 0xFE
 """First byte of a tap's own address: the highest, so that no bridge takes it for the lowest of its
 ports' addresses (net/bridge/br_stp_if.c); unicast, locally administered. QEMU does the same."""
-
-ADDRESS_TYPE: Final = "/sys/class/net/{}/addr_assign_type"
-INDEX: Final = "/sys/class/net/{}/ifindex"
-NET_ADDR_SET: Final = 3
-"""linux/netdevice.h: somebody chose the address; a bridge then keeps it (br_stp_recalculate...)."""
 
 
 class Order(NamedTuple):
@@ -73,8 +68,11 @@ class Maker:
         """Borrow sockets to the *host*'s network namespace and to our *own*."""
         self._host = Links(host)
         self._nursery = Nursery(host, own)
-        self._secured: set[tuple[int, str, str]] = set()
-        self._lock = Lock()
+        self._bridges = Bridges(self._host)
+
+    def check(self, wanted: Wanted) -> None:
+        """Raise RequestError if such a tap cannot be made now. Nothing is made or changed."""
+        self._bridges.check(wanted)
 
     def make(self, order: Order) -> MadeTap:
         """Make the tap of *order*.
@@ -82,72 +80,16 @@ class Maker:
         Raises:
             RequestError: it could not be made, and nothing is left of it.
         """
-        bridge = self._look(order)
-        self._secure(bridge, order.port)
+        bridge = self._bridges.find(Wanted(order.bridge, order.port, order.mtu, order.mac))
+        self._bridges.secure(bridge, order.port)
         for attempt in range(NAME_ATTEMPTS):
             try:
                 return self._make(order, bridge)
             except LinkError as error:
                 if error.errno != errno.EEXIST or attempt == NAME_ATTEMPTS - 1:
-                    raise _explain(error, bridge.name) from error
+                    gone = self._bridges.is_gone(bridge)
+                    raise explain(error, bridge.name, gone=gone) from error
         raise AssertionError
-
-    def _look(self, order: Order) -> Link:
-        try:
-            bridge = self._host.find(order.bridge)
-        except LinkError as error:
-            raise _explain(error, order.bridge) from error
-        if bridge is None or bridge.kind != "bridge":
-            what = "does not exist" if bridge is None else "is no bridge of the kernel"
-            raise RequestError(
-                Code.NO_SUCH_BRIDGE,
-                f"cannot make a tap on '{order.bridge}': it {what}",
-                f"see: ip link show type bridge; make it with: ip link add {order.bridge} "
-                "type bridge",
-            )
-        if order.mtu is not None and order.mtu > bridge.mtu:
-            raise RequestError(
-                Code.FAILED,
-                f"cannot make a tap of MTU {order.mtu} on '{bridge.name}': the bridge has "
-                f"{bridge.mtu}",
-                f"ask for less, or the administrator runs: ip link set {bridge.name} mtu "
-                f"{order.mtu}, and the same for its other ports",
-            )
-        if not order.port.learning and order.mac is None:
-            raise RequestError(
-                Code.FAILED,
-                f"cannot make a tap on '{bridge.name}' without the card's address: policy lets "
-                "its ports send as their own card only",
-                "name the address of the card",
-            )
-        return bridge
-
-    def _secure(self, bridge: Link, port: Port) -> None:
-        """Make sure that no port can change the address of *bridge*.
-
-        A bridge without an address of its own takes the lowest one among its ports, and who holds
-        a tap can change the tap's: the host would lose its connections (SIOCSIFHWADDR needs no
-        capability on a tap's fd).
-        """
-        with self._lock:
-            this = (bridge.ifindex, bridge.name, bridge.address)
-            if this in self._secured:
-                return
-            known = has_own_address(bridge)
-            if not known and port.refuse_unset_address:
-                doubt = "has no" if known is False else "is not known to have an"
-                raise RequestError(
-                    Code.REFUSED,
-                    f"cannot make a tap on '{bridge.name}': it {doubt} address of its own, and "
-                    "policy does not let one be set",
-                    f"the administrator runs: ip link set {bridge.name} address {bridge.address}",
-                )
-            if not known:
-                try:
-                    self._host.set_address(bridge.ifindex, bridge.address)
-                except LinkError as error:
-                    raise _explain(error, bridge.name) from error
-            self._secured.add(this)
 
     def _make(self, order: Order, bridge: Link) -> MadeTap:
         newborn = self._nursery.take(order.queues, stays=order.stays)
@@ -199,34 +141,5 @@ class Maker:
             ) from error
 
 
-def has_own_address(bridge: Link) -> bool | None:
-    """Say whether somebody chose the address of *bridge*; None if that cannot be seen from here.
-
-    Netlink does not tell. sysfs does, if the one that is mounted here shows the host's namespace.
-    """
-    try:
-        with open(INDEX.format(bridge.name), encoding="ascii") as file:
-            if int(file.read()) != bridge.ifindex:
-                return None
-        with open(ADDRESS_TYPE.format(bridge.name), encoding="ascii") as file:
-            return int(file.read()) == NET_ADDR_SET
-    except (OSError, ValueError):
-        return None
-
-
 def _own_address() -> str:
     return (bytes([UNLIKE_ANY]) + os.urandom(5)).hex(":")
-
-
-EXPLANATIONS: Final = {
-    errno.ETIMEDOUT: (Code.BUSY, "the kernel's network configuration is locked: try again later"),
-    errno.EXFULL: (Code.FAILED, "the bridge has 1,024 ports, as many as a bridge can have"),
-    errno.EEXIST: (Code.FAILED, "the names that were tried are taken: try again"),
-    errno.ENODEV: (Code.NO_SUCH_BRIDGE, "was the bridge deleted just now? See: ip link"),
-}
-
-
-def _explain(error: LinkError, bridge: str) -> RequestError:
-    """Return what the client is told about *error*."""
-    code, hint = EXPLANATIONS.get(error.errno, (Code.FAILED, "see the journal of bpferry-tap"))
-    return RequestError(code, f"cannot make a tap on '{bridge}': {error}", hint)

@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Lock
 from types import ModuleType
 from typing import Any, Final
@@ -50,7 +51,10 @@ ANSWER_S: Final = 5.0
 """Moving a link takes some milliseconds, but the lock that it needs may be held by others."""
 
 DUMP_ATTEMPTS: Final = 5
-"""A dump that the links changed under (NLM_F_DUMP_INTR) is asked for again."""
+
+AGAIN: Final = frozenset({errno.EINTR, errno.EBUSY})
+"""A dump that the links changed under (NLM_F_DUMP_INTR) is asked for again; and one that an earlier
+process, which was killed, has left half read on this socket (netlink_dump_start, cb_running)."""
 
 
 class LinkError(HelperError):
@@ -69,7 +73,7 @@ def load_codec(module: str, name: str) -> type[Any]:
     """Return the message class *name* of pyroute2's *module*, without the rest of pyroute2.
 
     The package's own __init__ imports all that it has: 310 modules and 22 MB, four times what this
-    helper weighs without it. The codecs need 66 of them and 4 MB, in 0.7 as in 0.9.
+    helper weighs without it. The codecs need a fifth of them, in 0.7 as in 0.9.
 
     Raises:
         StartupError: there is no pyroute2.
@@ -81,6 +85,11 @@ def load_codec(module: str, name: str) -> type[Any]:
         package = ModuleType("pyroute2")
         package.__path__ = list(spec.submodule_search_locations)
         sys.modules["pyroute2"] = package
+        # Its own "config" runs two programs to learn about the machine, "uname" and "file" (before
+        # 0.9.7), and imports multiprocessing. These are the values that the codecs read there.
+        config = ModuleType("pyroute2.config")
+        vars(config).update(AF_BRIDGE=7, data_plugins_pkgs=[], data_plugins_path=[])
+        vars(package)["config"] = sys.modules["pyroute2.config"] = config
     codec: type[Any] = getattr(importlib.import_module(f"pyroute2.netlink.rtnl.{module}"), name)
     return codec
 
@@ -126,7 +135,7 @@ class Netlink(Closing):
         """
         with self._lock:
             self._send(message, kind, NLM_F_REQUEST | NLM_F_ACK)
-            answers = [raw for _, raw in self._answers(what)]
+            answers = list(self._answers(what))
         if len(answers) != 1:
             raise LinkError(f"cannot {what}", errno.EBADMSG)
         return answers[0]
@@ -137,17 +146,27 @@ class Netlink(Closing):
         Raises:
             LinkError: the list is not whole.
         """
-        for _ in range(DUMP_ATTEMPTS):
-            with self._lock:
-                self._send(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
-                answers = list(self._answers(what))
-            if not any(flags & NLM_F_DUMP_INTR for flags, _ in answers):
-                return [raw for _, raw in answers]
-        raise LinkError(f"cannot {what}", errno.EINTR)
+        for attempt in range(DUMP_ATTEMPTS):
+            try:
+                with self._lock:
+                    self._send(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
+                    return list(self._answers(what))
+            except LinkError as error:
+                if error.errno not in AGAIN or attempt == DUMP_ATTEMPTS - 1:
+                    raise
+                if error.errno == errno.EBUSY:
+                    self._drain()
+        raise AssertionError
 
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+    def _drain(self) -> None:
+        """Read the rest of a list that nobody waits for; until then there is no other."""
+        with self._lock, suppress(OSError):
+            while self._poll.poll(0):
+                self._sock.recvfrom(RECEIVE_BYTES)
 
     def _send(self, message: Any, kind: int, flags: int) -> None:  # noqa: ANN401 - as above
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
@@ -160,15 +179,24 @@ class Netlink(Closing):
         except OSError as error:
             raise LinkError("cannot ask the kernel", error.errno or errno.EIO) from error
 
-    def _answers(self, what: str) -> Iterator[tuple[int, bytes]]:
-        """Yield flags and bytes of each message that answers the last one sent, to its end."""
+    def _answers(self, what: str) -> Iterator[bytes]:
+        """Yield each message that answers the last one sent; to be read to its end.
+
+        Raises:
+            LinkError: as the kernel says; with EINTR if what it lists changed meanwhile.
+        """
         deadline = time.monotonic() + ANSWER_S
+        changed = False
         while True:
             for kind, flags, raw in _split(self._receive(what, deadline), self._sequence):
+                # On any of the messages, and it may be the last one.
+                changed = changed or bool(flags & NLM_F_DUMP_INTR)
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
                     _check_end(what, raw)
+                    if changed:
+                        raise LinkError(f"cannot {what}", errno.EINTR)
                     return
-                yield flags, raw
+                yield raw
 
     def _receive(self, what: str, deadline: float) -> bytes:
         while True:

@@ -17,6 +17,7 @@ from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import check_is_root, check_pace, hello, not_here, usable_policy
 from bpferry_helper.server import Answer, Asked, Work
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
+from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Census, Holder, holder_of, write_alias
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
@@ -69,7 +70,8 @@ class TapService:
     # The peer is not trusted. Why each request is safe for it to make:
     #  * Hello:   tells the peer what it knows about itself, and constants.
     #  * Quota:   counts of taps, which any user sees in ``ip link``.
-    #  * Can:     the decision without the deed; it reads two files that root wrote.
+    #  * Can:     the decision without the deed; it reads two files that root wrote, and looks at
+    #             the bridge only if policy opens it to the peer.
     #  * Status:  who holds what, for uid 0 alone, which can see that anyway.
     #  * List:    the taps whose alias names the peer's own uid.
     #  * Tap:     the peer supplies the name of a bridge, checked as bytes before it is compared and
@@ -90,7 +92,7 @@ class TapService:
             case messages.Can(messages.Tap() as tap) | messages.Can(messages.Create(tap)):
                 policy = usable_policy(self._policy)
                 decision = self._decide(policy, peer, tap)
-                return partial(self._can, decision)
+                return partial(self._can, decision, tap)
             case messages.Status():
                 return partial(self._status, peer)
             case messages.ListTaps():
@@ -164,7 +166,12 @@ class TapService:
         )
         return made
 
-    def _can(self, decision: TapDecision) -> Answer:
+    def _can(self, decision: TapDecision, tap: messages.Tap) -> Answer:
+        if decision.allowed:
+            try:
+                self._maker.check(Wanted(decision.bridge, decision.port, tap.mtu, tap.mac))
+            except RequestError as error:
+                return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
 
     def _alive(self) -> list[Link]:

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The host's bridges: whether a tap can be on one, and whether a tap could do harm to it.
+
+Found by name once; from then on the index counts.
+"""
+
+import errno
+from threading import Lock
+from typing import Final, NamedTuple
+
+from bpferry_helper.errors import RequestError
+from bpferry_helper.policy import Port
+from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.netlink import LinkError
+from bpferry_wire.errors import Code
+
+GROUP_BIT: Final = 0x01
+"""Of the first byte (is_multicast_ether_addr, linux/etherdevice.h)."""
+
+ADDRESS_TYPE: Final = "/sys/devices/virtual/net/{}/addr_assign_type"
+INDEX: Final = "/sys/devices/virtual/net/{}/ifindex"
+"""Where bridges are. The unit binds this folder as the host has it: for a service with a network
+namespace of its own, newer systemds mount a /sys of its own too (257 does, 252 does not)."""
+
+NET_ADDR_SET: Final = 3
+"""linux/netdevice.h: somebody chose the address; a bridge then keeps it (br_stp_recalculate...)."""
+
+
+class Wanted(NamedTuple):
+    """What a tap is to be, as far as the bridge is concerned."""
+
+    bridge: str
+    """A name that was checked."""
+    port: Port
+    mtu: int | None
+    mac: bytes | None
+
+
+class Bridges:
+    """Safe to use from several threads."""
+
+    def __init__(self, host: Links) -> None:
+        """Borrow the links of the *host*."""
+        self._host = host
+        self._secured: set[tuple[int, str, str]] = set()
+        self._lock = Lock()
+
+    def check(self, wanted: Wanted) -> None:
+        """Raise RequestError if no tap such as *wanted* can be made now. Nothing is changed."""
+        bridge = self.find(wanted)
+        if wanted.port.refuse_unset_address:
+            _check_own_address(bridge)
+
+    def find(self, wanted: Wanted) -> Link:
+        """Return the bridge, on which a tap such as *wanted* can be.
+
+        Raises:
+            RequestError: there is none, or it cannot be on it.
+        """
+        try:
+            bridge = self._host.find(wanted.bridge)
+        except LinkError as error:
+            raise explain(error, wanted.bridge) from error
+        if bridge is None or bridge.kind != "bridge":
+            what = "does not exist" if bridge is None else "is no bridge of the kernel"
+            raise RequestError(
+                Code.NO_SUCH_BRIDGE,
+                f"cannot make a tap on '{wanted.bridge}': it {what}",
+                f"see: ip link show type bridge; make it with: ip link add {wanted.bridge} "
+                "type bridge",
+            )
+        if wanted.mtu is not None and wanted.mtu > bridge.mtu:
+            raise RequestError(
+                Code.FAILED,
+                f"cannot make a tap of MTU {wanted.mtu} on '{bridge.name}': the bridge has "
+                f"{bridge.mtu}",
+                f"ask for less, or the administrator runs: ip link set {bridge.name} mtu "
+                f"{wanted.mtu}, and the same for its other ports",
+            )
+        if not wanted.port.learning:
+            _check_mac(wanted.mac, bridge.name)
+        return bridge
+
+    def secure(self, bridge: Link, port: Port) -> None:
+        """Make sure that no port can change the address of *bridge*.
+
+        A bridge without an address of its own takes the lowest one among its ports, and who holds
+        a tap can change the tap's: the host would lose its connections (SIOCSIFHWADDR needs no
+        capability on a tap's fd).
+        """
+        with self._lock:
+            this = (bridge.ifindex, bridge.name, bridge.address)
+            if this in self._secured:
+                return
+            if port.refuse_unset_address:
+                _check_own_address(bridge)
+            elif not has_own_address(bridge):
+                self._set_own_address(bridge)
+            self._secured.add(this)
+
+    def _set_own_address(self, bridge: Link) -> None:
+        try:
+            self._host.set_address(bridge.ifindex, bridge.address)
+        except LinkError as error:
+            raise explain(error, bridge.name) from error
+
+    def is_gone(self, bridge: Link) -> bool:
+        """Say whether *bridge* was deleted meanwhile, for which the kernel has several errors."""
+        try:
+            return self._host.by_index(bridge.ifindex) is None
+        except LinkError:
+            return False
+
+
+def has_own_address(bridge: Link) -> bool | None:
+    """Say whether somebody chose the address of *bridge*; None if that cannot be seen from here.
+
+    Netlink does not tell. sysfs does, if the one that is mounted here shows the host's namespace.
+    """
+    try:
+        with open(INDEX.format(bridge.name), encoding="ascii") as file:
+            if int(file.read()) != bridge.ifindex:
+                return None
+        with open(ADDRESS_TYPE.format(bridge.name), encoding="ascii") as file:
+            return int(file.read()) == NET_ADDR_SET
+    except (OSError, ValueError):
+        return None
+
+
+def _check_own_address(bridge: Link) -> None:
+    """Raise RequestError unless somebody chose the address of *bridge*."""
+    known = has_own_address(bridge)
+    if not known:
+        doubt = "has no" if known is False else "is not known to have an"
+        raise RequestError(
+            Code.REFUSED,
+            f"cannot make a tap on '{bridge.name}': it {doubt} address of its own, and policy "
+            "does not let one be set",
+            f"the administrator runs: ip link set {bridge.name} address {bridge.address}",
+        )
+
+
+def _check_mac(mac: bytes | None, bridge: str) -> None:
+    """Raise RequestError unless *mac* can be the one address that a port may send as."""
+    if mac is None:
+        raise RequestError(
+            Code.FAILED,
+            f"cannot make a tap on '{bridge}' without the card's address: policy lets its ports "
+            "send as their own card only",
+            "name the address of the card",
+        )
+    # The bridge would take an entry for a group, which no frame comes from.
+    if mac[0] & GROUP_BIT or not any(mac):
+        raise RequestError(
+            Code.FAILED,
+            f"cannot make a tap on '{bridge}' for '{mac.hex(':')}': no card can have that address",
+            "give the card a unicast address",
+        )
+
+
+_GONE: Final = (Code.NO_SUCH_BRIDGE, "was the bridge deleted just now? See: ip link")
+
+EXPLANATIONS: Final = {
+    errno.ETIMEDOUT: (Code.BUSY, "the kernel's network configuration is locked: try again later"),
+    errno.EXFULL: (Code.FAILED, "the bridge has 1,023 ports, as many as a bridge can have"),
+    errno.EEXIST: (Code.FAILED, "the names that were tried are taken: try again"),
+    errno.ENODEV: _GONE,
+}
+
+
+def explain(error: LinkError, bridge: str, *, gone: bool = False) -> RequestError:
+    """Return what the client is told about *error*, if the bridge is *gone* that it is."""
+    other = (Code.FAILED, "see the journal of bpferry-tap")
+    code, hint = _GONE if gone else EXPLANATIONS.get(error.errno, other)
+    return RequestError(code, f"cannot make a tap on '{bridge}': {error}", hint)
