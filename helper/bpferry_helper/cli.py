@@ -76,6 +76,8 @@ class _Started(NamedTuple):
     listener: "Listener"
     service: "Service"
     policy: PolicyFile
+    finish: Callable[[], None] = lambda: None
+    """What is to be done when nobody has come for a while."""
 
 
 def _serve(start: Callable[[], _Started]) -> int:
@@ -91,6 +93,7 @@ def _serve(start: Callable[[], _Started]) -> int:
         log(ERROR, str(error))
         return EXIT_FAILED
     Server(role.listener.sock, role.service, notifier, lambda: _idle_exit_s(role.policy)).serve()
+    role.finish()
     return EXIT_OK
 
 
@@ -122,7 +125,7 @@ def _start_tap() -> _Started:
     policy = PolicyFile(POLICY_PATH, listener.gid)
     service = TapService(policy, Netlink(netlink), open_netlink())
     service.keep_sweeping()
-    return _Started(listener, service, policy)
+    return _Started(listener, service, policy, service.sweep)
 
 
 def _idle_exit_s(policy: PolicyFile) -> float:

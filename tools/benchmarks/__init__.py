@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long the helper takes and how much memory, against the same work in C.
+"""How long the helpers take and how much memory, against the same work by others.
 
     command    run other programs, and what goes wrong with them
     interrupts leave between two measurements
@@ -10,10 +10,18 @@
     object     the eBPF object that the installed QEMU carries
     handover   what is measured, in which order
     figures    medians, percentiles, and what is wanted of them
-    start      the same for the way from a description to a command line
     report     the table, and the same as one JSON object
+    memory     what a process has
+    progress   for whoever looks at a terminal
+    start      all of it for the way from a description to a command line
 
-Depends on: bpferry_wire, bpferry_helper (to find the object), gcc, libbpf, systemd-socket-activate,
-util-linux.
+    tap            what is measured of the helper that makes taps, in which order
+    tap_host       the network namespace that it takes for the host, and the helper in it
+    two_sockets    what stands for systemd there
+    bridge_helper  qemu-bridge-helper, with which it is compared
+    tap_figures    what is wanted of it, the table and the JSON object
+
+Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), gcc, libbpf,
+systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
 Never does: change the host, use its policy or its installed helper, or leave anything running.
 """

@@ -10,7 +10,11 @@ from typing import Final
 from benchmarks.command import BenchError
 from benchmarks.interrupts import Interrupted, Interrupts
 
-DEFAULT_RUNS: Final = {"handover": 100, "start": 20}
+DEFAULT_RUNS: Final = {"handover": 100, "start": 20, "tap": 100}
+DEFAULT_TAPS: Final = 1000
+"""Policy cannot allow many more: 1,024 in total."""
+FEWEST_TAPS: Final = 20
+"""The bench takes a hundredth, a tenth and all of them; these have to be different."""
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 
@@ -18,9 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; return the exit status."""
     options = _parser().parse_args(arguments)
     interrupts = Interrupts()
-    bench = _handover if options.what == "handover" else _start
+    runs = options.runs or DEFAULT_RUNS[options.what]
     try:
-        table, fields = bench(options.runs or DEFAULT_RUNS[options.what], interrupts)
+        if options.what == "tap":
+            table, fields = _tap(runs, options.taps, interrupts)
+        else:
+            bench = _handover if options.what == "handover" else _start
+            table, fields = bench(runs, interrupts)
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return EXIT_FAILED
@@ -51,6 +59,14 @@ def _start(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
     return as_table(steps), as_object(steps)
 
 
+def _tap(runs: int, taps: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.tap import measure  # noqa: PLC0415
+    from benchmarks.tap_figures import as_object, as_table  # noqa: PLC0415
+
+    figures = measure(runs, taps, interrupts)
+    return as_table(figures), as_object(figures)
+
+
 def exit_status(*, check: bool, all_met: bool) -> int:
     """Return how to end: to miss something is a failure only for who asked for a *check*."""
     return EXIT_FAILED if check and not all_met else EXIT_OK
@@ -58,8 +74,9 @@ def exit_status(*, check: bool, all_met: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tools/bench", add_help=False)
-    parser.add_argument("what", choices=["handover", "start"])
+    parser.add_argument("what", choices=["handover", "start", "tap"])
     parser.add_argument("--runs", type=_count)
+    parser.add_argument("--taps", type=_tap_count, default=DEFAULT_TAPS)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
     return parser
@@ -69,6 +86,13 @@ def _count(text: str) -> int:
     count = int(text)
     if count < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return count
+
+
+def _tap_count(text: str) -> int:
+    count = int(text)
+    if not FEWEST_TAPS <= count <= DEFAULT_TAPS:
+        raise argparse.ArgumentTypeError(f"must be from {FEWEST_TAPS} to {DEFAULT_TAPS}")
     return count
 
 

@@ -16,7 +16,7 @@ import pwd
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,12 @@ class Place:
     folder: Path
     launcher: Path
     uid: int
+    role: str = "bpf"
 
     @property
     def socket(self) -> Path:
         """Where the helper listens."""
-        return self.folder / "run" / "bpf.sock"
+        return self.folder / "run" / f"{self.role}.sock"
 
     @property
     def state(self) -> Path:
@@ -63,9 +64,9 @@ class Place:
         return self.folder / "log"
 
 
-def make_place(folder: Path, launcher: Path) -> Place:
+def make_place(folder: Path, launcher: Path, role: str = "bpf") -> Place:
     """Make the folders that the helper needs below *folder*, which it can look into."""
-    place = Place(folder, launcher, _unused_uid())
+    place = Place(folder, launcher, _unused_uid(), role)
     folder.chmod(0o755)
     for owned in (place.socket.parent, place.state):
         owned.mkdir(mode=0o700)
@@ -89,10 +90,20 @@ def listening(place: Place, *, paced: bool) -> Iterator[int]:
         place: where the helper lives.
         paced: whether to leave the default policy in force, which is to have no policy file.
     """
+    with activated_by(_command(place, paced=paced), place) as pid:
+        yield pid
+
+
+@contextmanager
+def activated_by(command: Sequence[str], place: Place) -> Iterator[int]:
+    """Run *command*, which listens and becomes the helper; end it afterwards. Yield its process id.
+
+    It has to say "Listening on" the place's socket as soon as it does.
+    """
     with (
         place.log.open("w") as log,
         subprocess.Popen(
-            _command(place, paced=paced),
+            command,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, cwd="/", process_group=0,
         ) as process,
         ending(process),
@@ -106,16 +117,29 @@ def listening(place: Place, *, paced: bool) -> Iterator[int]:
 
 def _command(place: Place, *, paced: bool) -> list[str]:
     mount = _hide_policy() if paced else _lay_policy(place)
-    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES["bpf"])
     return [
         "unshare", "--mount", "--", "sh", "-euc", f'{mount}; umask 0077; exec "$@"', "sh",
+        *with_capabilities(place),
+        "systemd-socket-activate", "--seqpacket", f"--listen={place.socket}",
+        f"--setenv=STATE_DIRECTORY={place.state}", "--setenv=MSGPACK_PUREPYTHON=1", "--",
+        *helper_command(place),
+    ]  # fmt: skip
+
+
+def with_capabilities(place: Place) -> list[str]:
+    """Return the start of a command that runs as the helper's user with its capabilities alone."""
+    held = CAPABILITIES[place.role]
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in held)
+    return [
         "setpriv", f"--reuid={place.uid}", f"--regid={place.uid}", "--clear-groups",
         f"--inh-caps=-all,{names}", f"--ambient-caps=-all,{names}", f"--bounding-set=-all,{names}",
         "--no-new-privs", "--pdeathsig=KILL", "--",
-        "systemd-socket-activate", "--seqpacket", f"--listen={place.socket}",
-        f"--setenv=STATE_DIRECTORY={place.state}", "--setenv=MSGPACK_PUREPYTHON=1", "--",
-        PYTHON, "-I", "-S", "-B", str(place.launcher), "bpf",
     ]  # fmt: skip
+
+
+def helper_command(place: Place) -> list[str]:
+    """Return the command that is the helper."""
+    return [PYTHON, "-I", "-S", "-B", str(place.launcher), place.role]
 
 
 def _lay_policy(place: Place) -> str:

@@ -3,14 +3,26 @@
 
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import BenchError, last_lines
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
-from bpferry_wire.messages import ErrorReply, Hello, Load, LoadReply, Quota, Request
+from bpferry_wire.fds import OwnedFds
+from bpferry_wire.messages import (
+    ErrorReply,
+    Hello,
+    Load,
+    LoadReply,
+    Quota,
+    QuotaReply,
+    Reply,
+    Request,
+    Tap,
+)
 from bpferry_wire.packets import decode_reply, encode_request
 
 ANSWER_S = 60.0
@@ -32,13 +44,44 @@ class Client:
         """Ask for *at_once* sets over as many connections; return when all of them were there."""
         return self._ask_ns(load, at_once)
 
+    def tap_ns(self, tap: Tap) -> int:
+        """Ask for a tap and give it up again; return when all its queues were there."""
+        return self._ask_ns(tap, 1)
+
     def census(self) -> None:
         """Let the helper count what is alive."""
-        self._ask_ns(Quota(), 1)
+        self.quota_ns()
+
+    def quota_ns(self) -> int:
+        """Ask how much there is, which the helper asks the kernel."""
+        return self._ask_ns(Quota(), 1)
+
+    def hold(self, tap: Tap) -> OwnedFds:
+        """Ask for a tap and keep it: the caller owns its queues."""
+        with self._explaining(), ExitStack() as stack:
+            packet = channel.receive(self._ask(stack, encode_request(tap)))
+            stack.callback(packet.fds.close)
+            _check(tap, packet)
+            return OwnedFds(packet.fds.take())
+
+    def taps_alive(self) -> int:
+        """Ask how many taps somebody has, as the kernel says."""
+        asked = Quota()
+        with self._explaining(), ExitStack() as stack:
+            packet = channel.receive(self._ask(stack, encode_request(asked)))
+            stack.callback(packet.fds.close)
+            reply = _check(asked, packet)
+            assert isinstance(reply, QuotaReply)  # noqa: S101 - decoded as the answer to this
+            return reply.held_by_all
 
     def _ask_ns(self, request: Request, times: int) -> int:
-        try:
+        with self._explaining():
             return self._timed_ns(request, times)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, WireError) as error:
             words = last_lines(self.log.read_text())
             raise BenchError(f"cannot ask the helper: {error}; it says: {words}") from error
@@ -66,11 +109,17 @@ class Client:
         return sock
 
 
-def _check(request: Request, packet: channel.Packet) -> None:
-    """Raise BenchError unless *packet* fulfils *request*: a quick refusal is no quick answer."""
+def _check(request: Request, packet: channel.Packet) -> Reply:
+    """Return the reply in *packet*, which fulfils *request*: a quick refusal is no quick answer.
+
+    Raises:
+        BenchError: it does not.
+    """
     reply = decode_reply(packet.data, request)
     if isinstance(reply, ErrorReply):
         raise BenchError(f"the helper refused: {reply.message}", reply.hint)
     wanted = len(reply.fds) if isinstance(reply, LoadReply) else 0
+    wanted = request.queues if isinstance(request, Tap) else wanted
     if len(packet.fds) != wanted:
         raise BenchError(f"the helper announced {wanted} fds and sent {len(packet.fds)}")
+    return reply

@@ -111,8 +111,8 @@ def _row(key: str, what: str, values: Sequence[int]) -> Row:
 def verdicts(figures: Figures) -> list[Verdict]:
     """Return what is wanted, and what came out."""
     times = figures.times
-    load_over = _over_ms(times.load, times.c_load)
-    cold_over = _over_ms(times.cold, times.c_cold)
+    load_over = over_ms(times.load, times.c_load)
+    cold_over = over_ms(times.cold, times.c_cold)
     resident = figures.memory.now_kib / KIB_PER_MIB
     two = to_times(times.two, times.load)
     return [
@@ -140,7 +140,8 @@ def to_ms(nanoseconds: int) -> float:
     return nanoseconds / NS_PER_MS
 
 
-def _over_ms(ours: Sequence[int], theirs: Sequence[int]) -> float:
+def over_ms(ours: Sequence[int], theirs: Sequence[int]) -> float:
+    """Return by how many milliseconds *ours* is above *theirs*, as the median of the pairs."""
     return statistics.median(a - b for a, b in zip(ours, theirs, strict=True)) / NS_PER_MS
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is measured, in which order: the helper and C in turn, so that drift meets both alike."""
 
-import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +9,17 @@ from pathlib import Path
 
 from benchmarks.activated import Place, listening, make_place
 from benchmarks.client import Client
-from benchmarks.command import BenchError
 from benchmarks.figures import Figures, Memory, Times
 from benchmarks.installed import install_copy
 from benchmarks.interrupts import Interrupts
+from benchmarks.memory import memory_of
 from benchmarks.object import OBJECT_ID, CarriedObject
+from benchmarks.progress import show_progress
 from benchmarks.yardstick import Yardstick, build, started
 from bpferry_wire.messages import Load
 
 ROUNDS_FOR_EACH_COLD_START = 4
 """A cold start takes longer than a whole round, and varies less."""
-
-
-KEYS = ("VmRSS", "VmHWM")
-"""Lines of proc(5)'s status file: resident now, and the most so far."""
 
 FOLDER = "/var/tmp"  # noqa: S108 - the folder made in it is root's alone
 """Not TMPDIR, which another user may be unable to look into, nor /run, where nothing may be run."""
@@ -75,10 +70,10 @@ def _measure_warm(bench: Bench, times: Times, rounds: int) -> Memory:
         for _ in range(2):
             _one_round(bench, Times())
         for done in range(rounds):
-            _show_progress("warm", done, rounds)
+            show_progress("warm", done, rounds)
             _one_round(bench, times)
         bench.client.census()
-        return _memory(pid)
+        return memory_of(pid)
 
 
 def _one_round(bench: Bench, times: Times) -> None:
@@ -93,24 +88,9 @@ def _one_round(bench: Bench, times: Times) -> None:
 
 def _measure_cold(bench: Bench, times: Times, starts: int) -> None:
     for done in range(starts):
-        _show_progress("cold", done, starts)
+        show_progress("cold", done, starts)
         bench.interrupts.check()
         with listening(bench.place, paced=True):
             times.cold.append(bench.client.load_ns(bench.load))
         times.c_cold.extend(bench.c_load.ask_ns(1))
-    _show_progress("cold", starts, starts)
-
-
-def _memory(pid: int) -> Memory:
-    status = Path(f"/proc/{pid}/status").read_text()
-    now, peak = (re.search(rf"^{key}:\s+(\d+) kB$", status, re.MULTILINE) for key in KEYS)
-    if now is None or peak is None:
-        raise BenchError(f"'/proc/{pid}/status' does not say how much memory the helper has")
-    return Memory(int(now[1]), int(peak[1]))
-
-
-def _show_progress(what: str, done: int, of: int) -> None:
-    if not sys.stderr.isatty():
-        return
-    end = "\r\033[K" if done == of else ""
-    print(f"\r{what}: {done} of {of}{end}", end="", file=sys.stderr, flush=True)
+    show_progress("cold", starts, starts)

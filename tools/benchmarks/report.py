@@ -28,20 +28,22 @@ def as_object(figures: Figures, carried: CarriedObject) -> dict[str, object]:
             "bytes": len(carried.elf),
             "binary": carried.binary,
         },
-        "machine": {"kernel": platform.release(), "cpus": _cpus()},
-        "times": {row.key: _times(row) for row in rows(figures)},
+        "machine": {"kernel": platform.release(), "cpus": cpus()},
+        "times": {row.key: times_of(row) for row in rows(figures)},
         "ratios": ratios(figures),
         "memory": asdict(figures.memory),
-        "wanted": {verdict.key: _wanted(verdict) for verdict in verdicts(figures)},
+        "wanted": {verdict.key: wanted(verdict) for verdict in verdicts(figures)},
         "met": all(verdict.met for verdict in verdicts(figures)),
     }
 
 
-def _times(row: Row) -> dict[str, float]:
+def times_of(row: Row) -> dict[str, float]:
+    """Return *row* for JSON."""
     return {"count": row.count, "p50_ms": row.p50_ms, "p99_ms": row.p99_ms}
 
 
-def _wanted(verdict: Verdict) -> dict[str, object]:
+def wanted(verdict: Verdict) -> dict[str, object]:
+    """Return *verdict* for JSON."""
     return {
         "value": verdict.value,
         "at_most": verdict.at_most,
@@ -55,29 +57,32 @@ def as_table(figures: Figures, carried: CarriedObject) -> str:
     digest = carried.digest.hex()[:DIGEST_SHOWN]
     lines = [
         f"object {digest}, {len(carried.elf)} bytes, of {carried.binary}",
-        f"Linux {platform.release()}, {_cpus()} processors; helper and C in turn",
+        f"Linux {platform.release()}, {cpus()} processors; helper and C in turn",
         "",
         f"{'':<36} {'N':>5} {'p50':>11} {'p99':>11}",
-        *(_row_line(row) for row in rows(figures)),
+        *(row_line(row) for row in rows(figures)),
         "",
         *(_ratio_line(key, value) for key, value in ratios(figures).items()),
-        f"{'most resident memory ever':<36} {_mib(figures.memory.peak_kib):>21.1f} MiB",
+        f"{'most resident memory ever':<36} {mib(figures.memory.peak_kib):>21.1f} MiB",
         "",
         f"{'wanted':<36} {'at most':>10} {'measured':>10}",
-        *(_verdict_line(verdict) for verdict in verdicts(figures)),
+        *(verdict_line(verdict) for verdict in verdicts(figures)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """Return on how many processors this process may run."""
     return len(os.sched_getaffinity(0))
 
 
-def _mib(kib: int) -> float:
+def mib(kib: int) -> float:
+    """Return *kib* in MiB."""
     return kib / 1024
 
 
-def _row_line(row: Row) -> str:
+def row_line(row: Row) -> str:
+    """Return *row* for a person."""
     return f"{row.what:<36} {row.count:>5} {row.p50_ms:>8.3f} ms {row.p99_ms:>8.3f} ms"
 
 
@@ -85,7 +90,8 @@ def _ratio_line(key: str, value: float) -> str:
     return f"{RATIO_NAMES[key]:<36} {value:>21.2f} times"
 
 
-def _verdict_line(verdict: Verdict) -> str:
+def verdict_line(verdict: Verdict) -> str:
+    """Return *verdict* for a person."""
     outcome = "met" if verdict.met else "missed"
     values = f"{verdict.at_most:>10.1f} {verdict.value:>10.2f}"
     return f"{verdict.what:<36} {values} {verdict.unit:<6} {outcome}"

@@ -15,7 +15,7 @@ HINT = "apt-get install gcc libc6-dev libbpf-dev"
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """A running C program that measures, and its name; it borrows *process*."""
+    """A running program that measures, and its name; it borrows *process*."""
 
     name: str
     process: subprocess.Popen[str]
@@ -51,10 +51,16 @@ def build(name: str, folder: Path, libraries: Sequence[str] = ()) -> Path:
 @contextmanager
 def started(program: Path, argument: Path) -> Iterator[Yardstick]:
     """Start *program* with *argument*, and end it afterwards."""
-    argv = [str(program), str(argument)]
+    with started_by([str(program), str(argument)], program.name) as yardstick:
+        yield yardstick
+
+
+@contextmanager
+def started_by(argv: Sequence[str], name: str) -> Iterator[Yardstick]:
+    """Start *argv*, which is called *name* in errors, and end it afterwards."""
     pipe = subprocess.PIPE
     with (
         subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, process_group=0) as process,
         ending(process),
     ):
-        yield Yardstick(program.name, process)
+        yield Yardstick(name, process)

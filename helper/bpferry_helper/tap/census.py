@@ -60,7 +60,7 @@ class Census:
     """Counts taps. Safe to use from several threads."""
 
     def __init__(self, host: Links) -> None:
-        """Read what is there. Borrows *host*.
+        """Read what is there, and sweep what an earlier process could not. Borrows *host*.
 
         Raises:
             LinkError: the kernel does not say.
@@ -71,7 +71,7 @@ class Census:
         self._pending: dict[int, int] = {}
         self._known: dict[int, int] = {}
         """Of each tap that may be alive, by its ifindex: whose it is."""
-        self.alive()
+        self._delete_left(self.alive())
 
     def alive(self) -> list[Link]:
         """Ask the kernel for all taps that somebody has of us, and remember them.
@@ -115,13 +115,16 @@ class Census:
         tap over with TUNSETOWNER; so the name decides, which needs one.
         """
         try:
-            for tap in self.alive():
-                if tap.name.startswith(GRANTED_PREFIX) and tap.stays and not tap.queues:
-                    self._host.delete(tap.ifindex)
-                    uid = holder_of(tap).uid
-                    log(INFO, f"deleted '{tap.name}', which uid {uid} had made persistent and left")
+            self._delete_left(self.alive())
         except LinkError as error:
             log(WARNING, f"{error}, ignoring")
+
+    def _delete_left(self, taps: list[Link]) -> None:
+        for tap in taps:
+            if tap.name.startswith(GRANTED_PREFIX) and tap.stays and not tap.queues:
+                self._host.delete(tap.ifindex)
+                uid = holder_of(tap).uid
+                log(INFO, f"deleted '{tap.name}', which uid {uid} had made persistent and left")
 
     def _check(self, uid: int, per_user: int, in_total: int) -> None:
         if not self._full(uid, per_user, in_total):

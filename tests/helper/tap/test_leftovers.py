@@ -101,6 +101,18 @@ def test_the_next_helper_sweeps_after_the_last() -> None:
     assert (1, True) == (left, swept)
 
 
+def test_a_helper_that_ends_sweeps_before() -> None:
+    """There may be no other for long."""
+    with running_tap_helper(f"{OPEN_POLICY}[service]\nidle-exit-seconds = 1\n") as helper:
+        _, fds = granted(helper, tap_on())
+        fcntl.ioctl(fds[0].borrow(), TUNSETPERSIST, 1)
+        fds.close()
+        left = len(helper.granted_taps())
+        swept = wait_until(lambda: not helper.granted_taps())
+
+    assert (True, True) == (left > 0, swept)
+
+
 # -- clients that go
 
 

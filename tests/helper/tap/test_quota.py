@@ -73,6 +73,18 @@ def test_sixteen_and_not_one_more() -> None:
     assert ((16, 16), [None, Code.QUOTA]) == (count, again)
 
 
+@pytest.mark.parametrize("request_", [Quota(), ListTaps(), Delete("bfp00000000")])
+def test_lists_are_paced(request_: Request) -> None:
+    """Each reads all taps that there are; another user still gets an answer, and so does root."""
+    with running_tap_helper() as helper:
+        replies = [ask_once(helper.path, request_, ALICE).reply for _ in range(40)]
+        busy = [r for r in replies if isinstance(r, ErrorReply) and r.code is Code.BUSY]
+        others = [ask_once(helper.path, Quota(), person).reply for person in (BOB, ROOT)]
+
+    assert busy
+    assert [QuotaReply, QuotaReply] == [type(reply) for reply in others]
+
+
 def test_all_together_no_more_than_the_total() -> None:
     """Three of one and two of another are five; a third user gets none."""
     with running_tap_helper(FEW) as helper, OwnedFds() as keep:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tap helper takes for the host: bridges in a namespace that nothing else is in.
+
+One process holds it, and it is gone with that. The helper is started in four steps that each become
+the next one. All but the first are in the time of a cold start; the rest of the unit's sandbox is
+not:
+
+    nsenter,          into the network namespace with the bridges, and mounts with our /etc;
+    two_sockets       listens, and goes on when somebody connects
+    unshare, setpriv  a network namespace of its own; a user of its own, CAP_NET_ADMIN alone
+    python3           the helper
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.activated import Place, activated_by, helper_command, make_place, with_capabilities
+from benchmarks.command import BenchError
+from benchmarks.installed import PYTHON, install_copy
+from benchmarks.yardstick import Yardstick, started_by
+from guest.command import GuestError
+from guest.netns import Namespace, holder, open_tun
+
+BRIDGES = ("br0", "br1", "br2", "br3")
+"""One bridge has 1,024 ports at most (BR_MAX_PORTS, net/bridge/br_private.h)."""
+
+FOLDER = Path(__file__).parent
+
+MOUNTS = """
+mount -t overlay -o "lowerdir=$1/etc:/etc" overlay /etc
+mount --bind "$1/policy" /etc/bpferry
+mount --bind "$1/qemu" /etc/qemu
+mount -t sysfs sysfs /sys
+"""
+"""The host's /etc need not have such folders; and its /sys shows its own network."""
+
+POLICY = """\
+[quota]
+taps-per-user = 1024
+taps-in-total = 1024
+taps-at-once = 1000
+taps-per-second = 1000
+[service]
+idle-exit-seconds = {idle_exit_s}
+"""
+"""A policy that does not slow the bench down. Who asks is uid 0, who may use every bridge."""
+
+DEFAULT_IDLE_EXIT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class TapHost:
+    """The namespaces, and where the helper lives."""
+
+    space: Namespace
+    place: Place
+
+    @contextmanager
+    def listening(self, idle_exit_s: int = DEFAULT_IDLE_EXIT_S) -> Iterator[int]:
+        """Listen for the helper's first client; end the helper afterwards. Yield its process id."""
+        policy = self.place.folder / "policy/policy.toml"
+        policy.write_text(POLICY.format(idle_exit_s=idle_exit_s))
+        with activated_by(self._command(), self.place) as pid:
+            yield pid
+
+    def _command(self) -> list[str]:
+        return self.space.command([
+            "setpriv", "--pdeathsig=KILL", "env", "MSGPACK_PUREPYTHON=1",
+            PYTHON, "-I", "-S", "-B", str(FOLDER / "two_sockets.py"), str(self.place.socket),
+            "unshare", "--net", "--", *with_capabilities(self.place), *helper_command(self.place),
+        ])  # fmt: skip
+
+    @contextmanager
+    def bridge_helper(self) -> Iterator[Yardstick]:
+        """Start what times qemu-bridge-helper on the first bridge, and end it afterwards."""
+        script = str(FOLDER / "bridge_helper.py")
+        argv = self.space.command([PYTHON, "-I", "-S", "-B", script, BRIDGES[0]])
+        with started_by(argv, "qemu-bridge-helper") as yardstick:
+            yield yardstick
+
+    def add_foreign_links(self, count: int) -> None:
+        """Add *count* links (or one more) of others, as containers have them."""
+        pairs = range((count + 1) // 2)
+        lines = (f"link add here{pair} type veth peer name there{pair}\n" for pair in pairs)
+        with _as_bench_error():
+            self.space.run(["ip", "-batch", "-"], text="".join(lines))
+
+
+@contextmanager
+def tap_host(folder: Path) -> Iterator[TapHost]:
+    """Make a host with bridges, for a helper that lives below *folder*."""
+    place = make_place(folder, install_copy(folder), "tap")
+    for name in ("etc/qemu", "policy", "qemu"):
+        (folder / name).mkdir(parents=True)
+    (folder / "qemu/bridge.conf").write_text(f"allow {BRIDGES[0]}\n")
+    with _as_bench_error(), holder() as pid:
+        space = Namespace(pid, tap="")
+        space.run(["sh", "-euc", MOUNTS, "sh", str(folder)])
+        open_tun(space)
+        space.run(["ip", "link", "set", "lo", "up"])
+        for bridge in BRIDGES:
+            space.run(["ip", "link", "add", bridge, "type", "bridge"])
+            space.run(["ip", "link", "set", bridge, "up"])
+        yield TapHost(space, place)
+
+
+@contextmanager
+def _as_bench_error() -> Iterator[None]:
+    try:
+        yield
+    except GuestError as error:
+        raise BenchError(str(error.args[0]), error.hint) from error
