@@ -6,12 +6,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
 from guest import console
 from guest.command import GuestError
 from guest.console import Console
+from guest.flows import AT_ONCE, Route, make_flows, send_from_guest
 
 HELLO = b'\n@guest {"do":"hello","kernel":"6.1"}\n'
 
@@ -74,3 +76,26 @@ def test_answers_that_come_twice_do_no_harm() -> None:
     with _guest(play) as host:
         host.wait_until_ready(5.0)
         assert host.ask("channels", 5.0, count=4)["combined"] == 4
+
+
+def test_many_flows_go_to_the_guest_in_several_commands() -> None:
+    """Its line takes few bytes at a time, and each flow is to be sent once."""
+    flows = make_flows(
+        2 * AT_ONCE + 1, [Route("10.0.0.1", "10.0.0.2"), Route("fd00::1", "fd00::2")]
+    )
+    commands: list[dict[str, object]] = []
+
+    def play(line: socket.socket) -> None:
+        with line.makefile("r") as commanded:
+            for text in commanded:
+                commands.append(json.loads(text))
+                answer = {"do": "send", "id": commands[-1]["id"]}
+                line.sendall(b"@guest " + json.dumps(answer).encode() + b"\n")
+
+    with _guest(play) as host:
+        send_from_guest(host, flows, 2)
+
+    asked = [cast("list[list[object]]", command["flows"]) for command in commands]
+    assert [AT_ONCE, AT_ONCE, 1] == [len(some) for some in asked]
+    assert [list(flow) for flow in flows] == [flow for some in asked for flow in some]
+    assert {2} == {command["packets"] for command in commands}

@@ -14,7 +14,11 @@ a line that begins with "@guest " so that a kernel message is not taken for one.
     address   ipv4 and/or ipv6, "a/len"  nothing
     counters                             queues: {number: packets}
     flows                                flows since the last call, and lost: packets not recorded
+    send      flows, packets             nothing: sends that many packets of each flow (sending.py)
+    exchange  address, bytes             back: whether a datagram came back from there (echo.py)
     poweroff                             nothing, and the guest goes down
+
+Unasked, it sends back each datagram that comes to the echo port.
 """
 
 import json
@@ -26,7 +30,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from guest.card import Card, CardError
+from guest.echo import comes_back, open_echoes, send_back
 from guest.packets import Recorder
+from guest.sending import Flow, send_flows
 
 MARK = "@guest "
 COMMAND_BYTES = 64 << 10
@@ -46,6 +52,7 @@ class Agent:
         self._card = card
         self._most = card.channels()[1] if card.exists() else 0
         self.recorder = Recorder(card.device, self._most)
+        self.echoes = {source.fileno(): source for source in open_echoes()}
         self.running = True
         self._commands: dict[str, Command] = {
             "hello": self.hello,
@@ -57,6 +64,8 @@ class Agent:
             "address": self._address,
             "counters": self._counters,
             "flows": self._flows,
+            "send": self._send,
+            "exchange": self._exchange,
             "poweroff": self._poweroff,
         }
 
@@ -122,6 +131,16 @@ class Agent:
         ]
         return {"flows": flows, "lost": lost}
 
+    def _send(self, command: Record) -> Record:
+        rows = command["flows"]
+        if not isinstance(rows, list):
+            raise TypeError("flows are a list of lists")
+        send_flows([Flow(*row) for row in rows], number(command, "packets"))
+        return {}
+
+    def _exchange(self, command: Record) -> Record:
+        return {"back": comes_back(text(command, "address"), number(command, "bytes"))}
+
     def _poweroff(self, _command: Record) -> Record:
         self.running = False
         return {}
@@ -176,7 +195,8 @@ def serve(agent: Agent) -> None:
     """Answer commands until one of them, the power button or a hang-up ends it."""
     pending = b""
     buttons = open_buttons()
-    sources = [0, *buttons, *(source.fileno() for source in agent.recorder.sockets)]
+    records = [source.fileno() for source in agent.recorder.sockets]
+    sources = [0, *buttons, *agent.echoes, *records]
     with selectors.DefaultSelector() as selector:
         for source in sources:
             selector.register(source, selectors.EVENT_READ)
@@ -185,6 +205,8 @@ def serve(agent: Agent) -> None:
             if any(power_pressed(button) for button in buttons & ready):
                 return
             agent.recorder.drain()
+            for echo in agent.echoes.keys() & ready:
+                send_back(agent.echoes[echo])
             if 0 in ready:
                 received = os.read(0, 4096)
                 if not received:

@@ -134,8 +134,9 @@ class Console:
         while is_ready(self._incoming.fileno(), select.POLLIN, 0.0) and self._receive():
             pass
         lines = [*self.lines, self._pending.decode(errors="replace")][-SHOWN_LINES:]
-        shown = "\n".join(f"    {line}" for line in lines if line)
-        return GuestError(f"{reason}; the last lines of its console:\n{shown}")
+        shown = "".join(f"\n    {line}" for line in lines if line)
+        said = f"the last lines of its console:{shown}" if shown else "it wrote nothing before"
+        return GuestError(f"{reason}; {said}")
 
 
 def is_ready(file: int, event: int, seconds: float) -> bool:

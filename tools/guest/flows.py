@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Flows of packets to the guest: choose them, send them, find them again in the guest's record.
+"""Flows of packets to a guest: choose them, have them sent, find them again in the guest's record.
 
-A TCP flow is a connection that is begun and given up at once, which is one SYN for each packet; a
-UDP flow is datagrams from one port. No flow needs a listener in the guest. Sending has to happen in
-the tap's network namespace, so this is also a program, which reads its flows from standard input:
+The host sends, or another guest. On the host that has to happen in the bridge's network namespace,
+so this is also a program, which reads its flows from standard input:
 
     python3 -m guest.flows --packets 1 < flows.json
 """
@@ -11,38 +10,24 @@ the tap's network namespace, so this is also a program, which reads its flows fr
 import argparse
 import json
 import random
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from guest.command import GuestError
 from guest.console import Answer, Console
+from guest.sending import Flow, send_flows
 
 PORTS = range(10_000, 60_000)
-PAYLOAD = b"a datagram of the bpferry guest tools"
 
-BURST = 8
-"""Packets between two pauses."""
+AT_ONCE = 50
+"""Flows in one command to a guest: its serial line takes few bytes at a time."""
 
-PAUSE_SECONDS = 0.002
-"""A guest without KVM takes some thousand packets a second; a queue of the tap holds 500."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Flow:
-    """One direction of one conversation; addresses as inet_ntop(3) writes them."""
-
-    family: Literal[4, 6]
-    protocol: Literal["tcp", "udp"]
-    source: str
-    source_port: int
-    destination: str
-    destination_port: int
-
+SEND_SECONDS = 60.0
+"""How long a guest without KVM may take for one command."""
 
 Queues = Mapping[int, int]
 """Packets by receive queue."""
@@ -79,28 +64,11 @@ def make_flows(count: int, routes: Sequence[Route], seed: int = 1) -> list[Flow]
     return flows
 
 
-def send_flows(flows: Sequence[Flow], packets: int = 1) -> None:
-    """Send *packets* packets of each flow, all flows in turn, slowly enough for the guest."""
-    for number, flow in enumerate(list(flows) * packets):
-        send_packet(flow)
-        if number % BURST == BURST - 1:
-            time.sleep(PAUSE_SECONDS)
-
-
-def send_packet(flow: Flow) -> None:
-    """Send one packet of *flow*."""
-    family = socket.AF_INET if flow.family == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
-    kind = socket.SOCK_STREAM if flow.protocol == "tcp" else socket.SOCK_DGRAM
-    target = (flow.destination, flow.destination_port)
-    with socket.socket(family, kind) as sender:
-        sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sender.settimeout(0)
-        sender.bind((flow.source, flow.source_port))
-        if flow.protocol == "udp":
-            sender.sendto(PAYLOAD, target)
-        else:
-            # Closing takes back the connection, but not the SYN, which is on its way.
-            sender.connect_ex(target)
+def send_from_guest(console: Console, flows: Sequence[Flow], packets: int = 1) -> None:
+    """Let the guest at *console* send *packets* packets of each flow."""
+    for first in range(0, len(flows), AT_ONCE):
+        some = flows[first : first + AT_ONCE]
+        console.ask("send", SEND_SECONDS, flows=some, packets=packets)
 
 
 def sending_command(packets: int = 1) -> list[str]:
@@ -112,12 +80,12 @@ def sending_command(packets: int = 1) -> list[str]:
 
 def dump_flows(flows: Iterable[Flow]) -> str:
     """Return *flows* as text for the command that sends them."""
-    return json.dumps([asdict(flow) for flow in flows])
+    return json.dumps(list(flows))
 
 
 def load_flows(text: str) -> list[Flow]:
     """Return the flows that dump_flows() wrote."""
-    return [Flow(**record) for record in json.loads(text)]
+    return [Flow(*row) for row in json.loads(text)]
 
 
 def gather_flows(console: Console, packets: int, timeout: float = 30.0) -> dict[Flow, Queues]:
@@ -143,11 +111,10 @@ def gather_flows(console: Console, packets: int, timeout: float = 30.0) -> dict[
 
 def read_flows(answer: Answer) -> Iterator[tuple[Flow, Queues]]:
     """Give each TCP and UDP flow in the agent's *answer*, with its packets by queue."""
-    names = [field.name for field in fields(Flow)]
     for record in cast("list[dict[str, object]]", answer["flows"]):
         if record["protocol"] in {"tcp", "udp"}:
             queues = cast("dict[str, int]", record["queues"])
-            flow = Flow(**{name: record[name] for name in names})  # type: ignore[arg-type]
+            flow = Flow(**{name: record[name] for name in Flow._fields})  # type: ignore[arg-type]
             yield flow, {int(queue): count for queue, count in queues.items()}
 
 

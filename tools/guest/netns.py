@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A network namespace with one multi-queue tap that an ordinary user owns.
+"""A network namespace that stands for a host: with a bridge, or with a tap that a user owns.
 
 One process, which only waits, holds the network and the mount namespace. Nothing of them has a name
 or a place on the host, so they are gone with their last process: our end of its pipe closes
-however we end, it ends with that, and the tap and the mount end with it.
+however we end, it ends with that, and the devices and the mount end with it.
 
 A host's /dev/net/tun may be closed to users. Then the mount namespace gets a /dev/net of its own,
 with a node that everybody may open; what they may do with it is still up to the tap's owner.
@@ -28,7 +28,8 @@ class Namespace:
     """A network and a mount namespace, held by the process *holder*; it borrows that process."""
 
     holder: int
-    tap: str
+    tap: str = ""
+    """The user's tap, if it was made with one."""
 
     def command(self, argv: Sequence[str], user: int | None = None) -> list[str]:
         """Return *argv* so that it runs in here, in the folder "/", as uid *user* if given."""
@@ -47,21 +48,45 @@ class Namespace:
 @contextmanager
 def namespace(owner: int, addresses: Sequence[str], tap: str = "tap0") -> Iterator[Namespace]:
     """Make a namespace with a *tap* of uid *owner*, which has *addresses* (with their prefixes)."""
+    with _empty(tap) as space:
+        # QEMU must find the tap with the flags that it opens it with.
+        flags = ["multi_queue", "vnet_hdr"]
+        space.run(["ip", "tuntap", "add", "dev", tap, "mode", "tap", "user", str(owner), *flags])
+        _bring_up(space, tap, addresses)
+        yield space
+
+
+@contextmanager
+def bridged(bridge: str, addresses: Sequence[str], mtu: int) -> Iterator[Namespace]:
+    """Make a namespace with a *bridge* without ports, which has *addresses* (with their prefixes).
+
+    Ports do not make its *mtu* smaller.
+    """
+    with _empty() as space:
+        space.run(["ip", "link", "add", "dev", bridge, "mtu", str(mtu), "type", "bridge"])
+        _bring_up(space, bridge, addresses)
+        yield space
+
+
+@contextmanager
+def _empty(tap: str = "") -> Iterator[Namespace]:
+    """Make a namespace in which there is only "lo", and everybody may open /dev/net/tun."""
     with holder() as pid:
         space = Namespace(pid, tap)
         # The host's /sys goes on showing the host's network devices.
         space.run(["mount", "-t", "sysfs", "sysfs", "/sys"])
         open_tun(space)
-        # QEMU must find the tap with the flags that it opens it with.
-        flags = ["multi_queue", "vnet_hdr"]
-        space.run(["ip", "tuntap", "add", "dev", tap, "mode", "tap", "user", str(owner), *flags])
-        for address in addresses:
-            # There is nobody to have the same one, and an address in doubt cannot be used yet.
-            nodad = ["nodad"] if ":" in address else []
-            space.run(["ip", "address", "add", address, "dev", tap, *nodad])
-        for device in ("lo", tap):
-            space.run(["ip", "link", "set", device, "up"])
         yield space
+
+
+def _bring_up(space: Namespace, device: str, addresses: Sequence[str]) -> None:
+    """Give *addresses* to *device*, and let it and "lo" carry packets."""
+    for address in addresses:
+        # There is nobody to have the same one, and an address in doubt cannot be used yet.
+        nodad = ["nodad"] if ":" in address else []
+        space.run(["ip", "address", "add", address, "dev", device, *nodad])
+    for name in ("lo", device):
+        space.run(["ip", "link", "set", name, "up"])
 
 
 @contextmanager
@@ -83,11 +108,16 @@ def holder() -> Iterator[int]:
 
 def open_tun(space: Namespace) -> None:
     """Let every user in *space* open /dev/net/tun."""
+    if tun_is_open():
+        return
+    space.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(TUN.parent)])
+    space.run(["mknod", "--mode=0666", str(TUN), "c", *TUN_DEVICE])
+
+
+def tun_is_open() -> bool:
+    """Say whether every user can open the host's /dev/net/tun."""
     try:
         mode = TUN.stat().st_mode
     except OSError as error:
         raise GuestError(f"cannot use '{TUN}': {error.strerror}", "modprobe tun") from error
-    if mode & stat.S_IWOTH:
-        return
-    space.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(TUN.parent)])
-    space.run(["mknod", "--mode=0666", str(TUN), "c", *TUN_DEVICE])
+    return bool(mode & stat.S_IWOTH)

@@ -4,18 +4,22 @@
 from collections.abc import Sequence
 from typing import Final
 
+from steering_demo.play import Result
 from steering_demo.rounds import Round
+from steering_demo.stations import QUEUES
+
+EXCHANGES_TITLE: Final = "Datagrams there and back, each in one frame:"
 
 BAR_CELLS: Final = 40
 """Width of the longest bar, in characters."""
 
 
-def draw(played: Round, queues: int) -> str:
+def draw(played: Round) -> str:
     """Return the table and the bars of one round."""
     lines = [played.title, ""]
     lines.append(f"  {'queue':>5} {'in table':>9} {'predicted':>10} {'counted':>8}")
     longest = max([*played.counted.values(), 1])
-    for queue in range(queues):
+    for queue in range(QUEUES):
         counted = played.counted.get(queue, 0)
         entries = played.table.count(queue)
         row = f"  {queue:>5} {entries:>9} {played.predicted.get(queue, 0):>10} {counted:>8}"
@@ -26,37 +30,39 @@ def draw(played: Round, queues: int) -> str:
     return "\n".join([*lines, *(f"  {mismatch}" for mismatch in played.mismatches), ""])
 
 
-def as_json(rounds: Sequence[Round], queues: int, qemu: str, started_by: str) -> dict[str, object]:
+def as_json(result: Result) -> dict[str, object]:
     """Return what ``--json`` prints."""
+    rounds = result.rounds
     return {
         "steering": steering_word(rounds),
         "flows": sum(played.flows for played in rounds),
         "mismatches": sum(len(played.mismatches) for played in rounds),
-        "queues": _totals(rounds, queues),
-        "qemu": qemu,
-        "helper_started_by": started_by,
+        "queues": _totals(rounds),
+        "qemu": result.qemu,
+        "helper_started_by": result.started_by,
         "rounds": [
             {
                 "title": played.title,
                 "table": list(played.table),
-                "predicted": [played.predicted.get(queue, 0) for queue in range(queues)],
-                "counted": [played.counted.get(queue, 0) for queue in range(queues)],
+                "predicted": [played.predicted.get(queue, 0) for queue in range(QUEUES)],
+                "counted": [played.counted.get(queue, 0) for queue in range(QUEUES)],
                 "mismatches": list(played.mismatches),
                 "program_runs": played.program_runs,
             }
             for played in rounds
         ],
+        "exchanges": [exchange._asdict() for exchange in result.exchanges],
     }
 
 
-def _totals(rounds: Sequence[Round], queues: int) -> list[dict[str, int]]:
+def _totals(rounds: Sequence[Round]) -> list[dict[str, int]]:
     return [
         {
             "queue": queue,
             "predicted": sum(played.predicted.get(queue, 0) for played in rounds),
             "counted": sum(played.counted.get(queue, 0) for played in rounds),
         }
-        for queue in range(queues)
+        for queue in range(QUEUES)
     ]
 
 
@@ -65,9 +71,12 @@ def steering_word(rounds: Sequence[Round]) -> str:
     return "ebpf" if all(played.steered_by_ebpf for played in rounds) else "not ebpf"
 
 
-def last_line(rounds: Sequence[Round]) -> str:
+def last_line(result: Result) -> str:
     """Return the one line that says it all."""
+    rounds = result.rounds
     flows = sum(played.flows for played in rounds)
     mismatches = sum(len(played.mismatches) for played in rounds)
     who = "eBPF" if steering_word(rounds) == "ebpf" else "not eBPF"
-    return f"steering: {who}; {flows} flows, {mismatches} mismatches"
+    back = sum(exchange.came_back for exchange in result.exchanges)
+    datagrams = f"{back} of {len(result.exchanges)} datagrams came back"
+    return f"steering: {who}; {flows} flows, {mismatches} mismatches; {datagrams}"

@@ -9,17 +9,18 @@ from typing import Final
 
 from bpferry.steering.maps import Steering
 from bpferry.steering.toeplitz import Flow as HashedFlow
-from guest.flows import Flow, Queues, Route, dump_flows, gather_flows, sending_command
+from guest.console import Console
+from guest.flows import Queues, dump_flows, gather_flows, send_from_guest, sending_command
 from guest.netns import Namespace
+from guest.sending import Flow
 from steering_demo.vm import Vm
 from steering_demo.witness import program_runs
 
-HOST: Final = ("10.83.0.1/24", "fd83::1/64")
-GUEST: Final = ("10.83.0.2/24", "fd83::2/64")
-"""Addresses in a network namespace of the demonstration's own."""
-
 PACKETS: Final = 2
 """Packets of each flow: all of them have to come in on the same queue."""
+
+Sender = Namespace | Console
+"""The host in its namespace, or a guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +49,15 @@ class Round:
         return self.program_runs >= self.flows * PACKETS
 
 
-def routes() -> list[Route]:
-    """Return the way to the guest for each address family."""
-    return [Route(_bare(h), _bare(g)) for h, g in zip(HOST, GUEST, strict=True)]
-
-
-def _bare(address: str) -> str:
-    return address.partition("/")[0]
-
-
 def play_round(
-    title: str, space: Namespace, machine: Vm, steering: Steering, flows: Sequence[Flow]
+    title: str, sender: Sender, machine: Vm, steering: Steering, flows: Sequence[Flow]
 ) -> Round:
-    """Send *flows* while *steering* is in force, and hold every single one against it."""
+    """Let *sender* send *flows* to *machine*, and hold every single one against *steering*."""
     machine.console.ask("flows")
     runs = program_runs(machine.qemu_pid())
-    space.run(sending_command(PACKETS), text=dump_flows(flows))
+    send(sender, flows)
     seen = gather_flows(machine.console, len(flows) * PACKETS)
-    predicted = {flow: steering.queue_for(hashed(flow)) for flow in flows}
+    predicted = predict(steering, flows)
     return Round(
         title=title,
         table=steering.table,
@@ -74,6 +66,19 @@ def play_round(
         mismatches=tuple(find_mismatches(predicted, seen)),
         program_runs=program_runs(machine.qemu_pid()) - runs,
     )
+
+
+def send(sender: Sender, flows: Sequence[Flow]) -> None:
+    """Let *sender* send the packets of all *flows*."""
+    if isinstance(sender, Console):
+        send_from_guest(sender, flows, PACKETS)
+    else:
+        sender.run(sending_command(PACKETS), text=dump_flows(flows))
+
+
+def predict(steering: Steering, flows: Sequence[Flow]) -> dict[Flow, int]:
+    """Return the queue of each flow, as our own Toeplitz hash of the live key and table says."""
+    return {flow: steering.queue_for(hashed(flow)) for flow in flows}
 
 
 def hashed(flow: Flow) -> HashedFlow:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``bpferry run`` as the user, and the guest's console."""
+"""``bpferry run`` as the user, and the guests' consoles."""
 
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,25 @@ from guest.build import Guest
 from guest.command import GuestError
 from guest.console import Console
 from guest.netns import Namespace
-from steering_demo.workplace import Workplace
+from steering_demo.stations import MTU, Station
+from steering_demo.workplace import BRIDGE, Workplace
 
-QUEUES: Final = 4
 MEMORY_MIB: Final = 256
 POWERDOWN_S: Final = 20.0
 
+FOLDERS: Final = (
+    "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+)  # fmt: skip
+"""Where a user's programs keep things. What we were started with may be root's."""
+
 DESCRIPTION: Final = """\
-name = "bpferry-demo"
+name = "{station.name}"
 memory = "{memory} MiB"
-vcpus = {queues}
+vcpus = {station.queues}
 accelerator = "tcg"
-kernel = "{kernel}"
-initrd = "{initrd}"
+kernel = "{guest.kernel}"
+initrd = "{guest.initrd}"
 command-line = "console=ttyS0 quiet"
 require-ebpf = true
 
@@ -34,8 +40,10 @@ require-ebpf = true
 type = "stdio"
 
 [[cards]]
-tap = "{tap}"
-queues = {queues}
+bridge = "{bridge}"
+mac = "{station.mac}"
+mtu = {mtu}
+queues = {station.queues}
 rss = true
 """
 
@@ -68,28 +76,33 @@ class Vm:
         return int(qemu)
 
 
-def write_description(place: Workplace, guest: Guest, tap: str) -> Path:
+def client(place: Workplace, space: Namespace, arguments: Sequence[str]) -> list[str]:
+    """Return ``bpferry`` with *arguments* as a command in *space*, run as the user."""
+    environment = [
+        f"PYTHONPATH={place.python_path('client', 'shared')}",
+        f"BPFERRY_BPF_SOCKET={place.socket('bpf')}",
+        f"BPFERRY_TAP_SOCKET={place.socket('tap')}",
+        *(f"{name}={place.home}" for name in FOLDERS),
+    ]
+    program = [sys.executable, "-B", "-m", "bpferry"]
+    return space.command(["env", *environment, *program, *arguments], user=place.user_uid)
+
+
+def write_description(place: Workplace, guest: Guest, station: Station) -> Path:
     """Write the VM's description where the user can read it, and return its path."""
-    path = place.folder / "demo.toml"
-    path.write_text(
-        DESCRIPTION.format(
-            memory=MEMORY_MIB, queues=QUEUES, kernel=guest.kernel, initrd=guest.initrd, tap=tap
-        ),
-        encoding="utf-8",
+    path = place.folder / f"{station.name}.toml"
+    text = DESCRIPTION.format(
+        station=station, memory=MEMORY_MIB, guest=guest, bridge=BRIDGE, mtu=MTU
     )
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 @contextmanager
-def running_vm(place: Workplace, space: Namespace, description: Path) -> Iterator[Vm]:
-    """Start the VM in *space* as the user, and end it."""
-    environment = [
-        f"PYTHONPATH={place.python_path('client', 'shared')}",
-        f"BPFERRY_BPF_SOCKET={place.socket}",
-    ]
-    run = [sys.executable, "-B", "-m", "bpferry", "run", str(description)]
-    argv = space.command(["env", *environment, *run], user=place.user_uid)
-    with place.log("bpferry").open("wb") as log:
+def running_vm(place: Workplace, space: Namespace, guest: Guest, station: Station) -> Iterator[Vm]:
+    """Start the VM of *station* in *space* as the user, and end it."""
+    argv = client(place, space, ["run", str(write_description(place, guest, station))])
+    with place.log(station.name).open("wb") as log:
         process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/"
         )
@@ -111,7 +124,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def said(place: Workplace) -> str:
+def said(place: Workplace, station: Station) -> str:
     """Return what bpferry and QEMU wrote to standard error."""
-    log = place.log("bpferry")
+    log = place.log(station.name)
     return log.read_text(errors="replace") if log.exists() else "nothing: it was not started"

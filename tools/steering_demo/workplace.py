@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A folder for the time of the demonstration: the code as only root can change it, and all sockets.
 
-The clone may lie in a home that neither the user nor the helper can read; and what runs with a
-capability should not be a file that an ordinary user may edit.
+The clone may lie in a home that neither the user nor the helpers can read; and what runs with a
+capability should not be a file that an ordinary user may edit. The helpers find their policy in
+/etc/bpferry: their /etc is a folder in here, with that and nothing else. The user has a home in
+here, so that nothing comes to lie in theirs.
 """
 
 import os
@@ -19,8 +21,22 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 USER_UID: Final = 64_242
 """The ordinary user, where nobody ran us through sudo: a uid without a name and without rights."""
 
-HELPER_UID: Final = 64_243
-"""The helper's own user."""
+HELPER_UIDS: Final = {"bpf": 64_243, "tap": 64_244}
+"""Each helper's own user, by its role."""
+
+SYSTEM_PYTHON: Final = "/usr/bin/python3"
+"""Debian's, whose packages the installed helpers use too."""
+
+BRIDGE: Final = "br0"
+
+POLICY: Final = f"""\
+[load]
+users = [{{uid}}]
+
+[users.{{uid}}]
+bridges = ["{BRIDGE}"]
+"""
+"""What the administrator of this host has written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +46,24 @@ class Workplace:
     folder: Path
     user_uid: int
 
-    @property
-    def socket(self) -> Path:
-        """The helper's socket."""
-        return self.folder / "bpf.sock"
+    def socket(self, role: str) -> Path:
+        """Return where the helper of *role* listens."""
+        return self.folder / f"{role}.sock"
 
     @property
     def state(self) -> Path:
-        """The helper's state folder."""
+        """The state folder of the helper that has one."""
         return self.folder / "state"
+
+    @property
+    def etc(self) -> Path:
+        """What the helpers see as /etc."""
+        return self.folder / "etc"
+
+    @property
+    def home(self) -> Path:
+        """The user's home."""
+        return self.folder / "home"
 
     def log(self, name: str) -> Path:
         """Return where the program called *name* writes what it has to say."""
@@ -47,6 +72,15 @@ class Workplace:
     def python_path(self, *trees: str) -> str:
         """Return PYTHONPATH for the project's top-level folders called *trees*."""
         return ":".join(str(self.folder / tree) for tree in trees)
+
+    def helper_command(self, role: str) -> list[str]:
+        """Return the program of the helper of *role*."""
+        return [SYSTEM_PYTHON, "-B", "-m", "bpferry_helper", role]
+
+    def helper_environment(self, role: str) -> dict[str, str]:
+        """Return the variables that it needs."""
+        variables = {"PYTHONPATH": self.python_path("helper", "shared"), "MSGPACK_PUREPYTHON": "1"}
+        return variables | ({"STATE_DIRECTORY": str(self.state)} if role == "bpf" else {})
 
 
 @contextmanager
@@ -60,11 +94,21 @@ def workplace() -> Iterator[Workplace]:
             shutil.copytree(REPOSITORY / tree, folder / tree, ignore=ignored)
             _close_to_others(folder / tree)
         place = Workplace(folder, int(os.environ.get("SUDO_UID", "0")) or USER_UID)
-        place.state.mkdir(mode=0o700)
-        os.chown(place.state, HELPER_UID, HELPER_UID)
+        _make_own(place.state, HELPER_UIDS["bpf"])
+        _make_own(place.home, place.user_uid)
+        policy = place.etc / "bpferry/policy.toml"
+        policy.parent.mkdir(parents=True)
+        policy.write_text(POLICY.format(uid=place.user_uid), encoding="ascii")
+        _close_to_others(place.etc)
         yield place
     finally:
         shutil.rmtree(folder)
+
+
+def _make_own(folder: Path, uid: int) -> None:
+    """Make *folder* for *uid* and nobody else."""
+    folder.mkdir(mode=0o700)
+    os.chown(folder, uid, uid)
 
 
 def _close_to_others(tree: Path) -> None:

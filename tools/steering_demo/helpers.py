@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Both privileged helpers behind real activated sockets, each with exactly its capabilities.
+
+Where systemd is PID 1 it makes transient sockets and services; elsewhere ``activator`` listens, and
+setpriv gives the capabilities that a unit would give. Each helper runs in a network namespace of
+its own; that of the role tap reaches the one that stands for the host through a netlink socket
+which was opened there.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from bpferry_helper.privilege import CAPABILITIES
+from guest.netns import Namespace, tun_is_open
+from steering_demo import activator, units
+from steering_demo.workplace import HELPER_UIDS, SYSTEM_PYTHON, Workplace
+
+LISTENS: Final = "ready\n"
+"""What the activator says when it does."""
+
+BY_SYSTEMD: Final = "systemd"
+BY_ACTIVATOR: Final = "the demo's activator"
+
+
+class HelperFailed(Exception):  # noqa: N818
+    """A socket did not appear; the message has what was said about it."""
+
+
+def systemd_can() -> bool:
+    """Say whether PID 1 is systemd (sd_booted(3)), and its services can open /dev/net/tun.
+
+    They see the host's; what is mounted over it for us is not theirs.
+    """
+    return Path("/run/systemd/system").is_dir() and tun_is_open()
+
+
+@contextmanager
+def activated_helpers(place: Workplace, space: Namespace) -> Iterator[str]:
+    """Listen for the helpers and start each when somebody connects; give a word for who does."""
+    by_systemd = systemd_can()
+    start = units.transient if by_systemd else _behind_activator
+    with ExitStack() as stack:
+        for role in HELPER_UIDS:
+            stack.enter_context(start(place, space, role))
+        yield BY_SYSTEMD if by_systemd else BY_ACTIVATOR
+
+
+@contextmanager
+def _behind_activator(place: Workplace, space: Namespace, role: str) -> Iterator[None]:
+    with (
+        place.log(role).open("wb") as log,
+        subprocess.Popen(
+            space.command(_listen(place, role)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            # So that Ctrl-C does not take it away from under its users.
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            if process.stdout is None or process.stdout.readline() != LISTENS:
+                raise HelperFailed(f"nobody listens at '{place.socket(role)}': {said(place, role)}")
+            yield
+        finally:
+            process.terminate()
+
+
+def _listen(place: Workplace, role: str) -> list[str]:
+    """Return the command that listens, and then becomes the helper of *role* in its sandbox."""
+    route = ["--route"] if role == "tap" else []
+    variables = [f"{name}={value}" for name, value in place.helper_environment(role).items()]
+    return [
+        "env", *variables,
+        SYSTEM_PYTHON, "-I", "-S", "-B", activator.__file__, *route,
+        f"--group={place.user_uid}", str(place.socket(role)),
+        "unshare", "--net", "--mount", "--", "sh", "-c", SEE_ETC, "sh", str(place.etc),
+        *_drop_to(role), *place.helper_command(role),
+    ]  # fmt: skip
+
+
+SEE_ETC: Final = 'mount --bind "$1" /etc && shift && exec "$@"'
+
+
+def _drop_to(role: str) -> list[str]:
+    """Return the setpriv command that keeps the capabilities of *role* and nothing else."""
+    names = CAPABILITIES[role]
+    kept = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in names)])
+    uid = HELPER_UIDS[role]
+    return [
+        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+        f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}",
+        "--no-new-privs", "--pdeathsig=KILL", "--",
+    ]  # fmt: skip
+
+
+def said(place: Workplace, role: str) -> str:
+    """Return what the helper wrote, for a person who has to find out what went wrong."""
+    log = place.log(role)
+    return log.read_text(errors="replace") if log.exists() else units.journal(role)
