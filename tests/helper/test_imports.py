@@ -27,12 +27,9 @@ UNWANTED = {
 
 BY_THE_CODECS = {
     "bpf": set[str](),
-    "tap": {
-        "pyroute2", "logging", "random", "hashlib", "_hashlib", "pickle", "multiprocessing",
-        "subprocess",
-    },
-}  # fmt: skip
-"""What pyroute2's message codecs import for themselves; its "config" wants the last four."""
+    "tap": {"pyroute2", "logging"},
+}
+"""What pyroute2's message codecs import for themselves."""
 
 PYROUTE2 = {"common", "config", "netlink"}
 """What is loaded of it: no socket, no "iproute", none of its servers and databases."""

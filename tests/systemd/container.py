@@ -4,6 +4,9 @@
 systemd-nspawn mounts an overlay in memory above the root, inside its own mount namespace, so that
 the root stays as it is and there is no mount to undo.
 
+The system has a network of its own, in which there is nothing, so that no bridge or tap of a test
+is ever on this machine. A command that fetches something is run in this machine's network instead.
+
 Two things depend on the machine. Where PID 1 is systemd, nspawn asks it for a scope. Elsewhere it
 runs in a cgroup that we make, since it otherwise uses fixed names in the topmost one and two
 containers would meet there. And where the machine still has the old cgroup hierarchies, the
@@ -49,7 +52,6 @@ PASSED_ON: Final = ("PIP_", "SSL_", "http_proxy", "https_proxy", "HTTP_PROXY", "
 """Beginnings of variables that say how this machine reaches a package index."""
 
 CERTIFICATES: Final = "/etc/ssl/certs"
-TUN: Final = "/dev/net/tun"
 
 CGROUP_ROOTS: Final = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 """Where a machine with old hierarchies has the new one, and the one that is systemd's."""
@@ -63,11 +65,14 @@ class Container:
     """Its PID 1, as this machine counts."""
 
     def run(
-        self, *command: str, user: str = "root", timeout: float = 30
+        self, *command: str, user: str = "root", timeout: float = 30, fetches: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run *command* inside and return what came of it."""
+        """Run *command* inside and return what came of it.
+
+        One that *fetches* is in this machine's network, where there are mirrors and an index.
+        """
         return subprocess.run(
-            [*self._enter(user), *command],
+            [*self._enter(user, fetches=fetches), *command],
             check=False,
             capture_output=True,
             text=True,
@@ -75,14 +80,30 @@ class Container:
             env=_environment(),
         )
 
-    def check(self, *command: str, user: str = "root", timeout: float = 30) -> str:
+    def check(
+        self, *command: str, user: str = "root", timeout: float = 30, fetches: bool = False
+    ) -> str:
         """Run *command* inside and return its output; anything but success fails the test."""
-        done = self.run(*command, user=user, timeout=timeout)
+        done = self.run(*command, user=user, timeout=timeout, fetches=fetches)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def _enter(self, user: str) -> list[str]:
-        enter = ["nsenter", "--target", str(self.pid), "--all", "--"]
+    @contextmanager
+    def running(self, *command: str, user: str = "root") -> Iterator[subprocess.Popen[str]]:
+        """Run *command* inside meanwhile. Its standard input ends with the block; so must it."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            [*self._enter(user), *command], stdin=pipe, stdout=pipe, text=True, env=_environment()
+        ) as process:
+            try:
+                yield process
+                process.communicate(timeout=10)
+            finally:
+                process.kill()
+
+    def _enter(self, user: str, *, fetches: bool = False) -> list[str]:
+        spaces = ("--mount", "--uts", "--ipc", "--pid", "--cgroup") if fetches else ("--all",)
+        enter = ["nsenter", "--target", str(self.pid), *spaces, "--"]
         if user == "root":
             return enter
         return [
@@ -146,13 +167,12 @@ def _command(root: Path, clone: Path, name: str) -> list[str]:
     scope = [] if _systemd_runs() else ["--keep-unit"]
     return [
         "systemd-nspawn", "--boot", "--register=no", *scope,
-        "--quiet", "--console=pipe", "--machine", name,
+        "--quiet", "--console=pipe", "--machine", name, "--private-network",
         "--directory", str(root), "--volatile=overlay",
         "--system-call-filter", " ".join(LET_THROUGH),
         "--capability", ",".join(CAPABILITIES),
         "--bind-ro", f"{clone}:{CLONE}",
         "--bind-ro", CERTIFICATES,
-        "--bind", TUN,
     ]  # fmt: skip
 
 
@@ -227,10 +247,14 @@ def _find_init(nspawn: int) -> int | None:
 
 
 def _halt(nspawn: subprocess.Popen[bytes]) -> None:
-    """Let the system shut down; when it does not, end it with nspawn, at whose death it dies."""
+    """Let the system shut down; when it does not, end its PID 1, and all else dies with that."""
+    init = _find_init(nspawn.pid)
     nspawn.terminate()
     try:
         nspawn.wait(HALT_SECONDS)
     except subprocess.TimeoutExpired:
-        nspawn.send_signal(signal.SIGKILL)
+        nspawn.kill()
         nspawn.wait()
+        if init is not None:
+            with suppress(ProcessLookupError):
+                os.kill(init, signal.SIGKILL)

@@ -14,8 +14,9 @@ PACKAGES: Final = (
     "python3",
     "python3-venv",
     "python3-msgpack",
+    "python3-pyroute2",
     "libbpf1",
-    "iproute2",  # gives a user a tap
+    "iproute2",  # makes taps and bridges
 )
 """What tools/install would install, so that no test waits for it, and what it does not."""
 

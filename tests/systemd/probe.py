@@ -98,6 +98,10 @@ def _write(path: str) -> Callable[[], None]:
     return attempt
 
 
+def _open(path: str) -> Callable[[], None]:
+    return lambda: os.close(os.open(path, os.O_RDWR))
+
+
 def _memfd() -> None:
     os.close(os.memfd_create("placeholder"))
 
@@ -116,6 +120,9 @@ ATTEMPTS: Final[dict[str, Callable[[], None]]] = {
     "write in /etc": _write("/etc/probe"),
     "write in /var/lib": _write("/var/lib/probe"),
     "write in /run": _write("/run/probe"),
+    # A second node of /dev/null, which the test makes (helper_unit).
+    "open another device": _open("/dev/bpferry-probe"),
+    "open /dev/net/tun": _open("/dev/net/tun"),
     "memfd_create": _memfd,
     "socket AF_UNIX": _open_socket(socket.AF_UNIX, socket.SOCK_SEQPACKET),
 }

@@ -2,16 +2,14 @@
 """The installed helper under a systemd that is PID 1, asked by ordinary users."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
-from bpferry_helper.privilege import CAPABILITIES, CAPABILITY_NUMBERS
 from tests.support.debian_folder import BUILD_SECONDS
 from tests.systemd.container import CLONE, Container
-from tests.systemd.unit_file import UNITS, build_probe_unit
+from tests.systemd.helper_unit import POLICY, PYTHON, REFUSED, HelperUnit
 
 pytestmark = [
     pytest.mark.system,
@@ -23,28 +21,12 @@ pytestmark = [
 ]
 
 SERVICE: Final = "bpferry-bpf.service"
-PYTHON: Final = "/usr/bin/python3"
-POLICY: Final = "/etc/bpferry/policy.toml"
-PROBE_OUTPUT: Final = "/run/bpferry-probe.json"
-DROP_IN: Final = "/run/systemd/system/bpferry-bpf.service.d/test.conf"
 
 CRASHES: Final = 50
 
-REFUSED: Final = {
-    "perf_event_open": {"EPERM"},
-    "ptrace": {"EPERM"},
-    "mount": {"EPERM"},
-    "keyctl": {"EPERM"},
-    "userfaultfd": {"EPERM"},
-    "io_uring_setup": {"EPERM"},
-    "unshare": {"EPERM"},
-    "socket AF_INET": {"EAFNOSUPPORT"},
+REFUSED_HERE: Final = REFUSED | {
     "socket AF_NETLINK": {"EAFNOSUPPORT"},
-    # systemd 252 filters mmap(2); 256 and newer ask the kernel (PR_SET_MDWE).
-    "memory to write and execute": {"EPERM", "EACCES"},
-    "write in /etc": {"EROFS"},
-    "write in /var/lib": {"EROFS"},
-    "write in /run": {"EACCES"},
+    "open /dev/net/tun": {"ENOENT"},
 }
 """What the sandbox refuses, and with which error."""
 
@@ -52,36 +34,30 @@ ALLOWED: Final = ("memfd_create", "socket AF_UNIX")
 
 
 @pytest.fixture
-def system(installed_system: Container) -> Iterator[Container]:
-    """Return the system with a helper that does not run yet, and no policy file."""
-    installed_system.check("systemctl", "stop", SERVICE)
-    yield installed_system
-    installed_system.check("rm", "-rf", POLICY, DROP_IN)
-    installed_system.check("systemctl", "daemon-reload")
+def unit(installed_system: Container) -> Iterator[HelperUnit]:
+    """Return a helper that does not run yet, without a policy file."""
+    unit = HelperUnit(installed_system, "bpf")
+    unit.reset()
+    yield unit
+    unit.reset()
+
+
+@pytest.fixture
+def system(unit: HelperUnit) -> Container:
+    """Return the system in which that helper does not run yet."""
+    return unit.system
 
 
 @pytest.fixture(scope="module")
 def attempts(installed_system: Container) -> dict[str, str]:
     """Return what came of each forbidden thing, tried in the service's own sandbox."""
-    return probe(installed_system, sandboxed=True)
+    return HelperUnit(installed_system, "bpf").probe(sandboxed=True)
 
 
 @pytest.fixture(scope="module")
 def free_attempts(installed_system: Container) -> dict[str, str]:
     """Return what came of the same attempts by a service without a sandbox: the control."""
-    return probe(installed_system, sandboxed=False)
-
-
-def probe(system: Container, *, sandboxed: bool) -> dict[str, str]:
-    """Run the probe as a service and return what it printed."""
-    command = f"{PYTHON} -I {CLONE}/tests/systemd/probe.py"
-    unit = build_probe_unit(UNITS / SERVICE, command, PROBE_OUTPUT, sandboxed=sandboxed)
-    system.write("/run/systemd/system/bpferry-probe.service", unit)
-    system.check("systemctl", "daemon-reload")
-    system.check("rm", "-f", PROBE_OUTPUT)
-    system.check("systemctl", "start", "bpferry-probe.service")
-    found: dict[str, str] = json.loads(system.check("cat", PROBE_OUTPUT))
-    return found
+    return HelperUnit(installed_system, "bpf").probe(sandboxed=False)
 
 
 def ask(system: Container, op: str, user: str = "alice") -> dict[str, str | int]:
@@ -89,19 +65,6 @@ def ask(system: Container, op: str, user: str = "alice") -> dict[str, str | int]
     printed = system.check(PYTHON, f"{CLONE}/tests/systemd/ask.py", op, user=user)
     answer: dict[str, str | int] = json.loads(printed)
     return answer
-
-
-def main_pid(system: Container) -> str:
-    """Return the helper's process, as the system inside counts."""
-    return system.show(SERVICE, "MainPID")
-
-
-def process_status(system: Container, field: str) -> str:
-    """Return a field of the helper's status file, proc(5)."""
-    status = system.check("cat", f"/proc/{main_pid(system)}/status")
-    found = re.search(rf"^{field}:\s*(.+)$", status, re.MULTILINE)
-    assert found is not None
-    return found[1]
 
 
 def test_nothing_runs_before_somebody_connects(system: Container) -> None:
@@ -148,30 +111,30 @@ def test_client_after_an_idle_exit_is_served(system: Container) -> None:
     assert 4 == ask(system, "load")["fds"]
 
 
-def test_helper_stays_while_it_is_not_idle_for_long(system: Container) -> None:
+def test_helper_stays_while_it_is_not_idle_for_long(unit: HelperUnit) -> None:
     """Without a policy file, some seconds of silence do not end the helper."""
-    ask(system, "hello")
-    before = main_pid(system)
-    system.check("sleep", "3")
+    ask(unit.system, "hello")
+    before = unit.main_pid()
+    unit.system.check("sleep", "3")
 
-    assert before == main_pid(system)
+    assert before == unit.main_pid()
 
 
-def test_client_after_each_crash_is_served(system: Container) -> None:
+def test_client_after_each_crash_is_served(unit: HelperUnit) -> None:
     """However often the helper is killed, the next client gets its four fds."""
     served = 0
     for _ in range(CRASHES):
-        ask(system, "hello")
-        system.check("systemctl", "kill", "--signal=KILL", SERVICE)
-        served += ask(system, "load")["fds"] == 4
+        ask(unit.system, "hello")
+        unit.kill()
+        served += ask(unit.system, "load")["fds"] == 4
 
     assert CRASHES == served
 
 
-@pytest.mark.parametrize("attempt", REFUSED)
+@pytest.mark.parametrize("attempt", REFUSED_HERE)
 def test_sandbox_refuses(attempt: str, attempts: dict[str, str]) -> None:
     """Code that runs in the helper's place cannot do what the helper never does."""
-    assert attempts[attempt] in REFUSED[attempt]
+    assert attempts[attempt] in REFUSED_HERE[attempt]
 
 
 @pytest.mark.parametrize("attempt", ALLOWED)
@@ -180,78 +143,68 @@ def test_sandbox_allows(attempt: str, attempts: dict[str, str]) -> None:
     assert "allowed" == attempts[attempt]
 
 
-@pytest.mark.parametrize("attempt", REFUSED)
+@pytest.mark.parametrize("attempt", REFUSED_HERE)
 def test_attempt_succeeds_without_the_sandbox(attempt: str, free_attempts: dict[str, str]) -> None:
     """The control: nothing but the sandbox refuses these attempts."""
     assert "allowed" == free_attempts[attempt]
 
 
-def test_no_system_call_of_the_helper_is_refused(system: Container) -> None:
+def test_no_system_call_of_the_helper_is_refused(unit: HelperUnit) -> None:
     """The helper does its work also where a forbidden system call would kill it."""
-    system.check("mkdir", "-p", DROP_IN.rpartition("/")[0])
-    system.write(DROP_IN, "[Service]\nSystemCallErrorNumber=kill\n")
-    system.check("systemctl", "daemon-reload")
-    answers = [ask(system, op)["reply"] for op in ("hello", "load")]
-    before = main_pid(system)
-    ask(system, "hello")
+    unit.kill_at_forbidden_calls()
+    answers = [ask(unit.system, op)["reply"] for op in ("hello", "load")]
+    before = unit.main_pid()
+    ask(unit.system, "hello")
 
-    assert (["HelloReply", "LoadReply"], before) == (answers, main_pid(system))
+    assert (["HelloReply", "LoadReply"], before) == (answers, unit.main_pid())
 
 
-def test_forbidden_system_call_would_kill(system: Container) -> None:
+def test_forbidden_system_call_would_kill(unit: HelperUnit) -> None:
     """The control for the test above: with that setting, the first forbidden call is the last."""
-    command = f"{PYTHON} -I {CLONE}/tests/systemd/probe.py"
-    unit = build_probe_unit(UNITS / SERVICE, command, PROBE_OUTPUT, sandboxed=True)
-    system.write("/run/systemd/system/bpferry-probe.service", f"{unit}SystemCallErrorNumber=kill\n")
-    system.check("systemctl", "daemon-reload")
-    system.run("systemctl", "start", "bpferry-probe.service")
-    result = system.show("bpferry-probe.service", "Result")
-    system.check("systemctl", "reset-failed", "bpferry-probe.service")
-
-    assert result in {"signal", "core-dump"}
+    assert unit.probe_to_death() in {"signal", "core-dump"}
 
 
 @pytest.mark.parametrize("field", ["CapEff", "CapPrm", "CapBnd"])
-def test_helper_holds_two_capabilities(field: str, system: Container) -> None:
+def test_helper_holds_two_capabilities(field: str, unit: HelperUnit) -> None:
     """The running helper holds, and can ever hold, exactly the capabilities of its role."""
-    ask(system, "hello")
-    mask = sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES["bpf"])
+    ask(unit.system, "hello")
 
-    assert mask == int(process_status(system, field), 16)
+    assert unit.capability_mask() == int(unit.process_status(field), 16)
 
 
 @pytest.mark.parametrize(("field", "expected"), [("NoNewPrivs", "1"), ("Seccomp", "2")])
-def test_helper_is_confined(field: str, expected: str, system: Container) -> None:
+def test_helper_is_confined(field: str, expected: str, unit: HelperUnit) -> None:
     """The running helper can gain nothing by execve, and has a system call filter."""
-    ask(system, "hello")
+    ask(unit.system, "hello")
 
-    assert expected == process_status(system, field)
+    assert expected == unit.process_status(field)
 
 
-def test_helper_is_no_user_of_the_system(system: Container) -> None:
+def test_helper_is_no_user_of_the_system(unit: HelperUnit) -> None:
     """The running helper has a uid from the range of dynamic users."""
-    ask(system, "hello")
-    uid = int(process_status(system, "Uid").split()[0])
+    ask(unit.system, "hello")
+    uid = int(unit.process_status("Uid").split()[0])
 
     assert 61184 <= uid <= 65519
 
 
-def test_state_folder_is_the_helpers_alone(system: Container) -> None:
+def test_state_folder_is_the_helpers_alone(unit: HelperUnit) -> None:
     """Only the dynamic user may look into the state folder."""
-    ask(system, "load")
-    uid = process_status(system, "Uid").split()[0]
+    ask(unit.system, "load")
+    uid = unit.process_status("Uid").split()[0]
 
-    assert f"700 {uid}" == system.check("stat", "-Lc", "%a %u", "/var/lib/bpferry-bpf")
+    assert f"700 {uid}" == unit.system.check("stat", "-Lc", "%a %u", "/var/lib/bpferry-bpf")
 
 
-def test_state_survives_a_restart(system: Container) -> None:
+def test_state_survives_a_restart(unit: HelperUnit) -> None:
     """A helper that was killed still knows what it had granted before."""
-    ask(system, "load")
-    before = system.check("sh", "-c", "cat /var/lib/bpferry-bpf/object-* | sha256sum")
-    system.check("systemctl", "kill", "--signal=KILL", SERVICE)
-    ask(system, "load")
+    stored = ("sh", "-c", "cat /var/lib/bpferry-bpf/object-* | sha256sum")
+    ask(unit.system, "load")
+    before = unit.system.check(*stored)
+    unit.kill()
+    ask(unit.system, "load")
 
-    assert before == system.check("sh", "-c", "cat /var/lib/bpferry-bpf/object-* | sha256sum")
+    assert before == unit.system.check(*stored)
 
 
 def test_policy_refuses_a_member_of_the_group(system: Container) -> None:

@@ -11,23 +11,44 @@ from bpferry_helper.privilege import CAPABILITIES
 from tests import requires
 from tests.systemd.unit_file import UNITS, Setting, read_unit, values, words
 
-SERVICE: Final = UNITS / "bpferry-bpf.service"
-SOCKET: Final = UNITS / "bpferry-bpf.socket"
+ROLES: Final = tuple(CAPABILITIES)
 
-THRESHOLD: Final = 6
-"""Exposure times ten; ours is 0.6, "safe"."""
+THRESHOLDS: Final = {"bpf": 6, "tap": 7}
+"""Exposure times ten; ours are 0.6 and 0.7, "safe"."""
 
 NEWER_SETTINGS: Final = {"AcceptFileDescriptors", "PollLimitIntervalSec", "PollLimitBurst"}
 """Settings that systemd 252 does not know, and says so."""
 
 RELAXED: Final = (
-    ("PrivateUsers", "no"),
-    ("ProcSubset", "all"),
-    ("RestrictAddressFamilies", "AF_UNIX"),
-    ("SystemCallFilter", "bpf"),
-    ("SystemCallFilter", "memfd_create"),
+    ("bpf", "PrivateUsers", "no"),
+    ("bpf", "ProcSubset", "all"),
+    ("bpf", "RestrictAddressFamilies", "AF_UNIX"),
+    ("bpf", "SystemCallFilter", "bpf"),
+    ("bpf", "SystemCallFilter", "memfd_create"),
+    ("tap", "PrivateUsers", "no"),
+    ("tap", "ProcSubset", "all"),
+    ("tap", "RestrictAddressFamilies", "AF_UNIX AF_NETLINK"),
+    ("tap", "BindPaths", "-/dev/net/tun"),
+    ("tap", "DeviceAllow", "/dev/net/tun rw"),
+    ("tap", "BindReadOnlyPaths", "/sys/devices/virtual/net"),
 )
 """What is weaker than systemd could make it."""
+
+WEAKENING: Final = (
+    ("bpf", "PrivateNetwork"),
+    ("bpf", "CapabilityBoundingSet"),
+    ("bpf", "SystemCallFilter"),
+    ("tap", "PrivateNetwork"),
+    ("tap", "CapabilityBoundingSet"),
+    ("tap", "SystemCallFilter"),
+    ("tap", "PrivateDevices"),
+)
+"""What each service must not be without."""
+
+LISTENS: Final = {
+    "bpf": [("ListenSequentialPacket", "/run/bpferry/bpf.sock")],
+    "tap": [("ListenSequentialPacket", "/run/bpferry/tap.sock"), ("ListenNetlink", "route 0")],
+}
 
 LIMITS: Final = (
     "StartLimitIntervalSec",
@@ -43,16 +64,33 @@ LIMITS: Final = (
 )
 
 
-@pytest.fixture(scope="module")
-def service() -> list[Setting]:
-    """Return the service's settings."""
-    return read_unit(SERVICE)
+def service_of(role: str) -> Path:
+    """Return the file of the role's service."""
+    return UNITS / f"bpferry-{role}.service"
 
 
-@pytest.fixture(scope="module")
-def socket_unit() -> list[Setting]:
-    """Return the socket's settings."""
-    return read_unit(SOCKET)
+def socket_of(role: str) -> Path:
+    """Return the file of the role's socket."""
+    return UNITS / f"bpferry-{role}.socket"
+
+
+@pytest.fixture(params=ROLES)
+def role(request: pytest.FixtureRequest) -> str:
+    """Return each role in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def service(role: str) -> list[Setting]:
+    """Return the settings of the role's service."""
+    return read_unit(service_of(role))
+
+
+@pytest.fixture
+def socket_unit(role: str) -> list[Setting]:
+    """Return the settings of the role's socket."""
+    return read_unit(socket_of(role))
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,15 +103,15 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def exposure_passes(unit: Path) -> bool:
-    """Say whether *unit* stays below the threshold."""
-    done = analyze("security", "--offline=true", f"--threshold={THRESHOLD}", str(unit))
-    return done.returncode == 0
+def exposure_passes(unit: Path, role: str) -> bool:
+    """Say whether *unit* stays below the threshold of *role*."""
+    limit = f"--threshold={THRESHOLDS[role]}"
+    return analyze("security", "--offline=true", limit, str(unit)).returncode == 0
 
 
-def test_units_are_understood() -> None:
+def test_units_are_understood(role: str) -> None:
     """systemd-analyze finds nothing wrong but the settings that it is too old for."""
-    done = analyze("verify", str(SERVICE), str(SOCKET))
+    done = analyze("verify", str(service_of(role)), str(socket_of(role)))
     complaints = [
         line
         for line in done.stderr.splitlines()
@@ -83,48 +121,48 @@ def test_units_are_understood() -> None:
     assert (0, []) == (done.returncode, complaints)
 
 
-def test_misspelt_setting_is_noticed(tmp_path: Path) -> None:
+def test_misspelt_setting_is_noticed(role: str, tmp_path: Path) -> None:
     """The check above can fail: a setting that no systemd knows is complained about."""
-    unit = tmp_path / SERVICE.name
-    unit.write_text(SERVICE.read_text().replace("UMask=", "Umaks="))
-    (tmp_path / SOCKET.name).write_bytes(SOCKET.read_bytes())
+    unit = tmp_path / service_of(role).name
+    unit.write_text(service_of(role).read_text().replace("UMask=", "Umaks="))
+    (tmp_path / socket_of(role).name).write_bytes(socket_of(role).read_bytes())
 
     assert "Umaks" in analyze("verify", str(unit)).stderr
 
 
-def test_exposure_is_below_the_threshold() -> None:
-    """systemd-analyze rates the service's exposure at no more than 0.6."""
-    assert exposure_passes(SERVICE)
+def test_exposure_is_below_the_threshold(role: str) -> None:
+    """systemd-analyze rates the service's exposure at no more than it is now."""
+    assert exposure_passes(service_of(role), role)
 
 
-@pytest.mark.parametrize("key", ["PrivateNetwork", "CapabilityBoundingSet", "SystemCallFilter"])
-def test_weaker_service_is_above_the_threshold(key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("weak_role", "key"), WEAKENING)
+def test_weaker_service_is_above_the_threshold(weak_role: str, key: str, tmp_path: Path) -> None:
     """The threshold is tight: without any one of these settings the rating fails."""
-    lines = SERVICE.read_text().splitlines(keepends=True)
-    weaker = tmp_path / SERVICE.name
+    lines = service_of(weak_role).read_text().splitlines(keepends=True)
+    weaker = tmp_path / service_of(weak_role).name
     weaker.write_text("".join(line for line in lines if not line.startswith(f"{key}=")))
 
-    assert not exposure_passes(weaker)
+    assert not exposure_passes(weaker, weak_role)
 
 
 @pytest.mark.parametrize("key", ["CapabilityBoundingSet", "AmbientCapabilities"])
-def test_capabilities_are_those_of_the_code(key: str, service: list[Setting]) -> None:
+def test_capabilities_are_those_of_the_code(key: str, role: str, service: list[Setting]) -> None:
     """The unit gives exactly the capabilities that the helper insists on."""
-    assert set(CAPABILITIES["bpf"]) == words(service, key)
+    assert set(CAPABILITIES[role]) == words(service, key)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES["bpf"])
-def test_each_capability_has_its_reason(capability: str, service: list[Setting]) -> None:
+def test_each_capability_has_its_reason(role: str, service: list[Setting]) -> None:
     """Above the lines that give a capability, a comment names it and says what for."""
-    comments = [s.comment for s in service if s.value == capability]
+    firsts = {name: next(s for s in service if s.value == name) for name in CAPABILITIES[role]}
 
-    assert comments and all(c.startswith(f"{capability}: ") for c in comments[:1])  # noqa: PT018
+    assert all(first.comment.startswith(f"{name}: ") for name, first in firsts.items())
 
 
-@pytest.mark.parametrize(("key", "value"), RELAXED)
-def test_each_relaxation_has_its_reason(key: str, value: str, service: list[Setting]) -> None:
+@pytest.mark.parametrize(("relaxed_role", "key", "value"), RELAXED)
+def test_each_relaxation_has_its_reason(relaxed_role: str, key: str, value: str) -> None:
     """Above each setting that is weaker than it could be, a comment says so."""
-    (setting,) = [s for s in service if (s.key, s.value) == (key, value)]
+    settings = read_unit(service_of(relaxed_role))
+    (setting,) = [s for s in settings if (s.key, s.value) == (key, value)]
 
     assert setting.comment.startswith("Relaxed: ")
 
@@ -144,25 +182,53 @@ def test_only_group_kvm_may_connect(socket_unit: list[Setting]) -> None:
     assert ["0660", "kvm"] == found
 
 
-def test_socket_keeps_packets_whole(socket_unit: list[Setting]) -> None:
-    """It is one SOCK_SEQPACKET socket, and it is not a process for each connection."""
-    listens = [s for s in socket_unit if s.key.startswith("Listen")]
+def test_socket_keeps_packets_whole(role: str, socket_unit: list[Setting]) -> None:
+    """Clients have one SOCK_SEQPACKET socket; "tap" alone gets a netlink one, of no group."""
+    listens = [(s.key, s.value) for s in socket_unit if s.key.startswith("Listen")]
 
-    assert [("ListenSequentialPacket", "/run/bpferry/bpf.sock")] == [
-        (s.key, s.value) for s in listens
-    ]
+    assert LISTENS[role] == listens
 
 
-@pytest.mark.parametrize(
-    ("unit", "key"), [(SOCKET, "TriggerLimitIntervalSec"), (SERVICE, "StartLimitIntervalSec")]
-)
-def test_crashes_do_not_close_the_socket(unit: Path, key: str) -> None:
+def test_crashes_do_not_close_the_socket(
+    service: list[Setting], socket_unit: list[Setting]
+) -> None:
     """No limit of systemd turns a crash that can be repeated into a lasting outage."""
-    assert ["0"] == values(read_unit(unit), key)
+    trigger = values(socket_unit, "TriggerLimitIntervalSec")
+    start = values(service, "StartLimitIntervalSec")
+
+    assert (["0"], ["0"]) == (trigger, start)
 
 
-def test_helper_imports_from_roots_folders_only(service: list[Setting]) -> None:
+def test_helper_imports_from_roots_folders_only(role: str, service: list[Setting]) -> None:
     """Python is started isolated, without site-packages, and writes no byte code."""
     (command,) = values(service, "ExecStart")
 
-    assert command.startswith("/usr/bin/python3 -I -S -B /usr/local/libexec/")
+    launcher = "/usr/local/libexec/bpferry-helper"
+    assert f"/usr/bin/python3 -I -S -B {launcher} {role}" == command
+
+
+def test_taps_have_an_owner_that_stays() -> None:
+    """The service for taps has a user with a fixed number, which sysusers.d makes."""
+    settings = read_unit(service_of("tap"))
+    (user,) = values(settings, "User")
+    lines = (UNITS / "bpferry.sysusers").read_text().splitlines()
+
+    assert [] == values(settings, "DynamicUser")
+    assert any(line.startswith(f"u {user} ") for line in lines)
+
+
+def test_tap_helper_has_one_device() -> None:
+    """Beside the ones that every service has, there is /dev/net/tun, and no other is allowed."""
+    settings = read_unit(service_of("tap"))
+
+    assert ["yes"] == values(settings, "PrivateDevices")
+    assert ["closed"] == values(settings, "DevicePolicy")
+    assert ["-/dev/net/tun"] == values(settings, "BindPaths")
+    assert ["/dev/net/tun rw"] == values(settings, "DeviceAllow")
+
+
+def test_tap_helper_has_no_place_to_write() -> None:
+    """It keeps nothing between its starts."""
+    settings = read_unit(service_of("tap"))
+
+    assert [] == [s.key for s in settings if s.key.endswith("Directory")]

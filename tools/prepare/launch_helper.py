@@ -10,7 +10,7 @@ import sys
 
 sys.path += [
     "/usr/local/lib/bpferry/helper",
-    # Where Debian's packages are, msgpack among them. pip never writes there.
+    # Where Debian's packages are, msgpack and pyroute2 among them. pip never writes there.
     "/usr/lib/python3/dist-packages",
 ]
 

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One of the two helpers as a service of a booted system: what runs, and in which sandbox."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry_helper.privilege import CAPABILITIES, CAPABILITY_NUMBERS
+from tests.systemd.container import CLONE, Container
+from tests.systemd.unit_file import UNITS, build_probe_unit
+
+PYTHON: Final = "/usr/bin/python3"
+POLICY: Final = "/etc/bpferry/policy.toml"
+PROBE: Final = "bpferry-probe.service"
+PROBE_OUTPUT: Final = "/run/bpferry-probe.json"
+PROBE_DEVICE: Final = "/dev/bpferry-probe"
+
+REFUSED: Final = {
+    "perf_event_open": {"EPERM"},
+    "ptrace": {"EPERM"},
+    "mount": {"EPERM"},
+    "keyctl": {"EPERM"},
+    "userfaultfd": {"EPERM"},
+    "io_uring_setup": {"EPERM"},
+    "unshare": {"EPERM"},
+    "socket AF_INET": {"EAFNOSUPPORT"},
+    # systemd 252 filters mmap(2); 256 and newer ask the kernel (PR_SET_MDWE).
+    "memory to write and execute": {"EPERM", "EACCES"},
+    "write in /etc": {"EROFS"},
+    "write in /var/lib": {"EROFS"},
+    "write in /run": {"EACCES"},
+    "open another device": {"ENOENT"},
+}
+"""What the sandbox of both refuses, and with which error."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperUnit:
+    """The helper *role* in *system*."""
+
+    system: Container
+    role: str
+
+    @property
+    def service(self) -> str:
+        """The name of its service."""
+        return f"bpferry-{self.role}.service"
+
+    @property
+    def socket(self) -> str:
+        """The name of its socket."""
+        return f"bpferry-{self.role}.socket"
+
+    @property
+    def drop_in(self) -> str:
+        """A file with settings that a test adds to the service."""
+        return f"/run/systemd/system/{self.service}.d/test.conf"
+
+    def state(self) -> str:
+        """Return whether the service is active."""
+        return self.system.show(self.service, "ActiveState")
+
+    def main_pid(self) -> str:
+        """Return its process, as the system inside counts."""
+        return self.system.show(self.service, "MainPID")
+
+    def process_status(self, field: str) -> str:
+        """Return a field of the process's status file, proc(5)."""
+        status = self.system.check("cat", f"/proc/{self.main_pid()}/status")
+        found = re.search(rf"^{field}:\s*(.+)$", status, re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+    def capability_mask(self) -> int:
+        """Return what the code says that it holds, as proc(5) writes it."""
+        return sum(1 << CAPABILITY_NUMBERS[name] for name in CAPABILITIES[self.role])
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.system.check("systemctl", "kill", "--signal=KILL", self.service)
+
+    def kill_at_forbidden_calls(self) -> None:
+        """Let a system call that the filter refuses be the process's last."""
+        self.system.check("mkdir", "-p", self.drop_in.rpartition("/")[0])
+        self.system.write(self.drop_in, "[Service]\nSystemCallErrorNumber=kill\n")
+        self.system.check("systemctl", "daemon-reload")
+
+    def reset(self) -> None:
+        """Stop it, and take away what a test may have written: the policy and settings."""
+        self.system.check("systemctl", "stop", self.service)
+        self.system.check("rm", "-rf", POLICY, self.drop_in)
+        self.system.check("systemctl", "daemon-reload")
+
+    def probe(self, *, sandboxed: bool) -> dict[str, str]:
+        """Try what is forbidden, in its sandbox or, as the control, in none; return what came."""
+        self.system.check("rm", "-f", PROBE_OUTPUT, PROBE_DEVICE)
+        self.system.check("mknod", "--mode=0666", PROBE_DEVICE, "c", "1", "3")
+        self._write_probe(sandboxed=sandboxed)
+        self.system.check("systemctl", "start", PROBE)
+        found: dict[str, str] = json.loads(self.system.check("cat", PROBE_OUTPUT))
+        return found
+
+    def probe_to_death(self) -> str:
+        """Try it where a forbidden call is the last; return how systemd says that it ended."""
+        self._write_probe(sandboxed=True, more="SystemCallErrorNumber=kill\n")
+        self.system.run("systemctl", "start", PROBE)
+        result = self.system.show(PROBE, "Result")
+        self.system.check("systemctl", "reset-failed", PROBE)
+        return result
+
+    def _write_probe(self, *, sandboxed: bool, more: str = "") -> None:
+        command = f"{PYTHON} -I {CLONE}/tests/systemd/probe.py"
+        unit = build_probe_unit(UNITS / self.service, command, PROBE_OUTPUT, sandboxed=sandboxed)
+        self.system.write(f"/run/systemd/system/{PROBE}", unit + more)
+        self.system.check("systemctl", "daemon-reload")
