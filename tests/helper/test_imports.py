@@ -27,9 +27,9 @@ UNWANTED = {
 
 BY_THE_CODECS = {
     "bpf": set[str](),
-    "tap": {"pyroute2", "logging"},
+    "tap": {"pyroute2", "logging", "random", "hashlib", "_hashlib"},
 }
-"""What pyroute2's message codecs import for themselves."""
+"""What the message codecs of pyroute2 import for themselves; the last three with 0.9."""
 
 PYROUTE2 = {"common", "config", "netlink"}
 """What is loaded of it: no socket, no "iproute", none of its servers and databases."""
