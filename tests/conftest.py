@@ -2,6 +2,7 @@
 """What holds for every test: markers say what it needs, and no test leaves an fd open."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         requires.kernel_with_btf()
     if item.get_closest_marker("qemu"):
         requires.qemu()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _heed_ctrl_c() -> None:
+    """Do so also where a shell started us in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
