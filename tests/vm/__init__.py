@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A whole host in a VM: Debian 13 with systemd, KVM, vhost-net and two releases of QEMU.
+
+The machine that runs the tests needs neither KVM nor vhost-net. The host is emulated (TCG), and
+QEMU emulates AMD's virtualization too: inside there is a /dev/kvm that works, so that a guest there
+costs seconds in place of minutes, and vhost is used as on a real host.
+
+    image      the disk, made once
+    freight    what a run brings along: this clone, and the small guest
+    host       boot it, run commands in it, take it down
+    documents  the domain documents of its users
+    plans      what a dry run says
+    rounds     flows to a guest in there, and where they came in
+    inside/    what runs in there: courier, prepare, steered
+"""

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The domain documents of the host's users: the small guest, one card, four queues with RSS."""
+
+from typing import Final
+
+from tests.vm.freight import GUEST
+from tests.vm.image import NEWER_QEMU, OWN_QEMU
+
+QUEUES: Final = 4
+
+OWN: Final = "10.0.13"
+NEWER: Final = "11.1.3"
+BINARIES: Final = {OWN: OWN_QEMU, NEWER: NEWER_QEMU}
+
+DOMAIN: Final = """\
+<domain type='kvm'>
+  <name>{name}</name>
+  <memory unit='MiB'>192</memory>
+  <vcpu>{queues}</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{guest.kernel}</kernel>
+    <initrd>{guest.initrd}</initrd>
+    <cmdline>console=ttyS0 quiet panic=-1</cmdline>
+  </os>
+  <cpu mode='host-passthrough'/>
+  <devices>
+    <emulator>{qemu}</emulator>
+    <serial type='stdio'/>
+    {card}
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+CARD: Final = """\
+<interface type='bridge'>
+      <source bridge='{bridge}'/>
+      <model type='virtio'/>
+      <driver {driver} queues='{queues}' rss='on'/>
+    </interface>"""
+
+
+def on_bridge(bridge: str, driver: str = "") -> str:
+    """Return a card on a *bridge*; *driver* may be more attributes of its driver."""
+    return CARD.format(bridge=bridge, driver=driver, queues=QUEUES)
+
+
+def domain(name: str, version: str, card: str) -> str:
+    """Return the document of a VM on the QEMU of this *version* with one *card*."""
+    qemu = BINARIES[version]
+    return DOMAIN.format(name=name, qemu=qemu, card=card, guest=GUEST, queues=QUEUES)

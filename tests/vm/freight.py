@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a run brings into the host: a tar file, which is its second disk and is unpacked in /srv."""
+
+import tarfile
+from pathlib import Path
+from typing import Final
+
+from guest.build import Guest
+from tests.vm.image import REPOSITORY
+
+TREES: Final = ("shared", "helper", "client", "systemd", "tools", "tests/__init__.py", "tests/vm")
+"""What tools/install copies, and what the tests run inside."""
+
+CLONE: Final = "/srv/bpferry"
+GUEST: Final = Guest(Path("/srv/guest/kernel"), Path("/srv/guest/initrd"))
+"""Where things are inside."""
+
+
+def write_freight(path: Path, guest: Guest) -> None:
+    """Write this clone as it is now, and the two files of *guest*, into the tar file *path*."""
+    with tarfile.open(path, "w") as archive:
+        for name in (*TREES, "pyproject.toml"):
+            archive.add(REPOSITORY / name, f"bpferry/{name}", filter=_owned_by_root)
+        archive.add(guest.kernel, "guest/kernel", filter=_owned_by_root)
+        archive.add(guest.initrd, "guest/initrd", filter=_owned_by_root)
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if "__pycache__" in member.name or member.name.endswith(".egg-info"):
+        return None
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
