@@ -19,21 +19,21 @@ from typing import Final
 from tests.vm.image import Image
 
 PROCESSORS: Final = 1
-"""With two, guests in there were seen to start anew, out of triple faults: once in ten rounds."""
+"""With two, guests in there were seen to start anew, out of triple faults: about once in ten."""
 
 MEMORY_MIB: Final = 2048
 
 ARGUMENTS: Final = (
     "console=ttyS0 root=/dev/vda rw fsck.mode=skip quiet panic=-1 "
-    # Two thirds of the time that they cost on a real processor is lost here too, for nothing.
+    # An emulated processor has nothing to mitigate, and would be slower.
     "mitigations=off "
-    # What helpers say is then on the console, which a failed test shows.
+    # No log-in on the console but what helpers say: a failed test shows it.
     "systemd.mask=serial-getty@ttyS0.service systemd.mask=getty@tty1.service "
     "systemd.journald.forward_to_console=1 systemd.show_status=false"
 )
 
 BOOT_SECONDS: Final = 180
-"""It takes 15 on an idle machine."""
+"""It takes 25 on an idle machine."""
 
 GRACE_SECONDS: Final = 15
 """The courier ends a command by itself; this is how long it may take to say so."""
