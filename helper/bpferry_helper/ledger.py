@@ -20,6 +20,7 @@ import msgpack
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import HelperError, RequestError
 from bpferry_helper.log import WARNING, log
+from bpferry_helper.quota import Full, find_full
 from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Grant
@@ -152,9 +153,6 @@ class Ledger:
     def _held(self, uid: int) -> int:
         return sum(entry.uid == uid for entry in self._entries)
 
-    def _loading(self, uid: int) -> int:
-        return sum(owner == uid for owner in self._pending.values())
-
     def _check(self, uid: int, per_user: int, in_total: int) -> None:
         # The entries are an upper bound. The kernel is asked only when that bound says no, which
         # keeps the first grant after a start quick.
@@ -167,16 +165,18 @@ class Ledger:
 
     def _full(self, uid: int, per_user: int, in_total: int) -> tuple[str, str] | None:
         """Return message and hint if there is no place for one more."""
-        if self._held(uid) + self._loading(uid) >= per_user:
-            return (
-                f"uid {uid} holds {self._held(uid)} sets, as many as policy allows",
-                "stop a VM, or ask the administrator to raise [quota] sets-per-user",
-            )
-        if len(self._entries) + len(self._pending) >= in_total:
-            return (
-                f"all users together hold {len(self._entries)} sets, as many as policy allows",
-                "ask the administrator to raise [quota] sets-in-total",
-            )
+        owners = [entry.uid for entry in self._entries]
+        match find_full(uid, owners, self._pending.values(), per_user, in_total):
+            case Full.THE_USERS:
+                return (
+                    f"uid {uid} holds {owners.count(uid)} sets, as many as policy allows",
+                    "stop a VM, or ask the administrator to raise [quota] sets-per-user",
+                )
+            case Full.ALL_TOGETHER:
+                return (
+                    f"all users together hold {len(owners)} sets, as many as policy allows",
+                    "ask the administrator to raise [quota] sets-in-total",
+                )
         return None
 
     def _strike_off_the_dead(self) -> None:

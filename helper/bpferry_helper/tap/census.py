@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import INFO, WARNING, log
+from bpferry_helper.quota import Full, find_full
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_helper.tap.nursery import CREATED_PREFIX, GRANTED_PREFIX, SPARE_ALIAS
@@ -29,6 +30,10 @@ ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)")
 
 SETTLE_S: Final = 5.0
 """A tap is made in some milliseconds; who is kept waiting for longer is refused, if need be."""
+
+LARGER_HINT: Final = (
+    "stop a VM, delete a tap that stays (bpferry tap list), or ask for a larger limit"
+)
 
 NOBODY: Final = -1
 """Whose a tap is that bears our prefix and was made by somebody else; it counts for all."""
@@ -138,17 +143,19 @@ class Census:
 
     def _full(self, uid: int, per_user: int, in_total: int) -> tuple[str, str] | None:
         """Return message and hint if there is no place for one more."""
-        held = sum(owner == uid for owner in self._known.values())
-        if held + sum(owner == uid for owner in self._pending.values()) >= per_user:
-            return (
-                f"uid {uid} holds {held} taps, as many as policy allows ({per_user})",
-                "stop a VM, delete a tap that stays (bpferry tap list), or ask for a larger limit",
-            )
-        if len(self._known) + len(self._pending) >= in_total:
-            return (
-                f"all users together hold {len(self._known)} taps, as many as policy allows",
-                "ask the administrator to raise [quota] taps-in-total",
-            )
+        owners = list(self._known.values())
+        match find_full(uid, owners, self._pending.values(), per_user, in_total):
+            case Full.THE_USERS:
+                held = owners.count(uid)
+                return (
+                    f"uid {uid} holds {held} taps, as many as policy allows ({per_user})",
+                    LARGER_HINT,
+                )
+            case Full.ALL_TOGETHER:
+                return (
+                    f"all users together hold {len(owners)} taps, as many as policy allows",
+                    "ask the administrator to raise [quota] taps-in-total",
+                )
         return None
 
     def _strike_off_the_dead(self) -> None:

@@ -19,7 +19,6 @@ import os
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
-from bpferry_helper.policy import Port
 from bpferry_helper.tap.bridges import Bridges, Wanted, explain
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.netlink import LinkError, Netlink
@@ -39,17 +38,14 @@ ports' addresses (net/bridge/br_stp_if.c); unicast, locally administered. QEMU d
 class Order(NamedTuple):
     """What is to be made. Nothing in it but numbers, a name that was checked, and a decision."""
 
-    bridge: str
+    wanted: Wanted
     queues: int
     owner: int
     """The user of a tap that stays, who may open its queues; of others it is this helper."""
     stays: bool
     alias: str
-    port: Port
     isolated: bool
     """The user wishes so; policy may say so as well."""
-    mtu: int | None
-    mac: bytes | None
 
 
 class MadeTap(NamedTuple):
@@ -80,8 +76,8 @@ class Maker:
         Raises:
             RequestError: it could not be made, and nothing is left of it.
         """
-        bridge = self._bridges.find(Wanted(order.bridge, order.port, order.mtu, order.mac))
-        self._bridges.secure(bridge, order.port)
+        bridge = self._bridges.find(order.wanted)
+        self._bridges.secure(bridge, order.wanted.port)
         for attempt in range(NAME_ATTEMPTS):
             try:
                 return self._make(order, bridge)
@@ -107,8 +103,8 @@ class Maker:
 
     def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
         """Put *newborn* on *bridge*; return its index on the host."""
-        isolated = order.isolated or order.port.isolated
-        plain = order.port.learning and not isolated
+        isolated = order.isolated or order.wanted.port.isolated
+        plain = order.wanted.port.learning and not isolated
         attributes = [
             ("IFLA_MTU", bridge.mtu),
             ("IFLA_ADDRESS", _own_address()),
@@ -120,9 +116,11 @@ class Maker:
         if arrived.master != bridge.ifindex:
             raise LinkError(f"cannot put the tap '{newborn.name}' on its bridge", errno.ENODEV)
         if not plain:
-            self._host.set_port(arrived.ifindex, isolated=isolated, learning=order.port.learning)
-            if not order.port.learning and order.mac is not None:
-                self._claim(arrived, order.mac.hex(":"), bridge)
+            self._host.set_port(
+                arrived.ifindex, isolated=isolated, learning=order.wanted.port.learning
+            )
+            if not order.wanted.port.learning and order.wanted.mac is not None:
+                self._claim(arrived, order.wanted.mac.hex(":"), bridge)
             self._host.set(arrived.ifindex, [], up=True)
         return arrived.ifindex
 

@@ -158,15 +158,12 @@ class TapService:
     ) -> MadeTap:
         peer = asked.peer
         order = Order(
-            bridge=decision.bridge,
+            wanted=_wanted(decision, tap),
             queues=tap.queues,
             owner=peer.uid,
             stays=stays,
             alias=write_alias(Holder(peer.uid, peer.pid, now_s())),
-            port=decision.port,
             isolated=tap.isolated,
-            mtu=tap.mtu,
-            mac=tap.mac,
         )
         with self._census.reserve(peer.uid, decision.taps, policy.taps_in_total) as place:
             made = self._maker.make(order)
@@ -182,7 +179,7 @@ class TapService:
     def _can(self, decision: TapDecision, tap: messages.Tap) -> Answer:
         if decision.allowed:
             try:
-                self._maker.check(Wanted(decision.bridge, decision.port, tap.mtu, tap.mac))
+                self._maker.check(_wanted(decision, tap))
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
@@ -251,6 +248,10 @@ class TapService:
             raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
         log(INFO, f"deleted '{interface}' for uid {peer.uid} (pid {peer.pid})")
         return Answer(messages.DeleteReply(interface))
+
+
+def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:
+    return Wanted(decision.bridge, decision.port, tap.mtu, tap.mac)
 
 
 def _check_apart(host: Netlink, own: Netlink) -> None:

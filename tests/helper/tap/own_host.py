@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from bpferry_helper.policy import Port
 from bpferry_helper.tap import nursery
+from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Holder, write_alias
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import Maker, Order
@@ -71,13 +72,10 @@ def _unshare(flags: int) -> None:
 def order(*, stays: bool = False, queues: int = 2, port: Port = PLAIN) -> Order:
     """Return the order for a tap of Alice's on br0."""
     return Order(
-        bridge="br0",
+        wanted=Wanted("br0", port, mtu=None, mac=MAC),
         queues=queues,
         owner=ALICE.uid,
         stays=stays,
         alias=write_alias(Holder(ALICE.uid, 1, 1)),
-        port=port,
         isolated=False,
-        mtu=None,
-        mac=MAC,
     )
