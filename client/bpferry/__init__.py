@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Start QEMU VMs as an ordinary user, and say which steering each card gets.
 
-    errors      what can go wrong, by exit status
-    domain      what a VM is
-    qemu        what a QEMU can do, its command line, its monitor
-    steering    who spreads a card's packets over its queues
-    network     where file descriptors come from: the helpers, and taps that exist
-    machine     a VM from its first process to its last
-    cli         what the user types
+    cli          what the user types
+    machine      a VM from its first process to its last
+    commandline  from a VM and a plan to QEMU's words
+    steering     who spreads a card's packets over its queues
+    qemu         what a QEMU can do, and how to talk to one
+    domain       what a VM is
+    network      where file descriptors come from: the helpers, and taps that exist
+    errors       what can go wrong, by exit status
+
+Each imports only what is below it in this list; domain and network do not know each other.
 
 Depends on: bpferry_wire; qemu.qmp and msgspec, imported where they are first needed.
 Never does: hold a privilege, keep a process behind, or choose a steering in silence.

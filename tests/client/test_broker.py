@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
-from bpferry.network.broker import Broker, GrantedSet
+from bpferry.network.bpf_helper import Broker, GrantedSet
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
 from bpferry_wire.limits import MAX_FDS_PER_REPLY

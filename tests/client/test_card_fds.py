@@ -14,10 +14,10 @@ import pytest
 from bpferry.domain.document import read_bytes
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, TapError
 from bpferry.machine.card_fds import Helpers
-from bpferry.machine.inheritance import Prepared, prepare
-from bpferry.machine.preparation import draft
-from bpferry.network.broker import Broker
-from bpferry.network.taps import TapBroker
+from bpferry.machine.draft import draft
+from bpferry.machine.preparation import Prepared, prepare
+from bpferry.network.bpf_helper import Broker
+from bpferry.network.tap_helper import TapBroker
 from bpferry.network.vhost import VHOST_GET_FEATURES
 from bpferry.steering.plan import Rung
 from bpferry_wire.errors import Code

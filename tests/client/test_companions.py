@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import CompanionError
 from bpferry.machine import companions as module
 from bpferry.machine.companions import is_listening, start_companions
-from bpferry.qemu.commandline.parts import Companion, Step
 from tests import requires
 from tests.client import support
 

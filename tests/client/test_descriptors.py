@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.qemu import descriptors
-from bpferry.qemu.descriptors import folders
+from bpferry.qemu import package_files
 from bpferry.qemu.firmware import FlashFile, read_descriptors
+from bpferry.qemu.package_files import folders
 from bpferry.qemu.vhost_user import find_gpu_program
 
 UEFI = {
@@ -31,7 +31,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     both = tmp_path / "etc" / "firmware", tmp_path / "usr" / "firmware"
     for folder in both:
         folder.mkdir(parents=True)
-    monkeypatch.setattr(descriptors, "SYSTEM_FOLDERS", tuple(folder.parent for folder in both))
+    monkeypatch.setattr(package_files, "SYSTEM_FOLDERS", tuple(folder.parent for folder in both))
     return both
 
 

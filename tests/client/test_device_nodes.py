@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.parts import OpenDevice
 from bpferry.errors import BpferryError
 from bpferry.machine.device_nodes import open_device
-from bpferry.qemu.commandline.parts import OpenDevice
 
 
 def test_open_for_both_ways() -> None:

@@ -19,20 +19,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bpferry.commandline.build import Built, build
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.implicit import complete
+from bpferry.commandline.parts import Companion, Option
 from bpferry.domain.binding import PATHS, Table
 from bpferry.domain.checks import check as check_texts
 from bpferry.domain.document import read_bytes, read_file, to_toml, to_xml
 from bpferry.domain.explain import look_up
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import cards_of
 from bpferry.domain.origins import Origins
 from bpferry.domain.shape import fields_of
 from bpferry.errors import BpferryError
-from bpferry.qemu.commandline.build import Built, build
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.implicit import complete
-from bpferry.qemu.commandline.names import cards_of
-from bpferry.qemu.commandline.parts import Companion, Option
 from bpferry.qemu.defaults import machine_type_of
 from bpferry.steering.plan import HostFacts, plan_card
 from tests import documents

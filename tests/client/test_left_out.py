@@ -6,7 +6,7 @@ import pytest
 
 from bpferry.domain.model.cards import Card, IpAddress
 from bpferry.errors import Unsupported
-from bpferry.machine.preparation import without
+from bpferry.machine.draft import without
 from tests.client.support import CARD, MACHINE
 
 USER = Card(type="user", ips=(IpAddress(address="10.0.0.1"), IpAddress(address="fd00::1")))

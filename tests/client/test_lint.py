@@ -4,9 +4,9 @@
 import msgspec
 import pytest
 
-from bpferry.domain.lint import CARD_RULES, Fault, find_faults
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.machine.lint import CARD_RULES, Fault, find_faults
 from bpferry.qemu.capabilities import Capabilities
 from tests.support.golden import capabilities_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.parts import Listen
 from bpferry.errors import BpferryError
 from bpferry.machine import listening
 from bpferry.machine.listening import is_bound, make_folder, open_listen
-from bpferry.qemu.commandline.parts import Listen
 
 
 def listen_at(path: Path) -> Listen:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.parts import OutputFile
 from bpferry.errors import BpferryError
 from bpferry.machine.output_files import open_output
-from bpferry.qemu.commandline.parts import OutputFile
 
 
 @pytest.mark.parametrize(("append", "expected"), [(False, b"new"), (True, b"oldnew")])

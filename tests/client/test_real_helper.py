@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bpferry.errors import Refused
-from bpferry.network.broker import Broker
+from bpferry.network.bpf_helper import Broker
 from bpferry.qemu.probe import probe
 from bpferry.steering.maps import SteeringMaps
 from bpferry_wire.messages import Load

@@ -5,8 +5,8 @@ import msgspec
 import pytest
 
 from bpferry.domain.model.cards import Card
+from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.names import cards_of
 from bpferry.steering.plan import HostFacts, plan_card
 from bpferry.steering.requests import CardRequests, build_requests, shown
 from bpferry_wire.messages import Load, Tap

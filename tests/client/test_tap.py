@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import TapError
-from bpferry.network import tap
+from bpferry.network import existing_tap
 
 pytestmark = pytest.mark.privileged
 
 OPEN = """
 import json, os, sys
 from bpferry.errors import TapError
-from bpferry.network import tap
-from bpferry.network.tap import open_tap
-tap.TUN_DEVICE = sys.argv[4]
+from bpferry.network import existing_tap
+from bpferry.network.existing_tap import open_tap
+existing_tap.TUN_DEVICE = sys.argv[4]
 name, queues, uid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 os.setegid(uid) or os.seteuid(uid)
 held = [open_tap(name, queues) for _ in sys.argv[5:] if _ == "--twice"]
@@ -209,19 +209,19 @@ def test_more_queues_than_a_tap_has(namespace: str) -> None:
 
 def test_tap_that_is_just_made_is_refused(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tap that came into being by our own TUNSETIFF is not used."""
-    monkeypatch.setattr(tap, "_check_exists", lambda _name, _queues: None)
+    monkeypatch.setattr(existing_tap, "_check_exists", lambda _name, _queues: None)
 
     with pytest.raises(TapError, match="it is not persistent"):
-        tap.open_tap(f"bpf{namespace[-8:]}", 1)
+        existing_tap.open_tap(f"bpf{namespace[-8:]}", 1)
 
     assert not Path(f"/sys/class/net/bpf{namespace[-8:]}").exists()
 
 
 def test_device_that_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /dev/net/tun cannot be opened, the hint says who opens it."""
-    monkeypatch.setattr(tap, "TUN_DEVICE", "/nowhere/tun")
+    monkeypatch.setattr(existing_tap, "TUN_DEVICE", "/nowhere/tun")
 
     with pytest.raises(TapError, match="cannot open '/nowhere/tun': No such file") as caught:
-        tap.open_tap("lo", 1)
+        existing_tap.open_tap("lo", 1)
 
     assert "modprobe tun" in caught.value.hint

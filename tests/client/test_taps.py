@@ -11,7 +11,7 @@ import pytest
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
 from bpferry.network import tun
-from bpferry.network.taps import GrantedTap, TapBroker
+from bpferry.network.tap_helper import GrantedTap, TapBroker
 from bpferry_wire.errors import Code
 from bpferry_wire.limits import MAX_QUEUES
 from bpferry_wire.messages import (

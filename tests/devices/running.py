@@ -12,10 +12,10 @@ from pathlib import Path
 
 from bpferry.domain.document import read_bytes
 from bpferry.machine.card_fds import Helpers
-from bpferry.machine.inheritance import prepare
-from bpferry.machine.preparation import Draft, draft
-from bpferry.network.broker import Broker
-from bpferry.network.taps import TapBroker
+from bpferry.machine.draft import Draft, draft
+from bpferry.machine.preparation import prepare
+from bpferry.network.bpf_helper import Broker
+from bpferry.network.tap_helper import TapBroker
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, start_child
 from tests.client.support import Record

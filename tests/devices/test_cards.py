@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.network.passt import passt_companion
+from bpferry.commandline.parts import Command
 from bpferry.domain.model.cards import Card, IpAddress, PortForward, PortRange
 from bpferry.machine.companions import is_listening
-from bpferry.qemu.commandline.network.passt import passt_companion
-from bpferry.qemu.commandline.parts import Command
 from tests import requires
 from tests.client.support import wait_until
 from tests.devices.running import Running, domain, running

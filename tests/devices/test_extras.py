@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.parts import Command
 from bpferry.errors import BpferryError
-from bpferry.qemu.commandline.parts import Command
 from tests.client.support import script
 from tests.devices.running import domain, running
 

@@ -29,7 +29,7 @@ from benchmarks.command import BenchError, run
 from benchmarks.figures import Verdict, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
 from bpferry.domain.document import read_bytes
-from bpferry.machine.preparation import draft
+from bpferry.machine.draft import draft
 from bpferry.qemu import cache, process
 from bpferry.qemu.defaults import default_qemu
 from bpferry.qemu.monitor import Monitor, open_monitor

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the user types, and what the user reads.
 
-    main           the command, its exit status
-    options        what each command takes, and its help; network_options, the same about taps
-    parser         how a command line is read
-    run            bpferry run
-    check          bpferry check
-    convert        bpferry convert
-    capabilities   bpferry capabilities
-    tap            bpferry tap
-    can_i          bpferry can-i
-    output         standard output and standard error
+    main             the command, its exit status
+    options          what each command takes, and its help
+    network_options  the same for the commands about taps
+    parser           how a command line is read
+    run              bpferry run
+    check            bpferry check
+    convert          bpferry convert
+    capabilities     bpferry capabilities
+    tap              bpferry tap
+    can_i            bpferry can-i
+    output           standard output and standard error
 
 Depends on: everything else in bpferry, imported when a command needs it.
 Never does: load QMP or msgspec to print a help text, or print twice about one error.

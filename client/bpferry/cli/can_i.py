@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from bpferry.cli import output
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.errors import BadInput, BpferryError, Refused, Unsupported
-from bpferry.network.broker import Broker
-from bpferry.network.taps import TapBroker
+from bpferry.network.bpf_helper import Broker
+from bpferry.network.tap_helper import TapBroker
 from bpferry.network.vhost import open_vhost
 from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.defaults import default_qemu

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from bpferry.cli import output
 from bpferry.domain.document import Document, read_file
-from bpferry.domain.lint import Fault, find_faults
 from bpferry.errors import BpferryError, Unsupported
+from bpferry.machine.draft import draft
 from bpferry.machine.files import find_missing_files
-from bpferry.machine.preparation import draft
+from bpferry.machine.lint import Fault, find_faults
 from bpferry.qemu.capabilities import Capabilities
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
 from bpferry.domain.document import read_file
+from bpferry.machine.draft import Draft, draft
 from bpferry.machine.files import find_missing_files
-from bpferry.machine.preparation import Draft, draft
 from bpferry.steering.plan import CardPlan, Notice, Rung
 from bpferry.steering.requests import describe_source, shown
 
 if TYPE_CHECKING:
-    from bpferry.machine.inheritance import Prepared
-    from bpferry.network.taps import GrantedTap
+    from bpferry.machine.preparation import Prepared
+    from bpferry.network.tap_helper import GrantedTap
     from bpferry.steering.maps import Steering
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -54,10 +54,10 @@ def run(
 def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
     # asyncio and the rest of a running VM are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
-    from bpferry.machine.inheritance import prepare  # noqa: PLC0415
+    from bpferry.machine.preparation import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415
-    from bpferry.network.broker import Broker  # noqa: PLC0415
-    from bpferry.network.taps import TapBroker  # noqa: PLC0415
+    from bpferry.network.bpf_helper import Broker  # noqa: PLC0415
+    from bpferry.network.tap_helper import TapBroker  # noqa: PLC0415
 
     with (
         Helpers(Broker(), TapBroker()) as helpers,

@@ -6,7 +6,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.cli.network_options import find_name_problem
 from bpferry.errors import BadInput
-from bpferry.network.taps import TapBroker
+from bpferry.network.tap_helper import TapBroker
 from bpferry_wire.messages import OwnTap, Tap, TapReply
 
 HEADINGS: Final = ("TAP", "BRIDGE", "QUEUES", "KIND")

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a VM is, as a frozen value, and the two kinds of document that become it.
 
-    model       the value, class by class; each field knows its place in a libvirt document
-    binding     how a field says that; shape has the trees that follow from it
-    document    read either kind into the model, and write the model as either
-    xml         libvirt's form: xml_reader, xml_writer, and ignored, what is passed over and why
-    toml        the native form: shorthand and shorthand_disks, what it leaves unsaid
-    sizes       amounts with units, in both
-    checks      what has to hold beyond types
-    origins     where in its document a part stood; explain, what is wrong with it
-    lint        what is sound and still not well designed
+    model            the value, class by class; each field knows its place in a libvirt document
+    names            what the devices of a VM are called
+    binding          how a field says where it is in XML
+    shape            the trees of elements that follow from the bindings
+    document         read either kind into the model, and write the model as either
+    xml              the text of libvirt's form
+    xml_reader       from elements to values
+    xml_writer       from values to elements
+    ignored          what is passed over in a libvirt document, and why
+    refused          why well-known parts of a libvirt document are refused
+    toml             the native form
+    shorthand        what the native form leaves unsaid
+    shorthand_disks  the same for disks
+    sizes            amounts with units, in both forms
+    checks           what has to hold beyond types
+    origins          where in its document a part was
+    explain          what is wrong with a value, and what is possible there
 
 Depends on: errors; msgspec, defusedxml and tomli_w.
 Never does: start a process, open a device, or look whether a file that is named exists.

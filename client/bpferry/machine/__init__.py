@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A VM from its first process to its last.
 
-    reporter      who is told what happens
-    preparation   what a description becomes on this host: plan and command line, nothing opened
-    host          what the plan has to know of this host
-    folders       where the VM's own files are; files, the ones that have to be there
-    absent_media  CDs that need not be there
-    card_fds      what stands behind the cards: taps, eBPF sets, vhost
-    inheritance   what QEMU inherits, opened: all of that, and what these have
-    listening  own_sockets  output_files  device_nodes
-    companions    the processes beside QEMU, such as swtpm
+    draft         what a description becomes on this host: plan and command line, nothing opened
+    preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     supervisor    QEMU's parent, for as long as it runs
+    lint          what is wrong with a design, or could be better, before anything is started
+    host          what the plan has to know of this host
+    absent_media  CDs that need not be there
+    card_fds      what is behind the cards: taps, eBPF sets, vhost
+    folders       where the VM's own files are
+    files         files that have to exist
+    listening     sockets that bpferry listens on for QEMU
+    own_sockets   sockets that QEMU makes itself
+    output_files  files that QEMU writes to
+    device_nodes  device nodes that QEMU uses
+    companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams
+    reporter      who is told what happens
 
-Depends on: errors, domain, qemu, steering, network.
+Depends on: errors, domain, network, qemu, steering, commandline.
 Never does: leave a process, a socket, an fd, or a terminal in another mode behind.
 """

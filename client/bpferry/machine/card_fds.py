@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from bpferry.commandline.network.build import set_names
+from bpferry.commandline.network.netdevs import tap_names, vhost_names
 from bpferry.domain.model.cards import Card
+from bpferry.domain.names import cards_of
 from bpferry.errors import BpferryError, NoHelper
-from bpferry.machine.preparation import Draft, located
+from bpferry.machine.draft import Draft, located
 from bpferry.machine.reporter import Reporter
-from bpferry.network.broker import Broker, GrantedSet
-from bpferry.network.tap import open_tap
-from bpferry.network.taps import GrantedTap, TapBroker
+from bpferry.network.bpf_helper import Broker, GrantedSet
+from bpferry.network.existing_tap import open_tap
+from bpferry.network.tap_helper import GrantedTap, TapBroker
 from bpferry.network.vhost import open_vhost
-from bpferry.qemu.commandline.names import cards_of
-from bpferry.qemu.commandline.network.cards import set_names
-from bpferry.qemu.commandline.network.netdevs import tap_names, vhost_names
 from bpferry.steering.plan import CardPlan, Granted, HelperAnswer
 from bpferry.steering.requests import describe_source
 from bpferry_wire.fds import BorrowedFd, Closing

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import BpferryError, CompanionError, QemuError
 from bpferry.machine.listening import check_path, make_folder, remove_stale
 from bpferry.machine.reporter import Reporter
-from bpferry.qemu.commandline.parts import Companion, Step
 from bpferry.qemu.process import Child, describe_exit, start_child
 
 SOCKET_SECONDS: Final = 10.0

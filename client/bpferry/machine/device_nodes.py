@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.parts import OpenDevice
 from bpferry.errors import BpferryError
-from bpferry.qemu.commandline.parts import OpenDevice
 
 HINTS: Final = {
     errno.ENOENT: "load the kernel's module for it, such as vhost_vsock (modprobe)",

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from bpferry.commandline.build import Built
+from bpferry.commandline.parts import Copy, Folder
 from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
 from bpferry.errors import BadInput, BpferryError
 from bpferry.machine.listening import make_folder
-from bpferry.qemu.commandline.build import Built
-from bpferry.qemu.commandline.parts import Copy, Folder
 
 
 def find_missing_files(document: Document) -> Iterator[BadInput]:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from bpferry.qemu.commandline.context import Folders
+from bpferry.commandline.context import Folders
 
 MAX_NAME: Final = 32
 """Letters of a folder's name. The path of a Unix socket below it has at most 107 (unix(7))."""

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bpferry.commandline.parts import Listen
 from bpferry.errors import BpferryError
-from bpferry.qemu.commandline.parts import Listen
 
 MAX_PATH_BYTES: Final = 107
 """sun_path without its final zero byte (unix(7))."""

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.parts import OutputFile
 from bpferry.errors import BpferryError
-from bpferry.qemu.commandline.parts import OutputFile
 
 FILE_MODE: Final = 0o600
 """What a guest writes is for the user who runs it."""

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from bpferry.commandline.parts import OwnSocket
 from bpferry.errors import BpferryError
 from bpferry.machine.listening import check_path, make_folder, remove_stale
-from bpferry.qemu.commandline.parts import OwnSocket
 
 
 @contextlib.contextmanager

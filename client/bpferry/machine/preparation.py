@@ -1,241 +1,193 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a description becomes on this host: a plan for each card, and a command line.
+"""What QEMU inherits and what has to be there before it: the cards' fds, sockets, companions.
 
-``draft`` asks QEMU what it can do and plans; it needs no helper, no tap and no right. What it
-found is enough for a dry run; ``inheritance`` opens the rest.
+All is opened here, under the names of the command line, and closed with the block. Whatever fails
+closes what was there already.
 """
 
 import contextlib
-import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
-import msgspec
-
-from bpferry.domain.document import Document
-from bpferry.domain.explain import around, remove_key
-from bpferry.domain.model.accelerator import Accelerator
-from bpferry.domain.model.cards import Card
-from bpferry.domain.model.machine import Machine
-from bpferry.errors import BpferryError, Unsupported
-from bpferry.machine.absent_media import without_absent_media
-from bpferry.machine.folders import folders_of
-from bpferry.machine.host import gather_facts
+from bpferry.commandline.build import QMP, Built
+from bpferry.commandline.parts import (
+    Affinity,
+    Command,
+    Companion,
+    Environment,
+    Link,
+    Listen,
+    OpenDevice,
+    OutputFile,
+    OwnSocket,
+    SocketPair,
+    StandardStreams,
+)
+from bpferry.errors import QemuError
+from bpferry.machine.card_fds import Helpers, open_cards
+from bpferry.machine.companions import Running, start_companions
+from bpferry.machine.device_nodes import open_device
+from bpferry.machine.draft import KVM_HINT, Draft
+from bpferry.machine.files import find_missing_files, make_files
+from bpferry.machine.folders import folders_of, remove_empty
+from bpferry.machine.listening import open_listen
+from bpferry.machine.output_files import open_output
+from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.reporter import Reporter
-from bpferry.qemu import accelerator as accelerators
-from bpferry.qemu.cache import find_or_probe
-from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.commandline.build import Built, build
-from bpferry.qemu.commandline.context import Context
-from bpferry.qemu.commandline.implicit import complete
-from bpferry.qemu.commandline.names import cards_of
-from bpferry.qemu.commandline.parts import Remark
-from bpferry.qemu.defaults import machine_type_of, qemu_of
-from bpferry.qemu.firmware import read_descriptors
-from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
-from bpferry.steering.plan import (
-    CardPlan,
-    HelperAnswer,
-    HostFacts,
-    Notice,
-    plan_card,
-)
-from bpferry.steering.requests import CardRequests, build_requests
+from bpferry.network.bpf_helper import GrantedSet
+from bpferry.network.tap_helper import GrantedTap
+from bpferry.steering.maps import SteeringMaps
+from bpferry.steering.plan import CardPlan
+from bpferry_wire.objects import RSS
 
-E = TypeVar("E", bound=BpferryError)
-
-WANTED: Final = {
-    ("kvm", True): Accelerator.AUTO,
-    ("kvm", False): Accelerator.KVM,
-    ("tcg", True): Accelerator.TCG,
-    ("tcg", False): Accelerator.TCG,
-}
-"""What a description asks for, by its accelerator and whether TCG may stand in."""
-
-KVM_HINT: Final = (
-    "let the VM run without KVM: accelerator 'tcg', or <domain type='qemu'>; or become a member of "
-    "the group that owns /dev/kvm"
-)
-
-NO_SANDBOX: Final = Notice(
-    "this QEMU was built without a sandbox (-sandbox), and runs without one",
-    "use a QEMU that was built with libseccomp",
-)
+MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
+"""The maps of a set: config, key, table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What is known of a VM on this host before anything is asked of the helper."""
+class Prepared:
+    """Everything that QEMU needs to start. Whoever made it closes what is in it."""
 
-    document: Document
-    machine: Machine
-    """As far as it is supported."""
-    capabilities: Capabilities
-    accelerator: Accelerator
-    accelerator_reason: str
-    host: HostFacts
+    argv: tuple[str, ...]
     plans: dict[str, CardPlan]
-    require_ebpf: bool
-    left_out: tuple[Unsupported, ...]
-    """What the user allowed us to leave out."""
-    kvm_problem: str
-    """Why KVM, which the description demands, does not work here; empty if it does."""
-    absent_media: tuple[str, ...]
-    """A sentence for each optional medium that is not there."""
-    context: Context
-    """What the parts of the command line may know, with fds by their names."""
-    built: Built
-    """The command line of a dry run."""
-    requests: dict[str, CardRequests]
-    """What is asked of the helpers, by card."""
-
-    def build(self, plans: dict[str, CardPlan], fds: Mapping[str, str] | None = None) -> Built:
-        """Return QEMU's command line; without *fds*, each fd stands by its name."""
-        fd = str if fds is None else fds.__getitem__
-        return build(replace(self.context, plans=plans, fd=fd))
-
-    def plan(self, key: str, card: Card, card_id: str, answer: HelperAnswer) -> CardPlan:
-        """Return the plan of *card* after the helper's *answer*."""
-        return plan_card(
-            card,
-            card_id,
-            self.capabilities,
-            self.host,
-            answer=answer,
-            require_ebpf=self.require_ebpf,
-            key=key,
-        )
-
-    def general_notices(self) -> tuple[Notice, ...]:
-        """Return what is less than wished about the VM as a whole; each card's plan has its own."""
-        return (
-            *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
-            *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
-            *(Notice(f"left out: {error.message}") for error in self.left_out),
-            *(Notice(sentence) for sentence in self.absent_media),
-            *(Notice(remark.text, remark.hint) for remark in self.built.of(Remark)),
-        )
+    taps: dict[str, GrantedTap]
+    """By card; only of cards for which the helper made one."""
+    pass_fds: tuple[int, ...]
+    """What QEMU inherits under its own number."""
+    environment: dict[str, str]
+    """What is set in QEMU's environment beside ours."""
+    monitor: socket.socket
+    """Our end."""
+    console: socket.socket | None
+    """Our end of QEMU's standard streams, where a serial console of the guest is on them."""
+    streams: socket.socket | None
+    """QEMU's end of the same."""
+    maps: dict[str, SteeringMaps]
+    """By card; only of cards that eBPF steers."""
+    inherited: contextlib.ExitStack
+    """Closes our copies of what QEMU inherits: to be closed as soon as it runs."""
+    commands: tuple[Command, ...] = ()
+    """What QEMU is told once it answers."""
+    affinities: tuple[Affinity, ...] = ()
+    companions: tuple[Running, ...] = ()
 
 
-def draft(
-    document: Document,
-    reporter: Reporter,
-    *,
-    require_ebpf: bool = False,
-    ignore_unsupported: bool = False,
-) -> Draft:
-    """Ask QEMU what it can do, try the accelerator, and plan each card.
+@contextlib.contextmanager
+def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prepared]:
+    """Ask the helpers, start the companions, and build the command line.
 
     Raises:
-        BpferryError: QEMU cannot be asked, eBPF is demanded and certainly not possible, or
-            something is not supported, with its place in the document.
+        BpferryError: something that the VM cannot do without is missing.
     """
-    document, absent = without_absent_media(document)
-    machine = document.machine
-    qemu = qemu_of(machine)
-    reporter.progress(f"asking '{qemu}' what it can do")
-    capabilities = find_or_probe(qemu, note=reporter.note)
-    wanted = WANTED[machine.accelerator, machine.tcg_fallback]
-    machine_type = machine_type_of(machine, capabilities.arch)
-    accelerator, reason = accelerators.choose(wanted, qemu, machine_type)
-    problem = ""
-    if wanted is Accelerator.KVM:
-        problem = accelerators.find_kvm_problem(qemu, machine_type)
-    left_out = list(document.ignored)
-    while True:
-        try:
-            host = gather_facts(machine, accelerator)
-            demanded = require_ebpf or machine.require_ebpf
-            plans = {
-                card_id: plan_card(
-                    card, card_id, capabilities, host, require_ebpf=demanded, key=key
-                )
-                for key, card_id, card in cards_of(machine)
-            }
-            context = _context(machine, capabilities, accelerator, plans)
-            built = build(context)
-            requests = build_requests(machine, plans, capabilities)
-        except Unsupported as error:
-            if not ignore_unsupported:
-                raise located(error, document) from error
-            left_out.append(located(error, document))
-            machine = without(machine, error, left_out[-1])
-        else:
-            return Draft(
-                document,
-                machine,
-                capabilities,
-                accelerator,
-                reason,
-                host,
-                plans,
-                demanded,
-                tuple(left_out),
-                problem,
-                absent,
-                context,
-                built,
-                requests,
-            )
+    for missing in find_missing_files(draft.document):
+        raise missing
+    if draft.kvm_problem:
+        raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
+        ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
+        opened = _Opened(ours, inherited)
+        cards = open_cards(draft, helpers, reporter, inherited)
+        opened.fds |= cards.fds
+        built = draft.build(cards.plans)
+        make_files(built, draft.document)
+        _open_sockets(built, opened)
+        final = draft.build(cards.plans, opened.numbers())
+        companions = ours.enter_context(_start_companions(final, reporter, opened))
+        yield Prepared(
+            argv=final.argv,
+            plans=cards.plans,
+            taps=cards.taps,
+            pass_fds=tuple(opened.fds.values()),
+            environment={entry.name: entry.value for entry in built.of(Environment)},
+            commands=built.of(Command),
+            affinities=built.of(Affinity),
+            companions=companions,
+            monitor=opened.ends[QMP],
+            console=opened.ends.get(CONSOLE),
+            streams=opened.theirs.get(CONSOLE),
+            maps={
+                card_id: ours.enter_context(_map(granted))
+                for card_id, granted in cards.sets.items()
+            },
+            inherited=inherited,
+        )
 
 
-def _context(
-    machine: Machine,
-    capabilities: Capabilities,
-    accelerator: Accelerator,
-    plans: dict[str, CardPlan],
-) -> Context:
-    """Return what the parts of a dry run's command line may know.
+CONSOLE: Final = "console"
 
-    What they need of this host's files is looked up here, once for all command lines of the VM.
+
+@dataclass(slots=True)
+class _Opened:
+    """What is open by now."""
+
+    ours: contextlib.ExitStack
+    inherited: contextlib.ExitStack
+    fds: dict[str, int] = field(default_factory=dict)
+    """What QEMU inherits, by name."""
+    ends: dict[str, socket.socket] = field(default_factory=dict)
+    """Our ends of socket pairs."""
+    theirs: dict[str, socket.socket] = field(default_factory=dict)
+    peers: dict[str, socket.socket] = field(default_factory=dict)
+    """The companions' ends of links."""
+
+    def numbers(self) -> dict[str, str]:
+        """Return what stands for each fd in a command line, by its name."""
+        peers = {name: sock.fileno() for name, sock in self.peers.items()}
+        return {name: str(fd) for name, fd in (self.fds | peers).items()}
+
+    def open_pair(self, name: str) -> socket.socket:
+        """Make a socket pair and return QEMU's end."""
+        mine, theirs = socket.socketpair()
+        self.ends[name] = self.ours.enter_context(mine)
+        self.theirs[name] = self.inherited.enter_context(theirs)
+        return theirs
+
+    def open_link(self, link: Link) -> None:
+        """Make a socket pair of which neither end is ours."""
+        qemus, peers = socket.socketpair()
+        self.fds[link.name] = self.inherited.enter_context(qemus).fileno()
+        self.peers[link.peer] = self.inherited.enter_context(peers)
+
+
+@contextlib.contextmanager
+def _start_companions(
+    final: Built, reporter: Reporter, opened: _Opened
+) -> Iterator[tuple[Running, ...]]:
+    """Start the companions of *final*, with their ends of links, of which we keep none.
+
+    Were one of them left open here, QEMU would not see that its companion has ended.
     """
-    bare = Context(
-        machine=machine,
-        capabilities=capabilities,
-        accelerator=accelerator,
-        plans=plans,
-        folders=folders_of(machine.name),
-        fd=str,
-        machine_type=machine_type_of(machine, capabilities.arch),
-        firmware=read_descriptors() if _needs_firmware(machine) else (),
-        gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
-    )
-    return replace(bare, machine=complete(machine, bare.family))
+    fds = {name: sock.fileno() for name, sock in opened.peers.items()}
+    with start_companions(final.of(Companion), reporter, fds) as companions:
+        for sock in opened.peers.values():
+            sock.close()
+        yield companions
 
 
-def _needs_firmware(machine: Machine) -> bool:
-    return machine.firmware is not None or machine.loader is not None
+def _open_sockets(built: Built, opened: _Opened) -> None:
+    for pair in built.of(SocketPair):
+        opened.fds[pair.name] = opened.open_pair(pair.name).fileno()
+    for link in built.of(Link):
+        opened.open_link(link)
+    if built.of(StandardStreams):
+        opened.open_pair(CONSOLE)
+    for own in built.of(OwnSocket):
+        opened.ours.enter_context(keep_clear(own))
+    for listen in built.of(Listen):
+        # The path has to stay for as long as the VM runs; our copy of the fd has not.
+        sock = opened.ours.enter_context(open_listen(listen))
+        opened.inherited.callback(sock.close)
+        opened.fds[listen.name] = sock.fileno()
+    for node in built.of(OpenDevice):
+        opened.fds[node.name] = opened.inherited.enter_context(open_device(node))
+    for output in built.of(OutputFile):
+        opened.fds[output.name] = opened.inherited.enter_context(open_output(output))
 
 
-def _has_gpu_process(machine: Machine) -> bool:
-    return any(video.backend == "vhostuser" for video in machine.videos)
-
-
-def without(machine: Machine, error: Unsupported, told: Unsupported) -> Machine:
-    """Return *machine* without what *error* refuses.
-
-    Raises:
-        Unsupported: *told*, the same with its place, where no VM can do without that.
-    """
-    element = error.element or ""
-    while element:
-        # By way of JSON, since lists are tuples in the model and nothing can be taken out of those.
-        plain = msgspec.json.decode(msgspec.json.encode(machine))
-        with contextlib.suppress(msgspec.ValidationError):
-            less = msgspec.convert(plain, Machine) if remove_key(plain, element) else machine
-            if less != machine:
-                return less
-        # It was there by default alone, or what is around it needs it: then that has to go.
-        element = around(element)
-    raise told
-
-
-def located(error: E, document: Document, key: str = "") -> E:
-    """Return *error* with the place of its element, or else of *key*, in the document."""
-    key = error.element or key
-    told = copy.copy(error)
-    told.message = f"{document.origins.describe(key)}: {error.message}"
-    told.element = document.origins.element_of(key) or None
-    told.args = (told.message,)
-    return told
+def _map(granted: GrantedSet) -> SteeringMaps:
+    by_name = granted.by_name()
+    config, key, table = (by_name[name] for name in MAP_NAMES)
+    return SteeringMaps(config, key, table)

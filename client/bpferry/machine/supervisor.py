@@ -21,7 +21,7 @@ from typing import Final
 from bpferry.errors import QemuError
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
-from bpferry.machine.inheritance import Prepared
+from bpferry.machine.preparation import Prepared
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, describe_exit, start_child

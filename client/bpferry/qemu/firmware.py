@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from bpferry.qemu.descriptors import read_files
+from bpferry.qemu.package_files import read_files
 
 
 class FlashFile(msgspec.Struct, frozen=True):

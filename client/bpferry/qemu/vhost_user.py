@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bpferry.qemu.descriptors import read_files
+from bpferry.qemu.package_files import read_files
 
 GPU_PROGRAM: Final = "vhost-user-gpu"
 """What QEMU calls its own; its package need not have a descriptor of it."""

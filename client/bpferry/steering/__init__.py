@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who spreads a card's packets over its queues, and how.
 
-    plan       which rung each card gets, and why, before the VM starts
-    quirks     what the versions of QEMU cannot do, as the table that the plan asks
-    rungs      the words that both use
-    requests   what will be asked of the helpers
-    maps       what QEMU wrote into a card's maps
-    toeplitz   which queue a flow goes to
-    view       what is in force, in a sentence, and held against the plan
+    plan      which rung each card gets, and why, before the VM starts
+    quirks    what the versions of QEMU cannot do, as the table that the plan asks
+    rungs     the words that both use
+    requests  what will be asked of the helpers
+    maps      what QEMU wrote into a card's maps
+    toeplitz  which queue a flow goes to
+    view      what is in force, in a sentence, and compared with the plan
 
 Depends on: errors, domain, bpferry_wire; qemu.capabilities and qemu.defaults, for what a QEMU can
-do and which card a document means; qemu.commandline.names, for what cards are called.
+do and which card a document means.
 Never does: write into a map, or call a plan a fact.
 """

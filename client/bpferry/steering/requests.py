@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.commandline.names import cards_of
 from bpferry.qemu.defaults import card_mac_of
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
 from bpferry_wire import limits

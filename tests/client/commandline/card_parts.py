@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.network import build as cards
+from bpferry.commandline.parts import Device, Option, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
+from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.names import cards_of
-from bpferry.qemu.commandline.network import cards
-from bpferry.qemu.commandline.parts import Device, Option, Part
 from bpferry.steering.plan import HostFacts, plan_card
 from tests.support.golden import capabilities_of
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bpferry.commandline.characters import build as characters
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.parts import Device, Option, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.characters import characters
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.parts import Device, Option, Part
 from tests.client.support import CAPABILITIES
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")

@@ -9,16 +9,16 @@ from typing import cast
 import msgspec
 import pytest
 
+from bpferry.commandline.buses import controllers
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.implicit import complete
+from bpferry.commandline.parts import Device, Option, Part
+from bpferry.commandline.storage import build as disks
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.commandline.buses import controllers
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.implicit import complete
-from bpferry.qemu.commandline.parts import Device, Option, Part
-from bpferry.qemu.commandline.storage import disks
 from tests.client.support import CAPABILITIES
 
 DOCUMENT = """\

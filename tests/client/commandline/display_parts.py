@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bpferry.commandline.buses import hubs
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.displays import build as displays
+from bpferry.commandline.implicit import complete
+from bpferry.commandline.parts import Device, Environment, Option, OwnSocket, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.buses import hubs
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.displays import display
-from bpferry.qemu.commandline.implicit import complete
-from bpferry.qemu.commandline.parts import Device, Environment, Option, OwnSocket, Part
 from tests.client.support import CAPABILITIES
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
@@ -63,7 +63,7 @@ def context_of(text: str, machine_type: str = "q35", **capabilities: object) -> 
 def parts_of(text: str, machine_type: str = "q35", **capabilities: object) -> list[Part]:
     """Return what a document with the devices of *text* gives."""
     context = context_of(text, machine_type, **capabilities)
-    return [*hubs.parts(context), *display.parts(context)]
+    return [*hubs.parts(context), *displays.parts(context)]
 
 
 def values(parts: list[Part], option: str) -> list[str | None]:

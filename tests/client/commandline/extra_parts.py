@@ -6,13 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.extras import build as extras
+from bpferry.commandline.parts import Option, Part
+from bpferry.commandline.system import iommu
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.extras import extras
-from bpferry.qemu.commandline.parts import Option, Part
-from bpferry.qemu.commandline.system import iommu
 from tests.client.commandline.character_parts import devices_in, values
 from tests.client.support import CAPABILITIES
 

@@ -8,13 +8,13 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.parts import Option, Part
+from bpferry.commandline.system import build as system
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import CpuModel, MachineType
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.parts import Option, Part
-from bpferry.qemu.commandline.system import system
 from bpferry.qemu.firmware import Descriptor
 from tests.client.support import CAPABILITIES
 

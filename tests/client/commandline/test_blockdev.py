@@ -4,8 +4,8 @@
 import msgspec
 import pytest
 
+from bpferry.commandline.parts import Option
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.parts import Option
 from tests.client.commandline.disk_parts import QEMU, nodes, parts_of, refusal_of
 
 

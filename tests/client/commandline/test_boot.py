@@ -3,8 +3,8 @@
 
 import pytest
 
+from bpferry.commandline.system.boot import boot_indexes
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.system.boot import boot_indexes
 from tests.client.commandline.system_parts import context_of, refused, values
 
 DISKS = """

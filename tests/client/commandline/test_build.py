@@ -7,7 +7,7 @@ import pytest
 
 from bpferry.domain.document import read_bytes
 from bpferry.errors import Unsupported
-from bpferry.machine.preparation import draft
+from bpferry.machine.draft import draft
 from tests.client.support import Record
 
 TWICE = """\

@@ -4,9 +4,9 @@
 import msgspec
 import pytest
 
+from bpferry.commandline.parts import Command, Device, Slot
 from bpferry.domain.refused import REFUSED, find_reason
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.parts import Command, Device, Slot
 from tests.client.commandline.card_parts import (
     MAC,
     NEW,

@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.qemu.commandline.parts import Listen, OutputFile, StandardStreams
+from bpferry.commandline.parts import Listen, OutputFile, StandardStreams
 from tests.client.commandline.character_parts import (
     devices_in,
     parts_of,

@@ -3,8 +3,8 @@
 
 import pytest
 
+from bpferry.commandline.parts import Environment
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.qemu.commandline.parts import Environment
 from tests.client.commandline.system_parts import context_of, of_kind, refused, values
 
 KVM = Accelerator.KVM

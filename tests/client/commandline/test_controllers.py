@@ -4,7 +4,7 @@
 import msgspec
 import pytest
 
-from bpferry.qemu.commandline.parts import Device, Option, Slot
+from bpferry.commandline.parts import Device, Option, Slot
 from tests.client.commandline.disk_parts import QEMU, device, parts_of, properties, refusal_of
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.qemu.commandline.parts import Command, Device, Folder, Slot
+from bpferry.commandline.parts import Command, Device, Folder, Slot
 from tests.client.commandline.extra_parts import (
     ACPI,
     FOLDERS,

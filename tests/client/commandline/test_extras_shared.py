@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.qemu.commandline.parts import Companion, OpenDevice, Remark
+from bpferry.commandline.parts import Companion, OpenDevice, Remark
 from tests.client.commandline.extra_parts import (
     ACPI,
     FOLDERS,

@@ -3,8 +3,8 @@
 
 import pytest
 
+from bpferry.commandline.parts import Device, Remark
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.qemu.commandline.parts import Device, Remark
 from tests.client.commandline.system_parts import (
     context_of,
     of_document,

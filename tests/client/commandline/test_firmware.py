@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from bpferry.qemu.commandline.context import Context
-from bpferry.qemu.commandline.parts import Copy
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Copy
 from bpferry.qemu.firmware import Descriptor, FlashFile, Mapping_, Target
 from tests.client.commandline.system_parts import (
     FOLDERS,

@@ -3,8 +3,8 @@
 
 import pytest
 
+from bpferry.commandline.implicit import complete
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.implicit import complete
 from tests.client.commandline.disk_parts import read
 
 Found = list[tuple[str, int | None, str | None]]

@@ -3,9 +3,9 @@
 
 import pytest
 
+from bpferry.commandline.buses.usb import usb_places
+from bpferry.commandline.parts import Slot
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.buses.usb import usb_places
-from bpferry.qemu.commandline.parts import Slot
 from tests.client.commandline.display_parts import (
     context_of,
     devices_in,

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from bpferry.qemu.commandline.context import Context
-from bpferry.qemu.commandline.parts import Command, Device, Folder
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Command, Device, Folder
 from tests.client.commandline.system_parts import FOLDERS, context_of, of_kind, refused, values
 
 MIB = 2**20

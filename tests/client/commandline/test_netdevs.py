@@ -4,8 +4,8 @@
 import msgspec
 import pytest
 
+from bpferry.commandline.parts import Companion, Listen, Option
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.commandline.parts import Companion, Listen, Option
 from tests.client.commandline.card_parts import (
     MAC,
     NEW,

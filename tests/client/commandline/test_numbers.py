@@ -3,8 +3,8 @@
 
 import pytest
 
+from bpferry.commandline.numbers import format_ranges, parse_numbers
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.numbers import format_ranges, parse_numbers
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from bpferry.commandline.buses.placement import SPARE_ROOT_PORTS, Placed, place_devices
+from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.parts import Device, Slot
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import Address
 from bpferry.errors import Unsupported
-from bpferry.qemu.commandline.buses.placement import SPARE_ROOT_PORTS, Placed, place_devices
-from bpferry.qemu.commandline.context import Context, Folders
-from bpferry.qemu.commandline.parts import Device, Slot
 from tests.client.support import CAPABILITIES, MACHINE
 
 Q35 = Context(

@@ -3,8 +3,8 @@
 
 import pytest
 
-from bpferry.qemu.commandline.characters.redirection import binary_version
-from bpferry.qemu.commandline.parts import Device, Slot
+from bpferry.commandline.characters.redirection import binary_version
+from bpferry.commandline.parts import Device, Slot
 from tests.client.commandline.character_parts import (
     devices_in,
     parts_of,

@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.qemu.commandline.parts import Slot
+from bpferry.commandline.parts import Slot
 from tests.client.commandline.display_parts import (
     devices_in,
     drivers,

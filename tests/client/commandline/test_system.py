@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bpferry.qemu.commandline.parts import Device, Environment, Option
+from bpferry.commandline.parts import Device, Environment, Option
 from bpferry.qemu.defaults import derive_uuid
 from tests.client.commandline.system_parts import all_parts, context_of, of_kind, refused, values
 

@@ -3,8 +3,8 @@
 
 import pytest
 
-from bpferry.qemu.commandline.context import Folders
-from bpferry.qemu.commandline.parts import Companion
+from bpferry.commandline.context import Folders
+from bpferry.commandline.parts import Companion
 from tests.client.commandline.character_parts import (
     FOLDERS,
     devices_in,

@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 import pytest
 
+from bpferry.commandline.displays import build as displays
+from bpferry.commandline.parts import Companion, Link, Remark, Slot
 from bpferry.domain.model.memory import MemoryBacking
-from bpferry.qemu.commandline.displays import display
-from bpferry.qemu.commandline.parts import Companion, Link, Remark, Slot
 from tests.client.commandline.display_parts import (
     context_of,
     devices_in,
@@ -211,7 +211,7 @@ def test_memory_that_the_process_cannot_reach_is_remarked(
     machine = msgspec.structs.replace(context.machine, memory_backing=MemoryBacking(access=access))
     remarks = [
         part
-        for part in display.parts(replace(context, machine=machine))
+        for part in displays.parts(replace(context, machine=machine))
         if isinstance(part, Remark)
     ]
 

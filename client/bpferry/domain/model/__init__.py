@@ -1,15 +1,32 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A VM as a frozen value, which both kinds of document become.
 
-    base         addresses, and what all devices have
     machine      the whole
-    cpu  numa  memory  iothreads  clock  features  firmware  system
-                 what is around the devices
-    disks  controllers  cards  characters  display  extras
-                 the devices, by what they are for
+    base         addresses, and what all devices have
+    accelerator  KVM or TCG
+    cpu          processors
+    numa         nodes of the guest and of the host
+    memory       memory, what is behind it, and its modules
+    iothreads    threads for the work of disks
+    clock        the guest's clock and its timers
+    features     features of the machine and of the hypervisor
+    firmware     BIOS, UEFI, and what the firmware says
+    system       what belongs to the VM as a whole
+    security     the TPM
+    controllers  what other devices are attached to
+    disks        disks, CD drives and floppies
+    images       what is behind a disk
+    cards        network cards
+    characters   serial ports, consoles, channels, TPMs
+    graphics     ways to see the screen
+    videos       graphics cards
+    inputs       mice, tablets, keyboards
+    sounds       sound cards, and where their sound goes
+    filesystems  shared folders
+    extras       the other devices
 
 Nothing in it depends on the machine that it will run on, so that a description means the same
-everywhere; what follows from it is worked out by ``qemu.commandline``.
+everywhere; what follows from it is worked out by ``commandline``.
 
 Depends on: domain.binding; msgspec.
 Never does: hold what was not in the document, or a place on the host that nobody named.

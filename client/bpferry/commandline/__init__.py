@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command line of a VM, as a pure function of the model, this QEMU, and the plan.
+
+    build       the whole
+    parts       what a command line consists of: options, devices, and what QEMU inherits
+    context     what every part may know
+    implicit    what a document means without saying it, such as controllers
+    applicable  refuse what means nothing where it is
+    numbers     sets of processors and nodes
+    threads     which I/O thread works for which disk or controller
+    system      the machine around the devices
+    memory      the guest's memory
+    buses       what devices are attached to, and which place each gets
+    storage     disks
+    network     network cards
+    characters  character devices, and what uses them
+    displays    what a person sees, hears and touches
+    extras      the other devices
+
+The last eight are the families. Each is entered by the function ``parts`` of its module ``build``.
+
+Values that a document chose go into JSON, are an argument of their own, or have their commas
+doubled (``parts.join``); none can begin another option.
+
+Depends on: domain, qemu.capabilities, qemu.defaults, steering.plan, errors.
+Never does: open, ask, start or look for anything; two calls with the same values return the same.
+"""

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""PCI controllers of the document: bridges, ports, switches and expanders.
+
+The root is part of the machine. Each other one is a device called ``pci.N``, whose bus has that
+name. Where the document gives no address, a bridge goes where its kind can be: a switch behind a
+port, its downstream ports behind it, a conventional bridge behind another one where there is PCI
+Express, all others on the root bus (docs/pci-hotplug and docs/pcie of libvirt and QEMU).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from bpferry.commandline.buses.pci import BRIDGES, SLOTS
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Device, Option, Slot
+from bpferry.domain.model.base import Address
+from bpferry.domain.model.base import Device as ModelDevice
+from bpferry.domain.model.controllers import Controller
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import chosen
+
+ROOTS: Final = ("pci-root", "pcie-root")
+
+DRIVERS: Final = {
+    "pci-bridge": ("pci-bridge",),
+    "dmi-to-pci-bridge": ("i82801b11-bridge",),
+    "pcie-to-pci-bridge": ("pcie-pci-bridge",),
+    "pcie-root-port": ("pcie-root-port", "ioh3420"),
+    "pcie-switch-upstream-port": ("x3130-upstream",),
+    "pcie-switch-downstream-port": ("xio3130-downstream",),
+    "pci-expander-bus": ("pxb",),
+    "pcie-expander-bus": ("pxb-pcie",),
+}
+"""QEMU's devices for each model, the usual one first."""
+
+PORTS: Final = frozenset({"pcie-root-port", "pcie-switch-downstream-port"})
+EXPANDERS: Final = frozenset({"pci-expander-bus", "pcie-expander-bus"})
+
+FIELDS: Final = {
+    "chassis_number": frozenset({"pci-bridge"}),
+    "chassis": PORTS,
+    "port": PORTS,
+    "hotplug": PORTS | {"pci-root"},
+    "bus_number": EXPANDERS,
+    "numa_node": EXPANDERS,
+    "reserved_memory": frozenset({"pci-bridge", "pcie-root-port"}),
+    "hole": frozenset(ROOTS),
+    "implementation": frozenset(DRIVERS),
+}
+"""Which models take what."""
+
+LAST_BUS: Final = 256
+"""Bus numbers of expanders are given from here downwards, two apart, as in libvirt."""
+
+
+def pci_parts(
+    controllers: Sequence[tuple[str, Controller]], context: Context
+) -> Iterator[Option | Device]:
+    """Yield options and devices of *controllers*, each with its key, by their buses."""
+    ordered = sorted(controllers, key=lambda pair: pair[1].index or 0)
+    for key, controller in ordered:
+        _check(controller, key, context)
+    addresses = _Addresses(context, [controller for _, controller in ordered])
+    numbers = _bus_numbers([controller for _, controller in ordered])
+    for key, controller in ordered:
+        if controller.model in ROOTS:
+            yield from _root_options(controller, context)
+            continue
+        index = controller.index or 0
+        yield Device(
+            _driver(controller),
+            f"pci.{index}",
+            key,
+            _properties(controller, index, numbers),
+            Slot.CONVENTIONAL,
+            addresses.of(controller, key),
+        )
+
+
+def _driver(controller: Controller) -> str:
+    return controller.implementation or DRIVERS[controller.model or ""][0]
+
+
+def _check(controller: Controller, key: str, context: Context) -> None:
+    model = controller.model
+    if model is None or (model not in DRIVERS and model not in ROOTS):
+        possible = ", ".join((*ROOTS, *DRIVERS))
+        raise unsupported(f"{key}.model", f"expected a PCI controller: {possible}")
+    if not context.has_pci:
+        raise unsupported(key, f"the machine '{context.machine_type}' has no PCI bus")
+    if chosen(controller):
+        raise unsupported(f"{key}.alias", "PCI buses have the names pci.0, pci.1 and so on")
+    _check_fields(controller, key)
+    wanted = "pcie-root" if context.has_pci_express else "pci-root"
+    is_root = model in ROOTS
+    if (controller.index == 0) != is_root:
+        raise unsupported(f"{key}.index", "0 is the root, and the root is 0")
+    if is_root and model != wanted:
+        raise unsupported(f"{key}.model", f"the machine '{context.machine_type}' has a {wanted}")
+    if not is_root and model not in ("pci-bridge", "pci-expander-bus") and wanted == "pci-root":
+        raise unsupported(f"{key}.model", "there is no PCI Express in this machine")
+    if model == "pci-expander-bus" and wanted == "pcie-root":
+        raise unsupported(f"{key}.model", "a machine with PCI Express has pcie-expander-bus")
+
+
+def _check_fields(controller: Controller, key: str) -> None:
+    model = controller.model or ""
+    for field, models in FIELDS.items():
+        if getattr(controller, field) is not None and model not in models:
+            name = field.replace("_", "-")
+            raise unsupported(f"{key}.{name}", f"a {model} has no {name}")
+    if controller.implementation not in (None, *DRIVERS.get(model, ())):
+        raise unsupported(f"{key}.implementation", f"expected {' or '.join(DRIVERS[model])}")
+
+
+def _root_options(controller: Controller, context: Context) -> Iterator[Option]:
+    if controller.hotplug is not None:
+        word = "on" if controller.hotplug else "off"
+        yield Option("-global", f"PIIX4_PM.acpi-root-pci-hotplug={word}")
+    if controller.hole is not None:
+        host = "q35-pcihost" if context.has_pci_express else "i440FX-pcihost"
+        yield Option("-global", f"{host}.pci-hole64-size={-(-controller.hole // 1024)}K")
+
+
+def _properties(controller: Controller, index: int, numbers: dict[int, int]) -> dict[str, object]:
+    if controller.model in EXPANDERS:
+        return {"bus_nr": numbers[index], "numa_node": controller.numa_node}
+    reserved = controller.reserved_memory
+    memory = {"mem-reserve": None if reserved is None else reserved * 1024}
+    if controller.model == "pci-bridge":
+        number = controller.chassis_number
+        return {"chassis_nr": index if number is None else number, **memory}
+    if controller.model in PORTS:
+        return {
+            "port": index if controller.port is None else controller.port,
+            "chassis": index if controller.chassis is None else controller.chassis,
+            "hotplug": controller.hotplug,
+            **memory,
+        }
+    return {}
+
+
+def _bus_numbers(controllers: Sequence[Controller]) -> dict[int, int]:
+    """Return where the bus numbers of each expander begin, by its index."""
+    expanders = [controller for controller in controllers if controller.model in EXPANDERS]
+    given = [one.bus_number for one in expanders if one.bus_number is not None]
+    following = min([LAST_BUS, *given])
+    numbers = {}
+    for controller in expanders:
+        number = controller.bus_number
+        if number is None:
+            following -= 2
+            number = following
+        numbers[controller.index or 0] = number
+    return numbers
+
+
+class _Addresses:
+    """The addresses of controllers that have to be behind another one."""
+
+    def __init__(self, context: Context, controllers: Sequence[Controller]) -> None:
+        self._express = context.has_pci_express
+        self._models = {one.index or 0: one.model or "" for one in controllers}
+        self._drivers = {
+            one.index or 0: _driver(one) for one in controllers if one.model in DRIVERS
+        }
+        self._taken = _taken_slots(context.machine)
+
+    def of(self, controller: Controller, key: str) -> Address | None:
+        """Return the address for *controller*, None where the root bus will do."""
+        given = controller.address
+        if given is not None and given.type == "pci" and given.slot is not None:
+            if (given.bus or 0) >= (controller.index or 0):
+                raise unsupported(f"{key}.address.bus", "its bus has to come before it")
+            return given
+        parents = {
+            "pcie-switch-upstream-port": PORTS,
+            "pcie-switch-downstream-port": frozenset({"pcie-switch-upstream-port"}),
+        }.get(controller.model or "")
+        if parents is None and not (controller.model == "pci-bridge" and self._express):
+            return given
+        conventional = frozenset({"dmi-to-pci-bridge", "pcie-to-pci-bridge"})
+        place = self._find(parents or conventional, controller.index or 0)
+        if place is None and parents is not None:
+            raise unsupported(
+                key, f"no controller before it is a {' or '.join(sorted(parents))} with room"
+            )
+        return place
+
+    def _find(self, models: frozenset[str], before: int) -> Address | None:
+        for index, model in sorted(self._models.items()):
+            if model not in models or index >= before:
+                continue
+            kind = BRIDGES[self._drivers[index]]
+            for slot in range(kind.first, min(kind.last, SLOTS - 1) + 1):
+                if (index, slot) not in self._taken:
+                    self._taken.add((index, slot))
+                    return Address(type="pci", bus=index, slot=slot)
+        return None
+
+
+def _taken_slots(machine: Machine) -> set[tuple[int, int]]:
+    """Return bus and slot of each PCI address in the document."""
+    taken = set()
+    for name in machine.__struct_fields__:
+        value = getattr(machine, name)
+        for device in value if isinstance(value, tuple) else (value,):
+            where = device.address if isinstance(device, ModelDevice) else None
+            if where is not None and where.type == "pci" and where.slot is not None:
+                taken.add((where.bus or 0, where.slot))
+    return taken

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""USB controllers. One of USB 2 may have companions for slower devices, which share its bus."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from bpferry.commandline.buses.controller_ids import bus_of, id_of
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Device, Slot
+from bpferry.domain.model.controllers import Controller
+from bpferry.domain.names import chosen
+
+DRIVERS: Final = {
+    "piix3-uhci": "piix3-usb-uhci",
+    "piix4-uhci": "piix4-usb-uhci",
+    "ehci": "usb-ehci",
+    "ich9-ehci1": "ich9-usb-ehci1",
+    "ich9-uhci1": "ich9-usb-uhci1",
+    "ich9-uhci2": "ich9-usb-uhci2",
+    "ich9-uhci3": "ich9-usb-uhci3",
+    "vt82c686b-uhci": "vt82c686b-usb-uhci",
+    "pci-ohci": "pci-ohci",
+    "nec-xhci": "nec-usb-xhci",
+    "qemu-xhci": "qemu-xhci",
+}
+"""QEMU's device for each model."""
+
+XHCI: Final = frozenset({"nec-xhci", "qemu-xhci"})
+
+COMPANIONS: Final = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
+"""Which of the six ports of the USB 2 controller a companion takes care of first."""
+
+GROUP: Final = ("ich9-ehci1", *COMPANIONS)
+
+FUNCTIONS: Final = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}
+"""Of the slot that a group shares (Intel ICH9, 5.20)."""
+
+GROUP_SLOTS: Final = (0x1D, 0x1A, 0x19, 0x18, 0x17, 0x16)
+"""Where groups sit that say nothing: the first two as on Intel's boards, then downwards."""
+
+MAX_XHCI_PORTS: Final = 15
+"""hw/usb/hcd-xhci.h, XHCI_MAXPORTS_2 and _3."""
+
+
+def usb_devices(
+    controllers: Sequence[tuple[str, Controller]], context: Context
+) -> Iterator[Device]:
+    """Yield the devices of *controllers*, each with its key; those with a bus come first."""
+    _check_none(controllers)
+    for key, controller in sorted(controllers, key=lambda pair: _is_companion(pair[1])):
+        model = _model(controller, key, context)
+        if model != "none":
+            yield _device(controller, model, key, context)
+
+
+def default_model(family: str) -> str:
+    """Return the model of a controller that is there although no document names it."""
+    return {"pc": "piix3-uhci", "q35": "qemu-xhci"}.get(family, "qemu-xhci")
+
+
+def _is_companion(controller: Controller) -> bool:
+    return controller.first_port is not None
+
+
+def _check_none(controllers: Sequence[tuple[str, Controller]]) -> None:
+    for key, controller in controllers:
+        if controller.model == "none" and len(controllers) > 1:
+            raise unsupported(f"{key}.model", "there are other USB controllers, so 'none' is wrong")
+
+
+def _model(controller: Controller, key: str, context: Context) -> str:
+    # A controller without a model is an old one on x86, whatever the machine (qemu_postparse.c).
+    old = context.family in ("pc", "q35") and context.capabilities.has_device("piix3-usb-uhci")
+    model = controller.model or ("piix3-uhci" if old else "qemu-xhci")
+    if model != "none" and model not in DRIVERS:
+        raise unsupported(
+            f"{key}.model", f"there is no such USB controller; possible are {', '.join(DRIVERS)}"
+        )
+    if controller.ports is not None and (
+        model not in XHCI or not 1 <= controller.ports <= MAX_XHCI_PORTS
+    ):
+        raise unsupported(
+            f"{key}.ports",
+            f"only {' and '.join(sorted(XHCI))} can have another number of ports, 1 to 15",
+        )
+    return model
+
+
+def _device(controller: Controller, model: str, key: str, context: Context) -> Device:
+    properties: dict[str, object] = {"p2": controller.ports, "p3": controller.ports}
+    index = controller.index or 0
+    device_id = id_of(controller)
+    if controller.first_port is not None:
+        if model not in COMPANIONS:
+            raise unsupported(f"{key}.first-port", f"'{model}' is no companion")
+        bus = bus_of(context.machine, "usb", index)
+        device_id = chosen(controller) or f"{bus}-{model.removeprefix('ich9-')}"
+        properties |= {"masterbus": f"{bus}.0", "firstport": controller.first_port}
+    return Device(
+        DRIVERS[model],
+        device_id,
+        key,
+        properties,
+        Slot.EXPRESS if model in XHCI else Slot.CONVENTIONAL,
+        controller.address,
+        _preferred(model, index, context),
+    )
+
+
+def _preferred(model: str, index: int, context: Context) -> str | None:
+    if model in FUNCTIONS and index < len(GROUP_SLOTS):
+        return f"{GROUP_SLOTS[index]:x}.{FUNCTIONS[model]}"
+    if context.family == "pc" and index == 0 and model in ("piix3-uhci", "piix4-uhci"):
+        return "1.2"
+    return None

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which port of which virtio-serial controller each console and channel gets.
+
+Complete addresses of the document are kept. Then come the consoles without one and then the
+channels, each at the first free port, in the order of the controllers' numbers. Port 0 is for
+consoles alone (hw/char/virtio-serial-bus.c). Where all ports are taken, one more controller is
+meant, as in libvirt.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.commandline.buses.controller_ids import bus_of
+from bpferry.commandline.context import unsupported
+from bpferry.domain.model.base import Address
+from bpferry.domain.model.characters import Channel, Console
+from bpferry.domain.model.machine import Machine
+
+MAX_PORTS: Final = 31
+"""Ports of a controller that nobody gave a number: QEMU's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One port."""
+
+    controller: int
+    number: int
+
+
+def virtio_places(machine: Machine) -> dict[str, Place]:
+    """Return the port of each virtio console and channel, by its key, such as ``channels[0]``.
+
+    The controllers in it are those that the VM needs, whether the document has them or not.
+
+    Raises:
+        Unsupported: an address that cannot be.
+    """
+    ports = _Ports(machine)
+    waiting = list(_users(machine))
+    for key, device in waiting:
+        ports.keep(key, device.address)
+    for key, device in waiting:
+        if key not in ports.places:
+            ports.find(key, device.address, first=0 if isinstance(device, Console) else 1)
+    return ports.places
+
+
+def controllers_needed(machine: Machine) -> tuple[int, ...]:
+    """Return the numbers of the virtio-serial controllers that ports are on."""
+    return tuple(sorted({place.controller for place in virtio_places(machine).values()}))
+
+
+def _users(machine: Machine) -> Iterator[tuple[str, Console | Channel]]:
+    for index, console in enumerate(machine.consoles):
+        if console.target == "virtio":
+            yield f"consoles[{index}]", console
+    for index, channel in enumerate(machine.channels):
+        if channel.target == "virtio":
+            yield f"channels[{index}]", channel
+
+
+class _Ports:
+    """The controllers and their ports while places are given out."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.places: dict[str, Place] = {}
+        self._taken: dict[Place, str] = {}
+        self._sizes = dict(_controllers(machine))
+        for _, device in _users(machine):
+            asked = device.address.controller if device.address else None
+            self._sizes.setdefault(asked or 0, MAX_PORTS)
+
+    def keep(self, key: str, address: Address | None) -> None:
+        """Give *key* the port that its document names, if it names one."""
+        if address is None:
+            return
+        where = f"{key}.address"
+        if address.type != "virtio-serial":
+            raise unsupported(f"{where}.type", "its address is of the type 'virtio-serial'")
+        number = _number(address, where)
+        # Without a port the address is incomplete, and what it says of the bus is not kept.
+        if number and address.bus:
+            raise unsupported(f"{where}.bus", "a virtio-serial controller has one bus, 0")
+        if number:
+            self._take(key, Place(address.controller or 0, number), f"{where}.port")
+
+    def find(self, key: str, address: Address | None, first: int) -> None:
+        """Give *key* a free port, on the controller of its *address* if there is one."""
+        if address is not None:
+            place = self._free(address.controller or 0, first)
+            if place is None:
+                raise unsupported(f"{key}.address.controller", "all its ports are taken")
+        else:
+            found = (self._free(controller, first) for controller in sorted(self._sizes))
+            place = next((one for one in found if one), None) or self._on_new_controller(first)
+        self._take(key, place, key)
+
+    def _free(self, controller: int, first: int) -> Place | None:
+        places = (Place(controller, port) for port in range(first, self._sizes[controller]))
+        return next((place for place in places if place not in self._taken), None)
+
+    def _on_new_controller(self, first: int) -> Place:
+        index = next(number for number in range(len(self._sizes) + 1) if number not in self._sizes)
+        self._sizes[index] = MAX_PORTS
+        return Place(index, first)
+
+    def _take(self, key: str, place: Place, where: str) -> None:
+        size = self._sizes[place.controller]
+        if place.number >= size:
+            raise unsupported(where, f"its controller has the ports 0 to {size - 1}")
+        if place in self._taken:
+            raise unsupported(where, f"port {place.number} is taken by '{self._taken[place]}'")
+        self._taken[place] = key
+        self.places[key] = place
+
+
+def _controllers(machine: Machine) -> Iterator[tuple[int, int]]:
+    """Yield number and ports of each virtio-serial controller; numbers count up from 0."""
+    following = 0
+    for controller in machine.controllers:
+        if controller.type == "virtio-serial":
+            index = following if controller.index is None else controller.index
+            following = max(following, index + 1)
+            yield index, controller.ports or MAX_PORTS
+
+
+def _number(address: Address, where: str) -> int:
+    try:
+        return int(address.port or "0", 0)
+    except ValueError:
+        raise unsupported(f"{where}.port", "a port is a number") from None
+
+
+def properties_of(place: Place, machine: Machine) -> dict[str, object]:
+    """Return where a device on *place* sits."""
+    bus = bus_of(machine, "virtio-serial", place.controller)
+    return {"bus": f"{bus}.0", "nr": place.number}

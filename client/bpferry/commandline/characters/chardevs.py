@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What stands behind a character device: QEMU's ``-chardev``, and what it inherits for it.
+
+Sockets to listen at and files to write are opened by bpferry and inherited, so that a path that
+does not work is found before QEMU starts, and QEMU needs no right to make anything.
+
+``-chardev`` is written in QEMU's own notation: up to version 10.0 no JSON is taken there.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import (
+    Listen,
+    Option,
+    OutputFile,
+    Part,
+    StandardStreams,
+    join,
+)
+from bpferry.domain.model.characters import Character, Source
+
+RECONNECT_MS: Final = (9, 2, 0)
+"""The first version whose sockets count the time to reconnect in milliseconds (qapi/char.json)."""
+
+ADDRESS: Final = frozenset({"mode", "host", "service"})
+AGAIN: Final = frozenset({"reconnect", "reconnect_seconds"})
+
+COUNTS: Final[Mapping[str, frozenset[str]]] = {
+    # The path of a pseudo-terminal is that of a past run; QEMU chooses a new one.
+    "pty": frozenset({"path"}),
+    "dev": frozenset({"path"}),
+    "pipe": frozenset({"path"}),
+    "file": frozenset({"path", "append"}),
+    "udp": ADDRESS,
+    "tcp": ADDRESS | AGAIN | {"tls"},
+    "unix": AGAIN | {"mode", "path"},
+    "spiceport": frozenset({"channel"}),
+    "dbus": frozenset({"channel"}),
+    "qemu-vdagent": frozenset({"clipboard", "mouse"}),
+}
+"""The fields of a source that say something, by type; what else is set there is refused."""
+
+CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+
+GRAPHICS: Final = {"spicevmc": "spice", "spiceport": "spice", "dbus": "dbus"}
+"""The types that are channels of a display, and that display's type."""
+
+Properties = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who has a character device behind it."""
+
+    key: str
+    id: str
+    """The chardev is called by it, after ``char``."""
+    device: Character
+    type: str
+    spice: str = "vdagent"
+    """What SPICE is to do with it (chardev/spice.c: vdagent, usbredir, smartcard)."""
+    path: str | None = None
+    """Where to listen if the document names no place."""
+    parallel: bool = False
+
+    @property
+    def chardev(self) -> str:
+        """The id of its chardev."""
+        return f"char{self.id}"
+
+    @property
+    def source(self) -> Source:
+        """What the document says of the source."""
+        return self.device.sources[0] if self.device.sources else Source()
+
+    def refuse(self, field: str, sentence: str, hint: str = "") -> Exception:
+        """Return the error that refuses *field* of the source."""
+        return unsupported(f"{self.key}.sources[0].{field.replace('_', '-')}", sentence, hint)
+
+    def needed(self, field: str) -> str:
+        """Return the text in *field* of the source.
+
+        Raises:
+            Unsupported: there is none.
+        """
+        value = getattr(self.source, field)
+        if not value:
+            raise unsupported(self.key, f"its type '{self.type}' needs the {field} of a source")
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A back end with its properties, and what has to come before its chardev."""
+
+    driver: str
+    properties: Properties
+    needs: tuple[Part, ...] = ()
+
+
+class BackEnds:
+    """Makes the chardevs of one command line; counts the sets of fds that they share."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sets = 0
+        self._stdio: str | None = None
+
+    def parts(self, user: User) -> Iterator[Part]:
+        """Yield the chardev of *user* and what it needs."""
+        _check(user, self._context)
+        made = self._make(user)
+        yield from made.needs
+        properties = made.properties
+        if user.device.log is not None:
+            path, needs = self._file(user, "log", user.device.log, user.device.log_append)
+            yield from needs
+            properties = {**properties, "logfile": path, "logappend": True}
+        yield Option("-chardev", join(made.driver, id=user.chardev, **properties))
+
+    def _make(self, user: User) -> _Made:
+        if user.type == "file":
+            path, needs = self._file(user, "source", user.needed("path"), user.source.append)
+            return _Made("file", {"path": path, "append": True}, needs)
+        if user.type == "tcp":
+            return _Made("socket", self._tcp(user))
+        if user.type == "unix":
+            return self._unix(user)
+        if user.type == "stdio":
+            return _Made("stdio", {}, (self._standard_streams(user),))
+        driver = {"dev": "parallel" if user.parallel else "serial"}.get(user.type, user.type)
+        return _Made(driver, PLAIN[user.type](user) if user.type in PLAIN else {})
+
+    def _file(
+        self,
+        user: User,
+        what: str,
+        path: str,
+        append: bool | None,  # noqa: FBT001 - of the model
+    ) -> tuple[str, tuple[Part, ...]]:
+        """Return the name under which QEMU finds the file *path*, and what it inherits for it."""
+        number, self._sets = self._sets, self._sets + 1
+        name = f"{user.id}.{what}"
+        added = join("", set=number, fd=self._context.fd(name), opaque=name)
+        # Whatever is to be cut short is so when we open it; QEMU is to append in either case.
+        needs = (OutputFile(name, path, append=bool(append)), Option("-add-fd", added))
+        return f"/dev/fdset/{number}", needs
+
+    def _standard_streams(self, user: User) -> Part:
+        if self._stdio is not None:
+            raise unsupported(
+                user.key, f"standard input and output are those of '{self._stdio}' already"
+            )
+        self._stdio = user.key
+        return StandardStreams()
+
+    def _tcp(self, user: User) -> Properties:
+        source = user.source
+        if source.tls:
+            raise user.refuse(
+                "tls",
+                "a domain document does not say where the certificates are (libvirt has that in "
+                "its own configuration)",
+                "let a program such as stunnel do the encryption",
+            )
+        return {
+            "host": user.needed("host"),
+            "port": user.needed("service"),
+            "telnet": True if user.device.protocol == "telnet" else None,
+            **self._role(user, listens=source.mode == "bind"),
+        }
+
+    def _unix(self, user: User) -> _Made:
+        source = user.source
+        path = source.path or user.path
+        listens = source.mode == "bind" or not source.path
+        if path is None:
+            raise unsupported(user.key, "its type 'unix' needs the path of a source")
+        role = self._role(user, listens=listens)
+        if not listens:
+            return _Made("socket", {"path": path, **role})
+        name = f"{user.id}.listen"
+        return _Made("socket", {"fd": self._context.fd(name), **role}, (Listen(name, path),))
+
+    def _role(self, user: User, *, listens: bool) -> Properties:
+        """Return who connects to whom, and whether that is tried again."""
+        source = user.source
+        seconds = source.reconnect_seconds
+        if not source.reconnect:
+            if seconds is not None and source.reconnect is None:
+                raise user.refuse("reconnect_seconds", "it is not said whether to reconnect")
+            return {"server": True, "wait": False} if listens else {}
+        if listens:
+            raise user.refuse("reconnect", "who listens has nobody to connect to")
+        if seconds is None:
+            raise user.refuse("reconnect", "it is not said after how many seconds")
+        if self._context.capabilities.version < RECONNECT_MS:
+            return {"reconnect": seconds}
+        return {"reconnect_ms": seconds * 1000}
+
+
+def _check(user: User, context: Context) -> None:
+    """Refuse what a source says that means nothing for its type."""
+    counts = COUNTS.get(user.type, frozenset())
+    for index, source in enumerate(user.device.sources):
+        for field in source.__struct_fields__:
+            if getattr(source, field) is not None and field not in counts:
+                where = f"{user.key}.sources[{index}].{field.replace('_', '-')}"
+                raise unsupported(where, f"it means nothing for the type '{user.type}'")
+    if len(user.device.sources) > (2 if user.type == "udp" else 1):
+        raise unsupported(f"{user.key}.sources[1]", f"the type '{user.type}' has no second source")
+    if user.device.protocol == "telnet" and user.type != "tcp":
+        raise unsupported(f"{user.key}.protocol", "telnet is spoken over tcp only")
+    display = GRAPHICS.get(user.type)
+    if display and all(graphics.type != display for graphics in context.machine.graphics):
+        raise unsupported(
+            user.key,
+            f"the type '{user.type}' is a channel of a display of type '{display}', and the VM has "
+            "none",
+        )
+
+
+def _udp(user: User) -> Properties:
+    """Return where packets go to, and where they come from if that is said."""
+    sources = user.device.sources
+    there = [source for source in sources if source.mode != "bind"]
+    here = [source for source in sources if source.mode == "bind"]
+    if len(there) > 1 or len(here) > 1:
+        raise unsupported(f"{user.key}.sources[1].mode", "both sources are the same end")
+    if not there or not there[0].service:
+        raise unsupported(user.key, "it is not said to which port packets are sent")
+    local = here[0] if here else Source()
+    return {
+        "host": there[0].host or "",
+        "port": there[0].service,
+        "localaddr": local.host or "",
+        "localport": local.service or "0",
+    }
+
+
+def _named(user: User) -> Properties:
+    """Return the channel's name; that of a redirected USB device is known."""
+    if user.type == "dbus" and user.spice == "usbredir" and not user.source.channel:
+        return {"name": "org.qemu.usbredir"}
+    name = user.needed("channel")
+    if not CHANNEL_NAME.fullmatch(name):
+        raise user.refuse("channel", "a channel's name has letters, digits, '_', '-' and '.'")
+    return {"name": name}
+
+
+def _agent(user: User) -> Properties:
+    mouse = user.source.mouse
+    return {
+        "name": "vdagent",
+        "clipboard": user.source.clipboard,
+        "mouse": None if mouse is None else mouse == "client",
+    }
+
+
+def _path(user: User) -> Properties:
+    return {"path": user.needed("path")}
+
+
+PLAIN: Final[Mapping[str, Callable[[User], Properties]]] = {
+    "udp": _udp,
+    "dev": _path,
+    "pipe": _path,
+    "spicevmc": lambda user: {"name": user.spice},
+    "spiceport": _named,
+    "dbus": _named,
+    "qemu-vdagent": _agent,
+}
+"""The types that need nothing beside the chardev. The rest have no properties of their own."""

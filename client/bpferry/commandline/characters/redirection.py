@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""USB devices that come over a character device, and the rules for which are let in."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.characters.chardevs import BackEnds, User
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.domain.model.characters import RedirectionRule
+from bpferry.domain.names import named
+
+ANY: Final = -1
+
+
+def redirection_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
+    """Yield the redirected devices."""
+    machine = context.machine
+    rules = "|".join(_rule(rule) for rule in machine.redirection_rules) or None
+    for key, device_id, device in named(machine.redirected_devices, "redirected-devices", "redir"):
+        if device.address is not None and device.address.type != "usb":
+            raise unsupported(f"{key}.address.type", "it is of the type 'usb'")
+        user = User(key, device_id, device, device.type, spice="usbredir")
+        yield from back_ends.parts(user)
+        properties = {
+            "chardev": user.chardev,
+            "filter": rules,
+            "bootindex": device.boot_order,
+        }
+        yield Device("usb-redir", device_id, key, properties, Slot.USB, device.address)
+
+
+def _rule(rule: RedirectionRule) -> str:
+    """Return *rule* as usbredir writes it: class, vendor, product, version, and whether allowed."""
+    version = ANY if rule.version == str(ANY) else binary_version(rule.version)
+    numbers = [_number(rule.usb_class, 2), _number(rule.vendor, 4), _number(rule.product, 4)]
+    return ":".join([*numbers, _number(version, 4), str(int(rule.allow))])
+
+
+def _number(value: int, digits: int) -> str:
+    return str(ANY) if value == ANY else f"0x{value:0{digits}X}"
+
+
+def binary_version(text: str) -> int:
+    """Return a device's version such as 1.10 as USB writes it, 0x0110; 1.1 is the same."""
+    major, _, minor = text.partition(".")
+    return int(f"{int(major):02d}{minor.ljust(2, '0')}", 16)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The TPM: an emulator, swtpm, in a process of its own, or one that is there already.
+
+The emulator's state is kept in the VM's folder from run to run. Its first start makes a TPM that
+guests can use. swtpm_setup, where it is installed, gives it an endorsement key with certificates
+before that, as libvirt does; a guest needs them only to prove to others what kind of TPM it has.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Companion, Device, Option, Part, Step, join
+from bpferry.domain.model.security import Tpm
+from bpferry.domain.names import named
+
+CHARDEV: Final = "chrtpm"
+TOOLS: Final = "swtpm-tools"
+
+NO_CERTIFICATES: Final = (
+    "the new TPM has no certificates: guests can use it, but not prove to others what it is"
+)
+
+FOR_EMULATOR: Final = (
+    "version", "persistent_state", "debug", "sha1", "sha256", "sha384", "sha512", "profile",
+    "profile_remove_disabled",
+)  # fmt: skip
+"""What says something about an emulator only."""
+
+
+def tpm_parts(context: Context) -> Iterator[Part]:
+    """Yield the TPM and the process that it needs."""
+    for key, tpm_id, tpm in named(context.machine.tpms, "tpms", "tpm"):
+        if key != "tpms[0]":
+            raise unsupported(key, "a VM has one TPM")
+        if tpm.address is not None:
+            raise unsupported(f"{key}.address", "a TPM has a fixed place")
+        socket = tpm.path
+        if tpm.backend == "passthrough":
+            raise unsupported(
+                f"{key}.backend",
+                "the host's TPM belongs to the host: a user's VM can neither use it nor cancel its "
+                "commands",
+                "use the emulator",
+            )
+        if tpm.backend == "emulator":
+            socket = f"{context.folders.runtime}/swtpm.sock"
+            yield _emulator(context, key, tpm, socket)
+        yield Option("-chardev", join("socket", id=CHARDEV, path=_socket(key, tpm, socket)))
+        yield Option("-tpmdev", join("emulator", id=f"tpm-{tpm_id}", chardev=CHARDEV))
+        yield Device(_driver(context, tpm), tpm_id, key, {"tpmdev": f"tpm-{tpm_id}"})
+
+
+def _driver(context: Context, tpm: Tpm) -> str:
+    model = tpm.model or "tpm-tis"
+    return "tpm-tis-device" if model == "tpm-tis" and context.family == "virt" else model
+
+
+def _socket(key: str, tpm: Tpm, path: str | None) -> str:
+    """Return the socket at which the TPM answers."""
+    if tpm.device is not None:
+        raise unsupported(f"{key}.device", "a device of the host is for passthrough only")
+    if tpm.backend == "external":
+        if path is None or tpm.source_type != "unix":
+            raise unsupported(key, "an external TPM needs a source: the path of a Unix socket")
+        for field in FOR_EMULATOR:
+            if getattr(tpm, field):
+                where = f"{key}.{field.replace('_', '-')}"
+                raise unsupported(where, "it is not for us to say how an external TPM works")
+    assert path is not None  # noqa: S101 - the caller has named that of an emulator
+    return path
+
+
+def _version(context: Context, tpm: Tpm) -> str:
+    """Return the version; tpm-tis on x86 is a TPM 1.2 unless it is said, as in libvirt."""
+    if tpm.version is not None:
+        return tpm.version
+    return "2.0" if tpm.model == "tpm-crb" or context.family == "virt" else "1.2"
+
+
+def _emulator(context: Context, key: str, tpm: Tpm, socket: str) -> Companion:
+    version = _version(context, tpm)
+    if version == "1.2" and _driver(context, tpm) != "tpm-tis":
+        raise unsupported(f"{key}.version", "a TPM 1.2 has the model 'tpm-tis', on x86")
+    folder = context.folders.state
+    state = _state(key, tpm, f"{folder}/{'tpm2' if version == '2.0' else 'tpm1.2'}")
+    for path in (state, folder, socket):
+        if "," in path:
+            raise unsupported(key, f"swtpm takes no comma in a path, such as in '{path}'")
+    two = ("--tpm2",) if version == "2.0" else ()
+    store = f"backend-uri=file://{state}" if tpm.source_type == "file" else f"dir={state},mode=0600"
+    control = f"type=unixio,path={socket},mode=0600"
+    log = ("--log", f"file={folder}/swtpm.log,level={tpm.debug}") if tpm.debug else ()
+    return Companion(
+        "swtpm",
+        ("swtpm", "socket", "--ctrl", control, "--tpmstate", store, *two, *log, "--terminate"),
+        socket,
+        key,
+        package="swtpm",
+        folders=(folder, *(() if tpm.source_type == "file" else (state,))),
+        steps=tuple(_steps(context, key, tpm, state, version)),
+    )
+
+
+def _state(key: str, tpm: Tpm, usual: str) -> str:
+    """Return where the emulator keeps its state."""
+    if tpm.source_type == "unix" or tpm.mode is not None:
+        raise unsupported(f"{key}.source-type", "an emulator has a folder or a file")
+    if tpm.source_type is not None and tpm.path is None:
+        raise unsupported(f"{key}.source-type", "the path is missing")
+    return tpm.path or usual
+
+
+def _steps(context: Context, key: str, tpm: Tpm, state: str, version: str) -> Iterator[Step]:
+    """Yield what is done before the emulator starts."""
+    banks = [bank for bank in ("sha1", "sha256", "sha384", "sha512") if getattr(tpm, bank)]
+    if version == "1.2" and (banks or tpm.profile):
+        raise unsupported(key, "PCR banks and profiles are things of TPM 2.0", "set the version")
+    if tpm.profile is None and tpm.profile_remove_disabled:
+        raise unsupported(f"{key}.profile-remove-disabled", "there is no profile")
+    where = f"file://{state}" if tpm.source_type == "file" else state
+    two = ("--tpm2",) if version == "2.0" else ()
+    empty = None if tpm.source_type == "file" else state
+    optional = "" if tpm.profile else NO_CERTIFICATES
+    machine = context.machine
+    owner = f"{machine.name}:{machine.uuid}" if machine.uuid else machine.name
+    certified = ("--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram")
+    # The programs behind swtpm_setup have to find folders that a user may write to.
+    yield Step(("swtpm_setup", "--create-config-files", "skip-if-exist"), empty, optional, TOOLS)
+    yield Step(
+        ("swtpm_setup", *two, "--tpm-state", where, "--vmid", owner, *certified, *_profile(tpm),
+         "--not-overwrite"),
+        empty, optional, TOOLS,
+    )  # fmt: skip
+    if banks:
+        wanted = ("--pcr-banks", ",".join(banks), "--reconfigure")
+        yield Step(("swtpm_setup", "--tpm2", "--tpm-state", where, *wanted), package=TOOLS)
+
+
+def _profile(tpm: Tpm) -> tuple[str, ...]:
+    if tpm.profile is None:
+        return ()
+    remove = tpm.profile_remove_disabled
+    return (
+        "--profile-name",
+        tpm.profile,
+        *(("--profile-remove-disable", remove) if remove else ()),
+    )

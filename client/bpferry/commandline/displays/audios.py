@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where sound goes to and comes from (-audiodev; qapi/audio.json of QEMU 10.0)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Environment, Option, Part, json_of
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.model.sounds import Audio, AudioStream
+from bpferry.domain.shape import fields_of
+
+DRIVERS: Final = {"file": "wav", "pulseaudio": "pa"}
+"""What QEMU calls a back end where it has another name for it."""
+
+COMMON: Final = frozenset(
+    {
+        "mixing_engine",
+        "fixed_settings",
+        "frequency",
+        "channels",
+        "format",
+        "voices",
+        "buffer_length",
+    }
+)
+
+OF_STREAM: Final[dict[str, frozenset[str]]] = {
+    "alsa": frozenset({"dev"}),
+    "coreaudio": frozenset({"buffer_count"}),
+    "jack": frozenset({"server_name", "client_name", "connect_ports", "exact_name"}),
+    "oss": frozenset({"dev", "buffer_count", "try_poll"}),
+    "pipewire": frozenset({"name", "stream_name", "latency"}),
+    "pulseaudio": frozenset({"name", "stream_name", "latency"}),
+    "sdl": frozenset({"buffer_count"}),
+}
+"""What a direction has beside the common settings, by type."""
+
+OF_AUDIO: Final[dict[str, frozenset[str]]] = {
+    "file": frozenset({"path"}),
+    "oss": frozenset({"try_mmap", "exclusive", "dsp_policy"}),
+    "pipewire": frozenset({"runtime_dir"}),
+    "pulseaudio": frozenset({"server"}),
+    "sdl": frozenset({"sdl_driver"}),
+}
+"""What a back end has beside what all have, by type."""
+
+OF_ALL: Final = frozenset({"id", "type", "timer_period", "input", "output"})
+
+SETTINGS: Final = ("frequency", "channels", "format")
+"""What counts only where the host's side has fixed settings."""
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the back ends of sound."""
+    machine = context.machine
+    seen: set[int] = set()
+    for index, audio in enumerate(machine.audios):
+        key = f"audios[{index}]"
+        if audio.id in seen:
+            raise unsupported(f"{key}.id", f"there is an audio of id {audio.id} already")
+        seen.add(audio.id)
+        _check(audio, key, context)
+        yield from _environment(audio)
+    for audio in _audios_of(machine):
+        yield Option("-audiodev", json_of(_audiodev(audio)))
+
+
+def audio_id(wanted: int | None, key: str, context: Context) -> str | None:
+    """Return QEMU's id of the back end *wanted*, or of the first; None if there is none at all.
+
+    Raises:
+        Unsupported: there is none of that number.
+    """
+    ids = [audio.id for audio in _audios_of(context.machine)]
+    if wanted is not None and wanted not in ids:
+        raise unsupported(key, f"there is no audio of id {wanted}")
+    if wanted is None and not ids:
+        return None
+    return f"audio{wanted or ids[0]}"
+
+
+def _audios_of(machine: Machine) -> tuple[Audio, ...]:
+    """Return the back ends of *machine*: as in libvirt, at least one that fits the displays."""
+    if machine.audios:
+        return machine.audios
+    remote = [single.type for single in machine.graphics if single.type in ("vnc", "spice")]
+    if machine.graphics and not remote:
+        return ()
+    if not machine.graphics and not machine.sounds:
+        return ()
+    return (Audio(id=1, type="spice" if remote and remote[-1] == "spice" else "none"),)
+
+
+def _check(audio: Audio, key: str, context: Context) -> None:
+    """Raise Unsupported unless this QEMU has *audio*, and all that is set means something."""
+    known = context.capabilities
+    driver = DRIVERS.get(audio.type, audio.type)
+    if known.audiodevs and driver not in known.audiodevs:
+        raise unsupported(
+            f"{key}.type",
+            f"'{known.qemu}' was built without the audio driver '{driver}'",
+            f"it has {', '.join(sorted(known.audiodevs))}",
+        )
+    types = [single.type for single in context.machine.graphics]
+    if audio.type == "spice" and "spice" not in types:
+        raise unsupported(f"{key}.type", "there are no graphics of type spice to go with it")
+    of_type = OF_AUDIO.get(audio.type, frozenset())
+    refuse_others(audio, key, OF_ALL | of_type, f"an audio of type '{audio.type}'")
+    for name, stream in (("input", audio.input), ("output", audio.output)):
+        if stream is not None:
+            _check_stream(stream, f"{key}.{name}", audio.type)
+
+
+def _check_stream(stream: AudioStream, key: str, audio_type: str) -> None:
+    meaningful = COMMON | OF_STREAM.get(audio_type, frozenset())
+    refuse_others(stream, key, meaningful, f"an audio of type '{audio_type}'")
+    if stream.fixed_settings and not stream.mixing_engine:
+        raise unsupported(f"{key}.fixed-settings", "it needs 'mixing-engine'", "switch that on")
+    for name in SETTINGS:
+        if getattr(stream, name) is not None and not stream.fixed_settings:
+            raise unsupported(f"{key}.{name}", "it needs 'fixed-settings'", "switch that on")
+
+
+def _environment(audio: Audio) -> Iterator[Part]:
+    """Yield what the libraries behind a back end read from the environment."""
+    if audio.sdl_driver is not None:
+        yield Environment("SDL_AUDIODRIVER", audio.sdl_driver)
+    if audio.runtime_dir is not None:
+        yield Environment("PIPEWIRE_RUNTIME_DIR", audio.runtime_dir)
+
+
+def _audiodev(audio: Audio) -> dict[str, object]:
+    return {
+        "id": f"audio{audio.id}",
+        "driver": DRIVERS.get(audio.type, audio.type),
+        "timer-period": audio.timer_period,
+        "server": audio.server,
+        "path": audio.path,
+        "try-mmap": audio.try_mmap,
+        "exclusive": audio.exclusive,
+        "dsp-policy": audio.dsp_policy,
+        "in": _stream(audio.input),
+        "out": _stream(audio.output),
+    }
+
+
+def _stream(stream: AudioStream | None) -> dict[str, object] | None:
+    """Return the settings of one direction. The model's keys are QEMU's."""
+    if stream is None:
+        return None
+    values = {field.key: getattr(stream, field.name) for field in fields_of(type(stream))}
+    return {key: value for key, value in values.items() if value is not None} or None

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Graphics cards that another process plays: vhost-user-gpu, or a program with its options.
+
+QEMU and the process are connected from their start: each inherits one end of a socket pair.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.parts import Companion, Link, Option, Part, Remark, join
+from bpferry.domain.model.videos import Video
+
+PACKAGE: Final = "qemu-system-gui"
+
+WITH_GL: Final = ("spice", "sdl")
+"""Graphics that can show such a card only with OpenGL."""
+
+
+def chardev_of(video_id: str) -> str:
+    """Return the id of the character device by which QEMU reaches the process."""
+    return f"chr-vu-{video_id}"
+
+
+def connection(
+    video: Video, key: str, video_id: str, context: Context, *, primary: bool
+) -> Iterator[Part]:
+    """Yield what has to be there before the device of *video*.
+
+    Raises:
+        Unsupported: graphics of the VM cannot show such a card.
+    """
+    _check_graphics(key, context, primary=primary)
+    if not has_shared_memory(context.machine):
+        yield Remark(
+            f"'{key}': the process that plays the card cannot reach the guest's memory, so that "
+            "the guest's driver for it will not work",
+            "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
+            "</memoryBacking>",
+            key,
+        )
+    link = Link(f"{video_id}.gpu", f"{video_id}.qemu")
+    yield link
+    yield _process(video, key, link, context)
+    yield Option("-chardev", join("socket", id=chardev_of(video_id), fd=context.fd(link.name)))
+
+
+def _process(video: Video, key: str, link: Link, context: Context) -> Companion:
+    argv = [context.gpu_program, f"--fd={context.fd(link.peer)}"]
+    argv += ["--virgl"] if video.accel3d else []
+    argv += [f"--render-node={video.render_node}"] if video.render_node is not None else []
+    return Companion("vhost-user-gpu", tuple(argv), "", key, package=PACKAGE, inherits=(link.peer,))
+
+
+def _check_graphics(key: str, context: Context, *, primary: bool) -> None:
+    """Raise Unsupported if QEMU would not start since a display cannot take pictures as DMABUF.
+
+    QEMU asks each display (ui/console.c, console_compatible_with): those of VNC about the card that
+    they begin with, the others about all cards.
+    """
+    for single in context.machine.graphics:
+        if (single.type == "vnc" and primary) or (single.type in WITH_GL and not single.gl):
+            raise unsupported(
+                f"{key}.backend",
+                f"graphics of type '{single.type}' without OpenGL cannot show a card that another "
+                "process plays",
+                "switch on 'gl' of graphics of type spice or sdl, or use those of type dbus",
+            )

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The graphics cards of the guest.
+
+One is the primary: the firmware draws on it, and it is a VGA card where there is such a model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.displays import vhost_user_videos
+from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.domain.model.videos import Video
+from bpferry.domain.names import chosen
+
+PRIMARY_DRIVERS: Final = {
+    "vga": "VGA",
+    "cirrus": "cirrus-vga",
+    "vmvga": "vmware-svga",
+    "qxl": "qxl-vga",
+    "bochs": "bochs-display",
+    "ramfb": "ramfb",
+}
+
+PRIMARY_SLOTS: Final = {"pc": "2", "q35": "1"}
+"""Where firmware and guests expect it, by machine family (as QEMU and libvirt have it)."""
+
+OF_ALL: Final = frozenset({"model", "backend", "primary", "alias", "address", "heads"})
+VIRTIO: Final = frozenset({"iommu", "ats", "packed", "page_per_vq"})
+ACCELERATION: Final = frozenset({"accel2d", "accel3d"})
+RESOLUTION: Final = frozenset({"width", "height"})
+IGNORED_MEMORY: Final = frozenset({"vram_kib"})
+"""libvirt writes it into each document, and leaves the size to QEMU for these models."""
+
+OF_MODEL: Final[dict[str, frozenset[str]]] = {
+    "vga": RESOLUTION | ACCELERATION | {"vram_kib"},
+    "cirrus": IGNORED_MEMORY | ACCELERATION,
+    "vmvga": ACCELERATION | {"vram_kib"},
+    "qxl": RESOLUTION | ACCELERATION | {"ram_kib", "vram_kib", "vram64_kib", "vgamem_kib"},
+    "virtio": RESOLUTION | ACCELERATION | VIRTIO | IGNORED_MEMORY | {"blob"},
+    "bochs": RESOLUTION | ACCELERATION | {"vram_kib"},
+    "ramfb": IGNORED_MEMORY | ACCELERATION,
+    "none": frozenset(),
+}
+"""What a card has beside what all have, by model."""
+
+OUTSIDE: Final = RESOLUTION | ACCELERATION | VIRTIO | IGNORED_MEMORY | {"render_node"}
+"""Of a virtio card that another process plays."""
+
+SEVERAL_HEADS: Final = {"qxl": 65535, "virtio": 16}
+"""The most monitors of one card (hw/display/qxl.c; VIRTIO_GPU_MAX_SCANOUTS)."""
+
+QXL_RAM_KIB: Final = 64 * 1024
+QXL_VGAMEM_KIB: Final = 16 * 1024
+VGA_KIB: Final = 16 * 1024
+"""libvirt's defaults; the guest sees them."""
+
+LEAST_KIB: Final = 1024
+"""QEMU counts the memory of VGA in MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    video: Video
+    key: str
+    model: str
+    primary: bool
+
+    @property
+    def outside(self) -> bool:
+        """Whether another process plays it."""
+        return self.video.backend == "vhostuser"
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the graphics cards, the primary one first."""
+    for number, card in enumerate(_cards(context)):
+        if card.model == "none":
+            if number or len(context.machine.videos) > 1:
+                raise unsupported(card.key, "there are others; 'none' is for a VM without any")
+            continue
+        _check(card, context)
+        video_id = chosen(card.video) or f"video{number}"
+        if card.outside:
+            yield from vhost_user_videos.connection(
+                card.video, card.key, video_id, context, primary=card.primary
+            )
+        yield _device(card, video_id, context)
+
+
+def _cards(context: Context) -> list[_Card]:
+    """Return the cards, the primary one first; displays without any card get one."""
+    videos = context.machine.videos
+    if not videos and context.machine.graphics:
+        return [_Card(Video(), "graphics[0]", _usual_model(context), primary=True)]
+    wished = [index for index, video in enumerate(videos) if video.primary]
+    if len(wished) > 1:
+        raise unsupported(f"videos[{wished[1]}].primary", "another one is the primary already")
+    first = wished[0] if wished else 0
+    order = sorted(range(len(videos)), key=lambda index: index != first)
+    return [
+        _Card(
+            videos[index],
+            f"videos[{index}]",
+            videos[index].model or _usual_model(context),
+            primary=index == first,
+        )
+        for index in order
+    ]
+
+
+def _usual_model(context: Context) -> str:
+    """Return libvirt's choice for a card without a model."""
+    if context.capabilities.arch not in ("x86_64", "i386"):
+        return "virtio"
+    return "cirrus" if context.capabilities.has_device("cirrus-vga") else "vga"
+
+
+def _check(card: _Card, context: Context) -> None:
+    """Raise Unsupported unless all that the card says can be."""
+    video, key, model = card.video, card.key, card.model
+    if card.outside and model != "virtio":
+        raise unsupported(f"{key}.backend", "another process can play a 'virtio' card only")
+    own = OUTSIDE if card.outside else OF_MODEL[model]
+    refuse_others(video, key, OF_ALL | own, f"a graphics card of model '{model}'")
+    if not card.primary and model not in SEVERAL_HEADS:
+        raise unsupported(key, f"a '{model}' can only be the first graphics card")
+    if (video.heads or 1) > SEVERAL_HEADS.get(model, 1):
+        raise unsupported(
+            f"{key}.heads", f"a '{model}' has at most {SEVERAL_HEADS.get(model, 1)} monitors"
+        )
+    if (video.width is None) != (video.height is None):
+        raise unsupported(key, "a resolution is a width and a height")
+    if video.accel2d:
+        raise unsupported(f"{key}.accel2d", "QEMU has no such setting")
+    if video.accel3d and not card.outside:
+        _check_3d(card, context)
+    check_address(video, key, *(() if model == "ramfb" else ("pci",)))
+
+
+def _check_3d(card: _Card, context: Context) -> None:
+    if card.model != "virtio":
+        raise unsupported(f"{card.key}.accel3d", "only a 'virtio' draws in 3D")
+    drawing = (single.gl or single.type == "egl-headless" for single in context.machine.graphics)
+    if not any(drawing):
+        raise unsupported(
+            f"{card.key}.accel3d",
+            "no graphics of the VM have OpenGL",
+            "switch on 'gl' of graphics of type spice, sdl or dbus, or add egl-headless to vnc",
+        )
+
+
+def _device(card: _Card, video_id: str, context: Context) -> Device:
+    driver = _driver(card, context)
+    if card.model == "ramfb":
+        return Device(driver, video_id, card.key)
+    express = driver.startswith(("virtio-gpu", "vhost-user-gpu"))
+    return Device(
+        driver,
+        video_id,
+        card.key,
+        {**_memory(card), **_features(card), **_chardev(card, video_id)},
+        Slot.EXPRESS if express else Slot.CONVENTIONAL,
+        card.video.address,
+        PRIMARY_SLOTS.get(context.family) if card.primary else None,
+    )
+
+
+def _driver(card: _Card, context: Context) -> str:
+    if card.model != "virtio":
+        return PRIMARY_DRIVERS[card.model] if card.primary else card.model
+    if card.outside:
+        # QEMU's name for it on a virtio bus has no "-device".
+        vga, other = "vhost-user-vga", f"vhost-user-gpu{'-pci' if context.has_pci else ''}"
+    else:
+        suffix = "-gl" if card.video.accel3d else ""
+        vga, other = f"virtio-vga{suffix}", context.virtio(f"virtio-gpu{suffix}")
+    if card.primary and context.has_pci and context.capabilities.has_device(vga):
+        return vga
+    return other
+
+
+def _chardev(card: _Card, video_id: str) -> dict[str, object]:
+    return {"chardev": vhost_user_videos.chardev_of(video_id)} if card.outside else {}
+
+
+def _features(card: _Card) -> dict[str, object]:
+    video = card.video
+    properties: dict[str, object] = {"xres": video.width, "yres": video.height}
+    if card.model in SEVERAL_HEADS:
+        properties["max_outputs"] = video.heads or 1
+    if card.model == "virtio":
+        properties |= {"blob": video.blob, **virtio_properties(video)}
+    return properties
+
+
+def _memory(card: _Card) -> dict[str, object]:
+    video, model = card.video, card.model
+    if model == "qxl":
+        return _qxl_memory(video, card.key)
+    size_kib = _power_of_two(video.vram_kib or VGA_KIB)
+    if model == "bochs":
+        return {"vgamem": size_kib * 1024}
+    if model in ("vga", "vmvga"):
+        _check_least(size_kib, f"{card.key}.vram-kib")
+        return {"vgamem_mb": size_kib // 1024}
+    return {}
+
+
+def _qxl_memory(video: Video, key: str) -> dict[str, object]:
+    vgamem_kib = video.vgamem_kib or QXL_VGAMEM_KIB
+    _check_least(vgamem_kib, f"{key}.vgamem-kib")
+    if vgamem_kib != _power_of_two(vgamem_kib):
+        raise unsupported(f"{key}.vgamem-kib", "it has to be a power of two")
+    return {
+        "ram_size": _bytes(video.ram_kib, f"{key}.ram-kib"),
+        "vram_size": _bytes(video.vram_kib, f"{key}.vram-kib"),
+        "vram64_size_mb": (video.vram64_kib or 0) // 1024,
+        "vgamem_mb": vgamem_kib // 1024,
+    }
+
+
+def _bytes(size_kib: int | None, key: str) -> int:
+    size = _power_of_two(size_kib or QXL_RAM_KIB) * 1024
+    if size >= 1 << 32:
+        raise unsupported(key, "as a power of two it is more than QEMU takes, 2 GiB")
+    return size
+
+
+def _check_least(size_kib: int, key: str) -> None:
+    if size_kib < LEAST_KIB:
+        raise unsupported(key, f"it has to be at least {LEAST_KIB} KiB")
+
+
+def _power_of_two(number: int) -> int:
+    """Return the least power of two that is not below *number*."""
+    return 1 << (number - 1).bit_length()

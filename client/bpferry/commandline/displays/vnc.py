@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""VNC (-vnc; ui/vnc.c of QEMU 10.0)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.displays.audios import audio_id
+from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
+from bpferry.commandline.parts import Option, OwnSocket, Part, join
+from bpferry.domain.model.graphics import MAX_PORT, Graphics
+
+MEANINGFUL: Final = frozenset(
+    {
+        "type",
+        "port",
+        "autoport",
+        "websocket",
+        "address",
+        "socket",
+        "listens",
+        "keymap",
+        "audio",
+        "share_policy",
+        "power_control",
+    }
+)
+
+FIRST_PORT: Final = 5900
+"""Of display 0 (RFC 6143, section 8.1)."""
+
+LAST_AUTOMATIC_DISPLAY: Final = 99
+"""QEMU looks for a free port from display 0 to this one, when it starts."""
+
+
+def vnc(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
+    """Yield what offers the display over VNC."""
+    place = place_of(graphics, key, context)
+    common = {
+        "share": graphics.share_policy,
+        "power_control": graphics.power_control,
+        "audiodev": audio_id(graphics.audio, f"{key}.audio", context),
+    }
+    if isinstance(place, Tcp):
+        yield Option("-vnc", join("", **_tcp(place, graphics, key), **common))
+        return
+    _refuse_ports(graphics, key)
+    if isinstance(place, Local):
+        yield OwnSocket(place.path)
+        yield Option("-vnc", join("", vnc=f"unix:{place.path}", **common))
+    elif isinstance(place, Nowhere):
+        yield Option("-vnc", join("none", **common))
+
+
+def _tcp(place: Tcp, graphics: Graphics, key: str) -> dict[str, object]:
+    host = f"[{place.address}]" if ":" in place.address else place.address
+    websocket = graphics.websocket or None
+    if _is_automatic(graphics, key):
+        display, last = 0, LAST_AUTOMATIC_DISPLAY
+    else:
+        display, last = _display(graphics, key), None
+    return {
+        "vnc": f"{host}:{display}",
+        "to": last,
+        # With -1, QEMU takes 5700 and the number of the display, or the next that is free.
+        "websocket": "on" if websocket == -1 else websocket,
+    }
+
+
+def _is_automatic(graphics: Graphics, key: str) -> bool:
+    """Say whether any free port will do."""
+    if graphics.autoport is not None:
+        return graphics.autoport
+    if graphics.port is None and graphics.address is None and not graphics.listens:
+        raise unsupported(
+            key,
+            "it says neither a port nor a socket, and under libvirt its qemu.conf says which it is",
+            "say port -1 for a port that is free, or a listen of type socket, which only you can "
+            "connect to",
+        )
+    return graphics.port in (None, -1)
+
+
+def _display(graphics: Graphics, key: str) -> int:
+    """Return the number of the display, which is its port's distance from 5900."""
+    if graphics.port is None:
+        raise unsupported(f"{key}.autoport", "no port is given", "give one, or let it be automatic")
+    if graphics.port < FIRST_PORT:
+        raise unsupported(
+            f"{key}.port", f"a port of VNC is one from {FIRST_PORT} to {MAX_PORT} for QEMU"
+        )
+    return graphics.port - FIRST_PORT
+
+
+def _refuse_ports(graphics: Graphics, key: str) -> None:
+    """Raise Unsupported if a port is asked for where there is none.
+
+    What an automatic port came to be in a past run says nothing.
+    """
+    if graphics.websocket:
+        raise unsupported(f"{key}.websocket", "web sockets need a display that listens at a port")
+    if graphics.port not in (None, -1, 0) and not graphics.autoport:
+        raise unsupported(f"{key}.port", "the display does not listen at a port", "take it out")

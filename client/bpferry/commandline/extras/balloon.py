@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The balloon, by which the guest gives memory back."""
+
+from collections.abc import Iterator
+
+from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.context import Context, virtio_properties
+from bpferry.commandline.extras.transitional import slot_of
+from bpferry.commandline.parts import Command, Device, Part
+from bpferry.domain.names import chosen
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the balloon, and the command by which QEMU asks the guest for its statistics.
+
+    They can be read with ``qom-get`` as the property ``guest-stats`` of the device.
+    """
+    balloon = context.machine.balloon
+    if balloon is None:
+        return
+    if balloon.model == "none":
+        # libvirt takes no notice of an address here, and so documents may have one.
+        refuse_others(balloon, "balloon", ("model", "address", "alias"), "a balloon that is none")
+        return
+    device_id = chosen(balloon) or "balloon0"
+    yield Device(
+        context.virtio("virtio-balloon", balloon.model),
+        device_id,
+        "balloon",
+        {
+            "deflate-on-oom": balloon.auto_deflate,
+            "free-page-reporting": balloon.free_page_reporting,
+            **virtio_properties(balloon),
+        },
+        slot_of(balloon.model),
+        balloon.address,
+    )
+    if balloon.stats_period is not None:
+        yield Command(
+            "qom-set",
+            {
+                "path": f"/machine/peripheral/{device_id}",
+                "property": "guest-stats-polling-interval",
+                "value": balloon.stats_period,
+            },
+            "balloon.stats-period",
+        )

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The smaller devices, family by family, and those that are a few lines only."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.applicable import check_address
+from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.extras import (
+    balloon,
+    filesystems,
+    panics,
+    rngs,
+    shared_memories,
+    vsock,
+    watchdogs,
+)
+from bpferry.commandline.parts import Device, Folder, Option, Part, Slot, json_of
+from bpferry.domain.names import chosen, named
+
+RECORD: Final = 8192
+"""Bytes of one record of ACPI ERST, unless somebody says otherwise (hw/acpi/erst.c)."""
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield all of them."""
+    yield from filesystems.parts(context)
+    yield from watchdogs.parts(context)
+    yield from balloon.parts(context)
+    yield from rngs.parts(context)
+    yield from _cryptos(context)
+    yield from shared_memories.parts(context)
+    yield from panics.parts(context)
+    yield from vsock.parts(context)
+    yield from _pstore(context)
+
+
+def _cryptos(context: Context) -> Iterator[Part]:
+    for key, device_id, crypto in named(context.machine.cryptos, "cryptos", "crypto"):
+        if crypto.queues is not None and crypto.queues > 1:
+            raise unsupported(f"{key}.queues", "QEMU's builtin back end has one queue")
+        behind = {
+            "qom-type": "cryptodev-backend-builtin",
+            "id": f"obj{device_id}",
+            "queues": crypto.queues,
+        }
+        yield Option("-object", json_of(behind))
+        yield Device(
+            context.virtio("virtio-crypto"),
+            device_id,
+            key,
+            {"cryptodev": behind["id"], **virtio_properties(crypto)},
+            Slot.EXPRESS,
+            crypto.address,
+        )
+
+
+def _pstore(context: Context) -> Iterator[Part]:
+    pstore = context.machine.pstore
+    if pstore is None:
+        return
+    check_address(pstore, "pstore", "pci")
+    if not context.machine.features.acpi or context.family not in ("pc", "q35"):
+        raise unsupported("pstore", "it is a part of ACPI, on x86 machines with PCI")
+    if pstore.size < 2 * RECORD or pstore.size % RECORD:
+        raise unsupported("pstore.size", f"it has to be a multiple of {RECORD}, and two at least")
+    if pstore.file is None:
+        yield Folder(context.folders.state, "pstore")
+    device_id = chosen(pstore) or "pstore0"
+    behind = {
+        "qom-type": "memory-backend-file",
+        "id": f"mem{device_id}",
+        "mem-path": pstore.file or f"{context.folders.state}/pstore.raw",
+        "size": pstore.size,
+        "share": True,
+    }
+    yield Option("-object", json_of(behind))
+    properties = {"memdev": behind["id"]}
+    yield Device("acpi-erst", device_id, "pstore", properties, Slot.CONVENTIONAL, pstore.address)

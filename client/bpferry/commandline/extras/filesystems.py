@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Folders of the host that the guest sees: 9p by QEMU itself, virtiofs by a process, MTP by USB."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.extras.transitional import slot_of
+from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.parts import (
+    Companion,
+    Device,
+    Option,
+    Part,
+    Remark,
+    Slot,
+    join,
+)
+from bpferry.domain.model.filesystems import Filesystem, IdMap
+from bpferry.domain.names import named
+
+ALWAYS: Final = frozenset({"type", "driver", "folder", "tag", "read_only", "alias", "address"})
+
+VIRTIO: Final = frozenset({"iommu", "ats", "packed", "page_per_vq"})
+
+NINE_P: Final = (
+    ALWAYS | VIRTIO | {"model", "access", "file_mode", "folder_mode", "multidevs", "write_policy"}
+)
+VIRTIOFS: Final = ALWAYS | VIRTIO | {"socket", "boot_order", "queue"}
+"""What counts, whoever runs virtiofsd."""
+
+DAEMON: Final = frozenset(
+    {"binary", "xattr", "cache", "sandbox", "threads", "open_files", "uid_map", "gid_map"}
+)
+
+SECURITY: Final = {"passthrough": "passthrough", "mapped": "mapped", "squash": "none"}
+"""What QEMU calls the ways to keep owner and permissions."""
+
+MAX_9P_TAG: Final = 32
+MAX_VIRTIOFS_TAG: Final = 36
+"""Bytes (hw/9pfs/9p.h, linux/virtio_fs.h)."""
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the devices after what stands behind each."""
+    tags: set[str] = set()
+    for key, device_id, filesystem in named(context.machine.filesystems, "filesystems", "fs"):
+        if filesystem.tag in tags and filesystem.driver != "mtp":
+            raise unsupported(f"{key}.tag", f"another folder is called '{filesystem.tag}' as well")
+        tags.add(filesystem.tag)
+        if filesystem.driver == "9p":
+            yield from _nine_p(context, key, device_id, filesystem)
+        elif filesystem.driver == "virtiofs":
+            yield from _virtiofs(context, key, device_id, filesystem)
+        else:
+            yield _mtp(key, device_id, filesystem)
+
+
+def _folder(key: str, filesystem: Filesystem) -> str:
+    if filesystem.folder is None:
+        raise unsupported(key, f"'{filesystem.driver}' needs a folder of the host")
+    return filesystem.folder
+
+
+def _check_tag(key: str, filesystem: Filesystem, most: int) -> None:
+    if len(filesystem.tag.encode()) > most:
+        raise unsupported(f"{key}.tag", f"it may have {most} bytes")
+
+
+def _nine_p(context: Context, key: str, device_id: str, filesystem: Filesystem) -> Iterator[Part]:
+    refuse_others(filesystem, key, NINE_P, "a folder that the guest sees by 9p")
+    _check_tag(key, filesystem, MAX_9P_TAG)
+    for field, mode in (
+        ("file-mode", filesystem.file_mode),
+        ("folder-mode", filesystem.folder_mode),
+    ):
+        if mode is not None and filesystem.access != "mapped":
+            raise unsupported(f"{key}.{field}", "it is for the access 'mapped'")
+    if filesystem.access == "passthrough":
+        yield Remark(
+            f"'{key}': the guest cannot change who owns what in '{filesystem.folder}', as QEMU "
+            "runs without root",
+            "set the access to 'mapped', or to 'squash' to ignore it",
+            f"{key}.access",
+        )
+    yield Option("-fsdev", _fsdev(f"fsdev-{device_id}", _folder(key, filesystem), filesystem))
+    yield Device(
+        context.virtio("virtio-9p", filesystem.model),
+        device_id,
+        key,
+        {
+            "fsdev": f"fsdev-{device_id}",
+            "mount_tag": filesystem.tag,
+            **virtio_properties(filesystem),
+        },
+        slot_of(filesystem.model),
+        filesystem.address,
+    )
+
+
+def _fsdev(fsdev_id: str, folder: str, filesystem: Filesystem) -> str:
+    # The words of the document that are free text stand in join(), which doubles their commas.
+    words = [
+        join("local", id=fsdev_id, path=folder),
+        f"security_model={SECURITY[filesystem.access]}",
+    ]
+    if filesystem.multidevs != "default":
+        words.append(f"multidevs={filesystem.multidevs}")
+    for name, mode in (("fmode", filesystem.file_mode), ("dmode", filesystem.folder_mode)):
+        if mode is not None:
+            words.append(f"{name}={int(mode, 8):04o}")
+    if filesystem.write_policy is not None:
+        words.append(f"writeout={filesystem.write_policy}")
+    if filesystem.read_only:
+        words.append("readonly=on")
+    return ",".join(words)
+
+
+def _virtiofs(context: Context, key: str, device_id: str, filesystem: Filesystem) -> Iterator[Part]:
+    ours = frozenset() if filesystem.socket else DAEMON
+    refuse_others(filesystem, key, VIRTIOFS | ours, "a folder that the guest sees by virtiofs")
+    _check_tag(key, filesystem, MAX_VIRTIOFS_TAG)
+    if filesystem.queue is not None and filesystem.queue.bit_count() != 1:
+        raise unsupported(f"{key}.queue", "it has to be a power of two")
+    if not has_shared_memory(context.machine):
+        raise unsupported(
+            key,
+            "virtiofsd cannot reach the guest's memory",
+            "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
+            "</memoryBacking>",
+        )
+    # Called after its number, as an id that the user chose may hold any sign.
+    number = re.sub(r"\D", "", key)
+    socket = filesystem.socket or f"{context.folders.runtime}/fs{number}.sock"
+    if filesystem.socket is None:
+        yield _daemon(key, filesystem, socket)
+    elif filesystem.folder is not None or filesystem.read_only:
+        raise unsupported(
+            f"{key}.{'folder' if filesystem.folder is not None else 'read-only'}",
+            "the virtiofsd behind the socket decides this",
+        )
+    chardev = f"chr-vu-{device_id}"
+    yield Option("-chardev", join("socket", id=chardev, path=socket))
+    yield Device(
+        context.virtio("vhost-user-fs"),
+        device_id,
+        key,
+        {
+            "chardev": chardev,
+            "tag": filesystem.tag,
+            "queue-size": filesystem.queue,
+            "bootindex": filesystem.boot_order,
+            **virtio_properties(filesystem),
+        },
+        Slot.EXPRESS,
+        filesystem.address,
+    )
+
+
+def _daemon(key: str, filesystem: Filesystem, socket: str) -> Companion:
+    """Return the virtiofsd for a folder (the one in Rust; its options are those of 1.0 and newer).
+
+    Values follow an equals sign, so that none of them can be taken for an option.
+    """
+    options: dict[str, object] = {
+        "socket-path": socket,
+        "shared-dir": _folder(key, filesystem),
+        "cache": {"none": "never", "always": "always"}.get(filesystem.cache or ""),
+        "sandbox": filesystem.sandbox,
+        "thread-pool-size": filesystem.threads,
+        "rlimit-nofile": filesystem.open_files,
+    }
+    argv = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    argv += [f"--uid-map={_map(one)}" for one in filesystem.uid_map]
+    argv += [f"--gid-map={_map(one)}" for one in filesystem.gid_map]
+    argv += ["--xattr"] if filesystem.xattr else []
+    argv += ["--readonly"] if filesystem.read_only else []
+    program = filesystem.binary or "virtiofsd"
+    return Companion("virtiofsd", (program, *argv), socket, key, package="virtiofsd")
+
+
+def _map(one: IdMap) -> str:
+    return f":{one.start}:{one.target}:{one.count}:"
+
+
+def _mtp(key: str, device_id: str, filesystem: Filesystem) -> Device:
+    refuse_others(filesystem, key, ALWAYS, "a folder that the guest sees by MTP")
+    return Device(
+        "usb-mtp",
+        device_id,
+        key,
+        {
+            "rootdir": _folder(key, filesystem),
+            "desc": filesystem.tag,
+            "readonly": filesystem.read_only,
+        },
+        Slot.USB,
+        filesystem.address,
+    )

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What tells the host that the guest's kernel has panicked."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.applicable import check_address
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.domain.model.extras import Panic
+from bpferry.domain.names import named
+
+X86: Final = ("pc", "q35", "microvm", "isapc")
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the devices; what Windows writes to is a feature of the processor."""
+    seen: set[str] = set()
+    for key, device_id, panic in named(context.machine.panics, "panics", "panic"):
+        model = _model(context, panic)
+        if model in seen:
+            raise unsupported(key, f"the VM has a panic device of model '{model}' already")
+        seen.add(model)
+        if model in ("isa", "hyperv") and context.family not in X86:
+            raise unsupported(f"{key}.model", f"'{model}' is for x86 only")
+        if model == "pvpanic":
+            check_address(panic, key, "pci")
+            yield Device("pvpanic-pci", device_id, key, {}, Slot.CONVENTIONAL, panic.address)
+        elif model == "isa":
+            check_address(panic, key, "isa")
+            yield Device("pvpanic", device_id, key, {"ioport": _port(key, panic)})
+        else:
+            check_address(panic, key)
+
+
+def cpu_words(context: Context) -> Iterator[str]:
+    """Yield the property of ``-cpu`` for the registers in which Windows reports a crash."""
+    if any(panic.model == "hyperv" for panic in context.machine.panics):
+        yield "hv-crash=on"
+
+
+def _model(context: Context, panic: Panic) -> str:
+    return panic.model or ("isa" if context.family in X86 else "pvpanic")
+
+
+def _port(key: str, panic: Panic) -> int | None:
+    if panic.address is None:
+        return None
+    if panic.address.irq is not None:
+        raise unsupported(f"{key}.address.irq", "it raises no interrupt")
+    return panic.address.iobase

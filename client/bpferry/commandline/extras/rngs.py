@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Random numbers for the guest."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.characters.chardevs import BackEnds, User
+from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.extras.transitional import slot_of
+from bpferry.commandline.parts import Device, Option, Part, json_of
+from bpferry.domain.model.characters import Character
+from bpferry.domain.model.extras import Rng
+from bpferry.domain.names import named
+
+USUAL_FILE: Final = "/dev/random"
+"""As in libvirt."""
+
+PERIOD_MS: Final = 1000
+"""As in libvirt."""
+
+DAEMON_TYPES: Final = ("tcp", "udp", "unix", "pty", "dev", "pipe")
+"""The types of character devices at whose other end a daemon can be."""
+
+EGD_ONLY: Final = ("type", "sources", "protocol")
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield each source of random numbers with what stands behind it."""
+    back_ends = BackEnds(context)
+    for key, rng_id, rng in named(context.machine.rngs, "rngs", "rng"):
+        _check(key, rng)
+        behind: dict[str, object] = {"qom-type": f"rng-{rng.backend}", "id": f"obj{rng_id}"}
+        if rng.backend == "random":
+            behind["filename"] = rng.file or USUAL_FILE
+        if rng.backend == "egd":
+            user = _daemon(key, rng_id, rng)
+            yield from back_ends.parts(user)
+            behind["chardev"] = user.chardev
+        yield Option("-object", json_of(behind))
+        yield Device(
+            context.virtio("virtio-rng", rng.model),
+            rng_id,
+            key,
+            {
+                "rng": f"obj{rng_id}",
+                "max-bytes": rng.max_bytes,
+                "period": None if rng.max_bytes is None else rng.period or PERIOD_MS,
+                **virtio_properties(rng),
+            },
+            slot_of(rng.model),
+            rng.address,
+        )
+
+
+def _check(key: str, rng: Rng) -> None:
+    if rng.file is not None and rng.backend != "random":
+        raise unsupported(f"{key}.file", f"the back end '{rng.backend}' has no file")
+    for name in EGD_ONLY:
+        if getattr(rng, name) and rng.backend != "egd":
+            raise unsupported(f"{key}.{name}", f"the back end '{rng.backend}' is no daemon")
+    if rng.period is not None and rng.max_bytes is None:
+        raise unsupported(f"{key}.period", "it means nothing without 'max-bytes'")
+
+
+def _daemon(key: str, rng_id: str, rng: Rng) -> User:
+    if rng.type not in DAEMON_TYPES:
+        raise unsupported(
+            f"{key}.type" if rng.type else key,
+            f"a daemon can be reached by {', '.join(DAEMON_TYPES)}, and the type is "
+            f"'{rng.type or 'missing'}'",
+        )
+    character = Character(sources=rng.sources, protocol=rng.protocol)
+    return User(key, rng_id, character, rng.type)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where memory comes from: the objects behind the guest's memory.
+
+Huge pages come from memfd_create(2), which needs no mounted file system and no right, where libvirt
+maps files of /dev/hugepages. What is shared between processes without a file comes from there too.
+"""
+
+from dataclasses import dataclass
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.numbers import parse_numbers
+from bpferry.domain.model.memory import HugePage, HugePages, MemoryBacking
+from bpferry.domain.model.numa import NumaCell
+
+POLICIES = {"strict": "bind", "preferred": "preferred", "interleave": "interleave"}
+"""QEMU's words (QAPI HostMemPolicy)."""
+
+USUAL_PAGE = 4096
+"""A huge page of the usual size is none; x86 and most other hosts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of memory of the guest."""
+
+    id: str
+    key: str
+    size: int
+    """Bytes."""
+    node: int | None = None
+    """The guest's node that it belongs to."""
+    access: str | None = None
+    page_size: int | None = None
+    """Of huge pages that it needs by itself."""
+    host_nodes: str | None = None
+    file: str | None = None
+    """That it is, whatever the rest of the memory is."""
+    discard: bool | None = None
+    """Whether a file's contents may be forgotten at the end; other memory always is."""
+    preallocate: bool | None = None
+    """None where the VM's memory says so."""
+
+
+def memory_object(context: Context, block: Block) -> dict[str, object]:
+    """Return the object behind *block*, as JSON for ``-object``."""
+    backing = context.machine.memory_backing or MemoryBacking()
+    huge, page_size = _pages(backing, block)
+    access = access_of(context, block)
+    found: dict[str, object] = {"id": block.id, "size": block.size}
+    found["prealloc"] = _preallocates(backing, block, huge=huge) or None
+    if found["prealloc"]:
+        found["prealloc-threads"] = backing.allocation_threads
+    found |= _placement(context, block)
+    if access is not None:
+        found["share"] = access == "shared"
+    if block.file is not None:
+        return {"qom-type": "memory-backend-file", **found, "mem-path": block.file}
+    found |= _source(context, block, huge=huge, page_size=page_size)
+    return {"qom-type": _kind(backing, access, huge=huge), **found}
+
+
+def access_of(context: Context, block: Block) -> str | None:
+    """Return who sees what the guest writes to *block*: it says so, or its node, or the VM."""
+    cell, backing = _cell_of(context, block), context.machine.memory_backing
+    of_node = cell.access if cell else None
+    return block.access or of_node or (backing.access if backing else None)
+
+
+def _cell_of(context: Context, block: Block) -> NumaCell | None:
+    """Return the node of the guest that *block* belongs to, if any."""
+    cells = context.machine.cpu.numa
+    if block.node is None or block.node >= len(cells):
+        return None
+    return cells[block.node]
+
+
+def is_preallocated(context: Context, block: Block) -> bool:
+    """Say whether *block* would be allocated at the start, as other memory of the VM."""
+    backing = context.machine.memory_backing or MemoryBacking()
+    huge, _ = _pages(backing, block)
+    return _preallocates(backing, block, huge=huge)
+
+
+def folder_of(context: Context) -> str:
+    """Return the folder of memory that is asked for as files."""
+    return f"{context.folders.state}/memory"
+
+
+def _kind(backing: MemoryBacking, access: str | None, *, huge: bool) -> str:
+    if huge or backing.source == "memfd" or (backing.source is None and access == "shared"):
+        return "memory-backend-memfd"
+    return "memory-backend-file" if backing.source == "file" else "memory-backend-ram"
+
+
+def _source(
+    context: Context, block: Block, *, huge: bool, page_size: int | None
+) -> dict[str, object]:
+    backing = context.machine.memory_backing or MemoryBacking()
+    if huge:
+        return {"hugetlb": True, "hugetlbsize": page_size}
+    if backing.source == "file":
+        return {"mem-path": folder_of(context), "discard-data": _discards(context, block)}
+    return {}
+
+
+def _discards(context: Context, block: Block) -> bool | None:
+    """Return what *block* says about its contents, or its node, or the VM."""
+    cell, backing = _cell_of(context, block), context.machine.memory_backing
+    if block.discard is not None:
+        return block.discard
+    if cell is not None and cell.discard is not None:
+        return cell.discard
+    return True if backing and backing.discard else None
+
+
+def _preallocates(backing: MemoryBacking, block: Block, *, huge: bool) -> bool:
+    if block.preallocate is not None:
+        return block.preallocate
+    if huge and backing.allocation == "ondemand":
+        raise unsupported("memory-backing.allocation", "huge pages are allocated at the start")
+    return huge or backing.allocation == "immediate"
+
+
+def _pages(backing: MemoryBacking, block: Block) -> tuple[bool, int | None]:
+    """Return whether *block* has huge pages, and of which size if one is named."""
+    if block.file is not None:
+        return False, None
+    if block.page_size is not None:
+        return block.page_size != USUAL_PAGE, block.page_size
+    if backing.huge_pages is None:
+        return False, None
+    page = _page_of(backing.huge_pages, block.node)
+    if page is None and backing.huge_pages.pages:
+        return False, None
+    if backing.source == "anonymous":
+        raise unsupported("memory-backing.source", "huge pages do not come from anonymous memory")
+    if page is None:
+        return True, None
+    return page.size != USUAL_PAGE, page.size
+
+
+def _page_of(huge: HugePages, node: int | None) -> HugePage | None:
+    """Return the pages for *node*: those that name it, or those that name none."""
+    general = None
+    for index, page in enumerate(huge.pages):
+        if page.nodes is None:
+            general = page
+        elif node in parse_numbers(page.nodes, f"memory-backing.huge-pages.pages[{index}].nodes"):
+            return page
+    return general
+
+
+def _placement(context: Context, block: Block) -> dict[str, object]:
+    """Return the host's nodes that *block* comes from, and how."""
+    tune = context.machine.numa_tune
+    if tune is None:
+        mode, nodes, key = "strict", None, ""
+    else:
+        mode, nodes, key = tune.mode, tune.nodes, "numa-tune.nodes"
+        for index, cell in enumerate(tune.cells):
+            if cell.cell == block.node:
+                mode, nodes, key = cell.mode, cell.nodes, f"numa-tune.cells[{index}].nodes"
+    if block.host_nodes is not None:
+        nodes, key = block.host_nodes, f"{block.key}.host-nodes"
+    if nodes is None:
+        return {}
+    return {"host-nodes": list(parse_numbers(nodes, key)), "policy": POLICIES[mode]}

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The guest's memory: how much, its NUMA nodes, and modules of it.
+
+Sizes are whole MiB, modules an even number of them, as libvirt has it: what is between is rounded
+up.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.memory import modules
+from bpferry.commandline.memory.backing import Block, folder_of, memory_object
+from bpferry.commandline.memory.modules import MODULE, round_up
+from bpferry.commandline.numbers import format_ranges, parse_numbers
+from bpferry.commandline.parts import Command, Folder, Option, Part, join, json_of
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.model.memory import UNLIMITED, MemoryBacking
+from bpferry.domain.model.numa import NumaCell
+
+MIB: Final = 2**20
+NEAR: Final = 10
+FAR: Final = 20
+"""Distances of a node to itself and to others that are not said (ACPI, SLIT)."""
+
+
+def machine_properties(context: Context) -> dict[str, object]:
+    """Return the properties of the machine that are about memory."""
+    machine = context.machine
+    backing = machine.memory_backing or MemoryBacking()
+    nvdimm = any(module.model == "nvdimm" for module in machine.memory_devices)
+    found: dict[str, object] = {
+        "dump_guest_core": machine.memory_in_dumps,
+        "mem_merge": False if backing.no_same_page_merging else None,
+        "nvdimm": True if nvdimm else None,
+    }
+    if not machine.cpu.numa:
+        found["memory_backend"] = _main_id(context) or None
+    return found
+
+
+def initial_size(machine: Machine) -> int:
+    """Return the bytes that the guest has without its modules."""
+    extra = sum(module.size for module in machine.memory_devices)
+    if machine.cpu.numa:
+        exact = sum(cell.memory for cell in machine.cpu.numa)
+        aligned = sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
+        if exact != aligned and exact + extra != (machine.memory or exact + extra):
+            raise unsupported("memory", f"the nodes have {exact} bytes, and are no whole MiB")
+        return aligned
+    if machine.memory == 0:
+        raise unsupported("memory", "there is none", "say how much")
+    if extra >= machine.memory:
+        raise unsupported("memory", "it is the sum of all, and the modules alone have so much")
+    return round_up(machine.memory - extra, MIB)
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the guest's memory and its nodes."""
+    machine = context.machine
+    _check_limits(machine)
+    _check_nodes(machine)
+    yield Option("-m", _size(context))
+    backing = machine.memory_backing or MemoryBacking()
+    if backing.source == "file":
+        yield Folder(folder_of(context), "memory-backing.source")
+    yield Option("-overcommit", join("", mem_lock=backing.locked))
+    if machine.cpu.numa:
+        yield from _nodes(context)
+    elif _main_id(context):
+        block = Block(_main_id(context), "memory", initial_size(machine))
+        yield Option("-object", json_of(_with_old_name(context, memory_object(context, block))))
+    elif machine.memory_backing or machine.numa_tune:
+        raise unsupported(
+            "memory-backing" if machine.memory_backing else "numa-tune",
+            f"'{context.machine_type}' takes its memory from nowhere else than it does by itself",
+        )
+    yield from modules.parts(context)
+    yield from _balloon(context)
+
+
+def _main_id(context: Context) -> str:
+    found = context.capabilities.find_machine(context.machine_type)
+    return found.default_ram_id if found else ""
+
+
+def _with_old_name(context: Context, memory: dict[str, object]) -> dict[str, object]:
+    """Return *memory* such that migration streams call it as they always did."""
+    name = "x-use-canonical-path-for-ramblock-id"
+    kind = str(memory["qom-type"])
+    if kind != "memory-backend-ram" and context.capabilities.has_property(kind, name):
+        return {**memory, name: False}
+    return memory
+
+
+def _check_limits(machine: Machine) -> None:
+    limits = machine.memory_limits
+    if limits is None:
+        return
+    for key, value in (("hard", limits.hard), ("soft", limits.soft), ("swap", limits.swap)):
+        if value is not None and value < UNLIMITED:
+            raise unsupported(
+                f"memory-limits.{key}",
+                "a limit needs a control group, which needs rights that bpferry does not ask for",
+                "run bpferry in a systemd scope with MemoryMax=",
+            )
+
+
+def _check_nodes(machine: Machine) -> None:
+    """Refuse what is said of nodes that the guest does not have."""
+    count = len(machine.cpu.numa)
+    huge = machine.memory_backing.huge_pages if machine.memory_backing else None
+    for index, page in enumerate(huge.pages if huge else ()):
+        key = f"memory-backing.huge-pages.pages[{index}].nodes"
+        if page.nodes is not None and parse_numbers(page.nodes, key)[-1] >= count:
+            raise unsupported(key, f"the guest has {count} NUMA nodes")
+    for index, cell in enumerate(machine.numa_tune.cells if machine.numa_tune else ()):
+        if cell.cell >= count:
+            raise unsupported(f"numa-tune.cells[{index}].cell", f"the guest has {count} NUMA nodes")
+
+
+def _size(context: Context) -> str:
+    machine = context.machine
+    initial = initial_size(machine)
+    most = machine.max_memory
+    if most is None:
+        if any(module.model in ("dimm", "nvdimm") for module in machine.memory_devices):
+            raise unsupported("memory-devices[0]", "modules need room", "add max-memory with slots")
+        return join("", size=f"{initial // 1024}k")
+    whole = initial + sum(round_up(module.size, MODULE) for module in machine.memory_devices)
+    if most.size < whole:
+        raise unsupported("max-memory.size", "it is less than there is at the start")
+    return join(
+        "",
+        size=f"{initial // 1024}k",
+        slots=most.slots or None,
+        maxmem=f"{round_up(most.size, MIB) // 1024}k",
+    )
+
+
+def _nodes(context: Context) -> Iterator[Option]:
+    cells = context.machine.cpu.numa
+    for index, cell in enumerate(cells):
+        key = f"cpu.numa[{index}]"
+        if cell.id not in (None, index):
+            raise unsupported(f"{key}.id", "nodes are numbered from 0 on, in their order")
+        block = Block(f"ram-node{index}", key, round_up(cell.memory, MIB), index, cell.access)
+        yield Option("-object", json_of(memory_object(context, block)))
+        numbers = parse_numbers(cell.cpus, f"{key}.cpus") if cell.cpus is not None else ()
+        processors = "".join(f",cpus={found}" for found in format_ranges(numbers))
+        yield Option("-numa", f"node,nodeid={index}{processors},memdev=ram-node{index}")
+    yield from _distances(cells)
+
+
+def _distances(cells: tuple[NumaCell, ...]) -> Iterator[Option]:
+    """Yield how far all nodes are from each other, if that is said of any two."""
+    said = {
+        (source, sibling.id): sibling.value
+        for source, cell in enumerate(cells)
+        for sibling in cell.distances
+    }
+    for index, cell in enumerate(cells):
+        if any(sibling.id >= len(cells) for sibling in cell.distances):
+            raise unsupported(f"cpu.numa[{index}].distances", "there is no such node")
+    if not said:
+        return
+    for source in range(len(cells)):
+        for target in range(len(cells)):
+            usual = NEAR if source == target else FAR
+            value = said.get((source, target), said.get((target, source), usual))
+            yield Option("-numa", join("dist", src=source, dst=target, val=value))
+
+
+def _total(machine: Machine) -> int:
+    """Return the bytes of memory that are asked for, before anything is rounded up."""
+    if not machine.cpu.numa:
+        return machine.memory
+    extra = sum(module.size for module in machine.memory_devices)
+    return extra + sum(cell.memory for cell in machine.cpu.numa)
+
+
+def _balloon(context: Context) -> Iterator[Command]:
+    """Yield the command by which the guest gives up what it is not to have at the start."""
+    machine = context.machine
+    wanted = machine.current_memory
+    if wanted is None or wanted >= _total(machine):
+        return
+    if machine.balloon is not None and machine.balloon.model == "none":
+        raise unsupported(
+            "current-memory", "the guest can only give up memory to a balloon, and it has none"
+        )
+    yield Command("balloon", {"value": wanted}, "current-memory")

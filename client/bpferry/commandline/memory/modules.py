@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Modules of memory: DIMMs, NVDIMMs, and memory that comes and goes by virtio."""
+
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.memory.backing import Block, is_preallocated, memory_object
+from bpferry.commandline.parts import Device, Option, Part, Remark, Slot, json_of
+from bpferry.domain.model.memory import MemoryDevice
+from bpferry.domain.names import named
+
+MODULE: Final = 2 * 2**20
+"""Bytes that the size of a module is a multiple of, as in libvirt."""
+
+ALL: Final = frozenset({"model", "alias", "address", "access", "size"})
+ANONYMOUS: Final = frozenset({"discard", "node", "page_size", "host_nodes"})
+VIRTIO: Final = frozenset({"guest_address", "iommu", "ats", "packed", "page_per_vq"})
+NVDIMM: Final = frozenset(
+    {"node", "uuid", "label_size", "read_only", "file", "alignment", "persistent"}
+)
+
+MEANINGFUL: Final = {
+    "dimm": ALL | ANONYMOUS,
+    "nvdimm": ALL | NVDIMM,
+    "virtio-mem": ALL | ANONYMOUS | VIRTIO | {"requested", "block", "dynamic_slots"},
+    "virtio-pmem": ALL | VIRTIO | {"file"},
+}
+"""What can be said about each kind of module."""
+
+FILES: Final = ("nvdimm", "virtio-pmem")
+"""Modules that are files."""
+
+
+def round_up(size: int, step: int) -> int:
+    """Return the least multiple of *step* that is at least *size*."""
+    return -(-size // step) * step
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield all modules, each after the object behind it."""
+    modules = context.machine.memory_devices
+    if not context.machine.features.acpi and any(not _is_virtio(module) for module in modules):
+        text = "QEMU refuses to start with DIMMs and NVDIMMs on a machine without ACPI"
+        yield Remark(text, "add <acpi/> to the features", "memory-devices[0]")
+    for key, name, module in named(modules, "memory-devices", "memory"):
+        _check(key, module)
+        block = _block(key, f"mem{name}", module)
+        yield Option("-object", json_of(_object(context, module, block)))
+        yield _device(context, name, module, block)
+
+
+def _is_virtio(module: MemoryDevice) -> bool:
+    return module.model.startswith("virtio")
+
+
+def _check(key: str, module: MemoryDevice) -> None:
+    refuse_others(module, key, MEANINGFUL[module.model], f"a module '{module.model}'")
+    check_address(module, key, "pci" if _is_virtio(module) else "dimm")
+    if module.model in FILES and module.file is None:
+        raise unsupported(f"{key}.file", f"'{module.model}' is a file", "name the file")
+
+
+def _block(key: str, name: str, module: MemoryDevice) -> Block:
+    access = module.access
+    if module.model == "virtio-pmem" and access is None:
+        access = "shared"
+    return Block(
+        id=name,
+        key=key,
+        size=round_up(module.size, MODULE),
+        node=module.node,
+        access=access,
+        page_size=module.page_size,
+        host_nodes=module.host_nodes,
+        file=module.file,
+        discard=module.discard,
+        preallocate=_preallocates(module),
+    )
+
+
+def _preallocates(module: MemoryDevice) -> bool | None:
+    """Say whether the object itself is allocated at the start; None where the VM's memory says.
+
+    What is persistent needs none. A file is, so that a full file system shows at once. Memory that
+    comes and goes is allocated by its device.
+    """
+    if module.model == "nvdimm":
+        return not module.persistent
+    return None if module.model == "dimm" else False
+
+
+def _object(context: Context, module: MemoryDevice, block: Block) -> dict[str, object]:
+    found = memory_object(context, block)
+    found["align"] = module.alignment
+    found["pmem"] = module.persistent or None
+    if module.model == "virtio-mem" and context.capabilities.has_property(
+        str(found["qom-type"]), "reserve"
+    ):
+        found["reserve"] = False
+    return found
+
+
+def _device(context: Context, name: str, module: MemoryDevice, block: Block) -> Device:
+    common: dict[str, object] = {"memdev": block.id, "node": module.node}
+    if not _is_virtio(module):
+        driver = "pc-dimm" if module.model == "dimm" else "nvdimm"
+        return Device(driver, name, block.key, {**common, **_dimm_properties(module)})
+    return Device(
+        context.virtio(module.model),
+        name,
+        block.key,
+        {**common, **_virtio_properties(context, module, block)},
+        Slot.EXPRESS,
+        module.address,
+    )
+
+
+def _dimm_properties(module: MemoryDevice) -> dict[str, object]:
+    where = module.address
+    return {
+        "slot": where.slot if where else None,
+        "addr": where.base if where else None,
+        "label-size": module.label_size,
+        "uuid": str(UUID(module.uuid)) if module.uuid else None,
+        "unarmed": module.read_only or None,
+    }
+
+
+def _virtio_properties(context: Context, module: MemoryDevice, block: Block) -> dict[str, object]:
+    usual = Block(block.id, block.key, block.size, module.node, page_size=module.page_size)
+    allocates = module.model == "virtio-mem" and is_preallocated(context, usual)
+    return {
+        "memaddr": module.guest_address,
+        "requested-size": module.requested,
+        "block-size": module.block,
+        "dynamic-memslots": module.dynamic_slots,
+        "prealloc": True if allocates else None,
+        **virtio_properties(module),
+    }

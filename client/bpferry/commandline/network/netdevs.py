@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What stands behind network cards: ``-netdev``, and what it needs beside it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.network.passt import (
+    RECONNECT_SECONDS,
+    check_addresses,
+    passt_companion,
+)
+from bpferry.commandline.parts import Listen, Option, Part, Remark, join, json_of
+from bpferry.domain.model.cards import SLIRP_PREFIXES, TUN_DEVICE, Card, IpAddress
+
+Properties = dict[str, object]
+
+
+def netdev_id(card_id: str) -> str:
+    """Return the id of what stands behind the card *card_id*."""
+    return f"host{card_id}"
+
+
+def tap_names(card_id: str, queues: int) -> tuple[str, ...]:
+    """Return the names of the fds of a card's queues."""
+    return tuple(f"{card_id}.tap{queue}" for queue in range(queues))
+
+
+def vhost_names(card_id: str, queues: int) -> tuple[str, ...]:
+    """Return the names of the fds of /dev/vhost-net for a card's queues."""
+    return tuple(f"{card_id}.vhost{queue}" for queue in range(queues))
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """The card that a netdev is made for."""
+
+    card: Card
+    key: str
+    id: str
+    context: Context
+
+    def needed(self, field: str) -> object:
+        """Return the value of *field*.
+
+        Raises:
+            Unsupported: there is none.
+        """
+        value = getattr(self.card, field)
+        if value is None or value == "":
+            name = field.replace("_", "-")
+            raise unsupported(self.key, f"a card of type '{self.card.type}' needs '{name}'")
+        return value
+
+    @property
+    def socket(self) -> str:
+        """Where passt listens."""
+        return f"{self.context.folders.runtime}/{self.id}-passt.sock"
+
+
+def netdev_parts(card: Card, key: str, card_id: str, context: Context) -> Iterator[Part]:
+    """Yield the netdev of *card* and what it needs."""
+    owner = _Owner(card, key, card_id, context)
+    if _has_passt(owner):
+        yield passt_companion(card, key, owner.socket)
+    if card.type == "vhostuser":
+        yield from _vhost_user_chardev(owner)
+    properties = MAKERS[card.type](owner)
+    netdev = str(properties["type"])
+    if netdev not in context.capabilities.netdevs:
+        raise unsupported(
+            f"{key}.type",
+            f"'{context.capabilities.qemu}' (QEMU {context.capabilities.version_text}) has no "
+            f"network back end '{netdev}'",
+        )
+    if card.tap_device != TUN_DEVICE:
+        yield Remark(
+            f"{card_id}: its tap comes from the helper, which makes it with '{TUN_DEVICE}' and not "
+            f"with '{card.tap_device}'",
+            "the guest sees no difference; take the device out to be rid of this line",
+            f"{key}.tap-device",
+        )
+    yield Option("-netdev", json_of({**properties, "id": netdev_id(card_id)}))
+
+
+def _has_passt(owner: _Owner) -> bool:
+    """Say whether passt is behind the card: by its name, or where QEMU has no SLIRP, as libvirt."""
+    card, known = owner.card, owner.context.capabilities.netdevs
+    if card.type == "user" and "user" not in known and "stream" in known:
+        return True
+    return card.backend == "passt" and card.type in ("user", "vhostuser")
+
+
+def _tap(owner: _Owner) -> Properties:
+    card, context = owner.card, owner.context
+    plan = context.plans[owner.id]
+    if card.type == "ethernet":
+        _check_ethernet(owner)
+    else:
+        owner.needed(card.type)
+    taps = (context.fd(name) for name in tap_names(owner.id, plan.queues))
+    vhosts = (context.fd(name) for name in vhost_names(owner.id, plan.queues))
+    return {
+        "type": "tap",
+        "fds": ":".join(taps),
+        "vhost": True if plan.vhost else None,
+        "vhostfds": ":".join(vhosts) if plan.vhost else None,
+        "sndbuf": card.send_buffer,
+    }
+
+
+def _check_ethernet(owner: _Owner) -> None:
+    if owner.card.managed is not False:
+        raise unsupported(
+            f"{owner.key}.managed" if owner.card.managed else f"{owner.key}.type",
+            "making a tap needs a privilege that neither you nor QEMU have",
+            "name a tap that exists and is yours, and say managed='no'",
+        )
+    owner.needed("tap")
+
+
+def _user(owner: _Owner) -> Properties:
+    if _has_passt(owner):
+        return _stream(owner)
+    check_addresses(owner.card, owner.key)
+    properties: Properties = {"type": "user"}
+    for index, ip in enumerate(owner.card.ips):
+        properties |= _network(ip, f"{owner.key}.ips[{index}]")
+    return properties
+
+
+def _network(ip: IpAddress, key: str) -> Properties:
+    if ":" in ip.address:
+        return {"ipv6-prefix": ip.address, "ipv6-prefixlen": ip.prefix or None}
+    low, high = SLIRP_PREFIXES
+    if ip.prefix and not low <= ip.prefix <= high:
+        raise unsupported(f"{key}.prefix", f"the prefix of an IPv4 network is {low} to {high} here")
+    return {"net": f"{ip.address}/{ip.prefix}" if ip.prefix else ip.address}
+
+
+def _stream(owner: _Owner) -> Properties:
+    """Return the connection to passt, which is tried again as libvirt does."""
+    known = owner.context.capabilities.netdevs.get("stream", frozenset())
+    again: Properties = {}
+    if "reconnect-ms" in known:
+        again = {"reconnect-ms": RECONNECT_SECONDS * 1000}
+    elif "reconnect" in known:
+        again = {"reconnect": RECONNECT_SECONDS}
+    address = {"type": "unix", "path": owner.socket}
+    return {"type": "stream", "addr": address, "server": False, **again}
+
+
+def _vhost_user(owner: _Owner) -> Properties:
+    queues = owner.card.queues or 1
+    return {
+        "type": "vhost-user",
+        "chardev": f"char{owner.id}",
+        "queues": queues if queues > 1 else None,
+    }
+
+
+def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
+    """Yield the socket between QEMU and who serves the card."""
+    card = owner.card
+    if not has_shared_memory(owner.context.machine):
+        raise unsupported(
+            f"{owner.key}.type",
+            "who serves a card of type vhostuser has to reach the guest's memory",
+            "say that the memory's access is shared",
+        )
+    if _has_passt(owner):
+        yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})
+    elif card.socket_mode == "server":
+        if card.reconnect:
+            raise unsupported(f"{owner.key}.reconnect", "who listens has nobody to connect to")
+        name = f"{owner.id}.listen"
+        yield Listen(name, str(owner.needed("socket")))
+        yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
+    else:
+        if card.reconnect and card.reconnect_seconds is None:
+            raise unsupported(f"{owner.key}.reconnect", "it is not said after how many seconds")
+        seconds = card.reconnect_seconds if card.reconnect else None
+        yield _chardev(owner, {"path": owner.needed("socket"), **_again(owner, seconds)})
+
+
+def _chardev(owner: _Owner, properties: Mapping[str, object]) -> Option:
+    return Option("-chardev", join("socket", id=f"char{owner.id}", **properties))
+
+
+def _again(owner: _Owner, seconds: int | None) -> Properties:
+    if seconds is None:
+        return {}
+    if "reconnect-ms" in owner.context.capabilities.chardevs.get("socket", ()):
+        return {"reconnect-ms": seconds * 1000}
+    return {"reconnect": seconds}
+
+
+def _socket(role: str) -> Callable[[_Owner], Properties]:
+    """Return the maker of a netdev that is a socket in the role *role* (qapi/net.json)."""
+
+    def make(owner: _Owner) -> Properties:
+        host = owner.card.host or "" if role == "listen" else owner.needed("host")
+        return {"type": "socket", role: f"{host}:{owner.needed('port')}"}
+
+    return make
+
+
+def _udp(owner: _Owner) -> Properties:
+    return {
+        "type": "socket",
+        "udp": f"{owner.needed('host')}:{owner.needed('port')}",
+        "localaddr": f"{owner.needed('local_host')}:{owner.needed('local_port')}",
+    }
+
+
+MAKERS: Final[Mapping[str, Callable[[_Owner], Properties]]] = {
+    "bridge": _tap,
+    "network": _tap,
+    "ethernet": _tap,
+    "user": _user,
+    "vhostuser": _vhost_user,
+    "udp": _udp,
+    "mcast": _socket("mcast"),
+    "server": _socket("listen"),
+    "client": _socket("connect"),
+}

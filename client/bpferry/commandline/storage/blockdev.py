@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The block nodes behind a disk, from the file up to what the device is attached to.
+
+    storage   opens a file, a host's device, or something on the network
+    slice     a part of it (only where the document says so)
+    format    qcow2 and the like; raw needs none
+    copy      copies what is read from an image below into the top one
+    throttle  limits
+
+The topmost node of an image says whether it may be written and what happens to discarded blocks;
+those below it open for writing when they have to. Node names are made from the target, as
+``vda-format``; those of backing images have their depth, as ``vda-1-format``. QEMU takes at most
+31 signs (block.c, bdrv_assign_node_name).
+"""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bpferry.commandline.context import unsupported
+from bpferry.commandline.parts import Option
+from bpferry.commandline.storage.image_checks import BACKED, check_image, check_source
+from bpferry.commandline.storage.network_images import network_node
+from bpferry.domain.model.disks import Disk
+from bpferry.domain.model.images import BackingImage, Image
+
+HOST_CDROM: Final = re.compile(r"/dev/(cdrom|cdrw|dvd|dvdrw|sr[0-9]+|scd[0-9]+)")
+"""A heuristic: what udev and the kernel call the host's own CD drives."""
+
+CACHES: Final = {
+    "none": {"direct": True, "no-flush": False},
+    "writeback": {"direct": False, "no-flush": False},
+    "writethrough": {"direct": False, "no-flush": False},
+    "directsync": {"direct": True, "no-flush": False},
+    "unsafe": {"direct": False, "no-flush": True},
+}
+"""libvirt's names (docs/formatdomain, 'driver'); the guest's own cache is the device's affair."""
+
+MAX_DEPTH: Final = 200
+"""Images below one another, as in libvirt (storage_source_conf.h, VIR_STORAGE_MAX_CHAIN_DEPTH)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The nodes of one disk."""
+
+    options: tuple[Option, ...]
+    top: str
+    """What the device is attached to."""
+
+
+def has_medium(disk: Disk) -> bool:
+    """Say whether there is anything in the drive."""
+    return any((disk.file, disk.block_device, disk.protocol, disk.name, disk.hosts))
+
+
+def cache_of(disk: Disk) -> str | None:
+    """Return the cache mode of *disk*, None where QEMU's own default holds.
+
+    What several VMs write to is not cached on this host.
+    """
+    if disk.cache not in (None, "default"):
+        return disk.cache
+    return "none" if disk.shareable and not is_read_only(disk) else None
+
+
+def is_read_only(disk: Disk) -> bool:
+    """Say whether the guest can write to *disk*."""
+    return disk.read_only or disk.device == "cdrom"
+
+
+def disk_nodes(disk: Disk, key: str, throttle_group: str | None) -> Nodes:
+    """Return the nodes of *disk*, which has a target and a medium.
+
+    Raises:
+        Unsupported: what the document says about an image contradicts itself.
+    """
+    read_only = is_read_only(disk)
+    builder = _Builder(disk, str(disk.target))
+    top = builder.add_image(disk, _Level(key, str(disk.target), 0, read_only))
+    if disk.copy_on_read:
+        top = builder.add_filter("copy", {"driver": "copy-on-read", "file": top})
+    if throttle_group:
+        throttle = {"driver": "throttle", "throttle-group": throttle_group, "file": top}
+        top = builder.add_filter("throttle", {"read-only": read_only, **throttle})
+    return Nodes(tuple(builder.options), top)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One image of a chain: where the document has it, and what its nodes are called."""
+
+    key: str
+    prefix: str
+    depth: int
+    """0 for the one that the guest writes to."""
+    read_only: bool
+
+
+class _Builder:
+    """Collects the nodes of one disk, those below first."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self.disk = disk
+        self.name = name
+        self.options: list[Option] = []
+
+    def add_filter(self, kind: str, properties: dict[str, object]) -> str:
+        """Add a node above what is there, which lets discards through, and return its name."""
+        name = f"{self.name}-{kind}"
+        self._add({"node-name": name, "discard": "unmap", **properties})
+        return name
+
+    def add_image(self, image: Disk | BackingImage, level: _Level) -> str:
+        """Add the nodes of *image* and of all below it, and return the name of the topmost."""
+        if level.depth > MAX_DEPTH:
+            raise unsupported(level.key, f"more than {MAX_DEPTH} images are below one another")
+        check_image(image, level.key, read_only=level.read_only)
+        below = self._backing(image, level)
+        if (image.format or "raw") == "raw":
+            return self._add_storage(image, level, self._top(level))
+        data = None
+        if image.data_file is not None:
+            at = replace(level, key=f"{level.key}.data-file", prefix=f"{level.prefix}-data")
+            check_source(image.data_file, at.key)
+            data = self._add_storage(image.data_file, at, self._top(level))
+        storage = self._add_storage(image, level, None)
+        name = f"{level.prefix}-format"
+        properties = {
+            "node-name": name,
+            **self._top(level),
+            "driver": image.format,
+            "cache-size": image.metadata_cache,
+            "discard-no-unref": self.disk.discard_no_unref if image.format == "qcow2" else None,
+            "data-file": data,
+            "file": storage,
+        }
+        self._add(properties, **below)
+        return name
+
+    def _backing(self, image: Disk | BackingImage, level: _Level) -> dict[str, str | None]:
+        """Return the property that names the node below *image*; none where its header does."""
+        backing = image.backing
+        if backing is None:
+            return {}
+        depth = level.depth + 1
+        at = _Level(f"{level.key}.backing", f"{self.name}-{depth}", depth, read_only=True)
+        if backing.type is None:
+            if backing != BackingImage():
+                raise unsupported(at.key, "the image below has no type")
+            return {"backing": None} if image.format in BACKED else {}
+        if image.format not in BACKED:
+            raise unsupported(at.key, f"there is none below an image in {image.format or 'raw'}")
+        return {"backing": self.add_image(backing, at)}
+
+    def _top(self, level: _Level) -> dict[str, object]:
+        """Return what the topmost node of an image says about writing."""
+        zeroes = self.disk.detect_zeroes if level.depth == 0 else None
+        if zeroes == "unmap" and self.disk.discard != "unmap":
+            zeroes = "on"
+        return {
+            "read-only": level.read_only,
+            "discard": self.disk.discard,
+            "detect-zeroes": zeroes,
+            **self._cache(),
+        }
+
+    def _cache(self) -> dict[str, object]:
+        cache = cache_of(self.disk)
+        return {"cache": CACHES[cache]} if cache else {}
+
+    def _add_storage(self, image: Image, level: _Level, top: dict[str, object] | None) -> str:
+        """Add the nodes that reach *image*; with *top*, the last of them is the topmost one."""
+        under = {"auto-read-only": True, "discard": "unmap", **self._cache()}
+        name = f"{level.prefix}-storage"
+        part = image.slice
+        last = under if top is None else top
+        protocol = self._protocol(image, level.key)
+        self._add({**protocol, "node-name": name, **(last if part is None else under)})
+        if part is None:
+            return name
+        above = f"{level.prefix}-slice"
+        properties = {"driver": "raw", "file": name, "offset": part.offset, "size": part.size}
+        self._add({**properties, "node-name": above, **last})
+        return above
+
+    def _protocol(self, image: Image, key: str) -> dict[str, object]:
+        if image.type == "network":
+            return network_node(image, key)
+        if image.type == "file":
+            return {"driver": "file", "filename": image.file, "aio": self.disk.io}
+        is_cdrom = self.disk.device == "cdrom" and HOST_CDROM.fullmatch(image.block_device or "")
+        driver = "host_cdrom" if is_cdrom else "host_device"
+        return {"driver": driver, "filename": image.block_device, "aio": self.disk.io}
+
+    def _add(self, properties: dict[str, object], **null: str | None) -> None:
+        """Add a node; what is None in *properties* is left out, in *null* it is said."""
+        kept = {name: value for name, value in properties.items() if value is not None}
+        text = json.dumps({**kept, **null}, separators=(",", ":"))
+        self.options.append(Option("-blockdev", text))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Disks, CD drives and floppies: block nodes and the devices on them."""
+
+import json
+from collections.abc import Iterator
+
+from bpferry.commandline.buses.drive_addresses import drive_of
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Device, Option, Part
+from bpferry.commandline.storage.blockdev import disk_nodes, has_medium
+from bpferry.commandline.storage.disk_checks import check_disk
+from bpferry.commandline.storage.drives import drive_id, driver_of, properties_of, slot_of
+from bpferry.commandline.storage.throttle import group_of, group_options
+from bpferry.commandline.storage.vhost_user_disks import socket_of
+from bpferry.commandline.system.boot import boot_indexes
+from bpferry.domain.model.disks import Disk
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the nodes and devices of all drives, which have target, bus and address."""
+    yield from group_options(context.machine)
+    indexes = boot_indexes(context.machine)
+    yield from _floppy_controller(context, indexes)
+    for index, disk in enumerate(context.machine.disks):
+        yield from _disk(disk, index, indexes.get(f"disks[{index}]"), context)
+
+
+def _disk(disk: Disk, index: int, boot_index: int | None, context: Context) -> Iterator[Part]:
+    key = f"disks[{index}]"
+    check_disk(disk, key, context)
+    device_id = drive_id(disk, context)
+    behind: dict[str, object] = {}
+    drive = ""
+    if disk.type == "vhostuser":
+        behind["chardev"], option = socket_of(disk, key, device_id, context)
+        yield option
+    elif has_medium(disk):
+        nodes = disk_nodes(disk, key, group_of(context.machine, index))
+        _check_drivers(nodes.options, key, context)
+        yield from nodes.options
+        drive = nodes.top
+    if disk.bus != "fdc":
+        behind["bootindex"] = boot_index
+    driver = driver_of(disk)
+    yield Device(
+        context.virtio(driver, disk.model) if disk.bus == "virtio" else driver,
+        device_id,
+        key,
+        properties_of(disk, key, drive, context) | behind,
+        slot_of(disk),
+        disk.address if disk.bus in ("virtio", "usb") else None,
+    )
+
+
+def _check_drivers(nodes: tuple[Option, ...], key: str, context: Context) -> None:
+    """Refuse nodes whose drivers this QEMU was built without."""
+    known = context.capabilities.blockdevs
+    for node in nodes:
+        driver = json.loads(node.value or "{}")["driver"]
+        if known and driver not in known:
+            raise unsupported(
+                key,
+                f"QEMU {context.capabilities.version_text} has no block driver '{driver}'",
+                "choose another format or protocol, or a QEMU that has it",
+            )
+
+
+def _floppy_controller(context: Context, indexes: dict[str, int]) -> Iterator[Part]:
+    """Yield the floppy controller where the machine has none, and where its drives boot."""
+    boot: dict[str, object] = {}
+    present = False
+    for index, disk in enumerate(context.machine.disks):
+        if disk.bus == "fdc":
+            present = True
+            letter = "AB"[drive_of(disk).unit]
+            boot[f"bootindex{letter}"] = indexes.get(f"disks[{index}]")
+    if present and context.family == "q35":
+        yield Device("isa-fdc", "fdc0", "", boot)
+        return
+    for name, value in boot.items():
+        if value is not None:
+            yield Option("-global", f"isa-fdc.{name}={value}")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whether a disk as a whole fits together: what QEMU would refuse, or do in another way."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.buses.drive_addresses import drive_of
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.storage.blockdev import cache_of, has_medium, is_read_only
+from bpferry.commandline.storage.drives import SCSI_ID_ONLY, driver_of, scsi_model_of
+from bpferry.domain.model.disks import Disk
+from bpferry.domain.model.images import BackingImage
+
+BUSES: Final = {
+    "disk": ("virtio", "scsi", "sata", "ide", "usb"),
+    "cdrom": ("scsi", "sata", "ide", "usb"),
+    "lun": ("scsi",),
+    "floppy": ("fdc",),
+}
+"""Where each kind of drive can sit."""
+
+MEDIUM: Final = ("copy_on_read", "throttle", "slice", "data_file")
+"""What cannot be put off until there is something in the drive; how it is read can."""
+
+LAST_NARROW_ID: Final = 6
+"""Of a disk; 7 is the controller's own (SCSI-2, 5.1)."""
+
+
+def check_disk(disk: Disk, key: str, context: Context) -> None:
+    """Refuse *disk* if it does not fit together.
+
+    Raises:
+        Unsupported: with the key.
+    """
+    found = (*_place(disk, context), *_medium(disk), *_modes(disk), *_driver(disk, context))
+    for field, sentence in found:
+        raise unsupported(f"{key}.{field}", sentence)
+
+
+def _place(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:
+    if disk.bus not in BUSES[disk.device]:
+        yield "bus", f"a {disk.device} on {disk.bus} is nothing that QEMU has"
+    if disk.model is not None and disk.bus != "virtio":
+        yield "model", f"a disk on {disk.bus} has no model"
+    if disk.model not in (None, "virtio") and not context.has_pci:
+        yield "model", f"the machine '{context.machine_type}' has no PCI bus, so there is one model"
+    if disk.bus == "ide" and context.family not in ("pc", "isapc"):
+        yield "bus", f"the machine '{context.machine_type}' has no IDE controller; sata may do"
+    if disk.bus == "fdc" and context.family not in ("pc", "isapc", "q35"):
+        yield "bus", f"the machine '{context.machine_type}' has no floppy controller"
+    if disk.bus in ("sata", "scsi") and not context.has_pci:
+        yield "bus", f"the machine '{context.machine_type}' has no PCI bus for its controller"
+    place = drive_of(disk)
+    if disk.bus == "scsi" and scsi_model_of(disk, context) in SCSI_ID_ONLY:
+        if place.target:
+            yield "address.target", "a disk of this controller is found by its unit alone"
+        if place.unit > LAST_NARROW_ID:
+            yield "address", f"this controller has the units 0 to {LAST_NARROW_ID}"
+
+
+def _medium(disk: Disk) -> Iterator[tuple[str, str]]:
+    if disk.type == "vhostuser" or has_medium(disk):
+        return
+    if disk.device not in ("cdrom", "floppy"):
+        yield "device", "a disk needs something behind it: a file, a block device, a server"
+    if disk.bus == "usb":
+        yield "bus", "a drive on usb cannot be empty"
+    if disk.backing is not None and disk.backing != BackingImage():
+        yield "backing", "there is nothing in the drive that this could be below"
+    for field in MEDIUM:
+        if getattr(disk, field) is not None:
+            yield field.replace("_", "-"), "there is nothing in the drive that this could be about"
+
+
+def _modes(disk: Disk) -> Iterator[tuple[str, str]]:
+    if disk.device == "lun" and disk.type != "block":
+        yield "device", "a lun is a SCSI device of this host, so its type is block"
+    if disk.device == "lun" and (disk.format or "raw") != "raw":
+        yield "format", "a lun is handed to the guest as it is, so its format is raw"
+    if disk.io == "native" and cache_of(disk) not in ("none", "directsync"):
+        yield "io", "native needs the cache to be none or directsync"
+    if disk.io is not None and disk.type == "network":
+        yield "io", "QEMU chooses itself how it reaches what is on the network"
+    if disk.copy_on_read and (is_read_only(disk) or disk.device != "disk"):
+        yield "copy-on-read", "copying needs a disk that can be written"
+    if disk.shareable and not disk.read_only and (disk.format or "raw") != "raw":
+        yield "shareable", f"several VMs cannot write to one image in the format {disk.format}"
+
+
+def _driver(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:
+    driver = driver_of(disk)
+    if disk.read_only and driver == "ide-hd":
+        yield "read-only", f"the guest of a disk on {disk.bus} cannot be kept from writing"
+    if disk.discard_no_unref is not None and context.capabilities.version < (8, 1, 0):
+        yield "discard-no-unref", f"QEMU {context.capabilities.version_text} does not know it"
+    if disk.removable is False and driver not in ("usb-storage", "scsi-hd"):
+        yield "removable", f"'{driver}' has no such property"

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Images on the network that QEMU itself opens: the properties of their block nodes.
+
+Each protocol has a driver of its own in QEMU (qapi/block-core.json, BlockdevOptions). Passwords
+and certificates are nothing that a description here can hold, so only servers without them are
+possible.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import quote
+
+from bpferry.commandline.context import unsupported
+from bpferry.domain.model.images import Host, Image
+
+PORTS: Final = {
+    "nbd": 10809, "ssh": 22, "http": 80, "https": 443, "ftp": 21, "ftps": 990, "iscsi": 3260,
+    "gluster": 24007,
+}  # fmt: skip
+"""Where servers listen that name no port (src/conf/storage_source_conf.c, libvirt 11.3)."""
+
+KEPT_IN_PATHS: Final = "/;@&=+$,:!*'()~"
+"""Signs of a path that a URL may hold as they are (RFC 3986, 3.3, and libxml2's xmlSaveUri)."""
+
+FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "nbd": frozenset({"reconnect_delay"}),
+    "rbd": frozenset({"snapshot", "config"}),
+    "iscsi": frozenset({"initiator"}),
+    "http": frozenset({"query", "read_ahead", "timeout"}),
+    "https": frozenset({"query", "read_ahead", "timeout", "verify"}),
+    "ftp": frozenset({"read_ahead", "timeout"}),
+    "ftps": frozenset({"read_ahead", "timeout", "verify"}),
+    "ssh": frozenset({"user_name"}),
+    "nfs": frozenset({"user", "group"}),
+    "gluster": frozenset(),
+}
+"""What else a document can say with each protocol."""
+
+OPTIONAL: Final = (
+    "query", "snapshot", "config", "verify", "read_ahead", "timeout", "reconnect_delay",
+    "initiator", "user_name", "user", "group",
+)  # fmt: skip
+
+
+def network_node(image: Image, key: str) -> dict[str, object]:
+    """Return the driver of *image*, which stands at *key*, with its own properties.
+
+    Raises:
+        Unsupported: what it says does not fit its protocol.
+    """
+    protocol = image.protocol
+    if protocol is None:
+        raise unsupported(f"{key}.protocol", "a disk on the network needs a protocol")
+    for field in OPTIONAL:
+        if getattr(image, field) is not None and field not in FIELDS[protocol]:
+            name = field.replace("_", "-")
+            raise unsupported(f"{key}.{name}", f"there is no {name} with the protocol {protocol}")
+    return {"driver": protocol, **BUILDERS[protocol](image, key)}
+
+
+def _name(image: Image, key: str, what: str) -> str:
+    if not image.name:
+        raise unsupported(key, f"the name of the {what} is missing")
+    return image.name
+
+
+def _one_host(image: Image, key: str, *, unix: bool = False) -> Host:
+    if len(image.hosts) != 1:
+        raise unsupported(key, f"{image.protocol} takes one server, not {len(image.hosts)}")
+    host = image.hosts[0]
+    if host.transport == "unix" and not unix:
+        raise unsupported(f"{key}.hosts[0].transport", f"{image.protocol} needs tcp")
+    _check_host(host, f"{key}.hosts[0]")
+    return host
+
+
+def _check_host(host: Host, key: str) -> None:
+    needed, other = ("socket", "name") if host.transport == "unix" else ("name", "socket")
+    if not getattr(host, needed):
+        raise unsupported(key, f"a server behind {host.transport} needs a {needed}")
+    if getattr(host, other) is not None or (host.transport == "unix" and host.port is not None):
+        raise unsupported(key, f"a server behind {host.transport} has only a {needed}")
+
+
+def _port(host: Host, image: Image) -> str:
+    return str(host.port or PORTS[image.protocol or ""])
+
+
+def _inet(host: Host, image: Image) -> dict[str, object]:
+    return {"host": host.name, "port": _port(host, image)}
+
+
+def _socket(host: Host, image: Image) -> dict[str, object]:
+    if host.transport == "unix":
+        return {"type": "unix", "path": host.socket}
+    return {"type": "inet", **_inet(host, image)}
+
+
+def _bracketed(name: str) -> str:
+    try:
+        return f"[{ipaddress.IPv6Address(name)}]"
+    except ValueError:
+        return name
+
+
+def _nbd(image: Image, key: str) -> dict[str, object]:
+    server = _socket(_one_host(image, key, unix=True), image)
+    return {"server": server, "export": image.name, "reconnect-delay": image.reconnect_delay}
+
+
+def _rbd(image: Image, key: str) -> dict[str, object]:
+    pool, slash, name = _name(image, key, "pool and the image").partition("/")
+    if not (pool and slash and name):
+        raise unsupported(f"{key}.name", f"expected 'pool/image', not '{image.name}'")
+    servers = []
+    for index, host in enumerate(image.hosts):
+        _check_host(host, f"{key}.hosts[{index}]")
+        if host.transport == "unix" or host.port is None:
+            raise unsupported(f"{key}.hosts[{index}]", "rbd needs a name and a port")
+        servers.append({"host": host.name, "port": str(host.port)})
+    return {
+        "pool": pool,
+        "image": name,
+        "snapshot": image.snapshot,
+        "conf": image.config,
+        "server": servers or None,
+    }
+
+
+def _iscsi(image: Image, key: str) -> dict[str, object]:
+    target, _, lun = _name(image, key, "target").partition("/")
+    if lun and not re.fullmatch(r"[0-9]{1,5}", lun):
+        raise unsupported(f"{key}.name", f"expected 'target/lun', not '{image.name}'")
+    host = _one_host(image, key)
+    return {
+        "portal": f"{_bracketed(host.name or '')}:{_port(host, image)}",
+        "target": target,
+        "lun": int(lun or "0"),
+        "transport": "tcp",
+        "initiator-name": image.initiator,
+    }
+
+
+def _curl(image: Image, key: str) -> dict[str, object]:
+    host = _one_host(image, key)
+    server = f"{_bracketed(host.name or '')}:{_port(host, image)}"
+    path = quote(_name(image, key, "file").removeprefix("/"), safe=KEPT_IN_PATHS)
+    query = f"?{image.query}" if image.query else ""
+    return {
+        "url": f"{image.protocol}://{server}/{path}{query}",
+        "sslverify": image.verify,
+        "timeout": image.timeout,
+        "readahead": image.read_ahead,
+    }
+
+
+def _ssh(image: Image, key: str) -> dict[str, object]:
+    server = _inet(_one_host(image, key), image)
+    return {"path": _name(image, key, "file"), "server": server, "user": image.user_name}
+
+
+def _nfs(image: Image, key: str) -> dict[str, object]:
+    host = _one_host(image, key)
+    if host.port is not None:
+        raise unsupported(f"{key}.hosts[0].port", "QEMU cannot choose the port of an nfs server")
+    return {
+        "server": {"host": host.name, "type": "inet"},
+        "path": _name(image, key, "file"),
+        "user": _number(image.user),
+        "group": _number(image.group),
+    }
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _gluster(image: Image, key: str) -> dict[str, object]:
+    volume, slash, path = _name(image, key, "volume and the file").partition("/")
+    if not (volume and slash and path):
+        raise unsupported(f"{key}.name", f"expected 'volume/file', not '{image.name}'")
+    if not image.hosts:
+        raise unsupported(key, "gluster needs at least one server")
+    for index, host in enumerate(image.hosts):
+        _check_host(host, f"{key}.hosts[{index}]")
+    servers = [_socket(host, image) for host in image.hosts]
+    return {"volume": volume, "path": path, "server": servers}
+
+
+BUILDERS: Final[Mapping[str, Callable[[Image, str], dict[str, object]]]] = {
+    "nbd": _nbd,
+    "rbd": _rbd,
+    "iscsi": _iscsi,
+    "http": _curl,
+    "https": _curl,
+    "ftp": _curl,
+    "ftps": _curl,
+    "ssh": _ssh,
+    "nfs": _nfs,
+    "gluster": _gluster,
+}

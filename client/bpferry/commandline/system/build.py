@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The machine around the devices: name, machine type, accelerator, and what belongs to no part.
+
+``-no-shutdown`` is never there: bpferry is QEMU's parent and waits for its end.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.memory import build as memory
+from bpferry.commandline.parts import Device, Environment, Option, Part, join
+from bpferry.commandline.system import boot, clock, cpu, features, firmware, iothreads, smbios
+from bpferry.qemu.defaults import X86, derive_uuid
+
+SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+"""Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield what the VM is before any device."""
+    machine = context.machine
+    _check_kind(context)
+    yield Option("-name", join("", guest=machine.name, debug_threads=True))
+    yield Option("-no-user-config")
+    yield Option("-nodefaults")
+    if context.capabilities.sandbox:
+        yield Option("-sandbox", SANDBOX)
+    if context.capabilities.exit_with_parent:
+        yield Option("-run-with", "exit-with-parent=on")
+    yield Option("-uuid", str(UUID(machine.uuid or derive_uuid(machine.name))))
+    yield Option("-machine", _machine(context))
+    yield Option(
+        "-accel", ",".join((context.accelerator.value, *features.accelerator_words(context)))
+    )
+    yield from cpu.parts(context)
+    yield from memory.parts(context)
+    yield from iothreads.parts(context)
+    yield from smbios.parts(context)
+    yield from clock.parts(context)
+    yield from features.parts(context)
+    yield from boot.parts(context)
+    yield from firmware.parts(context)
+    yield from _ends(context)
+    if machine.generation_id is not None:
+        value = machine.generation_id.value
+        guid = str(UUID(value)) if value else "auto"
+        yield Device("vmgenid", "vmgenid0", "generation-id", {"guid": guid})
+
+
+def _machine(context: Context) -> str:
+    """Return the machine type with its properties; those that are None say nothing."""
+    properties: dict[str, object] = {"usb": False}
+    if not context.capabilities.has_machine_property(context.machine_type, "usb"):
+        properties = {}
+    properties |= features.machine_properties(context)
+    properties |= memory.machine_properties(context)
+    properties |= clock.machine_properties(context)
+    properties |= firmware.machine_properties(context)
+    return join(context.machine_type, **properties)
+
+
+def _check_kind(context: Context) -> None:
+    known, machine = context.capabilities, context.machine
+    if known.machines and not known.machine_name(context.machine_type):
+        raise unsupported(
+            "machine-type",
+            f"'{known.qemu}' (QEMU {known.version_text}) has no machine '{context.machine_type}'",
+            f"'{known.qemu} -machine help' lists those that it has",
+        )
+    wanted = machine.arch
+    runs = (known.arch, "i686") if known.arch in (*X86, "i386") else (known.arch,)
+    if wanted is None or wanted in runs:
+        return
+    raise unsupported("arch", f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}")
+
+
+def _ends(context: Context) -> Iterator[Option]:
+    """Yield what becomes of the VM when the guest starts anew or panics."""
+    machine = context.machine
+    if machine.on_reboot == "destroy":
+        yield Option("-no-reboot")
+    if machine.on_crash == "restart" and machine.panics:
+        raise unsupported(
+            "on-crash",
+            "QEMU cannot start a guest anew that says that it has panicked",
+            "use 'destroy', or take out the panic device",
+        )
+    if machine.on_crash == "preserve":
+        yield Option("-action", join("", panic="pause"))
+
+
+def own_words(context: Context) -> Iterator[Part]:
+    """Yield what the user passes to QEMU as it is; it comes after everything else."""
+    for variable in context.machine.qemu_environment:
+        yield Environment(variable.name, variable.value)
+    for word in context.machine.qemu_arguments:
+        yield Option(word)

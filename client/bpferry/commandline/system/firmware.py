@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The files of the firmware.
+
+Variables of UEFI are kept in a file for each VM, made from the firmware's template where it is not
+there yet.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Copy, Option, Part, json_of
+from bpferry.commandline.system.firmware_choice import Flash, Rom, firmware_of
+from bpferry.domain.model.firmware import Loader, Nvram
+
+CODE_NODE: Final = "pflash0-format"
+VARIABLES_NODE: Final = "pflash1-format"
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the firmware's files."""
+    found = firmware_of(context)
+    if isinstance(found, Rom):
+        yield Option("-bios", found.path)
+    elif found is not None:
+        yield _node(CODE_NODE, found.code, found.code_format, read_only=found.read_only)
+        if found.secure:
+            yield Option("-global", "driver=cfi.pflash01,property=secure,value=on")
+        if _has_variables(context, found):
+            yield from _variables(context, found)
+
+
+def machine_properties(context: Context) -> dict[str, object]:
+    """Return the properties of the machine that are about firmware."""
+    found = firmware_of(context)
+    graphics = False if context.machine.serial_bios else None
+    if graphics is False and context.family not in ("pc", "q35"):
+        raise unsupported("serial-bios", f"'{context.machine_type}' has no BIOS that could")
+    if not isinstance(found, Flash):
+        return {"graphics": graphics}
+    return {
+        "graphics": graphics,
+        "smm": True if found.needs_smm else context.machine.features.smm,
+        "pflash0": CODE_NODE,
+        "pflash1": VARIABLES_NODE if _has_variables(context, found) else None,
+    }
+
+
+def _has_variables(context: Context, flash: Flash) -> bool:
+    loader = context.machine.loader or Loader()
+    if loader.stateless:
+        if context.machine.nvram is not None:
+            raise unsupported("nvram", "the loader is stateless")
+        return False
+    return flash.read_only
+
+
+def _variables(context: Context, flash: Flash) -> Iterator[Part]:
+    nvram = context.machine.nvram or Nvram()
+    image_format = nvram.format or flash.template_format
+    path = nvram.path or nvram.file
+    key = "nvram" if context.machine.nvram else ("loader" if context.machine.loader else "firmware")
+    if path is not None and not path.startswith("/"):
+        raise unsupported("nvram.path", f"'{path}' does not begin at the root folder")
+    target = path or f"{context.folders.state}/variables.{_suffix(image_format)}"
+    if flash.template is not None:
+        if image_format != flash.template_format:
+            raise unsupported(
+                "nvram.format",
+                f"the template '{flash.template}' is {flash.template_format}",
+                "use the format of the template",
+            )
+        yield Copy(flash.template, target, key)
+    elif path is None:
+        raise unsupported(
+            key, f"there is no template for the variables of '{flash.code}'",
+            "name the template of nvram, or a file that is there already",
+        )  # fmt: skip
+    yield _node(VARIABLES_NODE, target, image_format, read_only=False)
+
+
+def _suffix(image_format: str) -> str:
+    return "fd" if image_format == "raw" else image_format
+
+
+def _node(name: str, path: str, image_format: str, *, read_only: bool) -> Option:
+    return Option(
+        "-blockdev",
+        json_of(
+            {
+                "driver": image_format,
+                "node-name": name,
+                "read-only": read_only,
+                "file": {"driver": "file", "filename": path, "read-only": read_only},
+            }
+        ),
+    )

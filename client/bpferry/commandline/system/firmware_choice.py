@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which firmware a VM has: QEMU's own, one that it names, or one that this host has.
+
+Of the descriptors of this host the first is taken that is what the document asks for.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.domain.model.firmware import Loader, Nvram
+from bpferry.qemu.firmware import Descriptor
+
+FLASH_FAMILIES = ("pc", "q35", "virt")
+"""The machine types that have flash for firmware."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flash:
+    """Firmware in flash."""
+
+    code: str
+    code_format: str
+    read_only: bool
+    secure: bool
+    """Only code in system management mode writes to the flash."""
+    template: str | None
+    template_format: str
+    needs_smm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rom:
+    """Firmware that QEMU loads as a whole."""
+
+    path: str
+
+
+Firmware = Flash | Rom
+
+
+def firmware_of(context: Context) -> Firmware | None:
+    """Return the firmware of the VM; None for QEMU's own."""
+    machine = context.machine
+    loader = machine.loader or Loader()
+    if machine.firmware_features and machine.firmware is None:
+        raise unsupported("firmware-features[0]", "no firmware is asked for", "set firmware to efi")
+    if machine.firmware is not None:
+        found = _described(context, machine.firmware)
+    elif machine.loader is not None:
+        found = _named(context, loader)
+    else:
+        if machine.nvram is not None:
+            raise unsupported("nvram", "there is no loader that would use it", "name the loader")
+        return None
+    if isinstance(found, Flash):
+        _check_flash(context, found)
+    elif machine.nvram is not None:
+        raise unsupported("nvram", "firmware outside of flash has no variables")
+    return found
+
+
+def _check_flash(context: Context, flash: Flash) -> None:
+    if context.family not in FLASH_FAMILIES:
+        raise unsupported("loader", f"'{context.machine_type}' has no flash for firmware")
+    if flash.secure and context.family != "q35":
+        raise unsupported("loader.secure", "secure flash is there on q35 machines only")
+    smm = context.machine.features.smm
+    if flash.secure and not flash.needs_smm and not smm:
+        raise unsupported("loader.secure", "it needs SMM", "switch on features.smm as well")
+    if flash.needs_smm and smm is False:
+        raise unsupported("features.smm", "the firmware needs system management mode")
+
+
+def _named(context: Context, loader: Loader) -> Firmware:
+    """Return the firmware whose program the document names."""
+    if loader.path is None:
+        raise unsupported("loader", "it names no file", "name one, or set firmware to efi")
+    if loader.type != "pflash":
+        # A file that is no flash is loaded as a whole; there is nothing to write to.
+        if loader.secure or loader.read_only is False or loader.format == "qcow2":
+            raise unsupported("loader", "this goes with the type 'pflash'")
+        return Rom(loader.path)
+    known = _by_path(context, loader.path)
+    template = context.machine.nvram.template if context.machine.nvram else None
+    chosen = known.mapping.nvram_template if known else None
+    return Flash(
+        code=loader.path,
+        code_format=loader.format or "raw",
+        read_only=bool(loader.read_only),
+        secure=bool(loader.secure),
+        template=template or (chosen.filename if chosen else None),
+        template_format=_template_format(context, chosen.format if chosen else "raw"),
+    )
+
+
+def _template_format(context: Context, usual: str) -> str:
+    nvram = context.machine.nvram
+    if nvram is None or nvram.template is None:
+        return usual
+    return nvram.template_format or "raw"
+
+
+def _by_path(context: Context, path: str) -> Descriptor | None:
+    for found in context.firmware:
+        if found.mapping.executable is not None and found.mapping.executable.filename == path:
+            return found
+    return None
+
+
+def _described(context: Context, kind: str) -> Firmware:
+    """Return the first firmware of this host that is what the document asks for."""
+    for found in context.firmware:
+        if _fits(context, found, kind):
+            mapping = found.mapping
+            if mapping.device == "memory" and mapping.filename is not None:
+                return Rom(mapping.filename)
+            if mapping.executable is not None:
+                return _flash(context, found)
+    raise unsupported(
+        "firmware",
+        f"no descriptor of this host describes such firmware for '{context.machine_type}'",
+        "install it (Debian: ovmf), or name the file in loader"
+        if kind == "efi"
+        else "leave it out: QEMU's own firmware is a BIOS where the machine is a PC",
+    )
+
+
+def _flash(context: Context, found: Descriptor) -> Flash:
+    executable, template = found.mapping.executable, found.mapping.nvram_template
+    assert executable is not None  # noqa: S101 - the caller has looked
+    nvram = context.machine.nvram or Nvram()
+    usual = template.filename if template else None
+    return Flash(
+        code=executable.filename,
+        code_format=executable.format,
+        read_only=True,
+        secure="requires-smm" in found.features,
+        template=None if found.mapping.mode == "stateless" else nvram.template or usual,
+        template_format=_template_format(context, template.format if template else "raw"),
+        needs_smm="requires-smm" in found.features,
+    )
+
+
+def _fits(context: Context, found: Descriptor, kind: str) -> bool:
+    machine, loader = context.machine, context.machine.loader or Loader()
+    wanted = {feature.name: feature.enabled for feature in machine.firmware_features}
+    if loader.secure is not None:
+        wanted.setdefault("secure-boot", loader.secure)
+    return (
+        {"efi": "uefi", "bios": "bios"}[kind] in found.interface_types
+        and _targets(context, found)
+        and all((name in found.features) is enabled for name, enabled in wanted.items())
+        and not (machine.features.smm is False and "requires-smm" in found.features)
+        and _fits_loader(context, found, loader)
+    )
+
+
+def _targets(context: Context, found: Descriptor) -> bool:
+    name = context.capabilities.machine_name(context.machine_type) or context.machine_type
+    return any(
+        target.architecture == (context.machine.arch or context.capabilities.arch)
+        and any(fnmatchcase(name, pattern) for pattern in target.machines)
+        for target in found.targets
+    )
+
+
+def _fits_loader(context: Context, found: Descriptor, loader: Loader) -> bool:
+    mapping, nvram = found.mapping, context.machine.nvram or Nvram()
+    file = mapping.executable
+    if mapping.device == "memory":
+        return loader.type != "pflash" and loader.path in (None, mapping.filename)
+    if file is None or loader.type == "rom":
+        return False
+    stateless = mapping.mode == "stateless"
+    template = mapping.nvram_template
+    wanted = loader.format or (None if loader.path else nvram.format)
+    return (
+        mapping.device == "flash"
+        and mapping.mode in ("split", "stateless")
+        and stateless is bool(loader.stateless)
+        and (stateless or template is not None)
+        and loader.path in (None, file.filename)
+        and file.format == (wanted or "raw")
+    )

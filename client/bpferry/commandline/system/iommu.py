@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The unit that translates the addresses of devices."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Device, Part, Slot, on_off
+from bpferry.domain.model.extras import Iommu
+from bpferry.domain.names import chosen
+
+MOST_WITHOUT: Final = 255
+"""Processors that an x86 machine can interrupt without extended destination ids."""
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the unit. It comes before all devices whose addresses it translates."""
+    iommu = context.machine.iommu
+    _check_processors(context, iommu)
+    if iommu is None:
+        return
+    device_id = chosen(iommu) or "iommu0"
+    if iommu.model == "virtio":
+        _check_virtio(context, iommu)
+        yield Device("virtio-iommu", device_id, "iommu", {}, Slot.CONVENTIONAL, iommu.address)
+    else:
+        _check_intel(context, iommu)
+        yield Device("intel-iommu", device_id, "iommu", _intel(context, iommu))
+
+
+def _check_processors(context: Context, iommu: Iommu | None) -> None:
+    if context.family != "q35" or context.machine.vcpus <= MOST_WITHOUT:
+        return
+    if iommu is None or iommu.model != "intel" or not iommu.extended_interrupts:
+        raise unsupported(
+            "vcpus" if iommu is None else "iommu",
+            f"more than {MOST_WITHOUT} processors need an IOMMU of model 'intel' with interrupt "
+            "remapping and extended interrupts",
+            "in XML <iommu model='intel'><driver intremap='on' eim='on'/></iommu>, and "
+            "<ioapic driver='qemu'/> among the features",
+        )
+
+
+def _check_virtio(context: Context, iommu: Iommu) -> None:
+    refuse_others(iommu, "iommu", ("model", "address", "alias"), "a virtio IOMMU")
+    check_address(iommu, "iommu", "pci")
+    if not context.has_pci_express:
+        raise unsupported("iommu.model", "a virtio IOMMU needs a machine with PCI Express")
+    if not context.machine.features.acpi:
+        raise unsupported("iommu", "the guest learns from ACPI that it has a virtio IOMMU")
+
+
+def _check_intel(context: Context, iommu: Iommu) -> None:
+    check_address(iommu, "iommu")
+    if context.family != "q35":
+        raise unsupported("iommu.model", "Intel's IOMMU is for q35 machines")
+    if iommu.interrupt_remapping and context.machine.features.io_apic != "qemu":
+        raise unsupported(
+            "iommu.interrupt-remapping",
+            "interrupts can be remapped where QEMU has the I/O APIC",
+            "set the driver of the I/O APIC to 'qemu'",
+        )
+    if iommu.extended_interrupts and not iommu.interrupt_remapping:
+        raise unsupported("iommu.extended-interrupts", "it needs interrupt remapping")
+
+
+def _intel(context: Context, iommu: Iommu) -> dict[str, object]:
+    properties: dict[str, object] = {
+        "intremap": on_off(iommu.interrupt_remapping),
+        "caching-mode": iommu.caching_mode,
+        "eim": on_off(iommu.extended_interrupts),
+        "device-iotlb": iommu.device_iotlb,
+        "aw-bits": iommu.address_bits,
+        "dma-translation": iommu.dma_translation,
+    }
+    if iommu.dma_translation is not None and not context.capabilities.has_property(
+        "intel-iommu", "dma-translation"
+    ):
+        raise unsupported("iommu.dma-translation", "this QEMU has no such switch")
+    return properties

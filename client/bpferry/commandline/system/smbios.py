@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the guest can read about the machine it is in: SMBIOS, and values in fw_cfg."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.parts import Option, Part, join
+from bpferry.domain.model.firmware import Entry, FwCfgEntry, Sysinfo
+
+RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
+"""Names that are not for users (docs/specs/fw_cfg.rst in QEMU)."""
+
+
+def parts(context: Context) -> Iterator[Part]:
+    """Yield the tables and the values."""
+    machine = context.machine
+    tables = [
+        (f"sysinfo[{index}]", info)
+        for index, info in enumerate(machine.sysinfo)
+        if info.type == "smbios"
+    ]
+    if machine.smbios == "sysinfo":
+        if len(tables) != 1:
+            raise unsupported("smbios", f"there are {len(tables)} descriptions of the system")
+        yield from _tables(context, *tables[0])
+    for index, info in enumerate(machine.sysinfo):
+        if info.type == "fwcfg":
+            if info.bios or info.system or info.boards or info.chassis or info.oem_strings:
+                raise unsupported(f"sysinfo[{index}].type", "tables go with the type 'smbios'")
+            for place, entry in enumerate(info.entries):
+                yield Option("-fw_cfg", _value(entry, f"sysinfo[{index}].entries[{place}]"))
+        elif info.entries:
+            raise unsupported(f"sysinfo[{index}].entries[0]", "it goes with the type 'fwcfg'")
+
+
+def _tables(context: Context, key: str, info: Sysinfo) -> Iterator[Option]:
+    yield from _table(0, info.bios)
+    _check_uuid(context, info, key)
+    yield from _table(1, info.system)
+    if len(info.boards) > 1:
+        raise unsupported(f"{key}.boards[1]", "QEMU describes one board only")
+    for board in info.boards:
+        yield from _table(2, board.entries)
+    yield from _table(3, info.chassis)
+    if info.oem_strings:
+        doubled = (text.replace(",", ",,") for text in info.oem_strings)
+        yield Option("-smbios", "type=11" + "".join(f",value={text}" for text in doubled))
+
+
+def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
+    """Yield table *number*; of values with the same name the last counts, as in libvirt."""
+    if entries:
+        said = {str(entry.name): entry.value for entry in entries}
+        yield Option("-smbios", join("", type=number, **said))
+
+
+def _check_uuid(context: Context, info: Sysinfo, key: str) -> None:
+    uuid = context.machine.uuid
+    for index, entry in enumerate(info.system):
+        if entry.name == "uuid" and uuid and _digits(entry.value) != _digits(uuid):
+            raise unsupported(f"{key}.system[{index}]", f"the VM has another UUID, '{uuid}'")
+
+
+def _digits(uuid: str) -> str:
+    return uuid.replace("-", "").lower()
+
+
+def _value(entry: FwCfgEntry, key: str) -> str:
+    if not entry.name.startswith("opt/") or entry.name.startswith(RESERVED):
+        raise unsupported(f"{key}.name", "names begin with 'opt/', and not with those of QEMU")
+    if (entry.value is None) is (entry.file is None):
+        raise unsupported(key, "it has to have one of a value and a file")
+    return join("", name=entry.name, string=entry.value, file=entry.file)
