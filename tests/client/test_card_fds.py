@@ -16,8 +16,8 @@ from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, TapErro
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import draft
 from bpferry.machine.preparation import Prepared, prepare
-from bpferry.network.bpf_helper import Broker
-from bpferry.network.tap_helper import TapBroker
+from bpferry.network.bpf_helper import BpfHelper
+from bpferry.network.tap_helper import TapHelper
 from bpferry.network.vhost import VHOST_GET_FEATURES
 from bpferry.steering.plan import Rung
 from bpferry_wire.errors import Code
@@ -84,7 +84,9 @@ def prepared(
     document = read_bytes(text.encode(), folder / "vm.xml")
     found = draft(document, record, require_ebpf=require_ebpf)
     with (
-        Helpers(Broker(str(folder / "bpf.sock")), TapBroker(str(folder / "tap.sock"))) as helpers,
+        Helpers(
+            BpfHelper(str(folder / "bpf.sock")), TapHelper(str(folder / "tap.sock"))
+        ) as helpers,
         prepare(found, helpers, record) as opened,
     ):
         yield opened, record
@@ -295,7 +297,7 @@ def test_tap_that_does_not_exist_has_its_place(tmp_path: Path) -> None:
     record = Record()
     found = draft(read_bytes(text.encode(), tmp_path / "vm.xml"), record)
     with (
-        Helpers(Broker(), TapBroker()) as helpers,
+        Helpers(BpfHelper(), TapHelper()) as helpers,
         pytest.raises(TapError) as caught,
         prepare(found, helpers, record),
     ):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The client's broker and the real helper, with the object of the installed QEMU."""
+"""The client and the real helper, with the object of the installed QEMU."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from bpferry.errors import Refused
-from bpferry.network.bpf_helper import Broker
+from bpferry.network.bpf_helper import BpfHelper
 from bpferry.qemu.probe import probe
 from bpferry.steering.maps import SteeringMaps
 from bpferry_wire.messages import Load
@@ -33,10 +33,10 @@ def helper() -> Iterator[HelperProcess]:
 
 def test_set_of_the_real_helper_is_sound(helper: HelperProcess, digest: bytes) -> None:
     """What the real helper hands to an ordinary user passes every check and can be read."""
-    with acting_as(ALICE), Broker(str(helper.path)) as broker:
-        assert broker.hello().caller.uid == ALICE.uid
-        assert broker.can(Load("rss", digest)).allowed
-        with broker.load(Load("rss", digest)) as granted:
+    with acting_as(ALICE), BpfHelper(str(helper.path)) as client:
+        assert client.hello().caller.uid == ALICE.uid
+        assert client.can(Load("rss", digest)).allowed
+        with client.load(Load("rss", digest)) as granted:
             by_name = granted.by_name()
             with SteeringMaps(*(by_name[shape.name] for shape in RSS.maps)) as maps:
                 assert not maps.read().redirect
@@ -46,22 +46,22 @@ def test_quota_is_a_refusal(helper: HelperProcess, digest: bytes) -> None:
     """A second set, where one is allowed, is refused with the helper's own word."""
     with (
         acting_as(ALICE),
-        Broker(str(helper.path)) as broker,
-        broker.load(Load("rss", digest)),
+        BpfHelper(str(helper.path)) as client,
+        client.load(Load("rss", digest)),
         pytest.raises(Refused) as caught,
     ):
-        broker.load(Load("rss", digest))
+        client.load(Load("rss", digest))
 
     assert (caught.value.code, caught.value.status) == ("quota", 4)
 
 
 def test_restart_of_the_helper_goes_unnoticed(helper: HelperProcess, digest: bytes) -> None:
     """A helper that was killed between two questions is asked again."""
-    with acting_as(ALICE), Broker(str(helper.path)) as broker:
-        broker.hello()
-    with Broker(str(helper.path)) as broker:
+    with acting_as(ALICE), BpfHelper(str(helper.path)) as client:
+        client.hello()
+    with BpfHelper(str(helper.path)) as client:
         with acting_as(ALICE):
-            broker.hello()
+            client.hello()
         helper.restart()
         with acting_as(ALICE):
-            broker.load(Load("rss", digest)).close()
+            client.load(Load("rss", digest)).close()

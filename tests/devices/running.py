@@ -14,8 +14,8 @@ from bpferry.domain.document import read_bytes
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.preparation import prepare
-from bpferry.network.bpf_helper import Broker
-from bpferry.network.tap_helper import TapBroker
+from bpferry.network.bpf_helper import BpfHelper
+from bpferry.network.tap_helper import TapHelper
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, start_child
 from tests.client.support import Record
@@ -72,7 +72,7 @@ def running(text: str, folder: Path) -> Iterator[Running]:
     reporter = Record()
     found = draft(document, reporter)
     nowhere = str(folder / "no-helper")
-    helpers = Helpers(Broker(nowhere), TapBroker(nowhere))
+    helpers = Helpers(BpfHelper(nowhere), TapHelper(nowhere))
     with (
         prepare(found, helpers, reporter) as prepared,
         start_child(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from bpferry.cli import output
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.errors import BadInput, BpferryError, Refused, Unsupported
-from bpferry.network.bpf_helper import Broker
-from bpferry.network.tap_helper import TapBroker
+from bpferry.network.bpf_helper import BpfHelper
+from bpferry.network.tap_helper import TapHelper
 from bpferry.network.vhost import open_vhost
 from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.defaults import default_qemu
@@ -95,8 +95,8 @@ def _answer(asked: str, what: str, ask: Callable[[], CanReply]) -> Answer:
 
 
 def _ask_tap(tap: Tap) -> CanReply:
-    with TapBroker() as broker:
-        return broker.can(tap)
+    with TapHelper() as helper:
+        return helper.can(tap)
 
 
 def _ask_ebpf() -> CanReply:
@@ -106,8 +106,8 @@ def _ask_ebpf() -> CanReply:
             f"'{capabilities.qemu}' (QEMU {capabilities.version_text}) carries no such object",
             "use a QEMU that was built with eBPF",
         )
-    with Broker() as broker:
-        return broker.can(build_load(capabilities))
+    with BpfHelper() as helper:
+        return helper.can(build_load(capabilities))
 
 
 def _ask_vhost() -> CanReply:

@@ -56,11 +56,11 @@ def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> in
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415
-    from bpferry.network.bpf_helper import Broker  # noqa: PLC0415
-    from bpferry.network.tap_helper import TapBroker  # noqa: PLC0415
+    from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
+    from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
     with (
-        Helpers(Broker(), TapBroker()) as helpers,
+        Helpers(BpfHelper(), TapHelper()) as helpers,
         prepare(plan, helpers, reporter) as prepared,
     ):
         helpers.close()

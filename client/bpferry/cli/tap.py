@@ -6,7 +6,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.cli.network_options import find_name_problem
 from bpferry.errors import BadInput
-from bpferry.network.tap_helper import TapBroker
+from bpferry.network.tap_helper import TapHelper
 from bpferry_wire.messages import OwnTap, Tap, TapReply
 
 HEADINGS: Final = ("TAP", "BRIDGE", "QUEUES", "KIND")
@@ -50,8 +50,8 @@ def create(
     if problem:
         raise BadInput(f"wrong usage: {problem}", "see: bpferry tap create --help")
     request = Tap(source, is_network, queues, mtu, mac, isolated)
-    with TapBroker() as broker:
-        made = broker.create(request)
+    with TapHelper() as helper:
+        made = helper.create(request)
     if as_json:
         output.print_json({**made._asdict(), "queues": queues})
     else:
@@ -85,8 +85,8 @@ def list_own(*, as_json: bool) -> int:
     Raises:
         BpferryError: the helper is not there, or failed.
     """
-    with TapBroker() as broker:
-        taps = broker.list()
+    with TapHelper() as helper:
+        taps = helper.list()
     if as_json:
         output.print_json({"taps": [tap._asdict() for tap in taps]})
     else:
@@ -117,8 +117,8 @@ def delete(name: str, *, as_json: bool) -> int:
     Raises:
         BpferryError: the helper is not there, says no, or failed.
     """
-    with TapBroker() as broker:
-        broker.delete(name)
+    with TapHelper() as helper:
+        helper.delete(name)
     if as_json:
         output.print_json({"deleted": name})
     else:

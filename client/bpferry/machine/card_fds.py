@@ -18,9 +18,9 @@ from bpferry.domain.names import cards_of
 from bpferry.errors import BpferryError, NoHelper
 from bpferry.machine.draft import Draft, located
 from bpferry.machine.reporter import Reporter
-from bpferry.network.bpf_helper import Broker, GrantedSet
+from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry.network.existing_tap import open_tap
-from bpferry.network.tap_helper import GrantedTap, TapBroker
+from bpferry.network.tap_helper import GrantedTap, TapHelper
 from bpferry.network.vhost import open_vhost
 from bpferry.steering.plan import CardPlan, Granted, HelperAnswer
 from bpferry.steering.requests import describe_source
@@ -37,8 +37,8 @@ OWN_TAP_HINT: Final = (
 class Helpers(Closing):
     """Both helpers, each asked when a card needs it."""
 
-    sets: Broker
-    taps: TapBroker
+    sets: BpfHelper
+    taps: TapHelper
 
     def close(self) -> None:
         """Hang up."""

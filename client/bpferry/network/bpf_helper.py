@@ -40,7 +40,7 @@ class GrantedSet(Closing):
         self._fds.close()
 
 
-class Broker(Connection):
+class BpfHelper(Connection):
     """The helper that loads eBPF objects."""
 
     service: ClassVar[Service] = connection.BPF

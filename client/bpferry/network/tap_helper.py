@@ -48,7 +48,7 @@ class GrantedTap(Closing):
         self._fds.close()
 
 
-class TapBroker(Connection):
+class TapHelper(Connection):
     """The helper that makes taps."""
 
     service: ClassVar[Service] = connection.TAP

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
-from bpferry.network.bpf_helper import Broker, GrantedSet
+from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
 from bpferry_wire.limits import MAX_FDS_PER_REPLY
@@ -40,8 +40,8 @@ def path(tmp_path: Path) -> Path:
 
 def load(path: str) -> GrantedSet:
     """Ask the helper at *path* for a set."""
-    with Broker(path, seconds=5) as broker:
-        return broker.load(Load("rss", DIGEST))
+    with BpfHelper(path, seconds=5) as helper:
+        return helper.load(Load("rss", DIGEST))
 
 
 @pytest.mark.kernel
@@ -76,11 +76,11 @@ def test_plain_questions(path: Path) -> None:
     can = CanReply(allowed=True, because="a line")
     replies = [fake.replies(reply) for reply in (HELLO, quota, can)]
     with fake.helper(path, *replies) as where:
-        broker = Broker(where)
+        helper = BpfHelper(where)
         answers = []
-        for ask in (broker.hello, broker.quota, lambda: broker.can(Load("rss", DIGEST))):
+        for ask in (helper.hello, helper.quota, lambda: helper.can(Load("rss", DIGEST))):
             answers.append(ask())
-            broker.close()
+            helper.close()
 
     assert answers == [HELLO, quota, can]
 
@@ -89,8 +89,8 @@ def test_environment_names_the_socket(path: Path, monkeypatch: pytest.MonkeyPatc
     """BPFERRY_BPF_SOCKET takes the place of the usual path."""
     monkeypatch.setenv("BPFERRY_BPF_SOCKET", str(path))
 
-    with fake.helper(path, fake.replies(HELLO)), Broker() as broker:
-        assert broker.hello() == HELLO
+    with fake.helper(path, fake.replies(HELLO)), BpfHelper() as helper:
+        assert helper.hello() == HELLO
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,12 @@ def test_error_with_fds_closes_them(path: Path) -> None:
 def test_fds_that_nobody_asked_for(path: Path) -> None:
     """Fds that come with an answer that has none are closed, and the answer is not believed."""
     behaviour = fake.sends(encode_reply(HELLO), bpf.make_set)
-    with fake.helper(path, behaviour) as where, Broker(where) as broker, pytest.raises(HelperError):
-        broker.hello()
+    with (
+        fake.helper(path, behaviour) as where,
+        BpfHelper(where) as helper,
+        pytest.raises(HelperError),
+    ):
+        helper.hello()
 
 
 def test_no_socket(path: Path) -> None:
@@ -201,10 +205,10 @@ def test_helper_that_keeps_silent(path: Path) -> None:
     """A helper that does not answer is given up after a while."""
     with (
         fake.helper(path, fake.keeps_silent) as where,
-        Broker(where, seconds=0.2) as broker,
+        BpfHelper(where, seconds=0.2) as helper,
         pytest.raises(HelperError, match=r"did not answer within 0\.2 s"),
     ):
-        broker.hello()
+        helper.hello()
 
 
 RSS_WORDS = bpf.describe_rss()
@@ -370,7 +374,7 @@ def test_unknown_object_is_checked_against_its_description(path: Path) -> None:
         fake.sends(data, lambda: OwnedFds([bpf.make_map(shape).take()])),
         fake.sends(data, lambda: OwnedFds([bpf.make_map(shape._replace(entries=4)).take()])),
     ) as where:
-        with Broker(where) as broker:
-            broker.load(Load("new", DIGEST)).close()
-        with Broker(where) as broker, pytest.raises(HelperError, match="entries 4, not 3"):
-            broker.load(Load("new", DIGEST))
+        with BpfHelper(where) as helper:
+            helper.load(Load("new", DIGEST)).close()
+        with BpfHelper(where) as helper, pytest.raises(HelperError, match="entries 4, not 3"):
+            helper.load(Load("new", DIGEST))

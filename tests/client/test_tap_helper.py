@@ -11,7 +11,7 @@ import pytest
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
 from bpferry.network import tun
-from bpferry.network.tap_helper import GrantedTap, TapBroker
+from bpferry.network.tap_helper import GrantedTap, TapHelper
 from bpferry_wire.errors import Code
 from bpferry_wire.limits import MAX_QUEUES
 from bpferry_wire.messages import (
@@ -48,8 +48,8 @@ def path(tmp_path: Path) -> Path:
 
 def ask(path: str, request: Tap = WANTED) -> GrantedTap:
     """Ask the helper at *path* for a tap."""
-    with TapBroker(path, seconds=5) as broker:
-        return broker.tap(request)
+    with TapHelper(path, seconds=5) as helper:
+        return helper.tap(request)
 
 
 @real_taps
@@ -225,18 +225,18 @@ def test_plain_questions(path: Path) -> None:
     replies = (HELLO, quota, can, REPLY, ListReply((own,)), DeleteReply("bfp00000001"))
     with fake.helper(path, *(fake.keeps(asked, fake.replies(reply)) for reply in replies)) as where:
         answers: list[object] = []
-        broker = TapBroker(where)
+        helper = TapHelper(where)
         questions: list[Callable[[], object]] = [
-            broker.hello,
-            broker.quota,
-            lambda: broker.can(WANTED),
-            lambda: broker.create(WANTED),
-            broker.list,
-            lambda: broker.delete("bfp00000001"),
+            helper.hello,
+            helper.quota,
+            lambda: helper.can(WANTED),
+            lambda: helper.create(WANTED),
+            helper.list,
+            lambda: helper.delete("bfp00000001"),
         ]
         for question in questions:
             answers.append(question())
-            broker.close()
+            helper.close()
 
     assert [HELLO, quota, can, REPLY, (own,), None] == answers
     assert [Can(WANTED), Create(WANTED), ListTaps(), Delete("bfp00000001")] == asked[2:]
@@ -247,20 +247,20 @@ def test_other_tap_deleted(path: Path) -> None:
     reply = fake.replies(DeleteReply("bfp00000002"))
     with (
         fake.helper(path, reply) as where,
-        TapBroker(where) as broker,
+        TapHelper(where) as helper,
         pytest.raises(HelperError, match="it deleted 'bfp00000002', not 'bfp00000001'"),
     ):
-        broker.delete("bfp00000001")
+        helper.delete("bfp00000001")
 
 
 def test_created_tap_on_another_bridge(path: Path) -> None:
     """A tap that was made on another bridge is told, and not taken for the one asked for."""
     with (
         fake.helper(path, fake.replies(REPLY._replace(bridge="br1"))) as where,
-        TapBroker(where) as broker,
+        TapHelper(where) as helper,
         pytest.raises(HelperError, match="a tap on the bridge 'br1', not 'br0'"),
     ):
-        broker.create(WANTED)
+        helper.create(WANTED)
 
 
 @real_taps
@@ -269,10 +269,10 @@ def test_fds_with_a_created_tap(path: Path, namespace: str) -> None:
     give = fake.gives_tap(taps.made(namespace), REPLY)
     with (
         fake.helper(path, give) as where,
-        TapBroker(where) as broker,
+        TapHelper(where) as helper,
         pytest.raises(HelperError, match="4 fds that nobody asked for"),
     ):
-        broker.create(WANTED)
+        helper.create(WANTED)
 
 
 @pytest.mark.parametrize("deed", ["create", "delete"])
@@ -281,10 +281,10 @@ def test_deeds_are_asked_for_once(deed: str, path: Path) -> None:
     asked: list[Request] = []
     with (
         fake.helper(path, fake.keeps(asked, fake.hangs_up)) as where,
-        TapBroker(where) as broker,
+        TapHelper(where) as helper,
         pytest.raises(HelperError, match=r"hung up without an answer$") as caught,
     ):
-        broker.create(WANTED) if deed == "create" else broker.delete("bfp00000001")
+        helper.create(WANTED) if deed == "create" else helper.delete("bfp00000001")
 
     assert len(asked) == 1
     assert caught.value.hint == (
@@ -306,15 +306,15 @@ def test_environment_names_the_socket(path: Path, monkeypatch: pytest.MonkeyPatc
     """BPFERRY_TAP_SOCKET takes the place of the usual path."""
     monkeypatch.setenv("BPFERRY_TAP_SOCKET", str(path))
 
-    with fake.helper(path, fake.replies(HELLO)), TapBroker() as broker:
-        assert broker.hello() == HELLO
+    with fake.helper(path, fake.replies(HELLO)), TapHelper() as helper:
+        assert helper.hello() == HELLO
 
 
 def test_usual_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a word about it, the helper's own socket is asked."""
     monkeypatch.delenv("BPFERRY_TAP_SOCKET", raising=False)
 
-    assert TapBroker().path == "/run/bpferry/tap.sock"
+    assert TapHelper().path == "/run/bpferry/tap.sock"
 
 
 def test_no_helper(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,8 +323,8 @@ def test_no_helper(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoHelper, match="No such file or directory") as named:
         ask(str(path))
     monkeypatch.setenv("BPFERRY_TAP_SOCKET", str(path))
-    with pytest.raises(NoHelper) as by_environment, TapBroker() as broker:
-        broker.tap(WANTED)
+    with pytest.raises(NoHelper) as by_environment, TapHelper() as helper:
+        helper.tap(WANTED)
 
     assert (5, unit) == (named.value.status, named.value.hint.split(";")[0])
     assert by_environment.value.hint == (
@@ -336,10 +336,10 @@ def test_no_helper(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupted_question(path: Path) -> None:
     """Who is interrupted while it waits hangs up: the late answer is nobody's."""
     timer = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
-    with fake.helper(path, fake.keeps_silent) as where, TapBroker(where) as broker:
+    with fake.helper(path, fake.keeps_silent) as where, TapHelper(where) as helper:
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            broker.tap(WANTED)
+            helper.tap(WANTED)
         timer.join()
 
-        assert broker._sock is None
+        assert helper._sock is None
