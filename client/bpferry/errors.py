@@ -47,10 +47,25 @@ class BadInput(BpferryError):  # noqa: N818 - as in the wire: the words say it
 
 
 class Unsupported(BpferryError):  # noqa: N818
-    """It is asked for what cannot be done here, with certainty."""
+    """It is asked for what cannot be done here, with certainty.
+
+    Attributes:
+        others: what else the same description asks for in vain, in its order; so that a user
+            learns of everything at once.
+    """
 
     status = 3
     code = "unsupported"
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        element: str | None = None,
+        others: "tuple[Unsupported, ...]" = (),
+    ) -> None:
+        super().__init__(message, hint, element)
+        self.others = others
 
 
 class Refused(BpferryError):  # noqa: N818

@@ -59,6 +59,28 @@ def test_convert_refuses_what_it_would_lose(
     assert "warning: left out: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_convert_tells_of_everything_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    """Each thing that is refused is told, whoever reads it."""
+    path = tmp_path / "vm.xml"
+    path.write_text(XML.read_text().replace("</domain>", "<spaceship/><probe/></domain>"))
+
+    assert main(["convert", str(path), *(["--json"] if as_json else [])]) == 3
+
+    out, err = capsys.readouterr()
+    if as_json:
+        error = json.loads(out)["error"]
+        assert error["element"] == "/domain/spaceship"
+        assert [other["element"] for other in error["others"]] == ["/domain/probe"]
+    else:
+        assert [line.split("'")[3] for line in err.splitlines() if ": error: " in line] == [
+            "/domain/spaceship",
+            "/domain/probe",
+        ]
+
+
 @pytest.mark.qemu
 def test_check_of_a_sound_document(capsys: pytest.CaptureFixture[str]) -> None:
     """A document without a fault is status 0, in one line."""

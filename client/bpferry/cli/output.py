@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-from bpferry.errors import BpferryError
+from bpferry.errors import BpferryError, Unsupported
 
 if TYPE_CHECKING:
     from bpferry.steering.maps import Steering
@@ -47,13 +47,21 @@ def print_error(error: BpferryError, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": error_fields(error)})
         return
-    say(f"error: {error.message}")
-    if error.hint:
-        say(f"hint: {error.hint}")
+    others = error.others if isinstance(error, Unsupported) else ()
+    for one in (error, *others):
+        say(f"error: {one.message}")
+        if one.hint:
+            say(f"hint: {one.hint}")
 
 
 def error_fields(error: BpferryError) -> dict[str, object]:
-    """Return what programs are told about *error*."""
+    """Return what programs are told about *error*, and about what is not supported beside it."""
+    others = error.others if isinstance(error, Unsupported) else None
+    told = _one_error(error)
+    return told if others is None else {**told, "others": [_one_error(one) for one in others]}
+
+
+def _one_error(error: BpferryError) -> dict[str, object]:
     return {
         "code": error.code,
         "message": error.message,

@@ -109,12 +109,8 @@ def _to_model(
 
 
 def _first_of(refusals: Sequence[Unsupported]) -> Unsupported:
-    first = refusals[0]
-    if len(refusals) == 1:
-        return first
-    others = ", ".join(f"'{refusal.element}'" for refusal in refusals[1:8])
-    more = f" and {len(refusals) - 8} more" if len(refusals) > 8 else ""  # noqa: PLR2004 - as above
-    return Unsupported(first.message, f"{first.hint}; the others are {others}{more}", first.element)
+    first, *others = refusals
+    return Unsupported(first.message, first.hint, first.element, tuple(others))
 
 
 def to_xml(machine: Machine) -> str:

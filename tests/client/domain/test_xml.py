@@ -71,11 +71,13 @@ def test_unknown_is_refused_by_its_xpath(inner: str, element: str) -> None:
 
 
 def test_all_refusals_are_named() -> None:
-    """The first refusal is the message, the others are in the hint."""
-    error = read_wrong(document("<one/><two/>"))
+    """The first refusal is the error, and the others come with it, each with its own words."""
+    error = read_wrong(document("<one/>\n<two/>"))
 
+    assert isinstance(error, Unsupported)
     assert error.element == "/domain/one"
-    assert "'/domain/two'" in error.hint
+    assert [other.element for other in error.others] == ["/domain/two"]
+    assert error.others[0].message.startswith("'/vms/web.xml':6: '/domain/two' ")
 
 
 def test_unsupported_can_be_left_out() -> None:
