@@ -10,6 +10,7 @@
     card_fds      what is behind the cards: taps, eBPF sets, vhost
     folders       where the VM's own files are
     files         files that have to exist
+    uefi_files    files of a UEFI firmware, which have to fit together
     listening     sockets that bpferry listens on for QEMU
     own_sockets   sockets that QEMU makes itself
     output_files  files that QEMU writes to

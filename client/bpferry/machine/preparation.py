@@ -30,13 +30,14 @@ from bpferry.errors import QemuError
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import open_device
-from bpferry.machine.draft import KVM_HINT, Draft
+from bpferry.machine.draft import KVM_HINT, Draft, located
 from bpferry.machine.files import find_missing_files, make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.listening import open_listen
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.reporter import Reporter
+from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.bpf_helper import GrantedSet
 from bpferry.network.tap_helper import GrantedTap
 from bpferry.steering.maps import SteeringMaps
@@ -84,6 +85,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     """
     for missing in find_missing_files(draft.document):
         raise missing
+    for fault in find_firmware_faults(draft.context):
+        raise located(fault, draft.document)
     if draft.kvm_problem:
         raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:

@@ -7,9 +7,11 @@ import pytest
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Copy
+from bpferry.errors import Unsupported
 from bpferry.qemu.firmware import Descriptor, FlashFile, Mapping_, Target
 from tests.client.commandline.system_parts import (
     FOLDERS,
+    all_parts,
     context_of,
     of_kind,
     refused,
@@ -189,7 +191,26 @@ def test_refusals(os: str, machine: str, key: str) -> None:
 
 def test_template_of_another_format() -> None:
     """Variables are not converted from one format into another."""
-    assert refused(efi("<nvram format='qcow2' template='/t.fd'/>")) == "nvram.format"
+    document = "<loader format='raw'/><nvram format='qcow2' template='/plain_VARS'/>"
+
+    assert refused(efi(document)) == "nvram.format"
+
+
+def test_the_template_decides_which_firmware_is_chosen() -> None:
+    """As under libvirt: code and template of one descriptor belong together."""
+    context = efi("<nvram template='/plain_VARS'/>")
+
+    assert ("/plain_CODE", "raw", True) in files(context)
+    assert [Copy("/plain_VARS", VARIABLES, "nvram")] == of_kind(context, Copy)
+
+
+def test_a_template_that_no_firmware_of_this_host_has_is_refused() -> None:
+    """It is not paired with firmware that it does not fit, and those that fit are named."""
+    with pytest.raises(Unsupported, match="has the template '/other_VARS'") as caught:
+        all_parts(efi("<nvram template='/other_VARS'/>"))
+
+    assert caught.value.element == "nvram.template"
+    assert "'/plain_VARS'" in caught.value.hint
 
 
 def test_nothing_fits() -> None:

@@ -6,6 +6,7 @@ there yet.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
@@ -26,8 +27,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield _node(CODE_NODE, found.code, found.code_format, read_only=found.read_only)
         if found.secure:
             yield Option("-global", "driver=cfi.pflash01,property=secure,value=on")
-        if _has_variables(context, found):
-            yield from _variables(context, found)
+        yield from _variables(context, found)
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -55,28 +55,52 @@ def _has_variables(context: Context, flash: Flash) -> bool:
     return flash.read_only
 
 
-def _variables(context: Context, flash: Flash) -> Iterator[Part]:
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The file in which the firmware keeps its variables. It need not exist yet."""
+
+    path: str
+    format: str
+
+
+def variables_of(context: Context, flash: Flash) -> Variables | None:
+    """Return where the variables of *flash* are kept; None where it keeps none.
+
+    Raises:
+        Unsupported: the document says how, and it cannot be.
+    """
+    if not _has_variables(context, flash):
+        return None
     nvram = context.machine.nvram or Nvram()
     image_format = nvram.format or flash.template_format
     path = nvram.path or nvram.file
-    key = "nvram" if context.machine.nvram else ("loader" if context.machine.loader else "firmware")
     if path is not None and not path.startswith("/"):
-        raise unsupported("nvram.path", f"'{path}' does not begin at the root folder")
-    target = path or f"{context.folders.state}/variables.{_suffix(image_format)}"
+        raise unsupported("nvram.path", f"'{path}' is not an absolute path", "write it from / on")
+    return Variables(
+        path or f"{context.folders.state}/variables.{_suffix(image_format)}", image_format
+    )
+
+
+def _variables(context: Context, flash: Flash) -> Iterator[Part]:
+    kept = variables_of(context, flash)
+    if kept is None:
+        return
+    nvram = context.machine.nvram or Nvram()
+    key = "nvram" if context.machine.nvram else ("loader" if context.machine.loader else "firmware")
     if flash.template is not None:
-        if image_format != flash.template_format:
+        if kept.format != flash.template_format:
             raise unsupported(
                 "nvram.format",
                 f"the template '{flash.template}' is {flash.template_format}",
                 "use the format of the template",
             )
-        yield Copy(flash.template, target, key)
-    elif path is None:
+        yield Copy(flash.template, kept.path, key)
+    elif (nvram.path or nvram.file) is None:
         raise unsupported(
             key, f"there is no template for the variables of '{flash.code}'",
             "name the template of nvram, or a file that is there already",
         )  # fmt: skip
-    yield _node(VARIABLES_NODE, target, image_format, read_only=False)
+    yield _node(VARIABLES_NODE, kept.path, kept.format, read_only=False)
 
 
 def _suffix(image_format: str) -> str:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.domain.model.firmware import Loader, Nvram
+from bpferry.errors import Unsupported
 from bpferry.qemu.firmware import Descriptor
 
 FLASH_FAMILIES = ("pc", "q35", "virt")
@@ -117,12 +118,26 @@ def _described(context: Context, kind: str) -> Firmware:
                 return Rom(mapping.filename)
             if mapping.executable is not None:
                 return _flash(context, found)
+    if context.machine.nvram is not None and context.machine.nvram.template is not None:
+        raise _no_firmware_for_template(context, context.machine.nvram.template)
     raise unsupported(
         "firmware",
-        f"no descriptor of this host describes such firmware for '{context.machine_type}'",
+        f"no firmware of this host is what is asked for, for a machine '{context.machine_type}'",
         "install it (Debian: ovmf), or name the file in loader"
         if kind == "efi"
         else "leave it out: QEMU's own firmware is a BIOS where the machine is a PC",
+    )
+
+
+def _no_firmware_for_template(context: Context, template: str) -> Unsupported:
+    """Return the refusal of a template that belongs to no firmware that could be chosen."""
+    known = [d.mapping for d in context.firmware if _targets(context, d)]
+    pairs = [f"'{m.nvram_template.filename}'" for m in known if m.nvram_template]
+    there = f"; templates of this host's firmware: {', '.join(pairs)}" if pairs else ""
+    return unsupported(
+        "nvram.template",
+        f"no firmware of this host that could be chosen has the template '{template}'",
+        f"leave the template out, or name the firmware that it is from in loader{there}",
     )
 
 
@@ -181,5 +196,6 @@ def _fits_loader(context: Context, found: Descriptor, loader: Loader) -> bool:
         and stateless is bool(loader.stateless)
         and (stateless or template is not None)
         and loader.path in (None, file.filename)
+        and nvram.template in (None, template.filename if template else None)
         and file.format == (wanted or "raw")
     )
