@@ -3,6 +3,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import VirtioDevice
@@ -12,6 +14,8 @@ from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.firmware import Descriptor
 from bpferry.qemu.vhost_user import GPU_PROGRAM
 from bpferry.steering.plan import CardPlan
+
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Context:
     """As QEMU calls it, such as ``pc-q35-10.0``, or as the document does, such as ``q35``."""
     firmware: tuple[Descriptor, ...] = ()
     """What this host has a descriptor of, in order."""
+    now: datetime = EPOCH
+    """The host's time, in its own time zone; a clock that is ahead of it is set by it."""
     gpu_program: str = GPU_PROGRAM
     """What plays graphics cards outside QEMU: a path, or a name to look for."""
 
@@ -52,6 +58,11 @@ class Context:
             if name.startswith(prefix):
                 return family
         return name
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether the machine is a PC of some kind."""
+        return self.family in ("pc", "q35", "microvm", "isapc")
 
     @property
     def has_pci_express(self) -> bool:

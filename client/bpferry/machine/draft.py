@@ -9,6 +9,7 @@ import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
@@ -199,6 +200,7 @@ def _context(
         fd=str,
         machine_type=machine_type_of(machine, capabilities.arch),
         firmware=read_descriptors() if _needs_firmware(machine) else (),
+        now=datetime.now(UTC).astimezone(),
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )
     return replace(bare, machine=complete(machine, bare.family))

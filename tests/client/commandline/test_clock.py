@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The clock and its timers on the command line."""
 
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
-from bpferry.commandline.parts import Environment
+from bpferry.commandline.parts import Environment, Remark
+from bpferry.commandline.system.clock import cpu_words
 from bpferry.domain.model.accelerator import Accelerator
 from tests.client.commandline.system_parts import context_of, of_kind, refused, values
 
 KVM = Accelerator.KVM
+EAST = timezone(timedelta(hours=2))
 
 
 @pytest.mark.parametrize(
@@ -24,11 +29,31 @@ KVM = Accelerator.KVM
             "base=utc,clock=vm,driftfix=slew",
         ),
         ("<clock offset='utc'><timer name='rtc' track='wall'/></clock>", "base=utc,clock=host"),
+        ("<clock offset='variable'/>", "base=2026-03-01T11:00:00"),
+        ("<clock offset='variable' adjustment='-3600'/>", "base=2026-03-01T10:00:00"),
+        ("<clock offset='variable' adjustment='60' basis='utc'/>", "base=2026-03-01T11:01:00"),
+        (
+            "<clock offset='variable' adjustment='60' basis='localtime'/>",
+            "base=2026-03-01T13:01:00",
+        ),
+        ("<clock offset='utc' adjustment='86400'/>", "base=2026-03-02T11:00:00"),
+        ("<clock offset='localtime' adjustment='-60'/>", "base=2026-03-01T12:59:00"),
+        ("<clock offset='utc' adjustment='reset'/>", "base=utc"),
     ],
 )
 def test_clock(clock: str, expected: str) -> None:
     """What the clock is set to, and what drives it, is one option."""
-    assert [expected] == values(context_of(clock), "-rtc")
+    context = replace(context_of(clock), now=datetime(2026, 3, 1, 13, 0, 0, 999, EAST))
+
+    assert [expected] == values(context, "-rtc")
+
+
+def test_what_the_guest_sets_is_not_kept() -> None:
+    """Who has a clock that is ahead is told that the guest's own changes are lost."""
+    (remark,) = of_kind(context_of("<clock offset='utc' adjustment='60'/>"), Remark)
+
+    assert remark.text.startswith("'clock.adjustment'")
+    assert [] == of_kind(context_of("<clock offset='utc' adjustment='reset'/>"), Remark)
 
 
 def test_time_zone() -> None:
@@ -70,13 +95,12 @@ def test_late_ticks_are_caught_up_by_default() -> None:
     ("timer", "field"),
     [
         ("name='rtc' tickpolicy='discard'", ".tick-policy"),
-        ("name='rtc' present='no'", ".present"),
         ("name='pit' tickpolicy='merge'", ".tick-policy"),
         ("name='pit' track='guest'", ".track"),
-        ("name='pit' tickpolicy='discard'", ".tick-policy"),
-        ("name='pit' tickpolicy='catchup'", ".tick-policy"),
+        ("name='kvmclock' tickpolicy='delay'", ".tick-policy"),
         ("name='hpet' frequency='3'", ".frequency"),
-        ("name='hpet' tickpolicy='delay'", ".tick-policy"),
+        ("name='hpet' mode='native'", ".mode"),
+        ("name='armvtimer' tickpolicy='delay'", ""),
     ],
 )
 def test_impossible_timers(timer: str, field: str) -> None:
@@ -86,10 +110,57 @@ def test_impossible_timers(timer: str, field: str) -> None:
     assert refused(context) == f"clock.timers[0]{field}"
 
 
+def test_catching_up_needs_its_policy() -> None:
+    """How fast ticks are caught up means nothing where they are not."""
+    timer = "<clock offset='utc'><timer name='rtc'><catchup slew='1'/></timer></clock>"
+
+    assert refused(context_of(timer)) == "clock.timers[0].catchup"
+
+
+@pytest.mark.parametrize(
+    ("timer", "field"),
+    [
+        ("name='rtc' present='no'/", "present"),
+        ("name='pit' present='no'/", "present"),
+        ("name='tsc' present='no'/", "present"),
+        ("name='tsc' mode='paravirt'/", "mode"),
+        ("name='hpet' tickpolicy='delay'/", "tick-policy"),
+        ("name='pit' tickpolicy='discard'/", "tick-policy"),
+        ("name='pit' tickpolicy='catchup'/", "tick-policy"),
+        ("name='rtc' tickpolicy='catchup'><catchup limit='1'/></timer", "catchup"),
+    ],
+)
+def test_words_without_effect(timer: str, field: str) -> None:
+    """What libvirt takes and does nothing with is taken, and the user is told."""
+    (remark,) = of_kind(context_of(f"<clock offset='utc'><timer {timer}></clock>"), Remark)
+
+    assert remark.text.startswith(f"'clock.timers[0].{field}' has no effect: ")
+
+
+@pytest.mark.parametrize("timer", ["mode='native'", "mode='auto'", "present='yes'"])
+def test_the_usual_is_not_remarked(timer: str) -> None:
+    """Nobody is told of what is so anyway."""
+    context = context_of(f"<clock offset='utc'><timer name='tsc' {timer}/></clock>")
+
+    assert [] == of_kind(context, Remark)
+
+
+@pytest.mark.parametrize(("policy", "value"), [("delay", "off"), ("discard", "on")])
+def test_timer_of_arm(policy: str, value: str) -> None:
+    """What becomes of ticks of ARM's timer while the VM is paused is a word of the processor."""
+    clock = f"<clock offset='utc'><timer name='armvtimer' tickpolicy='{policy}'/></clock>"
+    cpu = "<cpu mode='host-passthrough'/>"
+    context = context_of(clock + cpu, machine="virt", accelerator=KVM)
+
+    assert f"kvm-no-adjvtime={value}" in list(cpu_words(context))
+
+
 @pytest.mark.parametrize(
     ("clock", "key"),
     [
         ("offset='absolute'", "clock.offset"),
+        ("offset='timezone' timezone='Europe/Paris' adjustment='1'", "clock.adjustment"),
+        ("offset='variable' adjustment='999999999999'", "clock.adjustment"),
         ("offset='utc' start='1'", "clock.start"),
         ("offset='utc' timezone='Europe/Paris'", "clock.timezone"),
     ],

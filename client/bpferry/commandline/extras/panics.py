@@ -2,15 +2,12 @@
 """What tells the host that the guest's kernel has panicked."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from bpferry.commandline.applicable import check_address
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Device, Part, Slot
 from bpferry.domain.model.extras import Panic
 from bpferry.domain.names import named
-
-X86: Final = ("pc", "q35", "microvm", "isapc")
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -21,7 +18,7 @@ def parts(context: Context) -> Iterator[Part]:
         if model in seen:
             raise unsupported(key, f"the VM has a panic device of model '{model}' already")
         seen.add(model)
-        if model in ("isa", "hyperv") and context.family not in X86:
+        if model in ("isa", "hyperv") and not context.is_x86:
             raise unsupported(f"{key}.model", f"'{model}' is for x86 only")
         if model == "pvpanic":
             check_address(panic, key, "pci")
@@ -40,7 +37,7 @@ def cpu_words(context: Context) -> Iterator[str]:
 
 
 def _model(context: Context, panic: Panic) -> str:
-    return panic.model or ("isa" if context.family in X86 else "pvpanic")
+    return panic.model or ("isa" if context.is_x86 else "pvpanic")
 
 
 def _port(key: str, panic: Panic) -> int | None:

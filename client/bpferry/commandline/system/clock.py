@@ -2,19 +2,30 @@
 """The guest's clock and its timers."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Environment, Option, Part, join
+from bpferry.commandline.parts import Environment, Option, Part, Remark, join, on_off
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.clock import Clock, Timer
 
 TRACKS: Final = {"guest": "vm", "wall": "host", "realtime": "rt"}
 """QEMU's words for what drives the clock."""
 
-TICK_POLICIES: Final = {"rtc": ("delay", "catchup"), "pit": ("delay", "catchup", "discard")}
-"""What QEMU's devices can do with ticks that are late."""
+TICK_POLICIES: Final = {
+    "rtc": ("delay", "catchup"),
+    "pit": ("delay", "catchup", "discard"),
+    "armvtimer": ("delay", "discard"),
+    "kvmclock": (),
+    "hypervclock": (),
+}
+"""What each timer can do with late ticks; of other timers libvirt takes any, and does nothing."""
+
+ALWAYS_THERE: Final = ("rtc", "pit", "tsc")
+
+ONLY_MODES: Final = ("auto", "native")
+"""How a guest of QEMU reads the TSC: under KVM it is the processor's own."""
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -29,17 +40,43 @@ def machine_properties(context: Context) -> dict[str, object]:
     return {"hpet": timer.present}
 
 
+def cpu_words(context: Context) -> Iterator[str]:
+    """Yield the properties of ``-cpu`` that come from timers."""
+    for index, timer in enumerate(context.machine.clock.timers):
+        if timer.name in ("kvmclock", "hypervclock", "tsc") and not context.is_x86:
+            raise unsupported(f"clock.timers[{index}]", f"'{timer.name}' is for x86 only")
+        if timer.name == "kvmclock" and timer.present is not None:
+            yield f"kvmclock={on_off(timer.present)}"
+        elif timer.name == "hypervclock" and timer.present:
+            yield "hv-time=on"
+        elif timer.name == "tsc" and timer.frequency:
+            yield f"tsc-frequency={timer.frequency}"
+        elif timer.name == "armvtimer":
+            yield from _arm_timer(context, timer, f"clock.timers[{index}]")
+
+
+def _arm_timer(context: Context, timer: Timer, key: str) -> Iterator[str]:
+    if context.family != "virt" or timer.present is False:
+        raise unsupported(
+            key,
+            "the timer of ARM is there on the machine 'virt', always, and only there",
+            "leave the timer out",
+        )
+    if timer.tick_policy is not None and context.accelerator is Accelerator.KVM:
+        yield f"kvm-no-adjvtime={on_off(timer.tick_policy == 'discard')}"
+
+
 def parts(context: Context) -> Iterator[Part]:
     """Yield the clock and the timers that are not part of machine and processor."""
-    for index, timer in enumerate(context.machine.clock.timers):
-        _check(timer, f"clock.timers[{index}]")
     clock = context.machine.clock
+    for index, timer in enumerate(clock.timers):
+        _check(timer, f"clock.timers[{index}]")
     rtc = _timer(context, "rtc")
     yield Option(
         "-rtc",
         join(
             "",
-            base=_base(clock),
+            base=_base(context),
             clock=TRACKS[rtc.track] if rtc and rtc.track else None,
             driftfix="slew" if rtc and rtc.tick_policy == "catchup" else None,
         ),
@@ -47,35 +84,74 @@ def parts(context: Context) -> Iterator[Part]:
     if clock.offset == "timezone" and clock.timezone:
         yield Environment("TZ", clock.timezone)
     yield from _interval_timer(context)
+    yield from _remarks(context)
 
 
 def _timer(context: Context, name: str) -> Timer | None:
     return next((timer for timer in context.machine.clock.timers if timer.name == name), None)
 
 
-def _base(clock: Clock) -> str:
+def _base(context: Context) -> str:
+    """Return what the clock is set to, as QEMU's option says it."""
+    clock = context.machine.clock
+    _check_clock(clock)
+    if clock.offset == "absolute":
+        return _written(datetime.fromtimestamp(clock.start or 0, UTC))
+    if _is_variable(clock):
+        return _written(_ahead(context.now, clock))
+    return "utc" if clock.offset == "utc" else "localtime"
+
+
+def _check_clock(clock: Clock) -> None:
     if clock.timezone is not None and clock.offset != "timezone":
         raise unsupported("clock.timezone", "it goes with the offset 'timezone'")
     if clock.start is not None and clock.offset != "absolute":
         raise unsupported("clock.start", "it goes with the offset 'absolute'")
-    if clock.offset != "absolute":
-        return "utc" if clock.offset == "utc" else "localtime"
-    if clock.start is None:
+    if clock.offset == "absolute" and clock.start is None:
         raise unsupported("clock.offset", "an absolute time needs a start")
-    return datetime.fromtimestamp(clock.start, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if clock.adjustment != "reset" and clock.offset in ("timezone", "absolute"):
+        raise unsupported(
+            "clock.adjustment", "seconds can be added to UTC or to the host's local time only",
+            "use the offset 'variable', with its basis",
+        )  # fmt: skip
+
+
+def _is_variable(clock: Clock) -> bool:
+    """Say whether the clock is ahead of another: also one of UTC is, that has an adjustment."""
+    return clock.offset == "variable" or clock.adjustment != "reset"
+
+
+def _ahead(now: datetime, clock: Clock) -> datetime:
+    """Return the time that the clock shows at *now*, as if it were that of UTC."""
+    seconds = 0 if clock.adjustment == "reset" else int(clock.adjustment)
+    basis = clock.basis if clock.offset == "variable" else clock.offset
+    local = now.utcoffset() if basis == "localtime" else None
+    try:
+        return now.astimezone(UTC) + timedelta(seconds=seconds) + (local or timedelta())
+    except OverflowError as error:
+        raise unsupported(
+            "clock.adjustment", f"{seconds} seconds from now no calendar has a date"
+        ) from error
+
+
+def _written(time: datetime) -> str:
+    # strftime would leave out the zeros before a year such as 970.
+    return time.replace(tzinfo=None, microsecond=0).isoformat()
 
 
 def _check(timer: Timer, key: str) -> None:
-    possible = TICK_POLICIES.get(timer.name, ())
-    if timer.tick_policy is not None and timer.tick_policy not in possible:
+    possible = TICK_POLICIES.get(timer.name)
+    if timer.tick_policy is not None and possible is not None and timer.tick_policy not in possible:
         words = f"it has {' and '.join(possible)}" if possible else "it has none"
         raise unsupported(f"{key}.tick-policy", f"'{timer.name}' has no such policy: {words}")
     if timer.track is not None and timer.name != "rtc":
         raise unsupported(f"{key}.track", "it goes with the timer 'rtc'")
     if timer.frequency is not None and timer.name != "tsc":
         raise unsupported(f"{key}.frequency", "it goes with the timer 'tsc'")
-    if timer.present is False and timer.name in ("rtc", "pit", "tsc"):
-        raise unsupported(f"{key}.present", f"'{timer.name}' is always there")
+    if timer.mode is not None and timer.name != "tsc":
+        raise unsupported(f"{key}.mode", "it goes with the timer 'tsc'")
+    if timer.catchup is not None and timer.tick_policy != "catchup":
+        raise unsupported(f"{key}.catchup", "it goes with the tick policy 'catchup'")
 
 
 def _interval_timer(context: Context) -> Iterator[Option]:
@@ -83,13 +159,35 @@ def _interval_timer(context: Context) -> Iterator[Option]:
 
     To catch up is the default of KVM's; that of QEMU delivers them late, whatever is said.
     """
-    for index, timer in enumerate(context.machine.clock.timers):
-        if timer.name != "pit":
-            continue
+    timer = _timer(context, "pit")
+    if timer is not None and context.accelerator is Accelerator.KVM:
         policy = timer.tick_policy or "delay"
-        if context.accelerator is not Accelerator.KVM and policy != "delay":
-            raise unsupported(
-                f"clock.timers[{index}].tick-policy", "it is one of KVM's timer; this VM has none"
-            )
-        if context.accelerator is Accelerator.KVM and policy != "catchup":
+        if policy != "catchup":
             yield Option("-global", f"kvm-pit.lost_tick_policy={policy}")
+
+
+def _remarks(context: Context) -> Iterator[Remark]:
+    """Yield what the user is told of words that change nothing, under libvirt as here."""
+    for index, timer in enumerate(context.machine.clock.timers):
+        key = f"clock.timers[{index}]"
+        for field, sentence in _without_effect(context, timer):
+            yield Remark(f"'{key}.{field}' has no effect: {sentence}", "", key)
+    if _is_variable(context.machine.clock):
+        text = "'clock.adjustment': what the guest sets its clock to is not kept for its next start"
+        yield Remark(text, "", "clock.adjustment")
+
+
+def _without_effect(context: Context, timer: Timer) -> Iterator[tuple[str, str]]:
+    kvm = context.accelerator is Accelerator.KVM
+    if timer.present is False and timer.name in ALWAYS_THERE:
+        yield "present", f"QEMU's machines always have the timer '{timer.name}'"
+    if timer.tick_policy is not None and timer.name in ("hpet", "tsc"):
+        yield "tick-policy", f"QEMU has none for the timer '{timer.name}'"
+    if timer.name == "pit" and not kvm and timer.tick_policy not in (None, "delay"):
+        yield "tick-policy", "it is one of KVM's timer, and this VM runs with TCG"
+    if timer.name == "armvtimer" and not kvm and timer.tick_policy is not None:
+        yield "tick-policy", "it is one of KVM's timer, and this VM runs with TCG"
+    if timer.catchup is not None:
+        yield "catchup", "QEMU catches up at a rate of its own"
+    if timer.mode is not None and timer.mode not in ONLY_MODES:
+        yield "mode", "the guest reads the time-stamp counter that the accelerator gives it"

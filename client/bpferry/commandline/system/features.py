@@ -7,6 +7,7 @@ from typing import Final
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.extras import panics
 from bpferry.commandline.parts import Device, Option, Part, Remark
+from bpferry.commandline.system import clock
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.features import Hyperv, Kvm
 
@@ -17,8 +18,6 @@ HYPERV: Final = (
     "reenlightenment", "ipi", "evmcs", "avic", "emsr_bitmap", "xmm_input",
 )  # fmt: skip
 """What is simply on or off; the names are QEMU's (docs/system/i386/hyperv.rst)."""
-
-X86: Final = ("pc", "q35", "microvm", "isapc")
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -36,7 +35,7 @@ def machine_properties(context: Context) -> dict[str, object]:
             key = {"i8042": "ps2", "gic_version": "gic"}.get(name, name)
             raise unsupported(f"features.{key}", f"'{context.machine_type}' has no such switch")
     if features.io_apic is not None:
-        if context.family not in X86:
+        if not context.is_x86:
             raise unsupported("features.io-apic", f"'{context.machine_type}' has no I/O APIC")
         found["kernel_irqchip"] = "split" if features.io_apic == "qemu" else True
     return found
@@ -101,7 +100,7 @@ def accelerator_words(context: Context) -> Iterator[str]:
 def paravirtual_features(context: Context) -> Iterator[str]:
     """Yield the properties of ``-cpu`` that say what the hypervisor offers to the guest."""
     features = context.machine.features
-    yield from _timers(context)
+    yield from clock.cpu_words(context)
     for name, key, value in (
         ("kvm-pv-eoi", "end-of-interrupt", features.end_of_interrupt),
         ("kvm-pv-unhalt", "spinlocks", features.spinlocks),
@@ -137,21 +136,8 @@ def remarks(context: Context) -> Iterator[Remark]:
 
 
 def _only_x86(context: Context, key: str) -> None:
-    if context.family not in X86:
+    if not context.is_x86:
         raise unsupported(f"features.{key}", "it is for x86 only")
-
-
-def _timers(context: Context) -> Iterator[str]:
-    for index, timer in enumerate(context.machine.clock.timers):
-        key = f"clock.timers[{index}]"
-        if timer.name in ("kvmclock", "hypervclock", "tsc") and context.family not in X86:
-            raise unsupported(key, f"'{timer.name}' is for x86 only")
-        if timer.name == "kvmclock" and timer.present is not None:
-            yield _switch("kvmclock", timer.present)
-        elif timer.name == "hypervclock" and timer.present:
-            yield "hv-time=on"
-        elif timer.name == "tsc" and timer.frequency:
-            yield f"tsc-frequency={timer.frequency}"
 
 
 def _checked_hyperv(context: Context, hyperv: Hyperv) -> Iterator[str]:

@@ -16,10 +16,25 @@ Hertz = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 ZoneName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_.+/-]+$")]
 
 
+Adjustment = Annotated[str, msgspec.Meta(pattern=r"^(reset|[+-]?[0-9]{1,12})$")]
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class Catchup(Table, frozen=True, kw_only=True):
+    """How fast late ticks are caught up. Has no effect: QEMU has its own way, and libvirt's."""
+
+    threshold: Annotated[Count | None, At("@threshold")] = None
+    slew: Annotated[Count | None, At("@slew")] = None
+    limit: Annotated[Count | None, At("@limit")] = None
+
+
 class Timer(Table, frozen=True, kw_only=True):
     """One source of time."""
 
-    name: Annotated[Literal["rtc", "pit", "hpet", "kvmclock", "hypervclock", "tsc"], At("@name")]
+    name: Annotated[
+        Literal["rtc", "pit", "hpet", "kvmclock", "hypervclock", "tsc", "armvtimer"], At("@name")
+    ]
     present: Annotated[bool | None, At("@present", Form.YES_NO)] = None
     tick_policy: Annotated[
         Literal["delay", "catchup", "discard", "merge"] | None, At("@tickpolicy")
@@ -27,17 +42,26 @@ class Timer(Table, frozen=True, kw_only=True):
     """What becomes of ticks that could not be delivered in time."""
     track: Annotated[Literal["guest", "wall", "realtime"] | None, At("@track")] = None
     frequency: Annotated[Hertz | None, At("@frequency")] = None
+    mode: Annotated[
+        Literal["auto", "native", "emulate", "paravirt", "smpsafe"] | None, At("@mode")
+    ] = None
+    """How the guest reads the TSC. Has no effect: KVM and TCG have one way each."""
+    catchup: Annotated[Catchup | None, At("catchup")] = None
 
 
 class Clock(Table, frozen=True, kw_only=True):
     """What the guest's clock is set to."""
 
     offset: Annotated[
-        Literal["utc", "localtime", "timezone", "absolute"], At("@offset", always=True)
+        Literal["utc", "localtime", "timezone", "absolute", "variable"],
+        At("@offset", always=True),
     ] = "utc"
     timezone: Annotated[ZoneName | None, At("@timezone")] = None
     start: Annotated[Annotated[int, msgspec.Meta(ge=0, le=MAX_START)] | None, At("@start")] = None
     """Seconds since 1970, where the offset is absolute."""
-    adjustment: Annotated[Literal["reset"], At("@adjustment")] = "reset"
-    """What the guest sets is not kept for its next start."""
+    adjustment: Annotated[Adjustment, At("@adjustment")] = "reset"
+    """Seconds that the clock is ahead of UTC or of the host's local time, or ``reset`` for none.
+    What the guest sets is not kept for its next start."""
+    basis: Annotated[Literal["utc", "localtime"], At("@basis")] = "utc"
+    """What a variable clock is ahead of."""
     timers: Annotated[tuple[Timer, ...], At("timer")] = ()
