@@ -6,9 +6,11 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
+from bpferry.domain.identity import Owner
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.qemu.capabilities import Capabilities, EbpfObject
@@ -17,6 +19,9 @@ from bpferry.steering.maps import Steering
 QEMU = "/usr/bin/qemu-system-x86_64"
 
 DIGEST = bytes(range(32))
+
+OWNER = Owner(UUID("3f1d2c4b-5a69-4788-96a5-b4c3d2e1f001"), 1000)
+"""Of the VMs here: a host that is none, and its first user."""
 
 CAPABILITIES = Capabilities(
     qemu=QEMU,

@@ -36,6 +36,7 @@ from bpferry.errors import BpferryError
 from bpferry.qemu.defaults import machine_type_of
 from bpferry.steering.plan import HostFacts, plan_card
 from tests import documents
+from tests.client.support import OWNER
 from tests.support.golden import capabilities_of
 
 DOCUMENTS: Final = (Path(__file__).parent / "large.xml", *documents.ALL)
@@ -124,6 +125,7 @@ def command_line(machine: Machine) -> Built:
         capabilities=known,
         accelerator=Accelerator.TCG,
         plans=plans,
+        owner=OWNER,
         folders=Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/bpferry/vm"),
         fd=str,
         machine_type=machine_type_of(machine, known.arch),

@@ -11,7 +11,7 @@ from bpferry.steering.plan import HostFacts, plan_card
 from bpferry.steering.requests import CardRequests, build_requests, shown
 from bpferry_wire.messages import Load, Tap
 from bpferry_wire.packets import decode_request, encode_request
-from tests.client.support import CAPABILITIES, CARD, DIGEST, MACHINE
+from tests.client.support import CAPABILITIES, CARD, DIGEST, MACHINE, OWNER
 
 LOAD = {"service": "bpf", "op": "load", "id": "rss", "digest": DIGEST.hex()}
 TAP = {"service": "tap", "op": "tap"}
@@ -25,7 +25,7 @@ def asked_for(*cards: Card) -> dict[str, CardRequests]:
         card_id: plan_card(card, card_id, CAPABILITIES, HostFacts())
         for _, card_id, card in cards_of(machine)
     }
-    return build_requests(machine, plans, CAPABILITIES)
+    return build_requests(machine, OWNER, plans, CAPABILITIES)
 
 
 def requests_for(*cards: Card) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import TapReply
+from bpferry_wire.messages import Request, Tap, TapReply
 from tests.client import fake_helper as fake
 from tests.client import taps
 from tests.client.running import BASE, BROKEN, DISK, start, type_in
@@ -59,6 +59,28 @@ def test_vm_on_a_bridge(tmp_path: Path, gives: fake.Behaviour, namespace: str) -
 
     assert answer["taps"] == {"net0": {"interface": taps.NAME, "bridge": "br0", "mtu": 1500}}
     assert [nic["steering"] for nic in answer["nics"]] == ["ebpf"]
+
+
+def test_dry_run_shows_the_addresses_of_the_run(tmp_path: Path, gives: fake.Behaviour) -> None:
+    """What a dry run says is asked of the helper and told QEMU is what the run asks and tells."""
+    with start(tmp_path, BASE + DISK + CARD, "--dry-run=json") as run:
+        assert run.status() == 0
+        shown = json.loads(run.out())
+    (mac,) = (request["mac"] for request in shown["requests"] if request["service"] == "tap")
+    uuid = shown["argv"][shown["argv"].index("-uuid") + 1]
+    asked: list[Request] = []
+    with (
+        fake.helper(tmp_path / "tap.sock", fake.keeps(asked, gives)),
+        start(tmp_path, BASE + DISK + CARD) as run,
+    ):
+        assert run.says("hello")
+        words = Path(f"/proc/{run.qemu()}/cmdline").read_text(encoding="utf-8").split("\0")
+
+    (request,) = asked
+    assert isinstance(request, Tap)
+    assert bytes.fromhex(mac.replace(":", "")) == request.mac
+    assert [uuid] == [words[at + 1] for at, word in enumerate(words) if word == "-uuid"]
+    assert [mac] == [json.loads(word)["mac"] for word in words if '"virtio-net-pci"' in word]
 
 
 def test_killed_bpferry_leaves_no_tap(

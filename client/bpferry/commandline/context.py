@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from bpferry.domain.identity import Owner
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import VirtioDevice
 from bpferry.domain.model.machine import Machine
@@ -38,6 +39,8 @@ class Context:
     accelerator: Accelerator
     plans: Mapping[str, CardPlan]
     """By the id of the card."""
+    owner: Owner
+    """Of whom addresses are made that the document does not name."""
     folders: Folders
     fd: Callable[[str], str]
     """The text for an fd, by its name."""

@@ -6,6 +6,7 @@
     supervisor    QEMU's parent, for as long as it runs
     lint          what is wrong with a design, or could be better, before anything is started
     host          what the plan has to know of this host
+    identity      which host this is and who the user is, for addresses that are made
     absent_media  CDs that need not be there
     card_fds      what is behind the cards: taps, eBPF sets, vhost
     folders       where the VM's own files are

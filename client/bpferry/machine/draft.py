@@ -20,6 +20,7 @@ from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Remark
 from bpferry.domain.document import Document
 from bpferry.domain.explain import around, remove_key
+from bpferry.domain.identity import Owner, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
@@ -28,6 +29,7 @@ from bpferry.errors import BpferryError, Unsupported
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
+from bpferry.machine.identity import find_identity
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu import accelerator as accelerators
 from bpferry.qemu.cache import find_or_probe
@@ -84,6 +86,8 @@ class Draft:
     """Why KVM, which the description demands, does not work here; empty if it does."""
     absent_media: tuple[str, ...]
     """A sentence for each optional medium that is not there."""
+    doubts: tuple[Notice, ...]
+    """Why the addresses that were made here might be those of another host's VM too."""
     context: Context
     """What the parts of the command line may know, with fds by their names."""
     built: Built
@@ -115,6 +119,7 @@ class Draft:
             *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
             *(Notice(f"left out: {error.message}") for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
+            *self.doubts,
             *(Notice(remark.text, remark.hint) for remark in self.built.of(Remark)),
         )
 
@@ -143,6 +148,7 @@ def draft(
     problem = ""
     if wanted is Accelerator.KVM:
         problem = accelerators.find_kvm_problem(qemu, machine_type)
+    owner, doubt = find_identity()
     left_out = list(document.ignored)
     while True:
         try:
@@ -154,9 +160,9 @@ def draft(
                 )
                 for key, card_id, card in cards_of(machine)
             }
-            context = _context(machine, capabilities, accelerator, plans)
+            context = _context(machine, owner, capabilities, accelerator, plans)
             built = build(context)
-            requests = build_requests(machine, plans, capabilities)
+            requests = build_requests(machine, owner, plans, capabilities)
         except Unsupported as error:
             if not ignore_unsupported:
                 raise located(error, document) from error
@@ -175,6 +181,7 @@ def draft(
                 tuple(left_out),
                 problem,
                 absent,
+                () if doubt is None or names_all(machine) else (doubt,),
                 context,
                 built,
                 requests,
@@ -183,6 +190,7 @@ def draft(
 
 def _context(
     machine: Machine,
+    owner: Owner,
     capabilities: Capabilities,
     accelerator: Accelerator,
     plans: dict[str, CardPlan],
@@ -196,6 +204,7 @@ def _context(
         capabilities=capabilities,
         accelerator=accelerator,
         plans=plans,
+        owner=owner,
         folders=folders_of(machine.name),
         fd=str,
         machine_type=machine_type_of(machine, capabilities.arch),

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a description means that names no QEMU, no machine type, no address."""
 
-import hashlib
 import platform
-import uuid
 from typing import Final
 
 from bpferry.domain.model.cards import Card
@@ -11,9 +9,6 @@ from bpferry.domain.model.machine import Machine
 from bpferry.qemu.capabilities import Capabilities
 
 X86: Final = ("x86_64", "i686")
-
-UUID_NAMESPACE: Final = uuid.UUID("6b1c2f0e-7c55-5a0e-9a9e-3c9d1f1b7a10")
-"""Under which the UUIDs of VMs that name none are made (RFC 9562, version 5)."""
 
 
 def qemu_of(machine: Machine) -> str:
@@ -57,25 +52,3 @@ def card_model_of(card: Card, capabilities: Capabilities) -> str:
 def is_virtio_card(card: Card, capabilities: Capabilities) -> bool:
     """Say whether *card* is a virtio card on this QEMU."""
     return card_model_of(card, capabilities).startswith("virtio")
-
-
-def card_mac_of(card: Card, vm_name: str, index: int) -> str:
-    """Return the address of *card*, which is card *index*; zeros mean none, as in libvirt."""
-    named = card.mac is not None and card.mac != "00:00:00:00:00:00"
-    return card.mac.lower() if card.mac and named else derive_mac(vm_name, index)
-
-
-def derive_mac(vm_name: str, index: int) -> str:
-    """Return the address of card *index* of a VM that names none.
-
-    The same name and place give the same address everywhere. It is one for a single station (bit 0
-    of the first byte is clear) and locally administered (bit 1 is set), IEEE 802 clause 8.
-    """
-    digest = hashlib.sha256(f"{vm_name}\0{index}".encode()).digest()
-    octets = bytes([digest[0] & 0xFC | 0x02]) + digest[1:6]
-    return octets.hex(":")
-
-
-def derive_uuid(vm_name: str) -> str:
-    """Return the UUID of a VM that names none; the same name gives the same one everywhere."""
-    return str(uuid.uuid5(UUID_NAMESPACE, vm_name))

@@ -7,12 +7,12 @@ A dry run shows them as they go over the wire, with bytes as people write them.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from bpferry.domain.identity import Owner, card_mac_of
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.defaults import card_mac_of
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
 from bpferry_wire import limits
 from bpferry_wire.codec import decode
@@ -29,9 +29,9 @@ class CardRequests(NamedTuple):
 
 
 def build_requests(
-    machine: Machine, plans: Mapping[str, CardPlan], capabilities: Capabilities
+    machine: Machine, owner: Owner, plans: Mapping[str, CardPlan], capabilities: Capabilities
 ) -> dict[str, CardRequests]:
-    """Return the requests for each card, by its id.
+    """Return the requests for each card of *machine*, a VM of *owner*, by the card's id.
 
     Raises:
         Unsupported: no helper could understand what a card asks for.
@@ -41,7 +41,7 @@ def build_requests(
         plan = plans[card_id]
         tap = None
         if card.type in ("bridge", "network"):
-            tap = _tap(card, plan, card_mac_of(card, machine.name, index))
+            tap = _tap(card, plan, card_mac_of(card, owner, machine.name, index))
             _check(tap, card, key)
         load = build_load(capabilities) if plan.rung is Rung.EBPF else None
         requests[card_id] = CardRequests(tap, load)

@@ -17,6 +17,7 @@ from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import HostFacts, plan_card
+from tests.client.support import OWNER
 from tests.support.golden import capabilities_of
 
 NEW = capabilities_of("10.0.2")
@@ -63,6 +64,7 @@ def context_of(
         capabilities=capabilities,
         accelerator=Accelerator.KVM,
         plans=plans,
+        owner=OWNER,
         folders=Folders("/run/vm", "/state/vm"),
         fd=str,
         machine_type=machine_type,

@@ -12,7 +12,7 @@ from bpferry.commandline.parts import Device, Option, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
-from tests.client.support import CAPABILITIES
+from tests.client.support import CAPABILITIES, OWNER
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
 
@@ -39,6 +39,7 @@ def parts_of(
         capabilities=msgspec.structs.replace(CAPABILITIES, version=version),
         accelerator=Accelerator.TCG,
         plans={},
+        owner=OWNER,
         folders=folders,
         fd=str,
         machine_type=machine_type,

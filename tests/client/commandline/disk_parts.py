@@ -19,7 +19,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
-from tests.client.support import CAPABILITIES
+from tests.client.support import CAPABILITIES, OWNER
 
 DOCUMENT = """\
 <domain type='qemu'>
@@ -63,6 +63,7 @@ def parts_of(
         capabilities=capabilities,
         accelerator=Accelerator.TCG,
         plans={},
+        owner=OWNER,
         folders=Folders(runtime="/run/vm", state="/state/vm"),
         fd=str,
         machine_type=machine_type,

@@ -16,7 +16,7 @@ from bpferry.commandline.parts import Device, Environment, Option, OwnSocket, Pa
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
-from tests.client.support import CAPABILITIES
+from tests.client.support import CAPABILITIES, OWNER
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
 
@@ -53,6 +53,7 @@ def context_of(text: str, machine_type: str = "q35", **capabilities: object) -> 
         capabilities=msgspec.structs.replace(THIS_QEMU, **capabilities),
         accelerator=Accelerator.TCG,
         plans={},
+        owner=OWNER,
         folders=FOLDERS,
         fd=str,
         machine_type=machine_type,

@@ -14,7 +14,7 @@ from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
 from tests.client.commandline.character_parts import devices_in, values
-from tests.client.support import CAPABILITIES
+from tests.client.support import CAPABILITIES, OWNER
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
 
@@ -45,6 +45,7 @@ def parts_of(
         capabilities=known,
         accelerator=Accelerator.TCG,
         plans={},
+        owner=OWNER,
         folders=FOLDERS,
         fd=str,
         machine_type=machine_type,

@@ -16,7 +16,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import CpuModel, MachineType
 from bpferry.qemu.firmware import Descriptor
-from tests.client.support import CAPABILITIES
+from tests.client.support import CAPABILITIES, OWNER
 
 P = TypeVar("P")
 
@@ -114,6 +114,7 @@ def of_document(
         capabilities=QEMU,
         accelerator=accelerator,
         plans={},
+        owner=OWNER,
         folders=FOLDERS,
         fd=str,
         machine_type=machine_type,

@@ -11,13 +11,14 @@ from bpferry.commandline.parts import Device, Slot
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import Address
 from bpferry.errors import Unsupported
-from tests.client.support import CAPABILITIES, MACHINE
+from tests.client.support import CAPABILITIES, MACHINE, OWNER
 
 Q35 = Context(
     machine=MACHINE,
     capabilities=CAPABILITIES,
     accelerator=Accelerator.TCG,
     plans={},
+    owner=OWNER,
     folders=Folders("/run/x", "/state/x"),
     fd=str,
     machine_type="q35",

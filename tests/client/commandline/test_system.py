@@ -6,8 +6,9 @@ import json
 import pytest
 
 from bpferry.commandline.parts import Device, Environment, Option
-from bpferry.qemu.defaults import derive_uuid
+from bpferry.domain.identity import derive_uuid
 from tests.client.commandline.system_parts import all_parts, context_of, of_kind, refused, values
+from tests.client.support import OWNER
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
@@ -33,9 +34,9 @@ def test_name_with_a_comma() -> None:
 
 
 def test_uuid() -> None:
-    """The UUID is the document's, or follows from the name."""
+    """The UUID is the document's, or is made of host, user and name."""
     assert [UUID] == values(context_of(f"<uuid>{UUID}</uuid>"), "-uuid")
-    assert [derive_uuid("vm")] == values(context_of(), "-uuid")
+    assert [derive_uuid(OWNER, "vm")] == values(context_of(), "-uuid")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from bpferry.domain.document import MAX_FILE_BYTES, read_bytes, read_file
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError
-from bpferry.qemu.defaults import derive_mac, derive_uuid
 
 PATH = Path("/vms/web.toml")
 LEAST = 'name = "web"\nmemory = "64 MiB"\n'
@@ -44,25 +43,6 @@ def test_relative_paths_begin_at_the_file() -> None:
 
     assert (machine.kernel, machine.initrd) == ("/vms/vmlinuz", "/boot/i")
     assert machine.disks[0].file == "/vms/a,b"
-
-
-def test_derived_mac_is_stable_and_local() -> None:
-    """A derived address never changes, differs by card, and is a local one of a single station."""
-    first = derive_mac("demo", 0)
-
-    assert first == "56:3d:06:f2:d9:77"
-    assert first != derive_mac("demo", 1)
-
-
-@given(st.text(max_size=20), st.integers(0, 15))
-def test_derived_mac_never_is_a_group(name: str, index: int) -> None:
-    """Whatever the name, the two low bits of the first byte are: single, local."""
-    assert int(derive_mac(name, index)[:2], 16) & 3 == 2
-
-
-def test_derived_uuid_is_stable() -> None:
-    """The UUID of a VM without one follows from its name alone."""
-    assert derive_uuid("demo") == derive_uuid("demo") != derive_uuid("demo2")
 
 
 @pytest.mark.parametrize(

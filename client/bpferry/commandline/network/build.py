@@ -10,9 +10,10 @@ from bpferry.commandline.network.card_fields import VIRTIO, meaningful_fields
 from bpferry.commandline.network.netdevs import netdev_id, netdev_parts
 from bpferry.commandline.parts import Command, Device, Part, Slot
 from bpferry.commandline.system.boot import boot_indexes
+from bpferry.domain.identity import card_mac_of
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import cards_of
-from bpferry.qemu.defaults import card_mac_of, card_model_of
+from bpferry.qemu.defaults import card_model_of
 from bpferry.steering.plan import CardPlan, Rung
 
 RSS_ROLES: Final = ("program", "config", "key", "table")
@@ -54,7 +55,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield from netdev_parts(card, key, card_id, context)
         properties = {
             "netdev": netdev_id(card_id),
-            "mac": card_mac_of(card, context.machine.name, index),
+            "mac": card_mac_of(card, context.owner, context.machine.name, index),
             "bootindex": boot.get(key),
             "acpi-index": card.acpi_index,
             **_rom(card, key, model, context),

@@ -12,7 +12,8 @@ from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory import build as memory
 from bpferry.commandline.parts import Device, Environment, Option, Part, join
 from bpferry.commandline.system import boot, clock, cpu, features, firmware, iothreads, smbios
-from bpferry.qemu.defaults import X86, derive_uuid
+from bpferry.domain.identity import uuid_of
+from bpferry.qemu.defaults import X86
 
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
@@ -29,7 +30,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield Option("-sandbox", SANDBOX)
     if context.capabilities.exit_with_parent:
         yield Option("-run-with", "exit-with-parent=on")
-    yield Option("-uuid", str(UUID(machine.uuid or derive_uuid(machine.name))))
+    yield Option("-uuid", uuid_of(machine, context.owner))
     yield Option("-machine", _machine(context))
     yield Option(
         "-accel", ",".join((context.accelerator.value, *features.accelerator_words(context)))

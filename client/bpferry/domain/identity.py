@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The UUID and the addresses of a VM whose description names none.
+
+They follow from the host, its user, the VM's name, and the place of the card: the same in each run,
+and others for each VM of a network, whatever names its users choose.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
+
+NO_MAC: Final = "00:00:00:00:00:00"
+"""Means none, as in libvirt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose VMs they are: a user of a host."""
+
+    host: uuid.UUID
+    """An id of the host that is made for bpferry alone (``machine.identity``)."""
+    uid: int
+
+
+def uuid_of(machine: Machine, owner: Owner) -> str:
+    """Return the UUID of *machine*, a VM of *owner*."""
+    return str(uuid.UUID(machine.uuid)) if machine.uuid else derive_uuid(owner, machine.name)
+
+
+def card_mac_of(card: Card, owner: Owner, vm_name: str, index: int) -> str:
+    """Return the address of *card*, which is card *index* of the VM *vm_name* of *owner*."""
+    return card.mac.lower() if card.mac and has_own_mac(card) else derive_mac(owner, vm_name, index)
+
+
+def has_own_mac(card: Card) -> bool:
+    """Say whether the description names the address of *card*."""
+    return card.mac is not None and card.mac != NO_MAC
+
+
+def names_all(machine: Machine) -> bool:
+    """Say whether the description names all that would be made here."""
+    return machine.uuid is not None and all(map(has_own_mac, machine.cards))
+
+
+def derive_mac(owner: Owner, vm_name: str, index: int) -> str:
+    """Return the address of card *index* of a VM that names none.
+
+    It is one for a single station (bit 0 of the first byte is clear) and locally administered
+    (bit 1 is set), IEEE 802 clause 8.
+    """
+    of_vm = f"{owner.uid}\0{index}\0{vm_name}".encode()
+    digest = hashlib.sha256(owner.host.bytes + of_vm).digest()
+    octets = bytes([digest[0] & 0xFC | 0x02]) + digest[1:6]
+    return octets.hex(":")
+
+
+def derive_uuid(owner: Owner, vm_name: str) -> str:
+    """Return the UUID of a VM that names none (RFC 9562, version 5)."""
+    return str(uuid.uuid5(owner.host, f"{owner.uid}/{vm_name}"))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which host this is and who the user is, for the addresses that a description leaves out.
+
+/etc/machine-id is confidential (machine-id(5)): what is made of it goes out with every packet of a
+VM. So it is never used as it is, but as the key of a hash that only bpferry makes, in the way of
+sd_id128_get_machine_app_specific(3); nobody can go back from that.
+
+A container or a small root may have no machine id. What comes next is the one of D-Bus, and at last
+the name of the host, which another host may have too; the user is told.
+"""
+
+import hmac
+import os
+import re
+import socket
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bpferry.domain.identity import Owner
+from bpferry.steering.plan import Notice
+
+MACHINE_ID_FILES: Final = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+"""In this order; where both are there, they are mostly one file."""
+
+APPLICATION: Final = uuid.UUID("6b56b37e-341f-4b0d-8a57-d745a61a63b6")
+"""bpferry, among the programs that derive an id from the machine's."""
+
+MACHINE_ID: Final = re.compile(r"(?!0{32})[0-9a-fA-F]{32}")
+"""Neither empty nor "uninitialized", as the file is in an image that has never been booted."""
+
+
+class Identity(NamedTuple):
+    """Who owns the VMs that are started here."""
+
+    owner: Owner
+    doubt: Notice | None
+    """Set if another host could take itself for this one."""
+
+
+def find_identity(files: Sequence[str] = MACHINE_ID_FILES) -> Identity:
+    """Return who we are, by the first of *files* that has the id of a machine."""
+    uid = os.getuid()
+    for file in files:
+        machine = _read_machine_id(Path(file))
+        if machine is not None:
+            return Identity(Owner(derive_host(machine), uid), None)
+    name = socket.gethostname()
+    return Identity(Owner(uuid.uuid5(APPLICATION, name), uid), _by_name(name, files[0]))
+
+
+def derive_host(machine: uuid.UUID) -> uuid.UUID:
+    """Return the id of the machine *machine* for bpferry alone.
+
+    ``systemd-id128 machine-id --app-specific=APPLICATION`` prints the same.
+    """
+    digest = hmac.digest(machine.bytes, APPLICATION.bytes, "sha256")
+    return uuid.UUID(bytes=digest[:16], version=4)
+
+
+def _read_machine_id(path: Path) -> uuid.UUID | None:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return uuid.UUID(text) if MACHINE_ID.fullmatch(text) else None
+
+
+def _by_name(name: str, file: str) -> Notice:
+    return Notice(
+        f"this host has no machine id ('{file}'), so that its name '{name}' stands for it in the "
+        "UUID and the MAC addresses that the description leaves out: on another host of that name, "
+        "a VM of this name and user would have the same",
+        "name them in the description, with 'uuid' and 'mac'; or have the administrator run "
+        "systemd-machine-id-setup, which changes them once",
+    )
