@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.commandline.parts import Listen, OutputFile, StandardStreams
+from bpferry.commandline.parts import Listen, OutputFile, Remark, StandardStreams
 from tests.client.commandline.character_parts import (
     devices_in,
     parts_of,
@@ -12,6 +12,7 @@ from tests.client.commandline.character_parts import (
 )
 
 SPICE = "<graphics type='spice'/>"
+PIPE = "<{0} type='pipe'><source path='{1}'/></{0}>"
 DBUS = "<graphics type='dbus'/>"
 
 BACK_ENDS = [
@@ -192,18 +193,7 @@ REFUSED = [
         "<parallel type='pty'><address type='pci' slot='1'/></parallel>",
         "parallels[0].address.type",
     ),
-    ("<console type='pty'/><console type='pty'/>", "consoles[1]"),
-    (
-        "<serial type='pty'/><console type='file'><source path='/x'/></console>",
-        "consoles[0]",
-    ),
-    (
-        (
-            "<serial type='pipe'><source path='/x'/></serial>"
-            "<console type='pipe'><source path='/y'/></console>"
-        ),
-        "consoles[0]",
-    ),
+    ("<console/><console><target type='serial'/></console>", "consoles[1]"),
     (
         "<channel type='spicevmc'><target type='virtio' name='x'/></channel>" + SPICE,
         "channels[0].name",
@@ -302,6 +292,25 @@ def test_machine_with_a_port_of_its_own_gets_it() -> None:
 def test_console_that_repeats_a_serial_port_adds_nothing(console: str) -> None:
     """The first console is the first serial port by another name."""
     assert parts_of("<serial type='pty'/>") == parts_of(f"<serial type='pty'/>{console}")
+
+
+@pytest.mark.parametrize(
+    ("serial", "consoles"),
+    [
+        ("<serial type='pty'/>", "<console type='file'><source path='/x'/></console>"),
+        ("<serial type='pty'/>", "<console type='stdio'/>"),
+        (PIPE.format("serial", "/x"), "<console type='file'><source path='/x'/></console>"),
+        (PIPE.format("serial", "/x"), PIPE.format("console", "/y")),
+        ("<serial type='pty'/>", "<console type='pty'/><console type='pty'/>"),
+    ],
+)
+def test_console_that_differs_from_the_serial_port_is_left_out(serial: str, consoles: str) -> None:
+    """The port stays as it is, as in libvirt, and the user is told."""
+    remarks = [part for part in parts_of(serial + consoles) if isinstance(part, Remark)]
+    others = [part for part in parts_of(serial + consoles) if not isinstance(part, Remark)]
+
+    assert parts_of(serial) == others
+    assert [f"consoles[{consoles.count('<console') - 1}]"] == [part.key for part in remarks]
 
 
 def test_console_alone_is_a_serial_port() -> None:

@@ -2,8 +2,8 @@
 """Serial and parallel ports, and the consoles that are one of them.
 
 The first console is the first serial port by another name, unless its target is virtio: where
-there is no serial port it makes one, and where there is one it adds nothing. So it is in libvirt
-(docs/formatdomain, 'console').
+there is no serial port it makes one, and where there is one it adds nothing, whatever it says of
+what stands behind it. So it is in libvirt (virDomainDefAddConsoleCompat).
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Final
 
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Device, Option, Part, Slot
+from bpferry.commandline.parts import Device, Option, Part, Remark, Slot
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.characters import Character, Console, Parallel, Serial
 from bpferry.domain.model.machine import Machine
@@ -47,10 +47,10 @@ def serial_ports(machine: Machine) -> tuple[tuple[str, str, Serial], ...]:
     """Return key, id and value of each serial port, also of one that only a console names.
 
     Raises:
-        Unsupported: a console that is none of them.
+        Unsupported: a console that can be none of them.
     """
     for index, console in enumerate(machine.consoles[1:], start=1):
-        if console.target != "virtio":
+        if console.target == "serial":
             raise unsupported(
                 f"consoles[{index}]",
                 "only the first console can be a serial port",
@@ -58,17 +58,26 @@ def serial_ports(machine: Machine) -> tuple[tuple[str, str, Serial], ...]:
             )
     first = machine.consoles[0] if machine.consoles else None
     serials = tuple(named(machine.serials, "serials", "serial"))
-    if first is None or first.target == "virtio":
+    if first is None or first.target == "virtio" or serials:
         return serials
-    if not serials:
-        return (("consoles[0]", chosen(first) or "serial0", _as_serial(first)),)
-    if not _alike(first, serials[0][2]):
-        raise unsupported(
-            "consoles[0]",
-            "it is the first serial port by another name, and has something else behind it",
-            "describe the port once, as a serial port",
-        )
-    return serials
+    return (("consoles[0]", chosen(first) or "serial0", _as_serial(first)),)
+
+
+def console_remarks(machine: Machine) -> Iterator[Remark]:
+    """Yield what the user is told of consoles that say what does not happen."""
+    for index, console in enumerate(machine.consoles):
+        key = f"consoles[{index}]"
+        if console.target == "virtio":
+            continue
+        if index:
+            text = f"'{key}' has no effect: only the first console can be a serial port"
+            yield Remark(text, "make it virtio", key)
+        elif machine.serials and not _alike(console, machine.serials[0]):
+            text = (
+                f"'{key}' has no effect: it is the first serial port by another name, and that one "
+                "has something else behind it"
+            )
+            yield Remark(text, "describe the port once, as a serial port", key)
 
 
 def _as_serial(console: Console) -> Serial:
@@ -97,6 +106,7 @@ def _ends(device: Character) -> list[tuple[object, ...]]:
 def serial_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the serial ports."""
     ports = serial_ports(context.machine)
+    yield from console_remarks(context.machine)
     numbers = _numbers([serial.port for _, _, serial in ports])
     for (key, serial_id, serial), number in zip(ports, numbers, strict=True):
         user = User(key, serial_id, serial, serial.type)
