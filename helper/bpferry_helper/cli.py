@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpferry_helper.errors import HelperError, PolicyError
 from bpferry_helper.log import ERROR, log, never_wait
-from bpferry_helper.policy_file import POLICY_PATH, PolicyFile
+from bpferry_helper.policy.file import POLICY_PATH, PolicyFile
 from bpferry_wire import VERSION
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _start_tap() -> _Started:
 
 
 def _idle_exit_s(policy: PolicyFile) -> float:
-    from bpferry_helper.policy import DEFAULT_IDLE_EXIT_S  # noqa: PLC0415
+    from bpferry_helper.policy.rules import DEFAULT_IDLE_EXIT_S  # noqa: PLC0415
 
     try:
         return policy.current().idle_exit_s

@@ -3,8 +3,8 @@
 
 from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.identity import Peer
-from bpferry_helper.policy import Decision, Policy
-from bpferry_helper.policy_file import PolicyFile
+from bpferry_helper.policy.file import PolicyFile
+from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.server import Answer
 from bpferry_wire import VERSION, limits, messages

@@ -6,8 +6,8 @@ import socket
 import sys
 from typing import Final, NamedTuple
 
-from bpferry_helper.policy import NO_FILE, Policy, Port, Rule
-from bpferry_helper.policy_file import read_policy
+from bpferry_helper.policy.file import read_policy
+from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply

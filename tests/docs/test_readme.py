@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy_toml import CHECKS, parse_policy
+from bpferry_helper.policy.toml_form import CHECKS, parse_policy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

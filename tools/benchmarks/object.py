@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.command import BenchError
 from bpferry_helper.bpf.binary import Untrusted, open_trusted
 from bpferry_helper.bpf.embedded import scan
-from bpferry_helper.policy import DEFAULT_TRUSTED
+from bpferry_helper.policy.rules import DEFAULT_TRUSTED
 
 OBJECT_ID = "rss"
 """The one that QEMU has today."""

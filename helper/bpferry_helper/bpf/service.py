@@ -12,8 +12,8 @@ from bpferry_helper.errors import RequestError
 from bpferry_helper.identity import Peer
 from bpferry_helper.ledger import Entry, Ledger
 from bpferry_helper.log import INFO, log
-from bpferry_helper.policy import Policy, may_load
-from bpferry_helper.policy_file import PolicyFile
+from bpferry_helper.policy.file import PolicyFile
+from bpferry_helper.policy.rules import Policy, may_load
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import (
     check_allowed,

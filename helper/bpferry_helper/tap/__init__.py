@@ -9,7 +9,6 @@ The host's namespace is reached through one netlink socket that systemd opened i
 There is no list of grants on disk: the kernel keeps it. Each tap carries in its alias who asked for
 it, which nobody without CAP_NET_ADMIN can change; so a count is right after any crash.
 
-    names       what the name of a bridge may look like
     permission  who may have a tap on which bridge, by policy and by /etc/qemu/bridge.conf
     bridge_conf reads the latter
     tun         the ioctls of /dev/net/tun

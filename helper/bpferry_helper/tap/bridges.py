@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
-from bpferry_helper.policy import Port
+from bpferry_helper.policy.rules import Port
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code

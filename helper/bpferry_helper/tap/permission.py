@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from bpferry_helper.identity import Peer
-from bpferry_helper.policy import NO_FILE, Policy, Port, Rule
+from bpferry_helper.policy.names import check_bridge_name, check_network_name
+from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule
 from bpferry_helper.tap.bridge_conf import BridgeConf
-from bpferry_helper.tap.names import check_bridge_name, check_network_name
 from bpferry_wire.errors import Code
 from bpferry_wire.limits import MAX_QUEUES
 

@@ -11,8 +11,8 @@ from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError, StartupError
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
-from bpferry_helper.policy import Policy
-from bpferry_helper.policy_file import PolicyFile
+from bpferry_helper.policy.file import PolicyFile
+from bpferry_helper.policy.rules import Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import check_is_root, check_pace, hello, not_here, usable_policy
 from bpferry_helper.server import Answer, Asked, Work

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from bpferry_helper.policy import Port
+from bpferry_helper.policy.rules import Port
 from bpferry_helper.tap import nursery
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Holder, write_alias

@@ -7,8 +7,8 @@ import pytest
 
 from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.identity import Peer
-from bpferry_helper.policy import NO_FILE, Policy, Port
-from bpferry_helper.policy_toml import parse_policy
+from bpferry_helper.policy.rules import NO_FILE, Policy, Port
+from bpferry_helper.policy.toml_form import parse_policy
 from bpferry_helper.tap.bridge_conf import BridgeConf, BridgeConfFile, Entry
 from bpferry_helper.tap.permission import TapDecision, decide_tap, port_of, taps_of
 from bpferry_wire.errors import Code

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bpferry_helper.errors import RequestError
-from bpferry_helper.policy import Port
+from bpferry_helper.policy.rules import Port
 from bpferry_helper.tap import maker, tun
 from bpferry_helper.tap.census import Census
 from bpferry_helper.tap.links import Links

@@ -6,22 +6,9 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy import Policy
-from bpferry_helper.policy_file import read_policy
+from tests.helper.policy.conftest import read
 
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture
-def path(roots_folder: Path) -> Path:
-    """Return where the policy file shall be."""
-    return roots_folder / "policy.toml"
-
-
-def read(path: Path, text: str | bytes) -> Policy:
-    """Write *text* and read it as a policy."""
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_policy(str(path), socket_gid=36)
 
 
 MISTAKES = {

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from bpferry_helper.tap.names import is_bridge_name, is_bridge_pattern, is_network_name
+from bpferry_helper.policy.names import is_bridge_name, is_bridge_pattern, is_network_name
 from bpferry_wire.limits import MAX_INTERFACE_BYTES, MAX_NETWORK_BYTES, UINT32_MAX
 from bpferry_wire.objects import PROG_TYPE_NAMES
 

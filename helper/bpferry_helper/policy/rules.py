@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the administrator allows: /etc/bpferry/policy.toml as one frozen value.
 
-Here is what a policy says and how it decides; ``policy_file`` reads it, ``policy_toml`` checks it.
+Here is what a policy says and how it decides; ``file`` reads it, ``toml_form`` checks it.
 No file is a policy too: members of the socket's group may load objects, and no bridge is open to
 anybody but uid 0. A file that cannot be used is an error with its line, and then nobody is granted
 anything.

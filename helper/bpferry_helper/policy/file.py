@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy import NO_FILE, Policy
+from bpferry_helper.policy.rules import NO_FILE, Policy
 from bpferry_wire.fds import OwnedFd
 
 POLICY_PATH: Final = "/etc/bpferry/policy.toml"
@@ -77,7 +77,7 @@ def read_policy(path: str, socket_gid: int) -> Policy:
     except OSError as error:
         raise PolicyError(path, 0, f"cannot be read: {error.strerror}") from error
     # Imported late: most hosts have no policy file, and tomllib costs 10 ms of the start.
-    from bpferry_helper.policy_toml import parse_policy  # noqa: PLC0415
+    from bpferry_helper.policy.toml_form import parse_policy  # noqa: PLC0415
 
     return parse_policy(path, text, socket_gid)
 

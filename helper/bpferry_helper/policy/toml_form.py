@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From the text of a policy file to a checked Policy; every mistake has a line.
 
-The file as a whole is parsed by tomllib, which also notices a key that stands twice;
-``policy_lines`` says where each key was. In four of the tables the administrator chooses the next
-name: a user, a group, a bridge, a network.
+The file as a whole is parsed by tomllib, which also notices a key that is there twice; ``lines``
+says where each key was. In four of the tables the administrator chooses the next name: a user, a
+group, a bridge, a network.
 """
 
 import grp
@@ -13,11 +13,11 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from bpferry_helper import policy_values
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy import MAX_SETS, Policy, Port, Rule
-from bpferry_helper.policy_lines import Keys, dotted, key_lines, line_of
-from bpferry_helper.policy_values import Check
+from bpferry_helper.policy import checks
+from bpferry_helper.policy.checks import Check
+from bpferry_helper.policy.lines import Keys, dotted, key_lines, line_of
+from bpferry_helper.policy.rules import MAX_SETS, Policy, Port, Rule
 from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
 ANY: Final = "*"
@@ -151,39 +151,39 @@ _USER: Final = (lambda name: pwd.getpwnam(name).pw_uid, "user")
 _GROUP: Final = (lambda name: grp.getgrnam(name).gr_gid, "group")
 
 NAMES: Final[dict[str, Check]] = {
-    "users": policy_values.account(*_USER),
-    "groups": policy_values.account(*_GROUP),
-    "bridges": policy_values.bridge_pattern,
-    "networks": policy_values.network,
+    "users": checks.account(*_USER),
+    "groups": checks.account(*_GROUP),
+    "bridges": checks.bridge_pattern,
+    "networks": checks.network,
 }
 """Tables in which the administrator chooses the names, and their check."""
 
 CHECKS: Final[dict[str, tuple[str, Check]]] = {
-    "load.users": ("users", policy_values.ids(*_USER)),
-    "load.groups": ("groups", policy_values.ids(*_GROUP)),
-    "users.*.bridges": ("bridges", policy_values.bridge_patterns),
-    "users.*.queues-per-tap": ("queues_per_tap", policy_values.number(1, MAX_QUEUES)),
-    "users.*.taps": ("taps", policy_values.number(0, MAX_TAPS)),
-    "groups.*.bridges": ("bridges", policy_values.bridge_patterns),
-    "groups.*.queues-per-tap": ("queues_per_tap", policy_values.number(1, MAX_QUEUES)),
-    "groups.*.taps": ("taps", policy_values.number(0, MAX_TAPS)),
-    "bridges.*.isolated": ("isolated", policy_values.flag),
-    "bridges.*.learning": ("learning", policy_values.flag),
-    "bridges.*.address": ("refuse_unset_address", policy_values.refuses),
-    "networks.*": ("networks", policy_values.bridge),
-    "qemu.trusted": ("trusted", policy_values.paths),
-    "qemu.bridge-conf": ("bridge_conf", policy_values.flag),
-    "objects.program-types": ("program_types", policy_values.program_types),
-    "quota.sets-per-user": ("sets_per_user", policy_values.number(0, MAX_SETS)),
-    "quota.sets-in-total": ("sets_in_total", policy_values.number(0, MAX_SETS)),
-    "quota.loads-at-once": ("loads_at_once", policy_values.number(1, MAX_PACE)),
-    "quota.loads-per-second": ("loads_per_second", policy_values.number(1, MAX_PACE)),
-    "quota.taps-per-user": ("taps_per_user", policy_values.number(0, MAX_TAPS)),
-    "quota.taps-in-total": ("taps_in_total", policy_values.number(0, MAX_TAPS)),
-    "quota.queues-per-tap": ("queues_per_tap", policy_values.number(1, MAX_QUEUES)),
-    "quota.taps-at-once": ("taps_at_once", policy_values.number(1, MAX_PACE)),
-    "quota.taps-per-second": ("taps_per_second", policy_values.number(1, MAX_PACE)),
-    "service.idle-exit-seconds": ("idle_exit_s", policy_values.number(1, MAX_IDLE_S)),
+    "load.users": ("users", checks.ids(*_USER)),
+    "load.groups": ("groups", checks.ids(*_GROUP)),
+    "users.*.bridges": ("bridges", checks.bridge_patterns),
+    "users.*.queues-per-tap": ("queues_per_tap", checks.number(1, MAX_QUEUES)),
+    "users.*.taps": ("taps", checks.number(0, MAX_TAPS)),
+    "groups.*.bridges": ("bridges", checks.bridge_patterns),
+    "groups.*.queues-per-tap": ("queues_per_tap", checks.number(1, MAX_QUEUES)),
+    "groups.*.taps": ("taps", checks.number(0, MAX_TAPS)),
+    "bridges.*.isolated": ("isolated", checks.flag),
+    "bridges.*.learning": ("learning", checks.flag),
+    "bridges.*.address": ("refuse_unset_address", checks.refuses),
+    "networks.*": ("networks", checks.bridge),
+    "qemu.trusted": ("trusted", checks.paths),
+    "qemu.bridge-conf": ("bridge_conf", checks.flag),
+    "objects.program-types": ("program_types", checks.program_types),
+    "quota.sets-per-user": ("sets_per_user", checks.number(0, MAX_SETS)),
+    "quota.sets-in-total": ("sets_in_total", checks.number(0, MAX_SETS)),
+    "quota.loads-at-once": ("loads_at_once", checks.number(1, MAX_PACE)),
+    "quota.loads-per-second": ("loads_per_second", checks.number(1, MAX_PACE)),
+    "quota.taps-per-user": ("taps_per_user", checks.number(0, MAX_TAPS)),
+    "quota.taps-in-total": ("taps_in_total", checks.number(0, MAX_TAPS)),
+    "quota.queues-per-tap": ("queues_per_tap", checks.number(1, MAX_QUEUES)),
+    "quota.taps-at-once": ("taps_at_once", checks.number(1, MAX_PACE)),
+    "quota.taps-per-second": ("taps_per_second", checks.number(1, MAX_PACE)),
+    "service.idle-exit-seconds": ("idle_exit_s", checks.number(1, MAX_IDLE_S)),
 }
 """Each key of the file, the field of Policy, Rule or Port that it sets, and its check."""
 

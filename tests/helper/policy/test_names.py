@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpferry_helper.errors import RequestError
-from bpferry_helper.tap.names import (
+from bpferry_helper.policy.names import (
     check_bridge_name,
     check_network_name,
     is_bridge_name,

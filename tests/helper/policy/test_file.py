@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The policy file as it is now: who may have written it, and when it is read again."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bpferry_helper.errors import PolicyError
+from bpferry_helper.policy import file as policy_file
+from bpferry_helper.policy.file import PolicyFile, read_policy
+from bpferry_helper.policy.rules import DEFAULT_TRUSTED
+from tests.helper.policy.conftest import GROUP
+
+pytestmark = pytest.mark.privileged
+
+
+def test_no_file_is_the_default(path: Path) -> None:
+    """So it is on a host where nobody wrote a policy."""
+    read_back = read_policy(str(path), GROUP)
+
+    assert (frozenset({GROUP}), DEFAULT_TRUSTED) == (read_back.groups, read_back.trusted)
+
+
+def test_without_a_file_no_bridge_is_open(path: Path) -> None:
+    """Nobody but uid 0 gets a tap before the administrator said so."""
+    policy = read_policy(str(path), GROUP)
+
+    assert ((), (), {}, False) == (
+        policy.rules, policy.ports, policy.networks, policy.bridge_conf
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("length", "allowed"), [(65_536, True), (65_537, False)])
+def test_the_file_s_length_is_bounded(path: Path, length: int, *, allowed: bool) -> None:
+    """64 KiB is read, one byte more is a mistake."""
+    path.write_text("#" * length)
+    try:
+        read_policy(str(path), GROUP)
+        read_back = True
+    except PolicyError:
+        read_back = False
+
+    assert allowed == read_back
+
+
+def spoil_symlink(path: Path) -> None:
+    """Make a link to a good policy."""
+    path.with_name("real").write_text("")
+    path.symlink_to(path.with_name("real"))
+
+
+def spoil_owner(path: Path) -> None:
+    """Make a policy of somebody else's."""
+    path.write_text("")
+    os.chown(path, 1001, 0)
+
+
+def spoil_mode(path: Path) -> None:
+    """Make a policy that a group may write."""
+    path.write_text("")
+    path.chmod(0o664)
+
+
+def spoil_mode_of_others(path: Path) -> None:
+    """Make a policy that everybody may write."""
+    path.write_text("")
+    path.chmod(0o646)
+
+
+SPOILED = {
+    "a symbolic link": (spoil_symlink, "symbolic links"),
+    "a FIFO": (os.mkfifo, "not a regular file"),
+    "a folder": (os.mkdir, "directory"),
+    "not root's": (spoil_owner, "must belong to root"),
+    "writable by its group": (spoil_mode, "must belong to root"),
+    "writable by others": (spoil_mode_of_others, "must belong to root"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILED.values(), ids=SPOILED)
+def test_a_file_that_others_could_have_written_is_not_used(
+    path: Path, spoil: object, words: str
+) -> None:
+    """It is an error and not the default: somebody meant something with it."""
+    spoil(path)  # type: ignore[operator]
+
+    with pytest.raises(PolicyError, match=words):
+        read_policy(str(path), GROUP)
+
+
+def test_a_change_is_seen(path: Path) -> None:
+    """Nobody restarts the helper for a new policy."""
+    path.write_text("[quota]\nsets-per-user = 1\n")
+    file = PolicyFile(str(path), GROUP)
+    first = file.current().sets_per_user
+    path.write_text("[quota]\nsets-per-user = 2\n")
+
+    assert (first, file.current().sets_per_user) == (1, 2)
+
+
+def test_a_file_that_appears_and_goes_is_seen(path: Path) -> None:
+    """Having no file is a policy too."""
+    file = PolicyFile(str(path), GROUP)
+    seen = [file.current().sets_per_user]
+    path.write_text("[quota]\nsets-per-user = 2\n")
+    seen.append(file.current().sets_per_user)
+    path.unlink()
+    seen.append(file.current().sets_per_user)
+
+    assert seen == [64, 2, 64]
+
+
+def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
+    """The same value comes back, not an equal one."""
+    path.write_text("")
+    file = PolicyFile(str(path), GROUP)
+
+    assert file.current() is file.current()
+
+
+def test_a_mistake_that_went_by_itself_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who was added after the file was read is found without touching the file."""
+    path.write_text("[load]\nusers = ['later']\n")
+    file = PolicyFile(str(path), GROUP)
+    monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
+    with pytest.raises(PolicyError):
+        file.current()
+    monkeypatch.setattr("pwd.getpwnam", _found)
+
+    assert file.current().users == frozenset({4321})
+
+
+class _Account:
+    pw_uid = 4321
+
+
+def _found(_name: str) -> _Account:
+    return _Account()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each key of a policy file, and the line where it is written."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from bpferry_helper.policy.rules import Policy, Port, Rule
+from tests.helper.policy.conftest import GROUP, read
+
+pytestmark = pytest.mark.privileged
+
+FULL = """\
+# who may
+[load]
+users = ["root", 1001]
+groups = [
+    "root",  # by name
+    107,
+]
+
+[users.root]
+bridges = ["br0", "vm-*", "v[0-9]"]
+queues-per-tap = 8
+taps = 4
+
+[users.1001]
+
+[groups.107]
+bridges = ["virbr0"]
+
+[bridges."br0.7"]
+isolated = true
+learning = false
+address = "refuse"
+
+[bridges."vm-*"]
+address = "set"
+
+[networks]
+default = "virbr0"
+"default/fast" = "br0"
+
+[qemu]
+trusted = ["/opt/qemu/qemu-*"]
+bridge-conf = true
+
+[objects]
+program-types = ["socket_filter", "xdp"]
+
+[quota]
+sets-per-user = 3
+sets-in-total = 4
+loads-at-once = 5
+loads-per-second = 6
+taps-per-user = 7
+taps-in-total = 8
+queues-per-tap = 9
+taps-at-once = 10
+taps-per-second = 11
+
+[service]
+idle-exit-seconds = 12
+"""
+
+
+def rule(key: str, number: int, bridges: tuple[str, ...], **limits: int) -> Rule:
+    """Return the rule that stands at *key*."""
+    return Rule(key, key.startswith("groups"), number, bridges, **limits)
+
+
+def test_every_key_is_read(path: Path) -> None:
+    """Each key sets its field."""
+    expected = Policy(
+        path=str(path),
+        users=frozenset({0, 1001}),
+        groups=frozenset({0, 107}),
+        trusted=("/opt/qemu/qemu-*",),
+        program_types=frozenset({1, 6}),
+        sets_per_user=3,
+        sets_in_total=4,
+        loads_at_once=5,
+        loads_per_second=6,
+        rules=(
+            rule("users.root", 0, ("br0", "vm-*", "v[0-9]"), queues_per_tap=8, taps=4),
+            rule("users.1001", 1001, ()),
+            rule("groups.107", 107, ("virbr0",)),
+        ),
+        ports=(
+            Port(
+                'bridges."br0.7"', "br0.7",
+                isolated=True, learning=False, refuse_unset_address=True,
+            ),
+            Port('bridges."vm-*"', "vm-*"),
+        ),
+        networks={"default": "virbr0", "default/fast": "br0"},
+        bridge_conf=True,
+        taps_per_user=7,
+        taps_in_total=8,
+        queues_per_tap=9,
+        taps_at_once=10,
+        taps_per_second=11,
+        idle_exit_s=12,
+    )  # fmt: skip
+
+    assert expected == read(path, FULL)._replace(lines={})
+
+
+def test_every_key_has_its_line(path: Path) -> None:
+    """The line is where the statement begins, also of a value of several lines."""
+    expected = {
+        "load": 2, "load.users": 3, "load.groups": 4,
+        "users": 9, "users.root": 9, "users.root.bridges": 10, "users.root.queues-per-tap": 11,
+        "users.root.taps": 12, "users.1001": 14, "groups": 16, "groups.107": 16,
+        "groups.107.bridges": 17, "bridges": 19, 'bridges."br0.7"': 19,
+        'bridges."br0.7".isolated': 20, 'bridges."br0.7".learning': 21,
+        'bridges."br0.7".address': 22, 'bridges."vm-*"': 24, 'bridges."vm-*".address': 25,
+        "networks": 27, "networks.default": 28, 'networks."default/fast"': 29,
+        "qemu": 31, "qemu.trusted": 32, "qemu.bridge-conf": 33,
+        "objects": 35, "objects.program-types": 36, "quota": 38, "quota.sets-per-user": 39,
+        "quota.sets-in-total": 40, "quota.loads-at-once": 41, "quota.loads-per-second": 42,
+        "quota.taps-per-user": 43, "quota.taps-in-total": 44, "quota.queues-per-tap": 45,
+        "quota.taps-at-once": 46, "quota.taps-per-second": 47,
+        "service": 49, "service.idle-exit-seconds": 50,
+    }  # fmt: skip
+
+    assert expected == read(path, FULL).lines
+
+
+def test_line_ends_of_windows_count_the_same(path: Path) -> None:
+    """An editor that ends lines with CR LF changes nothing."""
+    expected = read(path, FULL)
+
+    assert expected == read(path, FULL.replace("\n", "\r\n"))
+
+
+def test_an_empty_file_is_the_default(path: Path) -> None:
+    """Without [load], the group of the socket may load."""
+    expected = Policy(str(path), users=frozenset(), groups=frozenset({GROUP}))
+
+    assert expected == read(path, "")
+
+
+def test_a_load_table_replaces_the_default_group(path: Path) -> None:
+    """Who names users means these users."""
+    assert read(path, "[load]\nusers = [1]\n").groups == frozenset()
+
+
+def test_what_stands_in_one_line_has_that_line(path: Path) -> None:
+    """An inline table is no statement for each of its keys; the keys are found all the same."""
+    policy = read(
+        path, "\nusers = { root = { bridges = ['br0'], taps = 1 } }\nquota.taps-at-once = 2"
+    )
+    keys = ("users", "users.root", "users.root.bridges", "users.root.taps", "quota")
+
+    assert {key: policy.lines[key] for key in keys} == dict.fromkeys(keys[:4], 2) | {"quota": 3}
+
+
+def test_a_bridge_s_longest_name_is_a_name(path: Path) -> None:
+    """15 bytes; one more is a mistake below."""
+    name = "b" * 15
+
+    assert read(path, f"[users.root]\nbridges = ['{name}']\n").rules[0].bridges == (name,)
+
+
+def test_the_last_id_is_an_id(path: Path) -> None:
+    """2^32-2; the next one means nobody (chown(2))."""
+    assert read(path, "[users.4294967294]\n").rules[0].id == 2**32 - 2
+
+
+def test_most_queues_are_allowed(path: Path) -> None:
+    """As many as a reply can carry."""
+    assert read(path, "[quota]\nqueues-per-tap = 64\n").queues_per_tap == 64
+
+
+def test_a_long_list_is_read_quickly(path: Path) -> None:
+    """Three thousand users, one a line, cost milliseconds, not seconds."""
+    text = "[load]\nusers = [\n" + "".join(f"  {n},\n" for n in range(3000)) + "]\n"
+    then = time.perf_counter()
+    users = read(path, text).users
+
+    assert (len(users), time.perf_counter() - then < 1) == (3000, True)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A policy in words, as ``bpferry-helper check-policy`` prints it."""
+
+from pathlib import Path
+
+import pytest
+
+from bpferry_helper.errors import PolicyError
+from bpferry_helper.status import describe_policy
+from bpferry_helper.tap import bridge_conf
+
+pytestmark = pytest.mark.privileged
+
+WORDS = """\
+Who may have taps: uid 0, on every bridge.
+  uid 1001 on: br0, vm-*; 4 taps of 8 queues.
+  uid 1002 on: no bridge that no other rule names; 0 taps of 16 queues.
+  each member of group 107 on: virbr0; 16 taps of 16 queues.
+Taps on 'br0' reach no other isolated port, teach the bridge no address but the card's, \
+need a bridge with an address of its own.
+Taps on 'vm-*' are attached as by default.
+The network 'default' is 'virbr0'.
+Taps alive: 16 for each user, 200 in total.
+Taps by one user: 16 at once, 8 a second.
+"""
+
+
+def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
+    """With what a rule leaves to the quota filled in."""
+    path.write_text(
+        "[users.1001]\nbridges = ['br0', 'vm-*']\nqueues-per-tap = 8\ntaps = 4\n"
+        "[users.1002]\ntaps = 0\n"
+        "[groups.107]\nbridges = ['virbr0']\n"
+        "[bridges.br0]\nisolated = true\nlearning = false\naddress = 'refuse'\n"
+        "[bridges.'vm-*']\n"
+        "[networks]\ndefault = 'virbr0'\n"
+        "[quota]\ntaps-in-total = 200\n"
+    )
+
+    assert WORDS in describe_policy(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "allow br0\nallow all\ndeny br1\n",
+            "on: br0, all; 16 queues.\n  nobody, whatever is said here, on what it denies: br1.",
+        ),
+        ("", "on: none; 16 queues.\n  nobody, whatever is said here, on what it denies: none."),
+    ],
+)
+def test_what_bridge_conf_says_is_put_in_words(
+    path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    """Where it counts."""
+    other = path.with_name("bridge.conf")
+    other.write_text(text)
+    monkeypatch.setattr(bridge_conf, "BRIDGE_CONF_PATH", str(other))
+    path.write_text("[qemu]\nbridge-conf = true\n")
+
+    assert f"  everybody, as '{other}' says, {words}" in describe_policy(str(path))
+
+
+def test_a_mistake_in_bridge_conf_is_found_where_it_counts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grants nothing, as a mistake in the policy itself does."""
+    other = path.with_name("bridge.conf")
+    other.write_text("allow\n")
+    monkeypatch.setattr(bridge_conf, "BRIDGE_CONF_PATH", str(other))
+    path.write_text("[qemu]\nbridge-conf = true\n")
+
+    with pytest.raises(PolicyError, match=f"^{other}:1: 'allow' lacks a name$"):
+        describe_policy(str(path))
+
+
+def test_bridge_conf_is_not_looked_at_where_it_does_not_count(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in it matters to nobody then."""
+    other = path.with_name("bridge.conf")
+    other.write_text("allow\n")
+    monkeypatch.setattr(bridge_conf, "BRIDGE_CONF_PATH", str(other))
+    path.write_text("")
+
+    assert "bridge.conf" not in describe_policy(str(path))
