@@ -13,7 +13,8 @@ through four stages, in this order and never back:
             Mustn't:      drop the role's capabilities: each load and each tap needs them again.
 3. serve    (server)      The only stage that reads bytes from a client, one packet at a time.
             Should:       decide on the kernel's word about the peer (identity) and on the
-                          administrator's (policy), count what is alive (ledger), and answer.
+                          administrator's (policy), count what is alive (bpf/ledger,
+                          tap/census), and answer.
             Mustn't:      wait for anybody, keep an fd that a client sent, or open a path of theirs.
 4. leave                  Exit after some idle minutes; the socket stays with systemd.
             Should:       leave every grant working: nothing here is in the data path.
@@ -24,9 +25,9 @@ hands the fds over. The role ``tap`` makes a tap in its own network namespace (t
 it to a bridge that policy allows (tap/permission, tap/maker) and hands its queues over. They are
 two services, since they hold two privileges; what each is needed for stands in privilege.
 
-Known holes, tolerable for the reasons named where they are: a grant cannot be taken back (ledger);
-the state folder is believed as much as the helper itself (bpf/trust); a tap that its holder made
-persistent and left stays until the next sweep (tap/census).
+Known holes, tolerable for the reasons named where they are: a grant cannot be taken back
+(bpf/ledger); the state folder is trusted as much as the helper itself (bpf/trust); a tap that its
+holder made persistent and left stays until the next sweep (tap/census).
 
 Depends on: the standard library, bpferry_wire, msgpack (through bpferry_wire); bpf/ on libbpf.so.1,
 tap/ on the message codecs of pyroute2.

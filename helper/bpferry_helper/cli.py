@@ -101,8 +101,8 @@ def _start_bpf() -> _Started:
     from bpferry_helper.activation import adopt_listener  # noqa: PLC0415
     from bpferry_helper.bpf.libbpf import library  # noqa: PLC0415
     from bpferry_helper.bpf.service import BpfService  # noqa: PLC0415
+    from bpferry_helper.bpf.state import StateFolder  # noqa: PLC0415
     from bpferry_helper.privilege import shrink  # noqa: PLC0415
-    from bpferry_helper.state import StateFolder  # noqa: PLC0415
 
     listener = adopt_listener(os.environ)
     shrink("bpf")

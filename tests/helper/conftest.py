@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Folders that root alone can write, a state folder, and a real helper."""
+"""Folders that root alone can write, QEMU's object, and a real helper."""
 
 import hashlib
 import shutil
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bpferry_helper.state import StateFolder
 from tests import requires
 from tests.support.census import Held, fd_targets, wait_until
 from tests.support.helper_process import HelperProcess, left_alive, running_helper
@@ -25,12 +24,6 @@ def roots_folder() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> StateFolder:
-    """Return an empty state folder."""
-    return StateFolder(str(tmp_path))
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ COMMON = (
     "bpferry_helper.server, "
 )
 DAEMON = {
-    "bpf": f"{COMMON} bpferry_helper.bpf.service, bpferry_helper.bpf.libbpf, bpferry_helper.state",
+    "bpf": (
+        f"{COMMON} bpferry_helper.bpf.libbpf, bpferry_helper.bpf.service, bpferry_helper.bpf.state"
+    ),
     "tap": f"{COMMON} bpferry_helper.tap.service, bpferry_helper.tap.netlink",
 }
 """As cli imports it for each role."""
@@ -119,6 +121,16 @@ def test_our_own_modules_come_from_one_place(role: str) -> None:
 
     assert all(file.startswith(f"{installed()}/") for file in ours)
     assert len(ours) > 20
+
+
+@pytest.mark.parametrize(("role", "other"), [("bpf", "tap"), ("tap", "bpf")])
+def test_a_role_does_not_load_the_other(role: str, other: str) -> None:
+    """Each process has the code of one role, and has not read a policy file yet."""
+    loaded = loaded_modules(role)
+
+    assert f"bpferry_helper.{role}.service" in loaded
+    assert not [name for name in loaded if name.startswith(f"bpferry_helper.{other}")]
+    assert "bpferry_helper.policy.toml_form" not in loaded
 
 
 @ROLES

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The helper's small modules: log, digest, rate, work, state."""
+"""The helper's small modules: log, rate, work."""
 
-import hashlib
 import os
 import threading
 import time
@@ -12,11 +11,8 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper import rate
-from bpferry_helper.digest import sha256
-from bpferry_helper.errors import StartupError
 from bpferry_helper.log import INFO, log
 from bpferry_helper.rate import TokenBuckets
-from bpferry_helper.state import MAX_FILE_BYTES, StateFolder
 from bpferry_helper.work import Job, Workers, log_fault
 
 # -- log
@@ -57,17 +53,6 @@ def test_a_fault_is_logged_with_its_place(capfd: pytest.CaptureFixture[str]) -> 
         log_fault("serving", error)
 
     assert "serving: KeyError: 'missing' at " in capfd.readouterr().err
-
-
-# -- digest
-
-
-@pytest.mark.parametrize("length", [0, 1, 55, 56, 64, 20_208])
-def test_the_digest_is_sha_256(length: int) -> None:
-    """The same as hashlib's, which is not loaded by the helper."""
-    data = bytes(n % 251 for n in range(length))
-
-    assert hashlib.sha256(data).digest() == sha256(data)
 
 
 # -- rate
@@ -216,53 +201,3 @@ def test_a_stuck_job_is_seen(workers: Workers) -> None:
     done_by(workers, 1)
 
     assert (idle, stuck >= 0.1) == (0.0, True)
-
-
-# -- state
-
-
-def test_a_file_is_replaced_whole(state: StateFolder, tmp_path: Path) -> None:
-    """Beside its place first, then renamed."""
-    state.write("a", b"old")
-    state.write("a", b"new")
-
-    assert (state.read("a"), [p.name for p in tmp_path.iterdir()]) == (b"new", ["a"])
-
-
-def test_a_write_that_fails_leaves_the_old_file(state: StateFolder, tmp_path: Path) -> None:
-    """And nothing beside it."""
-    state.write("a", b"old")
-    (tmp_path / "a.new").mkdir()
-    with pytest.raises(IsADirectoryError):
-        state.write("a", b"new")
-
-    assert state.read("a") == b"old"
-
-
-def test_what_is_left_of_a_killed_writer_is_no_file(state: StateFolder, tmp_path: Path) -> None:
-    """It does not appear among the names."""
-    (tmp_path / "object-1.new").write_bytes(b"half")
-    state.write("object-2", b"whole")
-
-    assert state.names("object-") == ["object-2"]
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "link", "too long"])
-def test_what_is_no_file_reads_as_none(state: StateFolder, tmp_path: Path, kind: str) -> None:
-    """The state is a hint; whatever lies there, the helper goes on."""
-    path = tmp_path / "a"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "link":
-        path.symlink_to("/etc/passwd")
-    elif kind == "too long":
-        path.write_bytes(bytes(MAX_FILE_BYTES + 1))
-
-    assert state.read("a") is None
-
-
-@pytest.mark.parametrize("path", ["", "/nonexistent/bpferry"])
-def test_without_a_state_folder_the_helper_does_not_start(path: str) -> None:
-    """The message says what the unit lacks."""
-    with pytest.raises(StartupError, match="StateDirectory="):
-        StateFolder(path)

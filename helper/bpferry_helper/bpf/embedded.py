@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from bpferry_helper.bpf.binary import Binary
-from bpferry_helper.digest import sha256
+from bpferry_helper.bpf.digest import sha256
 
 MAX_OBJECT_BYTES: Final = 1_048_576
 """One eBPF object. "rss" has 20,208 bytes; libbpf and the kernel take far more."""

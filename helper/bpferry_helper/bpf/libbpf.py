@@ -3,7 +3,7 @@
 
 Pointers to libbpf's structures are opaque here, so that no structure layout crosses the border, but
 for the first fields of struct bpf_map_info (linux/bpf.h), which is the kernel's and cannot change.
-The test tests/helper/test_libbpf.py compiles every prototype below against the header.
+The test tests/helper/bpf/test_libbpf.py compiles every prototype below against the header.
 
 libbpf is the operating system's: loaded by its SONAME, so that its security updates reach us.
 """

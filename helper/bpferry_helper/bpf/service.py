@@ -4,13 +4,14 @@
 from functools import partial
 from typing import Final
 
-from bpferry_helper.bpf.census import Census, CensusUnavailable
+from bpferry_helper.bpf.census import Census
+from bpferry_helper.bpf.ledger import Entry, Ledger
 from bpferry_helper.bpf.loader import LoadedSet, load
+from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.bpf.trust import TrustedObjects
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError
 from bpferry_helper.identity import Peer
-from bpferry_helper.ledger import Entry, Ledger
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.file import PolicyFile
 from bpferry_helper.policy.rules import Policy, may_load
@@ -24,7 +25,6 @@ from bpferry_helper.role import (
     usable_policy,
 )
 from bpferry_helper.server import Answer, Asked, Work
-from bpferry_helper.state import StateFolder
 from bpferry_wire import messages
 
 NAME: Final = "bpf"
@@ -36,7 +36,7 @@ class BpfService:
     def __init__(self, policy: PolicyFile, state: StateFolder) -> None:
         self._policy = policy
         self._objects = TrustedObjects(state)
-        self._ledger = Ledger(state, Census(), CensusUnavailable)
+        self._ledger = Ledger(state, Census())
         self._buckets = TokenBuckets()
 
     # The peer is not trusted. Why each request is safe for it to make:

@@ -24,11 +24,11 @@ from typing import Final
 import msgpack
 
 from bpferry_helper.bpf.binary import Binary, Untrusted, open_trusted
+from bpferry_helper.bpf.digest import sha256
 from bpferry_helper.bpf.embedded import Embedded, scan
-from bpferry_helper.digest import sha256
+from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.errors import NO_RESOURCES, RequestError
 from bpferry_helper.log import INFO, WARNING, log
-from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
 
 MAX_BINARIES: Final = 256

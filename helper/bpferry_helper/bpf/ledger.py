@@ -17,11 +17,12 @@ from typing import Final, NamedTuple, Protocol
 
 import msgpack
 
+from bpferry_helper.bpf.census import CensusUnavailable
+from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import HelperError, RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.quota import Full, find_full
-from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Grant
 
@@ -50,10 +51,15 @@ class Entry(NamedTuple):
 
 
 class Living(Protocol):
-    """What can say which maps are alive: bpf.census, or a fake in a test."""
+    """What can say which maps are alive: Census, or a fake in a test."""
 
     def alive(self) -> frozenset[int]:
-        """Return their ids, or raise HelperError."""
+        """Return their ids.
+
+        Raises:
+            CensusUnavailable: it can never say.
+            HelperError: not this time.
+        """
 
 
 class Count(NamedTuple):
@@ -67,17 +73,10 @@ class Count(NamedTuple):
 class Ledger:
     """The entries of this boot. Safe to use from several threads."""
 
-    def __init__(self, state: StateFolder, living: Living, unavailable: type[HelperError]) -> None:
-        """Read what an earlier process left in *state*.
-
-        Args:
-            state: where the ledger is kept.
-            living: says which maps are alive.
-            unavailable: what *living* raises if it can never say.
-        """
+    def __init__(self, state: StateFolder, living: Living) -> None:
+        """Read what an earlier process left in *state*; *living* says which maps are alive."""
         self._state = state
         self._living = living
-        self._unavailable = unavailable
         self._counted_by = BY_KERNEL
         self._lock = Lock()
         self._pending: dict[int, int] = {}
@@ -184,7 +183,7 @@ class Ledger:
             return
         try:
             alive = self._living.alive()
-        except self._unavailable as error:
+        except CensusUnavailable as error:
             # Said once, since from here on nobody asks again.
             log(WARNING, str(error))
             self._counted_by = BY_CONNECTIONS

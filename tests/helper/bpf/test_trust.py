@@ -20,9 +20,9 @@ from bpferry_helper.bpf.embedded import (
     Embedded,
     scan,
 )
+from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.bpf.trust import INDEX_FILE, TrustedObjects
 from bpferry_helper.errors import RequestError
-from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
 from tests import requires
 from tests.support.elf import SECTION_BYTES, fake_object, header

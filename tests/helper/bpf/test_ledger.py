@@ -8,18 +8,15 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from bpferry_helper.bpf.census import CensusUnavailable
+from bpferry_helper.bpf.ledger import LEDGER_FILE, Count, Entry, Ledger
+from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import HelperError, RequestError
-from bpferry_helper.ledger import LEDGER_FILE, Count, Entry, Ledger
-from bpferry_helper.state import StateFolder
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Grant
 
 ALICE, BOB = 1001, 1002
-
-
-class Unavailable(HelperError):  # noqa: N818 - as the real one
-    """This kernel cannot say."""
 
 
 class Kernel:
@@ -47,12 +44,12 @@ def kernel() -> Kernel:
 @pytest.fixture
 def ledger(state: StateFolder, kernel: Kernel) -> Ledger:
     """Return an empty ledger."""
-    return Ledger(state, kernel, Unavailable)
+    return Ledger(state, kernel)
 
 
 def again(state: StateFolder, kernel: Kernel) -> Ledger:
     """Return the ledger as the next process reads it."""
-    return Ledger(state, kernel, Unavailable)
+    return Ledger(state, kernel)
 
 
 def grant(ledger: Ledger, kernel: Kernel, number: int, uid: int = ALICE, most: int = 3) -> None:
@@ -231,7 +228,7 @@ def test_a_census_that_fails_this_time_strikes_nothing_off(ledger: Ledger, kerne
 
 def test_without_a_census_connections_count(ledger: Ledger, kernel: Kernel) -> None:
     """A set counts for as long as the connection that asked for it is open."""
-    kernel.error = Unavailable("no BTF")
+    kernel.error = CensusUnavailable("no BTF")
     grant(ledger, kernel, 1)
     grant(ledger, kernel, 2)
     counts = [ledger.count(ALICE)]
@@ -243,7 +240,7 @@ def test_without_a_census_connections_count(ledger: Ledger, kernel: Kernel) -> N
 
 def test_without_a_census_the_kernel_is_asked_once(ledger: Ledger, kernel: Kernel) -> None:
     """The answer would be the same."""
-    kernel.error = Unavailable("no BTF")
+    kernel.error = CensusUnavailable("no BTF")
     for _ in range(5):
         ledger.count(ALICE)
 
