@@ -17,7 +17,7 @@ from bpferry_wire import VERSION
 
 if TYPE_CHECKING:
     from bpferry_helper.activation import Listener
-    from bpferry_helper.server import Service
+    from bpferry_helper.exchange import Service
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1

@@ -2,11 +2,11 @@
 """What both roles do alike: say who they are, and go by the policy as it stands now."""
 
 from bpferry_helper.errors import PolicyError, RequestError
+from bpferry_helper.exchange import Answer
 from bpferry_helper.identity import Peer
 from bpferry_helper.policy.file import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
-from bpferry_helper.server import Answer
 from bpferry_wire import VERSION, limits, messages
 from bpferry_wire.errors import BadMessage, Code
 from bpferry_wire.packets import OPS
@@ -38,12 +38,12 @@ def usable_policy(file: PolicyFile) -> Policy:
         ) from error
 
 
-def check_allowed(decision: Decision, peer: Peer, deed: str, policy: Policy) -> None:
-    """Raise RequestError, refused, unless *decision* is that *peer* may do *deed*."""
+def check_allowed(decision: Decision, peer: Peer, action: str, policy: Policy) -> None:
+    """Raise RequestError, refused, unless *decision* is that *peer* may do *action*."""
     if not decision.allowed:
         raise RequestError(
             Code.REFUSED,
-            f"uid {peer.uid} may not {deed}: {decision.because}",
+            f"uid {peer.uid} may not {action}: {decision.because}",
             f"ask the administrator to allow it in {policy.path}",
         )
 

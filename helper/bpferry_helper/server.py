@@ -14,19 +14,19 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from bpferry_helper.activation import Notifier
 from bpferry_helper.connection import NEXT_REQUEST_S, Connection, State, turn_away, untaken_bytes
 from bpferry_helper.errors import NO_RESOURCES, RequestError
+from bpferry_helper.exchange import Answer, Asked, Service, Work
 from bpferry_helper.identity import IdentityError, Peer, identify, overflow_ids
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.work import Done, Job, Workers, log_fault
 from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code, PeerClosed
-from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import ErrorReply, Reply, Request
+from bpferry_wire.messages import ErrorReply, Request
 from bpferry_wire.packets import decode_request, encode_reply
 
 MAX_CONNECTIONS: Final = 1024
@@ -50,35 +50,6 @@ REFUSALS_LOGGED_PER_SECOND: Final = 1
 
 CANNOT_ACCEPT: Final = NO_RESOURCES | {errno.ENOBUFS}
 """What accept(2) says when it is not the client that is at fault."""
-
-
-class Asked(NamedTuple):
-    """One request, who made it, and on which connection."""
-
-    request: Request
-    peer: Peer
-    connection: int
-
-
-class Answer(NamedTuple):
-    """A reply and the fds that go with it. Whoever holds this owns the fds."""
-
-    reply: Reply | ErrorReply
-    fds: OwnedFds = OwnedFds()
-    """Most answers have none, and share this empty owner, which has nothing to close."""
-
-
-Work = Callable[[], Answer]
-
-
-class Service(Protocol):
-    """What a role does with a request."""
-
-    def prepare(self, asked: Asked) -> Work:
-        """Decide quickly, or raise RequestError; return what a worker shall do."""
-
-    def connection_closed(self, connection: int) -> None:
-        """Take note that a client went away."""
 
 
 class Server:

@@ -11,6 +11,7 @@ from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.bpf.trust import TrustedObjects
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError
+from bpferry_helper.exchange import Answer, Asked, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.file import PolicyFile
@@ -24,7 +25,6 @@ from bpferry_helper.role import (
     not_here,
     usable_policy,
 )
-from bpferry_helper.server import Answer, Asked, Work
 from bpferry_wire import messages
 
 NAME: Final = "bpf"

@@ -9,13 +9,13 @@ from typing import Final
 
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError, StartupError
+from bpferry_helper.exchange import Answer, Asked, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.file import PolicyFile
 from bpferry_helper.policy.rules import Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import check_is_root, check_pace, hello, not_here, usable_policy
-from bpferry_helper.server import Answer, Asked, Work
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Census, Holder, holder_of, write_alias

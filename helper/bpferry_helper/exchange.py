@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the loop and the service of a role say to each other.
+
+    the loop  -- Asked -->   Service.prepare    in the loop: decides quickly, or refuses
+    a worker  <-- Work ---                      what takes time
+    the loop  <-- Answer -                      a reply and its fds, or a RequestError
+
+Neither side imports the other.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from bpferry_helper.identity import Peer
+from bpferry_wire.fds import OwnedFds
+from bpferry_wire.messages import ErrorReply, Reply, Request
+
+
+class Asked(NamedTuple):
+    """One request, who made it, and on which connection."""
+
+    request: Request
+    peer: Peer
+    connection: int
+    """Its number, counted from the start of this process."""
+
+
+class Answer(NamedTuple):
+    """A reply and the fds that go with it, which belong to whoever has this."""
+
+    reply: Reply | ErrorReply
+    fds: OwnedFds = OwnedFds()
+    """Most answers have none, and share this empty owner, which has nothing to close."""
+
+
+Work = Callable[[], Answer]
+"""Runs in a worker. Raises RequestError where the request cannot be fulfilled."""
+
+
+class Service(Protocol):
+    """What a role does with a request."""
+
+    def prepare(self, asked: Asked) -> Work:
+        """Decide quickly, or raise RequestError; return what a worker is to do."""
+
+    def connection_closed(self, connection: int) -> None:
+        """Take note that a client went away."""
