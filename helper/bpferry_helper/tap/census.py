@@ -10,15 +10,12 @@ Known hole: a tap counts for the user who asked for it as long as it is there, w
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
-from threading import Condition
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import INFO, WARNING, log
-from bpferry_helper.quota import Full, find_full
+from bpferry_helper.quota import Places
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_helper.tap.nursery import CREATED_PREFIX, GRANTED_PREFIX, SPARE_ALIAS
@@ -71,9 +68,8 @@ class Census:
             LinkError: the kernel does not say.
         """
         self._host = host
-        self._settled = Condition()
-        self._places = count(1)
-        self._pending: dict[int, int] = {}
+        self._places = Places("taps", LARGER_HINT, self._owners, self._strike_off_the_dead)
+        self._lock = self._places.changed
         self._known: dict[int, int] = {}
         """Of each tap that may be alive, by its ifindex: whose it is."""
         self._delete_left(self.alive())
@@ -84,34 +80,23 @@ class Census:
         Raises:
             LinkError: it does not say.
         """
-        with self._settled:
+        with self._lock:
             return self._ask()
 
-    @contextmanager
-    def reserve(self, uid: int, per_user: int, in_total: int) -> Iterator[int]:
-        """Hold a place for one more tap of *uid* while it is being made; yield its number.
+    def reserve(self, uid: int, per_user: int, in_total: int) -> AbstractContextManager[int]:
+        """Reserve a place for one more tap of *uid* while it is being made; see ``Places``.
 
         Raises:
             RequestError: quota, if policy does not allow one more; busy, if the kernel does not
                 say what is alive.
         """
-        with self._settled:
-            self._check(uid, per_user, in_total)
-            place = next(self._places)
-            self._pending[place] = uid
-        try:
-            yield place
-        finally:
-            with self._settled:
-                self._pending.pop(place, None)
-                self._settled.notify_all()
+        return self._places.reserve(uid, per_user, in_total)
 
     def record(self, ifindex: int, uid: int, place: int) -> None:
         """Remember the tap *ifindex* that was made in the reserved *place*."""
-        with self._settled:
-            self._pending.pop(place, None)
+        with self._lock:
             self._known[ifindex] = uid
-            self._settled.notify_all()
+            self._places.give_up(place)
 
     def sweep(self) -> None:
         """Delete the taps that were to go with their last fd, and were made to stay.
@@ -131,34 +116,12 @@ class Census:
                 uid = holder_of(tap).uid
                 log(INFO, f"deleted '{tap.name}', which uid {uid} had made persistent and left")
 
-    def _check(self, uid: int, per_user: int, in_total: int) -> None:
-        if not self._full(uid, per_user, in_total):
-            return
-        # A tap in the making may be on the kernel's list already, and would count twice.
-        self._settled.wait_for(lambda: not self._pending, SETTLE_S)
-        self._strike_off_the_dead()
-        full = self._full(uid, per_user, in_total)
-        if full:
-            raise RequestError(Code.QUOTA, *full)
-
-    def _full(self, uid: int, per_user: int, in_total: int) -> tuple[str, str] | None:
-        """Return message and hint if there is no place for one more."""
-        owners = list(self._known.values())
-        match find_full(uid, owners, self._pending.values(), per_user, in_total):
-            case Full.THE_USERS:
-                held = owners.count(uid)
-                return (
-                    f"uid {uid} holds {held} taps, as many as policy allows ({per_user})",
-                    LARGER_HINT,
-                )
-            case Full.ALL_TOGETHER:
-                return (
-                    f"all users together hold {len(owners)} taps, as many as policy allows",
-                    "ask the administrator to raise [quota] taps-in-total",
-                )
-        return None
+    def _owners(self) -> list[int]:
+        return list(self._known.values())
 
     def _strike_off_the_dead(self) -> None:
+        # A tap in the making may be on the kernel's list already, and would count twice.
+        self._places.wait_until_free(SETTLE_S)
         try:
             self._ask()
         except LinkError as error:
