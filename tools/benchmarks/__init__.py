@@ -17,11 +17,10 @@
 
     tap            what is measured of the helper that makes taps, in which order
     tap_host       the network namespace that it takes for the host, and the helper in it
-    two_sockets    what stands for systemd there
     bridge_helper  qemu-bridge-helper, with which it is compared
     tap_figures    what is wanted of it, the table and the JSON object
 
-Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), gcc, libbpf,
-systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
+Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), activation,
+gcc, libbpf, systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
 Never does: change the host, use its policy or its installed helper, or leave anything running.
 """

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from activation.capabilities import drop_to
 from benchmarks.command import BenchError, ending, last_lines
 from benchmarks.installed import PYTHON
-from bpferry_helper.privilege import CAPABILITIES
 
 DYNAMIC_UIDS = range(61184, 65520)
 """The range from which systemd takes the users that it makes for DynamicUser=yes."""
@@ -119,21 +119,10 @@ def _command(place: Place, *, paced: bool) -> list[str]:
     mount = _hide_policy() if paced else _lay_policy(place)
     return [
         "unshare", "--mount", "--", "sh", "-euc", f'{mount}; umask 0077; exec "$@"', "sh",
-        *with_capabilities(place),
+        *drop_to(place.role, place.uid),
         "systemd-socket-activate", "--seqpacket", f"--listen={place.socket}",
         f"--setenv=STATE_DIRECTORY={place.state}", "--setenv=MSGPACK_PUREPYTHON=1", "--",
         *helper_command(place),
-    ]  # fmt: skip
-
-
-def with_capabilities(place: Place) -> list[str]:
-    """Return the start of a command that runs as the helper's user with its capabilities alone."""
-    held = CAPABILITIES[place.role]
-    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in held)
-    return [
-        "setpriv", f"--reuid={place.uid}", f"--regid={place.uid}", "--clear-groups",
-        f"--inh-caps=-all,{names}", f"--ambient-caps=-all,{names}", f"--bounding-set=-all,{names}",
-        "--no-new-privs", "--pdeathsig=KILL", "--",
     ]  # fmt: skip
 
 

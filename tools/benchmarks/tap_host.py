@@ -6,7 +6,7 @@ the next one. All but the first are in the time of a cold start; the rest of the
 not:
 
     nsenter,          into the network namespace with the bridges, and mounts with our /etc;
-    two_sockets       listens, and goes on when somebody connects
+    activator         listens, and becomes the next one when somebody connects
     unshare, setpriv  a network namespace of its own; a user of its own, CAP_NET_ADMIN alone
     python3           the helper
 """
@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.activated import Place, activated_by, helper_command, make_place, with_capabilities
+from activation import activator
+from activation.capabilities import drop_to
+from benchmarks.activated import Place, activated_by, helper_command, make_place
 from benchmarks.command import BenchError
 from benchmarks.installed import PYTHON, install_copy
 from benchmarks.yardstick import Yardstick, started_by
@@ -68,8 +70,9 @@ class TapHost:
     def _command(self) -> list[str]:
         return self.space.command([
             "setpriv", "--pdeathsig=KILL", "env", "MSGPACK_PUREPYTHON=1",
-            PYTHON, "-I", "-S", "-B", str(FOLDER / "two_sockets.py"), str(self.place.socket),
-            "unshare", "--net", "--", *with_capabilities(self.place), *helper_command(self.place),
+            PYTHON, "-I", "-S", "-B", activator.__file__, "--route", "--become", "--group=0",
+            str(self.place.socket), "unshare", "--net", "--",
+            *drop_to(self.place.role, self.place.uid), *helper_command(self.place),
         ])  # fmt: skip
 
     @contextmanager

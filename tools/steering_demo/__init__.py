@@ -4,7 +4,6 @@
     workplace  a folder for the time of the demonstration
     helpers    both privileged helpers behind real activated sockets, in sandboxes of their own
     units      how systemd does that
-    activator  does that where there is no systemd
     stations   who is on the bridge
     vm         ``bpferry run`` as the user, and the guests' consoles
     witness    the live key and table, read through the fds that QEMU itself holds
@@ -13,7 +12,7 @@
     play       all of it, one after the other
     picture    the tables, the bars and the JSON
 
-Depends on: guest, bpferry, bpferry_wire, the capabilities in bpferry_helper, util-linux; systemd
-where that runs.
+Depends on: guest, activation, bpferry, bpferry_wire, the capabilities in bpferry_helper; util-linux
+and, where it runs, systemd.
 Never does: change anything on the host that it does not undo, or believe a prediction of its own.
 """

@@ -13,16 +13,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bpferry_helper.privilege import CAPABILITIES
+from activation import activator
+from activation.capabilities import drop_to
 from guest.netns import Namespace, tun_is_open
-from steering_demo import activator, units
+from steering_demo import units
 from steering_demo.workplace import HELPER_UIDS, SYSTEM_PYTHON, Workplace
 
-LISTENS: Final = "ready\n"
-"""What the activator says when it does."""
-
 BY_SYSTEMD: Final = "systemd"
-BY_ACTIVATOR: Final = "the demo's activator"
+BY_ACTIVATOR: Final = "our own activator"
 
 
 class HelperFailed(Exception):  # noqa: N818
@@ -63,7 +61,8 @@ def _behind_activator(place: Workplace, space: Namespace, role: str) -> Iterator
         ) as process,
     ):
         try:
-            if process.stdout is None or process.stdout.readline() != LISTENS:
+            listens = f"Listening on {place.socket(role)}\n"
+            if process.stdout is None or process.stdout.readline() != listens:
                 raise HelperFailed(f"nobody listens at '{place.socket(role)}': {said(place, role)}")
             yield
         finally:
@@ -79,23 +78,11 @@ def _listen(place: Workplace, role: str) -> list[str]:
         SYSTEM_PYTHON, "-I", "-S", "-B", activator.__file__, *route,
         f"--group={place.user_uid}", str(place.socket(role)),
         "unshare", "--net", "--mount", "--", "sh", "-c", SEE_ETC, "sh", str(place.etc),
-        *_drop_to(role), *place.helper_command(role),
+        *drop_to(role, HELPER_UIDS[role]), *place.helper_command(role),
     ]  # fmt: skip
 
 
 SEE_ETC: Final = 'mount --bind "$1" /etc && shift && exec "$@"'
-
-
-def _drop_to(role: str) -> list[str]:
-    """Return the setpriv command that keeps the capabilities of *role* and nothing else."""
-    names = CAPABILITIES[role]
-    kept = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in names)])
-    uid = HELPER_UIDS[role]
-    return [
-        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
-        f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}",
-        "--no-new-privs", "--pdeathsig=KILL", "--",
-    ]  # fmt: skip
 
 
 def said(place: Workplace, role: str) -> str:

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Listen for a helper and start it when somebody connects, as systemd does for its units.
 
-    python3 activator.py [--route] --group GID SOCKET COMMAND...
+    python3 activator.py [--route] [--become] --group GID SOCKET COMMAND...
 
 COMMAND gets the listening socket at the path SOCKET, to which members of the group may connect, as
 sd_listen_fds(3) says. With --route it also gets a NETLINK_ROUTE socket of the network namespace
 that this runs in, as from a unit with ``ListenNetlink=route 0``; systemd-socket-activate has no way
-to pass one. COMMAND runs once at a time; after its end, the next who connects has it started again.
+to pass one. COMMAND runs once at a time; after its end, the next client has it started again.
 
 This ends with SIGTERM or when its standard input is closed, so however its parent ends, and takes
 COMMAND with it. It also ends, with the same status, when COMMAND ends with one that is not 0: it
-would do so again. It writes "ready" to standard output when it listens. COMMAND's own output goes
-to standard error.
+would do so again. With --become it does not start COMMAND but becomes it, process id and all, when
+the first client connects.
+
+It writes "Listening on SOCKET" to standard output when it does. COMMAND's own output goes to
+standard error.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START in sd_listen_fds(3)."""
@@ -71,16 +74,21 @@ def start(command: Sequence[str], sockets: Sequence[socket.socket]) -> int:
     """Start *command* with *sockets* and return its process id."""
     pid = os.fork()
     if pid == 0:
-        try:
-            _become(command, [sock.fileno() for sock in sockets])
-        except OSError as error:
-            os.write(STDERR, f"cannot start '{command[0]}': {error.strerror}\n".encode())
-        finally:
-            os._exit(NOT_STARTED)
+        become(command, sockets)
     return pid
 
 
-def _become(command: Sequence[str], fds: Sequence[int]) -> None:
+def become(command: Sequence[str], sockets: Sequence[socket.socket]) -> NoReturn:
+    """Become *command* with *sockets*, or end with a status that says that it cannot be."""
+    try:
+        _execute(command, [sock.fileno() for sock in sockets])
+    except OSError as error:
+        os.write(STDERR, f"cannot start '{command[0]}': {error.strerror}\n".encode())
+    finally:
+        os._exit(NOT_STARTED)
+
+
+def _execute(command: Sequence[str], fds: Sequence[int]) -> None:
     aside = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ASIDE) for fd in fds]
     for number, fd in enumerate(aside, FIRST_FD):
         os.dup2(fd, number)
@@ -106,22 +114,36 @@ def run_once(command: Sequence[str], sockets: Sequence[socket.socket]) -> int:
     return max(0, status)
 
 
-def main() -> int:
-    """Listen, and run the command whenever somebody waits."""
+def serve(command: Sequence[str], sockets: Sequence[socket.socket]) -> int:
+    """Run *command* whenever somebody waits at the first of *sockets*; return the exit status."""
+    while wait_for(sockets[0].fileno()):
+        status = run_once(command, sockets)
+        if status:
+            return status
+    return 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="activator")
     parser.add_argument("--route", action="store_true")
+    parser.add_argument("--become", action="store_true")
     parser.add_argument("--group", type=int, required=True)
     parser.add_argument("socket", type=Path)
     parser.add_argument("command", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Listen, and start or become the command when somebody connects."""
+    options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with listening(options.socket, options.group) as listener:
         sockets = [listener, open_route()] if options.route else [listener]
-        os.write(STDOUT, b"ready\n")
-        while wait_for(listener.fileno()):
-            status = run_once(options.command, sockets)
-            if status:
-                return status
+        os.write(STDOUT, f"Listening on {options.socket}\n".encode())
+        if not options.become:
+            return serve(options.command, sockets)
+        if wait_for(listener.fileno()):
+            become(options.command, sockets)
     return 0
 
 

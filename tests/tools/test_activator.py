@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The demo's own activator, with a helper of three lines."""
+"""The activator of the demo and the benchmarks, with a helper of three lines."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from steering_demo import activator
+from activation import activator
 from tests import requires
 from tests.support.census import wait_until
 
@@ -55,7 +55,7 @@ def _activator(
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            assert process.stdout.readline() == f"Listening on {path}\n"
             yield process
         finally:
             process.terminate()
@@ -130,6 +130,16 @@ def test_a_helper_that_fails_ends_it(tmp_path: Path) -> None:
         _ask(tmp_path / "sock")
 
         assert process.wait(PATIENCE_S) == 3
+
+
+def test_it_can_become_the_helper(tmp_path: Path) -> None:
+    """Its process is the helper's, from the first client on; and it is not started again."""
+    with _activator(tmp_path / "sock", ["--become", "--route"], arguments=["3"]) as process:
+        said = _ask(tmp_path / "sock")
+
+        assert process.wait(PATIENCE_S) == 3
+
+    assert (process.pid, "True AF_UNIX,AF_NETLINK") == said
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "hang-up"])
