@@ -21,6 +21,6 @@
     tap_figures    what is wanted of it, the table and the JSON object
 
 Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), activation,
-gcc, libbpf, systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
+failure, gcc, libbpf, systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
 Never does: change the host, use its policy or its installed helper, or leave anything running.
 """

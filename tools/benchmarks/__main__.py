@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.command import BenchError
 from benchmarks.interrupts import Interrupted, Interrupts
+from failure import ToolError
 
 DEFAULT_RUNS: Final = {"handover": 100, "start": 20, "tap": 100}
 DEFAULT_TAPS: Final = 1000
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             bench = _handover if options.what == "handover" else _start
             table, fields = bench(runs, interrupts)
-    except BenchError as error:
+    except ToolError as error:
         sys.stderr.write(f"bench: {error}\n")
         return EXIT_FAILED
     except Interrupted:

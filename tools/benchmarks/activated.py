@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from activation.capabilities import drop_to
-from benchmarks.command import BenchError, ending, last_lines
+from benchmarks.command import BenchError, ending
 from benchmarks.installed import PYTHON
+from failure import last_lines
 
 DYNAMIC_UIDS = range(61184, 65520)
 """The range from which systemd takes the users that it makes for DynamicUser=yes."""

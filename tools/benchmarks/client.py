@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.command import BenchError, last_lines
+from benchmarks.command import BenchError
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.fds import OwnedFds
@@ -24,6 +24,7 @@ from bpferry_wire.messages import (
     Tap,
 )
 from bpferry_wire.packets import decode_reply, encode_request
+from failure import last_lines
 
 ANSWER_S = 60.0
 """Longer than the first load of all, for which the helper reads every QEMU that there is."""

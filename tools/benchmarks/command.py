@@ -5,23 +5,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-ERROR_LINES = 5
-"""How many of a failed program's last lines an error shows."""
+from failure import ToolError, last_lines
 
 ENDS_WITHIN_S = 5.0
 """What a program gets to end by itself, before it is killed."""
 
 
-class BenchError(Exception):
-    """Something could not be measured; *hint* is what a person can do about it."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __str__(self) -> str:
-        message = str(self.args[0])
-        return f"{message}\nhint: {self.hint}" if self.hint else message
+class BenchError(ToolError):
+    """Something could not be measured."""
 
 
 def run(argv: Sequence[str], hint: str = "") -> None:
@@ -38,11 +29,6 @@ def run(argv: Sequence[str], hint: str = "") -> None:
         shown = " ".join(argv)
         words = last_lines(done.stderr)
         raise BenchError(f"'{shown}' ended with status {done.returncode}: {words}", hint)
-
-
-def last_lines(text: str) -> str:
-    """Return the last lines of *text* as one."""
-    return "; ".join(text.strip().splitlines()[-ERROR_LINES:])
 
 
 @contextmanager

@@ -19,10 +19,8 @@ from pathlib import Path
 from activation import activator
 from activation.capabilities import drop_to
 from benchmarks.activated import Place, activated_by, helper_command, make_place
-from benchmarks.command import BenchError
 from benchmarks.installed import PYTHON, install_copy
 from benchmarks.yardstick import Yardstick, started_by
-from guest.command import GuestError
 from guest.netns import Namespace, holder, open_tun
 
 BRIDGES = ("br0", "br1", "br2", "br3")
@@ -87,8 +85,7 @@ class TapHost:
         """Add *count* links (or one more) of others, as containers have them."""
         pairs = range((count + 1) // 2)
         lines = (f"link add here{pair} type veth peer name there{pair}\n" for pair in pairs)
-        with _as_bench_error():
-            self.space.run(["ip", "-batch", "-"], text="".join(lines))
+        self.space.run(["ip", "-batch", "-"], text="".join(lines))
 
 
 @contextmanager
@@ -98,7 +95,7 @@ def tap_host(folder: Path) -> Iterator[TapHost]:
     for name in ("etc/qemu", "policy", "qemu"):
         (folder / name).mkdir(parents=True)
     (folder / "qemu/bridge.conf").write_text(f"allow {BRIDGES[0]}\n")
-    with _as_bench_error(), holder() as pid:
+    with holder() as pid:
         space = Namespace(pid, tap="")
         space.run(["sh", "-euc", MOUNTS, "sh", str(folder)])
         open_tun(space)
@@ -107,11 +104,3 @@ def tap_host(folder: Path) -> Iterator[TapHost]:
             space.run(["ip", "link", "add", bridge, "type", "bridge"])
             space.run(["ip", "link", "set", bridge, "up"])
         yield TapHost(space, place)
-
-
-@contextmanager
-def _as_bench_error() -> Iterator[None]:
-    try:
-        yield
-    except GuestError as error:
-        raise BenchError(str(error.args[0]), error.hint) from error

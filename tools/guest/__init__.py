@@ -6,6 +6,6 @@ namespace with a bridge, or with a multi-queue tap), console (ask the guest some
 packets sent, and find them again in the guest's record). In the guest: init, agent, card, packets,
 qstats. In both: sending, echo.
 
-Depends on: the standard library, apt-get, dpkg-deb, iproute2, util-linux.
+Depends on: the standard library, failure, apt-get, dpkg-deb, iproute2, util-linux.
 Never does: install a package, start QEMU, import bpferry, write outside its cache folder.
 """

@@ -6,20 +6,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ERROR_LINES = 3
-"""How many of a failed command's last lines an error shows."""
+from failure import ToolError, last_lines
 
 
-class GuestError(Exception):
-    """Something about the guest went wrong; *hint* is what a person can do about it."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __str__(self) -> str:
-        message = str(self.args[0])
-        return f"{message}\nhint: {self.hint}" if self.hint else message
+class GuestError(ToolError):
+    """Something about the guest went wrong."""
 
 
 def run(
@@ -50,7 +41,7 @@ def run(
     except OSError as error:
         raise GuestError(f"cannot start '{argv[0]}': {error.strerror}", hint) from error
     if done.returncode != 0:
-        words = "; ".join(done.stderr.strip().splitlines()[-ERROR_LINES:])
         shown = " ".join(argv)
+        words = last_lines(done.stderr)
         raise GuestError(f"'{shown}' ended with status {done.returncode}: {words}", hint)
     return done.stdout
