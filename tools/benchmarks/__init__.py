@@ -6,7 +6,7 @@
     installed  a copy of the helper as tools/install would lay it down
     activated  that copy behind a listening socket, with exactly its capabilities
     client     ask it, and take the time
-    yardstick  the two C programs beside this file: build them, ask them
+    yardstick  the two C programs beside this file (and yardstick.h): build them, ask them
     object     the eBPF object that the installed QEMU carries
     handover   what is measured, in which order
     figures    medians, percentiles, and what is wanted of them

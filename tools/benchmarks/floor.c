@@ -9,7 +9,6 @@
  * one line with the nanoseconds of each, from before connect(2) until the fds are there.
  */
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,25 +17,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "yardstick.h"
 
 /* The sizes of the packets that a real load exchanges, to the nearest power of two. */
 enum { FDS = 4, REQUEST_BYTES = 64, REPLY_BYTES = 512, BACKLOG = 16 };
-
-static void give_up(const char *what)
-{
-	fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static long long now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static int new_socket(void)
 {

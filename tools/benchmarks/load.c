@@ -11,14 +11,14 @@
  */
 
 #include <bpf/libbpf.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "yardstick.h"
 
 enum { MAX_FDS = 16, MAX_AT_ONCE = 64, MIN_FD = 3 };
 
@@ -30,20 +30,6 @@ struct load {
 	int fds[MAX_FDS];
 	int fd_count;
 };
-
-static void give_up(const char *what)
-{
-	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static long long now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static int copy_fd(struct load *load, int fd)
 {
