@@ -23,7 +23,7 @@ A client names things; it never sends code, paths or flags. The role ``bpf`` fin
 a client names by its digest in a QEMU that root installed (bpf/trust), loads it (bpf/loader) and
 hands the fds over. The role ``tap`` makes a tap in its own network namespace (tap/nursery), moves
 it to a bridge that policy allows (tap/permission, tap/maker) and hands its queues over. They are
-two services, since they hold two privileges; what each is needed for stands in privilege.
+two services, since they hold two privileges; privilege says what each is needed for.
 
 Known holes, tolerable for the reasons named where they are: a grant cannot be taken back
 (bpf/ledger); the state folder is trusted as much as the helper itself (bpf/trust); a tap that its

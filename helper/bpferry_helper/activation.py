@@ -17,7 +17,7 @@ VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class Listener(NamedTuple):
-    """The listening socket, owned by whoever holds this, and the group that may connect to it."""
+    """The listening socket, which the holder of this owns, and the group that may connect to it."""
 
     sock: socket.socket
     gid: int

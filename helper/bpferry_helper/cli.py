@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the administrator and systemd type: ``bpferry-helper``.
 
-The daemon takes no switches: what it may do stands in its unit and in the policy file. Arguments
-are read by hand, since argparse would cost a third of the start.
+The daemon takes no switches: its unit and the policy file say what it may do. Arguments are
+read by hand, since argparse would cost a third of the start.
 """
 
 import os

@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A reply and the fds that go with it, which belong to whoever has this."""
+    """A reply and the fds that go with it, which its holder owns."""
 
     reply: Reply | ErrorReply
     fds: OwnedFds = OwnedFds()

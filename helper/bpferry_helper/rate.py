@@ -9,7 +9,7 @@ MAX_BUCKETS: Final = 4096
 
 
 class TokenBuckets:
-    """Counts what each uid took of late. A bucket that has filled up again is forgotten."""
+    """Counts what each uid took recently. A bucket that has filled up again is forgotten."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, tuple[float, float]] = {}

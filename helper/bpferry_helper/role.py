@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What both roles do alike: say who they are, and go by the policy as it stands now."""
+"""What both roles do in the same way: say who they are, and go by the policy of now."""
 
 from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.exchange import Answer
@@ -38,11 +38,13 @@ def usable_policy(file: PolicyFile) -> Policy:
         ) from error
 
 
-def check_allowed(decision: Decision, peer: Peer, action: str, policy: Policy) -> None:
-    """Raise RequestError, refused, unless *decision* is that *peer* may do *action*."""
+def check_allowed(
+    decision: Decision, peer: Peer, action: str, policy: Policy, code: Code = Code.REFUSED
+) -> None:
+    """Raise RequestError with *code* unless *decision* is that *peer* may do *action*."""
     if not decision.allowed:
         raise RequestError(
-            Code.REFUSED,
+            code,
             f"uid {peer.uid} may not {action}: {decision.because}",
             f"ask the administrator to allow it in {policy.path}",
         )
@@ -51,7 +53,7 @@ def check_allowed(decision: Decision, peer: Peer, action: str, policy: Policy) -
 def check_pace(
     buckets: TokenBuckets, peer: Peer, things: str, at_once: int, per_second: int
 ) -> None:
-    """Raise RequestError, busy, if *peer* has asked for too many *things* of late."""
+    """Raise RequestError, busy, if *peer* has asked for too many *things* recently."""
     wait_s = buckets.take(peer.uid, at_once, per_second)
     if wait_s:
         raise RequestError(

@@ -3,7 +3,7 @@
 
 Trusted is what root alone can change: a regular file of root's that nobody else may write, in
 folders of which the same is true, all the way up. That is checked on what was opened, never on a
-name, and symbolic links are not followed: whoever trusts a link's target can name it.
+name, and symbolic links are not followed: who trusts a link's target can name the target.
 """
 
 import os
@@ -21,7 +21,7 @@ class Untrusted(HelperError):  # noqa: N818
 
 
 class Binary(NamedTuple):
-    """An opened and checked file. Whoever holds this owns the fd."""
+    """An opened and checked file. Its holder owns the fd."""
 
     path: str
     fd: OwnedFd

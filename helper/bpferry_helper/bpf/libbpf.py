@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The functions of libbpf.so.1 that are used, with the C types of bpf/libbpf.h.
 
-Pointers to libbpf's structures are opaque here, so that no structure layout crosses the border, but
-for the first fields of struct bpf_map_info (linux/bpf.h), which is the kernel's and cannot change.
+Pointers to libbpf's structures are opaque here, so that no layout of theirs is relied on, but for
+the first fields of struct bpf_map_info (linux/bpf.h), which is the kernel's and cannot change.
 The test tests/helper/bpf/test_libbpf.py compiles every prototype below against the header.
 
 libbpf is the operating system's: loaded by its SONAME, so that its security updates reach us.

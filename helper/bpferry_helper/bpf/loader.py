@@ -34,7 +34,7 @@ Pointer = int
 
 
 class LoadedSet(NamedTuple):
-    """One object in the kernel. Whoever holds this owns its fds: programs, then maps."""
+    """One object in the kernel. The holder of this owns its fds: programs, then maps."""
 
     fds: OwnedFds
     descriptions: tuple[FdDescription, ...]
@@ -42,7 +42,7 @@ class LoadedSet(NamedTuple):
 
 
 def load(elf: bytes, object_id: str, program_types: frozenset[int]) -> LoadedSet:
-    """Load *elf* afresh. Takes some 70 ms of one processor; other threads run meanwhile.
+    """Load *elf* into new maps. Takes some 70 ms of one processor; other threads run meanwhile.
 
     Args:
         elf: the bytes of a trusted object file.

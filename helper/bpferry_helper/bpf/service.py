@@ -42,7 +42,7 @@ class BpfService:
     # The peer is not trusted. Why each request is safe for it to make:
     #  * Hello:   tells the peer what it knows about itself, and constants.
     #  * Quota:   two counts; the census reads ids of maps and shows none of them.
-    #  * Can:     the decision without the deed; it reads what Load reads.
+    #  * Can:     the decision alone, nothing is loaded; it reads what Load reads.
     #  * Status:  who holds what, for uid 0 alone, which can see that anyway.
     #  * Load:    the peer supplies a name and a digest. The bytes come from a file that root alone
     #             can write (trust), have a known shape (loader), and go into fresh maps that nobody

@@ -6,7 +6,7 @@ looks through the binaries that policy names, as far as root alone could have ch
 (``binary``), for an object of the digest that was asked for (``embedded``).
 
 The index of what was found where is a hint that saves reading some hundred MB again. It is never
-believed: the bytes are read anew each time, from a file that was checked anew, and hashed.
+believed: each time the file is checked again, and the bytes are read again and hashed.
 
 An object that was found once is also kept in the state folder, so that a card can be hot-plugged
 into a QEMU that still runs after its package was upgraded. Known hole: that folder is believed as
@@ -89,7 +89,7 @@ class TrustedObjects:
         return None
 
     def _binaries(self, patterns: Iterable[str]) -> Iterator[Binary]:
-        """Yield each trusted binary once; whoever takes it closes it."""
+        """Yield each trusted binary once; the caller closes it."""
         for path in _matches(patterns):
             try:
                 yield open_trusted(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The policy as it stands in its file now.
+"""The policy as its file says it now.
 
 The file must be root's and writable by nobody else, or it is not used. It is looked at before each
 decision and read again when it has changed, so that the administrator need not restart anything.
@@ -28,7 +28,7 @@ Identity = tuple[int, ...]
 
 
 class PolicyFile:
-    """The policy as it stands in the file now: read again whenever the file has changed."""
+    """The policy of now: the file is read again whenever it has changed."""
 
     def __init__(self, path: str, socket_gid: int) -> None:
         """Watch *path*; *socket_gid* is the group that may load where no file says otherwise."""

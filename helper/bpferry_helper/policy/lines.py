@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where each key of a TOML file stands, which tomllib does not say.
+"""The line in which each key of a TOML file is, which tomllib does not say.
 
 A TOML file is a sequence of statements, and a statement parses on its own: so each is found by
 adding lines until it does, which also gives its first line.

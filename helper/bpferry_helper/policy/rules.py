@@ -89,7 +89,7 @@ class Rule(NamedTuple):
     """What one user, or each member of one group, may do with bridges."""
 
     key: str
-    """Where it stands: "users.alice" or "groups.kvm"."""
+    """Its table in the file: "users.alice" or "groups.kvm"."""
     is_group: bool
     id: int
     """A uid or a gid."""

@@ -20,7 +20,8 @@ it, which nobody without CAP_NET_ADMIN can change; so a count is right after any
     census      which taps are alive, whose they are, and what has to be swept away
     service     what each request does, and why it is safe to do for anybody
 
-Depends on: the rest of bpferry_helper, bpferry_wire, and the message codecs of pyroute2.
+Depends on: policy/, role and the smaller modules of bpferry_helper, bpferry_wire, and the message
+codecs of pyroute2.
 Never does: take a name or a flag of an interface from a client, run ``ip``, load a program, or
 change a link that is neither its own tap nor a bridge without an address of its own.
 """

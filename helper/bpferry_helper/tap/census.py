@@ -33,7 +33,7 @@ LARGER_HINT: Final = (
 )
 
 NOBODY: Final = -1
-"""Whose a tap is that bears our prefix and was made by somebody else; it counts for all."""
+"""The owner of a tap that has our prefix and was made by somebody else; it counts for all."""
 
 
 class Holder(NamedTuple):
@@ -101,7 +101,7 @@ class Census:
     def sweep(self) -> None:
         """Delete the taps that were to go with their last fd, and were made to stay.
 
-        Whoever holds a tap can do that with TUNSETPERSIST, which needs no capability, and take the
+        Who holds a tap can do that with TUNSETPERSIST, which needs no capability, and take the
         tap over with TUNSETOWNER; so the name decides, which needs one.
         """
         try:

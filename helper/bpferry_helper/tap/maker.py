@@ -49,7 +49,7 @@ class Order(NamedTuple):
 
 
 class MadeTap(NamedTuple):
-    """A tap on its bridge. Whoever holds this owns the fds."""
+    """A tap on its bridge. Its holder owns the fds."""
 
     name: str
     ifindex: int

@@ -35,7 +35,7 @@ SPARE_ALIAS: Final = "bpferry spare"
 
 
 class Newborn(NamedTuple):
-    """A tap that is on no bridge yet. Whoever holds this owns the fds."""
+    """A tap that is on no bridge yet. Its holder owns the fds."""
 
     name: str
     ifindex: int
@@ -46,7 +46,7 @@ class Newborn(NamedTuple):
 
 
 class Nursery:
-    """Bears taps and moves them. Safe to use from several threads."""
+    """Makes taps and moves them. Safe to use from several threads."""
 
     def __init__(self, host: Netlink, own: Netlink) -> None:
         """Borrow sockets to the *host*'s network namespace and to our *own*."""

@@ -53,7 +53,7 @@ class BridgeConfSource(Protocol):
 
 
 class _Ruling(NamedTuple):
-    """Whether a bridge is open to somebody; *key* is where the number of queues stands."""
+    """Whether a bridge is open to somebody; *key* is where the number of queues is written."""
 
     allowed: bool
     because: str
@@ -66,7 +66,7 @@ def decide_tap(  # noqa: PLR0917 - in the order of the question: by what rules, 
     bridge_conf: BridgeConfSource,
     peer: Peer,
     source: str,
-    is_network: bool,  # noqa: FBT001 - as it stands in the request
+    is_network: bool,  # noqa: FBT001 - as in the request
     queues: int,
 ) -> TapDecision:
     """Decide whether *peer* may have a tap of *queues* on *source*, a bridge or a network.

@@ -13,9 +13,16 @@ from bpferry_helper.exchange import Answer, Asked, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.file import PolicyFile
-from bpferry_helper.policy.rules import Policy
+from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
-from bpferry_helper.role import check_is_root, check_pace, hello, not_here, usable_policy
+from bpferry_helper.role import (
+    check_allowed,
+    check_is_root,
+    check_pace,
+    hello,
+    not_here,
+    usable_policy,
+)
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Census, Holder, holder_of, write_alias
@@ -75,8 +82,8 @@ class TapService:
     # The peer is not trusted. Why each request is safe for it to make:
     #  * Hello:   tells the peer what it knows about itself, and constants.
     #  * Quota:   counts of taps, which any user sees in ``ip link``.
-    #  * Can:     the decision without the deed; it reads two files that root wrote, and looks at
-    #             the bridge only if policy opens it to the peer.
+    #  * Can:     the decision alone, nothing is made; it reads two files that root wrote, and looks
+    #             at the bridge only if policy opens it to the peer.
     #  * Status:  who holds what, for uid 0 alone, which can see that anyway.
     #  * List:    the taps whose alias names the peer's own uid.
     #  * Tap:     the peer supplies the name of a bridge, checked as bytes before it is compared and
@@ -130,12 +137,9 @@ class TapService:
         """Return what a worker needs to make *tap*, or raise RequestError."""
         policy = usable_policy(self._policy)
         decision = self._decide(policy, asked.peer, tap)
-        if not decision.allowed:
-            raise RequestError(
-                decision.code,
-                f"uid {asked.peer.uid} may not have a tap on '{tap.source}': {decision.because}",
-                f"ask the administrator to allow it in {policy.path}",
-            )
+        ruling = Decision(decision.allowed, decision.because)
+        action = f"have a tap on '{tap.source}'"
+        check_allowed(ruling, asked.peer, action, policy, decision.code)
         at_once, per_second = policy.taps_at_once, policy.taps_per_second
         check_pace(self._buckets, asked.peer, "taps", at_once, per_second)
         return policy, asked, tap, decision
@@ -168,10 +172,10 @@ class TapService:
         with self._census.reserve(peer.uid, decision.taps, policy.taps_in_total) as place:
             made = self._maker.make(order)
             self._census.record(made.ifindex, peer.uid, place)
-        deed = "created for" if stays else "granted to"
+        how = "created for" if stays else "granted to"
         log(
             INFO,
-            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {deed} uid {peer.uid} "
+            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {how} uid {peer.uid} "
             f"(pid {peer.pid})",
         )
         return made

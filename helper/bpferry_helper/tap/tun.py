@@ -88,9 +88,9 @@ def _open_queue(name: str, flags: int) -> OwnedFd:
     return fd
 
 
-def _set(queue: BorrowedFd, request: int, value: int, deed: str) -> None:
+def _set(queue: BorrowedFd, request: int, value: int, step: str) -> None:
     try:
         fcntl.ioctl(queue, request, value)
     except OSError as error:
-        message = f"cannot make a tap and {deed}: {error.strerror}"
+        message = f"cannot make a tap and {step}: {error.strerror}"
         raise RequestError(Code.FAILED, message) from error
