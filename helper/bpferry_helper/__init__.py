@@ -29,17 +29,24 @@ Known holes, tolerable for the reasons named where they are: a grant cannot be t
 (bpf/ledger); the state folder is trusted as much as the helper itself (bpf/trust); a tap that its
 holder made persistent and left stays until the next sweep (tap/census).
 
-    cli, __main__  what the administrator and systemd type
-    status         what is granted now, and what the policy means, for the administrator
-    activation     the sockets that systemd opened, and what it is told
-    privilege      the capabilities of each role, and the process closed around them
-    server         the loop; connection is one client's, work the threads for what takes time
-    exchange       what the loop and the service of a role say to each other
-    identity       who the peer is, on the kernel's word
-    policy/        what the administrator allows
-    bpf/, tap/     the two roles; role has what they do alike, and quota and rate bound both
-    errors, log    what ends the helper or one request; lines for the journal
-    clock          the clock that grants are dated by
+    cli         what the administrator and systemd type
+    status      what is granted now, and what the policy means, for the administrator
+    server      the loop that serves everybody
+    bpf         the role that loads objects
+    tap         the role that makes taps
+    connection  one client's connection
+    role        what both roles do alike
+    work        the threads for what takes time
+    exchange    what the loop and the service of a role say to each other
+    activation  the sockets that systemd opened, and what it is told
+    policy      what the administrator allows
+    privilege   the capabilities of each role, and the process closed around them
+    quota       how much may be alive
+    rate        how much may be asked for in a time
+    identity    who the peer is, as the kernel says
+    clock       the clock that grants are dated by
+    log         lines for the journal
+    errors      what ends the helper, or one request
 
 Depends on: the standard library, bpferry_wire, msgpack (through bpferry_wire); bpf/ on libbpf.so.1,
 tap/ on the message codecs of pyroute2.

@@ -24,7 +24,7 @@ MEDIAN_LINES = 12
 MOST_LINES = 60
 
 HELPER_LINES = 6000
-"""Of the helper, both roles, everything counted (docs/decisions/0005)."""
+"""Of both roles, everything counted (docs/decisions/0005-python-with-a-capability.md)."""
 
 COMMANDS = {
     "ruff check": ("ruff", "check", "."),
