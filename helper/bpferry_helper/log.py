@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lines for the journal: standard error with sd-daemon(3) priorities.
+"""Lines for the journal: standard error with sd-daemon(3) priorities. People get words instead.
 
 The logging package costs a third of the helper's start-up time, and would add nothing here.
 """
@@ -12,6 +12,9 @@ ERROR: Final = 3
 WARNING: Final = 4
 INFO: Final = 6
 """Priorities of syslog(3); systemd strips the <n> in front of a line."""
+
+WORDS: Final = {ERROR: "error: ", WARNING: "warning: ", INFO: ""}
+"""How a line begins for a person, by its priority."""
 
 STDERR: Final = 2
 
@@ -27,6 +30,16 @@ def never_wait() -> None:
 def log(priority: int, text: str) -> None:
     """Write one line. Control characters in *text* are escaped, so that nobody forges a line."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    start = f"<{priority}>" if _is_journal() else f"bpferry-helper: {WORDS[priority]}"
     # A journal that is full, stuck or gone: serving goes on, there is nobody left to tell.
     with suppress(OSError):
-        os.write(STDERR, f"<{priority}>{line}\n".encode())
+        os.write(STDERR, f"{start}{line}\n".encode())
+
+
+def _is_journal() -> bool:
+    """Say whether standard error is what systemd connected to the journal (systemd.exec(5))."""
+    try:
+        found = os.fstat(STDERR)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

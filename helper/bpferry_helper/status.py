@@ -51,14 +51,27 @@ def _table_of(role: _Role) -> str | None:
         reply = _ask(path)
     except (OSError, WireError) as error:
         sys.stderr.write(
-            f"bpferry-helper: error: cannot ask the helper at '{path}': {error}\n"
-            f"hint: is its socket started? systemctl status bpferry-{role.name}.socket\n"
+            f"bpferry-helper: error: cannot ask the helper at '{path}': {_cause(error)}\n"
+            f"hint: see: systemctl status bpferry-{role.name}.socket\n"
         )
         return None
     if isinstance(reply, ErrorReply):
         sys.stderr.write(f"bpferry-helper: error: {reply.message}\nhint: {reply.hint}\n")
         return None
     return _table(role, reply)
+
+
+def _cause(error: OSError | WireError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "there is no such socket; its unit is not started"
+        case ConnectionRefusedError():
+            return "no process listens there any more"
+        case TimeoutError():
+            return f"it did not answer within {ANSWER_S:.0f} s"
+        case OSError():
+            return error.strerror or str(error)
+    return str(error)
 
 
 def _ask(path: str) -> StatusReply | ErrorReply:

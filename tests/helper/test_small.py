@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper import rate
-from bpferry_helper.log import INFO, log
+from bpferry_helper.log import ERROR, INFO, log
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.work import Job, Workers, log_fault
 
@@ -30,7 +30,29 @@ def test_nobody_forges_a_line(capfd: pytest.CaptureFixture[str], text: str) -> N
         len(written.splitlines()),
         written.rstrip("\n").isprintable(),
         written[:13],
-    ) == (1, True, "<6>refused: a")
+    ) == (1, True, "bpferry-helpe")
+
+
+def test_the_journal_gets_priorities(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where systemd connected standard error, a line begins as sd-daemon(3) says."""
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    log(INFO, "granted")
+
+    assert capfd.readouterr().err == "<6>granted\n"
+
+
+@pytest.mark.parametrize("stream", ["", "1:1"])
+def test_a_person_gets_words(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """Also below a unit whose journal this standard error is not."""
+    monkeypatch.setenv("JOURNAL_STREAM", stream)
+    log(ERROR, "no socket was passed in")
+
+    assert capfd.readouterr().err == "bpferry-helper: error: no socket was passed in\n"
 
 
 def test_a_journal_that_is_full_does_not_end_the_helper() -> None:
