@@ -65,7 +65,7 @@ def _take_socket(fd: int) -> socket.socket:
     except OSError as error:
         raise StartupError(f"cannot use the fd from systemd: {error.strerror}") from error
     if not is_socket:
-        raise StartupError("the file descriptor from systemd is no socket")
+        raise StartupError("the file descriptor from systemd is not a socket")
     return socket.socket(fileno=fd)
 
 
@@ -83,14 +83,14 @@ def _check_count(environ: MutableMapping[str, str], count: int) -> None:
         )
     if environ.get("LISTEN_FDS") != str(count):
         wanted = "exactly one socket is" if count == 1 else f"exactly {count} sockets are"
-        raise StartupError(f"{wanted} wanted, systemd passed {environ.get('LISTEN_FDS')}")
+        raise StartupError(f"{wanted} needed, and systemd passed {environ.get('LISTEN_FDS')}")
 
 
 def _check_kind(sock: socket.socket) -> None:
     listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if (sock.family, sock.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET) or not listening:
         raise StartupError(
-            "the socket from systemd is no listening AF_UNIX SOCK_SEQPACKET socket: the unit "
+            "the socket from systemd is not a listening AF_UNIX SOCK_SEQPACKET socket: the unit "
             "must say ListenSequentialPacket= and Accept=no"
         )
 
@@ -108,7 +108,7 @@ def _socket_group(sock: socket.socket) -> int:
     except OSError as error:
         raise StartupError(f"cannot look at the socket '{path}': {error.strerror}") from error
     if info.st_mode & stat.S_IWOTH:
-        raise StartupError(f"'{path}' may be connected to by anybody: set SocketMode=0660")
+        raise StartupError(f"'{path}' is open to everybody: set SocketMode=0660 in the socket unit")
     return info.st_gid
 
 

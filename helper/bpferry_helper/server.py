@@ -172,7 +172,7 @@ class Server:
 
     def _decode(self, connection: Connection, packet: bytes) -> Request:
         if connection.state is State.DELIVERED and untaken_bytes(connection.sock):
-            raise BadMessage("the reply to the request before this one was not taken", Code.BUSY)
+            raise BadMessage("the reply to the request before this one was not read", Code.BUSY)
         return decode_request(packet)
 
     def _start(self, connection: Connection, work: Work) -> None:
@@ -208,7 +208,7 @@ class Server:
             self._refuse(connection, done.error.reply())
         elif done.error is not None:
             log_fault(f"working for uid {connection.peer.uid}", done.error)
-            self._refuse(connection, ErrorReply(Code.FAILED, "the helper made a mistake", _HINT))
+            self._refuse(connection, ErrorReply(Code.FAILED, "internal error in the helper", _HINT))
 
     def _send(self, connection: Connection, answer: Answer) -> None:
         """Send *answer* and close our copies of its fds, whatever happens."""
@@ -225,7 +225,11 @@ class Server:
     def _not_sent(self, connection: Connection, error: OSError) -> None:
         if error.errno == errno.ETOOMANYREFS:
             log(WARNING, "too many file descriptors are on their way to clients, ignoring")
-            busy = ErrorReply(Code.BUSY, "too many grants are on their way", "try again later")
+            busy = ErrorReply(
+                Code.BUSY,
+                "too many grants wait for their clients",
+                "try again later",
+            )
             self._send(connection, Answer(busy))
             return
         # The client went away, or does not read what it asked for. Its grant is closed with us.

@@ -99,7 +99,7 @@ def receive_bare(sock: socket.socket) -> bytes:
     """
     data, _, flags, _ = sock.recvmsg(limits.MAX_REQUEST_BYTES)
     if flags & socket.MSG_CTRUNC:
-        raise BadMessage("file descriptors came with the request; none is taken in")
+        raise BadMessage("file descriptors came with the request, and this protocol takes none")
     if flags & socket.MSG_TRUNC:
         raise BadMessage(f"the request is longer than {limits.MAX_REQUEST_BYTES} bytes")
     if not data:

@@ -173,7 +173,7 @@ class Fields:
         values = self._take(key, list)
         for value in values:
             if type(value) is not int or not 0 <= value <= limits.UINT32_MAX:
-                raise BadMessage(f"an entry of '{key}' in {self._where} is no 32 bit number")
+                raise BadMessage(f"an entry of '{key}' in {self._where} is not a 32 bit number")
         return tuple(values)
 
     def done(self) -> None:

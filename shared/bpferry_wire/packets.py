@@ -68,6 +68,6 @@ def _check_version(fields: Fields) -> None:
     version = fields.integer("v")
     if version != limits.PROTOCOL_VERSION:
         raise BadMessage(
-            f"protocol version {version} is not spoken here, only {limits.PROTOCOL_VERSION}",
+            f"protocol version {version} is not supported, only {limits.PROTOCOL_VERSION}",
             Code.UNSUPPORTED_VERSION,
         )

@@ -150,7 +150,7 @@ def _read_grant(fields: Fields) -> Grant:
 def _read_fd(fields: Fields) -> FdDescription:
     kind = fields.text("kind")
     if kind not in KINDS:
-        raise BadMessage(f"an fd of unknown kind '{kind[:32]}'")
+        raise BadMessage(f"an fd of an unknown kind '{kind[:32]}'")
     description = FdDescription(
         name=fields.text("name", limits.MAX_NAME_BYTES),
         kind=kind,

@@ -106,14 +106,14 @@ def _read_delete(fields: Fields) -> Delete:
 def _read_can(fields: Fields) -> Can:
     wanted = fields.fields("request")
     op = wanted.text("op")
-    if op not in DEEDS:
-        raise BadMessage(f"'can' knows nothing about the operation '{op[:32]}'")
-    request = Can(DEEDS[op](wanted))
+    if op not in GRANTING:
+        raise BadMessage(f"'can' does not answer about the operation '{op[:32]}'")
+    request = Can(GRANTING[op](wanted))
     wanted.done()
     return request
 
 
-DEEDS: Final[dict[str, Callable[[Fields], Load | Tap | Create]]] = {
+GRANTING: Final[dict[str, Callable[[Fields], Load | Tap | Create]]] = {
     "load": _read_load,
     "tap": _read_tap,
     "create": lambda fields: Create(_read_tap(fields)),
@@ -127,6 +127,6 @@ READERS: Final[dict[str, Callable[[Fields], Request]]] = {
     "list": lambda _: ListTaps(),
     "delete": _read_delete,
     "can": _read_can,
-    **DEEDS,
+    **GRANTING,
 }
 """What takes the keys of each operation."""

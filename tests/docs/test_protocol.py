@@ -13,7 +13,7 @@ from bpferry_helper.server import MAX_CONNECTIONS, MAX_PER_UID
 from bpferry_wire import limits, messages, packets
 from bpferry_wire.errors import BadMessage, Code
 from bpferry_wire.objects import RSS
-from bpferry_wire.requests import DEEDS, request_map
+from bpferry_wire.requests import GRANTING, request_map
 from tests.support.packets import packed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -117,7 +117,7 @@ def test_what_one_may_ask_about_is_the_code_s() -> None:
 
     assert sentence in PAGE
     assert [{"load"}, {"tap", "create"}] == [_answered(role)[1] for role in ROLES]
-    assert set(DEEDS) == {"load", "tap", "create"}
+    assert set(GRANTING) == {"load", "tap", "create"}
 
 
 def test_sockets_are_the_code_s() -> None:

@@ -144,11 +144,11 @@ def unlinked(path: Path) -> socket.socket:
 
 
 WRONG = {
-    "a stream socket": (stream, "no listening AF_UNIX SOCK_SEQPACKET"),
-    "a datagram socket": (datagram, "no listening AF_UNIX SOCK_SEQPACKET"),
-    "a socket that does not listen": (not_listening, "no listening AF_UNIX SOCK_SEQPACKET"),
-    "a socket of the network": (of_the_network, "no listening AF_UNIX SOCK_SEQPACKET"),
-    "a socket that is open to all": (open_to_all, "may be connected to by anybody"),
+    "a stream socket": (stream, "not a listening AF_UNIX SOCK_SEQPACKET"),
+    "a datagram socket": (datagram, "not a listening AF_UNIX SOCK_SEQPACKET"),
+    "a socket that does not listen": (not_listening, "not a listening AF_UNIX SOCK_SEQPACKET"),
+    "a socket of the network": (of_the_network, "not a listening AF_UNIX SOCK_SEQPACKET"),
+    "a socket that is open to all": (open_to_all, "is open to everybody"),
     "a socket without a path": (abstract, "has no path"),
     "a socket whose file is gone": (unlinked, "cannot look at the socket"),
 }
@@ -175,7 +175,7 @@ def test_a_file_is_no_socket() -> None:
             return str(error)
         return ""
 
-    assert "is no socket" in in_child(adopt)
+    assert "is not a socket" in in_child(adopt)
 
 
 def test_a_socket_that_was_not_passed_is_an_error() -> None:
@@ -243,7 +243,7 @@ def test_another_number_than_two_is_an_error(path: Path, count: str) -> None:
     with listening(path) as sock, netlink() as link:
         error, _, _ = both_adopted(sock, link, count=count)
 
-    assert "exactly 2 sockets are wanted" in error
+    assert "exactly 2 sockets are needed" in error
 
 
 def test_two_listening_sockets_are_an_error(path: Path) -> None:

@@ -75,5 +75,5 @@ def _check_root_alone(fd: OwnedFd, path: str) -> os.stat_result:
     if info.st_uid != 0:
         raise Untrusted(f"'{path}' does not belong to root")
     if info.st_mode & WRITABLE_BY_OTHERS:
-        raise Untrusted(f"'{path}' may be written by others than root")
+        raise Untrusted(f"'{path}' can be written by others than root")
     return info

@@ -132,7 +132,7 @@ def check_shape(shape: ObjectShape, object_id: str, program_types: frozenset[int
     if foreign or not shape.programs:
         raise RequestError(
             Code.UNKNOWN_OBJECT,
-            f"'{object_id}' is not known here, and policy does not allow its program types",
+            f"this helper does not know '{object_id}', and policy does not allow its types",
             "the administrator can name them in [objects] program-types",
         )
     if len(shape.programs) + len(shape.maps) > MAX_FDS_PER_REPLY:

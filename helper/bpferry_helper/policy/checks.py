@@ -37,7 +37,7 @@ def _id(entry: object, find: Callable[[str], int], kind: str) -> int:
     if type(entry) is int and 0 <= entry < UINT32_MAX:
         return entry
     if not isinstance(entry, str):
-        raise ValueError(f"has {entry!r}, which is no {kind} name and no id")
+        raise ValueError(f"has {entry!r}, which is neither a {kind} name nor an id")
     try:
         return find(entry)
     except KeyError:
@@ -55,7 +55,7 @@ def account(find: Callable[[str], int], kind: str) -> Check:
             return find(text)
         except (KeyError, ValueError):
             # The latter for a name with a NUL.
-            raise ValueError(f"is no {kind} of this host") from None
+            raise ValueError(f"is not a {kind} of this host") from None
 
     return check
 
@@ -67,7 +67,7 @@ def paths(value: object) -> tuple[str, ...]:
     for pattern in value:
         folder, _, name = pattern.rpartition("/")
         if not pattern.startswith("/") or not name or ".." in pattern.split("/"):
-            raise ValueError(f"has '{pattern}', which is no absolute path")
+            raise ValueError(f"has '{pattern}', which is not an absolute path")
         if any(wildcard in folder for wildcard in "*?["):
             raise ValueError(f"has '{pattern}': only the last part may have wildcards")
     return tuple(value)
@@ -121,7 +121,7 @@ def bridge_patterns(value: object) -> tuple[str, ...]:
 def bridge_pattern(name: object) -> str:
     """Check the name of a table about the bridges that it fits."""
     if not is_bridge_pattern(str(name)):
-        raise ValueError(f"fits no bridge; {A_PATTERN}")
+        raise ValueError(f"matches no name of a bridge; {A_PATTERN}")
     return str(name)
 
 

@@ -45,7 +45,7 @@ def check_bridge_name(name: str) -> None:
             Code.NO_SUCH_BRIDGE,
             f"no bridge can have the name {_shown(name)}",
             f"a name has 1 to {MAX_INTERFACE_BYTES} of the characters A-Z a-z 0-9 _ . - and begins "
-            "with none of the last two",
+            "neither with . nor with -",
         )
 
 

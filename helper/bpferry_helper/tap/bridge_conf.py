@@ -177,7 +177,7 @@ class _Reader:
         included = os.fsdecode(argument)
         chain = (*above, path)
         if not argument.startswith(b"/") or b"\0" in argument:
-            problem = "it is no absolute path"
+            problem = "it is not an absolute path"
         elif included in chain:
             problem = "it includes itself"
         elif len(chain) > MAX_DEPTH or len(self.seen) >= MAX_FILES:

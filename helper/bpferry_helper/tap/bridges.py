@@ -62,7 +62,7 @@ class Bridges:
         except LinkError as error:
             raise explain(error, wanted.bridge) from error
         if bridge is None or bridge.kind != "bridge":
-            what = "does not exist" if bridge is None else "is no bridge of the kernel"
+            what = "does not exist" if bridge is None else "is not a bridge of the kernel"
             raise RequestError(
                 Code.NO_SUCH_BRIDGE,
                 f"cannot make a tap on '{wanted.bridge}': it {what}",
@@ -147,14 +147,14 @@ def _check_mac(mac: bytes | None, bridge: str) -> None:
             Code.FAILED,
             f"cannot make a tap on '{bridge}' without the card's address: policy lets its ports "
             "send as their own card only",
-            "name the address of the card",
+            "send the card's MAC address with the request",
         )
     # The bridge would take an entry for a group, which no frame comes from.
     if mac[0] & GROUP_BIT or not any(mac):
         raise RequestError(
             Code.FAILED,
             f"cannot make a tap on '{bridge}' for '{mac.hex(':')}': no card can have that address",
-            "give the card a unicast address",
+            "give the card a unicast MAC address",
         )
 
 

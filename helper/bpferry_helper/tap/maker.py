@@ -135,7 +135,7 @@ class Maker:
                 Code.FAILED,
                 f"cannot make a tap on '{bridge.name}' for '{address}': the bridge has that "
                 "address behind another port",
-                "give the card an address that nobody else has",
+                "give the card another MAC address",
             ) from error
 
 

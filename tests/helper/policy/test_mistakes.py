@@ -96,7 +96,7 @@ MISTAKES = {
     "taps that are true": ("[quota]\ntaps-per-user = true\n", 2, "from 0 to 1024"),
     "a burst of no taps": ("[quota]\ntaps-at-once = 0\n", 2, "from 1 to 1000"),
     "a pace of no taps": ("[quota]\ntaps-per-second = 0\n", 2, "from 1 to 1000"),
-    "settings of no bridge": ('\n[bridges."br 0"]\n', 2, "'br 0' fits no bridge; a name"),
+    "settings of no bridge": ('\n[bridges."br 0"]\n', 2, "'br 0' matches no name of a bridge"),
     "settings that are no table": ("\n[bridges]\nbr0 = 1\n", 3, "must be a table: [bridges.br0]"),
     "an unquoted dot": (
         "\n[bridges.br0.7]\nisolated = true\n", 2, "unknown key '7' in [bridges.br0]"

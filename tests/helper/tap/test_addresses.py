@@ -188,7 +188,10 @@ def test_without_an_address_there_is_no_port_that_does_not_learn(helper: TapProc
     refused = ask_once(helper.path, tap_on("known", 1)).reply
 
     assert isinstance(refused, ErrorReply)
-    assert (refused.code, refused.hint) == (Code.FAILED, "name the address of the card")
+    assert (refused.code, refused.hint) == (
+        Code.FAILED,
+        "send the card's MAC address with the request",
+    )
 
 
 MULTICAST = "01:00:5e:00:00:01"
