@@ -44,6 +44,12 @@ def qemu() -> str:
     return program("qemu-system-x86_64")
 
 
+def processors(number: int) -> None:
+    """Skip unless this process may run on the first *number* processors of the host."""
+    if not set(range(number)) <= os.sched_getaffinity(0):
+        _missing(f"this test needs the first {number} processors of the host")
+
+
 def mmdebstrap() -> None:
     """Skip unless parts of another Debian can be fetched: as root, by mmdebstrap."""
     root()

@@ -216,3 +216,20 @@ def test_capabilities_of_a_bad_program(tmp_path: Path, capsys: pytest.CaptureFix
     lines = capsys.readouterr().err.splitlines()
     assert "(exit status 7)" in lines[0]
     assert lines[1] == "bpferry: hint: it said: no machine today"
+
+
+def test_options_without_a_value_have_a_line_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dry run's text has one option on each line, with its value if it has one."""
+    description = tmp_path / "vm.xml"
+    description.write_text(
+        "<domain type='qemu'><name>t</name><memory unit='MiB'>32</memory>"
+        "<os><type>hvm</type></os><on_reboot>destroy</on_reboot>"
+        "<cputune><emulatorpin cpuset='0'/></cputune></domain>"
+    )
+
+    assert main(["run", "--dry-run", str(description)]) == 0
+    lines = [line.strip(" \\") for line in capsys.readouterr().out.splitlines()]
+    assert {"-S", "-nodefaults", "-no-reboot"} <= set(lines)
+    assert all(line.startswith("-") for line in lines if not line.startswith(("#", "/")))

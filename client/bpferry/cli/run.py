@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bpferry.steering.maps import Steering
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-OPTIONS_WITHOUT_VALUE: Final = ("-no-user-config", "-nodefaults")
+OPTIONS_WITHOUT_VALUE: Final = ("-S", "-no-user-config", "-nodefaults", "-no-reboot")
 RUNG_NAMES: Final = {
     Rung.EBPF: "steering by eBPF",
     Rung.QEMU: "steering by QEMU",

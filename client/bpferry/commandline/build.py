@@ -12,7 +12,7 @@ from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.displays import build as displays
 from bpferry.commandline.extras import build as extras
 from bpferry.commandline.network import build as network
-from bpferry.commandline.parts import Device, Option, Part, SocketPair, join, json_of
+from bpferry.commandline.parts import Device, Option, Part, Pause, SocketPair, join, json_of
 from bpferry.commandline.storage import build as storage
 from bpferry.commandline.system import build as system
 from bpferry.commandline.system import iommu
@@ -78,6 +78,8 @@ def _monitor(context: Context) -> Iterator[Part]:
 
 def _words(parts: Sequence[Part], placed: Placed) -> Iterator[str]:
     """Yield the words of all options; what placement added comes before the first device."""
+    if any(isinstance(part, Pause) for part in parts):
+        yield "-S"
     waiting = placed.added
     for part in parts:
         if isinstance(part, Option):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final, Literal
 
 from bpferry.domain.model.base import Address
 
@@ -170,11 +171,51 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Threads:
+    """Threads of QEMU: all, one processor of the guest, one for I/O, or the emulator's.
+
+    The emulator's are all that are neither a processor's nor for I/O, with those of vhost.
+    """
+
+    kind: Literal["all", "emulator", "vcpu", "iothread"]
+    number: int = 0
+
+    def __str__(self) -> str:
+        return {
+            "all": "QEMU",
+            "emulator": "the emulator",
+            "vcpu": f"processor {self.number} of the guest",
+            "iothread": f"I/O thread {self.number}",
+        }[self.kind]
+
+
+ALL: Final = Threads("all")
+EMULATOR: Final = Threads("emulator")
+
+
+@dataclass(frozen=True, slots=True)
 class Affinity:
-    """The processors of the host that QEMU may run on; those that are not there do not count."""
+    """The processors of the host that threads may run on; those that are not there do not count."""
 
     processors: frozenset[int]
     key: str
+    threads: Threads = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """How the kernel schedules threads (sched(7))."""
+
+    policy: Literal["batch", "idle", "fifo", "rr"]
+    priority: int
+    """Of a real-time policy; 0 for the others."""
+    key: str
+    threads: Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Something has to be done between QEMU's start and the guest's: QEMU starts it when told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +242,8 @@ Part = (
     | Copy
     | Folder
     | Affinity
+    | Scheduling
+    | Pause
     | Command
     | Remark
     | Listen

@@ -15,6 +15,7 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/metadata/*": "data of other programs, each in a namespace of its own",
     "/domain/idmap": "libvirt maps users in containers only; QEMU is told nothing of it",
     "/domain/clock/@adjustment0": "how far the clock was off when a past run began",
+    "/domain/resource/partition": "the control group of a VM in system mode; session mode has none",
     "/domain/features/pae": "processors have it by their model; QEMU is told nothing of it",
     "/domain/features/hap": "QEMU is told nothing of it; KVM always uses it",
     "/domain/seclabel": "session mode has no security driver that could set a label",

@@ -11,7 +11,28 @@ from typing import Final
 
 CARD: Final = "/domain/devices/interface"
 
+GROUP: Final = "it needs a control group, and libvirt's session mode has none either"
+
+SHARES: Final = (GROUP, "run bpferry in a scope: systemd-run --user --scope -p CPUWeight=200")
+QUOTA: Final = (GROUP, "run bpferry in a scope: systemd-run --user --scope -p CPUQuota=150%")
+RESCTRL: Final = (
+    "caches and memory bandwidth are shared out by the host's resctrl, which is root's",
+    "have the administrator set it up, and leave it out here",
+)
+
 REFUSED: Final[dict[str, tuple[str, str]]] = {
+    "/domain/cputune/shares": SHARES,
+    **{
+        f"/domain/cputune/{of}{what}": QUOTA
+        for of in ("", "global_", "emulator_", "iothread_")
+        for what in ("period", "quota")
+    },
+    "/domain/cputune/cachetune": RESCTRL,
+    "/domain/cputune/memorytune": RESCTRL,
+    "/domain/blkiotune": (
+        GROUP,
+        "limit disks by <iotune>, or use a scope: systemd-run --user --scope -p IOWeight=50",
+    ),
     f"{CARD}/script": (
         "it would run a program with the rights of QEMU, and QEMU's sandbox lets it start none",
         "have the tap set up before, and use it with managed='no'",

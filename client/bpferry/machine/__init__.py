@@ -16,6 +16,7 @@
     own_sockets   sockets that QEMU makes itself
     output_files  files that QEMU writes to
     device_nodes  device nodes that QEMU uses
+    pinning       which processors of the host QEMU's threads run on
     companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams
     reporter      who is told what happens

@@ -17,7 +17,7 @@ import msgspec
 from bpferry.commandline.build import Built, build
 from bpferry.commandline.context import Context
 from bpferry.commandline.implicit import complete
-from bpferry.commandline.parts import Remark
+from bpferry.commandline.parts import Affinity, Remark
 from bpferry.domain.document import Document
 from bpferry.domain.explain import around, remove_key
 from bpferry.domain.identity import Owner, names_all
@@ -30,6 +30,7 @@ from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
 from bpferry.machine.identity import find_identity
+from bpferry.machine.pinning import find_absent, online_processors
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu import accelerator as accelerators
 from bpferry.qemu.cache import find_or_probe
@@ -121,6 +122,7 @@ class Draft:
             *(Notice(sentence) for sentence in self.absent_media),
             *self.doubts,
             *(Notice(remark.text, remark.hint) for remark in self.built.of(Remark)),
+            *find_absent(self.built.of(Affinity), online_processors()),
         )
 
 

@@ -23,6 +23,8 @@ from bpferry.commandline.parts import (
     OpenDevice,
     OutputFile,
     OwnSocket,
+    Pause,
+    Scheduling,
     SocketPair,
     StandardStreams,
 )
@@ -73,6 +75,9 @@ class Prepared:
     commands: tuple[Command, ...] = ()
     """What QEMU is told once it answers."""
     affinities: tuple[Affinity, ...] = ()
+    schedulings: tuple[Scheduling, ...] = ()
+    paused: bool = False
+    """QEMU waits with the guest until it is told to let it run."""
     companions: tuple[Running, ...] = ()
 
 
@@ -107,6 +112,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             environment={entry.name: entry.value for entry in built.of(Environment)},
             commands=built.of(Command),
             affinities=built.of(Affinity),
+            schedulings=built.of(Scheduling),
+            paused=bool(built.of(Pause)),
             companions=companions,
             monitor=opened.ends[QMP],
             console=opened.ends.get(CONSOLE),

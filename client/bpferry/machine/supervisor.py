@@ -12,7 +12,6 @@ of QEMU is the end of its taps and sets. What it writes comes out line by line.
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from functools import partial
@@ -21,6 +20,7 @@ from typing import Final
 from bpferry.errors import QemuError
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
+from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
@@ -71,7 +71,7 @@ async def _supervise(
         signals = stack.enter_context(_signals())
         child = stack.enter_context(_start(prepared))
         prepared.inherited.close()
-        _pin(child, prepared, reporter)
+        pin_process(child.pid, prepared.affinities, reporter)
         lines = _Lines(child, reporter, prepared.plans.values())
         stack.callback(lines.stop)
         if prepared.console is not None:
@@ -88,16 +88,6 @@ def _start(prepared: Prepared) -> contextlib.AbstractContextManager[Child]:
         streams=None if prepared.streams is None else prepared.streams.fileno(),
         environment=prepared.environment,
     )
-
-
-def _pin(child: Child, prepared: Prepared, reporter: Reporter) -> None:
-    """Let QEMU run on the processors that the description names; its threads inherit that."""
-    for affinity in prepared.affinities:
-        try:
-            os.sched_setaffinity(child.pid, affinity.processors)
-        except OSError as error:
-            wanted = ", ".join(str(number) for number in sorted(affinity.processors))
-            reporter.warn(f"cannot run QEMU on the processors {wanted}: {error.strerror}")
 
 
 @contextlib.contextmanager
@@ -192,7 +182,7 @@ class _Supervisor:
                     self._begin(self._follow_events(monitor))
                     self._watch_cards()
                     self._watch_companions()
-                    await self._tell(monitor)
+                    await self._before_the_guest(monitor)
                 await self._ended.wait()
         finally:
             for fd in (self._child.pidfd, *self._readers):
@@ -231,6 +221,20 @@ class _Supervisor:
         last = evidence.splitlines()[-1:]
         hint = f"it said: {last[0].strip()}" if last else ""
         return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
+
+    async def _before_the_guest(self, monitor: Monitor) -> None:
+        """Do what is to be done before the guest runs, and let it run."""
+        prepared = self._prepared
+        try:
+            await pin_threads(
+                monitor, self._child.pid, prepared.affinities, prepared.schedulings, self._reporter
+            )
+            await self._tell(monitor)
+            if prepared.paused:
+                await monitor.execute("cont")
+        except QemuError:
+            if not self._stopping:
+                raise
 
     async def _tell(self, monitor: Monitor) -> None:
         """Tell QEMU what its command line cannot say."""
@@ -273,8 +277,11 @@ class _Supervisor:
             self._reporter.warn(notice.message, notice.hint)
 
     async def _follow_events(self, monitor: Monitor) -> None:
+        starts = self._prepared.paused
         async for event in monitor.events():
-            if event in EVENTS:
+            if event == "RESUME" and starts:
+                starts = False
+            elif event in EVENTS:
                 self._reporter.note(EVENTS[event])
 
     async def _handle_signals(self) -> None:

@@ -5,7 +5,6 @@ import msgspec
 import pytest
 
 from bpferry.commandline.parts import Command, Device, Slot
-from bpferry.domain.refused import REFUSED, find_reason
 from bpferry.errors import Unsupported
 from tests.client.commandline.card_parts import (
     MAC,
@@ -205,35 +204,6 @@ def test_privileged_things_are_refused_in_the_document(element: str, kind: str) 
         context_of(card(kind, element))
 
     assert (caught.value.element or "").startswith("/domain/devices/interface/")
-
-
-@pytest.mark.parametrize("path", REFUSED)
-def test_refusal_says_why(path: str) -> None:
-    """What people have in their documents is refused with a reason and a way out."""
-    element = path.removeprefix("/domain/devices/interface/")
-    if "@" in element:
-        within, _, attribute = element.rpartition("@")
-        tag = within.strip("/")
-        text = card("user", f"<{tag} {attribute}='x'/>" if tag else "")
-        text = text if tag else text.replace("type=", f"{attribute}='x' type=")
-    else:
-        tags = element.split("/")
-        inner = "".join(f"<{tag}>" for tag in tags) + "".join(f"</{tag}>" for tag in tags[::-1])
-        text = card("user", inner)
-
-    with pytest.raises(Unsupported) as caught:
-        context_of(text)
-
-    assert (path, REFUSED[path][1]) == (caught.value.element, caught.value.hint)
-    assert REFUSED[path][0] in caught.value.message
-
-
-def test_reason_counts_for_what_stands_below() -> None:
-    """A part of what is listed has the same reason; what is not listed has none."""
-    assert REFUSED["/domain/devices/interface/vlan"] == find_reason(
-        "/domain/devices/interface[2]/vlan/tag[1]/@id"
-    )
-    assert find_reason("/domain/devices/interface/source") is None
 
 
 @pytest.mark.parametrize("kind", ["direct", "hostdev", "vdpa", "internal", "null", "vds"])

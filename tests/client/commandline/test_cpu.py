@@ -3,12 +3,10 @@
 
 import pytest
 
-from bpferry.commandline.parts import Affinity
 from bpferry.domain.model.accelerator import Accelerator
 from tests.client.commandline.system_parts import (
     context_of,
     of_document,
-    of_kind,
     refused,
     values,
     words,
@@ -151,13 +149,6 @@ def test_list_of_processors(second: str, key: str | None) -> None:
         assert "maxcpus=3" in words(context, "-smp")
     else:
         assert refused(context) == key
-
-
-def test_affinity() -> None:
-    """The processors of the host that QEMU may run on are a part of their own."""
-    (found,) = of_kind(context_of("<vcpu cpuset='0-2,^1'>2</vcpu>"), Affinity)
-
-    assert found == Affinity(frozenset({0, 2}), "vcpu-affinity")
 
 
 @pytest.mark.parametrize(

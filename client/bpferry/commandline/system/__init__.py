@@ -10,6 +10,7 @@
     firmware_choice  which UEFI, by its descriptor
     smbios           what the firmware says about the machine
     iothreads        threads for disks
+    pinning          which processors of the host threads run on
     iommu            address translation for devices
 
 Depends on: the modules above this folder, domain.model, qemu.capabilities, errors.

@@ -11,7 +11,16 @@ from uuid import UUID
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory import build as memory
 from bpferry.commandline.parts import Device, Environment, Option, Part, join
-from bpferry.commandline.system import boot, clock, cpu, features, firmware, iothreads, smbios
+from bpferry.commandline.system import (
+    boot,
+    clock,
+    cpu,
+    features,
+    firmware,
+    iothreads,
+    pinning,
+    smbios,
+)
 from bpferry.domain.identity import uuid_of
 from bpferry.qemu.defaults import X86
 
@@ -38,6 +47,7 @@ def parts(context: Context) -> Iterator[Part]:
     yield from cpu.parts(context)
     yield from memory.parts(context)
     yield from iothreads.parts(context)
+    yield from pinning.parts(context)
     yield from smbios.parts(context)
     yield from clock.parts(context)
     yield from features.parts(context)

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.numbers import parse_numbers
-from bpferry.commandline.parts import Affinity, Option, Part, join
+from bpferry.commandline.parts import Option, Part, join
 from bpferry.commandline.system.features import paravirtual_features, remarks
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cpu import Vcpu
@@ -39,10 +38,6 @@ def parts(context: Context) -> Iterator[Part]:
     yield from _model(context)
     yield Option("-smp", _smp(context))
     yield from remarks(context)
-    affinity = context.machine.vcpu_affinity
-    if affinity is not None:
-        key = "vcpu-affinity"
-        yield Affinity(frozenset(parse_numbers(affinity, key)), key)
 
 
 def _model(context: Context) -> Iterator[Option]:

@@ -8,6 +8,7 @@
     numa         nodes of the guest and of the host
     memory       memory, what is behind it, and its modules
     iothreads    threads for the work of disks
+    tuning       where threads run, and how they are scheduled
     clock        the guest's clock and its timers
     features     features of the machine and of the hypervisor
     firmware     BIOS, UEFI, and what the firmware says

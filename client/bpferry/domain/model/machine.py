@@ -50,6 +50,7 @@ from bpferry.domain.model.numa import NumaTune, NumberSet
 from bpferry.domain.model.security import Tpm
 from bpferry.domain.model.sounds import Audio, Sound
 from bpferry.domain.model.system import GenerationId, Variable
+from bpferry.domain.model.tuning import CpuTune
 from bpferry.domain.model.videos import Video
 
 MAX_COMMAND_LINE_BYTES: Final = 2047
@@ -104,9 +105,11 @@ class Machine(Table, frozen=True, kw_only=True):
     vcpus: Annotated[Vcpus, At("vcpu", always=True)] = 1
     vcpus_at_start: Annotated[Vcpus | None, At("vcpu/@current")] = None
     """As many of ``vcpus`` as are there when the guest starts; the others are plugged in later."""
-    vcpu_placement: Annotated[Literal["static"], At("vcpu/@placement")] = "static"
+    vcpu_placement: Annotated[Literal["static", "auto"], At("vcpu/@placement")] = "static"
+    """With ``auto``, which processors are best is up to the kernel."""
     vcpu_affinity: Annotated[NumberSet | None, At("vcpu/@cpuset")] = None
     """The host's processors that QEMU runs on."""
+    cpu_tune: Annotated[CpuTune | None, At("cputune")] = None
     vcpu_list: Annotated[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
     cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"))] = Cpu()
     iothreads: Annotated[
