@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bpferry.domain.document import read_bytes
+from bpferry.machine import files
 from bpferry.machine.files import find_missing_files
+from tests.client.commandline.test_firmware import KEYS, PLAIN
 
 DOMAIN = "<domain type='kvm'>\n  <name>x</name>\n  <memory>65536</memory>\n  {}\n</domain>"
 FOLDER = (
@@ -53,3 +55,23 @@ def test_what_is_there(inner: str, tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").touch()
 
     assert [] == faults_of(inner, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("loader", "named"),
+    [
+        ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/keys_CODE"),
+        ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/plain_CODE"),
+    ],
+)
+def test_firmware_of_another_distribution_is_answered_with_that_of_this_host(
+    loader: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one with or without secure boot, as the name of the missing file says."""
+    monkeypatch.setattr(files, "read_descriptors", lambda: (KEYS, PLAIN))
+    inner = f"<os><type arch='x86_64'>hvm</type><loader type='pflash'>{loader}</loader></os>"
+    document = read_bytes(DOMAIN.format(inner).encode(), tmp_path / "vm.xml")
+
+    (missing,) = find_missing_files(document)
+
+    assert f"this host has '{named}'" in missing.hint

@@ -15,13 +15,16 @@ SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
 """Exit statuses. What is not supported weighs more than a fault."""
 
 
+NEEDED = "the VM cannot start without it"
+
+
 def check(file: str, *, as_json: bool) -> int:
     """Print what there is to say about *file*; return 0 if that is nothing."""
     document = read_file(Path(file), ignore_unsupported=True)
     refused, note, capabilities = _refused(document)
     faults = [_located(fault, document) for fault in find_faults(document.machine, capabilities)]
     faults += [
-        Fault(missing.element or "", "error", missing.message, missing.hint, "name a file that is")
+        Fault(missing.element or "", "error", missing.message, NEEDED, missing.hint)
         for missing in find_missing_files(document)
     ]
     if as_json:

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +14,11 @@ from bpferry.commandline.parts import Copy, Folder
 from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
+from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError
 from bpferry.machine.listening import make_folder
+from bpferry.machine.uefi_files import find_other_firmware
+from bpferry.qemu.firmware import read_descriptors
 
 
 def find_missing_files(document: Document) -> Iterator[BadInput]:
@@ -26,10 +30,22 @@ def find_missing_files(document: Document) -> Iterator[BadInput]:
             LOOKS[bound.at.form](path)
         except OSError as error:
             yield BadInput(
-                f"cannot read '{path}': {error.strerror}",
-                f"it stands at {document.origins.describe(key)}",
+                f"{document.origins.describe(key)}: cannot read '{path}': {error.strerror}",
+                _way_out(key, path, error, document.machine),
                 document.origins.element_of(key),
             )
+
+
+def _way_out(key: str, path: str, error: OSError, machine: Machine) -> str:
+    if isinstance(error, FileNotFoundError):
+        other = ""
+        if key in ("loader.path", "nvram.template"):
+            arch = machine.arch or platform.machine()
+            other = find_other_firmware(path, arch, read_descriptors())
+        return other or "correct the path, or create it"
+    if isinstance(error, PermissionError):
+        return "choose a file that you may read, or have its owner open it to you"
+    return "correct the path"
 
 
 def _look_into_file(path: str) -> None:

@@ -31,6 +31,10 @@ FIXED: Final = {"aarch64": 64 * 2**20, "arm": 64 * 2**20, "riscv64": 32 * 2**20}
 """Bytes of each of the two pieces of flash of a virt machine (virt.c in hw/arm and hw/riscv)."""
 
 
+SECURE_WORDS: Final = ("secboot", "secure", ".ms.", "snakeoil")
+"""In the names of firmware with secure boot: Fedora's, Arch's, Debian's and Ubuntu's."""
+
+
 class Piece(NamedTuple):
     """One file of the firmware."""
 
@@ -64,6 +68,22 @@ def find_firmware_faults(context: Context) -> Iterator[BpferryError]:
     wanted = fixed or _wanted(flash, size, context.firmware)
     for piece in stored:
         yield from _check_variables(piece, code, wanted, context.firmware)
+
+
+def find_other_firmware(path: str, arch: str, descriptors: tuple[Descriptor, ...]) -> str:
+    """Return what to write in place of *path*, firmware of another distribution, or nothing.
+
+    The file's name says whether it has secure boot, by the words that distributions use.
+    """
+    secure = any(word in Path(path).name.lower() for word in SECURE_WORDS)
+    for found in descriptors:
+        file = found.mapping.executable
+        for_arch = any(target.architecture == arch for target in found.targets)
+        if file is not None and for_arch and secure is ("secure-boot" in found.features):
+            template = found.mapping.nvram_template
+            of_it = f" with the template '{template.filename}'" if template else ""
+            return f"this host has '{file.filename}'{of_it}; firmware 'efi' chooses one by itself"
+    return ""
 
 
 def _key(context: Context, key: str) -> str:
