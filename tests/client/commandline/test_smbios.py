@@ -6,6 +6,7 @@ import pytest
 from tests.client.commandline.system_parts import context_of, refused, values
 
 MODE = "<smbios mode='sysinfo'/>"
+BOARD = "<baseBoard><entry name='version'>1</entry></baseBoard>"
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
 
@@ -26,6 +27,28 @@ def test_tables() -> None:
         "type=3,sku=S",
         "type=11,value=x,,type=1,value=y",
     ] == values(context_of(info, os=MODE), "-smbios")
+
+
+def test_empty_values_say_nothing() -> None:
+    """An empty value is as if it were not there, and so is a table with nothing else."""
+    info = (
+        f"<uuid>{UUID}</uuid><sysinfo type='smbios'><bios><entry name='vendor'/></bios>"
+        "<system><entry name='serial'></entry><entry name='uuid'/><entry name='sku'>7</entry>"
+        "</system><baseBoard/><baseBoard><entry name='version'/></baseBoard>"
+        "<baseBoard><entry name='version'>2</entry></baseBoard></sysinfo>"
+    )
+
+    assert ["type=1,sku=7", "type=2,version=2"] == values(context_of(info, os=MODE), "-smbios")
+
+
+def test_the_first_of_two_values_counts() -> None:
+    """Of two values with one name libvirt takes the first, even an empty one."""
+    info = (
+        "<sysinfo type='smbios'><bios><entry name='vendor'>A</entry><entry name='vendor'>B</entry>"
+        "<entry name='date'/><entry name='date'>01/02/2003</entry></bios></sysinfo>"
+    )
+
+    assert ["type=0,vendor=A"] == values(context_of(info, os=MODE), "-smbios")
 
 
 def test_nothing_without_the_mode() -> None:
@@ -59,7 +82,7 @@ def test_values() -> None:
             "sysinfo[0].system[0]",
         ),
         (
-            "<sysinfo type='smbios'><baseBoard/><baseBoard/></sysinfo>",
+            f"<sysinfo type='smbios'>{BOARD}{BOARD}</sysinfo>",
             MODE,
             "sysinfo[0].boards[1]",
         ),

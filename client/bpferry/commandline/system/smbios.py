@@ -6,7 +6,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Option, Part, join
-from bpferry.domain.model.firmware import Entry, FwCfgEntry, Sysinfo
+from bpferry.domain.model.firmware import BaseBoard, Entry, FwCfgEntry, Sysinfo
 
 RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
 """Names that are not for users (docs/specs/fw_cfg.rst in QEMU)."""
@@ -38,8 +38,9 @@ def _tables(context: Context, key: str, info: Sysinfo) -> Iterator[Option]:
     yield from _table(0, info.bios)
     _check_uuid(context, info, key)
     yield from _table(1, info.system)
-    if len(info.boards) > 1:
-        raise unsupported(f"{key}.boards[1]", "QEMU describes one board only")
+    boards = [index for index, board in enumerate(info.boards) if _says_something(board)]
+    for index in boards[1:]:
+        raise unsupported(f"{key}.boards[{index}]", "QEMU describes one board only")
     for board in info.boards:
         yield from _table(2, board.entries)
     yield from _table(3, info.chassis)
@@ -48,17 +49,28 @@ def _tables(context: Context, key: str, info: Sysinfo) -> Iterator[Option]:
         yield Option("-smbios", "type=11" + "".join(f",value={text}" for text in doubled))
 
 
+def _says_something(board: BaseBoard) -> bool:
+    return any(entry.value for entry in board.entries)
+
+
 def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
-    """Yield table *number*; of values with the same name the last counts, as in libvirt."""
-    if entries:
-        said = {str(entry.name): entry.value for entry in entries}
+    """Yield table *number*.
+
+    Of values with the same name the first counts, and an empty one says nothing: libvirt asks for
+    each by its XPath (virXPathEvalString, src/util/virxml.c).
+    """
+    said: dict[str, str] = {}
+    for entry in entries:
+        said.setdefault(str(entry.name), entry.value)
+    said = {name: value for name, value in said.items() if value}
+    if said:
         yield Option("-smbios", join("", type=number, **said))
 
 
 def _check_uuid(context: Context, info: Sysinfo, key: str) -> None:
     uuid = context.machine.uuid
     for index, entry in enumerate(info.system):
-        if entry.name == "uuid" and uuid and _digits(entry.value) != _digits(uuid):
+        if entry.name == "uuid" and entry.value and uuid and _digits(entry.value) != _digits(uuid):
             raise unsupported(f"{key}.system[{index}]", f"the VM has another UUID, '{uuid}'")
 
 
