@@ -56,6 +56,16 @@ def test_express_device_gets_a_port_of_its_own() -> None:
     assert place_of(placed, "rng1") == ("pci.2", "0x0")
 
 
+@pytest.mark.parametrize("context", [Q35, PC])
+def test_address_of_zeros_asks_for_any(context: Context) -> None:
+    """It is how libvirt is asked to choose."""
+    with_zeros = place_devices([express(0, pci(0, 0)), express(1)], context)
+
+    assert place_devices([express(0), express(1)], context).by_id == {
+        name: replace(device, address=None) for name, device in with_zeros.by_id.items()
+    }
+
+
 def test_spare_ports_stay_for_hot_plug() -> None:
     """There are always some empty root ports."""
     placed = place_devices([express(0), express(1)], Q35)

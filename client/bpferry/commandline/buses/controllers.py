@@ -104,7 +104,7 @@ def _disks(controller: Controller, key: str, context: Context) -> Iterator[Devic
     kind = (context.family, controller.type)
     if controller.index == 0 and kind in BUILT_IN:
         where = controller.address
-        given = where is not None and where.slot is not None
+        given = where is not None and where.is_pci_place
         if where and given and (where.slot, where.function or 0) != BUILT_IN[kind]:
             raise unsupported(f"{key}.address", "the machine has put this controller elsewhere")
     elif controller.type == "ide":

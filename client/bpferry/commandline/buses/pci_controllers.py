@@ -169,7 +169,7 @@ class _Addresses:
     def of(self, controller: Controller, key: str) -> Address | None:
         """Return the address for *controller*, None where the root bus will do."""
         given = controller.address
-        if given is not None and given.type == "pci" and given.slot is not None:
+        if given is not None and given.is_pci_place:
             if (given.bus or 0) >= (controller.index or 0):
                 raise unsupported(f"{key}.address.bus", "its bus has to come before it")
             return given
@@ -206,6 +206,6 @@ def _taken_slots(machine: Machine) -> set[tuple[int, int]]:
         value = getattr(machine, name)
         for device in value if isinstance(value, tuple) else (value,):
             where = device.address if isinstance(device, ModelDevice) else None
-            if where is not None and where.type == "pci" and where.slot is not None:
-                taken.add((where.bus or 0, where.slot))
+            if where is not None and where.is_pci_place:
+                taken.add((where.bus or 0, where.slot or 0))
     return taken

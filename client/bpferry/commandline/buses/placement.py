@@ -124,12 +124,12 @@ class _Topology:
     def place_given(self, device: Device) -> None:
         """Put *device* where its document says."""
         where = device.address
-        if where is None or where.type != "pci" or where.slot is None:
+        if where is None or not where.is_pci_place:
             return
         if where.domain:
             raise unsupported(f"{device.key}.address", "there is one PCI domain, 0")
         bus = self.buses[where.bus or 0]
-        self._put(device, bus, where.slot, where.function or 0, f"{device.key}.address")
+        self._put(device, bus, where.slot or 0, where.function or 0, f"{device.key}.address")
 
     def place_preferred(self, device: Device) -> None:
         """Put *device* where it usually sits, if that place is free."""

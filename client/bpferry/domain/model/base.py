@@ -9,7 +9,10 @@ from bpferry.domain.binding import At, Form, Table
 
 Uuid = Annotated[
     str,
-    msgspec.Meta(pattern=r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"),
+    msgspec.Meta(
+        pattern=r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$",
+        description="a UUID of 32 hexadecimal digits, with hyphens or without",
+    ),
 ]
 """With hyphens or without any."""
 
@@ -35,8 +38,23 @@ class Address(Table, frozen=True, kw_only=True):
     irq: Annotated[int | None, At("@irq", Form.HEX)] = None
     base: Annotated[int | None, At("@base", Form.HEX)] = None
 
+    @property
+    def is_pci_place(self) -> bool:
+        """Whether it names a place on PCI.
 
-Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,126}$")]
+        All zeros ask for any, as in libvirt (virDeviceInfoPCIAddressIsWanted).
+        """
+        named = self.domain or self.bus or self.slot
+        return self.type == "pci" and self.slot is not None and bool(named)
+
+
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,126}$",
+        description="a name of letters, digits and . _ - that begins with a letter",
+    ),
+]
 """What QEMU takes as an id (util/id.c, id_wellformed)."""
 
 
