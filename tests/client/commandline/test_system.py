@@ -7,7 +7,15 @@ import pytest
 
 from bpferry.commandline.parts import Device, Environment, Option
 from bpferry.domain.identity import derive_uuid
-from tests.client.commandline.system_parts import all_parts, context_of, of_kind, refused, values
+from bpferry.errors import Unsupported
+from tests.client.commandline.system_parts import (
+    QEMU,
+    all_parts,
+    context_of,
+    of_kind,
+    refused,
+    values,
+)
 from tests.client.support import OWNER
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
@@ -123,3 +131,29 @@ def test_own_words() -> None:
 def test_refusals(top: str, machine: str, arch: str, key: str) -> None:
     """What this QEMU does not have is refused, with its key."""
     assert refused(context_of(top, machine=machine, arch=arch)) == key
+
+
+@pytest.mark.parametrize(
+    ("machine", "short"),
+    [
+        ("pc-q35-noble", "q35"),
+        ("pc-q35-rhel9.4.0", "q35"),
+        ("pc-i440fx-jammy", "pc"),
+        ("pc-q35-99.0", "q35"),
+    ],
+)
+def test_machine_of_another_distribution(machine: str, short: str) -> None:
+    """The hint has the short name to write, and a whole one that this QEMU has."""
+    with pytest.raises(Unsupported) as caught:
+        all_parts(context_of(machine=machine))
+
+    assert caught.value.hint.startswith(f"write '{short}', or a type with a version that it has, ")
+    assert f"such as '{QEMU.machine_name(short)}'; " in caught.value.hint
+
+
+def test_machine_of_no_family_that_is_known() -> None:
+    """Of other names it is only said where the names are listed."""
+    with pytest.raises(Unsupported) as caught:
+        all_parts(context_of(machine="spaceship"))
+
+    assert f"'{QEMU.qemu} -machine help' lists those that it has" == caught.value.hint

@@ -27,6 +27,9 @@ from bpferry.qemu.defaults import X86
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
 
+ALIASES: Final = (("q35", "q35"), ("i440fx", "pc"), ("virt", "virt"), ("pc", "pc"))
+"""A part of the names of a family of machine types, and the short name of its newest."""
+
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield what the VM is before any device."""
@@ -78,13 +81,28 @@ def _check_kind(context: Context) -> None:
         raise unsupported(
             "machine-type",
             f"'{known.qemu}' (QEMU {known.version_text}) has no machine '{context.machine_type}'",
-            f"'{known.qemu} -machine help' lists those that it has",
+            _other_machine(context),
         )
     wanted = machine.arch
     runs = (known.arch, "i686") if known.arch in (*X86, "i386") else (known.arch,)
     if wanted is None or wanted in runs:
         return
     raise unsupported("arch", f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}")
+
+
+def _other_machine(context: Context) -> str:
+    """Return what to write for a machine type that this QEMU has not.
+
+    Debian's own has none of those that Ubuntu (``pc-q35-noble``) and RHEL (``pc-q35-rhel9.4.0``)
+    name after themselves.
+    """
+    known = context.capabilities
+    everything = f"'{known.qemu} -machine help' lists those that it has"
+    alias = next((alias for part, alias in ALIASES if part in context.machine_type), "")
+    whole = known.machine_name(alias)
+    if not alias or not whole:
+        return everything
+    return f"write '{alias}', or a type with a version that it has, such as '{whole}'; {everything}"
 
 
 def _ends(context: Context) -> Iterator[Option]:
