@@ -8,9 +8,11 @@
     shape            the trees of elements that follow from the bindings
     document         read either kind into the model, and write the model as either
     xml              the text of libvirt's form
-    xml_reader       from elements to values
-    xml_writer       from values to elements
+    xml_reader       from elements to the model
+    xml_values       from the text of one place to a value
+    xml_writer       from the model to elements
     ignored          what is passed over in a libvirt document, and why
+    refusals         what a user is told of what is not supported
     refused          why well-known parts of a libvirt document are refused
     toml             the native form
     shorthand        what the native form leaves unsaid
@@ -18,7 +20,8 @@
     sizes            amounts with units, in both forms
     checks           what has to hold beyond types
     origins          where in its document a part was
-    explain          what is wrong with a value, and what is possible there
+    bounds           hold a value to the type of its field, and say what is possible
+    explain          what is wrong with a native description
 
 Depends on: errors; msgspec, defusedxml and tomli_w.
 Never does: start a process, open a device, or look whether a file that is named exists.

@@ -74,6 +74,10 @@ class At:
     """What a libvirt document means that says nothing here, if that is not the native default."""
     always: bool = False
     """Written to XML also where it has its default, since libvirt's schema demands it."""
+    demanded: bool = False
+    """An attribute without which its element is bad input, to libvirt as to us."""
+    blank: bool = False
+    """An empty value says the same as none."""
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename="kebab"):

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.domain.binding import PATHS, Table
+from bpferry.domain.binding import PATHS, Form, Table
 from bpferry.domain.explain import shorten
+from bpferry.domain.model.features import Hyperv
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
 from bpferry.domain.shape import Field, fields_of
@@ -17,6 +18,9 @@ UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 MAX_PATH_BYTES: Final = 4095
 """PATH_MAX without its final zero byte (linux/limits.h)."""
+
+PASSTHROUGH: Final = Hyperv(mode="passthrough")
+"""All there is to say in this mode."""
 
 
 def check(machine: Machine, origins: Origins) -> Machine:
@@ -32,7 +36,30 @@ def check(machine: Machine, origins: Origins) -> Machine:
                 f"{origins.describe(key)} is {shorten(value)}: {problem}",
                 element=origins.element_of(key),
             )
+    for key, sentence, hint in contradictions_of(machine):
+        raise BadInput(f"{origins.describe(key)}: {sentence}", hint, origins.element_of(key))
     return machine
+
+
+def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
+    """Yield what a domain document cannot say, since it is passed over there (``ignored``).
+
+    Each is a key, what is wrong with it, and what to do.
+    """
+    for index, card in enumerate(machine.cards):
+        if card.tap is not None and card.type != "ethernet":
+            yield (
+                f"cards[{index}].tap",
+                f"a card of type '{card.type}' has no tap with a name",
+                "leave 'tap' out, or use the type 'ethernet' for a tap that exists",
+            )
+    hyperv = machine.features.hyperv
+    if hyperv is not None and hyperv.mode == "passthrough" and hyperv != PASSTHROUGH:
+        yield (
+            "features.hyperv",
+            "with the mode 'passthrough' everything is on that the host can do",
+            "leave single features out, or leave 'mode' out",
+        )
 
 
 def texts_of(table: Table, prefix: str = "") -> Iterator[tuple[str, Field, str]]:
@@ -60,7 +87,9 @@ def _problem_of(bound: Field, text: str) -> str:
     """
     if UNFIT.search(text):
         return "it holds a control character"
-    if bound.at.form in PATHS and not text.rstrip("/"):
+    if bound.at.form is Form.FOLDER and not text:
+        return "expected the path of a folder"
+    if bound.at.form in (Form.FILE, Form.PLACE) and not text.rstrip("/"):
         return "expected the path of a file"
     if bound.at.form in PATHS and len(text.encode()) > MAX_PATH_BYTES:
         return f"a path has at most {MAX_PATH_BYTES} bytes"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Read a document of either kind into the model, and write the model as either.
 
-Both kinds become plain values under the same keys, and are held to the same types and bounds by
-msgspec. An error names file, line, and XPath or key, what was found, and what is possible there.
+Both kinds are held to the types and bounds of the same classes, by msgspec. An error names file,
+line, and XPath or key, what was found, and what is possible there.
 
 In XML, a word or number that the model does not know may still be one that libvirt knows, so that
 it is refused as unsupported; in the native form, whose words are ours, it is bad input.
@@ -17,9 +17,10 @@ import msgspec
 
 from bpferry.domain import shorthand, shorthand_disks, toml, xml
 from bpferry.domain.checks import check
-from bpferry.domain.explain import explain, remove_key
+from bpferry.domain.explain import explain
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
+from bpferry.domain.refusals import Refusal
 from bpferry.errors import BadInput, Unsupported
 
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -63,10 +64,29 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
 def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> Document:
     """Return the VM that *raw* describes; *path* is for messages and for relative paths."""
     if is_xml(raw, path):
-        parsed = xml.parse(raw, path, Machine)
-        return _to_model(
-            parsed.values, parsed.origins, parsed.refusals, ignore_unsupported=ignore_unsupported
-        )
+        return _read_xml(raw, path, ignore_unsupported=ignore_unsupported)
+    return _read_toml(raw, path)
+
+
+def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
+    parsed = xml.parse(raw, path, Machine)
+    if parsed.refusals and not ignore_unsupported:
+        raise _all_in_one(parsed.refusals)
+    if parsed.faults:
+        raise parsed.faults[0]
+    if parsed.table is None:
+        raise _all_in_one(parsed.refusals)
+    machine = check(parsed.table, parsed.origins)
+    left_out = tuple(refusal.left_out() for refusal in parsed.refusals)
+    return Document(machine, parsed.origins, "xml", left_out)
+
+
+def _all_in_one(refusals: Sequence[Refusal]) -> Unsupported:
+    first, *others = (refusal.error for refusal in refusals)
+    return Unsupported(first.message, first.hint, first.element, tuple(others))
+
+
+def _read_toml(raw: bytes, path: Path) -> Document:
     plain, origins = toml.parse(raw, path)
     values = toml.to_values(plain, Machine, origins)
     assert isinstance(values, dict)  # noqa: S101 - TOML is a table
@@ -84,33 +104,6 @@ def is_xml(raw: bytes, path: Path) -> bool:
     if path.suffix in (".xml", ".toml"):
         return path.suffix == ".xml"
     return raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"\xff\xfe", b"\xfe\xff"))
-
-
-def _to_model(
-    values: dict[str, object],
-    origins: Origins,
-    refusals: Sequence[Unsupported],
-    *,
-    ignore_unsupported: bool,
-) -> Document:
-    left_out = list(refusals)
-    while True:
-        if left_out and not ignore_unsupported:
-            raise _first_of(left_out)
-        try:
-            machine = msgspec.convert(values, Machine)
-        except msgspec.ValidationError as error:
-            problem = explain(error, values, origins, foreign=True)
-            if not isinstance(problem, Unsupported) or not remove_key(values, problem.key):
-                raise problem from error
-            left_out.append(problem)
-            continue
-        return Document(check(machine, origins), origins, "xml", tuple(left_out))
-
-
-def _first_of(refusals: Sequence[Unsupported]) -> Unsupported:
-    first, *others = refusals
-    return Unsupported(first.message, first.hint, first.element, tuple(others))
 
 
 def to_xml(machine: Machine) -> str:

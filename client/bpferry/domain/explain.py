@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Say what is wrong with a value, where it stands, and what is possible there.
+"""Say what is wrong with a native description, where, and what is possible there.
 
 msgspec says what it expected and at which key. The place in the document, the value that was
-found, the keys and the words that are possible are added here.
+found, and the keys and words that are possible are added here.
 """
 
 import difflib
@@ -12,83 +12,90 @@ from typing import Final
 
 import msgspec
 
-from bpferry.domain.binding import WORDS, Table
+from bpferry.domain.binding import Table
+from bpferry.domain.bounds import describe_possible
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
 from bpferry.domain.shape import Field, fields_of
-from bpferry.errors import BadInput, Unsupported
+from bpferry.errors import BadInput
 
 STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
 """One step on the way to a value, such as ``.tap`` or ``[0]``."""
 
+FEW: Final = 12
+"""As many keys as a hint may list."""
 
-class KeyedUnsupported(Unsupported):
-    """An unsupported value, with its key in the model."""
-
-    def __init__(self, message: str, hint: str, element: str, key: str) -> None:
-        super().__init__(message, hint, element)
-        self.key = key
+MANUAL: Final = (
+    "docs/documents.md has the keys that are used most, and 'bpferry convert' shows those of "
+    "anything that you have as XML"
+)
 
 
 def explain(
-    error: msgspec.ValidationError,
-    values: Mapping[str, object],
-    origins: Origins,
-    *,
-    foreign: bool = False,
-) -> KeyedUnsupported | BadInput:
-    """Return msgspec's *error* about *values* in our words.
-
-    With *foreign*, words and numbers that are not possible here may still be libvirt's: they are
-    unsupported, not wrong.
-    """
+    error: msgspec.ValidationError, values: Mapping[str, object], origins: Origins
+) -> BadInput:
+    """Return msgspec's *error* about *values* in our words."""
     what, _, where = str(error).partition(" - at `$")
     key = where.rstrip("`").lstrip(".")
     quoted = re.search(r"field `([^`]*)`", what)
+    if quoted and "missing" in what:
+        return _explain_missing(quoted[1], key, origins)
     if quoted:
-        return _explain_field(what, quoted[1], key, origins, foreign=foreign)
+        return _explain_unknown(quoted[1], key, origins)
     found = shorten(look_up(values, key))
     message = f"{origins.describe(key)} is {found}: {_possibilities(what, key)}"
-    element = origins.element_of(key)
-    if foreign and ("enum" in what or ">=" in what or "<=" in what or "matching" in what):
-        return KeyedUnsupported(message, "take it out, or change it", element, key)
-    return BadInput(message, element=element)
+    return BadInput(message, element=origins.element_of(key))
 
 
-def _explain_field(what: str, name: str, key: str, origins: Origins, *, foreign: bool) -> BadInput:
-    whole = f"{key}.{name}" if key else name
-    table = table_at(key)
-    known = tuple(table.__struct_encode_fields__)
-    if "missing" in what:
-        bound = next(bound for bound in fields_of(table) if bound.key == name)
-        wanted = f"{origins.element_of(key).rstrip('/')}/{bound.at.path}" if foreign else whole
-        keys = "" if foreign else _key_list(known)
-        return BadInput(f"{origins.describe(key)}: '{wanted}' is missing", keys, wanted)
-    near = difflib.get_close_matches(name, known, 1)
-    meant = f"did you mean '{near[0]}'? " if near else ""
+def _explain_missing(name: str, key: str, origins: Origins) -> BadInput:
+    whole = _join(key, name)
+    bound = field_at(whole)
+    hint = describe_possible(bound) if bound and bound.choices else ""
+    return BadInput(f"{origins.describe(key)}: '{whole}' is missing", hint, whole)
+
+
+def _explain_unknown(name: str, key: str, origins: Origins) -> BadInput:
+    whole = _join(key, name)
     message = f"{origins.describe(whole)}: unknown key {shorten(whole)}"
-    return BadInput(message, meant + _key_list(known), whole)
+    return BadInput(message, _other_keys(name, key), whole)
 
 
-def _key_list(known: tuple[str, ...]) -> str:
-    return "the keys here are " + ", ".join(known)
+def _other_keys(name: str, key: str) -> str:
+    """Return which keys there are in place of *name*: those that are near, or all if they are few.
+
+    A key may also be one of the tables below.
+    """
+    here = fields_of(table_at(key))
+    known = [bound.key for bound in here]
+    near = [f"'{one}'" for one in difflib.get_close_matches(name, known, 3)]
+    if near:
+        return f"did you mean {_any_of(near)}?"
+    inside = [f"'{bound.key}'" for bound in here if bound.table and name in _keys_of(bound.table)]
+    if inside:
+        return f"it is a key of {_any_of(inside[:3])}"
+    return "the keys here are " + ", ".join(known) if len(known) <= FEW else MANUAL
+
+
+def _any_of(words: list[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _keys_of(table: type[Table]) -> tuple[str, ...]:
+    return tuple(bound.key for bound in fields_of(table))
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
 
 
 def _possibilities(what: str, key: str) -> str:
     bound = field_at(key)
-    choices = _choices(bound)
-    if choices and "enum" in what:
-        return "possible are " + ", ".join(choices)
-    return what.replace("`", "").replace("Expected", "expected")
-
-
-def _choices(bound: Field | None) -> list[str]:
-    """Return the words that are possible for *bound*, as its document writes them."""
     if bound is None:
-        return []
-    if bound.at.form in WORDS:
-        return list(WORDS[bound.at.form])
-    return [str(choice) for choice in bound.choices]
+        return what.replace("`", "").replace("Expected", "expected")
+    if bound.many and not key.endswith("]"):
+        return f"expected a list of tables, as [[{key}]]" if bound.table else "expected a list"
+    return describe_possible(bound)
 
 
 def table_at(key: str) -> type[Table]:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is passed over in a libvirt document, with the reason for each.
 
-Nothing else is: what is neither here nor in the model is refused. Each entry is a pattern of paths
-without the places in brackets; ``*`` stands for one element, ``**`` for one or more.
+Nothing else is: what is neither here nor in the model is refused. Each entry is an XPath without
+numbers; ``*`` stands for one element, ``**`` for one or more. What the model knows is passed over
+only under a condition, which is an attribute of an element above it.
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -36,21 +39,69 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/devices/interface/backenddomain": "a domain of Xen; QEMU has none",
     "/domain/devices/console/@tty": "the terminal of a past run; each run has a new one",
     "/domain/devices/channel/target/@state": "whether an agent was there in a past run",
+    "/domain/features/hyperv[@mode='passthrough']/*": "QEMU turns on all that the host can do, and "
+    "libvirt reads none of the single features then",
+    "/domain/devices/interface[@type!='ethernet']/target/@dev": "the helper names a tap that it "
+    "makes, as libvirt's session mode has it done; the other types have none",
     "/domain/devices/tpm/backend/profile/@name": "what libvirt noted after a past run",
 }
 """Paths, and why nothing is lost. What stands below a path is passed over with it."""
 
 
+CONDITION: Final = re.compile(
+    r"(?P<path>[^\[]+)\[@(?P<name>\w+)(?P<sign>!?=)'(?P<word>\w+)'\]/(?P<below>.+)"
+)
+"""An entry with a condition, such as ``/a/b[@c='d']/e``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When something below an element is passed over though the model knows it."""
+
+    name: str
+    """Of an attribute of the element."""
+    word: str
+    negated: bool
+    below: str
+    """The path that is passed over."""
+
+
 @cache
-def _patterns() -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(_expression(path) + "(?:/.*)?") for path in IGNORED)
+def _conditions() -> dict[str, tuple[Condition, ...]]:
+    """Return the entries with a condition, by the element that the condition is about."""
+    found: dict[str, tuple[Condition, ...]] = {}
+    for entry in IGNORED:
+        parts = CONDITION.fullmatch(entry)
+        if parts:
+            path = parts["path"]
+            below = f"{path}/{parts['below']}"
+            condition = Condition(parts["name"], parts["word"], parts["sign"] == "!=", below)
+            found[path] = (*found.get(path, ()), condition)
+    return found
+
+
+def passed_over_in(path: str, attributes: Mapping[str, str]) -> frozenset[str]:
+    """Return the paths that are passed over in the element *path* with these *attributes*.
+
+    One that ends in ``/*`` means each element in that place.
+    """
+    return frozenset(
+        condition.below
+        for condition in _conditions().get(path, ())
+        if (attributes.get(condition.name) == condition.word) is not condition.negated
+    )
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    paths = (path for path in IGNORED if "[" not in path)
+    return re.compile("|".join(_expression(path) + "(?:/.*)?" for path in paths))
 
 
 def _expression(path: str) -> str:
     return re.escape(path).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
 
 
-def is_ignored(xpath: str) -> bool:
-    """Say whether what stands at *xpath* may be passed over."""
-    plain = re.sub(r"\[\d+\]", "", xpath)
-    return any(pattern.fullmatch(plain) for pattern in _patterns())
+def is_ignored(path: str) -> bool:
+    """Say whether what stands at *path*, an XPath without numbers, may be passed over."""
+    return _pattern().fullmatch(path) is not None

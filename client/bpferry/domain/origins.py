@@ -29,6 +29,15 @@ class Origins:
     path: Path
     places: dict[str, Place] = field(default_factory=dict)
 
+    def note(self, key: str, place: Place) -> None:
+        """Keep the first *place* of *key*."""
+        self.places.setdefault(key, place)
+
+    def forget(self, count: int) -> None:
+        """Forget all places but the first *count*: what they were of is no part of the VM."""
+        while len(self.places) > count:
+            self.places.popitem()
+
     def find(self, key: str) -> Place | None:
         """Return the place of *key*, or of the nearest part around it that the document has."""
         while key:

@@ -6,8 +6,11 @@ have in their documents, so that the refusal says more than that. The longest pa
 and what stands below it is meant too.
 """
 
-import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
+
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 CARD: Final = "/domain/devices/interface"
 
@@ -75,14 +78,31 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
         "use a bridge, or a tap with vhost",
     ),
 }
-"""Paths without the places in brackets: why, and what to do."""
+"""XPaths without numbers: why, and what to do. ``[@name='word']`` is one word of an attribute, and
+an element with it; ``[.='word']`` is the text of an element."""
 
 
-def find_reason(xpath: str) -> tuple[str, str] | None:
-    """Return why what stands at *xpath* is refused, and what to do; None if it is not listed."""
-    path = re.sub(r"\[\d+\]", "", xpath)
+def find_reason(
+    path: str, attributes: Mapping[str, str] = NOTHING, text: str = ""
+) -> tuple[str, str] | None:
+    """Return why what stands at *path* is refused, and what to do; None if it is not listed.
+
+    *attributes* are those of the element, and *text* is the value of an attribute.
+    """
+    around, _, name = path.rpartition("/@")
+    words = {name: text} if around else attributes
+    for attribute, word in words.items():
+        found = REFUSED.get(f"{around or path}[@{attribute}='{word}']")
+        if found:
+            return found
     while path:
         if path in REFUSED:
             return REFUSED[path]
         path = path.rpartition("/")[0]
     return None
+
+
+def find_reason_of_value(path: str, text: str) -> tuple[str, str] | None:
+    """Return the same for the value *text* of a place that is supported as such."""
+    around, _, name = path.rpartition("/@")
+    return REFUSED.get(f"{around}[@{name}='{text}']" if around else f"{path}[.='{text}']")

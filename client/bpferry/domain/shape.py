@@ -6,6 +6,7 @@ Made once for each class, from the annotations of its fields (``binding``).
 
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, get_args, get_origin
@@ -32,6 +33,10 @@ class Field:
     """``msgspec.NODEFAULT`` where the field is needed."""
     choices: tuple[object, ...] = ()
     """The words that are possible, where there are only some."""
+    single: object = object
+    """The type of one value, as it is annotated."""
+    bounds: tuple[msgspec.Meta, ...] = ()
+    """What holds for one value beyond its type."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ def fields_of(table: type[Table]) -> tuple[Field, ...]:
                     many=many,
                     default=described.default,
                     choices=_choices_of(annotation),
+                    single=_single_of(annotation),
+                    bounds=tuple(_bounds_of(annotation)),
                 )
             )
     return tuple(found)
@@ -130,6 +137,23 @@ def _choices_of(annotation: object) -> tuple[object, ...]:
         if found:
             return found
     return ()
+
+
+def _single_of(annotation: object) -> object:
+    """Return the type of one of many values, and *annotation* itself where there is one."""
+    bare = annotation
+    while get_origin(bare) is Annotated:
+        bare = get_args(bare)[0]
+    return get_args(bare)[0] if get_origin(bare) is tuple else annotation
+
+
+def _bounds_of(annotation: object) -> Iterator[msgspec.Meta]:
+    """Yield the bounds in *annotation*, wherever they stand."""
+    for part in get_args(annotation):
+        if isinstance(part, msgspec.Meta):
+            yield part
+        else:
+            yield from _bounds_of(part)
 
 
 def _strip(annotation: object) -> object:

@@ -6,20 +6,40 @@ XML parsers are made of. Nesting costs nothing here: only what the model knows i
 """
 
 import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bpferry.domain.binding import Table
 from bpferry.domain.origins import Origins
+from bpferry.domain.refusals import Refusal
 from bpferry.domain.xml_reader import XmlReader
-from bpferry.errors import BadInput, Unsupported
+from bpferry.errors import BadInput
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
+    from xml.etree.ElementTree import Element, ParseError
+
+T = TypeVar("T", bound=Table)
+
+AFTER_THE_END: Final = 9
+"""XML_ERROR_JUNK_AFTER_DOC_ELEMENT of expat."""
 
 
-def parse(raw: bytes, path: Path, table: type[Table]) -> "Parsed":
-    """Return the values of the document *raw*, whose root *table* describes.
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T]):
+    """What came of a document, where its parts stood, and what is not supported."""
+
+    table: T | None
+    """None if nothing is left without what is wrong or not supported."""
+    origins: Origins
+    refusals: tuple[Refusal, ...]
+    faults: tuple[BadInput, ...]
+    """What libvirt would not take either."""
+
+
+def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
+    """Return what the document *raw* says, whose root *table* describes.
 
     Raises:
         BadInput: it is no XML, or holds what no document needs, such as a DTD.
@@ -30,22 +50,12 @@ def parse(raw: bytes, path: Path, table: type[Table]) -> "Parsed":
             f"'{path}': expected a libvirt domain document, found an element '{root.tag[:60]}'",
             "give a file whose outermost element is <domain>",
         )
-    reader = XmlReader(path, lines, prefixes, Origins(path))
-    values = reader.read(table, root)
-    return Parsed(values, reader.origins, reader.refusals)
-
-
-class Parsed:
-    """What came of a document: values by key, where they stood, and what is not supported."""
-
-    __slots__ = ("origins", "refusals", "values")
-
-    def __init__(
-        self, values: dict[str, object], origins: Origins, refusals: list[Unsupported]
-    ) -> None:
-        self.values = values
-        self.origins = origins
-        self.refusals = refusals
+    reader = XmlReader(lines, prefixes, Origins(path))
+    try:
+        found = reader.read(table, root)
+    except RecursionError as error:
+        raise BadInput(f"'{path}' cannot be read: it is nested too deeply") from error
+    return Parsed(found, reader.origins, tuple(reader.refusals), tuple(reader.faults))
 
 
 def _tree(raw: bytes, path: Path) -> "tuple[Element, dict[Element, int], dict[str, str]]":
@@ -81,7 +91,21 @@ def _tree(raw: bytes, path: Path) -> "tuple[Element, dict[Element, int], dict[st
             "a domain document needs neither; take the declaration out",
         ) from error
     except (ParseError, ValueError, LookupError) as error:
+        if isinstance(error, ParseError):
+            _refuse_second(raw, path, error)
         raise BadInput(f"'{path}' is not valid XML: {error}") from error
+
+
+def _refuse_second(raw: bytes, path: Path, error: "ParseError") -> None:
+    """Raise BadInput with a way out where one document follows another."""
+    if error.code == AFTER_THE_END and len(re.findall(rb"<domain[\s>]", raw)) > 1:
+        raise BadInput(
+            f"'{path}':{error.position[0]}: a second <domain> begins here, and a file has one; "
+            "virt-install prints one for each step: the first start, with the installer or "
+            "cloud-init's disk, and then all later ones",
+            "print one step only: 'virt-install --print-xml 2' for the installed system, "
+            "'--print-xml 1' for the first start",
+        ) from error
 
 
 def format_tree(root: "Element") -> str:

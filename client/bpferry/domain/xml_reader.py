@@ -1,159 +1,201 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From a libvirt domain document to plain values by the keys of the native form.
+"""From a libvirt domain document to the model.
 
-What the model does not know is found here: each element and attribute has either a field, or an
-entry on the list of what is passed over with a reason (``ignored``), or it is refused by its XPath.
+Each value is held to the type of its field where it is read, so that a word or number that is not
+supported is refused there and then, and the rest is read on. What the model does not know is found
+here too: each element and attribute has either a field, or an entry on the list of what is passed
+over with a reason (``ignored``), or it is refused by its XPath.
+
+A table that needs what was refused is left out with it. What else is refused or wrong in that table
+is not told then: it has gone with the rest.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from bpferry.domain.binding import NAMESPACES, PATHS, WORDS, Form, Table
-from bpferry.domain.ignored import is_ignored
+from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
+from bpferry.domain.bounds import is_possible
+from bpferry.domain.ignored import is_ignored, passed_over_in
 from bpferry.domain.origins import Origins, Place
-from bpferry.domain.refused import find_reason
+from bpferry.domain.refusals import Refusal, Spot, refuse_place, refuse_value
 from bpferry.domain.shape import Field, Node, fields_of, shape_of
-from bpferry.domain.sizes import parse_size
-from bpferry.errors import BadInput, Unsupported
+from bpferry.domain.xml_values import parse_value
+from bpferry.errors import BadInput
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+T = TypeVar("T", bound=Table)
 
 PREFIXES: Final = {uri: prefix for prefix, uri in NAMESPACES.items()}
 
 LEAF_ATTRIBUTES: Final = {Form.SIZE: "unit", Form.STATE: "state"}
 """The one attribute that an element with text of this form may have."""
 
+MANY: Final = 100
+"""Refusals after which none is compared with what is possible."""
+
 
 @dataclass(slots=True)
 class XmlReader:
-    """Reads one document. What is refused is collected, so that all of it can be named at once."""
+    """Reads one document. What is refused is collected, so that all of it can be told at once."""
 
-    path: Path
     lines: "dict[Element, int]"
     prefixes: dict[str, str]
     """The document's own prefix for each namespace."""
     origins: Origins
-    refusals: list[Unsupported] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    faults: list[BadInput] = field(default_factory=list)
+    """What libvirt would not take either."""
+    _passed_over: frozenset[str] = frozenset()
+    """What is passed over in the table that is read, by path."""
 
-    def read(self, table: type[Table], element: "Element") -> dict[str, object]:
-        """Return the values of *element*, the root of the document, which *table* describes."""
-        return self._table(table, element, f"/{self._name(element)}", "")
+    def read(self, table: type[T], root: "Element") -> T | None:
+        """Return what *root* says of a *table*; None if what is wrong leaves nothing of it."""
+        path = f"/{self._name(root)}"
+        return self._table(table, self._spot(root, path, path), "", is_entry=True)
 
-    def _table(
-        self, table: type[Table], element: "Element", xpath: str, key: str
-    ) -> dict[str, object]:
-        values: dict[str, object] = {}
-        self._note(key, element, xpath)
-        self._walk(shape_of(table), element, xpath, _Target(values, key))
+    def _table(self, table: type[T], spot: Spot, key: str, *, is_entry: bool) -> T | None:
+        before, passed_over = self._count(), self._passed_over
+        self.origins.note(key, spot.place)
+        self._passed_over = passed_over_in(spot.path, spot.element.attrib)
+        target = _Target(key, is_entry=is_entry)
+        self._walk(shape_of(table), spot, target)
+        self._passed_over = passed_over
+        found = None if target.is_lost else self._build(table, spot, target)
+        if target.lost_by:
+            self._undo(before)
+            self.refusals.append(Refusal(target.lost_by.error, spot.xpath))
+        return found
+
+    def _count(self) -> tuple[int, int, int]:
+        return len(self.refusals), len(self.faults), len(self.origins.places)
+
+    def _undo(self, before: tuple[int, int, int]) -> None:
+        """Forget what was found since there was as much as *before*."""
+        refusals, faults, places = before
+        del self.refusals[refusals:]
+        del self.faults[faults:]
+        self.origins.forget(places)
+
+    def _build(self, table: type[T], spot: Spot, target: "_Target") -> T | None:
+        """Return the table with what was read, and with what is meant where nothing is said."""
+        values = dict(target.values)
         for bound in fields_of(table):
+            if bound.many and bound.name in values:
+                values[bound.name] = tuple(target.list_of(bound))
+            if bound.name in values:
+                continue
             if bound.at.absent is not msgspec.UNSET:
-                values.setdefault(bound.key, msgspec.to_builtins(bound.at.absent))
-        return values
+                values[bound.name] = bound.at.absent
+            elif bound.default is msgspec.NODEFAULT:
+                self._miss(spot, bound.at.path)
+                return None
+        return table(**values)
 
-    def _walk(self, node: Node, element: "Element", xpath: str, target: "_Target") -> None:
+    def _walk(self, node: Node, spot: Spot, target: "_Target") -> None:
+        """Read *spot*, until something is refused that its table cannot be without."""
+        self._attributes(node, spot, target)
+        self._text(node, spot, target)
+        total = Counter(child.tag for child in spot.element)
+        seen: Counter[str] = Counter()
+        for child in spot.element:
+            if target.is_lost:
+                return
+            seen[child.tag] += 1
+            place = f"[{seen[child.tag]}]" if total[child.tag] > 1 else ""
+            name = f"/{self._name(child)}"
+            path = f"{spot.path}/{self._canonical(child.tag)}"
+            below = self._spot(child, f"{spot.xpath}{name}{place}", path)
+            if path not in self._passed_over and f"{spot.path}/*" not in self._passed_over:
+                self._child(node, below, target, repeated=seen[child.tag] > 1)
+
+    def _attributes(self, node: Node, spot: Spot, target: "_Target") -> None:
         leaf = LEAF_ATTRIBUTES.get(node.text.at.form) if node.text else None
         if any(bound.at.form is Form.SIZE for bound in node.attributes.values()):
             leaf = LEAF_ATTRIBUTES[Form.SIZE]
-        for name, text in element.attrib.items():
+        for name, text in spot.element.attrib.items():
             bound = node.attributes.get(self._canonical(name))
-            if name == leaf:
+            here = spot.attribute(name, text)
+            if name == leaf or here.path in self._passed_over:
                 continue
             if bound is None:
-                self._refuse(f"{xpath}/@{name}", element)
-            else:
-                self._put(bound, text, f"{xpath}/@{name}", element, target)
-        self._text(node, element, xpath, target)
-        total = Counter(child.tag for child in element)
-        seen: Counter[str] = Counter()
-        for child in element:
-            seen[child.tag] += 1
-            place = f"[{seen[child.tag]}]" if total[child.tag] > 1 else ""
-            child_xpath = f"{xpath}/{self._name(child)}{place}"
-            self._child(node, child, child_xpath, target, repeated=seen[child.tag] > 1)
+                self._refuse(here, tuple(f"@{name}" for name in node.attributes))
+            elif text.strip() or not bound.at.blank:
+                self._put(bound, here, target)
+        for name, bound in node.attributes.items():
+            if bound.at.demanded and spot.element.get(name) is None:
+                self._miss(spot, f"@{name}")
 
-    def _child(
-        self, node: Node, child: "Element", xpath: str, target: "_Target", *, repeated: bool
-    ) -> None:
-        known = node.children.get(self._canonical(child.tag))
+    def _child(self, node: Node, spot: Spot, target: "_Target", *, repeated: bool) -> None:
+        known = node.children.get(spot.path.rpartition("/")[2])
         if known is None:
-            self._refuse(xpath, child)
+            self._refuse(spot, tuple(node.children))
             return
         many = known.many or (known.table if known.table and known.table.many else None)
         if repeated and many is None:
-            self._refuse(xpath, child, "stands there for the second time")
+            self._refuse(spot, (), "there can be one only")
         elif known.table is not None:
-            self._nested(known.table, child, xpath, target)
+            self._nested(known.table, spot, target)
         else:
-            self._walk(known, child, xpath, target)
+            self._walk(known, spot, target)
 
-    def _nested(self, bound: Field, child: "Element", xpath: str, target: "_Target") -> None:
+    def _nested(self, bound: Field, spot: Spot, target: "_Target") -> None:
         assert bound.table is not None  # noqa: S101 - the caller has looked
-        key = target.key_of(bound)
-        target.put(bound, self._table(bound.table, child, xpath, key))
+        told = len(self.refusals)
+        found = self._table(bound.table, spot, target.key_of(bound), is_entry=bound.many)
+        if found is None:
+            target.lose(bound, self.refusals[-1] if len(self.refusals) > told else None)
+        else:
+            target.put(bound, found)
 
-    def _text(self, node: Node, element: "Element", xpath: str, target: "_Target") -> None:
+    def _text(self, node: Node, spot: Spot, target: "_Target") -> None:
         """Take what stands between the tags; space around it, and nothing at all, say nothing."""
-        text = (element.text or "").strip()
+        text = (spot.element.text or "").strip()
         bound = node.text
-        if bound is None:
+        if bound is None or (bound.at.form is Form.PRESENT and text):
             if text:
-                self._refuse(xpath, element, f"has text, '{text[:40]}', where none is expected")
-        elif bound.at.form is Form.PRESENT and not text:
-            self._note(target.key_of(bound), element, xpath)
+                self._refuse(spot, (), f"there can be no text, such as '{text[:40]}'")
+        elif bound.at.form is Form.PRESENT:
+            self.origins.note(target.key_of(bound), spot.place)
             target.put(bound, value=True)
         elif text or bound.at.form not in (Form.PLAIN, *PATHS):
-            self._put(bound, text, xpath, element, target)
+            self._put(bound, spot.with_text(text), target)
 
-    def _put(
-        self, bound: Field, text: str, xpath: str, element: "Element", target: "_Target"
-    ) -> None:
-        self._note(target.key_of(bound), element, xpath)
+    def _put(self, bound: Field, spot: Spot, target: "_Target") -> None:
+        """Put the text of *spot* into *bound*, or refuse it."""
+        key = target.key_of(bound)
         try:
-            target.put(bound, self._value(bound, text, element))
+            value = parse_value(bound, spot.text, spot.element, self.origins.path)
         except ValueError as error:
-            raise self._bad(xpath, element, text, str(error)) from error
-
-    def _value(self, bound: Field, text: str, element: "Element") -> object:
-        form = bound.at.form
-        if form is Form.SIZE:
-            return parse_size(text, element.get("unit", bound.at.unit))
-        if form is Form.STATE:
-            text = element.get("state", "on")
-        if form in WORDS:
-            return _truth(form, text.strip())
-        text = dict(bound.at.words).get(text, text)
-        if form in PATHS and text:
-            return str(self.path.absolute().parent / text)
-        return parse_number(text) if bound.scalar is int else text
-
-    def _note(self, key: str, element: "Element", xpath: str) -> None:
-        self.origins.places.setdefault(key, Place(xpath, self.lines.get(element, 0)))
-
-    def _refuse(self, xpath: str, element: "Element", what: str = "") -> None:
-        if is_ignored(xpath):
+            self.faults.append(BadInput(f"{spot} is '{spot.shown}': {error}", element=spot.xpath))
+            target.lose(bound, None)
             return
-        line = self.lines.get(element, 0)
-        value = ""
-        if xpath.rpartition("/")[2].startswith("@"):
-            value = f" (here '{element.get(xpath.rpartition('@')[2], '')[:40]}')"
-        sentence = what or f"is nothing that bpferry does{value}"
-        hint = "take it out, or leave out all such things with --ignore-unsupported"
-        reason = find_reason(xpath)
-        if reason is not None and not what:
-            sentence, hint = f"{sentence}: {reason[0]}", reason[1]
-        message = f"'{self.path}':{line}: '{xpath}' {sentence}"
-        self.refusals.append(Unsupported(message, hint, xpath))
+        if value is not None and is_possible(bound, value):
+            self.origins.note(key, spot.place)
+            target.put(bound, value)
+            return
+        refusal = Refusal(refuse_value(bound, spot))
+        self.refusals.append(refusal)
+        target.lose(bound, refusal)
 
-    def _bad(self, xpath: str, element: "Element", text: str, why: str) -> BadInput:
-        line = self.lines.get(element, 0)
-        return BadInput(
-            f"'{self.path}':{line}: '{xpath}' is '{text.strip()[:40]}': {why}", element=xpath
-        )
+    def _miss(self, spot: Spot, path: str) -> None:
+        wanted = f"{spot.xpath}/{path}".removesuffix("/.")
+        where = f"'{spot.document}':{spot.place.line}"
+        self.faults.append(BadInput(f"{where}: '{wanted}' is missing", element=wanted))
+
+    def _refuse(self, spot: Spot, known: tuple[str, ...], why: str = "") -> None:
+        if not is_ignored(spot.path):
+            # Looking for a word that is near takes time, which a document must not make long.
+            known = known if len(self.refusals) < MANY else ()
+            self.refusals.append(Refusal(refuse_place(spot, known, why)))
+
+    def _spot(self, element: "Element", xpath: str, path: str) -> Spot:
+        place = Place(xpath, self.lines.get(element, 0))
+        return Spot(self.origins.path, element, place, path)
 
     def _canonical(self, tag: str) -> str:
         """Return *tag* as the model writes it, with the model's own prefix."""
@@ -169,50 +211,39 @@ class XmlReader:
 
 @dataclass(slots=True)
 class _Target:
-    """The values of one element of the model, and the key under which it stands."""
+    """The values of one table while it is read."""
 
-    values: dict[str, object]
     key: str
+    is_entry: bool
+    """It is one of a list, or the whole; both need what libvirt's schema demands of them."""
+    values: dict[str, object] = field(default_factory=dict)
+    is_lost: bool = False
+    """The table cannot be without something that is refused or wrong."""
+    lost_by: Refusal | None = None
+    """What that is, if it is refused."""
 
     def key_of(self, bound: Field) -> str:
         """Return the key of the next value of *bound*."""
         prefix = f"{self.key}." if self.key else ""
-        if not bound.many:
-            return prefix + bound.key
-        have = self.values.get(bound.key, [])
-        assert isinstance(have, list)  # noqa: S101 - put() made it
-        return f"{prefix}{bound.key}[{len(have)}]"
+        index = f"[{len(self.list_of(bound))}]" if bound.many else ""
+        return f"{prefix}{bound.key}{index}"
+
+    def list_of(self, bound: Field) -> list[object]:
+        """Return the values that *bound* has so far."""
+        have = self.values.setdefault(bound.name, [])
+        assert isinstance(have, list)  # noqa: S101 - it is one of many
+        return have
 
     def put(self, bound: Field, value: object) -> None:
         """Add *value*."""
-        if not bound.many:
-            self.values[bound.key] = value
-            return
-        have = self.values.setdefault(bound.key, [])
-        assert isinstance(have, list)  # noqa: S101 - as above
-        have.append(value)
+        if bound.many:
+            self.list_of(bound).append(value)
+        else:
+            self.values[bound.name] = value
 
-
-def _truth(form: Form, text: str) -> bool:
-    words = WORDS[form]
-    if text not in words:
-        raise ValueError(f"possible are {' and '.join(words)}")
-    return words[text]
-
-
-def parse_number(text: str) -> int:
-    """Return the number that *text* writes in decimal, or in hexadecimal after ``0x``.
-
-    Raises:
-        ValueError: it is no such number.
-    """
-    stripped = text.strip()
-    digits = stripped.removeprefix("-")
-    try:
-        if digits[:2].lower() == "0x" and "_" not in digits:
-            return int(stripped, 16)
-        if digits.isascii() and digits.isdigit() and len(digits) <= 30:  # noqa: PLR2004 - 2**64 has 20
-            return int(stripped)
-    except ValueError:
-        pass
-    raise ValueError("expected a whole number")
+    def lose(self, bound: Field, refusal: Refusal | None) -> None:
+        """Note that a value of *bound* is refused or wrong, if the table cannot be without it."""
+        needed = bound.default is msgspec.NODEFAULT
+        if needed or (self.is_entry and bound.at.always and bound.at.path.startswith("@")):
+            self.is_lost = True
+            self.lost_by = self.lost_by or refusal

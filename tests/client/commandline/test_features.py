@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Features of the machine on the command line."""
 
+from pathlib import Path
+
 import pytest
 
 from bpferry.commandline.parts import Device, Remark
+from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
+from bpferry.errors import BadInput
 from tests.client.commandline.system_parts import (
     context_of,
     of_document,
@@ -47,6 +51,7 @@ def test_native_machine_has_acpi() -> None:
     [
         ("<apic eoi='on'/>", "kvm-pv-eoi=on"),
         ("<pvspinlock state='off'/>", "kvm-pv-unhalt=off"),
+        ("<pvspinlock/>", "kvm-pv-unhalt=on"),
         ("<pmu state='off'/>", "pmu=off"),
         ("<kvm><hidden state='on'/></kvm>", "kvm=off"),
         ("<kvm><hint-dedicated state='on'/></kvm>", "kvm-hint-dedicated=on"),
@@ -56,7 +61,7 @@ def test_native_machine_has_acpi() -> None:
         ("<hyperv><relaxed state='on'/></hyperv>", "hv-relaxed=on"),
         ("<hyperv><spinlocks state='on' retries='8191'/></hyperv>", "hv-spinlocks=0x1fff"),
         ("<hyperv><vendor_id state='on' value='KVM Hv'/></hyperv>", "hv-vendor-id=KVM Hv"),
-        ("<hyperv><stimer><direct state='on'/></stimer></hyperv>", "hv-stimer-direct=on"),
+        ("<hyperv><stimer state='on'><direct state='on'/></stimer></hyperv>", "hv-stimer-direct=on"),  # noqa: E501
         ("<hyperv><tlbflush state='on'><extended state='on'/></tlbflush></hyperv>", "hv-tlbflush-ext=on"),  # noqa: E501
         ("<hyperv><emsr_bitmap state='on'/></hyperv>", "hv-emsr-bitmap=on"),
     ],
@@ -104,6 +109,49 @@ def test_memory_for_system_management_mode() -> None:
 
     assert ["mch.extended-tseg-mbytes=48"] == values(context_of(features), "-global")
     assert refused(context_of(features, machine="pc")) == "features.tseg"
+
+
+@pytest.mark.parametrize(
+    ("smm", "word"),
+    [("<smm/>", "smm=on"), ("<smm state='off'/>", "smm=off"), ("", None)],
+)
+def test_system_management_mode(smm: str, word: str | None) -> None:
+    """The element alone turns it on, as in libvirt; without it, QEMU decides."""
+    (machine,) = values(context_of(f"<features>{smm}</features>"), "-machine")
+
+    assert [word] * bool(word) == [one for one in (machine or "").split(",") if "smm" in one]
+
+
+def test_details_turn_their_switch_on() -> None:
+    """In TOML a number of retries, an id or a size says that what it is about is wanted."""
+    toml = (
+        'name = "x"\nmemory = "64 MiB"\n[features]\ntseg = "8 MiB"\n[features.hyperv]\n'
+        'spinlock-retries = 8191\nvendor-id = "x"\n[features.kvm]\ndirty-ring-size = 4096\n'
+    )
+    features = read_bytes(toml.encode(), Path("/vm.toml")).machine.features
+
+    assert features.hyperv
+    assert features.kvm
+    assert (True, True) == (features.hyperv.spinlocks, features.hyperv.vendor)
+    assert (True, True) == (features.smm, features.kvm.dirty_ring)
+
+
+def test_single_features_beside_passthrough() -> None:
+    """Libvirt reads none of them then, and they are passed over here as well."""
+    inner = "<hyperv mode='passthrough'><relaxed state='off'/><spinlocks/><later/></hyperv>"
+    context = context_of(f"<features>{inner}</features>", accelerator=KVM)
+
+    assert "hv-passthrough=on" in words(context, "-cpu")
+    assert not [word for word in words(context, "-cpu") if "relaxed" in word]
+
+
+@pytest.mark.parametrize("inner", ["<ps2/>", "<hyperv><relaxed/></hyperv>", "<kvm><hidden/></kvm>"])
+def test_switch_without_a_state(inner: str) -> None:
+    """Where libvirt demands the word, a document without it is wrong and not without effect."""
+    raw = f"<domain type='kvm'><name>x</name><features>{inner}</features></domain>"
+
+    with pytest.raises(BadInput, match="/@state' is missing"):
+        read_bytes(raw.encode(), Path("/vm.xml"))
 
 
 def test_note_of_a_crash() -> None:

@@ -12,6 +12,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from bpferry.domain.binding import PATHS, At, Form, Table
+from bpferry.domain.checks import contradictions_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.shape import Field, fields_of
 
@@ -33,8 +34,13 @@ SIZES = st.integers(1, 2**62)
 
 
 def machines() -> st.SearchStrategy[Machine]:
-    """Return the strategy of all VMs."""
-    return tables(Machine)
+    """Return the strategy of all VMs that make sense."""
+    return tables(Machine).filter(is_sound)
+
+
+def is_sound(machine: Machine) -> bool:
+    """Say whether *machine* is one that either kind of document can describe."""
+    return not any(contradictions_of(machine))
 
 
 def tables(table: type[T]) -> st.SearchStrategy[T]:

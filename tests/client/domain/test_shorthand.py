@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bpferry.domain.document import read_bytes, to_toml, to_xml
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput
-from tests.client.domain.machines import tables
+from tests.client.domain.machines import is_sound, tables
 
 HEAD = 'name = "x"\nmemory = "64 MiB"\n[[cards]]\n'
 
@@ -83,7 +83,7 @@ def test_cards_of_wrong_types_are_left_to_the_types() -> None:
     """What is no list of tables is refused by its type, not by an accident here."""
     with pytest.raises(BadInput, match="cards"):
         read_bytes(b'name = "x"\nmemory = "1 MiB"\ncards = 5\n', Path("/vm.toml"))
-    with pytest.raises(BadInput, match="expected object, got int"):
+    with pytest.raises(BadInput, match="expected a table"):
         read_bytes(b'name = "x"\nmemory = "1 MiB"\ncards = [5]\n', Path("/vm.toml"))
     with pytest.raises(BadInput, match="queues"):
         card_of('tap = "t"\nqueues = "4"')
@@ -112,6 +112,7 @@ def test_written_no_longer_than_needed(card: Card, expected: dict[str, object]) 
 def test_cards_are_the_same_after_either_way(cards: list[Card]) -> None:
     """A card that is written and read again is the same, in both forms."""
     machine = msgspec.structs.replace(Machine(name="x", memory=2**26), cards=tuple(cards))
+    assume(is_sound(machine))
 
     assert machine == read_bytes(to_toml(machine).encode(), Path("/vm.toml")).machine
     assert machine == read_bytes(to_xml(machine).encode(), Path("/vm.xml")).machine

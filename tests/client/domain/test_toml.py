@@ -50,12 +50,16 @@ def test_relative_paths_begin_at_the_file() -> None:
     [
         ('memory = "64 MiB"', "name", "'name' is missing"),
         (LEAST + "memroy = 1", "memroy", ":3: 'memroy': unknown key 'memroy'"),
-        (LEAST + "vcpus = 0", "vcpus", ":3: 'vcpus' is 0: expected int >= 1"),
-        (LEAST + "vcpus = true", "vcpus", "'vcpus' is True: expected int, got bool"),
-        (LEAST + "vcpus = 2.0", "vcpus", "'vcpus' is 2.0: expected int, got float"),
+        (LEAST + "vcpus = 0", "vcpus", ":3: 'vcpus' is 0: expected a whole number from 1 to 4096"),
+        (
+            LEAST + "vcpus = true",
+            "vcpus",
+            "'vcpus' is True: expected a whole number from 1 to 4096",
+        ),
+        (LEAST + "vcpus = 2.0", "vcpus", "'vcpus' is 2.0: expected a whole number"),
         (LEAST + "vcpus = 0x" + "f" * 5000, "vcpus", "is a number beyond all bounds: "),
         (LEAST + '"\\u001b[2J" = 1', "\x1b[2J", "unknown key '\\x1b[2J'"),
-        (LEAST + "qemu = 2020-01-01", "qemu", "expected str"),
+        (LEAST + "qemu = 2020-01-01", "qemu", "expected a text"),
         (LEAST + 'accelerator = "hvf"', "accelerator", "possible are kvm, tcg"),
         ('name = "x\\n"\nmemory = "64 MiB"', "name", "it holds a control character"),
         ('name = "x\\u0000"\nmemory = "64 MiB"', "name", "it holds a control character"),
@@ -67,7 +71,9 @@ def test_relative_paths_begin_at_the_file() -> None:
         ('name = "web"\nmemory = "9999999 TiB"', "memory", "expected at most"),
         (LEAST + 'kernel = ""', "kernel", "expected the path of a file"),
         (LEAST + f'kernel = "{"x" * 5000}"', "kernel", "a path has at most 4095 bytes"),
-        (LEAST + "cards = 3", "cards", "'cards' is 3: expected array"),
+        (LEAST + "cards = 3", "cards", "is 3: expected a list of tables, as [[cards]]"),
+        (LEAST + "boot = 3", "boot", "'boot' is 3: expected a list"),
+        (LEAST + "cpu = 3", "cpu", "'cpu' is 3: expected a table"),
         (LEAST + "[[cards]]\nqueue = 2", "cards[0].queue", ":4: 'cards[0].queue': unknown key"),
     ],
 )
@@ -81,11 +87,27 @@ def test_mistake_is_named(text: str, element: str, words: str) -> None:
     assert error.status == 2
 
 
-def test_unknown_key_suggests_the_near_one() -> None:
-    """The hint of an unknown key has the key that was meant, and all others."""
-    hint = read_wrong(LEAST + "memmory = 1").hint
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("memmory = 1", "did you mean 'memory', 'max-memory' or 'memory-limits'?"),
+        ("read-only = true", "it is a key of 'loader', 'disks' or 'memory-devices'"),
+        ("[[cards]]\nqueue = 2", "did you mean 'queues'?"),
+        ("[boot-menu]\nwarp = 1", "the keys here are enabled, timeout"),
+        ("spaceship = 1", "docs/documents.md has the keys that are used most, and "),
+    ],
+)
+def test_unknown_key_leads_to_those_that_there_are(text: str, hint: str) -> None:
+    """The hint has up to three keys that are near, the table that has it, or where to look."""
+    assert read_wrong(LEAST + text).hint.startswith(hint)
 
-    assert hint.startswith("did you mean 'memory'? the keys here are name, memory, ")
+
+def test_missing_key_tells_what_is_possible() -> None:
+    """Where there are only some words for it, they are named."""
+    error = read_wrong(LEAST + "[[inputs]]\n")
+
+    assert "'inputs[0].type' is missing" in error.message
+    assert error.hint.startswith("possible are ")
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,6 @@ BY_TYPE: Final = {
     "client": frozenset({"host", "port"}),
 }
 
-NAMES_OF_A_RUN: Final = ("vnet", "macvtap", "macvlan")
-"""How the names begin that libvirt gives to interfaces for one run (VIR_NET_GENERATED_*_PREFIX,
-src/util/virnetdev.h). It passes over such a name in a document, and so do we."""
-
 
 def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
     """Return the fields that say something about *card*."""
@@ -52,8 +48,9 @@ def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
         found |= {"mtu"} if card.type == "ethernet" else frozenset()
     if not virtio:
         found |= _usual_fields(card)
-    if card.type != "ethernet":
-        found |= _empty_fields(card)
+    if card.type != "ethernet" and card.managed:
+        # The document asks for nothing by it: nobody but the helper makes the tap.
+        found |= {"managed"}
     return found
 
 
@@ -61,11 +58,3 @@ def _usual_fields(card: Card) -> frozenset[str]:
     """Return the fields that say of a card without virtio what it is like anyway."""
     usual = {"driver": "qemu", "queues": 1}
     return frozenset(name for name, value in usual.items() if getattr(card, name) == value)
-
-
-def _empty_fields(card: Card) -> frozenset[str]:
-    """Return the fields about a tap by which a document asks for nothing."""
-    found = frozenset({"managed"}) if card.managed else frozenset()
-    if card.tap is not None and card.tap.startswith(NAMES_OF_A_RUN):
-        found |= {"tap"}
-    return found

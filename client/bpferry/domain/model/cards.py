@@ -22,13 +22,26 @@ SLIRP_PREFIXES = (4, 27)
 
 Queues = Annotated[int, msgspec.Meta(ge=1, le=MAX_QUEUES)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Mac = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$")]
+Mac = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$",
+        description="the address of one station, such as 52:54:00:12:34:56",
+    ),
+]
 """The address of one station. Bit 0 of the first byte would mean a group of them."""
-Interface = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]+$")]
+Interface = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_.-]+$", description="the name of an interface, such as tap0"
+    ),
+]
 """The name of an interface of the host. The kernel takes 15 bytes (IFNAMSIZ)."""
-Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.-]+$")]
+Host = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9.-]+$", description="the name or IPv4 address of a host")
+]
 """The name or IPv4 address of a host. What follows a colon would be a port."""
-IpText = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f:.]+$")]
+IpText = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f:.]+$", description="an IP address")]
 QueueSize = Literal[256, 512, 1024]
 """Descriptors of one queue: a power of two from 256 to 1024 (virtio_net_device_realize)."""
 
@@ -39,6 +52,12 @@ Model = Literal[
     "i82558b", "i82559a", "i82559b", "i82559c", "i82559er", "i82562", "i82801",
 ]  # fmt: skip
 """The cards of QEMU that sit on PCI or USB; ``default`` is the one that libvirt chooses."""
+
+
+VIRTIO_MODELS: Final = (
+    ("virtio-net", "virtio"), ("virtio-net-pci", "virtio"), ("virtio", "virtio"),
+)  # fmt: skip
+"""QEMU's own names are taken by libvirt as well, which passes on a name that it does not know."""
 
 
 class IpAddress(Table, frozen=True, kw_only=True):
@@ -79,16 +98,16 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
         ],
         At("@type", absent="user", always=True),
     ]  # fmt: skip
-    model: Annotated[Model, At("model/@type", absent="default")] = "virtio"
+    model: Annotated[Model, At("model/@type", words=VIRTIO_MODELS, absent="default")] = "virtio"
     mac: Annotated[Mac | None, At("mac/@address")] = None
 
     bridge: Annotated[str | None, At("source/@bridge")] = None
     network: Annotated[str | None, At("source/@network")] = None
+    """A name from the policy of the tap helper."""
     port_group: Annotated[str | None, At("source/@portgroup")] = None
     """A kind of port of the network; the helper's policy knows it as NETWORK/GROUP."""
-    """A name from the policy of the tap helper."""
     tap: Annotated[Interface | None, At("target/@dev")] = None
-    """A tap that exists. Names such as vnet0 are those that libvirt gave for one run."""
+    """A tap that exists, of type ethernet."""
     managed: Annotated[bool | None, At("target/@managed", Form.YES_NO)] = None
     """Whether somebody else than its owner makes the tap; here, nobody does."""
     tap_device: Annotated[str, At("backend/@tap", Form.PLACE)] = TUN_DEVICE

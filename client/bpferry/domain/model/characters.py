@@ -15,7 +15,12 @@ BackEnd = Literal[
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
-UsbVersion = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,2}\.[0-9]{1,2}|-1)$")]
+UsbVersion = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^([0-9]{1,2}\.[0-9]{1,2}|-1)$", description="a version such as 2.0, or -1 for any"
+    ),
+]
 
 
 class Source(Table, frozen=True, kw_only=True):

@@ -13,10 +13,17 @@ MAX_START: Final = 253402300799
 
 Hertz = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-ZoneName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_.+/-]+$")]
+ZoneName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-zA-Z0-9_.+/-]+$", description="the name of a time zone, such as Europe/Berlin"
+    ),
+]
 
 
-Adjustment = Annotated[str, msgspec.Meta(pattern=r"^(reset|[+-]?[0-9]{1,12})$")]
+Adjustment = Annotated[
+    str, msgspec.Meta(pattern=r"^(reset|[+-]?[0-9]{1,12})$", description="'reset', or seconds")
+]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 

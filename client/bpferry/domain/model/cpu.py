@@ -13,7 +13,13 @@ MAX_VCPUS: Final = 4096
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_VCPUS)]
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
+        description="a name of letters, digits and _ . + -",
+    ),
+]
 """A model or a feature, as it may stand in a list with commas."""
 
 
@@ -60,7 +66,14 @@ class Cpu(Table, frozen=True, kw_only=True):
     fallback: Annotated[Literal["allow", "forbid"], At("model/@fallback")] = "allow"
     """Has no effect: a model that this QEMU does not know is never replaced by another."""
     vendor_id: Annotated[
-        Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x2b\x2d-\x7e]{12}$")] | None,
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^[\x20-\x2b\x2d-\x7e]{12}$",
+                description="12 letters without a comma, such as GenuineIntel",
+            ),
+        ]
+        | None,
         At("model/@vendor_id"),
     ] = None
     vendor: Annotated[Literal["Intel", "AMD", "Hygon"] | None, At("vendor")] = None

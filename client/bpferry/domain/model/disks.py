@@ -32,11 +32,23 @@ from bpferry.domain.model.images import (
     ImageVerify,
 )
 
-Target = Annotated[str, msgspec.Meta(pattern="^(fd|hd|sd|vd)[a-z]{1,4}$")]
-Serial = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.+-]{1,128}$")]
-WorldWideName = Annotated[str, msgspec.Meta(pattern="^(0x)?[0-9a-fA-F]{16}$")]
-Vendor = Annotated[str, msgspec.Meta(pattern="^[ -~]{0,8}$")]
-Product = Annotated[str, msgspec.Meta(pattern="^[ -~]{0,40}$")]
+Target = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^(fd|hd|sd|vd)[a-z]{1,4}$", description="a name such as vda, sda, hda or fda"
+    ),
+]
+Serial = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_.+-]{1,128}$", description="1 to 128 letters, digits and _ . + -"
+    ),
+]
+WorldWideName = Annotated[
+    str, msgspec.Meta(pattern="^(0x)?[0-9a-fA-F]{16}$", description="16 hexadecimal digits")
+]
+Vendor = Annotated[str, msgspec.Meta(pattern="^[ -~]{0,8}$", description="at most 8 letters")]
+Product = Annotated[str, msgspec.Meta(pattern="^[ -~]{0,40}$", description="at most 40 letters")]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Queues = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Rate = Annotated[int, msgspec.Meta(ge=0, le=10**15)]

@@ -10,64 +10,91 @@ from bpferry.domain.binding import At, Form, Table
 Switch = bool | None
 
 
+def _state(path: str) -> At:
+    """Return the binding of a switch that libvirt demands wherever its element is."""
+    return At(f"{path}/@state", Form.ON_OFF, demanded=True)
+
+
+def _imply(table: Table, switch: str, detail: object) -> None:
+    """Turn the *switch* of *table* on where a *detail* is given and nothing is said of it."""
+    if detail is not None and getattr(table, switch) is None:
+        msgspec.structs.force_setattr(table, switch, True)  # noqa: FBT003 - the value itself
+
+
 class HypervStimer(Table, frozen=True, kw_only=True):
     """Timers of Hyper-V."""
 
-    state: Annotated[bool, At("@state", Form.ON_OFF, always=True)] = True
-    direct: Annotated[Switch, At("direct/@state", Form.ON_OFF)] = None
+    state: Annotated[bool, At("@state", Form.ON_OFF, always=True, demanded=True)] = True
+    direct: Annotated[Switch, _state("direct")] = None
 
 
 class HypervTlbFlush(Table, frozen=True, kw_only=True):
     """Flushes of address translations by a call to the hypervisor."""
 
-    state: Annotated[bool, At("@state", Form.ON_OFF, always=True)] = True
-    direct: Annotated[Switch, At("direct/@state", Form.ON_OFF)] = None
-    extended: Annotated[Switch, At("extended/@state", Form.ON_OFF)] = None
+    state: Annotated[bool, At("@state", Form.ON_OFF, always=True, demanded=True)] = True
+    direct: Annotated[Switch, _state("direct")] = None
+    extended: Annotated[Switch, _state("extended")] = None
 
 
 class Hyperv(Table, frozen=True, kw_only=True):
     """What Windows is told so that it runs well."""
 
     mode: Annotated[Literal["custom", "passthrough"], At("@mode")] = "custom"
-    relaxed: Annotated[Switch, At("relaxed/@state", Form.ON_OFF)] = None
-    vapic: Annotated[Switch, At("vapic/@state", Form.ON_OFF)] = None
-    spinlocks: Annotated[Switch, At("spinlocks/@state", Form.ON_OFF)] = None
+    relaxed: Annotated[Switch, _state("relaxed")] = None
+    vapic: Annotated[Switch, _state("vapic")] = None
+    spinlocks: Annotated[Switch, _state("spinlocks")] = None
     spinlock_retries: Annotated[
         Annotated[int, msgspec.Meta(ge=0xFFF, lt=2**32)] | None, At("spinlocks/@retries")
     ] = None
     """libvirt and Hyper-V want at least 4095."""
-    vpindex: Annotated[Switch, At("vpindex/@state", Form.ON_OFF)] = None
-    runtime: Annotated[Switch, At("runtime/@state", Form.ON_OFF)] = None
-    synic: Annotated[Switch, At("synic/@state", Form.ON_OFF)] = None
+    vpindex: Annotated[Switch, _state("vpindex")] = None
+    runtime: Annotated[Switch, _state("runtime")] = None
+    synic: Annotated[Switch, _state("synic")] = None
     stimer: Annotated[HypervStimer | None, At("stimer")] = None
-    reset: Annotated[Switch, At("reset/@state", Form.ON_OFF)] = None
-    vendor: Annotated[Switch, At("vendor_id/@state", Form.ON_OFF)] = None
+    reset: Annotated[Switch, _state("reset")] = None
+    vendor: Annotated[Switch, _state("vendor_id")] = None
     vendor_id: Annotated[
-        Annotated[str, msgspec.Meta(pattern=r"^[\x20-\x2b\x2d-\x7e]{1,12}$")] | None,
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^[\x20-\x2b\x2d-\x7e]{1,12}$",
+                description="1 to 12 letters without a comma",
+            ),
+        ]
+        | None,
         At("vendor_id/@value"),
     ] = None
-    frequencies: Annotated[Switch, At("frequencies/@state", Form.ON_OFF)] = None
-    reenlightenment: Annotated[Switch, At("reenlightenment/@state", Form.ON_OFF)] = None
+    frequencies: Annotated[Switch, _state("frequencies")] = None
+    reenlightenment: Annotated[Switch, _state("reenlightenment")] = None
     tlbflush: Annotated[HypervTlbFlush | None, At("tlbflush")] = None
-    ipi: Annotated[Switch, At("ipi/@state", Form.ON_OFF)] = None
-    evmcs: Annotated[Switch, At("evmcs/@state", Form.ON_OFF)] = None
-    avic: Annotated[Switch, At("avic/@state", Form.ON_OFF)] = None
-    emsr_bitmap: Annotated[Switch, At("emsr_bitmap/@state", Form.ON_OFF)] = None
-    xmm_input: Annotated[Switch, At("xmm_input/@state", Form.ON_OFF)] = None
+    ipi: Annotated[Switch, _state("ipi")] = None
+    evmcs: Annotated[Switch, _state("evmcs")] = None
+    avic: Annotated[Switch, _state("avic")] = None
+    emsr_bitmap: Annotated[Switch, _state("emsr_bitmap")] = None
+    xmm_input: Annotated[Switch, _state("xmm_input")] = None
+
+    def __post_init__(self) -> None:
+        """Turn on what is described further."""
+        _imply(self, "spinlocks", self.spinlock_retries)
+        _imply(self, "vendor", self.vendor_id)
 
 
 class Kvm(Table, frozen=True, kw_only=True):
     """What guests are told about KVM."""
 
-    hidden: Annotated[Switch, At("hidden/@state", Form.ON_OFF)] = None
-    hint_dedicated: Annotated[Switch, At("hint-dedicated/@state", Form.ON_OFF)] = None
-    poll_control: Annotated[Switch, At("poll-control/@state", Form.ON_OFF)] = None
-    pv_ipi: Annotated[Switch, At("pv-ipi/@state", Form.ON_OFF)] = None
-    dirty_ring: Annotated[Switch, At("dirty-ring/@state", Form.ON_OFF)] = None
+    hidden: Annotated[Switch, _state("hidden")] = None
+    hint_dedicated: Annotated[Switch, _state("hint-dedicated")] = None
+    poll_control: Annotated[Switch, _state("poll-control")] = None
+    pv_ipi: Annotated[Switch, _state("pv-ipi")] = None
+    dirty_ring: Annotated[Switch, _state("dirty-ring")] = None
     dirty_ring_size: Annotated[
         Annotated[int, msgspec.Meta(ge=1024, le=65536)] | None, At("dirty-ring/@size")
     ] = None
     """Entries; QEMU wants a power of two from 1,024 on."""
+
+    def __post_init__(self) -> None:
+        """Turn on the ring that has a size."""
+        _imply(self, "dirty_ring", self.dirty_ring_size)
 
 
 class Features(Table, frozen=True, kw_only=True):
@@ -80,12 +107,12 @@ class Features(Table, frozen=True, kw_only=True):
     kvm: Annotated[Kvm | None, At("kvm")] = None
     tcg_cache: Annotated[int | None, At("tcg/tb-cache", Form.SIZE)] = None
     """Bytes for translated code."""
-    spinlocks: Annotated[Switch, At("pvspinlock/@state", Form.ON_OFF)] = None
+    spinlocks: Annotated[Switch, At("pvspinlock", Form.STATE)] = None
     pmu: Annotated[Switch, At("pmu", Form.STATE)] = None
     """Counters of events in the processor."""
     vmport: Annotated[Switch, At("vmport", Form.STATE)] = None
-    ps2: Annotated[Switch, At("ps2/@state", Form.ON_OFF)] = None
-    smm: Annotated[Switch, At("smm/@state", Form.ON_OFF)] = None
+    ps2: Annotated[Switch, _state("ps2")] = None
+    smm: Annotated[Switch, At("smm", Form.STATE)] = None
     """System management mode."""
     tseg: Annotated[int | None, At("smm/tseg", Form.SIZE, unit="MiB")] = None
     """Bytes of memory for it."""
@@ -94,3 +121,7 @@ class Features(Table, frozen=True, kw_only=True):
     """The interrupt controller of arm machines."""
     vmcoreinfo: Annotated[Switch, At("vmcoreinfo", Form.STATE)] = None
     """Let the guest leave a note for who analyses a dump of its memory."""
+
+    def __post_init__(self) -> None:
+        """Turn on system management mode where its memory is named."""
+        _imply(self, "smm", self.tseg)

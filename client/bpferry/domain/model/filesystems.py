@@ -10,7 +10,12 @@ from bpferry.domain.model.base import VirtioDevice
 
 Id = Annotated[int, msgspec.Meta(ge=0, lt=2**32 - 1)]
 
-CreateMode = Annotated[str, msgspec.Meta(pattern=r"^(0[0-7]{3}|[0-7]{1,3})$")]
+CreateMode = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(0[0-7]{3}|[0-7]{1,3})$", description="a mode in octal digits, such as 0700"
+    ),
+]
 """Permissions, in octal."""
 
 

@@ -18,10 +18,14 @@ Port = Annotated[int, msgspec.Meta(ge=-1, le=MAX_PORT)]
 
 AudioId = Annotated[int, msgspec.Meta(ge=1, le=MAX_AUDIO_ID)]
 
-HostName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]*$")]
+HostName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]*$", description="the name or address of a host")
+]
 """An IP address or a name; empty where none is given."""
 
-KeymapName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+$")]
+KeymapName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+$", description="the name of a keymap, such as de")
+]
 """The name of one of QEMU's own files (share/qemu/keymaps), never a path."""
 
 

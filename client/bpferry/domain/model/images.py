@@ -25,7 +25,9 @@ ReadAhead = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
-Number = Annotated[str, msgspec.Meta(pattern=r"^\+?[0-9]{1,10}$")]
+Number = Annotated[
+    str, msgspec.Meta(pattern=r"^\+?[0-9]{1,10}$", description="the number of a user or group")
+]
 """A user's or group's number, with libvirt's plus sign or without."""
 
 
@@ -52,10 +54,10 @@ class Slice(Table, frozen=True, kw_only=True):
 Protocols = Literal["nbd", "rbd", "iscsi", "http", "https", "ftp", "ftps", "ssh", "nfs", "gluster"]
 
 ImageType = Literal["file", "block", "network"]
-ImageFile = Annotated[str | None, At("source/@file", Form.FILE)]
-ImageBlockDevice = Annotated[str | None, At("source/@dev", Form.FILE)]
+ImageFile = Annotated[str | None, At("source/@file", Form.FILE, blank=True)]
+ImageBlockDevice = Annotated[str | None, At("source/@dev", Form.FILE, blank=True)]
 ImageProtocol = Annotated[Protocols | None, At("source/@protocol")]
-ImageName = Annotated[str | None, At("source/@name")]
+ImageName = Annotated[str | None, At("source/@name", blank=True)]
 ImageQuery = Annotated[str | None, At("source/@query")]
 ImageHosts = Annotated[tuple[Host, ...], At("source/host")]
 ImageSnapshot = Annotated[str | None, At("source/snapshot/@name")]

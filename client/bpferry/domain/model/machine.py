@@ -64,7 +64,12 @@ MAX_IOTHREADS: Final = 4096
 
 Arch = Literal["x86_64", "i686", "aarch64", "riscv64", "loongarch64", "ppc64", "s390x"]
 
-MachineName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_.-]+$")]
+MachineName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-zA-Z0-9_.-]+$", description="the name of a machine type, such as q35"
+    ),
+]
 
 Vcpus = Annotated[int, msgspec.Meta(ge=1, le=MAX_VCPUS)]
 

@@ -15,7 +15,8 @@ Node = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NODES)]
 NumberSet = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^([0-9]{1,6}(-[0-9]{1,6})?|\^[0-9]{1,6})(,([0-9]{1,6}(-[0-9]{1,6})?|\^[0-9]{1,6}))*$"
+        pattern=r"^([0-9]{1,6}(-[0-9]{1,6})?|\^[0-9]{1,6})(,([0-9]{1,6}(-[0-9]{1,6})?|\^[0-9]{1,6}))*$",
+        description="numbers such as 0-3,^1,8",
     ),
 ]
 """Numbers of processors or nodes, such as ``0-3,^1,8``."""

@@ -8,7 +8,9 @@ import msgspec
 from bpferry.domain.binding import At, Form
 from bpferry.domain.model.base import Device
 
-ProfileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]+$")]
+ProfileName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]+$", description="the name of a profile")
+]
 
 
 class Tpm(Device, frozen=True, kw_only=True):

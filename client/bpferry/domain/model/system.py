@@ -19,5 +19,11 @@ class GenerationId(Table, frozen=True, kw_only=True):
 class Variable(Table, frozen=True, kw_only=True):
     """A variable of QEMU's environment."""
 
-    name: Annotated[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], At("@name")]
+    name: Annotated[
+        Annotated[
+            str,
+            msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="the name of a variable"),
+        ],
+        At("@name"),
+    ]
     value: Annotated[str, At("@value")] = ""

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a user is told of a place in a libvirt document that is not supported.
+
+A word or number that the model does not know may still be one that libvirt knows; only libvirt's
+own schema could tell it from a slip of the pen. So each is unsupported, and what is possible is
+named. Reasons and ways out that are known beforehand are in ``refused``.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bpferry.domain.bounds import describe_possible
+from bpferry.domain.origins import Place
+from bpferry.domain.refused import find_reason, find_reason_of_value
+from bpferry.domain.shape import Field
+from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+LEAVE_OUT: Final = "--ignore-unsupported, which leaves it out and says so"
+
+MAX_SHOWN: Final = 40
+"""Letters of a value in a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One element or attribute of a document while it is read."""
+
+    document: Path
+    element: "Element"
+    """The element itself, or the one that has the attribute."""
+    place: Place
+    path: str
+    """The XPath without numbers, and with the model's own prefixes."""
+    text: str = ""
+    """The attribute's value, or what stands between the tags."""
+
+    def attribute(self, name: str, text: str) -> "Spot":
+        """Return the spot of the attribute *name* of this element, whose value is *text*."""
+        place = Place(f"{self.xpath}/@{name}", self.place.line)
+        return Spot(self.document, self.element, place, f"{self.path}/@{name}", text)
+
+    def with_text(self, text: str) -> "Spot":
+        """Return the spot of this element with what stands between its tags."""
+        return Spot(self.document, self.element, self.place, self.path, text)
+
+    @property
+    def xpath(self) -> str:
+        """The place as the document's reader would look for it."""
+        return self.place.element
+
+    @property
+    def is_attribute(self) -> bool:
+        """Whether it is an attribute."""
+        return self.name.startswith("@")
+
+    @property
+    def name(self) -> str:
+        """Of the element, or of the attribute with its sign."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def shown(self) -> str:
+        """The text as a message has it."""
+        return self.text.strip()[:MAX_SHOWN]
+
+    def __str__(self) -> str:
+        """Return file, line and XPath, as messages begin."""
+        return f"'{self.document}':{self.place.line}: '{self.xpath}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is not supported, and what goes with it when it is left out."""
+
+    error: Unsupported
+    whole: str = ""
+    """The XPath of the element that cannot be without it; empty if it goes alone."""
+
+    def left_out(self) -> Unsupported:
+        """Return what is told when it is left out, because the user said so."""
+        error = self.error
+        if not self.whole:
+            return error
+        message = f"{error.message}; all of '{self.whole}' is left out with it"
+        return Unsupported(message, error.hint, error.element)
+
+
+def refuse_place(spot: Spot, known: tuple[str, ...], why: str) -> Unsupported:
+    """Return the refusal of a place that the model has not, and that is not passed over.
+
+    *known* are the places that there are, and *why* says what is wrong where that is clear.
+    """
+    here = f" (here '{spot.shown}')" if spot.is_attribute else ""
+    sentence, hint = f"{spot}{here} is not supported", _general_hint(spot.name, known)
+    reason = None if why else find_reason(spot.path, spot.element.attrib, spot.text)
+    if reason is not None:
+        why, hint = reason
+    return Unsupported(f"{sentence}: {why}" if why else sentence, hint, spot.xpath)
+
+
+def refuse_value(bound: Field, spot: Spot) -> Unsupported:
+    """Return the refusal of a word or number that *bound* does not have."""
+    possible = describe_possible(bound, in_xml=True)
+    sentence = f"{spot} is '{spot.shown}', which is not supported"
+    reason = find_reason_of_value(spot.path, spot.text)
+    if reason is not None:
+        return Unsupported(f"{sentence}: {reason[0]}", reason[1], spot.xpath)
+    hint = f"write what is possible, or use {LEAVE_OUT}"
+    return Unsupported(f"{sentence}; {possible}", hint, spot.xpath)
+
+
+def _general_hint(name: str, known: tuple[str, ...]) -> str:
+    kind = "attribute" if name.startswith("@") else "element"
+    near = difflib.get_close_matches(name, known, 1)
+    meant = f"did you mean '{near[0]}'? " if near else ""
+    return f"{meant}remove the {kind}, or use {LEAVE_OUT}"
