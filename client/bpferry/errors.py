@@ -6,6 +6,7 @@ BpferryError            1  root of this package: tried and failed
 +-- Unsupported         3  asks for what this bpferry or this QEMU certainly cannot do
 +-- Refused             4  policy does not allow it
 +-- NoHelper            5  no helper answers at its socket
++-- NameTaken           1  a VM of this name and user runs already
 +-- HelperError         1  the helper answered, and the answer is a failure or not sound
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
 +-- TapError            1  the tap's queues could not be opened
@@ -80,6 +81,12 @@ class NoHelper(BpferryError):  # noqa: N818
 
     status = 5
     code = "no-helper"
+
+
+class NameTaken(BpferryError):  # noqa: N818
+    """A VM of this name and user runs already."""
+
+    code = "name-taken"
 
 
 class HelperError(BpferryError):

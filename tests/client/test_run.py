@@ -24,6 +24,8 @@ from tests.client.support import Record, children, is_gone, script, wait_until
 
 pytestmark = pytest.mark.qemu
 
+LOCKED = ("XDG_STATE_HOME", "XDG_RUNTIME_DIR")
+
 PLAN = CardPlan("net0", Rung.EBPF, vhost=False, queues=4, because=())
 
 
@@ -166,7 +168,7 @@ def tap(namespace: str) -> tuple[str, ...]:
 
 @pytest.mark.privileged
 def test_qemu_has_exactly_its_fds(tmp_path: Path, tap: tuple[str, ...]) -> None:
-    """QEMU inherits its monitor, four queues and one set, and nothing that we happen to have."""
+    """QEMU inherits its monitor, queues, one set and its name's locks, and nothing stray."""
     stray = tmp_path / "stray"
     shell = ("bash", "-c", f'exec 77> {stray}; exec "$@"', "bash")
     with (
@@ -186,6 +188,7 @@ def test_qemu_has_exactly_its_fds(tmp_path: Path, tap: tuple[str, ...]) -> None:
     inherited = [kind for kind in kinds if kind not in own]
     assert inherited == [
         "/dev/net/tun", "/dev/net/tun", "/dev/net/tun", "/dev/net/tun",
+        *sorted(f"{os.environ[name]}/bpferry/.t.lock" for name in LOCKED),
         "anon_inode:bpf-map", "anon_inode:bpf-map", "anon_inode:bpf-map",
         "anon_inode:bpf-prog",
         "socket:",

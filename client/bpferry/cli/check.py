@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry check: what is wrong with a description, or not as good as it could be."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from bpferry.cli import output
@@ -9,6 +10,7 @@ from bpferry.errors import BpferryError, Unsupported
 from bpferry.machine.draft import draft
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.lint import Fault, find_faults
+from bpferry.machine.name_lock import find_conflict
 from bpferry.qemu.capabilities import Capabilities
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
@@ -27,6 +29,7 @@ def check(file: str, *, as_json: bool) -> int:
         Fault(missing.element or "", "error", missing.message, NEEDED, missing.hint)
         for missing in find_missing_files(document)
     ]
+    faults += [_located(fault, document) for fault in _running(document)]
     if as_json:
         output.print_json(_fields(refused, faults, note))
     else:
@@ -46,6 +49,19 @@ def _refused(document: Document) -> tuple[tuple[Unsupported, ...], str, Capabili
         # Without a QEMU to ask, only the document itself can be judged.
         return document.ignored, error.message, None
     return found.left_out, "", found.capabilities
+
+
+def _running(document: Document) -> Iterator[Fault]:
+    conflict = find_conflict(document.machine.name)
+    if conflict is not None:
+        yield Fault(
+            "name",
+            "note",
+            conflict.message,
+            "a user runs one VM of a name at a time: sockets, firmware variables and the TPM's "
+            "state go by the name",
+            conflict.hint,
+        )
 
 
 def _located(fault: Fault, document: Document) -> Fault:

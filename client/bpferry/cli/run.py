@@ -11,6 +11,7 @@ from bpferry.cli import output
 from bpferry.domain.document import read_file
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.files import find_missing_files
+from bpferry.machine.name_lock import find_conflict
 from bpferry.steering.plan import CardPlan, Notice, Rung
 from bpferry.steering.requests import describe_source, shown
 
@@ -118,9 +119,11 @@ def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
 
 
 def dry_run_warnings(plan: Draft) -> list[str]:
-    """Return what would be less than wished, and the files that are not there."""
+    """Return what would be less than wished, or in the way, and the files that are not there."""
     of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
     texts = [notice.message for notice in (*plan.general_notices(), *of_cards)]
+    conflict = find_conflict(plan.machine.name)
+    texts += [conflict.message] if conflict else []
     return texts + [missing.message for missing in find_missing_files(plan.document)]
 
 

@@ -10,6 +10,7 @@
     absent_media  CDs that need not be there
     card_fds      what is behind the cards: taps, eBPF sets, vhost
     folders       where the VM's own files are
+    name_lock     one running VM of each name
     files         files that have to exist
     uefi_files    files of a UEFI firmware, which have to fit together
     listening     sockets that bpferry listens on for QEMU

@@ -36,6 +36,7 @@ from bpferry.machine.draft import KVM_HINT, Draft, located
 from bpferry.machine.files import find_missing_files, make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.listening import open_listen
+from bpferry.machine.name_lock import hold_name
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.reporter import Reporter
@@ -83,7 +84,7 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prepared]:
-    """Ask the helpers, start the companions, and build the command line.
+    """Take the VM's name, ask the helpers, start the companions, and build the command line.
 
     Raises:
         BpferryError: something that the VM cannot do without is missing.
@@ -95,6 +96,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     if draft.kvm_problem:
         raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
+        file = draft.document.origins.path
+        name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
         ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
         opened = _Opened(ours, inherited)
         cards = open_cards(draft, helpers, reporter, inherited)
@@ -108,7 +111,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             argv=final.argv,
             plans=cards.plans,
             taps=cards.taps,
-            pass_fds=tuple(opened.fds.values()),
+            pass_fds=(*opened.fds.values(), *name_lock),
             environment={entry.name: entry.value for entry in built.of(Environment)},
             commands=built.of(Command),
             affinities=built.of(Affinity),
