@@ -195,7 +195,7 @@ def test_auto_on_another_kind_of_machine() -> None:
 @pytest.mark.parametrize(
     ("name", "machine", "kvm", "words"),
     [
-        ("tcg", "q35", "exit 1", "works without any right"),
+        ("tcg", "q35", "exit 1", "works without any privilege"),
         ("xen", "q35", "exit 1", "not used by bpferry"),
         ("kvm", "q35", "echo no; exit 1", "opens but does not work here: no"),
         ("kvm", "q35", SPEAK, "works"),

@@ -112,7 +112,7 @@ def test_error_of_the_helper(code: Code, kind: type[BpferryError], status: int, 
         load(where)
 
     error = caught.value
-    assert ("the helper said no: why", "what to do", code.value, status) == (
+    assert ("the helper refused: why", "what to do", code.value, status) == (
         error.message,
         error.hint,
         error.code,
@@ -314,8 +314,8 @@ def read_only() -> OwnedFds:
         (ordered(0, 1, 2, 3, 3), "described 4 fds for 'rss' and sent 5"),
         (ordered(), "described 4 fds for 'rss' and sent 0"),
         (ordered(*[0] * MAX_FDS_PER_REPLY, 0), "fds in one packet"),
-        (dev_null_for(0), "no BPF object but '/dev/null'"),
-        (dev_null_for(3), "no BPF object but '/dev/null'"),
+        (dev_null_for(0), "not a BPF object but '/dev/null'"),
+        (dev_null_for(3), "not a BPF object but '/dev/null'"),
         (changed(2, entries=127), "entries 127, not 128"),
         (changed(1, value_size=44), "value_size 44, not 40"),
         (changed(0, flags=0), "flags 0, not 1024"),

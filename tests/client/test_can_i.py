@@ -184,7 +184,7 @@ def test_helper_that_fails(code: Code, status: int, folder: Path, capsys: Captur
         assert main(["can-i", "--bridge", "br0"]) == status
 
     assert capsys.readouterr().out == (
-        "no   tap on bridge 'br0', 1 queue: the helper said no: why\n     hint: what to do\n"
+        "no   tap on bridge 'br0', 1 queue: the helper refused: why\n     hint: what to do\n"
     )
 
 

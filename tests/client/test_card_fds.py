@@ -163,7 +163,7 @@ def test_first_tap_is_refused(tmp_path: Path, gives: Gives, namespace: str) -> N
         error.hint,
         error.element,
     )
-    assert error.message == f"{FIRST.format(folder=tmp_path)}the helper said no: {line}"
+    assert error.message == f"{FIRST.format(folder=tmp_path)}the helper refused: {line}"
     assert len(asked) == 1
     assert [] == taps.in_namespace(namespace)
 
@@ -175,9 +175,9 @@ def test_first_tap_is_refused(tmp_path: Path, gives: Gives, namespace: str) -> N
         (
             fake.refuses(Code.REFUSED, "the MTU of 'virbr0' is 1280, and 1400 is asked for"),
             Refused,
-            "the helper said no: the MTU of 'virbr0' is 1280, and 1400 is asked for",
+            "the helper refused: the MTU of 'virbr0' is 1280, and 1400 is asked for",
         ),
-        (fake.refuses(Code.FAILED, "gone"), HelperError, "the helper said no: gone"),
+        (fake.refuses(Code.FAILED, "gone"), HelperError, "the helper refused: gone"),
         (fake.replies(TapReply(OTHER, "virbr0", 1280)), HelperError, "not sound"),
         (fake.replies(TapReply(OTHER, "virbr0", 1500)), HelperError, "0 fds for a tap with 1"),
         (fake.sends(b"x"), HelperError, "not sound"),
@@ -226,7 +226,7 @@ def test_second_set_fails(tmp_path: Path, namespace: str) -> None:
         error = fails(tmp_path, Refused, driver=driver, require_ebpf=True)
 
         assert error.message.startswith(SECOND.format(folder=tmp_path))
-        assert "the helper said no: all sets are held" in error.message
+        assert "the helper refused: all sets are held" in error.message
         assert [] == taps.in_namespace(namespace)
 
 

@@ -103,7 +103,7 @@ def test_tap_with_one_queue(namespace: str, words: tuple[str, ...]) -> None:
     answer = open_in(namespace, "t0", 2)
 
     assert answer["error"] == (
-        "cannot open queue 0 of the tap 't0': it is a tap with a single queue, and 2 are wanted"
+        "cannot open queue 0 of the tap 't0': it has a single queue, and 2 are asked for"
     )
     assert "'bpferry tap create BRIDGE --queues 2' makes one for you" in str(answer["hint"])
     assert "ip tuntap add dev t0 mode tap multi_queue vnet_hdr" in str(answer["hint"])
@@ -134,7 +134,7 @@ def test_tun_that_is_no_tap(namespace: str, queues: int) -> None:
     """A tun is an error that says what it is."""
     ip(namespace, "tuntap", "add", "dev", "t0", "mode", "tun", "multi_queue")
 
-    assert "it is a tun device and no tap" in str(open_in(namespace, "t0", queues)["error"])
+    assert "it is a tun device, not a tap" in str(open_in(namespace, "t0", queues)["error"])
 
 
 def test_sysfs_of_another_namespace(namespace: str) -> None:
@@ -143,12 +143,12 @@ def test_sysfs_of_another_namespace(namespace: str) -> None:
 
     answer = open_in(namespace, "t0", 2, enter=("nsenter", f"--net=/run/netns/{namespace}"))
 
-    assert "it is no tap, or one with a single queue" in str(answer["error"])
+    assert "it is not a tap, or it has a single queue" in str(answer["error"])
 
 
 def test_interface_that_is_no_tap(namespace: str) -> None:
     """Another kind of interface is an error."""
-    assert "it is no tap" in str(open_in(namespace, "lo", 2)["error"])
+    assert "it is not a tap" in str(open_in(namespace, "lo", 2)["error"])
 
 
 @pytest.fixture

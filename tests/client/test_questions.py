@@ -143,8 +143,8 @@ def test_base_of_accelerators_is_none() -> None:
     ],
 )
 def test_answer_of_another_form(command: str, answer: object) -> None:
-    """An answer that QMP does not know is an error that names the question."""
-    with pytest.raises(QemuError, match=f"an answer to '{command}' that QMP does not know"):
+    """An answer that is not valid QMP is an error that names the question."""
+    with pytest.raises(QemuError, match=f"an answer to '{command}' that is not valid QMP"):
         _ask(PaperMonitor({**ANSWERS, command: answer}))
 
 

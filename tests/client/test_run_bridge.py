@@ -137,7 +137,7 @@ def test_refused_by_policy(options: tuple[str, ...], tmp_path: Path) -> None:
         start(tmp_path, BASE + CARD, *options) as run,
     ):
         assert run.status() == 4
-        message = f"'{tmp_path}/vm.toml':4: 'cards[0]': the helper said no: {line}"
+        message = f"'{tmp_path}/vm.toml':4: 'cards[0]': the helper refused: {line}"
         if options:
             assert json.loads(run.out()) == {
                 "error": {

@@ -214,10 +214,10 @@ def test_helper_that_says_no(
         text = capsys.readouterr().err
         assert main([*words, "--json"]) == status
 
-    assert text == "bpferry: error: the helper said no: why\nbpferry: hint: what to do\n"
+    assert text == "bpferry: error: the helper refused: why\nbpferry: hint: what to do\n"
     assert json.loads(capsys.readouterr().out)["error"] == {
         "code": code.value,
-        "message": "the helper said no: why",
+        "message": "the helper refused: why",
         "hint": "what to do",
         "element": None,
     }

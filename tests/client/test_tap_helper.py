@@ -101,9 +101,7 @@ def test_words_that_are_not_sound(wanted: Tap, reply: TapReply, words: str, path
     with fake.helper(path, fake.replies(reply)) as where, pytest.raises(HelperError) as caught:
         ask(where, wanted)
 
-    assert caught.value.message == (
-        f"the helper at '{path}' sent something that is not sound: {words}"
-    )
+    assert caught.value.message == (f"the helper at '{path}' sent an invalid reply: {words}")
     assert "client and helper may be of different versions" in caught.value.hint
 
 
@@ -125,7 +123,7 @@ SEVERAL = tun.queue_flags(2)
         (4, SEVERAL, taps.detached, "fd 3 of the tap 'bft00000001' is a queue without packets"),
         (1, SEVERAL, None, "fd 0 of the tap 'bft00000001' is multi-queue"),
         (4, SEVERAL & ~tun.IFF_VNET_HDR, None, "is not with virtio's header"),
-        (4, SEVERAL & ~tun.IFF_TAP | tun.IFF_TUN, None, "is not a tap but a tun, not a tap"),
+        (4, SEVERAL & ~tun.IFF_TAP | tun.IFF_TUN, None, "is a tun device, not a tap, not a tap"),
     ],
     ids=[
         "few", "many", "null", "unattached", "other", "twice", "persistent", "detached", "multi",
@@ -208,7 +206,7 @@ def test_error_of_the_helper(code: Code, kind: type[BpferryError], status: int, 
         ask(where)
 
     error = caught.value
-    assert ("the helper said no: why", "what to do", code.value, status) == (
+    assert ("the helper refused: why", "what to do", code.value, status) == (
         error.message,
         error.hint,
         error.code,

@@ -42,8 +42,8 @@ def test_device_that_opens_and_is_another(path: str) -> None:
     """That a device opens does not make it vhost; nothing stays open."""
     before = open_fds()
 
-    assert f"cannot use '{path}': it is no vhost device" in probe_vhost(path)
-    with pytest.raises(BpferryError, match="it is no vhost device"):
+    assert f"cannot use '{path}': it is not a vhost device" in probe_vhost(path)
+    with pytest.raises(BpferryError, match="it is not a vhost device"):
         open_vhost(path, 4)
     assert before == open_fds()
 
@@ -103,7 +103,8 @@ def test_group_that_the_user_is_not_in(closed_device: Path) -> None:
     error = denied(closed_device)
 
     assert error.message == (
-        f"cannot open '{closed_device}': it is for members of the group '{GROUP}', and you are none"
+        f"cannot open '{closed_device}': "
+        f"it is for members of the group '{GROUP}', and you are not one"
     )
     assert error.hint == (
         f"the administrator runs 'usermod -aG {GROUP} {ALICE.uid}'; then log in again"
@@ -122,7 +123,7 @@ def test_group_that_the_session_does_not_know(
 
     error = denied(closed_device)
 
-    assert "for members of the group 'vms'; you are one by now, and this session" in error.message
+    assert "for members of the group 'vms'; you are one now, and this session" in error.message
     assert error.hint == "log in again"
 
 
@@ -140,4 +141,4 @@ def test_group_that_does_not_help(closed_device: Path) -> None:
 @pytest.mark.privileged
 def test_member_of_the_group(closed_device: Path) -> None:
     """A member gets past the mode: what is in the way then is another thing."""
-    assert "it is no vhost device" in denied(closed_device, (GROUP,)).message
+    assert "it is not a vhost device" in denied(closed_device, (GROUP,)).message

@@ -44,7 +44,7 @@ def open_listen(listen: Listen) -> Iterator[socket.socket]:
     The socket may be closed earlier, as soon as QEMU has inherited it; its file then stays.
 
     Raises:
-        BpferryError: it cannot be made there, or somebody listens there already.
+        BpferryError: it cannot be made there, or a process listens there already.
     """
     path = Path(listen.path)
     check_path(path)
@@ -138,11 +138,11 @@ def remove_stale(path: Path) -> None:
     except OSError as error:
         raise BpferryError(f"{what}: {error.strerror}") from error
     if not stat.S_ISSOCK(found.st_mode):
-        raise BpferryError(f"{what}: something is there, and it is no socket")
+        raise BpferryError(f"{what}: there is a file, and it is not a socket")
     if is_bound(path):
         raise BpferryError(
-            f"{what}: somebody listens there already",
-            "the VM may be running; end it, or give this one another path",
+            f"{what}: a process listens there already",
+            "the VM may be running: end it, or give this one another path",
         )
     try:
         path.unlink()

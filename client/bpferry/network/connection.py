@@ -119,13 +119,13 @@ class Connection(Closing):
         fds.close()
         if isinstance(reply, ErrorReply):
             raise to_error(reply)
-        raise self.unsound("an answer to another question")
+        raise self.unsound("a reply to another request")
 
     def unsound(self, what: str) -> HelperError:
         """Return the error that *what* the helper sent is."""
         return HelperError(
-            f"the helper at '{self.path}' sent something that is not sound: {what}",
-            "client and helper may be of different versions; nothing of it was used",
+            f"the helper at '{self.path}' sent an invalid reply: {what}",
+            "client and helper may be of different versions; nothing was used",
         )
 
     def _ask(self, request: Request) -> tuple[Reply | ErrorReply, OwnedFds]:
@@ -204,7 +204,7 @@ class Connection(Closing):
 
 def to_error(reply: ErrorReply) -> BpferryError:
     """Return the error that the helper's *reply* means to the client."""
-    message = f"the helper said no: {reply.message}"
+    message = f"the helper refused: {reply.message}"
     kind = ERROR_TYPES.get(reply.code, HelperError)
     error = kind(message, reply.hint)
     error.code = reply.code.value

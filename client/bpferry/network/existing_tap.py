@@ -110,10 +110,10 @@ def _explain_kind(name: str, queues: int) -> str:
     """Return what *name* is in place of a tap with as many queues as are wanted."""
     flags = _read_tun_flags(name)
     if flags is None:
-        return "it is no tap" if queues == 1 else "it is no tap, or one with a single queue"
+        return "it is not a tap" if queues == 1 else "it is not a tap, or it has a single queue"
     if flags & tun.IFF_TAP and queues > 1:
-        return f"it is a tap with a single queue, and {queues} are wanted"
-    return "it is a tun device and no tap"
+        return f"it has a single queue, and {queues} are asked for"
+    return "it is a tun device, not a tap"
 
 
 def _check_flags(fd: OwnedFd, name: str, flags: int, queues: int) -> None:
@@ -145,7 +145,7 @@ def _check_alone(name: str, queues: int) -> None:
 
 
 def _read_tun_flags(name: str) -> int | None:
-    """Return the flags of *name* by sysfs; None if that is another namespace's, or it is no tap."""
+    """Return the flags of *name* by sysfs; None if it is no tap there."""
     folder = Path("/sys/class/net", name)
     try:
         index = int((folder / "ifindex").read_text(encoding="ascii"))

@@ -43,7 +43,7 @@ def read_description(fd: BorrowedFd, name: str) -> FdDescription:
         raise HelperError(f"cannot look at the fd for '{name}': {error.strerror}") from error
     kind = KIND_BY_LINK.get(link)
     if kind is None:
-        raise HelperError(f"the fd for '{name}' is no BPF object but '{link}'")
+        raise HelperError(f"the fd for '{name}' is not a BPF object but '{link}'")
     fields = dict(line.partition(":")[::2] for line in text.splitlines())
     if kind == "program":
         return FdDescription(name, kind, _number(fields, "prog_type", name))

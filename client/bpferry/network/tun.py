@@ -28,7 +28,7 @@ IFREQ: Final = struct.Struct("16sH22x")
 """struct ifreq of linux/if.h with its flags."""
 
 MEANINGS: Final = {
-    IFF_TUN: "not a tap but a tun",
+    IFF_TUN: "a tun device, not a tap",
     IFF_TAP: "a tap",
     IFF_MULTI_QUEUE: "multi-queue",
     IFF_DETACH_QUEUE: "a queue without packets",

@@ -64,7 +64,7 @@ def _open(device: str) -> OwnedFd:
     except OSError as error:
         fd.close()
         raise BpferryError(
-            f"cannot use '{device}': it is no vhost device ({error.strerror})", HINT
+            f"cannot use '{device}': it is not a vhost device ({error.strerror})", HINT
         ) from error
     return fd
 
@@ -84,9 +84,9 @@ def _explain_denied(device: str) -> tuple[str, str]:
     user = _user()
     closed = f"it is for members of the group '{group}'"
     if user in members:
-        return f"{closed}; you are one by now, and this session is from before", "log in again"
+        return f"{closed}; you are one now, and this session began before that", "log in again"
     join = f"the administrator runs 'usermod -aG {group} {user}'; then log in again"
-    return f"{closed}, and you are none", join
+    return f"{closed}, and you are not one", join
 
 
 def _group(gid: int) -> tuple[str, list[str]]:

@@ -52,7 +52,7 @@ def find_kvm_problem(qemu: str, machine_type: str) -> str:
 def describe(name: str, capabilities: Capabilities, *, refresh: bool = False) -> str:
     """Say what the accelerator *name* of this QEMU is good for on this host, having tried KVM."""
     if name == Accelerator.TCG:
-        return "works without any right"
+        return "works without any privilege"
     if name != Accelerator.KVM:
         return "not used by bpferry"
     if not device_opens():

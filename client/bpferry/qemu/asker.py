@@ -96,7 +96,7 @@ class Asker:
             return msgspec.convert(answer, kind)
         except msgspec.ValidationError as error:
             raise QemuError(
-                f"'{self._qemu}' gave an answer to '{command}' that QMP does not know: {error}"
+                f"'{self._qemu}' gave an answer to '{command}' that is not valid QMP: {error}"
             ) from error
 
     async def types(self, base: str) -> frozenset[str]:
@@ -172,7 +172,7 @@ def decode_object(qemu: str, name: str, text: str) -> EbpfObject:
         raise QemuError(f"'{qemu}' sent its eBPF object '{name}' damaged: {error}") from error
     if base64.b64encode(data).decode() != text:
         # Python skips what is no base64 and forgives surplus padding, even when told to be strict.
-        raise QemuError(f"'{qemu}' sent its eBPF object '{name}' damaged: it is no clean base64")
+        raise QemuError(f"'{qemu}' sent its eBPF object '{name}' damaged: it is not valid base64")
     if not 0 < len(data) <= MAX_OBJECT_BYTES:
         raise QemuError(f"'{qemu}' sent an eBPF object '{name}' of {len(data)} bytes")
     return EbpfObject(data, hashlib.sha256(data).digest())

@@ -55,9 +55,9 @@ def check_program(path: str) -> None:
         if stat.S_ISDIR(mode):
             raise QemuError(f"{what}: it is a directory", hint)
         if not stat.S_ISREG(mode):
-            raise QemuError(f"{what}: it is no regular file", hint)
+            raise QemuError(f"{what}: it is not a regular file", hint)
         if not os.access(path, os.X_OK):
-            raise QemuError(f"{what}: it may not be executed by you", hint)
+            raise QemuError(f"{what}: you may not execute it", hint)
         with Path(path).open("rb") as file:
             start = file.read(4)
     except PermissionError as error:
