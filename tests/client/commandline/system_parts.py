@@ -20,7 +20,7 @@ from tests.client.support import CAPABILITIES, OWNER
 
 P = TypeVar("P")
 
-X86_SWITCHES = dict.fromkeys(("acpi", "hpet", "i8042", "smm", "usb", "vmport"), "bool")
+X86_SWITCHES = dict.fromkeys(("acpi", "hmat", "hpet", "i8042", "smm", "usb", "vmport"), "bool")
 
 QEMU = msgspec.structs.replace(
     CAPABILITIES,

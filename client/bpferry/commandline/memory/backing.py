@@ -8,12 +8,16 @@ maps files of /dev/hugepages. What is shared between processes without a file co
 from dataclasses import dataclass
 
 from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.memory.nodes import nodes_of
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.domain.model.memory import HugePage, HugePages, MemoryBacking
 from bpferry.domain.model.numa import NumaCell
 
 POLICIES = {"strict": "bind", "preferred": "preferred", "interleave": "interleave"}
 """QEMU's words (QAPI HostMemPolicy)."""
+
+RESTRICTIVE = "restrictive"
+"""The policy that libvirt leaves to a control group."""
 
 USUAL_PAGE = 4096
 """A huge page of the usual size is none; x86 and most other hosts."""
@@ -68,10 +72,10 @@ def access_of(context: Context, block: Block) -> str | None:
 
 def _cell_of(context: Context, block: Block) -> NumaCell | None:
     """Return the node of the guest that *block* belongs to, if any."""
-    cells = context.machine.cpu.numa
-    if block.node is None or block.node >= len(cells):
+    nodes = nodes_of(context.machine)
+    if block.node is None or block.node >= len(nodes):
         return None
-    return cells[block.node]
+    return nodes[block.node].cell
 
 
 def is_preallocated(context: Context, block: Block) -> bool:
@@ -152,16 +156,20 @@ def _page_of(huge: HugePages, node: int | None) -> HugePage | None:
 
 def _placement(context: Context, block: Block) -> dict[str, object]:
     """Return the host's nodes that *block* comes from, and how."""
-    tune = context.machine.numa_tune
-    if tune is None:
-        mode, nodes, key = "strict", None, ""
-    else:
-        mode, nodes, key = tune.mode, tune.nodes, "numa-tune.nodes"
-        for index, cell in enumerate(tune.cells):
-            if cell.cell == block.node:
-                mode, nodes, key = cell.mode, cell.nodes, f"numa-tune.cells[{index}].nodes"
+    mode, nodes, key = _tuned(context, block)
     if block.host_nodes is not None:
         nodes, key = block.host_nodes, f"{block.key}.host-nodes"
-    if nodes is None:
+    if nodes is None or mode == RESTRICTIVE:
         return {}
     return {"host-nodes": list(parse_numbers(nodes, key)), "policy": POLICIES[mode]}
+
+
+def _tuned(context: Context, block: Block) -> tuple[str, str | None, str]:
+    """Return how, from which nodes if any, and the key that says so."""
+    tune = context.machine.numa_tune
+    if tune is None or tune.placement == "auto":
+        return "strict" if tune is None else tune.mode, None, ""
+    for index, cell in enumerate(tune.cells):
+        if cell.cell == block.node:
+            return cell.mode, cell.nodes, f"numa-tune.cells[{index}].nodes"
+    return tune.mode, tune.nodes, "numa-tune.nodes"

@@ -6,22 +6,15 @@ up.
 """
 
 from collections.abc import Iterator
-from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.memory import modules
-from bpferry.commandline.memory.backing import Block, folder_of, memory_object
-from bpferry.commandline.memory.modules import MODULE, round_up
-from bpferry.commandline.numbers import format_ranges, parse_numbers
-from bpferry.commandline.parts import Command, Folder, Option, Part, join, json_of
+from bpferry.commandline.memory import modules, numa
+from bpferry.commandline.memory.backing import RESTRICTIVE, Block, folder_of, memory_object
+from bpferry.commandline.memory.sizes import MIB, MODULE, round_up
+from bpferry.commandline.numbers import parse_numbers
+from bpferry.commandline.parts import Command, Folder, Option, Part, Remark, join, json_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.memory import UNLIMITED, MemoryBacking
-from bpferry.domain.model.numa import NumaCell
-
-MIB: Final = 2**20
-NEAR: Final = 10
-FAR: Final = 20
-"""Distances of a node to itself and to others that are not said (ACPI, SLIT)."""
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -34,6 +27,7 @@ def machine_properties(context: Context) -> dict[str, object]:
         "mem_merge": False if backing.no_same_page_merging else None,
         "nvdimm": True if nvdimm else None,
     }
+    found |= numa.machine_properties(context)
     if not machine.cpu.numa:
         found["memory_backend"] = _main_id(context) or None
     return found
@@ -60,13 +54,14 @@ def parts(context: Context) -> Iterator[Part]:
     machine = context.machine
     _check_limits(machine)
     _check_nodes(machine)
+    yield from _tuning_remarks(machine)
     yield Option("-m", _size(context))
     backing = machine.memory_backing or MemoryBacking()
     if backing.source == "file":
         yield Folder(folder_of(context), "memory-backing.source")
     yield Option("-overcommit", join("", mem_lock=backing.locked))
     if machine.cpu.numa:
-        yield from _nodes(context)
+        yield from numa.parts(context)
     elif _main_id(context):
         block = Block(_main_id(context), "memory", initial_size(machine))
         yield Option("-object", json_of(_with_old_name(context, memory_object(context, block))))
@@ -119,6 +114,31 @@ def _check_nodes(machine: Machine) -> None:
             raise unsupported(f"numa-tune.cells[{index}].cell", f"the guest has {count} NUMA nodes")
 
 
+def _tuning_remarks(machine: Machine) -> Iterator[Remark]:
+    """Yield what the user is told of wishes that are left to the kernel."""
+    tune = machine.numa_tune
+    if tune is None:
+        return
+    if tune.placement == "auto":
+        text = (
+            "'numa-tune.placement': nobody is asked which nodes of the host are best for the VM "
+            "(libvirt asks numad): its memory comes from where the kernel takes it"
+        )
+        yield Remark(text, "name the nodes", "numa-tune.placement")
+    for index, cell in enumerate(tune.cells):
+        if (cell.mode == RESTRICTIVE) is not (tune.mode == RESTRICTIVE):
+            raise unsupported(
+                f"numa-tune.cells[{index}].mode",
+                f"'{RESTRICTIVE}' is the policy of all nodes or of none",
+            )
+    if tune.mode == RESTRICTIVE:
+        text = (
+            f"'numa-tune.mode' has no effect: '{RESTRICTIVE}' is up to a control group, which "
+            "libvirt's session mode does not have either"
+        )
+        yield Remark(text, "use 'strict', which QEMU sees to itself", "numa-tune.mode")
+
+
 def _size(context: Context) -> str:
     machine = context.machine
     initial = initial_size(machine)
@@ -136,39 +156,6 @@ def _size(context: Context) -> str:
         slots=most.slots or None,
         maxmem=f"{round_up(most.size, MIB) // 1024}k",
     )
-
-
-def _nodes(context: Context) -> Iterator[Option]:
-    cells = context.machine.cpu.numa
-    for index, cell in enumerate(cells):
-        key = f"cpu.numa[{index}]"
-        if cell.id not in (None, index):
-            raise unsupported(f"{key}.id", "nodes are numbered from 0 on, in their order")
-        block = Block(f"ram-node{index}", key, round_up(cell.memory, MIB), index, cell.access)
-        yield Option("-object", json_of(memory_object(context, block)))
-        numbers = parse_numbers(cell.cpus, f"{key}.cpus") if cell.cpus is not None else ()
-        processors = "".join(f",cpus={found}" for found in format_ranges(numbers))
-        yield Option("-numa", f"node,nodeid={index}{processors},memdev=ram-node{index}")
-    yield from _distances(cells)
-
-
-def _distances(cells: tuple[NumaCell, ...]) -> Iterator[Option]:
-    """Yield how far all nodes are from each other, if that is said of any two."""
-    said = {
-        (source, sibling.id): sibling.value
-        for source, cell in enumerate(cells)
-        for sibling in cell.distances
-    }
-    for index, cell in enumerate(cells):
-        if any(sibling.id >= len(cells) for sibling in cell.distances):
-            raise unsupported(f"cpu.numa[{index}].distances", "there is no such node")
-    if not said:
-        return
-    for source in range(len(cells)):
-        for target in range(len(cells)):
-            usual = NEAR if source == target else FAR
-            value = said.get((source, target), said.get((target, source), usual))
-            yield Option("-numa", join("dist", src=source, dst=target, val=value))
 
 
 def _total(machine: Machine) -> int:

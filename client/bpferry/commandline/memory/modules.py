@@ -8,12 +8,10 @@ from uuid import UUID
 from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.context import Context, unsupported, virtio_properties
 from bpferry.commandline.memory.backing import Block, is_preallocated, memory_object
+from bpferry.commandline.memory.sizes import MODULE, round_up
 from bpferry.commandline.parts import Device, Option, Part, Remark, Slot, json_of
 from bpferry.domain.model.memory import MemoryDevice
 from bpferry.domain.names import named
-
-MODULE: Final = 2 * 2**20
-"""Bytes that the size of a module is a multiple of, as in libvirt."""
 
 ALL: Final = frozenset({"model", "alias", "address", "access", "size"})
 ANONYMOUS: Final = frozenset({"discard", "node", "page_size", "host_nodes"})
@@ -32,11 +30,6 @@ MEANINGFUL: Final = {
 
 FILES: Final = ("nvdimm", "virtio-pmem")
 """Modules that are files."""
-
-
-def round_up(size: int, step: int) -> int:
-    """Return the least multiple of *step* that is at least *size*."""
-    return -(-size // step) * step
 
 
 def parts(context: Context) -> Iterator[Part]:

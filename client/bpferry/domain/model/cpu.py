@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from bpferry.domain.binding import At, Form, Table
-from bpferry.domain.model.numa import NumaCell
+from bpferry.domain.model.numa import Bandwidth, Latency, NumaCell
 
 MAX_VCPUS: Final = 4096
 """Processors of one VM: more than any machine type of QEMU takes."""
@@ -86,6 +86,8 @@ class Cpu(Table, frozen=True, kw_only=True):
     cache: Annotated[CpuCache | None, At("cache")] = None
     physical_bits: Annotated[PhysicalBits | None, At("maxphysaddr")] = None
     numa: Annotated[tuple[NumaCell, ...], At("numa/cell")] = ()
+    latencies: Annotated[tuple[Latency, ...], At("numa/interconnects/latency")] = ()
+    bandwidths: Annotated[tuple[Bandwidth, ...], At("numa/interconnects/bandwidth")] = ()
 
 
 class Vcpu(Table, frozen=True, kw_only=True):
