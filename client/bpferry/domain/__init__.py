@@ -3,6 +3,7 @@
 
     model            the value, class by class; each field knows its place in a libvirt document
     names            what the devices of a VM are called
+    architectures    what kinds of guests are called, by documents and by QEMU
     identity         the UUID and the addresses that a description leaves out
     binding          how a field says where it is in XML
     shape            the trees of elements that follow from the bindings

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.domain.architectures import is_pc
+
 Plain = dict[str, object]
 
 PREFIXES: Final = {
@@ -18,8 +20,6 @@ PREFIXES: Final = {
 """How the names of disks on a bus begin in a libvirt document (docs/formatdomain, 'target')."""
 
 BUSES: Final = {"floppy": "fdc", "lun": "scsi"}
-
-X86: Final = ("x86_64", "i686")
 
 IDE_MACHINES: Final = ("pc", "pc-i440fx", "isapc")
 """Machine types whose chipset has IDE."""
@@ -60,7 +60,7 @@ def _is_scsi(controller: object) -> bool:
 
 def _bus_of(disk: Plain, plain: Plain) -> str:
     device = disk.get("device", "disk")
-    usual = "q35" if plain.get("arch", "x86_64") in X86 else "virt"
+    usual = "q35" if is_pc(str(plain.get("arch", "x86_64"))) else "virt"
     machine = re.sub(r"-\d+\.\d+.*", "", str(plain.get("machine-type", usual)))
     if device == "cdrom" and machine in SATA_MACHINES:
         return "sata"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.qemu.defaults import card_model_of
 
 if TYPE_CHECKING:
     from bpferry.qemu.capabilities import Capabilities
@@ -26,9 +27,6 @@ MAX_INTERFACE_BYTES: Final = 15
 
 MAX_TX_QUEUE_SIZE: Final = 256
 """Of all back ends but vhost-user (virtio_net_max_tx_queue_size, hw/net/virtio-net.c)."""
-
-X86: Final = ("x86_64", "i386")
-"""The kinds of guest for which libvirt prefers old cards, as QEMU calls them."""
 
 OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
 
@@ -211,8 +209,9 @@ def _default_model(card: Card, key: str, capabilities: "Capabilities | None") ->
     """Say which model a document means that names none, where this QEMU tells."""
     if capabilities is None or card.model != "default" or card.type == "vhostuser":
         return
-    if capabilities.arch in X86 and capabilities.has_device("rtl8139"):
-        yield _slow(key, "rtl8139")
+    model = card_model_of(card, capabilities)
+    if model in OLD_MODELS:
+        yield _slow(key, model)
 
 
 def _slow(key: str, model: str) -> Fault:

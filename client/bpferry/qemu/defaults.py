@@ -2,13 +2,11 @@
 """What a description means that names no QEMU, no machine type, no address."""
 
 import platform
-from typing import Final
 
+from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.qemu.capabilities import Capabilities
-
-X86: Final = ("x86_64", "i686")
 
 
 def qemu_of(machine: Machine) -> str:
@@ -19,7 +17,7 @@ def qemu_of(machine: Machine) -> str:
 def default_qemu(arch: str | None = None) -> str:
     """Return the path of the QEMU for guests of *arch*, or of this machine's own kind."""
     wanted = arch or platform.machine()
-    return f"/usr/bin/qemu-system-{'x86_64' if wanted in X86 else wanted}"
+    return f"/usr/bin/qemu-system-{'x86_64' if is_pc(wanted) else wanted}"
 
 
 def machine_type_of(machine: Machine, arch: str) -> str:
@@ -28,8 +26,8 @@ def machine_type_of(machine: Machine, arch: str) -> str:
     The defaults of both forms, ``q35`` and ``default``, mean ``virt`` where the guest is no PC.
     """
     if machine.machine_type == "default":
-        return "pc" if arch in X86 else "virt"
-    if machine.machine_type == "q35" and arch not in X86:
+        return "pc" if is_pc(arch) else "virt"
+    if machine.machine_type == "q35" and not is_pc(arch):
         return "virt"
     return machine.machine_type
 
@@ -42,7 +40,7 @@ def card_model_of(card: Card, capabilities: Capabilities) -> str:
     """
     if card.model != "default":
         return card.model
-    if card.type == "vhostuser" or capabilities.arch not in X86:
+    if card.type == "vhostuser" or not is_pc(capabilities.arch):
         return "virtio"
     return next(
         (model for model in ("rtl8139", "e1000") if capabilities.has_device(model)), "virtio"

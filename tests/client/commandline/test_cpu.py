@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processors on the command line."""
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from bpferry.domain.model.accelerator import Accelerator
@@ -43,8 +46,16 @@ def test_model(cpu: str, accelerator: Accelerator, expected: str) -> None:
 
 
 def test_guest_of_32_bits() -> None:
-    """A guest of 32 bits gets a processor of 32 bits, as under libvirt."""
-    assert ["qemu32"] == values(context_of(arch="i686"), "-cpu")
+    """A guest of 32 bits gets the processor that the machine has by itself, as under libvirt."""
+    assert ["qemu64"] == values(context_of(arch="i686"), "-cpu")
+
+
+def test_guest_of_32_bits_where_qemu_does_not_say() -> None:
+    """Where it is not known what the machine has, it is a processor of 32 bits."""
+    context = context_of(arch="i686")
+    silent = msgspec.structs.replace(context.capabilities, machines={})
+
+    assert ["qemu32"] == values(replace(context, capabilities=silent), "-cpu")
 
 
 def test_native_default() -> None:

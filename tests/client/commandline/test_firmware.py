@@ -3,6 +3,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from bpferry.commandline.context import Context
@@ -94,6 +95,15 @@ def test_first_that_fits(os: str, code: str) -> None:
 def test_machine_type_counts() -> None:
     """Firmware for q35 is none for pc."""
     assert ("/plain_CODE", "raw", True) in files(efi(machine="pc"))
+
+
+def test_guest_of_32_bits_has_firmware_of_32_bits() -> None:
+    """Descriptors call guests as QEMU does: i386, where documents say i686."""
+    small = msgspec.structs.replace(PLAIN, targets=(Target("i386", ("pc-*",)),))
+
+    context = context_of(arch="i686", machine="pc", firmware="efi", descriptors=(KEYS, small))
+
+    assert ("/plain_CODE", "raw", True) in files(context)
 
 
 def test_formats() -> None:

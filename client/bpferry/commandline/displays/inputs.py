@@ -7,6 +7,7 @@ from typing import Final
 from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.context import Context, unsupported, virtio_properties
 from bpferry.commandline.parts import Device, Option, Part, Slot, json_of
+from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.inputs import Input
 from bpferry.domain.names import named
 
@@ -51,8 +52,8 @@ def _bus(device: Input, context: Context) -> str:
         return device.bus
     if device.type == "passthrough":
         return "virtio"
-    x86 = context.capabilities.arch in ("x86_64", "i386")
-    return "ps2" if x86 and device.type in ("mouse", "keyboard") else "usb"
+    pc = is_pc(context.capabilities.arch)
+    return "ps2" if pc and device.type in ("mouse", "keyboard") else "usb"
 
 
 def _check_ps2(device: Input, key: str, context: Context) -> None:

@@ -12,6 +12,7 @@ from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.context import Context, unsupported, virtio_properties
 from bpferry.commandline.displays import vhost_user_videos
 from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.videos import Video
 from bpferry.domain.names import chosen
 
@@ -113,7 +114,7 @@ def _cards(context: Context) -> list[_Card]:
 
 def _usual_model(context: Context) -> str:
     """Return libvirt's choice for a card without a model."""
-    if context.capabilities.arch not in ("x86_64", "i386"):
+    if not is_pc(context.capabilities.arch):
         return "virtio"
     return "cirrus" if context.capabilities.has_device("cirrus-vga") else "vga"
 

@@ -21,8 +21,8 @@ from bpferry.commandline.system import (
     pinning,
     smbios,
 )
+from bpferry.domain.architectures import is_pc
 from bpferry.domain.identity import uuid_of
-from bpferry.qemu.defaults import X86
 
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
@@ -84,7 +84,7 @@ def _check_kind(context: Context) -> None:
             _other_machine(context),
         )
     wanted = machine.arch
-    runs = (known.arch, "i686") if known.arch in (*X86, "i386") else (known.arch,)
+    runs = (known.arch, "i686") if is_pc(known.arch) else (known.arch,)
     if wanted is None or wanted in runs:
         return
     raise unsupported("arch", f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}")

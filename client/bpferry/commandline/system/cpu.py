@@ -29,8 +29,8 @@ VENDORS: Final = {"Intel": "GenuineIntel", "AMD": "AuthenticAMD", "Hygon": "Hygo
 
 ON: Final = ("force", "require", "optional")
 
-DEFAULT_MODELS: Final = {"x86_64": "qemu64", "i686": "qemu32"}
-"""What QEMU gives to a PC that asks for nothing (hw/i386/pc.c), and a 32-bit relative of it."""
+DEFAULT_MODELS: Final = {"x86_64": "qemu64", "i686": "qemu32", "i386": "qemu32"}
+"""What a PC has that asks for nothing, where QEMU does not say what its machines have."""
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -112,10 +112,14 @@ def _checked_model(context: Context, name: str) -> str:
 
 
 def _default_model(context: Context) -> str:
-    """Return what QEMU chooses itself; for guests of 32 bits, one of 32 bits as libvirt does."""
+    """Return the processor that the machine has by itself, whatever the guest is to be.
+
+    So has libvirt, which takes 'qemu32' for guests of 32 bits only where it does not know that
+    (qemuDomainDefSetDefaultCPU, src/qemu/qemu_postparse.c, libvirt 11.3).
+    """
     arch = context.machine.arch or context.capabilities.arch
     found = context.capabilities.find_machine(context.machine_type)
-    if arch != "i686" and found and found.default_cpu_type:
+    if found and found.default_cpu_type:
         return found.default_cpu_type.removesuffix(f"-{context.capabilities.arch}-cpu")
     return DEFAULT_MODELS.get(arch, "")
 

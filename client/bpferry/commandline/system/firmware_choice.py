@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bpferry.commandline.context import Context, unsupported
+from bpferry.domain.architectures import qemu_name
 from bpferry.domain.model.firmware import Loader, Nvram
 from bpferry.errors import Unsupported
 from bpferry.qemu.firmware import Descriptor
@@ -174,7 +175,7 @@ def _fits(context: Context, found: Descriptor, kind: str) -> bool:
 def _targets(context: Context, found: Descriptor) -> bool:
     name = context.capabilities.machine_name(context.machine_type) or context.machine_type
     return any(
-        target.architecture == (context.machine.arch or context.capabilities.arch)
+        target.architecture == qemu_name(context.machine.arch or context.capabilities.arch)
         and any(fnmatchcase(name, pattern) for pattern in target.machines)
         for target in found.targets
     )

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What kinds of guests are called: by documents as in libvirt, by QEMU with its own words."""
+
+from typing import Final
+
+PCS: Final = ("x86_64", "i686", "i386")
+"""The PCs. Documents write x86_64 and i686, QEMU calls itself x86_64 or i386."""
+
+QEMU_NAMES: Final = {"i686": "i386"}
+"""What QEMU calls otherwise than documents do."""
+
+
+def is_pc(arch: str) -> bool:
+    """Say whether *arch*, by either name, is a PC."""
+    return arch in PCS
+
+
+def qemu_name(arch: str) -> str:
+    """Return what QEMU calls *arch*."""
+    return QEMU_NAMES.get(arch, arch)
