@@ -161,6 +161,11 @@ def test_reason_for_vhost(wanted: Card, host: HostFacts, reason: str) -> None:
     assert found.warnings == ()
 
 
+def test_queues_of_a_card_without_virtio() -> None:
+    """A card that can have one queue has one, whatever is said, as in libvirt."""
+    assert 1 == plan(card(model="e1000", queues=4), host=GOOD).queues
+
+
 def test_vhost_by_name_that_the_host_lacks() -> None:
     """A dry run shows what would be started, and warns that it cannot be started here."""
     (warning,) = plan(card(driver="vhost"), host=CLOSED).warnings

@@ -144,7 +144,7 @@ class _Planner:
             self._card_id,
             self._rung,
             self._vhost,
-            self._card.queues or 1,
+            (self._card.queues or 1) if self._virtio else 1,
             tuple(self._because),
             tuple(self._warnings),
         )

@@ -4,7 +4,7 @@
 import msgspec
 import pytest
 
-from bpferry.commandline.parts import Command, Device, Slot
+from bpferry.commandline.parts import Command, Device, Remark, Slot
 from bpferry.errors import Unsupported
 from tests.client.commandline.card_parts import (
     MAC,
@@ -18,6 +18,8 @@ from tests.client.commandline.card_parts import (
     properties_of,
     refusal_of,
 )
+
+E1000 = "<model type='e1000'/>"
 
 ALL_OFFLOADS = (
     "<driver name='qemu' txmode='iothread' ioeventfd='on' event_idx='off' rx_queue_size='512' "
@@ -155,6 +157,28 @@ def test_name_of_a_tap_that_the_helper_makes(kind: str, source: str) -> None:
     assert parts_of(card(kind, source)) == parts_of(named)
 
 
+@pytest.mark.parametrize(
+    ("driver", "lost"),
+    [
+        ("name='qemu' queues='1'", ""),
+        ("name='vhost'", ""),  # the plan warns of it
+        ("queues='4' rss='on'", "'queues', 'rss'"),
+        ("rss_hash_report='on' queues='1'", "'rss-hash-report'"),
+        ("ioeventfd='on' txmode='timer'", "'txmode', 'ioeventfd'"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["user", "bridge"])
+def test_driver_of_a_card_without_virtio(driver: str, lost: str, kind: str) -> None:
+    """What libvirt reads of virtio cards only is passed over, and what is lost is said."""
+    inner = E1000 + ("<source bridge='br0'/>" if kind == "bridge" else "")
+    plain = parts_of(card(kind, inner))
+    parts = parts_of(card(kind, f"{inner}<driver {driver}/><backend vhost='/dev/vhost-net'/>"))
+    remarks = [part for part in parts if isinstance(part, Remark)]
+
+    assert plain == [part for part in parts if not isinstance(part, Remark)]
+    assert [lost] * bool(lost) == [remark.text.partition("this: ")[2] for remark in remarks]
+
+
 @pytest.mark.parametrize("word", ["virtio-net", "virtio-net-pci"])
 def test_names_of_qemu_for_a_virtio_card(word: str) -> None:
     """Libvirt passes on a model that it does not know; QEMU takes these for a virtio card."""
@@ -178,9 +202,6 @@ def test_names_of_qemu_for_a_virtio_card(word: str) -> None:
         (card("user", "<tune><sndbuf>0</sndbuf></tune>"), "send-buffer"),
         (card("user", "<port isolated='yes'/>"), "isolated"),
         (card("user", VIRTIO + "<driver queues='2'/>"), "queues"),
-        (card("user", "<model type='e1000'/><driver queues='2'/>"), "queues"),
-        (card("user", "<model type='e1000'/><driver rss='on'/>"), "rss"),
-        (card("user", "<model type='e1000'/><driver name='vhost'/>"), "driver"),
         (card("user", "<model type='e1000'/><driver iommu='on'/>"), "iommu"),
         (card("user", "<model type='e1000'/><teaming type='persistent'/>"), "teaming"),
         (card("ethernet", TAP + "<model type='e1000'/><mtu size='1400'/>"), "mtu"),

@@ -6,9 +6,9 @@ from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.context import Context, unsupported, virtio_properties
-from bpferry.commandline.network.card_fields import VIRTIO, meaningful_fields
+from bpferry.commandline.network.card_fields import VIRTIO, fields_without_effect, meaningful_fields
 from bpferry.commandline.network.netdevs import netdev_id, netdev_parts
-from bpferry.commandline.parts import Command, Device, Part, Slot
+from bpferry.commandline.parts import Command, Device, Part, Remark, Slot
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.identity import card_mac_of
 from bpferry.domain.model.cards import Card
@@ -50,6 +50,8 @@ def parts(context: Context) -> Iterator[Part]:
     for index, (key, card_id, card) in enumerate(cards_of(context.machine)):
         model = card_model_of(card, context.capabilities)
         _check(card, key, model)
+        if not model.startswith("virtio"):
+            yield from _remarks(card, key, model)
         if model in VIRTUAL_FUNCTIONS and not context.has_pci_express:
             raise unsupported(f"{key}.model", f"an '{model}' needs a machine with PCI Express")
         yield from netdev_parts(card, key, card_id, context)
@@ -68,6 +70,15 @@ def parts(context: Context) -> Iterator[Part]:
             yield Command("set_link", {"name": card_id, "up": False}, f"{key}.link")
 
 
+def _remarks(card: Card, key: str, model: str) -> Iterator[Remark]:
+    """Yield what the user is told of words for virtio cards on another."""
+    fields = fields_without_effect(card)
+    if fields:
+        words = ", ".join(f"'{field}'" for field in fields)
+        text = f"'{key}': a card of model '{model}' has nothing of this: {words}"
+        yield Remark(text, "choose the model 'virtio'", key)
+
+
 def _check(card: Card, key: str, model: str) -> None:
     """Raise Unsupported if *card* says what has no meaning for its type or its model."""
     virtio = model.startswith("virtio")
@@ -77,7 +88,7 @@ def _check(card: Card, key: str, model: str) -> None:
     refuse_others(card, key, meaningful | VIRTIO, f"a card of type '{card.type}'")
     refuse_others(card, key, meaningful, f"a card of model '{model}'")
     check_address(card, key, *(("usb",) if model in USB_MODELS else ("pci", "virtio-mmio")))
-    if (card.queues or 1) > 1 and not (card.has_tap or card.type == "vhostuser"):
+    if virtio and (card.queues or 1) > 1 and not (card.has_tap or card.type == "vhostuser"):
         raise unsupported(
             f"{key}.queues",
             f"a card of type '{card.type}' has one queue",

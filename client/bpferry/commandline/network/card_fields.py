@@ -4,18 +4,22 @@
 from typing import Final
 
 from bpferry.domain.model.cards import Card
+from bpferry.domain.shape import fields_of
 
 ALWAYS: Final = frozenset({
     "type", "model", "mac", "alias", "address", "link", "boot_order", "rom", "rom_bar", "rom_file",
     "acpi_index",
 })  # fmt: skip
 
-VIRTIO: Final = frozenset({
+DRIVER: Final = frozenset({
     "driver", "queues", "rss", "rss_hash_report", "txmode", "ioeventfd", "event_idx",
     "rx_queue_size", "tx_queue_size", "csum", "gso", "host_tso4", "host_tso6", "host_ecn",
     "host_ufo", "mrg_rxbuf", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
-    "teaming", "iommu", "ats", "packed", "page_per_vq",
+    "vhost_device",
 })  # fmt: skip
+"""What libvirt reads of virtio cards only, and passes over at others (virDomainNetDefParseXML)."""
+
+VIRTIO: Final = DRIVER | {"teaming", "iommu", "ats", "packed", "page_per_vq"}
 """What says something about virtio cards only."""
 
 BRIDGE: Final = frozenset({"mtu", "send_buffer", "isolated", "tap_device"})
@@ -42,19 +46,27 @@ def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
     found = ALWAYS | BY_TYPE[card.type]
     if card.type in ("user", "vhostuser") and card.backend == "passt":
         found = ALWAYS | PASST
+    found |= DRIVER - {"vhost_device"}
+    if card.has_tap or not virtio:
+        found |= {"vhost_device"}
     if virtio:
-        found |= VIRTIO | ({"vhost_device"} if card.has_tap else frozenset())
+        found |= VIRTIO - {"vhost_device"}
         # The guest is told. A bridge's tap has no less, and an existing tap has its own.
         found |= {"mtu"} if card.type == "ethernet" else frozenset()
-    if not virtio:
-        found |= _usual_fields(card)
     if card.type != "ethernet" and card.managed:
         # The document asks for nothing by it: nobody but the helper makes the tap.
         found |= {"managed"}
     return found
 
 
-def _usual_fields(card: Card) -> frozenset[str]:
-    """Return the fields that say of a card without virtio what it is like anyway."""
-    usual = {"driver": "qemu", "queues": 1}
-    return frozenset(name for name, value in usual.items() if getattr(card, name) == value)
+def fields_without_effect(card: Card) -> list[str]:
+    """Return the keys of what is said of *card*, which is no virtio card, and changes nothing.
+
+    Of vhost the plan speaks, and one queue is what it has anyway.
+    """
+    said = [
+        field.key
+        for field in fields_of(Card)
+        if field.name in DRIVER - {"driver"} and getattr(card, field.name) != field.default
+    ]
+    return [key for key in said if key != "queues" or card.queues != 1]
