@@ -197,7 +197,6 @@ def test_names_of_qemu_for_a_virtio_card(word: str) -> None:
         (card("bridge", "<source bridge='br0'/><target dev='vnet0' managed='no'/>"), "managed"),
         (card("bridge", "<source network='default'/>"), "network"),
         (card("user", "<source dev='eth0'/>"), "interface"),
-        (card("user", "<portForward proto='tcp'/>"), "port-forwards"),
         (card("user", "<mtu size='1400'/>"), "mtu"),
         (card("user", "<tune><sndbuf>0</sndbuf></tune>"), "send-buffer"),
         (card("user", "<port isolated='yes'/>"), "isolated"),

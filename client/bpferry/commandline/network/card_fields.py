@@ -30,7 +30,7 @@ BY_TYPE: Final = {
     # Where libvirt runs the VM, it notes the bridge of the network here, and reads it never.
     "network": BRIDGE | {"network", "port_group", "bridge"},
     "ethernet": frozenset({"tap", "managed", "send_buffer"}),
-    "user": frozenset({"ips"}),
+    "user": frozenset({"ips", "port_forwards"}),
     "vhostuser": frozenset(
         {"socket_type", "socket", "socket_mode", "reconnect", "reconnect_seconds", "mtu"}
     ),

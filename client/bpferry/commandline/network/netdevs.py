@@ -7,6 +7,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.network.forwards import host_forwards
 from bpferry.commandline.network.passt import (
     RECONNECT_SECONDS,
     check_addresses,
@@ -128,7 +129,8 @@ def _user(owner: _Owner) -> Properties:
     properties: Properties = {"type": "user"}
     for index, ip in enumerate(owner.card.ips):
         properties |= _network(ip, f"{owner.key}.ips[{index}]")
-    return properties
+    forwards = host_forwards(owner.card, owner.key)
+    return properties | ({"hostfwd": forwards} if forwards else {})
 
 
 def _network(ip: IpAddress, key: str) -> Properties:
