@@ -22,7 +22,7 @@ from tests.client.support import Record
 
 DOMAIN = """\
 <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <name>devices</name>
+  <name>{name}</name>
   <memory unit='MiB'>64</memory>
   <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
   {top}
@@ -33,9 +33,9 @@ DOMAIN = """\
 """
 
 
-def domain(devices: str, *, machine: str = "q35", top: str = "") -> str:
+def domain(devices: str, *, machine: str = "q35", top: str = "", name: str = "devices") -> str:
     """Return a whole document around the XML of *devices*; *top* stands beside them."""
-    return DOMAIN.format(devices=devices, machine=machine, top=top)
+    return DOMAIN.format(devices=devices, machine=machine, top=top, name=name)
 
 
 @dataclass(frozen=True, slots=True)

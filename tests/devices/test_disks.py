@@ -232,7 +232,7 @@ def test_image_from_an_nbd_server(tmp_path: Path) -> None:
     with running(domain(disk("virtio", "vda", inside="<readonly/>")), tmp_path) as server:
         server.execute("nbd-server-start", addr=address)
         server.execute("block-export-add", **export)
-        with running(domain(document), tmp_path) as vm:
+        with running(domain(document, name="client"), tmp_path) as vm:
             assert "nbd" == node_of(vm, "virtio-disk0")["drv"]
 
 

@@ -37,8 +37,8 @@ def greeting(address: tuple[str, int] | str) -> bytes:
 
 def test_vnc_takes_a_free_port(tmp_path: Path) -> None:
     """Two VMs whose documents leave the port open do not disturb each other."""
-    document = domain("<graphics type='vnc' port='-1'/>")
-    with running(document, tmp_path) as one, running(document, tmp_path) as other:
+    first, second = (domain("<graphics type='vnc' port='-1'/>", name=name) for name in "ab")
+    with running(first, tmp_path) as one, running(second, tmp_path) as other:
         ports = [vnc_servers(vm)[False] for vm in (one, other)]
 
         assert ports[0] != ports[1]
