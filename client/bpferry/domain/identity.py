@@ -6,12 +6,16 @@ and others for each VM of a network, whatever names its users choose.
 """
 
 import hashlib
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Final
 
+from bpferry.domain.model.base import UUID_PATTERN
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+
+UUID: Final = re.compile(UUID_PATTERN)
 
 NO_MAC: Final = "00:00:00:00:00:00"
 """Means none, as in libvirt."""
@@ -28,7 +32,27 @@ class Owner:
 
 def uuid_of(machine: Machine, owner: Owner) -> str:
     """Return the UUID of *machine*, a VM of *owner*."""
-    return str(uuid.UUID(machine.uuid)) if machine.uuid else derive_uuid(owner, machine.name)
+    named = named_uuid(machine)
+    return str(named) if named else derive_uuid(owner, machine.name)
+
+
+def named_uuid(machine: Machine) -> uuid.UUID | None:
+    """Return the UUID that the description names, if it names one.
+
+    As in libvirt, the one that the guest's firmware would show counts where there is no other.
+    """
+    if machine.uuid is not None:
+        return uuid.UUID(machine.uuid)
+    for info in machine.sysinfo:
+        shown = next((entry.value for entry in info.system if entry.name == "uuid"), "")
+        if info.type == "smbios" and is_uuid(shown):
+            return uuid.UUID(shown)
+    return None
+
+
+def is_uuid(text: str) -> bool:
+    """Say whether *text* is a UUID, with hyphens or without any."""
+    return UUID.fullmatch(text) is not None
 
 
 def card_mac_of(card: Card, owner: Owner, vm_name: str, index: int) -> str:
@@ -43,7 +67,7 @@ def has_own_mac(card: Card) -> bool:
 
 def names_all(machine: Machine) -> bool:
     """Say whether the description names all that would be made here."""
-    return machine.uuid is not None and all(map(has_own_mac, machine.cards))
+    return named_uuid(machine) is not None and all(map(has_own_mac, machine.cards))
 
 
 def derive_mac(owner: Owner, vm_name: str, index: int) -> str:

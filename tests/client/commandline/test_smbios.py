@@ -7,6 +7,7 @@ from tests.client.commandline.system_parts import context_of, refused, values
 
 MODE = "<smbios mode='sysinfo'/>"
 BOARD = "<baseBoard><entry name='version'>1</entry></baseBoard>"
+OTHER = "32dfcb37-5af1-552b-357c-be8c3aa38310"
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
 
@@ -56,6 +57,31 @@ def test_nothing_without_the_mode() -> None:
     info = "<sysinfo type='smbios'><bios><entry name='vendor'>A</entry></bios></sysinfo>"
 
     assert [] == values(context_of(info), "-smbios")
+
+
+@pytest.mark.parametrize("os", ["", MODE])
+def test_uuid_of_the_vm_is_that_of_the_tables(os: str) -> None:
+    """Where the VM names none, the one that its tables show is its own, as in libvirt."""
+    entries = f"<entry name='uuid'>{UUID}</entry><entry name='uuid'>{OTHER}</entry>"
+    info = f"<sysinfo type='smbios'><system>{entries}</system></sysinfo>"
+
+    assert [UUID] == values(context_of(info, os=os), "-uuid")
+    assert [UUID] == values(context_of(f"<uuid>{UUID}</uuid>{info}", os=os), "-uuid")
+
+
+@pytest.mark.parametrize("entry", [OTHER, "12345"])
+def test_uuid_that_the_vm_cannot_have(entry: str) -> None:
+    """Tables that would not be shown are refused as well if they contradict the VM."""
+    info = f"<sysinfo type='smbios'><system><entry name='uuid'>{entry}</entry></system></sysinfo>"
+
+    assert refused(context_of(f"<uuid>{UUID}</uuid>{info}")) == "sysinfo[0].system[0]"
+
+
+def test_text_that_is_no_uuid() -> None:
+    """A VM that names no UUID cannot have a text in its place."""
+    info = "<sysinfo type='smbios'><system><entry name='uuid'>x</entry></system></sysinfo>"
+
+    assert refused(context_of(info)) == "sysinfo[0].system[0]"
 
 
 def test_values() -> None:

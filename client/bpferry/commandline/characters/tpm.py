@@ -11,6 +11,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Companion, Device, Option, Part, Step, join
+from bpferry.domain.identity import named_uuid
 from bpferry.domain.model.security import Tpm
 from bpferry.domain.names import named
 
@@ -123,7 +124,8 @@ def _steps(context: Context, key: str, tpm: Tpm, state: str, version: str) -> It
     empty = None if tpm.source_type == "file" else state
     optional = "" if tpm.profile else NO_CERTIFICATES
     machine = context.machine
-    owner = f"{machine.name}:{machine.uuid}" if machine.uuid else machine.name
+    uuid = named_uuid(machine)
+    owner = f"{machine.name}:{uuid}" if uuid else machine.name
     certified = ("--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram")
     # The programs behind swtpm_setup have to find folders that a user may write to.
     yield Step(("swtpm_setup", "--create-config-files", "skip-if-exist"), empty, optional, TOOLS)

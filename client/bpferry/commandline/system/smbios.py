@@ -3,9 +3,11 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Final
+from uuid import UUID
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Option, Part, join
+from bpferry.domain.identity import is_uuid, named_uuid
 from bpferry.domain.model.firmware import BaseBoard, Entry, FwCfgEntry, Sysinfo
 
 RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
@@ -20,10 +22,12 @@ def parts(context: Context) -> Iterator[Part]:
         for index, info in enumerate(machine.sysinfo)
         if info.type == "smbios"
     ]
+    for key, info in tables:
+        _check_uuid(context, info, key)
     if machine.smbios == "sysinfo":
         if len(tables) != 1:
             raise unsupported("smbios", f"there are {len(tables)} descriptions of the system")
-        yield from _tables(context, *tables[0])
+        yield from _tables(*tables[0])
     for index, info in enumerate(machine.sysinfo):
         if info.type == "fwcfg":
             if info.bios or info.system or info.boards or info.chassis or info.oem_strings:
@@ -34,9 +38,8 @@ def parts(context: Context) -> Iterator[Part]:
             raise unsupported(f"sysinfo[{index}].entries[0]", "it goes with the type 'fwcfg'")
 
 
-def _tables(context: Context, key: str, info: Sysinfo) -> Iterator[Option]:
+def _tables(key: str, info: Sysinfo) -> Iterator[Option]:
     yield from _table(0, info.bios)
-    _check_uuid(context, info, key)
     yield from _table(1, info.system)
     boards = [index for index, board in enumerate(info.boards) if _says_something(board)]
     for index in boards[1:]:
@@ -68,14 +71,16 @@ def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
 
 
 def _check_uuid(context: Context, info: Sysinfo, key: str) -> None:
-    uuid = context.machine.uuid
+    """Refuse a UUID that the VM does not have. The first counts, and an empty one is none."""
     for index, entry in enumerate(info.system):
-        if entry.name == "uuid" and entry.value and uuid and _digits(entry.value) != _digits(uuid):
-            raise unsupported(f"{key}.system[{index}]", f"the VM has another UUID, '{uuid}'")
-
-
-def _digits(uuid: str) -> str:
-    return uuid.replace("-", "").lower()
+        if entry.name != "uuid":
+            continue
+        if entry.value and not is_uuid(entry.value):
+            raise unsupported(f"{key}.system[{index}]", f"'{entry.value}' is no UUID")
+        named = named_uuid(context.machine)
+        if entry.value and named != UUID(entry.value):
+            raise unsupported(f"{key}.system[{index}]", f"the VM has another UUID, '{named}'")
+        return
 
 
 def _value(entry: FwCfgEntry, key: str) -> str:

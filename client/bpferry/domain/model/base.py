@@ -7,10 +7,12 @@ import msgspec
 
 from bpferry.domain.binding import At, Form, Table
 
+UUID_PATTERN = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
+
 Uuid = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$",
+        pattern=UUID_PATTERN,
         description="a UUID of 32 hexadecimal digits, with hyphens or without",
     ),
 ]
