@@ -14,7 +14,9 @@
     xml_writer       from the model to elements
     ignored          what is passed over in a libvirt document, and why
     refusals         what a user is told of what is not supported
-    refused          why well-known parts of a libvirt document are refused
+    refused          why a place in a libvirt document is refused
+    reasons          the words for it
+    patterns         which places in a libvirt document are meant
     toml             the native form
     shorthand        what the native form leaves unsaid
     shorthand_disks  the same for disks

@@ -24,15 +24,17 @@ def is_possible(bound: Field, value: object) -> bool:
 
 def describe_possible(bound: Field, *, in_xml: bool = False) -> str:
     """Return what *bound* can be, such as ``possible are a, b``, in the words of its document."""
-    if bound.choices:
-        return "possible are " + ", ".join(_choices(bound, in_xml=in_xml))
-    if in_xml and bound.at.form in WORDS:
-        return "possible are " + ", ".join(WORDS[bound.at.form])
+    words = words_of(bound, in_xml=in_xml)
+    if words:
+        return "possible are " + ", ".join(words)
     described = next((meta.description for meta in bound.bounds if meta.description), None)
     return "expected " + (described or KINDS.get(bound.scalar, "a table") + _range(bound))
 
 
-def _choices(bound: Field, *, in_xml: bool) -> list[str]:
+def words_of(bound: Field, *, in_xml: bool = False) -> list[str]:
+    """Return the words that are possible for *bound* as its document writes them, if only some."""
+    if in_xml and bound.at.form in WORDS:
+        return list(WORDS[bound.at.form])
     theirs = {ours: word for word, ours in bound.at.words} if in_xml else {}
     return [theirs.get(str(choice), str(choice)) for choice in bound.choices]
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is passed over in a libvirt document, with the reason for each.
 
-Nothing else is: what is neither here nor in the model is refused. Each entry is an XPath without
-numbers; ``*`` stands for one element, ``**`` for one or more. What the model knows is passed over
-only under a condition, which is an attribute of an element above it.
+Nothing else is: what is neither here nor in the model is refused. Each entry is a pattern of paths
+(``patterns``). What the model knows is passed over only under a condition, which is an attribute of
+an element above it.
 """
 
 import re
@@ -12,19 +12,34 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from bpferry.domain.patterns import Patterns
+
 IGNORED: Final[dict[str, str]] = {
     "/domain/@id": "the number of a VM that ran under libvirt; it says nothing about the VM",
     "/domain/description": "words for people",
+    "/domain/on_lockfailure": "what libvirt's lock manager does when it loses a lock; the one that "
+    "session mode has keeps none",
     "/domain/metadata/*": "data of other programs, each in a namespace of its own",
     "/domain/idmap": "libvirt maps users in containers only; QEMU is told nothing of it",
     "/domain/clock/@adjustment0": "how far the clock was off when a past run began",
     "/domain/resource/partition": "the control group of a VM in system mode; session mode has none",
     "/domain/features/pae": "processors have it by their model; QEMU is told nothing of it",
+    "/domain/features/viridian": "Xen's word for what Windows is told; QEMU is told nothing of it",
+    "/domain/features/xen": "what guests of Xen are told; QEMU is told nothing of it",
+    "/domain/features/privnet": "a network of a container's own; QEMU is told nothing of it",
+    "/domain/features/capabilities": "what a container may do; QEMU is told nothing of it",
+    "/domain/features/msrs": "what FreeBSD's bhyve does; QEMU is told nothing of it",
     "/domain/features/hap": "QEMU is told nothing of it; KVM always uses it",
     "/domain/seclabel": "session mode has no security driver that could set a label",
     "/domain/devices/*/alias": "names of a run under libvirt; names that users chose are read",
     "/domain/devices/*/source/seclabel": "as above, for one file or socket",
     "/domain/devices/disk/**/source/seclabel": "as above, for an image below another",
+    "/domain/devices/rng/backend/source/seclabel": "as above, for a socket",
+    "/domain/devices/disk/privateData": "what libvirt notes for itself while a VM runs",
+    "/domain/devices/disk/**/privateData": "as above, for one image",
+    "/domain/devices/disk[@rawio='no']/@rawio": "what every disk is like that does not say 'yes'",
+    "/domain/devices/disk[@sgio='filtered']/@sgio": "what every disk is like that says nothing",
+    "/domain/devices/memory/target/current": "what the guest had of it in a past run",
     "/domain/devices/disk/**/@index": "numbers that libvirt gave to images in a past run",
     "/domain/devices/disk/@snapshot": "what libvirt's own command for snapshots does with a disk",
     "/domain/devices/disk/mirror": "a copy that was made in a past run; a start makes none",
@@ -38,6 +53,8 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/devices/interface/guest": "a name inside of a container; QEMU's guests choose theirs",
     "/domain/devices/interface/backenddomain": "a domain of Xen; QEMU has none",
     "/domain/devices/console/@tty": "the terminal of a past run; each run has a new one",
+    "/domain/devices/serial/@tty": "as above, of a port",
+    "/domain/devices/parallel/@tty": "as above, of a port",
     "/domain/devices/channel/target/@state": "whether an agent was there in a past run",
     "/domain/features/hyperv[@mode='passthrough']/*": "QEMU turns on all that the host can do, and "
     "libvirt reads none of the single features then",
@@ -92,16 +109,19 @@ def passed_over_in(path: str, attributes: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-@cache
-def _pattern() -> re.Pattern[str]:
-    paths = (path for path in IGNORED if "[" not in path)
-    return re.compile("|".join(_expression(path) + "(?:/.*)?" for path in paths))
+PATTERNS: Final = Patterns(path for path in IGNORED if "[" not in path)
 
-
-def _expression(path: str) -> str:
-    return re.escape(path).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
+PARTS: Final = frozenset(
+    path.rpartition("/")[0] for path in IGNORED if "*" not in path and "[" not in path
+)
+"""The elements of which only a part is passed over."""
 
 
 def is_ignored(path: str) -> bool:
     """Say whether what stands at *path*, an XPath without numbers, may be passed over."""
-    return _pattern().fullmatch(path) is not None
+    return PATTERNS.find_around(path) is not None
+
+
+def is_partly_ignored(path: str) -> bool:
+    """Say whether something right below *path* may be passed over."""
+    return path in PARTS

@@ -7,11 +7,12 @@ named. Reasons and ways out that are known beforehand are in ``refused``.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bpferry.domain.bounds import describe_possible
+from bpferry.domain.bounds import describe_possible, words_of
 from bpferry.domain.origins import Place
 from bpferry.domain.refused import find_reason, find_reason_of_value
 from bpferry.domain.shape import Field
@@ -39,10 +40,13 @@ class Spot:
     text: str = ""
     """The attribute's value, or what stands between the tags."""
 
-    def attribute(self, name: str, text: str) -> "Spot":
-        """Return the spot of the attribute *name* of this element, whose value is *text*."""
+    def attribute(self, name: str, canonical: str, text: str) -> "Spot":
+        """Return the spot of an attribute of this element, whose value is *text*.
+
+        *name* is the document's, and *canonical* has the model's own prefix.
+        """
         place = Place(f"{self.xpath}/@{name}", self.place.line)
-        return Spot(self.document, self.element, place, f"{self.path}/@{name}", text)
+        return Spot(self.document, self.element, place, f"{self.path}/@{canonical}", text)
 
     def with_text(self, text: str) -> "Spot":
         """Return the spot of this element with what stands between its tags."""
@@ -90,7 +94,7 @@ class Refusal:
         return Unsupported(message, error.hint, error.element)
 
 
-def refuse_place(spot: Spot, known: tuple[str, ...], why: str) -> Unsupported:
+def refuse_place(spot: Spot, known: Sequence[str], why: str) -> Unsupported:
     """Return the refusal of a place that the model has not, and that is not passed over.
 
     *known* are the places that there are, and *why* says what is wrong where that is clear.
@@ -103,19 +107,26 @@ def refuse_place(spot: Spot, known: tuple[str, ...], why: str) -> Unsupported:
     return Unsupported(f"{sentence}: {why}" if why else sentence, hint, spot.xpath)
 
 
-def refuse_value(bound: Field, spot: Spot) -> Unsupported:
-    """Return the refusal of a word or number that *bound* does not have."""
-    possible = describe_possible(bound, in_xml=True)
+def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
+    """Return the refusal of a word or number that *bound* does not have.
+
+    With *look*, the word is compared with those that are possible.
+    """
+    words, possible = words_of(bound, in_xml=True), describe_possible(bound, in_xml=True)
     sentence = f"{spot} is '{spot.shown}', which is not supported"
     reason = find_reason_of_value(spot.path, spot.text)
     if reason is not None:
-        return Unsupported(f"{sentence}: {reason[0]}", reason[1], spot.xpath)
-    hint = f"write what is possible, or use {LEAVE_OUT}"
-    return Unsupported(f"{sentence}; {possible}", hint, spot.xpath)
+        others = f"; {possible}" if words else ""
+        return Unsupported(f"{sentence}: {reason[0]}{others}", reason[1], spot.xpath)
+    hint = f"{_did_you_mean(spot.shown, words if look else ())}write what is possible, "
+    return Unsupported(f"{sentence}; {possible}", f"{hint}or use {LEAVE_OUT}", spot.xpath)
 
 
-def _general_hint(name: str, known: tuple[str, ...]) -> str:
+def _general_hint(name: str, known: Sequence[str]) -> str:
     kind = "attribute" if name.startswith("@") else "element"
+    return f"{_did_you_mean(name, known)}remove the {kind}, or use {LEAVE_OUT}"
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    meant = f"did you mean '{near[0]}'? " if near else ""
-    return f"{meant}remove the {kind}, or use {LEAVE_OUT}"
+    return f"did you mean '{near[0]}'? " if near else ""

@@ -18,7 +18,7 @@ import msgspec
 
 from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
-from bpferry.domain.ignored import is_ignored, passed_over_in
+from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in
 from bpferry.domain.origins import Origins, Place
 from bpferry.domain.refusals import Refusal, Spot, refuse_place, refuse_value
 from bpferry.domain.shape import Field, Node, fields_of, shape_of
@@ -55,7 +55,7 @@ class XmlReader:
 
     def read(self, table: type[T], root: "Element") -> T | None:
         """Return what *root* says of a *table*; None if what is wrong leaves nothing of it."""
-        path = f"/{self._name(root)}"
+        path = f"/{self._name(root.tag)}"
         return self._table(table, self._spot(root, path, path), "", is_entry=True)
 
     def _table(self, table: type[T], spot: Spot, key: str, *, is_entry: bool) -> T | None:
@@ -107,7 +107,7 @@ class XmlReader:
                 return
             seen[child.tag] += 1
             place = f"[{seen[child.tag]}]" if total[child.tag] > 1 else ""
-            name = f"/{self._name(child)}"
+            name = f"/{self._name(child.tag)}"
             path = f"{spot.path}/{self._canonical(child.tag)}"
             below = self._spot(child, f"{spot.xpath}{name}{place}", path)
             if path not in self._passed_over and f"{spot.path}/*" not in self._passed_over:
@@ -118,8 +118,9 @@ class XmlReader:
         if any(bound.at.form is Form.SIZE for bound in node.attributes.values()):
             leaf = LEAF_ATTRIBUTES[Form.SIZE]
         for name, text in spot.element.attrib.items():
-            bound = node.attributes.get(self._canonical(name))
-            here = spot.attribute(name, text)
+            canonical = self._canonical(name)
+            bound = node.attributes.get(canonical)
+            here = spot.attribute(self._name(name), canonical, text)
             if name == leaf or here.path in self._passed_over:
                 continue
             if bound is None:
@@ -132,6 +133,9 @@ class XmlReader:
 
     def _child(self, node: Node, spot: Spot, target: "_Target", *, repeated: bool) -> None:
         known = node.children.get(spot.path.rpartition("/")[2])
+        if known is None and is_partly_ignored(spot.path):
+            self._walk(Node(), spot, target)
+            return
         if known is None:
             self._refuse(spot, tuple(node.children))
             return
@@ -178,7 +182,7 @@ class XmlReader:
             self.origins.note(key, spot.place)
             target.put(bound, value)
             return
-        refusal = Refusal(refuse_value(bound, spot))
+        refusal = Refusal(refuse_value(bound, spot, look=len(self.refusals) < MANY))
         self.refusals.append(refusal)
         target.lose(bound, refusal)
 
@@ -202,9 +206,9 @@ class XmlReader:
         uri, brace, name = tag.removeprefix("{").rpartition("}")
         return f"{PREFIXES.get(uri, uri)}:{name}" if brace else tag
 
-    def _name(self, element: "Element") -> str:
-        """Return the name of *element* as the document writes it."""
-        uri, brace, name = element.tag.removeprefix("{").rpartition("}")
+    def _name(self, tag: str) -> str:
+        """Return *tag* as the document writes it."""
+        uri, brace, name = tag.removeprefix("{").rpartition("}")
         prefix = self.prefixes.get(uri, "")
         return f"{prefix}:{name}" if brace and prefix else name
 

@@ -136,7 +136,7 @@ def test_words_are_libvirts_own() -> None:
     with pytest.raises(Unsupported) as caught:
         read_bytes(raw, PATH)
 
-    assert caught.value.message.endswith("is 'tcg', which is not supported; possible are kvm, qemu")
+    assert caught.value.message.endswith("; possible are kvm, qemu")
 
 
 def test_unsupported_comes_before_wrong() -> None:
@@ -177,8 +177,13 @@ def test_unsupported_comes_before_wrong() -> None:
             "",
         ),
         (
-            "<on_poweroff>rename-restart</on_poweroff>",
-            "is 'rename-restart', which is not supported; possible are destroy",
+            "<on_reboot>sleep</on_reboot>",
+            "is not supported: QEMU starts the guest again, or ends; possible are restart, destroy",
+            "write 'restart' or 'destroy'",
+        ),
+        (
+            "<clock offset='moon'/>",
+            "is 'moon', which is not supported; possible are utc, localtime, ",
             "write what is possible, or use --ignore-unsupported, which leaves it out and says so",
         ),
         (

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reasons about all devices but disks and network cards."""
+
+from typing import Final
+
+from bpferry.domain.reasons.words import (
+    CONTAINERS,
+    FREEBSD,
+    IBM_Z,
+    KEPT_BY_LIBVIRT,
+    NEEDS_VFIO,
+    OTHERS,
+    POWER,
+    REMOVE,
+    XEN,
+    Reason,
+    for_words,
+)
+
+DEVICES: Final = "/domain/devices"
+
+HOST_DEVICE: Final = (
+    "giving a device of the host to a guest is for root",
+    "use what QEMU emulates; a USB device may be redirected with <redirdev>",
+)
+
+VIEWER_TLS: Final = (
+    "the certificates of SPICE are a setting of libvirt",
+    "write 'any', and reach the VM's socket through ssh -L",
+)
+
+SCSI: Final = (
+    "sending SCSI commands to a device of the host needs root",
+    "name the block device: <disk type='block'>",
+)
+
+ADDRESS_PARTS: Final = ("@cssid", "@ssid", "@devno", "@reg", "zpci")
+
+CHARACTERS: Final = (
+    "serial",
+    "parallel",
+    "console",
+    "channel",
+    "redirdev",
+    "smartcard",
+    "rng/backend",
+)
+
+FOR_THE_HOST: Final[dict[str, Reason]] = {
+    f"{DEVICES}/hostdev": HOST_DEVICE,
+    f"{DEVICES}/hostdev[@type='usb']": (
+        "the device's file in /dev/bus/usb is root's, unless the administrator gives it to you",
+        "redirect the device with <redirdev bus='usb' type='spicevmc'/> and a SPICE client",
+    ),
+    f"{DEVICES}/hostdev[@type='pci']": (
+        NEEDS_VFIO,
+        "use a virtio device; for a network card, a bridge or a tap with vhost",
+    ),
+    f"{DEVICES}/hostdev[@type='mdev']": (
+        "a mediated device is made and given away by root (VFIO)",
+        "for graphics, use <video> with <model type='virtio'> and <acceleration accel3d='yes'/>",
+    ),
+    f"{DEVICES}/hostdev[@type='scsi']": SCSI,
+    f"{DEVICES}/hostdev[@type='scsi_host']": (
+        "vhost-scsi's targets belong to root",
+        "use a disk on a virtio-scsi controller",
+    ),
+    f"{DEVICES}/hostdev[@type='net']": CONTAINERS,
+    f"{DEVICES}/hostdev[@type='misc']": CONTAINERS,
+    f"{DEVICES}/hostdev[@type='storage']": CONTAINERS,
+    f"{DEVICES}/lease": (
+        "libvirt's lock manager would keep other hosts from starting the VM, and there is none",
+        "remove it, if nothing else starts this VM or writes to its disks",
+    ),
+}
+
+ADDRESSES: Final[dict[str, Reason]] = {
+    **{f"{DEVICES}/*/address/{part}": IBM_Z for part in ADDRESS_PARTS},
+    f"{DEVICES}/*/address/@reg": POWER,
+    f"{DEVICES}/*/address[@type='ccw']": IBM_Z,
+    f"{DEVICES}/*/address[@type='spapr-vio']": POWER,
+    f"{DEVICES}/*/address[@type='unassigned']": (
+        "it says that the guest does not get the device",
+        "remove the device",
+    ),
+    f"{DEVICES}/*/boot/@loadparm": IBM_Z,
+    f"{DEVICES}/*/acpi": (
+        "a number for the guest's names of devices is for network cards",
+        REMOVE,
+    ),
+}
+
+OF_CHARACTERS: Final[dict[str, Reason]] = {
+    **{f"{DEVICES}/{one}[@type='nmdm']": FREEBSD for one in CHARACTERS},
+    **{f"{DEVICES}/{one}/source/@master": FREEBSD for one in CHARACTERS},
+    **{f"{DEVICES}/{one}/source/@slave": FREEBSD for one in CHARACTERS},
+    **{
+        f"{DEVICES}/{one}/protocol/@type": (
+            "QEMU speaks plain text or Telnet here",
+            "write 'raw' or 'telnet'",
+        )
+        for one in CHARACTERS
+    },
+    **{
+        f"{DEVICES}/{one}/source/reconnect/@delay": (
+            "QEMU tries again after a fixed time",
+            "write <reconnect enabled='yes' timeout='SECONDS'/>",
+        )
+        for one in CHARACTERS
+    },
+    f"{DEVICES}/channel/target[@type='xen']": XEN,
+    f"{DEVICES}/console/target/model": ("it is for <serial>", "write it there"),
+    f"{DEVICES}/console/target/@type": (
+        "no machine that bpferry lays out has such a console",
+        "write 'serial' or 'virtio'",
+    ),
+    f"{DEVICES}/serial/target/@type": (
+        "no machine that bpferry lays out has such a port",
+        "leave <target> out: a serial port of the machine's own kind is taken",
+    ),
+    f"{DEVICES}/serial/target/model/@name": (
+        "no machine that bpferry lays out has such a port",
+        "leave <model> out: a serial port of the machine's own kind is taken",
+    ),
+    f"{DEVICES}/parallel/target/@type": ("a parallel port has no kinds", REMOVE),
+    f"{DEVICES}/parallel/target/model": ("a parallel port has no kinds", REMOVE),
+    f"{DEVICES}/smartcard/target": ("a smart card has no kinds of places", REMOVE),
+    f"{DEVICES}/rng/backend/log": ("random numbers are kept in no log", REMOVE),
+}
+
+OF_VIEWERS: Final[dict[str, Reason]] = {
+    f"{DEVICES}/graphics[@type='desktop']": OTHERS,
+    f"{DEVICES}/graphics[@type='rdp']": (
+        "QEMU has no RDP of its own; libvirt starts qemu-rdp beside it",
+        "use type='vnc' or 'spice'",
+    ),
+    f"{DEVICES}/graphics/@username": ("it is for RDP", REMOVE),
+    f"{DEVICES}/graphics/@replaceUser": ("it is for RDP", REMOVE),
+    f"{DEVICES}/graphics/@multiUser": ("it is for RDP", REMOVE),
+    f"{DEVICES}/graphics/@passwdValidTo": (
+        "libvirt takes the password back while the VM runs, and bpferry does not",
+        "remove it, and give no password but a socket that only you can open",
+    ),
+    f"{DEVICES}/graphics/@connected": (
+        "it says what becomes of viewers when libvirt changes the password, which bpferry does not",
+        REMOVE,
+    ),
+    f"{DEVICES}/graphics/listen[@type='network']": (
+        "only libvirt knows the addresses of its networks",
+        "write the address: <listen type='address' address='192.0.2.1'/>",
+    ),
+    f"{DEVICES}/graphics/listen/@network": (
+        "only libvirt knows the addresses of its networks",
+        "write the address: <listen type='address' address='192.0.2.1'/>",
+    ),
+    f"{DEVICES}/graphics[@defaultMode='secure']": VIEWER_TLS,
+    f"{DEVICES}/graphics/channel[@mode='secure']": VIEWER_TLS,
+    **for_words(f"{DEVICES}/video/model", "type", OTHERS, "gop", "vbox", "xen"),
+    f"{DEVICES}/video/driver/@vgaconf": FREEBSD,
+    f"{DEVICES}/sound[@model='ich7']": ("QEMU has no such card", "write 'ich6' or 'ich9'"),
+    f"{DEVICES}/input[@bus='xen']": ("it is Xen's bus", "write 'usb' or 'virtio'"),
+    f"{DEVICES}/input/@model": ("QEMU has one kind of it", REMOVE),
+}
+
+OF_OTHERS: Final[dict[str, Reason]] = {
+    f"{DEVICES}/controller[@type='xenbus']": XEN,
+    f"{DEVICES}/controller[@type='isa']": (
+        "the machine has the one bus that there can be",
+        "remove the controller",
+    ),
+    f"{DEVICES}/controller/@maxEventChannels": XEN,
+    f"{DEVICES}/controller/@maxGrantFrames": XEN,
+    f"{DEVICES}/controller/target/@index": POWER,
+    f"{DEVICES}/crypto/backend[@model='lkcf']": (
+        "bpferry has QEMU do the work itself, and not the host's kernel",
+        "write 'builtin'",
+    ),
+    **for_words(
+        f"{DEVICES}/filesystem", "type", CONTAINERS, "bind", "block", "file", "ram", "template"
+    ),
+    f"{DEVICES}/filesystem/driver[@type='handle']": (
+        "today's QEMU cannot do it",
+        "write 'path' or 'virtiofs'",
+    ),
+    **for_words(f"{DEVICES}/filesystem/driver", "type", CONTAINERS, "loop", "nbd", "ploop"),
+    f"{DEVICES}/filesystem/driver/@format": CONTAINERS,
+    **{
+        f"{DEVICES}/filesystem/source/@{name}": CONTAINERS
+        for name in ("dev", "file", "name", "units", "usage")
+    },
+    f"{DEVICES}/filesystem/space_*": CONTAINERS,
+    f"{DEVICES}/filesystem/binary/lock": (
+        "today's virtiofsd has no such switch",
+        REMOVE,
+    ),
+    f"{DEVICES}/iommu[@model='smmuv3']": (
+        "bpferry gives machines of Arm no IOMMU of their own",
+        "write 'virtio'",
+    ),
+    f"{DEVICES}/memballoon[@model='xen']": ("it is Xen's balloon", "write 'virtio', or 'none'"),
+    f"{DEVICES}/memory[@model='sgx-epc']": (
+        "bpferry gives guests no protected memory (SGX)",
+        "remove the module",
+    ),
+    f"{DEVICES}/nvram": POWER,
+    **for_words(
+        f"{DEVICES}/panic",
+        "model",
+        ("it is for machines of IBM Z or Power", "leave the model out"),
+        "pseries",
+        "s390",
+    ),
+    f"{DEVICES}/shmem/model[@type='ivshmem']": (
+        "QEMU has two others in its place",
+        "write 'ivshmem-plain', or 'ivshmem-doorbell' with a server",
+    ),
+    **for_words(f"{DEVICES}/tpm", "model", POWER, "spapr-tpm-proxy", "tpm-spapr"),
+    f"{DEVICES}/tpm/backend/encryption": (
+        KEPT_BY_LIBVIRT,
+        "remove it; the TPM's state is in a folder that only you can read",
+    ),
+    f"{DEVICES}/watchdog[@model='diag288']": IBM_Z,
+    f"{DEVICES}/watchdog[@action='dump']": (
+        "bpferry writes no dump of a guest's memory",
+        "write 'pause', which keeps the guest stopped as it is",
+    ),
+}
+
+ALL: Final = {**FOR_THE_HOST, **ADDRESSES, **OF_CHARACTERS, **OF_VIEWERS, **OF_OTHERS}
