@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from bpferry.commandline.parts import Endpoint
 from bpferry.domain.identity import Owner
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
@@ -65,6 +66,7 @@ class Record:
     def __init__(self) -> None:
         self.all: list[tuple[str, str]] = []
         self.steering: list[tuple[str, Steering]] = []
+        self.endpoints: list[Endpoint] = []
 
     def progress(self, text: str) -> None:
         """Keep a step."""
@@ -85,6 +87,10 @@ class Record:
     def steering_changed(self, card_id: str, steering: Steering) -> None:
         """Keep a steering."""
         self.steering.append((card_id, steering))
+
+    def reachable(self, endpoint: Endpoint) -> None:
+        """Keep where to connect."""
+        self.endpoints.append(endpoint)
 
     def texts(self, kind: str) -> list[str]:
         """Return what was kept of *kind*."""

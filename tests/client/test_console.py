@@ -53,11 +53,34 @@ def test_last_words_are_shown(guest: Ends, pipe: tuple[int, int]) -> None:
     """What the guest wrote before its end is shown although the relay ends at once."""
     guest[1].sendall(b"x" * 20_000)
     guest[0].settimeout(0)
-    ended = console._Console(guest[0], pipe[1], None)
+    ended = console._Console(guest[0], pipe[1], None, console._Preamble(0))
     os.close(ended._end_writer)
     ended._run()
 
     assert len(os.read(pipe[0], 65536)) == 20_000
+
+
+PTY = b"char device redirected to /dev/pts/0 (label charserial1)\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("lines", "said", "shown"),
+    [
+        (1, PTY + b"hello\n", b"hello\n"),
+        (2, PTY + PTY + PTY + b"hello\n", PTY + b"hello\n"),
+        (1, b"char!\n" + PTY, b"char!\n" + PTY),
+        (0, PTY, PTY),
+    ],
+)
+def test_qemus_own_lines_at_the_start_are_left_out(
+    size: int, lines: int, said: bytes, shown: bytes
+) -> None:
+    """As many as there are pseudo-terminals, however the bytes come; all else is the guest's."""
+    preamble = console._Preamble(lines)
+
+    pieces = (said[start : start + size] for start in range(0, len(said), size))
+    assert shown == b"".join(preamble.strip(piece) for piece in pieces)
 
 
 @pytest.mark.parametrize("size", [5, 500_000])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry run with a real QEMU: its console, its signals, its fds, its end."""
 
-import asyncio
 import json
 import os
 import pty
@@ -13,20 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.machine.supervisor import _Lines
-from bpferry.qemu.process import start_child
-from bpferry.steering.plan import CardPlan, Rung
 from bpferry_wire.fds import OwnedFds
 from tests.client import bpf, guest
 from tests.client import fake_helper as fake
 from tests.client.running import BASE, BROKEN, CARD, DISK, start, type_in
-from tests.client.support import Record, children, is_gone, script, wait_until
+from tests.client.support import children, is_gone, script, wait_until
 
 pytestmark = pytest.mark.qemu
 
 LOCKED = ("XDG_STATE_HOME", "XDG_RUNTIME_DIR")
-
-PLAN = CardPlan("net0", Rung.EBPF, vhost=False, queues=4, because=())
 
 
 def test_console_and_power_off(tmp_path: Path) -> None:
@@ -153,6 +147,7 @@ def test_json_at_the_end(tmp_path: Path) -> None:
             "nics": [],
             "taps": {},
             "seen": {},
+            "endpoints": [],
             "warnings": [],
         }
         assert "hello from the boot sector" in run.err()
@@ -281,22 +276,3 @@ def test_closed_standard_streams(tmp_path: Path) -> None:
 def test_nothing_of_the_runs_is_left() -> None:
     """The tests above have left no process."""
     assert children() == set()
-
-
-def test_qemus_word_that_it_does_not_steer_becomes_a_warning(tmp_path: Path) -> None:
-    """QEMU's line is passed on, and what it means is said."""
-    words = "warning: Can't load eBPF RSS - fallback to software RSS"
-    record = Record()
-
-    async def read() -> None:
-        with start_child([script(tmp_path, f'echo "{words}" >&2')]) as child:
-            lines = _Lines(child, record, [PLAN])
-            child.wait(10)
-            lines.stop()
-
-    asyncio.run(read())
-
-    assert [words] == record.texts("qemu")
-    (warning,) = record.texts("warning")
-    assert warning.startswith("net0: planned was ebpf, but QEMU could not attach the eBPF program")
-    assert "see the kernel's log" in warning

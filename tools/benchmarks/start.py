@@ -28,6 +28,7 @@ from typing import Final
 from benchmarks.command import BenchError, run
 from benchmarks.figures import Verdict, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
+from bpferry.commandline.parts import Endpoint
 from bpferry.domain.document import read_bytes
 from bpferry.machine.draft import draft
 from bpferry.qemu import cache, process
@@ -72,6 +73,9 @@ class Silent:
         """Say nothing."""
 
     def steering_changed(self, card_id: str, steering: Steering) -> None:
+        """Say nothing."""
+
+    def reachable(self, endpoint: Endpoint) -> None:
         """Say nothing."""
 
 

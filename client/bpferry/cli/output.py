@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from bpferry.errors import BpferryError, Unsupported
 
 if TYPE_CHECKING:
+    from bpferry.commandline.parts import Endpoint
     from bpferry.steering.maps import Steering
 
 PROGRAM: Final = "bpferry"
@@ -77,6 +78,8 @@ class StderrReporter:
         self._interactive = sys.stderr is not None and sys.stderr.isatty()
         self.steering: dict[str, Steering] = {}
         """What came into force last, by card."""
+        self.endpoints: list[Endpoint] = []
+        """Where somebody could connect."""
 
     def progress(self, text: str) -> None:
         """Say what is about to be done, if somebody watches."""
@@ -98,3 +101,7 @@ class StderrReporter:
     def steering_changed(self, card_id: str, steering: "Steering") -> None:
         """Keep what came into force; the sentence about it comes as a note."""
         self.steering[card_id] = steering
+
+    def reachable(self, endpoint: "Endpoint") -> None:
+        """Keep where somebody can connect; the sentence about it comes as a note."""
+        self.endpoints.append(endpoint)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
 from bpferry.domain.document import read_file
+from bpferry.machine import endpoints
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.name_lock import find_conflict
@@ -75,7 +76,7 @@ def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> in
             reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
         status = supervise(prepared, reporter, STDERR if as_json else STDOUT, _keyboard())
     if as_json:
-        output.print_json(_end_fields(prepared, notices, reporter.steering, status))
+        output.print_json(_end_fields(prepared, notices, reporter, status))
     return status
 
 
@@ -165,7 +166,7 @@ def _option_lines(words: Sequence[str]) -> list[str]:
 def _end_fields(
     prepared: "Prepared",
     notices: tuple[Notice, ...],
-    steering: "dict[str, Steering]",
+    reporter: output.StderrReporter,
     status: int,
 ) -> dict[str, object]:
     """Return what ``run --json`` prints when the VM has ended."""
@@ -176,7 +177,8 @@ def _end_fields(
             card_id: {"interface": tap.interface, "bridge": tap.bridge, "mtu": tap.mtu}
             for card_id, tap in prepared.taps.items()
         },
-        "seen": {card_id: _seen(found) for card_id, found in steering.items()},
+        "seen": {card_id: _seen(found) for card_id, found in reporter.steering.items()},
+        "endpoints": [endpoints.fields(endpoint) for endpoint in reporter.endpoints],
         "warnings": [notice.message for notice in notices],
     }
 

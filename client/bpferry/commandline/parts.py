@@ -88,6 +88,29 @@ class OwnSocket:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a user or a program of this host can connect to the VM, as long as it runs."""
+
+    name: str
+    """What is there, for people: ``vnc``, ``serial0``, ``guest agent``."""
+    kind: Literal["tcp", "udp", "unix", "pty", "pipe", "vsock"]
+    key: str
+    host: str = ""
+    """An address of this host, or a name of it; empty for all of them."""
+    port: str = ""
+    """A number, a range such as ``8000-8010``, or the name of a service; of vsock, the CID.
+    Empty where QEMU chooses it."""
+    path: str = ""
+    """Of a socket, of a pseudo-terminal, or of a pipe without ``.in`` and ``.out``."""
+    protocol: Literal["", "vnc", "websocket", "spice", "telnet", "vhost-user"] = ""
+    """What is spoken there, if it is not what the guest says."""
+    chardev: str = ""
+    """The id of the chardev, if it is one."""
+    waits: bool = False
+    """QEMU does not start before somebody is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class SocketPair:
     """A connected socket of which QEMU inherits one end and bpferry keeps the other."""
 
@@ -250,6 +273,7 @@ Part = (
     | OutputFile
     | OpenDevice
     | OwnSocket
+    | Endpoint
     | SocketPair
     | Link
     | Companion

@@ -4,6 +4,8 @@
     draft         what a description becomes on this host: plan and command line, nothing opened
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     supervisor    QEMU's parent, for as long as it runs
+    qemu_output   what QEMU writes on its standard error
+    endpoints     where users and programs connect to a VM that runs
     lint          what is wrong with a design, or could be better, before anything is started
     host          what the plan has to know of this host
     identity      which host this is and who the user is, for addresses that are made

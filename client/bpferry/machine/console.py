@@ -11,6 +11,7 @@ so that there is always a way out. The terminal's former mode comes back at the 
 
 import contextlib
 import os
+import re
 import select
 import socket
 import termios
@@ -19,22 +20,30 @@ from collections.abc import Iterator
 from typing import Final
 
 CHUNK_BYTES: Final = 4096
+
+OWN_START: Final = b"char device redirected to "
+OWN_LINE: Final = re.compile(OWN_START + rb"[^\n]+\n")
+"""What QEMU says of a pseudo-terminal (chardev/char.c)."""
+
 END_SECONDS: Final = 1.0
 """How long the end of the console may take, where nobody reads what the guest said."""
 
 
 @contextlib.contextmanager
-def relay(sock: socket.socket, output: int, keyboard: int | None) -> Iterator[None]:
+def relay(
+    sock: socket.socket, output: int, keyboard: int | None, own_lines: int = 0
+) -> Iterator[None]:
     """Relay between *sock* and the fds *output* and *keyboard* until the block ends.
 
-    At the end, what the guest has written already is still shown. All three are borrowed.
+    At the end, what the guest has written already is still shown. All three are borrowed. Up to
+    *own_lines* at the start that are QEMU's own, and not the guest's, are left out.
     """
     if keyboard is not None and not _is_ours(keyboard):
         keyboard = None
     with contextlib.ExitStack() as stack:
         if keyboard is not None and os.isatty(keyboard):
             stack.enter_context(_terminal_mode(keyboard))
-        console = _Console(sock, output, keyboard)
+        console = _Console(sock, output, keyboard, _Preamble(own_lines))
         stack.callback(console.stop)
         console.start()
         yield
@@ -69,8 +78,11 @@ def _terminal_mode(terminal: int) -> Iterator[None]:
 class _Console:
     """The thread, and the pipe that ends it."""
 
-    def __init__(self, sock: socket.socket, output: int, keyboard: int | None) -> None:
+    def __init__(
+        self, sock: socket.socket, output: int, keyboard: int | None, preamble: "_Preamble"
+    ) -> None:
         self._sock = sock
+        self._preamble = preamble
         self._output: int | None = output
         self._keyboard = keyboard
         self._typed = b""
@@ -123,7 +135,7 @@ class _Console:
             return False
         # Where nobody reads any more, the guest still has to get rid of it.
         with contextlib.suppress(OSError):
-            _write_all(self._output, data)
+            _write_all(self._output, self._preamble.strip(data))
         return bool(data)
 
     def _read_keyboard(self, keyboard: int | None) -> None:
@@ -148,3 +160,30 @@ class _Console:
 def _write_all(output: int | None, data: bytes) -> None:
     while data and output is not None:
         data = data[os.write(output, data) :]
+
+
+class _Preamble:
+    """Takes out the lines in which QEMU names the pseudo-terminals of other devices.
+
+    QEMU writes them on its standard output, before the guest runs; bpferry says the same in its own
+    words.
+    """
+
+    def __init__(self, lines: int) -> None:
+        self._left = lines
+        self._held = b""
+
+    def strip(self, data: bytes) -> bytes:
+        """Return *data* without those lines; the start of one is held until the rest has come."""
+        data, self._held = self._held + data, b""
+        while self._left and data:
+            line = OWN_LINE.match(data)
+            if line is not None:
+                data = data[line.end() :]
+                self._left -= 1
+            elif OWN_START.startswith(data[: len(OWN_START)]) and b"\n" not in data:
+                self._held = data
+                return b""
+            else:
+                self._left = 0
+        return data

@@ -17,6 +17,7 @@ from bpferry.commandline.parts import (
     Affinity,
     Command,
     Companion,
+    Endpoint,
     Environment,
     Link,
     Listen,
@@ -80,6 +81,8 @@ class Prepared:
     paused: bool = False
     """QEMU waits with the guest until it is told to let it run."""
     companions: tuple[Running, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    """Where to connect to the VM; what QEMU chooses is empty."""
 
 
 @contextlib.contextmanager
@@ -118,6 +121,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             schedulings=built.of(Scheduling),
             paused=bool(built.of(Pause)),
             companions=companions,
+            endpoints=built.of(Endpoint),
             monitor=opened.ends[QMP],
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),

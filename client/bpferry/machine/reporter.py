@@ -3,6 +3,7 @@
 
 from typing import Protocol
 
+from bpferry.commandline.parts import Endpoint
 from bpferry.steering.maps import Steering
 
 
@@ -23,3 +24,6 @@ class Reporter(Protocol):
 
     def steering_changed(self, card_id: str, steering: Steering) -> None:
         """Take the steering that the guest's driver has set up."""
+
+    def reachable(self, endpoint: Endpoint) -> None:
+        """Take note of a place where somebody can connect to the VM now."""

@@ -13,20 +13,21 @@ of QEMU is the end of its taps and sets. What it writes comes out line by line.
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Final
 
 from bpferry.errors import QemuError
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
+from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
+from bpferry.machine.qemu_output import QemuOutput
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, describe_exit, start_child
 from bpferry.steering.maps import Steering
-from bpferry.steering.plan import CardPlan
 from bpferry.steering.view import Seen, compare_plan, watch
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,9 +38,6 @@ QUIT_SECONDS: Final = 5.0
 
 MONITOR_SECONDS: Final = 30.0
 """QEMU greets after 0.1 s; with much memory to be touched first it may take a while."""
-
-MAX_LINE_BYTES: Final = 4096
-"""A longer line of QEMU's is shown in pieces."""
 
 EVENTS: Final = {
     "RESET": "the VM restarts",
@@ -72,10 +70,12 @@ async def _supervise(
         child = stack.enter_context(_start(prepared))
         prepared.inherited.close()
         pin_process(child.pid, prepared.affinities, reporter)
-        lines = _Lines(child, reporter, prepared.plans.values())
-        stack.callback(lines.stop)
+        plans = prepared.plans.values()
+        output_of_qemu = QemuOutput(child, reporter, plans, prepared.endpoints)
+        stack.callback(output_of_qemu.stop)
         if prepared.console is not None:
-            stack.enter_context(relay(prepared.console, output, keyboard))
+            own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
+            stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
         await _Supervisor(prepared, reporter, child, signals).run()
         status = child.exit_status()
         return status if status >= 0 else 128 - status
@@ -106,55 +106,6 @@ def _signals() -> Iterator[Signals]:
             signal.signal(number, handler)
 
 
-class _Lines:
-    """Reports what a child writes, line by line, while the loop runs."""
-
-    def __init__(self, child: Child, reporter: Reporter, plans: Iterable[CardPlan]) -> None:
-        self._child = child
-        self._reporter = reporter
-        self._plans = tuple(plans)
-        self._rest = b""
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(child.output, self._read)
-        self._reading = True
-
-    def stop(self) -> None:
-        """Report what is left, and stop reading. Doing so twice does nothing."""
-        while self._reading and self._read():
-            pass
-        self._pause()
-        if self._rest:
-            self._report(self._rest)
-        self._rest = b""
-
-    def _read(self) -> bool:
-        """Report one chunk; return False if there is none."""
-        data = self._child.read_output()
-        if data == b"":
-            self._pause()
-        *whole, self._rest = (self._rest + (data or b"")).split(b"\n")
-        for line in whole:
-            self._report(line)
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._report(self._rest)
-            self._rest = b""
-        return bool(data)
-
-    def _report(self, line: bytes) -> None:
-        text = line.decode(errors="replace")
-        self._reporter.qemu_said(text)
-        # QEMU does not say which card it means; one warning stands for all.
-        seen = Seen(lines=(text,))
-        for notice in filter(None, (compare_plan(plan, seen) for plan in self._plans)):
-            self._reporter.warn(notice.message, notice.hint)
-            return
-
-    def _pause(self) -> None:
-        if self._reading:
-            self._loop.remove_reader(self._child.output)
-        self._reading = False
-
-
 class _Supervisor:
     """One running QEMU: its monitor, the signals that come, its cards."""
 
@@ -182,7 +133,7 @@ class _Supervisor:
                     self._begin(self._follow_events(monitor))
                     self._watch_cards()
                     self._watch_companions()
-                    await self._before_the_guest(monitor)
+                    await self._let_run(monitor)
                 await self._ended.wait()
         finally:
             for fd in (self._child.pidfd, *self._readers):
@@ -199,7 +150,7 @@ class _Supervisor:
         name = self._prepared.argv[0]
         async with contextlib.AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(MONITOR_SECONDS):
+                async with asyncio.timeout(None if self._waits() else MONITOR_SECONDS):
                     opening = open_monitor(name, self._prepared.monitor)
                     self._monitor = await stack.enter_async_context(opening)
             except TimeoutError as error:
@@ -209,6 +160,13 @@ class _Supervisor:
                 if not self._stopping:
                     raise await self._early_end(error) from error
             yield self._monitor
+
+    def _waits(self) -> bool:
+        """Say for whom QEMU waits before it goes on, and whether there is anybody."""
+        waiting = [endpoint for endpoint in self._prepared.endpoints if endpoint.waits]
+        for endpoint in waiting:
+            self._reporter.note(f"QEMU waits for a process to connect to {describe(endpoint)}")
+        return bool(waiting)
 
     async def _early_end(self, error: QemuError) -> QemuError:
         """Return what is to be said of a QEMU that never ran the VM."""
@@ -222,8 +180,8 @@ class _Supervisor:
         hint = f"it said: {last[0].strip()}" if last else ""
         return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
 
-    async def _before_the_guest(self, monitor: Monitor) -> None:
-        """Do what is to be done before the guest runs, and let it run."""
+    async def _let_run(self, monitor: Monitor) -> None:
+        """Do what is to be done before the guest runs, let it run, and say how to reach it."""
         prepared = self._prepared
         try:
             await pin_threads(
@@ -232,6 +190,9 @@ class _Supervisor:
             await self._tell(monitor)
             if prepared.paused:
                 await monitor.execute("cont")
+            for endpoint in await find_chosen(monitor, prepared.endpoints):
+                self._reporter.note(describe(endpoint))
+                self._reporter.reachable(endpoint)
         except QemuError:
             if not self._stopping:
                 raise

@@ -24,6 +24,11 @@ from bpferry.domain.names import named
 SPICE_PORT: Final = "com.redhat.spice.0"
 """The port's name that SPICE's agent in the guest looks for."""
 
+AGENT_PORT: Final = "org.qemu.guest_agent.0"
+"""The port's name that QEMU's agent in the guest looks for."""
+
+AGENT: Final = "guest agent"
+
 OF_LIBVIRT: Final = re.compile(
     r".*/libvirt/qemu/(?:run/|lib/)?channel/(?:target/)?"
     r"(?:[^/]+\.|domain-[^/]+/|[0-9]+-[^/]+/)(?P<name>[^/]*)"
@@ -85,7 +90,8 @@ def _virtio_user(context: Context, key: str, channel_id: str, channel: Channel) 
         sources = (msgspec.structs.replace(source, path=None, mode=None),)
         channel = msgspec.structs.replace(channel, sources=sources)
     path = f"{context.folders.runtime}/{_file_name(context.machine, channel_id, channel)}"
-    return User(key, channel_id, channel, channel.type, path=path)
+    title = AGENT if channel.name == AGENT_PORT else channel.name or ""
+    return User(key, channel_id, channel, channel.type, path=path, title=title)
 
 
 def _is_of_libvirt(channel: Channel, path: str) -> bool:

@@ -10,10 +10,11 @@ does not work is found before QEMU starts, and QEMU needs no right to make anyth
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import (
+    Endpoint,
     Listen,
     Option,
     OutputFile,
@@ -66,6 +67,8 @@ class User:
     path: str | None = None
     """Where to listen if the document names no place."""
     parallel: bool = False
+    title: str = ""
+    """What people call it, if not by its id."""
 
     @property
     def chardev(self) -> str:
@@ -121,6 +124,7 @@ class BackEnds:
             yield from needs
             properties = {**properties, "logfile": path, "logappend": True}
         yield Option("-chardev", join(made.driver, id=user.chardev, **properties))
+        yield from _endpoints(user)
 
     def _make(self, user: User) -> _Made:
         if user.type == "file":
@@ -222,6 +226,27 @@ def _check(user: User, context: Context) -> None:
             f"the type '{user.type}' is a channel of a display of type '{display}', and the VM has "
             "none",
         )
+
+
+def _endpoints(user: User) -> Iterator[Part]:
+    """Yield where somebody can connect to what QEMU offers for *user*."""
+    name, key, source = user.title or user.id, user.key, user.source
+    match user.type:
+        case "pty":
+            yield Endpoint(name, "pty", key, chardev=user.chardev)
+        case "pipe":
+            yield Endpoint(name, "pipe", key, path=user.needed("path"))
+        case "unix" if source.mode == "bind" or not source.path:
+            path = source.path or user.path or ""
+            yield Endpoint(name, "unix", key, path=path, chardev=user.chardev)
+        case "tcp" if source.mode == "bind":
+            host, port = user.needed("host"), user.needed("service")
+            telnet: Literal["", "telnet"] = "telnet" if user.device.protocol == "telnet" else ""
+            yield Endpoint(name, "tcp", key, host, port, protocol=telnet, chardev=user.chardev)
+        case "udp":
+            for here in user.device.sources:
+                if here.mode == "bind" and here.service:
+                    yield Endpoint(name, "udp", key, here.host or "", here.service)
 
 
 def _udp(user: User) -> Properties:

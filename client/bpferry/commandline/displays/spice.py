@@ -7,7 +7,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
-from bpferry.commandline.parts import Option, OwnSocket, Part, join
+from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, join
 from bpferry.domain.model.graphics import Graphics
 
 MEANINGFUL: Final = frozenset(
@@ -46,9 +46,13 @@ def spice(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
     place = place_of(graphics, key, context)
     if isinstance(place, Local):
         yield OwnSocket(place.path)
+        yield Endpoint("spice", "unix", key, path=place.path, protocol="spice")
     plain = [f"plaintext-channel={name}" for name in _plaintext_channels(graphics)]
-    settings = join("", **_where(place, graphics, key, context), **_settings(graphics, key))
+    where = _where(place, graphics, key, context)
+    settings = join("", **where, **_settings(graphics, key))
     yield Option("-spice", ",".join((settings, *plain)))
+    if where.get("port") and isinstance(place, Tcp):
+        yield Endpoint("spice", "tcp", key, place.address, str(where["port"]), protocol="spice")
 
 
 def _where(

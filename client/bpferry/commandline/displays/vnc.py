@@ -7,7 +7,7 @@ from typing import Final
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
-from bpferry.commandline.parts import Option, OwnSocket, Part, join
+from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, join
 from bpferry.domain.model.graphics import MAX_PORT, Graphics
 
 MEANINGFUL: Final = frozenset(
@@ -43,10 +43,12 @@ def vnc(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
     }
     if isinstance(place, Tcp):
         yield Option("-vnc", join("", **_tcp(place, graphics, key), **common))
+        yield from _endpoints(place, graphics, key)
         return
     _refuse_ports(graphics, key)
     if isinstance(place, Local):
         yield OwnSocket(place.path)
+        yield Endpoint("vnc", "unix", key, path=place.path, protocol="vnc")
         yield Option("-vnc", join("", vnc=f"unix:{place.path}", **common))
     elif isinstance(place, Nowhere):
         yield Option("-vnc", join("none", **common))
@@ -65,6 +67,15 @@ def _tcp(place: Tcp, graphics: Graphics, key: str) -> dict[str, object]:
         # With -1, QEMU takes 5700 and the number of the display, or the next that is free.
         "websocket": "on" if websocket == -1 else websocket,
     }
+
+
+def _endpoints(place: Tcp, graphics: Graphics, key: str) -> Iterator[Part]:
+    """Yield where to connect; ports that QEMU chooses are known when it runs."""
+    port = "" if _is_automatic(graphics, key) else str(graphics.port)
+    yield Endpoint("vnc", "tcp", key, place.address, port, protocol="vnc")
+    if graphics.websocket:
+        port = "" if graphics.websocket == -1 else str(graphics.websocket)
+        yield Endpoint("vnc", "tcp", key, place.address, port, protocol="websocket")
 
 
 def _is_automatic(graphics: Graphics, key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, OpenDevice, Part
+from bpferry.commandline.parts import Device, Endpoint, OpenDevice, Part
 from bpferry.domain.names import chosen
 
 NODE: Final = "/dev/vhost-vsock"
@@ -31,6 +31,7 @@ def parts(context: Context) -> Iterator[Part]:
     device_id = chosen(vsock) or "vsock0"
     name = f"{device_id}.vhost"
     yield OpenDevice(name, NODE, "vsock")
+    yield Endpoint("vsock", "vsock", "vsock", port=str(vsock.cid))
     yield Device(
         context.virtio("vhost-vsock", vsock.model),
         device_id,

@@ -11,9 +11,10 @@ from bpferry.commandline.network.forwards import host_forwards
 from bpferry.commandline.network.passt import (
     RECONNECT_SECONDS,
     check_addresses,
+    forwarded_ports,
     passt_companion,
 )
-from bpferry.commandline.parts import Listen, Option, Part, Remark, join, json_of
+from bpferry.commandline.parts import Endpoint, Listen, Option, Part, Remark, join, json_of
 from bpferry.domain.model.cards import SLIRP_PREFIXES, TUN_DEVICE, Card, IpAddress
 
 Properties = dict[str, object]
@@ -66,6 +67,7 @@ def netdev_parts(card: Card, key: str, card_id: str, context: Context) -> Iterat
     owner = _Owner(card, key, card_id, context)
     if _has_passt(owner):
         yield passt_companion(card, key, owner.socket)
+        yield from forwarded_ports(card, key, card_id)
     if card.type == "vhostuser":
         yield from _vhost_user_chardev(owner)
     properties = MAKERS[card.type](owner)
@@ -84,6 +86,10 @@ def netdev_parts(card: Card, key: str, card_id: str, context: Context) -> Iterat
             f"{key}.tap-device",
         )
     yield Option("-netdev", json_of({**properties, "id": netdev_id(card_id)}))
+    if card.type == "server":
+        yield Endpoint(card_id, "tcp", key, card.host or "", str(card.port))
+    elif card.type == "udp":
+        yield Endpoint(card_id, "udp", key, card.local_host or "", str(card.local_port))
 
 
 def _has_passt(owner: _Owner) -> bool:
@@ -178,7 +184,9 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
         if card.reconnect:
             raise unsupported(f"{owner.key}.reconnect", "who listens has nobody to connect to")
         name = f"{owner.id}.listen"
-        yield Listen(name, str(owner.needed("socket")))
+        path = str(owner.needed("socket"))
+        yield Listen(name, path)
+        yield Endpoint(owner.id, "unix", owner.key, path=path, protocol="vhost-user", waits=True)
         yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
     else:
         if card.reconnect and card.reconnect_seconds is None:
