@@ -128,5 +128,5 @@ def _general_hint(name: str, known: Sequence[str]) -> str:
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, known, 1) if known else ()
     return f"did you mean '{near[0]}'? " if near else ""

@@ -11,6 +11,7 @@ is not told then: it has gone with the rest.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -35,7 +36,7 @@ PREFIXES: Final = {uri: prefix for prefix, uri in NAMESPACES.items()}
 LEAF_ATTRIBUTES: Final = {Form.SIZE: "unit", Form.STATE: "state"}
 """The one attribute that an element with text of this form may have."""
 
-MANY: Final = 100
+MANY: Final = 30
 """Refusals after which none is compared with what is possible."""
 
 
@@ -124,7 +125,7 @@ class XmlReader:
             if name == leaf or here.path in self._passed_over:
                 continue
             if bound is None:
-                self._refuse(here, tuple(f"@{name}" for name in node.attributes))
+                self._refuse(here, node.attributes, "@")
             elif text.strip() or not bound.at.blank:
                 self._put(bound, here, target)
         for name, bound in node.attributes.items():
@@ -137,11 +138,11 @@ class XmlReader:
             self._walk(Node(), spot, target)
             return
         if known is None:
-            self._refuse(spot, tuple(node.children))
+            self._refuse(spot, node.children)
             return
         many = known.many or (known.table if known.table and known.table.many else None)
         if repeated and many is None:
-            self._refuse(spot, (), "there can be one only")
+            self._refuse(spot, why="there can be one only")
         elif known.table is not None:
             self._nested(known.table, spot, target)
         else:
@@ -162,7 +163,7 @@ class XmlReader:
         bound = node.text
         if bound is None or (bound.at.form is Form.PRESENT and text):
             if text:
-                self._refuse(spot, (), f"there can be no text, such as '{text[:40]}'")
+                self._refuse(spot, why=f"there can be no text, such as '{text[:40]}'")
         elif bound.at.form is Form.PRESENT:
             self.origins.note(target.key_of(bound), spot.place)
             target.put(bound, value=True)
@@ -191,11 +192,15 @@ class XmlReader:
         where = f"'{spot.document}':{spot.place.line}"
         self.faults.append(BadInput(f"{where}: '{wanted}' is missing", element=wanted))
 
-    def _refuse(self, spot: Spot, known: tuple[str, ...], why: str = "") -> None:
-        if not is_ignored(spot.path):
-            # Looking for a word that is near takes time, which a document must not make long.
-            known = known if len(self.refusals) < MANY else ()
-            self.refusals.append(Refusal(refuse_place(spot, known, why)))
+    def _refuse(
+        self, spot: Spot, known: Iterable[str] = (), sign: str = "", *, why: str = ""
+    ) -> None:
+        """Refuse what has no field; *known* is what there is in its place, after *sign*."""
+        if is_ignored(spot.path):
+            return
+        # Looking for a word that is near takes time, which a document must not make long.
+        near = [f"{sign}{name}" for name in known] if len(self.refusals) < MANY else ()
+        self.refusals.append(Refusal(refuse_place(spot, near, why)))
 
     def _spot(self, element: "Element", xpath: str, path: str) -> Spot:
         place = Place(xpath, self.lines.get(element, 0))
