@@ -23,19 +23,9 @@ RESCTRL: Final = (
     "have the administrator set it up, and leave it out here",
 )
 
-HMAT: Final = (
-    "bpferry tells the guest nothing about how fast memory and its caches are (ACPI HMAT)",
-    "remove it; distances between nodes are supported",
-)
-
 KEEP_FILE: Final = (
     "the firmware keeps its variables in a file",
     "leave type and source out, or write type='file' and the path of a file",
-)
-
-RESTRICTIVE: Final = (
-    "it is done with control groups, which need root",
-    "write 'strict', or 'preferred' if other nodes will do where one is full",
 )
 
 SYSTEM: Final[dict[str, Reason]] = {
@@ -94,12 +84,6 @@ SYSTEM: Final[dict[str, Reason]] = {
         "limit disks by <iotune>, or use a scope: systemd-run --user --scope -p IOWeight=50",
     ),
     "/domain/memtune/min_guarantee": OTHERS,
-    "/domain/numatune/memory[@mode='restrictive']": RESTRICTIVE,
-    "/domain/numatune/memnode[@mode='restrictive']": RESTRICTIVE,
-    "/domain/numatune/memory[@placement='auto']": (
-        "libvirt asks numad for nodes that are idle, and bpferry does not",
-        "name the nodes: <memory mode='strict' nodeset='0'/>",
-    ),
     "/domain/resource/fibrechannel": (
         "a name for the host's storage network is set in a control group of root's",
         REMOVE,
@@ -129,8 +113,6 @@ SYSTEM: Final[dict[str, Reason]] = {
         "1",
         "2",
     ),
-    "/domain/cpu/numa/cell/cache": HMAT,
-    "/domain/cpu/numa/interconnects": HMAT,
     "/domain/clock/timer[@name='platform']": XEN,
     "/domain/clock/timer[@track='boot']": (
         "it is for other timers than QEMU's",
