@@ -43,13 +43,15 @@ class Context:
     """Of whom addresses are made that the document does not name."""
     folders: Folders
     fd: Callable[[str], str]
-    """The text for an fd, by its name."""
+    """The text for an fd, or for another number that is known only when it is open, by its name."""
     machine_type: str
     """As QEMU calls it, such as ``pc-q35-10.0``, or as the document does, such as ``q35``."""
     firmware: tuple[Descriptor, ...] = ()
     """What this host has a descriptor of, in order."""
     now: datetime = EPOCH
     """The host's time, in its own time zone; a clock that is ahead of it is set by it."""
+    has_vsock: bool = True
+    """Whether this host's kernel has vhost-vsock, and so can give a CID."""
     gpu_program: str = GPU_PROGRAM
     """What plays graphics cards outside QEMU: a path, or a name to look for."""
 

@@ -2,8 +2,9 @@
 """What a command line consists of, before every device has its place.
 
 An fd that QEMU inherits has a name, such as ``net0.tap0``. In a dry run the name stands in the
-command line, otherwise the fd's number. What stands behind a name is a part as well, so that the
-families of devices say in one place what they need and how they use it.
+command line, otherwise the fd's number; so it is with a CID that the kernel gives. What stands
+behind a name is a part as well, so that the families of devices say in one place what they need
+and how they use it.
 """
 
 import json
@@ -78,6 +79,18 @@ class OpenDevice:
     path: str
     key: str
     """The key of the model that it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVsock:
+    """The node of vhost-vsock, which bpferry opens as another and asks for a CID that is free."""
+
+    name: str
+    """Of the fd that QEMU inherits."""
+    cid: str
+    """The name of the CID, for which the number stands once it is known."""
+    path: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +285,7 @@ Part = (
     | Listen
     | OutputFile
     | OpenDevice
+    | OpenVsock
     | OwnSocket
     | Endpoint
     | SocketPair

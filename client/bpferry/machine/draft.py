@@ -10,12 +10,14 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
 from bpferry.commandline.build import Built, build
 from bpferry.commandline.context import Context
+from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
 from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Affinity, Remark
 from bpferry.domain.document import Document
@@ -212,6 +214,7 @@ def _context(
         machine_type=machine_type_of(machine, capabilities.arch),
         firmware=read_descriptors() if _needs_firmware(machine) else (),
         now=datetime.now(UTC).astimezone(),
+        has_vsock=Path(VSOCK_NODE).exists(),
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )
     return replace(bare, machine=complete(machine, bare.family))

@@ -22,6 +22,7 @@ from bpferry.commandline.parts import (
     Link,
     Listen,
     OpenDevice,
+    OpenVsock,
     OutputFile,
     OwnSocket,
     Pause,
@@ -32,7 +33,7 @@ from bpferry.commandline.parts import (
 from bpferry.errors import QemuError
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
-from bpferry.machine.device_nodes import open_device
+from bpferry.machine.device_nodes import acquire_cid, open_device
 from bpferry.machine.draft import KVM_HINT, Draft, located
 from bpferry.machine.files import find_missing_files, make_files
 from bpferry.machine.folders import folders_of, remove_empty
@@ -121,7 +122,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             schedulings=built.of(Scheduling),
             paused=bool(built.of(Pause)),
             companions=companions,
-            endpoints=built.of(Endpoint),
+            endpoints=final.of(Endpoint),
             monitor=opened.ends[QMP],
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
@@ -144,6 +145,8 @@ class _Opened:
     inherited: contextlib.ExitStack
     fds: dict[str, int] = field(default_factory=dict)
     """What QEMU inherits, by name."""
+    values: dict[str, int] = field(default_factory=dict)
+    """Other numbers that are known only now, by name."""
     ends: dict[str, socket.socket] = field(default_factory=dict)
     """Our ends of socket pairs."""
     theirs: dict[str, socket.socket] = field(default_factory=dict)
@@ -153,7 +156,8 @@ class _Opened:
     def numbers(self) -> dict[str, str]:
         """Return what stands for each fd in a command line, by its name."""
         peers = {name: sock.fileno() for name, sock in self.peers.items()}
-        return {name: str(fd) for name, fd in (self.fds | peers).items()}
+        numbers = self.fds | self.values | peers
+        return {name: str(number) for name, number in numbers.items()}
 
     def open_pair(self, name: str) -> socket.socket:
         """Make a socket pair and return QEMU's end."""
@@ -200,6 +204,9 @@ def _open_sockets(built: Built, opened: _Opened) -> None:
         opened.fds[listen.name] = sock.fileno()
     for node in built.of(OpenDevice):
         opened.fds[node.name] = opened.inherited.enter_context(open_device(node))
+    for vsock in built.of(OpenVsock):
+        fd = opened.fds[vsock.name] = opened.inherited.enter_context(open_device(vsock))
+        opened.values[vsock.cid] = acquire_cid(fd, vsock)
     for output in built.of(OutputFile):
         opened.fds[output.name] = opened.inherited.enter_context(open_output(output))
 

@@ -35,7 +35,12 @@ INTEL_IOMMU = {"intel-iommu": {"dma-translation": "bool"}}
 
 
 def parts_of(
-    devices: str, machine_type: str = "q35", top: str = "", *, newest: bool = True
+    devices: str,
+    machine_type: str = "q35",
+    top: str = "",
+    *,
+    newest: bool = True,
+    has_vsock: bool = True,
 ) -> list[Part]:
     """Return what a document with *devices* gives, each fd under its name."""
     raw = DOCUMENT.format(devices=devices, top=top).encode()
@@ -49,14 +54,17 @@ def parts_of(
         folders=FOLDERS,
         fd=str,
         machine_type=machine_type,
+        has_vsock=has_vsock,
     )
     return [*iommu.parts(context), *extras.parts(context)]
 
 
-def refusal_of(devices: str, machine_type: str = "q35", top: str = "") -> str | None:
+def refusal_of(
+    devices: str, machine_type: str = "q35", top: str = "", *, has_vsock: bool = True
+) -> str | None:
     """Return the key that refuses a document with *devices*."""
     with pytest.raises(Unsupported) as caught:
-        parts_of(devices, machine_type, top)
+        parts_of(devices, machine_type, top, has_vsock=has_vsock)
     assert caught.value.message
     return caught.value.element
 

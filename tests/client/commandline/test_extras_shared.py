@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.commandline.parts import Companion, OpenDevice, Remark
+from bpferry.commandline.parts import Companion, OpenDevice, OpenVsock, Remark
 from tests.client.commandline.extra_parts import (
     ACPI,
     FOLDERS,
@@ -244,13 +244,21 @@ def test_vsock() -> None:
     ] == devices_in(parts)
 
 
-@pytest.mark.parametrize(
-    ("inner", "key"), [("<cid auto='yes'/>", "vsock.auto"), ("", "vsock"),
-                       ("<cid auto='yes' address='5'/>", "vsock.auto")]
-)  # fmt: skip
-def test_nobody_hands_out_cids(inner: str, key: str) -> None:
-    """A number that no two VMs may share is for the user to choose."""
-    assert key == refusal_of(f"<vsock>{inner}</vsock>")
+@pytest.mark.parametrize("inner", ["<cid auto='yes'/>", "", "<cid auto='yes' address='5'/>"])
+def test_cid_that_the_host_gives(inner: str) -> None:
+    """In a dry run a name stands for it, as for an fd."""
+    parts = parts_of(f"<vsock>{inner}</vsock>", "pc")
+
+    assert [OpenVsock("vsock0.vhost", "vsock0.cid", "/dev/vhost-vsock", "vsock")] == parts[:1]
+    assert [
+        ("vhost-vsock-pci", "vsock0", {"guest-cid": "vsock0.cid", "vhostfd": "vsock0.vhost"})
+    ] == devices_in(parts)
+
+
+def test_cid_that_nobody_gives() -> None:
+    """A kernel without vhost-vsock is not asked; one that is named needs no answer."""
+    assert "vsock" == refusal_of("<vsock><cid auto='yes'/></vsock>", has_vsock=False)
+    assert parts_of("<vsock><cid auto='no' address='77'/></vsock>", has_vsock=False)
 
 
 SPLIT = "<features><acpi/><ioapic driver='qemu'/></features>"

@@ -7,7 +7,8 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, Endpoint, OpenDevice, Part
+from bpferry.commandline.parts import Device, Endpoint, OpenDevice, OpenVsock, Part
+from bpferry.domain.model.extras import Vsock
 from bpferry.domain.names import chosen
 
 NODE: Final = "/dev/vhost-vsock"
@@ -21,25 +22,49 @@ def parts(context: Context) -> Iterator[Part]:
     vsock = context.machine.vsock
     if vsock is None:
         return
-    if vsock.auto or vsock.cid is None:
-        raise unsupported(
-            "vsock.auto" if vsock.auto else "vsock",
-            "no two VMs of a host may have the same CID, and nobody hands them out here",
-            f"give it one, such as {suggest_cid(context.folders.runtime)} (in XML "
-            f"<cid auto='no' address='{suggest_cid(context.folders.runtime)}'/>)",
-        )
     device_id = chosen(vsock) or "vsock0"
-    name = f"{device_id}.vhost"
-    yield OpenDevice(name, NODE, "vsock")
-    yield Endpoint("vsock", "vsock", "vsock", port=str(vsock.cid))
+    name, cid = f"{device_id}.vhost", f"{device_id}.cid"
+    if _is_automatic(vsock):
+        _check_host(context)
+        yield OpenVsock(name, cid, NODE, "vsock")
+    else:
+        yield OpenDevice(name, NODE, "vsock")
+    number = context.fd(cid) if _is_automatic(vsock) else str(vsock.cid)
+    yield Endpoint("vsock", "vsock", "vsock", port=number)
     yield Device(
         context.virtio("vhost-vsock", vsock.model),
         device_id,
         "vsock",
-        {"guest-cid": vsock.cid, "vhostfd": context.fd(name), **virtio_properties(vsock)},
+        {
+            "guest-cid": _number(number),
+            "vhostfd": context.fd(name),
+            **virtio_properties(vsock),
+        },
         slot_of(vsock.model),
         vsock.address,
     )
+
+
+def _is_automatic(vsock: Vsock) -> bool:
+    """Say whether the host gives the CID; as in libvirt, also where there is none."""
+    return vsock.auto if vsock.auto is not None else vsock.cid is None
+
+
+def _check_host(context: Context) -> None:
+    """Refuse to ask a kernel that has nothing to answer with, so that nobody knows the CID."""
+    if not context.has_vsock:
+        suggested = suggest_cid(context.folders.runtime)
+        raise unsupported(
+            "vsock",
+            f"this host has no '{NODE}', whose kernel would give a CID that is free",
+            f"have the kernel's module loaded (modprobe vhost_vsock), or give the VM a CID, such "
+            f"as {suggested} (in XML <cid auto='no' address='{suggested}'/>)",
+        )
+
+
+def _number(text: str) -> int | str:
+    """Return the number that *text* is, or the name that stands for it in a dry run."""
+    return int(text) if text.isdecimal() else text
 
 
 def suggest_cid(of: str) -> int:

@@ -4,7 +4,7 @@
     build        the devices that the guest sees
     card_fields  which fields mean something for which type and model
     netdevs      what is behind them
-    forwards     ports of the host that QEMU leads into the guest
+    forwards     ports of the host that lead into the guest
     passt        the process behind a card of type user
 
 Depends on: the modules above this folder, domain.model, qemu.capabilities, errors.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Ports of the host that QEMU's own user network (libslirp) leads into the guest.
+"""Ports of the host that lead into the guest, by passt or by QEMU's own user network (libslirp).
 
-It takes single ports of IPv4. What only passt can do is refused with passt as the way out.
+QEMU takes single ports of IPv4. What only passt can do is refused with passt as the way out.
 """
 
 import ipaddress
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import unsupported
+from bpferry.commandline.parts import Endpoint
 from bpferry.domain.model.cards import Card, PortForward, PortRange
 
 MOST_PORTS: Final = 256
@@ -33,6 +34,34 @@ def host_forwards(card: Card, key: str) -> list[dict[str, str]]:
             f"{key}.port-forwards", f"QEMU forwards at most {MOST_PORTS} single ports here", PASST
         )
     return [{"str": forward} for forward in found]
+
+
+def forwarded_ports(card: Card, key: str, card_id: str) -> Iterator[Endpoint]:
+    """Yield the ports of this host that are the guest's."""
+    for index, forward in enumerate(card.port_forwards):
+        host = forward.address or ""
+        if forward.interface:
+            host = f"{host}%{forward.interface}"
+        for found in forward.ranges or (PortRange(start=1, end=65535),):
+            if not found.exclude:
+                yield Endpoint(
+                    f"{card_id}, {_in_the_guest(found)} of the guest",
+                    forward.protocol,
+                    f"{key}.port-forwards[{index}]",
+                    host,
+                    _span(found.start, found.end),
+                )
+
+
+def _in_the_guest(found: PortRange) -> str:
+    if found.end is None:
+        return f"port {found.to or found.start}"
+    first = found.to or found.start
+    return f"ports {_span(first, first + found.end - found.start)}"
+
+
+def _span(first: int, last: int | None) -> str:
+    return f"{first}" if last is None else f"{first}-{last}"
 
 
 def _forward(wanted: PortForward, key: str) -> Iterator[str]:

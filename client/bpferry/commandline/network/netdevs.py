@@ -7,11 +7,10 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory.shared_memory import has_shared_memory
-from bpferry.commandline.network.forwards import host_forwards
+from bpferry.commandline.network.forwards import forwarded_ports, host_forwards
 from bpferry.commandline.network.passt import (
     RECONNECT_SECONDS,
     check_addresses,
-    forwarded_ports,
     passt_companion,
 )
 from bpferry.commandline.parts import Endpoint, Listen, Option, Part, Remark, join, json_of
@@ -67,7 +66,7 @@ def netdev_parts(card: Card, key: str, card_id: str, context: Context) -> Iterat
     owner = _Owner(card, key, card_id, context)
     if _has_passt(owner):
         yield passt_companion(card, key, owner.socket)
-        yield from forwarded_ports(card, key, card_id)
+    yield from forwarded_ports(card, key, card_id)
     if card.type == "vhostuser":
         yield from _vhost_user_chardev(owner)
     properties = MAKERS[card.type](owner)

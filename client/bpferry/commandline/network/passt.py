@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import unsupported
-from bpferry.commandline.parts import Companion, Endpoint
+from bpferry.commandline.parts import Companion
 from bpferry.domain.model.cards import Card, PortForward, PortRange
 
 RECONNECT_SECONDS: Final = 5
@@ -43,34 +43,6 @@ def _arguments(card: Card, key: str, socket: str) -> Iterator[str]:
     for index, forward in enumerate(card.port_forwards):
         yield f"--{forward.protocol}-ports"
         yield _ports(forward, f"{key}.port-forwards[{index}]")
-
-
-def forwarded_ports(card: Card, key: str, card_id: str) -> Iterator[Endpoint]:
-    """Yield the ports of this host that are the guest's."""
-    for index, forward in enumerate(card.port_forwards):
-        host = forward.address or ""
-        if forward.interface:
-            host = f"{host}%{forward.interface}"
-        for found in forward.ranges or (PortRange(start=1, end=65535),):
-            if not found.exclude:
-                yield Endpoint(
-                    f"{card_id}, {_in_the_guest(found)} of the guest",
-                    forward.protocol,
-                    f"{key}.port-forwards[{index}]",
-                    host,
-                    _span(found.start, found.end),
-                )
-
-
-def _in_the_guest(found: PortRange) -> str:
-    if found.end is None:
-        return f"port {found.to or found.start}"
-    first = found.to or found.start
-    return f"ports {_span(first, first + found.end - found.start)}"
-
-
-def _span(first: int, last: int | None) -> str:
-    return f"{first}" if last is None else f"{first}-{last}"
 
 
 def _addresses(card: Card, key: str) -> Iterator[str]:
