@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from bpferry.domain.model.cards import Card
+from bpferry.domain.names import Named
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import CardPlan, Granted, HostFacts, Rung, plan_card
@@ -40,7 +41,7 @@ def plan(
     **options: Any,  # noqa: ANN401 - those of plan_card
 ) -> CardPlan:
     """Return the plan of a card that is called net0 and stands at cards[0]."""
-    return plan_card(wanted, "net0", capabilities, host, key="cards[0]", **options)
+    return plan_card(Named("cards[0]", "net0", wanted), capabilities, host, **options)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_demanded_ebpf_passes_the_helper_error_on(error: BpferryError) -> None:
 )
 def test_demanded_ebpf_that_cannot_be(wanted: Card, capabilities: Capabilities) -> None:
     """Where eBPF is demanded and certainly not possible, that is unsupported: status 3."""
-    with pytest.raises(Unsupported, match="card 'net0' cannot be steered by eBPF") as caught:
+    with pytest.raises(Unsupported, match="it cannot be steered by eBPF") as caught:
         plan(wanted, capabilities, require_ebpf=True)
 
     assert (caught.value.status, caught.value.element) == (3, "cards[0]")

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from bpferry.domain.model.cards import Card
+from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities, EbpfObject
 from bpferry.steering.plan import CardPlan, HostFacts, Rung, plan_card
@@ -58,7 +59,7 @@ def names(card: Card, known: Capabilities, rung: Rung, *, vhost: bool) -> set[st
 
 def plan(card: Card, known: Capabilities, host: HostFacts = NO_VHOST) -> CardPlan:
     """Return the plan of *card*."""
-    return plan_card(card, "net0", known, host, key="cards[0]")
+    return plan_card(Named("cards[0]", "net0", card), known, host)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ def asked_for(*cards: Card) -> dict[str, CardRequests]:
     """Return the requests for a VM with *cards*, as they are made."""
     machine = msgspec.structs.replace(MACHINE, cards=cards)
     plans = {
-        card_id: plan_card(card, card_id, CAPABILITIES, HostFacts())
-        for _, card_id, card in cards_of(machine)
+        device.id: plan_card(device, CAPABILITIES, HostFacts()) for device in cards_of(machine)
     }
     return build_requests(machine, OWNER, plans, CAPABILITIES)
 

@@ -13,6 +13,7 @@ import pytest
 from bpferry.commandline.network.passt import passt_companion
 from bpferry.commandline.parts import Command
 from bpferry.domain.model.cards import Card, IpAddress, PortForward, PortRange
+from bpferry.domain.names import Named
 from bpferry.machine.companions import is_listening
 from tests import requires
 from tests.client.support import wait_until
@@ -251,7 +252,7 @@ def test_passt(open_folder: Path) -> None:
     requires.root()
     requires.default_route()
     path = open_folder / "net0.sock"
-    argv = passt_companion(PASST, "cards[0]", str(path)).argv
+    argv = passt_companion(Named("cards[0]", "net0", PASST), str(path)).argv
     as_nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
     with subprocess.Popen(

@@ -101,11 +101,10 @@ def _device(device: Device) -> str:
 def _check_names(devices: Sequence[Device]) -> None:
     seen: dict[str, str] = {}
     for device in devices:
-        other = seen.setdefault(device.id, device.key)
-        if other != device.key:
+        if seen.setdefault(device.id, device.key) != device.key:
             raise unsupported(
                 f"{device.key}.alias",
-                f"'{device.id}' is the name of '{other}' already",
+                f"another device is called '{device.id}' already",
                 "give each device a name of its own, or none",
             )
 

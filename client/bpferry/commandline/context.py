@@ -99,4 +99,4 @@ def virtio_properties(device: VirtioDevice) -> dict[str, object]:
 
 def unsupported(key: str, sentence: str, hint: str = "") -> Unsupported:
     """Return the error that refuses what stands at *key* of the model."""
-    return Unsupported(f"'{key}': {sentence}", hint, key)
+    return Unsupported(sentence, hint, key)

@@ -6,11 +6,12 @@ A thread works for the whole device, or for some of its queues.
 
 from itertools import count
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.iothreads import IoThread
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, listed
 
 
 def iothreads_of(machine: Machine) -> tuple[IoThread, ...]:
@@ -19,31 +20,31 @@ def iothreads_of(machine: Machine) -> tuple[IoThread, ...]:
     Raises:
         Unsupported: an id is there twice, or there are more in the list than the number says.
     """
-    listed = machine.iothread_list
-    ids = [thread.id for thread in listed]
-    for index, thread in enumerate(listed):
-        if thread.id in ids[:index]:
-            raise unsupported(f"iothread-list[{index}].id", f"there are two threads {thread.id}")
+    threads = machine.iothread_list
+    ids = [thread.id for thread in threads]
+    for index, thread in enumerate(listed(threads, "iothread-list")):
+        if thread.value.id in ids[:index]:
+            raise thread.refusal("id", f"there are two threads {thread.value.id}")
     free = (number for number in count(1) if number not in ids)
-    missing = (machine.iothreads or 0) - len(listed)
-    return (*listed, *(IoThread(id=next(free)) for _ in range(missing)))
+    missing = (machine.iothreads or 0) - len(threads)
+    return (*threads, *(IoThread(id=next(free)) for _ in range(missing)))
 
 
-def thread_of(device: Disk | Controller, key: str, context: Context) -> str | None:
+def thread_of(device: Named[Disk | Controller], context: Context) -> str | None:
     """Return the id of the one thread of *device*, if it has one.
 
     Raises:
         Unsupported: the VM has no such thread.
     """
-    if device.iothread is None:
+    if device.value.iothread is None:
         return None
-    if device.iothreads:
-        raise unsupported(f"{key}.iothread", "the queues have threads already")
-    return _known(device.iothread, f"{key}.iothread", context)
+    if device.value.iothreads:
+        raise device.refusal("iothread", "the queues have threads already")
+    return _known(device, "iothread", device.value.iothread, context)
 
 
 def queue_mapping(
-    device: Disk | Controller, key: str, context: Context
+    device: Named[Disk | Controller], context: Context
 ) -> list[dict[str, object]] | None:
     """Return which thread serves which queue (qapi/virtio.json, IOThreadVirtQueueMapping).
 
@@ -51,13 +52,14 @@ def queue_mapping(
         Unsupported: the VM has no such thread.
     """
     mapping: list[dict[str, object]] = []
-    for index, one in enumerate(device.iothreads):
-        thread = _known(one.id, f"{key}.iothreads[{index}].id", context)
-        mapping.append({"iothread": thread, **({"vqs": list(one.queues)} if one.queues else {})})
+    for one in device.parts("iothreads", device.value.iothreads):
+        thread, queues = _known(one, "id", one.value.id, context), one.value.queues
+        mapping.append({"iothread": thread, **({"vqs": list(queues)} if queues else {})})
     return mapping or None
 
 
-def _known(number: int, key: str, context: Context) -> str:
+def _known(part: Named[object], field: str, number: int, context: Context) -> str:
+    """Return the id of thread *number*, which *field* of *part* names."""
     if number not in [thread.id for thread in iothreads_of(context.machine)]:
-        raise unsupported(key, f"the VM has no I/O thread {number}")
+        raise part.refusal(field, f"the VM has no I/O thread {number}")
     return f"iothread{number}"

@@ -1,23 +1,79 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What devices are called: by the user's alias, or by their kind and number, as in libvirt."""
+"""What the parts of a VM are called: by their key in the document, and by an id for QEMU.
+
+An id is the alias that the user chose, or the kind and number of the device, as in libvirt.
+"""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from bpferry.domain.model.base import Device
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.errors import Unsupported
 
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
 D = TypeVar("D", bound=Device)
 
 USER_PREFIX = "ua-"
 """How an alias that a user chose begins (docs/formatdomain, 'alias'); others are of a past run."""
 
 
-def named(devices: Sequence[D], key: str, prefix: str) -> Iterator[tuple[str, str, D]]:
-    """Yield key, id and value of each of *devices*, such as ``rngs[0]`` and ``rng0``."""
-    for index, device in enumerate(devices):
-        yield f"{key}[{index}]", chosen(device) or f"{prefix}{index}", device
+@dataclass(frozen=True, slots=True)
+class Named(Generic[T_co]):
+    """A part of a VM: its value, and what it is called."""
+
+    key: str
+    """In the native form, such as ``disks[0]``; ``domain.origins`` turns it into a place."""
+    id: str
+    """In QEMU. A part of a device has the device's."""
+    value: T_co
+
+    @property
+    def number(self) -> int:
+        """Its place in the list that it is in, from 0."""
+        return int(self.key.rpartition("[")[2].rstrip("]"))
+
+    def refusal(self, field: str, sentence: str, hint: str = "") -> Unsupported:
+        """Return the error that refuses *field* of it, or all of it where that is empty.
+
+        Args:
+            field: as the native form or as the class of the model calls it.
+            sentence: why; it does not repeat the place.
+            hint: what the user can do.
+        """
+        return Unsupported(sentence, hint, self._key_of(field))
+
+    def part(self, field: str, value: U) -> "Named[U]":
+        """Return what stands in *field* of it."""
+        return Named(self._key_of(field), self.id, value)
+
+    def parts(self, field: str, values: Sequence[U]) -> "Iterator[Named[U]]":
+        """Yield the entries of its list *field*, which are *values*."""
+        for number, value in enumerate(values):
+            yield self.part(f"{field}[{number}]", value)
+
+    def _key_of(self, field: str) -> str:
+        return ".".join(filter(None, (self.key, field.replace("_", "-"))))
+
+
+def named(devices: Sequence[D], key: str, prefix: str) -> Iterator[Named[D]]:
+    """Yield each of *devices* with its key and id, such as ``rngs[0]`` and ``rng0``."""
+    for number, device in enumerate(devices):
+        yield Named(f"{key}[{number}]", chosen(device) or f"{prefix}{number}", device)
+
+
+def listed(values: Sequence[U], key: str) -> Iterator[Named[U]]:
+    """Yield each of *values*, which have no ids, with its key."""
+    for number, value in enumerate(values):
+        yield Named(f"{key}[{number}]", "", value)
+
+
+def single(device: D, key: str) -> Named[D]:
+    """Return a *device* of which a VM has one, such as ``balloon``, with its id ``balloon0``."""
+    return Named(key, chosen(device) or f"{key}0", device)
 
 
 def chosen(device: Device) -> str | None:
@@ -26,6 +82,6 @@ def chosen(device: Device) -> str | None:
     return alias if alias is not None and alias.startswith(USER_PREFIX) else None
 
 
-def cards_of(machine: Machine) -> Iterator[tuple[str, str, Card]]:
-    """Yield key, id and value of each network card."""
+def cards_of(machine: Machine) -> Iterator[Named[Card]]:
+    """Yield each network card."""
     return named(machine.cards, "cards", "net")

@@ -14,7 +14,7 @@ from typing import Final
 from bpferry.commandline.network.build import set_names
 from bpferry.commandline.network.netdevs import tap_names, vhost_names
 from bpferry.domain.model.cards import Card
-from bpferry.domain.names import cards_of
+from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper
 from bpferry.machine.draft import Draft, located
 from bpferry.machine.reporter import Reporter
@@ -71,19 +71,19 @@ def open_cards(
     found = CardFds()
     asking = _Asking(draft, helpers, reporter, stack, found)
     for step in (asking.open_tap, asking.ask_for_set, asking.open_vhost):
-        for key, card_id, card in cards_of(draft.machine):
-            with _at(draft, key):
-                step(key, card_id, card)
+        for device in cards_of(draft.machine):
+            with _at(draft, device):
+                step(device)
     return found
 
 
 @contextlib.contextmanager
-def _at(draft: Draft, key: str) -> Iterator[None]:
-    """Give an error of the card at *key* its place in the document."""
+def _at(draft: Draft, device: Named[Card]) -> Iterator[None]:
+    """Give an error of a card its place in the document."""
     try:
         yield
     except BpferryError as error:
-        raise located(error, draft.document, key) from error
+        raise located(error, draft.document, device.key) from error
 
 
 class _Asking:
@@ -104,16 +104,16 @@ class _Asking:
         self._found = found
         self._absent: NoHelper | None = None
 
-    def open_tap(self, _key: str, card_id: str, card: Card) -> None:
+    def open_tap(self, device: Named[Card]) -> None:
         """Open the tap that the card names, or ask for one."""
-        asked = self._draft.requests[card_id].tap
+        card, asked = device.value, self._draft.requests[device.id].tap
         fds: list[BorrowedFd] = []
         if card.type == "ethernet" and card.tap is not None:
-            queues = self._draft.plans[card_id].queues
+            queues = self._draft.plans[device.id].queues
             fds = self._stack.enter_context(open_tap(card.tap, queues)).borrow()
         elif asked is not None:
-            fds = self._ask_for_tap(card_id, asked)
-        self._found.fds.update(zip(tap_names(card_id, len(fds)), fds, strict=True))
+            fds = self._ask_for_tap(device.id, asked)
+        self._found.fds.update(zip(tap_names(device.id, len(fds)), fds, strict=True))
 
     def _ask_for_tap(self, card_id: str, asked: Tap) -> list[BorrowedFd]:
         self._reporter.progress(
@@ -126,22 +126,22 @@ class _Asking:
         self._found.taps[card_id] = tap
         return tap.borrow()
 
-    def ask_for_set(self, key: str, card_id: str, card: Card) -> None:
-        """Ask for the card's programs and maps, and plan anew if there are none."""
-        asked = self._draft.requests[card_id].load
+    def ask_for_set(self, device: Named[Card]) -> None:
+        """Ask for the card's programs and maps, and make another plan if there are none."""
+        asked = self._draft.requests[device.id].load
         if asked is None:
-            self._found.plans[card_id] = self._draft.plans[card_id]
+            self._found.plans[device.id] = self._draft.plans[device.id]
             return
-        self._reporter.progress(f"asking the helper for the eBPF set of '{card_id}'")
+        self._reporter.progress(f"asking the helper for the eBPF set of '{device.id}'")
         answer: HelperAnswer | GrantedSet = self._absent or self._load(asked)
         if isinstance(answer, NoHelper):
             self._absent = answer
         if isinstance(answer, GrantedSet):
             granted = self._stack.enter_context(answer)
-            self._found.sets[card_id] = granted
-            self._found.fds.update(zip(set_names(card_id), granted.borrow(), strict=True))
+            self._found.sets[device.id] = granted
+            self._found.fds.update(zip(set_names(device.id), granted.borrow(), strict=True))
             answer = Granted.YES
-        self._found.plans[card_id] = self._draft.plan(key, card, card_id, answer)
+        self._found.plans[device.id] = self._draft.plan(device, answer)
 
     def _load(self, asked: Load) -> GrantedSet | BpferryError:
         """Ask the helper, and return its set or what went wrong."""
@@ -150,10 +150,10 @@ class _Asking:
         except BpferryError as error:
             return error
 
-    def open_vhost(self, _key: str, card_id: str, card: Card) -> None:
+    def open_vhost(self, device: Named[Card]) -> None:
         """Open one fd of the vhost device for each queue, where the plan has vhost."""
-        plan = self._found.plans[card_id]
+        plan = self._found.plans[device.id]
         if plan.vhost:
-            fds = self._stack.enter_context(open_vhost(card.vhost_device, plan.queues))
-            names = vhost_names(card_id, plan.queues)
+            fds = self._stack.enter_context(open_vhost(device.value.vhost_device, plan.queues))
+            names = vhost_names(device.id, plan.queues)
             self._found.fds.update(zip(names, fds.borrow(), strict=True))

@@ -26,7 +26,7 @@ from bpferry.domain.identity import Owner, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import cards_of
+from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, Unsupported
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.folders import folders_of
@@ -103,16 +103,10 @@ class Draft:
         fd = str if fds is None else fds.__getitem__
         return build(replace(self.context, plans=plans, fd=fd))
 
-    def plan(self, key: str, card: Card, card_id: str, answer: HelperAnswer) -> CardPlan:
-        """Return the plan of *card* after the helper's *answer*."""
+    def plan(self, device: Named[Card], answer: HelperAnswer) -> CardPlan:
+        """Return the plan of a card after the helper's *answer*."""
         return plan_card(
-            card,
-            card_id,
-            self.capabilities,
-            self.host,
-            answer=answer,
-            require_ebpf=self.require_ebpf,
-            key=key,
+            device, self.capabilities, self.host, answer=answer, require_ebpf=self.require_ebpf
         )
 
     def general_notices(self) -> tuple[Notice, ...]:
@@ -123,9 +117,14 @@ class Draft:
             *(Notice(f"left out: {error.message}") for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
             *self.doubts,
-            *(Notice(remark.text, remark.hint) for remark in self.built.of(Remark)),
+            *(self._notice(remark) for remark in self.built.of(Remark)),
             *find_absent(self.built.of(Affinity), online_processors()),
         )
+
+    def _notice(self, remark: Remark) -> Notice:
+        """Return *remark* with its place in the document."""
+        place = self.document.origins.describe(remark.key)
+        return Notice(f"{place}: {remark.text}", remark.hint)
 
 
 def draft(
@@ -159,10 +158,8 @@ def draft(
             host = gather_facts(machine, accelerator)
             demanded = require_ebpf or machine.require_ebpf
             plans = {
-                card_id: plan_card(
-                    card, card_id, capabilities, host, require_ebpf=demanded, key=key
-                )
-                for key, card_id, card in cards_of(machine)
+                device.id: plan_card(device, capabilities, host, require_ebpf=demanded)
+                for device in cards_of(machine)
             }
             context = _context(machine, owner, capabilities, accelerator, plans)
             built = build(context)

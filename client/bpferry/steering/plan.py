@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bpferry.domain.model.cards import Card
+from bpferry.domain.names import Named
 from bpferry.errors import BpferryError, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.defaults import is_virtio_card
@@ -72,51 +73,41 @@ class CardPlan:
 
 
 def plan_card(
-    card: Card,
-    card_id: str,
+    device: Named[Card],
     capabilities: Capabilities,
     host: HostFacts,
     *,
     answer: HelperAnswer = Granted.NOT_ASKED,
     require_ebpf: bool = False,
-    key: str = "",
 ) -> CardPlan:
-    """Return the plan of *card* on this QEMU and this host, after the helper's *answer*.
+    """Return the plan of a card on this QEMU and this host, after the helper's *answer*.
 
     Args:
-        card: the card.
-        card_id: what it is called.
+        device: the card.
         capabilities: of the QEMU that it is for.
         host: what the host can do.
         answer: the helper's, if it has been asked.
         require_ebpf: whether any other rung is an error.
-        key: the key of the model that errors are about.
 
     Raises:
         Unsupported: what the card asks for by name cannot be, or eBPF is demanded and cannot be.
         BpferryError: eBPF or vhost is demanded, and this is what the helper's answer was.
     """
-    planner = _Planner(card, card_id, capabilities, host, key or card_id, require_ebpf)
+    planner = _Planner(device, capabilities, host, demanded=require_ebpf)
     return planner.plan(answer)
 
 
 class _Planner:
     """One card on its way down the ladder."""
 
-    def __init__(  # noqa: PLR0917 - as plan_card
-        self,
-        card: Card,
-        card_id: str,
-        capabilities: Capabilities,
-        host: HostFacts,
-        key: str,
-        require_ebpf: bool,  # noqa: FBT001 - as above
+    def __init__(
+        self, device: Named[Card], capabilities: Capabilities, host: HostFacts, *, demanded: bool
     ) -> None:
+        card = device.value
+        self._device = device
         self._card = card
-        self._card_id = card_id
         self._capabilities = capabilities
-        self._key = key
-        self._demanded = require_ebpf
+        self._demanded = demanded
         self._virtio = is_virtio_card(card, capabilities)
         self._because: list[str] = []
         self._warnings: list[Notice] = []
@@ -134,19 +125,19 @@ class _Planner:
         if self._rung is Rung.EBPF:
             self._ask_helper(answer)
         if self._demanded and self._rung is not Rung.EBPF:
-            raise Unsupported(
-                f"card '{self._card_id}' cannot be steered by eBPF: {self._obstacle.message}",
+            raise self._device.refusal(
+                "",
+                f"it cannot be steered by eBPF, which is demanded: {self._obstacle.message}",
                 self._obstacle.hint,
-                self._key,
             )
         self._conclude()
         return CardPlan(
-            self._card_id,
-            self._rung,
-            self._vhost,
-            (self._card.queues or 1) if self._virtio else 1,
-            tuple(self._because),
-            tuple(self._warnings),
+            card_id=self._device.id,
+            rung=self._rung,
+            vhost=self._vhost,
+            queues=(self._card.queues or 1) if self._virtio else 1,
+            because=tuple(self._because),
+            warnings=tuple(self._warnings),
         )
 
     def _choose_vhost(self, host: HostFacts) -> tuple[bool, str]:
@@ -180,7 +171,7 @@ class _Planner:
             self._obstacle = Notice("its model has no RSS", "choose the model 'virtio'")
         elif (self._card.queues or 1) == 1:
             self._obstacle = Notice(
-                "it has one queue", f"give card '{self._card_id}' two queues or more and RSS"
+                "it has one queue", f"give card '{self._device.id}' two queues or more and RSS"
             )
         else:
             self._obstacle = Notice("its description does not ask for RSS", "switch RSS on")
@@ -250,13 +241,12 @@ class _Planner:
             self._because.append(self._vhost_reason)
 
     def _warn(self, message: str, hint: str = "") -> None:
-        self._warnings.append(Notice(f"{self._card_id}: {message}", hint))
+        self._warnings.append(Notice(f"{self._device.id}: {message}", hint))
 
     def _refuse(self, message: str, hint: str, field: str) -> Unsupported:
         if field == "rss" and not self._card.rss:
             field = "rss-hash-report"
-        text = f"card '{self._card_id}' is not possible: {message}"
-        return Unsupported(text, hint, f"{self._key}.{field}")
+        return self._device.refusal(field, message, hint)
 
 
 def _reasons(capabilities: Capabilities, answer: Granted) -> tuple[str, ...]:

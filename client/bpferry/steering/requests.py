@@ -10,8 +10,7 @@ from typing import NamedTuple
 from bpferry.domain.identity import Owner, card_mac_of
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import cards_of
-from bpferry.errors import Unsupported
+from bpferry.domain.names import Named, cards_of
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
 from bpferry_wire import limits
@@ -37,14 +36,14 @@ def build_requests(
         Unsupported: no helper could understand what a card asks for.
     """
     requests = {}
-    for index, (key, card_id, card) in enumerate(cards_of(machine)):
-        plan = plans[card_id]
+    for device in cards_of(machine):
+        card, plan = device.value, plans[device.id]
         tap = None
         if card.type in ("bridge", "network"):
-            tap = _tap(card, plan, card_mac_of(card, owner, machine.name, index))
-            _check(tap, card, key)
+            tap = _tap(card, plan, card_mac_of(card, owner, machine.name, device.number))
+            _check(tap, device)
         load = build_load(capabilities) if plan.rung is Rung.EBPF else None
-        requests[card_id] = CardRequests(tap, load)
+        requests[device.id] = CardRequests(tap, load)
     return requests
 
 
@@ -68,23 +67,21 @@ def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
     )
 
 
-def _check(tap: Tap, card: Card, key: str) -> None:
-    """Raise Unsupported where the wire has no room for what *card* asks for."""
+def _check(tap: Tap, device: Named[Card]) -> None:
+    """Raise Unsupported where the wire has no room for what the card asks for."""
     room = limits.MAX_NETWORK_BYTES if tap.is_network else limits.MAX_INTERFACE_BYTES
     if len(tap.source.encode()) > room:
-        raise Unsupported(
-            f"the name '{tap.source}' is longer than {room} bytes", "", f"{key}.{card.type}"
+        raise device.refusal(
+            device.value.type, f"the name '{tap.source}' is longer than {room} bytes"
         )
     if tap.queues > limits.MAX_QUEUES:
-        raise Unsupported(
+        raise device.refusal(
+            "queues",
             f"a tap from the helper has at most {limits.MAX_QUEUES} queues",
             "ask for fewer, or name a tap that exists: type 'ethernet' with managed='no'",
-            f"{key}.queues",
         )
     if tap.mtu is not None and tap.mtu > limits.MAX_MTU:
-        raise Unsupported(
-            f"the MTU of a tap is at most {limits.MAX_MTU}", "ask for less", f"{key}.mtu"
-        )
+        raise device.refusal("mtu", f"the MTU of a tap is at most {limits.MAX_MTU}", "ask for less")
 
 
 def describe_source(tap: Tap) -> str:

@@ -52,7 +52,7 @@ def test_what_the_guest_sets_is_not_kept() -> None:
     """Who has a clock that is ahead is told that the guest's own changes are lost."""
     (remark,) = of_kind(context_of("<clock offset='utc' adjustment='60'/>"), Remark)
 
-    assert remark.text.startswith("'clock.adjustment'")
+    assert "clock.adjustment" == remark.key
     assert [] == of_kind(context_of("<clock offset='utc' adjustment='reset'/>"), Remark)
 
 
@@ -134,7 +134,8 @@ def test_words_without_effect(timer: str, field: str) -> None:
     """What libvirt takes and does nothing with is taken, and the user is told."""
     (remark,) = of_kind(context_of(f"<clock offset='utc'><timer {timer}></clock>"), Remark)
 
-    assert remark.text.startswith(f"'clock.timers[0].{field}' has no effect: ")
+    assert f"clock.timers[0].{field}" == remark.key
+    assert remark.text.startswith("it has no effect: ")
 
 
 @pytest.mark.parametrize("timer", ["mode='native'", "mode='auto'", "present='yes'"])

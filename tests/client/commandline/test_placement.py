@@ -144,8 +144,8 @@ def test_full_bus_gets_a_bridge() -> None:
 @pytest.mark.parametrize(
     ("devices", "words"),
     [
-        ([express(0, pci(0, 5)), express(1, pci(0, 5))], "is 'rng0' already"),
-        ([express(0, pci(0, 1))], "is 'the chipset' already"),
+        ([express(0, pci(0, 5)), express(1, pci(0, 5))], "'rng0' has slot 0x5 function 0"),
+        ([express(0, pci(0, 1))], "'the chipset' has slot 0x1 function 0"),
         ([express(0, pci(0, 32))], "there is no slot"),
         ([express(0, pci(0, 3, 8))], "there is no slot"),
         ([express(0, pci(256, 3))], "the last PCI bus is 255"),

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What controllers are called, and which model a SCSI controller is that names none."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, chosen
 from bpferry.qemu.capabilities import Capabilities
 
 PREFIXES: Final = {
@@ -14,6 +15,12 @@ PREFIXES: Final = {
 }  # fmt: skip
 
 VIRTIO_SCSI: Final = frozenset({"virtio-scsi", "virtio-transitional", "virtio-non-transitional"})
+
+
+def controllers_of(machine: Machine) -> Iterator[Named[Controller]]:
+    """Yield the controllers of *machine*, which have an index each."""
+    for number, controller in enumerate(machine.controllers):
+        yield Named(f"controllers[{number}]", id_of(controller), controller)
 
 
 def id_of(controller: Controller) -> str:

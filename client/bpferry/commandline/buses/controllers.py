@@ -4,13 +4,14 @@
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.buses.controller_ids import VIRTIO_SCSI, id_of, scsi_model
+from bpferry.commandline.buses.controller_ids import VIRTIO_SCSI, controllers_of, scsi_model
 from bpferry.commandline.buses.pci_controllers import pci_parts
 from bpferry.commandline.buses.usb_controllers import usb_devices
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.parts import Device, Part, Slot
 from bpferry.commandline.threads import queue_mapping, thread_of
 from bpferry.domain.model.controllers import Controller
+from bpferry.domain.names import Named
 
 SCSI_DRIVERS: Final = {
     "lsilogic": "lsi53c895a",
@@ -62,109 +63,117 @@ VIRTIO_ONLY: Final = (
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield options and devices of all controllers, which have their indexes."""
-    keyed = [(f"controllers[{n}]", one) for n, one in enumerate(context.machine.controllers)]
+    devices = tuple(controllers_of(context.machine))
     seen: set[tuple[str, int | None, bool]] = set()
-    for key, controller in keyed:
-        _check(controller, key)
+    for device in devices:
+        _check(device)
+        controller = device.value
         place = (controller.type, controller.index, controller.first_port is None)
         if controller.first_port is None and place in seen:
-            raise unsupported(f"{key}.index", "there is another controller with this number")
+            raise device.refusal("index", "there is another controller with this number")
         seen.add(place)
-    yield from pci_parts([pair for pair in keyed if pair[1].type == "pci"], context)
-    yield from usb_devices([pair for pair in keyed if pair[1].type == "usb"], context)
-    for key, controller in keyed:
-        yield from _other(controller, key, context)
+    yield from pci_parts([device for device in devices if device.value.type == "pci"], context)
+    yield from usb_devices([device for device in devices if device.value.type == "usb"], context)
+    for device in devices:
+        yield from _other(device, context)
 
 
-def _check(controller: Controller, key: str) -> None:
+def _check(device: Named[Controller]) -> None:
+    controller = device.value
     for field, types in OPTIONS.items():
         if getattr(controller, field) is not None and controller.type not in types:
             name = field.replace("_", "-")
-            raise unsupported(f"{key}.{name}", f"a {controller.type} controller has no {name}")
+            raise device.refusal(field, f"a {controller.type} controller has no {name}")
     if controller.iothreads and controller.type != "scsi":
-        raise unsupported(f"{key}.iothreads", f"a {controller.type} controller has no queues")
+        raise device.refusal("iothreads", f"a {controller.type} controller has no queues")
     if controller.model is not None and controller.type in ("ide", "fdc", "sata", "ccid"):
-        raise unsupported(f"{key}.model", f"there is one kind of {controller.type} controller")
+        raise device.refusal("model", f"there is one kind of {controller.type} controller")
 
 
-def _other(controller: Controller, key: str, context: Context) -> Iterator[Device]:
+def _other(device: Named[Controller], context: Context) -> Iterator[Device]:
+    controller = device.value
     if controller.type in ("ide", "sata"):
-        yield from _disks(controller, key, context)
+        yield from _disks(device, context)
     elif controller.type == "fdc":
-        _check_floppies(controller, key, context)
+        _check_floppies(device, context)
     elif controller.type == "scsi":
-        yield _scsi(controller, key, context)
+        yield _scsi(device, context)
     elif controller.type == "virtio-serial":
-        yield _virtio_serial(controller, key, context)
+        yield _virtio_serial(device, context)
     elif controller.type == "ccid":
-        yield Device("usb-ccid", id_of(controller), key, {}, Slot.USB, controller.address)
+        yield Device("usb-ccid", device.id, device.key, {}, Slot.USB, controller.address)
 
 
-def _disks(controller: Controller, key: str, context: Context) -> Iterator[Device]:
+def _disks(device: Named[Controller], context: Context) -> Iterator[Device]:
+    controller = device.value
     kind = (context.family, controller.type)
     if controller.index == 0 and kind in BUILT_IN:
         where = controller.address
         given = where is not None and where.is_pci_place
         if where and given and (where.slot, where.function or 0) != BUILT_IN[kind]:
-            raise unsupported(f"{key}.address", "the machine has put this controller elsewhere")
+            raise device.refusal("address", "the machine has put this controller elsewhere")
     elif controller.type == "ide":
-        raise unsupported(key, f"'{context.machine_type}' has no such IDE controller")
+        raise device.refusal("", f"'{context.machine_type}' has no such IDE controller")
     else:
-        yield Device("ich9-ahci", id_of(controller), key, {}, Slot.CONVENTIONAL, controller.address)
+        yield Device("ich9-ahci", device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
 
 
-def _check_floppies(controller: Controller, key: str, context: Context) -> None:
+def _check_floppies(device: Named[Controller], context: Context) -> None:
     """The machine has it, or the floppy drives bring it with them."""
+    controller = device.value
     if controller.index:
-        raise unsupported(f"{key}.index", "there is one floppy controller")
+        raise device.refusal("index", "there is one floppy controller")
     if context.family not in ("pc", "isapc", "q35"):
-        raise unsupported(key, f"'{context.machine_type}' has no floppy controller")
+        raise device.refusal("", f"'{context.machine_type}' has no floppy controller")
 
 
-def _scsi(controller: Controller, key: str, context: Context) -> Device:
+def _scsi(device: Named[Controller], context: Context) -> Device:
+    controller = device.value
     model = scsi_model(controller, context.capabilities)
     if model not in VIRTIO_SCSI:
         driver = SCSI_DRIVERS.get(model)
         if driver is None:
-            raise unsupported(f"{key}.model", f"QEMU has no SCSI controller '{model}' here")
-        _refuse_virtio_options(controller, key, model)
-        return Device(driver, id_of(controller), key, {}, Slot.CONVENTIONAL, controller.address)
-    mapping = queue_mapping(controller, key, context)
+            raise device.refusal("model", f"QEMU has no SCSI controller '{model}' here")
+        _refuse_virtio_options(device, model)
+        return Device(driver, device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
+    mapping = queue_mapping(device, context)
     driver = context.virtio("virtio-scsi", model)
     if mapping and not context.capabilities.has_property(driver, "iothread-vq-mapping"):
-        raise unsupported(f"{key}.iothreads", f"'{driver}' of this QEMU has one thread at most")
+        raise device.refusal("iothreads", f"'{driver}' of this QEMU has one thread at most")
     properties: dict[str, object] = {
         **virtio_properties(controller),
-        "iothread": thread_of(controller, key, context),
+        "iothread": thread_of(device, context),
         "iothread-vq-mapping": mapping,
         "num_queues": controller.queues or None,
         "cmd_per_lun": controller.commands_per_lun or None,
         "max_sectors": controller.max_sectors or None,
         "ioeventfd": controller.ioeventfd,
     }
-    return Device(driver, id_of(controller), key, properties, Slot.EXPRESS, controller.address)
+    return Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)
 
 
-def _refuse_virtio_options(controller: Controller, key: str, model: str) -> None:
+def _refuse_virtio_options(device: Named[Controller], model: str) -> None:
+    controller = device.value
     for field in VIRTIO_ONLY:
         if getattr(controller, field) is not None:
             name = field.replace("_", "-")
-            raise unsupported(f"{key}.{name}", f"the SCSI controller '{model}' has no {name}")
+            raise device.refusal(field, f"the SCSI controller '{model}' has no {name}")
     if controller.iothreads:
-        raise unsupported(f"{key}.iothreads", f"the SCSI controller '{model}' has no queues")
+        raise device.refusal("iothreads", f"the SCSI controller '{model}' has no queues")
 
 
-def _virtio_serial(controller: Controller, key: str, context: Context) -> Device:
+def _virtio_serial(device: Named[Controller], context: Context) -> Device:
+    controller = device.value
     if controller.model not in SERIAL_MODELS:
-        raise unsupported(f"{key}.model", "expected virtio, or one with its transitional ending")
+        raise device.refusal("model", "expected virtio, or one with its transitional ending")
     properties = {
         **virtio_properties(controller),
         "max_ports": controller.ports,
         "vectors": controller.vectors,
     }
     if not context.has_pci and controller.model not in (None, "virtio"):
-        raise unsupported(f"{key}.model", "there is one model without PCI")
+        raise device.refusal("model", "there is one model without PCI")
     driver = context.virtio("virtio-serial", controller.model)
     if not context.has_pci and controller.vectors is not None:
-        raise unsupported(f"{key}.vectors", "there are vectors with PCI alone")
-    return Device(driver, id_of(controller), key, properties, Slot.EXPRESS, controller.address)
+        raise device.refusal("vectors", "there are vectors with PCI alone")
+    return Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)

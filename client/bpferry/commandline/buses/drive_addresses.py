@@ -6,15 +6,16 @@ of the target's name stands for a bus, and its last letters for a place there. A
 leave the target out as well; then it is the next that is free on a bus that suits the machine.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
 import msgspec
 
-from bpferry.commandline.context import unsupported
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, named
 
 Bus = Literal["virtio", "scsi", "sata", "ide", "usb", "fdc"]
 
@@ -52,12 +53,9 @@ def place_drives(machine: Machine) -> tuple[Disk, ...]:
     Raises:
         Unsupported: a place that is not there, or that two disks have.
     """
-    placed = [
-        _placed(msgspec.structs.replace(disk, bus=_bus_of(disk)), f"disks[{index}]")
-        for index, disk in enumerate(machine.disks)
-    ]
+    placed = [_placed(device) for device in named(machine.disks, "disks", "disk")]
     _check_unique(placed)
-    return tuple(placed)
+    return tuple(device.value for device in placed)
 
 
 def drive_of(disk: Disk) -> Drive:
@@ -80,19 +78,25 @@ def _bus_of(disk: Disk) -> Bus:
     return "fdc" if disk.device == "floppy" else BUSES[disk.target[:2]]
 
 
-def _placed(disk: Disk, key: str) -> Disk:
-    return msgspec.structs.replace(disk, address=_address_of(disk, key))
+def _placed(device: Named[Disk]) -> Named[Disk]:
+    bus = _bus_of(device.value)
+    address = _address_of(device, bus)
+    return replace(device, value=msgspec.structs.replace(device.value, bus=bus, address=address))
 
 
-def _address_of(disk: Disk, key: str) -> Address | None:
-    bus, target, where = disk.bus, disk.target, disk.address
-    assert bus is not None  # noqa: S101 - place_drives() gave it
+def _address_of(device: Named[Disk], bus: Bus) -> Address | None:
+    where = device.value.address
     if where is not None and where.type not in ADDRESS_TYPES[bus]:
-        raise unsupported(f"{key}.address", f"a disk on {bus} has no address of type {where.type}")
+        raise device.refusal("address", f"a disk on {bus} has no address of type {where.type}")
     if bus not in MAXIMA:
         return where
-    place = _chosen(bus, index_of(target)) if where is None else _given(where, f"{key}.address")
-    _check_bounds(place, bus, f"{key}.address" if where else f"{key}.target")
+    if where is None:
+        place = _chosen(bus, index_of(device.value.target))
+    else:
+        place = _given(device.part("address", where))
+    problem = _find_problem(place, bus)
+    if problem:
+        raise device.refusal("address" if where else "target", problem)
     return Address(
         type="drive",
         controller=place.controller,
@@ -110,33 +114,38 @@ def _chosen(bus: Bus, number: int) -> Drive:
     return Drive(number // per_controller, 0, 0, number % per_controller)
 
 
-def _given(where: Address, key: str) -> Drive:
+def _given(address: Named[Address]) -> Drive:
+    where = address.value
     for field in where.__struct_fields__:
         if field not in ("type", "controller", "bus", "target", "unit"):
             value = cast("object", getattr(where, field))
             if value is not None:
-                raise unsupported(f"{key}.{field}", f"a drive has no {field}")
+                raise address.refusal(field, f"a drive has no {field}")
     return Drive(where.controller or 0, where.bus or 0, where.target or 0, where.unit or 0)
 
 
-def _check_bounds(place: Drive, bus: Bus, key: str) -> None:
+def _find_problem(place: Drive, bus: Bus) -> str:
+    """Return why there is no such *place*; empty if there is."""
     last = MAXIMA[bus]
     for field in ("controller", "bus", "target", "unit"):
         value, highest = getattr(place, field), getattr(last, field)
         if not 0 <= value <= highest:
-            raise unsupported(key, f"there is no {field} {value} on {bus}; the last is {highest}")
+            return f"there is no {field} {value} on {bus}; the last is {highest}"
+    return ""
 
 
-def _check_unique(disks: list[Disk]) -> None:
-    targets: dict[str | None, int] = {}
-    places: dict[tuple[str | None, Drive], int] = {}
-    for index, disk in enumerate(disks):
-        if targets.setdefault(disk.target, index) != index:
-            raise unsupported(f"disks[{index}].target", f"another disk is '{disk.target}' already")
-        place = (disk.bus, drive_of(disk))
-        if disk.bus in MAXIMA and places.setdefault(place, index) != index:
-            raise unsupported(
-                f"disks[{index}]",
-                f"the disk '{disks[places[place]].target}' has the same place on {disk.bus}",
+def _check_unique(devices: Sequence[Named[Disk]]) -> None:
+    targets: set[str] = set()
+    places: dict[tuple[str | None, Drive], str] = {}
+    for device in devices:
+        disk = device.value
+        if disk.target in targets:
+            raise device.refusal("target", f"another disk is '{disk.target}' already")
+        targets.add(disk.target)
+        holder = places.setdefault((disk.bus, drive_of(disk)), disk.target)
+        if disk.bus in MAXIMA and holder != disk.target:
+            raise device.refusal(
+                "",
+                f"the disk '{holder}' has the same place on {disk.bus}",
                 "give it another target or address",
             )

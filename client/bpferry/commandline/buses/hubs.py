@@ -12,9 +12,9 @@ from bpferry.domain.names import named
 def parts(context: Context) -> Iterator[Part]:
     """Yield the hubs, one that hangs on another after it."""
     hubs = []
-    for key, hub_id, hub in named(context.machine.hubs, "hubs", "hub"):
-        check_address(hub, key, "usb")
-        hubs.append(Device("usb-hub", hub_id, key, {}, Slot.USB, hub.address))
+    for device in named(context.machine.hubs, "hubs", "hub"):
+        check_address(device, "usb")
+        hubs.append(Device("usb-hub", device.id, device.key, {}, Slot.USB, device.value.address))
     yield from sorted(hubs, key=_depth)
 
 

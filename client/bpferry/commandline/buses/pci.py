@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from bpferry.commandline.context import unsupported
-
 SLOTS: Final = 32
 """Of one bus (PCI Local Bus 3.0, 3.2.2.3.2)."""
 
@@ -58,24 +56,16 @@ class Bus:
     taken: dict[tuple[int, int], str] = field(default_factory=dict)
     """Device ids by slot and function."""
 
-    def claim(self, slot: int, function: int, device_id: str, key: str) -> None:
-        """Give *device_id* a function of a slot.
-
-        Raises:
-            Unsupported: there is no such slot, or somebody has it.
-        """
+    def find_problem(self, slot: int, function: int) -> str:
+        """Return why nothing can be put on a function of a slot; empty if it can."""
         if not (0 <= slot < SLOTS and 0 <= function < FUNCTIONS):
-            raise unsupported(key, f"there is no slot {slot:#x} function {function} on a PCI bus")
+            return f"there is no slot {slot:#x} function {function} on a PCI bus"
         if not self.kind.first <= slot <= self.kind.last:
-            raise unsupported(key, f"there is no slot {slot:#x} on the bus '{self.id}'")
+            return f"there is no slot {slot:#x} on the bus '{self.id}'"
         holder = self.taken.get((slot, function))
         if holder is not None:
-            raise unsupported(
-                key,
-                f"slot {slot:#x} function {function} of the bus '{self.id}' is '{holder}' already",
-                "take one of the two addresses out",
-            )
-        self.taken[slot, function] = device_id
+            return f"'{holder}' has slot {slot:#x} function {function} of the bus '{self.id}'"
+        return ""
 
     def is_free(self, slot: int) -> bool:
         """Say whether nobody has anything in *slot*."""

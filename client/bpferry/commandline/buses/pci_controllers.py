@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bpferry.commandline.buses.pci import BRIDGES, SLOTS
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Option, Slot
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.base import Device as ModelDevice
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, chosen
 
 ROOTS: Final = ("pci-root", "pcie-root")
 
@@ -54,15 +54,16 @@ LAST_BUS: Final = 256
 
 
 def pci_parts(
-    controllers: Sequence[tuple[str, Controller]], context: Context
+    controllers: Sequence[Named[Controller]], context: Context
 ) -> Iterator[Option | Device]:
-    """Yield options and devices of *controllers*, each with its key, by their buses."""
-    ordered = sorted(controllers, key=lambda pair: pair[1].index or 0)
-    for key, controller in ordered:
-        _check(controller, key, context)
-    addresses = _Addresses(context, [controller for _, controller in ordered])
-    numbers = _bus_numbers([controller for _, controller in ordered])
-    for key, controller in ordered:
+    """Yield options and devices of *controllers*, by their buses."""
+    ordered = sorted(controllers, key=lambda device: device.value.index or 0)
+    for device in ordered:
+        _check(device, context)
+    addresses = _Addresses(context, [device.value for device in ordered])
+    numbers = _bus_numbers([device.value for device in ordered])
+    for device in ordered:
+        controller = device.value
         if controller.model in ROOTS:
             yield from _root_options(controller, context)
             continue
@@ -70,10 +71,10 @@ def pci_parts(
         yield Device(
             _driver(controller),
             f"pci.{index}",
-            key,
+            device.key,
             _properties(controller, index, numbers),
             Slot.CONVENTIONAL,
-            addresses.of(controller, key),
+            addresses.of(device),
         )
 
 
@@ -81,36 +82,37 @@ def _driver(controller: Controller) -> str:
     return controller.implementation or DRIVERS[controller.model or ""][0]
 
 
-def _check(controller: Controller, key: str, context: Context) -> None:
+def _check(device: Named[Controller], context: Context) -> None:
+    controller = device.value
     model = controller.model
     if model is None or (model not in DRIVERS and model not in ROOTS):
         possible = ", ".join((*ROOTS, *DRIVERS))
-        raise unsupported(f"{key}.model", f"expected a PCI controller: {possible}")
+        raise device.refusal("model", f"expected a PCI controller: {possible}")
     if not context.has_pci:
-        raise unsupported(key, f"the machine '{context.machine_type}' has no PCI bus")
+        raise device.refusal("", f"the machine '{context.machine_type}' has no PCI bus")
     if chosen(controller):
-        raise unsupported(f"{key}.alias", "PCI buses have the names pci.0, pci.1 and so on")
-    _check_fields(controller, key)
+        raise device.refusal("alias", "PCI buses have the names pci.0, pci.1 and so on")
+    _check_fields(device)
     wanted = "pcie-root" if context.has_pci_express else "pci-root"
     is_root = model in ROOTS
     if (controller.index == 0) != is_root:
-        raise unsupported(f"{key}.index", "0 is the root, and the root is 0")
+        raise device.refusal("index", "0 is the root, and the root is 0")
     if is_root and model != wanted:
-        raise unsupported(f"{key}.model", f"the machine '{context.machine_type}' has a {wanted}")
+        raise device.refusal("model", f"the machine '{context.machine_type}' has a {wanted}")
     if not is_root and model not in ("pci-bridge", "pci-expander-bus") and wanted == "pci-root":
-        raise unsupported(f"{key}.model", "there is no PCI Express in this machine")
+        raise device.refusal("model", "there is no PCI Express in this machine")
     if model == "pci-expander-bus" and wanted == "pcie-root":
-        raise unsupported(f"{key}.model", "a machine with PCI Express has pcie-expander-bus")
+        raise device.refusal("model", "a machine with PCI Express has pcie-expander-bus")
 
 
-def _check_fields(controller: Controller, key: str) -> None:
+def _check_fields(device: Named[Controller]) -> None:
+    controller = device.value
     model = controller.model or ""
     for field, models in FIELDS.items():
         if getattr(controller, field) is not None and model not in models:
-            name = field.replace("_", "-")
-            raise unsupported(f"{key}.{name}", f"a {model} has no {name}")
+            raise device.refusal(field, f"a {model} has no {field.replace('_', '-')}")
     if controller.implementation not in (None, *DRIVERS.get(model, ())):
-        raise unsupported(f"{key}.implementation", f"expected {' or '.join(DRIVERS[model])}")
+        raise device.refusal("implementation", f"expected {' or '.join(DRIVERS[model])}")
 
 
 def _root_options(controller: Controller, context: Context) -> Iterator[Option]:
@@ -166,12 +168,13 @@ class _Addresses:
         }
         self._taken = _taken_slots(context.machine)
 
-    def of(self, controller: Controller, key: str) -> Address | None:
-        """Return the address for *controller*, None where the root bus will do."""
+    def of(self, device: Named[Controller]) -> Address | None:
+        """Return the address for the controller *device*, None where the root bus will do."""
+        controller = device.value
         given = controller.address
         if given is not None and given.is_pci_place:
             if (given.bus or 0) >= (controller.index or 0):
-                raise unsupported(f"{key}.address.bus", "its bus has to come before it")
+                raise device.refusal("address.bus", "its bus has to come before it")
             return given
         parents = {
             "pcie-switch-upstream-port": PORTS,
@@ -182,8 +185,8 @@ class _Addresses:
         conventional = frozenset({"dmi-to-pci-bridge", "pcie-to-pci-bridge"})
         place = self._find(parents or conventional, controller.index or 0)
         if place is None and parents is not None:
-            raise unsupported(
-                key, f"no controller before it is a {' or '.join(sorted(parents))} with room"
+            raise device.refusal(
+                "", f"no controller before it is a {' or '.join(sorted(parents))} with room"
             )
         return place
 

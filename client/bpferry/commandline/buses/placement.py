@@ -129,7 +129,7 @@ class _Topology:
         if where.domain:
             raise unsupported(f"{device.key}.address", "there is one PCI domain, 0")
         bus = self.buses[where.bus or 0]
-        self._put(device, bus, where.slot or 0, where.function or 0, f"{device.key}.address")
+        self._put(device, bus, where.slot or 0, where.function or 0, field="address")
 
     def place_preferred(self, device: Device) -> None:
         """Put *device* where it usually sits, if that place is free."""
@@ -140,7 +140,7 @@ class _Topology:
         root = self.buses[0]
         shares = "." in device.preferred
         if place not in root.taken and (shares or root.is_free(place[0])):
-            self._put(device, root, *place, device.key)
+            self._put(device, root, *place)
 
     def place_others(self, devices: Sequence[Device]) -> None:
         """Put the rest of *devices* where there is room, adding bridges and ports."""
@@ -151,17 +151,23 @@ class _Topology:
             self._add_bridges(len(rest))
         for device in rest:
             if self._express and device.slot is Slot.EXPRESS and device.driver not in BRIDGES:
-                self._put(device, self._empty_port(), 0, 0, device.key)
+                self._put(device, self._empty_port(), 0)
             else:
-                bus, slot = self._free_slot(device)
-                self._put(device, bus, slot, 0, device.key)
+                self._put(device, *self._free_slot(device))
         if self._express:
             while sum(self._is_empty_port(bus) for bus in self.buses.values()) < SPARE_ROOT_PORTS:
                 self._add_bridge(self._next_index())
         self._place_waiting()
 
-    def _put(self, device: Device, bus: Bus, slot: int, function: int, key: str) -> None:
-        bus.claim(slot, function, device.id, key)
+    def _put(
+        self, device: Device, bus: Bus, slot: int, function: int = 0, *, field: str = ""
+    ) -> None:
+        """Give *device* a function of a slot of *bus*; *field* of it says which, if any does."""
+        problem = bus.find_problem(slot, function)
+        if problem:
+            hint = "leave the address out, and it gets a free one" if field else ""
+            raise unsupported(f"{device.key}.{field}".rstrip("."), problem, hint)
+        bus.taken[slot, function] = device.id
         self.places[device.id] = (bus, slot, function)
 
     def _next_index(self) -> int:
@@ -214,7 +220,7 @@ class _Topology:
                     "", "there is no free PCI slot left for the bridges that it needs"
                 )
             for function, bridge in enumerate(waiting[first : first + step]):
-                self._put(bridge, root, slot, function, bridge.key)
+                self._put(bridge, root, slot, function)
 
     def finish(self, device: Device) -> Device:
         """Return *device* with the properties that say where it sits."""

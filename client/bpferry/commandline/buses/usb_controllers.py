@@ -4,11 +4,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bpferry.commandline.buses.controller_ids import bus_of, id_of
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.buses.controller_ids import bus_of
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Slot
 from bpferry.domain.model.controllers import Controller
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, chosen
 
 DRIVERS: Final = {
     "piix3-uhci": "piix3-usb-uhci",
@@ -42,15 +42,13 @@ MAX_XHCI_PORTS: Final = 15
 """hw/usb/hcd-xhci.h, XHCI_MAXPORTS_2 and _3."""
 
 
-def usb_devices(
-    controllers: Sequence[tuple[str, Controller]], context: Context
-) -> Iterator[Device]:
-    """Yield the devices of *controllers*, each with its key; those with a bus come first."""
+def usb_devices(controllers: Sequence[Named[Controller]], context: Context) -> Iterator[Device]:
+    """Yield the devices of *controllers*; those with a bus come first."""
     _check_none(controllers)
-    for key, controller in sorted(controllers, key=lambda pair: _is_companion(pair[1])):
-        model = _model(controller, key, context)
+    for device in sorted(controllers, key=lambda one: _is_companion(one.value)):
+        model = _model(device, context)
         if model != "none":
-            yield _device(controller, model, key, context)
+            yield _device(device, model, context)
 
 
 def default_model(family: str) -> str:
@@ -62,44 +60,46 @@ def _is_companion(controller: Controller) -> bool:
     return controller.first_port is not None
 
 
-def _check_none(controllers: Sequence[tuple[str, Controller]]) -> None:
-    for key, controller in controllers:
-        if controller.model == "none" and len(controllers) > 1:
-            raise unsupported(f"{key}.model", "there are other USB controllers, so 'none' is wrong")
+def _check_none(controllers: Sequence[Named[Controller]]) -> None:
+    for device in controllers:
+        if device.value.model == "none" and len(controllers) > 1:
+            raise device.refusal("model", "there are other USB controllers, so 'none' is wrong")
 
 
-def _model(controller: Controller, key: str, context: Context) -> str:
+def _model(device: Named[Controller], context: Context) -> str:
     # A controller without a model is an old one on x86, whatever the machine (qemu_postparse.c).
+    controller = device.value
     old = context.family in ("pc", "q35") and context.capabilities.has_device("piix3-usb-uhci")
     model = controller.model or ("piix3-uhci" if old else "qemu-xhci")
     if model != "none" and model not in DRIVERS:
-        raise unsupported(
-            f"{key}.model", f"there is no such USB controller; possible are {', '.join(DRIVERS)}"
+        raise device.refusal(
+            "model", f"there is no such USB controller; possible are {', '.join(DRIVERS)}"
         )
     if controller.ports is not None and (
         model not in XHCI or not 1 <= controller.ports <= MAX_XHCI_PORTS
     ):
-        raise unsupported(
-            f"{key}.ports",
+        raise device.refusal(
+            "ports",
             f"only {' and '.join(sorted(XHCI))} can have another number of ports, 1 to 15",
         )
     return model
 
 
-def _device(controller: Controller, model: str, key: str, context: Context) -> Device:
+def _device(device: Named[Controller], model: str, context: Context) -> Device:
+    controller = device.value
     properties: dict[str, object] = {"p2": controller.ports, "p3": controller.ports}
     index = controller.index or 0
-    device_id = id_of(controller)
+    device_id = device.id
     if controller.first_port is not None:
         if model not in COMPANIONS:
-            raise unsupported(f"{key}.first-port", f"'{model}' is no companion")
+            raise device.refusal("first-port", f"'{model}' is no companion")
         bus = bus_of(context.machine, "usb", index)
         device_id = chosen(controller) or f"{bus}-{model.removeprefix('ich9-')}"
         properties |= {"masterbus": f"{bus}.0", "firstport": controller.first_port}
     return Device(
         DRIVERS[model],
         device_id,
-        key,
+        device.key,
         properties,
         Slot.EXPRESS if model in XHCI else Slot.CONVENTIONAL,
         controller.address,

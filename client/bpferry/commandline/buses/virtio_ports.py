@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.buses.controller_ids import bus_of
-from bpferry.commandline.context import unsupported
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.characters import Channel, Console
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, named
 
 MAX_PORTS: Final = 31
 """Ports of a controller that nobody gave a number: QEMU's own default."""
@@ -39,11 +39,11 @@ def virtio_places(machine: Machine) -> dict[str, Place]:
     """
     ports = _Ports(machine)
     waiting = list(_users(machine))
-    for key, device in waiting:
-        ports.keep(key, device.address)
-    for key, device in waiting:
-        if key not in ports.places:
-            ports.find(key, device.address, first=0 if isinstance(device, Console) else 1)
+    for device in waiting:
+        ports.keep(device)
+    for device in waiting:
+        if device.key not in ports.places:
+            ports.find(device)
     return ports.places
 
 
@@ -52,13 +52,13 @@ def controllers_needed(machine: Machine) -> tuple[int, ...]:
     return tuple(sorted({place.controller for place in virtio_places(machine).values()}))
 
 
-def _users(machine: Machine) -> Iterator[tuple[str, Console | Channel]]:
-    for index, console in enumerate(machine.consoles):
-        if console.target == "virtio":
-            yield f"consoles[{index}]", console
-    for index, channel in enumerate(machine.channels):
-        if channel.target == "virtio":
-            yield f"channels[{index}]", channel
+def _users(machine: Machine) -> Iterator[Named[Console | Channel]]:
+    for console in named(machine.consoles, "consoles", "console"):
+        if console.value.target == "virtio":
+            yield console
+    for channel in named(machine.channels, "channels", "channel"):
+        if channel.value.target == "virtio":
+            yield channel
 
 
 class _Ports:
@@ -66,36 +66,39 @@ class _Ports:
 
     def __init__(self, machine: Machine) -> None:
         self.places: dict[str, Place] = {}
-        self._taken: dict[Place, str] = {}
+        self._taken: set[Place] = set()
         self._sizes = dict(_controllers(machine))
-        for _, device in _users(machine):
-            asked = device.address.controller if device.address else None
-            self._sizes.setdefault(asked or 0, MAX_PORTS)
+        for device in _users(machine):
+            where = device.value.address
+            self._sizes.setdefault((where.controller if where else None) or 0, MAX_PORTS)
 
-    def keep(self, key: str, address: Address | None) -> None:
-        """Give *key* the port that its document names, if it names one."""
-        if address is None:
+    def keep(self, device: Named[Console | Channel]) -> None:
+        """Give *device* the port that its document names, if it names one."""
+        if device.value.address is None:
             return
-        where = f"{key}.address"
-        if address.type != "virtio-serial":
-            raise unsupported(f"{where}.type", "its address is of the type 'virtio-serial'")
-        number = _number(address, where)
+        address = device.part("address", device.value.address)
+        where = address.value
+        if where.type != "virtio-serial":
+            raise address.refusal("type", "its address is of the type 'virtio-serial'")
+        number = _number(address)
         # Without a port the address is incomplete, and what it says of the bus is not kept.
-        if number and address.bus:
-            raise unsupported(f"{where}.bus", "a virtio-serial controller has one bus, 0")
+        if number and where.bus:
+            raise address.refusal("bus", "a virtio-serial controller has one bus, 0")
         if number:
-            self._take(key, Place(address.controller or 0, number), f"{where}.port")
+            self._take(device, Place(where.controller or 0, number), "address.port")
 
-    def find(self, key: str, address: Address | None, first: int) -> None:
-        """Give *key* a free port, on the controller of its *address* if there is one."""
+    def find(self, device: Named[Console | Channel]) -> None:
+        """Give *device* a free port, on the controller of its address if there is one."""
+        first = 0 if isinstance(device.value, Console) else 1
+        address = device.value.address
         if address is not None:
             place = self._free(address.controller or 0, first)
             if place is None:
-                raise unsupported(f"{key}.address.controller", "all its ports are taken")
+                raise device.refusal("address.controller", "all its ports are taken")
         else:
             found = (self._free(controller, first) for controller in sorted(self._sizes))
             place = next((one for one in found if one), None) or self._on_new_controller(first)
-        self._take(key, place, key)
+        self._take(device, place, "")
 
     def _free(self, controller: int, first: int) -> Place | None:
         places = (Place(controller, port) for port in range(first, self._sizes[controller]))
@@ -106,14 +109,14 @@ class _Ports:
         self._sizes[index] = MAX_PORTS
         return Place(index, first)
 
-    def _take(self, key: str, place: Place, where: str) -> None:
+    def _take(self, device: Named[Console | Channel], place: Place, field: str) -> None:
         size = self._sizes[place.controller]
         if place.number >= size:
-            raise unsupported(where, f"its controller has the ports 0 to {size - 1}")
+            raise device.refusal(field, f"its controller has the ports 0 to {size - 1}")
         if place in self._taken:
-            raise unsupported(where, f"port {place.number} is taken by '{self._taken[place]}'")
-        self._taken[place] = key
-        self.places[key] = place
+            raise device.refusal(field, f"another console or channel has port {place.number}")
+        self._taken.add(place)
+        self.places[device.key] = place
 
 
 def _controllers(machine: Machine) -> Iterator[tuple[int, int]]:
@@ -126,11 +129,11 @@ def _controllers(machine: Machine) -> Iterator[tuple[int, int]]:
             yield index, controller.ports or MAX_PORTS
 
 
-def _number(address: Address, where: str) -> int:
+def _number(address: Named[Address]) -> int:
     try:
-        return int(address.port or "0", 0)
+        return int(address.value.port or "0", 0)
     except ValueError:
-        raise unsupported(f"{where}.port", "a port is a number") from None
+        raise address.refusal("port", "a port is a number") from None
 
 
 def properties_of(place: Place, machine: Machine) -> dict[str, object]:

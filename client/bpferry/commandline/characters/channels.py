@@ -9,17 +9,18 @@ that stand in documents which it wrote, mean the same (qemuDomainChrDefDropDefau
 import ipaddress
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from bpferry.commandline.buses.virtio_ports import Place, properties_of, virtio_places
 from bpferry.commandline.characters.chardevs import BackEnds, User
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Option, Part, json_of
 from bpferry.domain.model.characters import Channel
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 SPICE_PORT: Final = "com.redhat.spice.0"
 """The port's name that SPICE's agent in the guest looks for."""
@@ -41,57 +42,60 @@ FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 def console_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the consoles of virtio-serial."""
     places = virtio_places(context.machine)
-    for key, console_id, console in named(context.machine.consoles, "consoles", "console"):
-        if console.target == "virtio":
-            user = User(key, console_id, console, console.type)
+    for device in named(context.machine.consoles, "consoles", "console"):
+        if device.value.target == "virtio":
+            user = User(device, device.value.type)
             yield from back_ends.parts(user)
-            yield _port(context, "virtconsole", user, places[key])
+            yield _port(context, "virtconsole", user, places[device.key])
 
 
 def channel_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the channels."""
     places = virtio_places(context.machine)
-    for key, channel_id, channel in named(context.machine.channels, "channels", "channel"):
-        _check(key, channel)
+    for device in named(context.machine.channels, "channels", "channel"):
+        channel = device.value
+        _check(device)
         if channel.target == "guestfwd":
-            yield from _forwarded(back_ends, key, channel_id, channel)
+            yield from _forwarded(back_ends, device)
         else:
-            user = _virtio_user(context, key, channel_id, channel)
+            user = _virtio_user(context, device)
             yield from back_ends.parts(user)
             name = channel.name
             if channel.type == "spicevmc" and name is None:
                 name = SPICE_PORT
-            yield _port(context, "virtserialport", user, places[key], name)
+            yield _port(context, "virtserialport", user, places[device.key], name)
 
 
 def _port(
     context: Context, driver: str, user: User, place: Place, name: str | None = None
 ) -> Device:
     properties = {**properties_of(place, context.machine), "chardev": user.chardev, "name": name}
-    return Device(driver, user.id, user.key, properties)
+    return Device(driver, user.device.id, user.device.key, properties)
 
 
-def _check(key: str, channel: Channel) -> None:
+def _check(device: Named[Channel]) -> None:
+    channel = device.value
     unfit: list[tuple[str, object]]
     if channel.target == "virtio":
         unfit = [("guest-address", channel.guest_address), ("guest-port", channel.guest_port)]
         if channel.type == "spicevmc" and channel.name not in (None, SPICE_PORT):
-            raise unsupported(f"{key}.name", f"a channel of SPICE's agent is called '{SPICE_PORT}'")
+            raise device.refusal("name", f"a channel of SPICE's agent is called '{SPICE_PORT}'")
     else:
         unfit = [("name", channel.name), ("address", channel.address)]
     for field, value in unfit:
         if value is not None:
-            raise unsupported(f"{key}.{field}", f"it means nothing for target '{channel.target}'")
+            raise device.refusal(field, f"it means nothing for target '{channel.target}'")
 
 
-def _virtio_user(context: Context, key: str, channel_id: str, channel: Channel) -> User:
+def _virtio_user(context: Context, device: Named[Channel]) -> User:
+    channel = device.value
     source = channel.sources[0] if channel.sources else None
     if channel.type == "unix" and source and source.path and _is_of_libvirt(channel, source.path):
         sources = (msgspec.structs.replace(source, path=None, mode=None),)
         channel = msgspec.structs.replace(channel, sources=sources)
-    path = f"{context.folders.runtime}/{_file_name(context.machine, channel_id, channel)}"
+    path = f"{context.folders.runtime}/{_file_name(context.machine, device)}"
     title = AGENT if channel.name == AGENT_PORT else channel.name or ""
-    return User(key, channel_id, channel, channel.type, path=path, title=title)
+    return User(replace(device, value=channel), channel.type, path=path, title=title)
 
 
 def _is_of_libvirt(channel: Channel, path: str) -> bool:
@@ -99,23 +103,24 @@ def _is_of_libvirt(channel: Channel, path: str) -> bool:
     return found is not None and found["name"] == (channel.name or "")
 
 
-def _file_name(machine: Machine, channel_id: str, channel: Channel) -> str:
+def _file_name(machine: Machine, device: Named[Channel]) -> str:
     """Return the socket's name: the channel's, where it is fit and no other has it."""
-    name = channel.name or ""
-    same = sum(other.name == channel.name for other in machine.channels)
-    return name if FILE_NAME.fullmatch(name) and same == 1 else channel_id
+    name = device.value.name or ""
+    same = sum(other.name == name for other in machine.channels)
+    return name if FILE_NAME.fullmatch(name) and same == 1 else device.id
 
 
-def _forwarded(back_ends: BackEnds, key: str, channel_id: str, channel: Channel) -> Iterator[Part]:
+def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Part]:
     """Yield a channel at an address of the guest's network, which QEMU itself plays (libslirp)."""
+    channel = device.value
     if channel.guest_address is None or channel.guest_port is None:
-        raise unsupported(key, "a forwarded channel needs an address and a port in the guest")
+        raise device.refusal("", "a forwarded channel needs an address and a port in the guest")
     try:
         address = ipaddress.IPv4Address(channel.guest_address)
     except ValueError:
-        raise unsupported(f"{key}.guest-address", "it is no IPv4 address") from None
-    user = User(key, channel_id, channel, channel.type)
+        raise device.refusal("guest-address", "it is no IPv4 address") from None
+    user = User(device, channel.type)
     yield from back_ends.parts(user)
     forward = f"tcp:{address}:{channel.guest_port}-chardev:{user.chardev}"
-    netdev = {"type": "user", "guestfwd": [{"str": forward}], "id": channel_id}
+    netdev = {"type": "user", "guestfwd": [{"str": forward}], "id": device.id}
     yield Option("-netdev", json_of(netdev))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import (
     Endpoint,
     Listen,
@@ -23,6 +23,8 @@ from bpferry.commandline.parts import (
     join,
 )
 from bpferry.domain.model.characters import Character, Source
+from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 RECONNECT_MS: Final = (9, 2, 0)
 """The first version whose sockets count the time to reconnect in milliseconds (qapi/char.json)."""
@@ -57,10 +59,8 @@ Properties = dict[str, object]
 class User:
     """Who has a character device behind it."""
 
-    key: str
-    id: str
-    """The chardev is called by it, after ``char``."""
-    device: Character
+    device: Named[Character]
+    """The chardev is called by its id, after ``char``."""
     type: str
     spice: str = "vdagent"
     """What SPICE is to do with it (chardev/spice.c: vdagent, usbredir, smartcard)."""
@@ -73,16 +73,16 @@ class User:
     @property
     def chardev(self) -> str:
         """The id of its chardev."""
-        return f"char{self.id}"
+        return f"char{self.device.id}"
 
     @property
     def source(self) -> Source:
         """What the document says of the source."""
-        return self.device.sources[0] if self.device.sources else Source()
+        return self.device.value.sources[0] if self.device.value.sources else Source()
 
-    def refuse(self, field: str, sentence: str, hint: str = "") -> Exception:
+    def refusal(self, field: str, sentence: str, hint: str = "") -> Unsupported:
         """Return the error that refuses *field* of the source."""
-        return unsupported(f"{self.key}.sources[0].{field.replace('_', '-')}", sentence, hint)
+        return self.device.part("sources[0]", self.source).refusal(field, sentence, hint)
 
     def needed(self, field: str) -> str:
         """Return the text in *field* of the source.
@@ -92,7 +92,7 @@ class User:
         """
         value = getattr(self.source, field)
         if not value:
-            raise unsupported(self.key, f"its type '{self.type}' needs the {field} of a source")
+            raise self.device.refusal("", f"its type '{self.type}' needs the {field} of a source")
         return str(value)
 
 
@@ -111,7 +111,7 @@ class BackEnds:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._sets = 0
-        self._stdio: str | None = None
+        self._stdio = False
 
     def parts(self, user: User) -> Iterator[Part]:
         """Yield the chardev of *user* and what it needs."""
@@ -119,8 +119,9 @@ class BackEnds:
         made = self._make(user)
         yield from made.needs
         properties = made.properties
-        if user.device.log is not None:
-            path, needs = self._file(user, "log", user.device.log, user.device.log_append)
+        log = user.device.value.log
+        if log is not None:
+            path, needs = self._file(user, "log", log, user.device.value.log_append)
             yield from needs
             properties = {**properties, "logfile": path, "logappend": True}
         yield Option("-chardev", join(made.driver, id=user.chardev, **properties))
@@ -148,24 +149,24 @@ class BackEnds:
     ) -> tuple[str, tuple[Part, ...]]:
         """Return the name under which QEMU finds the file *path*, and what it inherits for it."""
         number, self._sets = self._sets, self._sets + 1
-        name = f"{user.id}.{what}"
+        name = f"{user.device.id}.{what}"
         added = join("", set=number, fd=self._context.fd(name), opaque=name)
         # Whatever is to be cut short is so when we open it; QEMU is to append in either case.
         needs = (OutputFile(name, path, append=bool(append)), Option("-add-fd", added))
         return f"/dev/fdset/{number}", needs
 
     def _standard_streams(self, user: User) -> Part:
-        if self._stdio is not None:
-            raise unsupported(
-                user.key, f"standard input and output are those of '{self._stdio}' already"
+        if self._stdio:
+            raise user.device.refusal(
+                "", "another device has standard input and output", "choose the type 'pty' for one"
             )
-        self._stdio = user.key
+        self._stdio = True
         return StandardStreams()
 
     def _tcp(self, user: User) -> Properties:
         source = user.source
         if source.tls:
-            raise user.refuse(
+            raise user.refusal(
                 "tls",
                 "a domain document does not say where the certificates are (libvirt has that in "
                 "its own configuration)",
@@ -174,7 +175,7 @@ class BackEnds:
         return {
             "host": user.needed("host"),
             "port": user.needed("service"),
-            "telnet": True if user.device.protocol == "telnet" else None,
+            "telnet": True if user.device.value.protocol == "telnet" else None,
             **self._role(user, listens=source.mode == "bind"),
         }
 
@@ -183,11 +184,11 @@ class BackEnds:
         path = source.path or user.path
         listens = source.mode == "bind" or not source.path
         if path is None:
-            raise unsupported(user.key, "its type 'unix' needs the path of a source")
+            raise user.device.refusal("", "its type 'unix' needs the path of a source")
         role = self._role(user, listens=listens)
         if not listens:
             return _Made("socket", {"path": path, **role})
-        name = f"{user.id}.listen"
+        name = f"{user.device.id}.listen"
         return _Made("socket", {"fd": self._context.fd(name), **role}, (Listen(name, path),))
 
     def _role(self, user: User, *, listens: bool) -> Properties:
@@ -196,12 +197,12 @@ class BackEnds:
         seconds = source.reconnect_seconds
         if not source.reconnect:
             if seconds is not None and source.reconnect is None:
-                raise user.refuse("reconnect_seconds", "it is not said whether to reconnect")
+                raise user.refusal("reconnect_seconds", "it is not said whether to reconnect")
             return {"server": True, "wait": False} if listens else {}
         if listens:
-            raise user.refuse("reconnect", "who listens has nobody to connect to")
+            raise user.refusal("reconnect", "who listens has nobody to connect to")
         if seconds is None:
-            raise user.refuse("reconnect", "it is not said after how many seconds")
+            raise user.refusal("reconnect", "it is not said after how many seconds")
         if self._context.capabilities.version < RECONNECT_MS:
             return {"reconnect": seconds}
         return {"reconnect_ms": seconds * 1000}
@@ -210,19 +211,19 @@ class BackEnds:
 def _check(user: User, context: Context) -> None:
     """Refuse what a source says that means nothing for its type."""
     counts = COUNTS.get(user.type, frozenset())
-    for index, source in enumerate(user.device.sources):
-        for field in source.__struct_fields__:
-            if getattr(source, field) is not None and field not in counts:
-                where = f"{user.key}.sources[{index}].{field.replace('_', '-')}"
-                raise unsupported(where, f"it means nothing for the type '{user.type}'")
-    if len(user.device.sources) > (2 if user.type == "udp" else 1):
-        raise unsupported(f"{user.key}.sources[1]", f"the type '{user.type}' has no second source")
-    if user.device.protocol == "telnet" and user.type != "tcp":
-        raise unsupported(f"{user.key}.protocol", "telnet is spoken over tcp only")
+    character = user.device.value
+    for source in user.device.parts("sources", character.sources):
+        for field in source.value.__struct_fields__:
+            if getattr(source.value, field) is not None and field not in counts:
+                raise source.refusal(field, f"it means nothing for the type '{user.type}'")
+    if len(character.sources) > (2 if user.type == "udp" else 1):
+        raise user.device.refusal("sources[1]", f"the type '{user.type}' has no second source")
+    if character.protocol == "telnet" and user.type != "tcp":
+        raise user.device.refusal("protocol", "telnet is spoken over tcp only")
     display = GRAPHICS.get(user.type)
     if display and all(graphics.type != display for graphics in context.machine.graphics):
-        raise unsupported(
-            user.key,
+        raise user.device.refusal(
+            "",
             f"the type '{user.type}' is a channel of a display of type '{display}', and the VM has "
             "none",
         )
@@ -230,7 +231,7 @@ def _check(user: User, context: Context) -> None:
 
 def _endpoints(user: User) -> Iterator[Part]:
     """Yield where somebody can connect to what QEMU offers for *user*."""
-    name, key, source = user.title or user.id, user.key, user.source
+    name, key, source = user.title or user.device.id, user.device.key, user.source
     match user.type:
         case "pty":
             yield Endpoint(name, "pty", key, chardev=user.chardev)
@@ -241,23 +242,25 @@ def _endpoints(user: User) -> Iterator[Part]:
             yield Endpoint(name, "unix", key, path=path, chardev=user.chardev)
         case "tcp" if source.mode == "bind":
             host, port = user.needed("host"), user.needed("service")
-            telnet: Literal["", "telnet"] = "telnet" if user.device.protocol == "telnet" else ""
+            telnet: Literal["", "telnet"] = (
+                "telnet" if user.device.value.protocol == "telnet" else ""
+            )
             yield Endpoint(name, "tcp", key, host, port, protocol=telnet, chardev=user.chardev)
         case "udp":
-            for here in user.device.sources:
+            for here in user.device.value.sources:
                 if here.mode == "bind" and here.service:
                     yield Endpoint(name, "udp", key, here.host or "", here.service)
 
 
 def _udp(user: User) -> Properties:
     """Return where packets go to, and where they come from if that is said."""
-    sources = user.device.sources
+    sources = user.device.value.sources
     there = [source for source in sources if source.mode != "bind"]
     here = [source for source in sources if source.mode == "bind"]
     if len(there) > 1 or len(here) > 1:
-        raise unsupported(f"{user.key}.sources[1].mode", "both sources are the same end")
+        raise user.device.refusal("sources[1].mode", "both sources are the same end")
     if not there or not there[0].service:
-        raise unsupported(user.key, "it is not said to which port packets are sent")
+        raise user.device.refusal("", "it is not said to which port packets are sent")
     local = here[0] if here else Source()
     return {
         "host": there[0].host or "",
@@ -273,7 +276,7 @@ def _named(user: User) -> Properties:
         return {"name": "org.qemu.usbredir"}
     name = user.needed("channel")
     if not CHANNEL_NAME.fullmatch(name):
-        raise user.refuse("channel", "a channel's name has letters, digits, '_', '-' and '.'")
+        raise user.refusal("channel", "a channel's name has letters, digits, '_', '-' and '.'")
     return {"name": name}
 
 

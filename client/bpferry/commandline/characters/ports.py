@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.characters.chardevs import BackEnds, User
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Option, Part, Remark, Slot
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.characters import Character, Console, Parallel, Serial
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import chosen, named
+from bpferry.domain.names import Named, chosen, named
 
 ISA_SERIALS: Final = 4
 """COM1 to COM4, whose I/O ports are known (hw/char/serial-isa.c)."""
@@ -43,41 +43,38 @@ MODELS: Final = {
 SLOTS: Final = {"usb-serial": Slot.USB, "pci-serial": Slot.CONVENTIONAL}
 
 
-def serial_ports(machine: Machine) -> tuple[tuple[str, str, Serial], ...]:
-    """Return key, id and value of each serial port, also of one that only a console names.
+def serial_ports(machine: Machine) -> tuple[Named[Serial], ...]:
+    """Return the serial ports, also one that only a console names.
 
     Raises:
         Unsupported: a console that can be none of them.
     """
-    for index, console in enumerate(machine.consoles[1:], start=1):
-        if console.target == "serial":
-            raise unsupported(
-                f"consoles[{index}]",
-                "only the first console can be a serial port",
-                "make it virtio",
+    for number, console in enumerate(named(machine.consoles, "consoles", "console")):
+        if number and console.value.target == "serial":
+            raise console.refusal(
+                "", "only the first console can be a serial port", "make it virtio"
             )
     first = machine.consoles[0] if machine.consoles else None
     serials = tuple(named(machine.serials, "serials", "serial"))
     if first is None or first.target == "virtio" or serials:
         return serials
-    return (("consoles[0]", chosen(first) or "serial0", _as_serial(first)),)
+    return (Named("consoles[0]", chosen(first) or "serial0", _as_serial(first)),)
 
 
 def console_remarks(machine: Machine) -> Iterator[Remark]:
     """Yield what the user is told of consoles that say what does not happen."""
-    for index, console in enumerate(machine.consoles):
-        key = f"consoles[{index}]"
-        if console.target == "virtio":
+    for number, console in enumerate(named(machine.consoles, "consoles", "console")):
+        if console.value.target == "virtio":
             continue
-        if index:
-            text = f"'{key}' has no effect: only the first console can be a serial port"
-            yield Remark(text, "make it virtio", key)
-        elif machine.serials and not _alike(console, machine.serials[0]):
+        if number:
+            text = "it has no effect: only the first console can be a serial port"
+            yield Remark(text, "make it virtio", console.key)
+        elif machine.serials and not _alike(console.value, machine.serials[0]):
             text = (
-                f"'{key}' has no effect: it is the first serial port by another name, and that one "
+                "it has no effect: it is the first serial port by another name, and that one "
                 "has something else behind it"
             )
-            yield Remark(text, "describe the port once, as a serial port", key)
+            yield Remark(text, "describe the port once, as a serial port", console.key)
 
 
 def _as_serial(console: Console) -> Serial:
@@ -107,11 +104,11 @@ def serial_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the serial ports."""
     ports = serial_ports(context.machine)
     yield from console_remarks(context.machine)
-    numbers = _numbers([serial.port for _, _, serial in ports])
-    for (key, serial_id, serial), number in zip(ports, numbers, strict=True):
-        user = User(key, serial_id, serial, serial.type)
+    numbers = _numbers([port.value.port for port in ports])
+    for device, number in zip(ports, numbers, strict=True):
+        user = User(device, device.value.type)
         yield from back_ends.parts(user)
-        yield _serial(context, user, serial, number)
+        yield _serial(context, device, user.chardev, number)
 
 
 def _numbers(given: list[int | None]) -> list[int]:
@@ -123,21 +120,22 @@ def _numbers(given: list[int | None]) -> list[int]:
     return [number for number in numbers if number is not None]
 
 
-def _serial(context: Context, user: User, serial: Serial, number: int) -> Part:
+def _serial(context: Context, device: Named[Serial], chardev: str, number: int) -> Part:
+    serial = device.value
     target = _target(context, serial)
-    _check_target(context, user.key, serial, target)
+    _check_target(context, device, target)
     if target == "system-serial":
-        return Option("-serial", f"chardev:{user.chardev}")
-    properties: dict[str, object] = {"chardev": user.chardev}
+        return Option("-serial", f"chardev:{chardev}")
+    properties: dict[str, object] = {"chardev": chardev}
     if target == "isa-serial":
         if number >= ISA_SERIALS:
-            raise unsupported(f"{user.key}.port", f"there are {ISA_SERIALS} ports, 0 to 3")
+            raise device.refusal("port", f"there are {ISA_SERIALS} ports, 0 to 3")
         properties["index"] = number
     if TARGETS[target] == "isa":
         properties |= _isa(serial.address)
     slot = SLOTS.get(target, Slot.NONE)
     address = serial.address if slot is not Slot.NONE else None
-    return Device(MODELS[target], user.id, user.key, properties, slot, address)
+    return Device(MODELS[target], device.id, device.key, properties, slot, address)
 
 
 def _target(context: Context, serial: Serial) -> str:
@@ -146,19 +144,18 @@ def _target(context: Context, serial: Serial) -> str:
     return usual if serial.target in (None, "isa-serial") else str(serial.target)
 
 
-def _check_target(context: Context, key: str, serial: Serial, target: str) -> None:
+def _check_target(context: Context, device: Named[Serial], target: str) -> None:
+    serial = device.value
     if target == "system-serial" and context.family != "virt":
-        raise unsupported(
-            f"{key}.target", f"a machine '{context.machine_type}' has none of its own"
-        )
+        raise device.refusal("target", f"a machine '{context.machine_type}' has none of its own")
     model = MODELS.get(target, "pl011")
     if serial.model is not None and serial.model != model:
-        raise unsupported(f"{key}.model", f"with the target '{target}' it is '{model}'")
+        raise device.refusal("model", f"with the target '{target}' it is '{model}'")
     kind = serial.address.type if serial.address else TARGETS[target]
     if kind != TARGETS[target]:
         wanted = TARGETS[target]
         sentence = f"it is of the type '{wanted}'" if wanted else "it has a fixed place"
-        raise unsupported(f"{key}.address.type", sentence)
+        raise device.refusal("address.type", sentence)
 
 
 def _isa(address: Address | None) -> dict[str, object]:
@@ -169,16 +166,17 @@ def _isa(address: Address | None) -> dict[str, object]:
 
 def parallel_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the parallel ports."""
-    for key, port_id, parallel in named(context.machine.parallels, "parallels", "parallel"):
-        user = User(key, port_id, parallel, parallel.type, parallel=True)
+    for device in named(context.machine.parallels, "parallels", "parallel"):
+        user = User(device, device.value.type, parallel=True)
         yield from back_ends.parts(user)
-        yield Device("isa-parallel", port_id, key, _parallel(key, user, parallel))
+        place = _parallel(device)
+        yield Device("isa-parallel", device.id, device.key, {"chardev": user.chardev, **place})
 
 
-def _parallel(key: str, user: User, parallel: Parallel) -> dict[str, object]:
+def _parallel(device: Named[Parallel]) -> dict[str, object]:
+    parallel = device.value
     if parallel.port is not None and parallel.port >= ISA_PARALLELS:
-        raise unsupported(f"{key}.port", f"there are {ISA_PARALLELS} ports, 0 to 2")
+        raise device.refusal("port", f"there are {ISA_PARALLELS} ports, 0 to 2")
     if parallel.address is not None and parallel.address.type != "isa":
-        raise unsupported(f"{key}.address.type", "it is of the type 'isa'")
-    place = {"index": parallel.port, **_isa(parallel.address)}
-    return {"chardev": user.chardev, **place}
+        raise device.refusal("address.type", "it is of the type 'isa'")
+    return {"index": parallel.port, **_isa(parallel.address)}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.characters.chardevs import BackEnds, User
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Part, Slot
 from bpferry.domain.model.characters import RedirectionRule
 from bpferry.domain.names import named
@@ -17,17 +17,18 @@ def redirection_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the redirected devices."""
     machine = context.machine
     rules = "|".join(_rule(rule) for rule in machine.redirection_rules) or None
-    for key, device_id, device in named(machine.redirected_devices, "redirected-devices", "redir"):
-        if device.address is not None and device.address.type != "usb":
-            raise unsupported(f"{key}.address.type", "it is of the type 'usb'")
-        user = User(key, device_id, device, device.type, spice="usbredir")
+    for device in named(machine.redirected_devices, "redirected-devices", "redir"):
+        redirected = device.value
+        if redirected.address is not None and redirected.address.type != "usb":
+            raise device.refusal("address.type", "it is of the type 'usb'")
+        user = User(device, redirected.type, spice="usbredir")
         yield from back_ends.parts(user)
         properties = {
             "chardev": user.chardev,
             "filter": rules,
-            "bootindex": device.boot_order,
+            "bootindex": redirected.boot_order,
         }
-        yield Device("usb-redir", device_id, key, properties, Slot.USB, device.address)
+        yield Device("usb-redir", device.id, device.key, properties, Slot.USB, redirected.address)
 
 
 def _rule(rule: RedirectionRule) -> str:

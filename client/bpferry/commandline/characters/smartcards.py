@@ -6,10 +6,10 @@ from typing import Final
 
 from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.commandline.characters.chardevs import BackEnds, User
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Part
 from bpferry.domain.model.characters import SmartCard
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 CERTIFICATES: Final = 3
 """What QEMU's emulated card is made of (hw/usb/ccid-card-emulated.c)."""
@@ -20,48 +20,52 @@ USUAL_DATABASE: Final = "/etc/pki/nssdb"
 
 def smart_card_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the smart card."""
-    for key, card_id, card in named(context.machine.smart_cards, "smart-cards", "smartcard"):
-        if key != "smart-cards[0]":
-            raise unsupported(key, "the reader has one slot, and the first card is in it")
-        _check(key, card)
+    for device in named(context.machine.smart_cards, "smart-cards", "smartcard"):
+        card = device.value
+        if device.number:
+            raise device.refusal("", "the reader has one slot, and the first card is in it")
+        _check(device)
         properties: dict[str, object] = {"bus": f"{bus_of(context.machine, 'ccid', 0)}.0"}
         driver = "ccid-card-emulated"
         if card.mode == "host":
             properties["backend"] = "nss-emulated"
         elif card.mode == "host-certificates":
-            properties |= _certificates(key, card)
+            properties |= _certificates(device)
         else:
             driver = "ccid-card-passthru"
-            user = _user(key, card_id, card)
+            user = _user(device)
             yield from back_ends.parts(user)
             properties["chardev"] = user.chardev
-        yield Device(driver, card_id, key, properties)
+        yield Device(driver, device.id, device.key, properties)
 
 
-def _user(key: str, card_id: str, card: SmartCard) -> User:
+def _user(device: Named[SmartCard]) -> User:
+    card = device.value
     if card.type is None:
-        raise unsupported(key, "a card of a client needs the type of a character device")
-    return User(key, card_id, card, card.type, spice="smartcard")
+        raise device.refusal("", "a card of a client needs the type of a character device")
+    return User(device, card.type, spice="smartcard")
 
 
-def _certificates(key: str, card: SmartCard) -> dict[str, object]:
+def _certificates(device: Named[SmartCard]) -> dict[str, object]:
+    card = device.value
     if len(card.certificates) != CERTIFICATES:
-        raise unsupported(f"{key}.certificates", f"a card is made of {CERTIFICATES} certificates")
+        raise device.refusal("certificates", f"a card is made of {CERTIFICATES} certificates")
     named_ones = {f"cert{number}": name for number, name in enumerate(card.certificates, start=1)}
     return {"backend": "certificates", **named_ones, "db": card.database or USUAL_DATABASE}
 
 
-def _check(key: str, card: SmartCard) -> None:
+def _check(device: Named[SmartCard]) -> None:
+    card = device.value
     address = card.address
     if address is not None:
         if address.type != "ccid":
-            raise unsupported(f"{key}.address.type", "it is of the type 'ccid'")
+            raise device.refusal("address.type", "it is of the type 'ccid'")
         if address.controller or address.slot:
-            raise unsupported(f"{key}.address", "there is one reader with one slot")
+            raise device.refusal("address", "there is one reader with one slot")
     others = {
         "host": (card.type, card.sources, card.certificates, card.database, card.log),
         "host-certificates": (card.type, card.sources, card.log),
         "passthrough": (card.certificates, card.database),
     }
     if any(others[card.mode]):
-        raise unsupported(key, f"something is set that means nothing in the mode '{card.mode}'")
+        raise device.refusal("", f"something is set that means nothing in the mode '{card.mode}'")

@@ -9,11 +9,11 @@ before that, as libvirt does; a guest needs them only to prove to others what ki
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Companion, Device, Option, Part, Step, join
 from bpferry.domain.identity import named_uuid
 from bpferry.domain.model.security import Tpm
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 CHARDEV: Final = "chrtpm"
 TOOLS: Final = "swtpm-tools"
@@ -31,25 +31,26 @@ FOR_EMULATOR: Final = (
 
 def tpm_parts(context: Context) -> Iterator[Part]:
     """Yield the TPM and the process that it needs."""
-    for key, tpm_id, tpm in named(context.machine.tpms, "tpms", "tpm"):
-        if key != "tpms[0]":
-            raise unsupported(key, "a VM has one TPM")
+    for device in named(context.machine.tpms, "tpms", "tpm"):
+        tpm = device.value
+        if device.number:
+            raise device.refusal("", "a VM has one TPM")
         if tpm.address is not None:
-            raise unsupported(f"{key}.address", "a TPM has a fixed place")
+            raise device.refusal("address", "a TPM has a fixed place")
         socket = tpm.path
         if tpm.backend == "passthrough":
-            raise unsupported(
-                f"{key}.backend",
+            raise device.refusal(
+                "backend",
                 "the host's TPM belongs to the host: a user's VM can neither use it nor cancel its "
                 "commands",
                 "use the emulator",
             )
         if tpm.backend == "emulator":
             socket = f"{context.folders.runtime}/swtpm.sock"
-            yield _emulator(context, key, tpm, socket)
-        yield Option("-chardev", join("socket", id=CHARDEV, path=_socket(key, tpm, socket)))
-        yield Option("-tpmdev", join("emulator", id=f"tpm-{tpm_id}", chardev=CHARDEV))
-        yield Device(_driver(context, tpm), tpm_id, key, {"tpmdev": f"tpm-{tpm_id}"})
+            yield _emulator(context, device, socket)
+        yield Option("-chardev", join("socket", id=CHARDEV, path=_socket(device, socket)))
+        yield Option("-tpmdev", join("emulator", id=f"tpm-{device.id}", chardev=CHARDEV))
+        yield Device(_driver(context, tpm), device.id, device.key, {"tpmdev": f"tpm-{device.id}"})
 
 
 def _driver(context: Context, tpm: Tpm) -> str:
@@ -57,17 +58,17 @@ def _driver(context: Context, tpm: Tpm) -> str:
     return "tpm-tis-device" if model == "tpm-tis" and context.family == "virt" else model
 
 
-def _socket(key: str, tpm: Tpm, path: str | None) -> str:
+def _socket(device: Named[Tpm], path: str | None) -> str:
     """Return the socket at which the TPM answers."""
+    tpm = device.value
     if tpm.device is not None:
-        raise unsupported(f"{key}.device", "a device of the host is for passthrough only")
+        raise device.refusal("device", "a device of the host is for passthrough only")
     if tpm.backend == "external":
         if path is None or tpm.source_type != "unix":
-            raise unsupported(key, "an external TPM needs a source: the path of a Unix socket")
+            raise device.refusal("", "an external TPM needs a source: the path of a Unix socket")
         for field in FOR_EMULATOR:
             if getattr(tpm, field):
-                where = f"{key}.{field.replace('_', '-')}"
-                raise unsupported(where, "it is not for us to say how an external TPM works")
+                raise device.refusal(field, "it is not for us to say how an external TPM works")
     assert path is not None  # noqa: S101 - the caller has named that of an emulator
     return path
 
@@ -79,15 +80,16 @@ def _version(context: Context, tpm: Tpm) -> str:
     return "2.0" if tpm.model == "tpm-crb" or context.family == "virt" else "1.2"
 
 
-def _emulator(context: Context, key: str, tpm: Tpm, socket: str) -> Companion:
+def _emulator(context: Context, device: Named[Tpm], socket: str) -> Companion:
+    tpm = device.value
     version = _version(context, tpm)
     if version == "1.2" and _driver(context, tpm) != "tpm-tis":
-        raise unsupported(f"{key}.version", "a TPM 1.2 has the model 'tpm-tis', on x86")
+        raise device.refusal("version", "a TPM 1.2 has the model 'tpm-tis', on x86")
     folder = context.folders.state
-    state = _state(key, tpm, f"{folder}/{'tpm2' if version == '2.0' else 'tpm1.2'}")
+    state = _state(device, f"{folder}/{'tpm2' if version == '2.0' else 'tpm1.2'}")
     for path in (state, folder, socket):
         if "," in path:
-            raise unsupported(key, f"swtpm takes no comma in a path, such as in '{path}'")
+            raise device.refusal("", f"swtpm takes no comma in a path, such as in '{path}'")
     two = ("--tpm2",) if version == "2.0" else ()
     store = f"backend-uri=file://{state}" if tpm.source_type == "file" else f"dir={state},mode=0600"
     control = f"type=unixio,path={socket},mode=0600"
@@ -96,29 +98,31 @@ def _emulator(context: Context, key: str, tpm: Tpm, socket: str) -> Companion:
         "swtpm",
         ("swtpm", "socket", "--ctrl", control, "--tpmstate", store, *two, *log, "--terminate"),
         socket,
-        key,
+        device.key,
         package="swtpm",
         folders=(folder, *(() if tpm.source_type == "file" else (state,))),
-        steps=tuple(_steps(context, key, tpm, state, version)),
+        steps=tuple(_steps(context, device, state, version)),
     )
 
 
-def _state(key: str, tpm: Tpm, usual: str) -> str:
+def _state(device: Named[Tpm], usual: str) -> str:
     """Return where the emulator keeps its state."""
+    tpm = device.value
     if tpm.source_type == "unix" or tpm.mode is not None:
-        raise unsupported(f"{key}.source-type", "an emulator has a folder or a file")
+        raise device.refusal("source-type", "an emulator has a folder or a file")
     if tpm.source_type is not None and tpm.path is None:
-        raise unsupported(f"{key}.source-type", "the path is missing")
+        raise device.refusal("source-type", "the path is missing")
     return tpm.path or usual
 
 
-def _steps(context: Context, key: str, tpm: Tpm, state: str, version: str) -> Iterator[Step]:
+def _steps(context: Context, device: Named[Tpm], state: str, version: str) -> Iterator[Step]:
     """Yield what is done before the emulator starts."""
+    tpm = device.value
     banks = [bank for bank in ("sha1", "sha256", "sha384", "sha512") if getattr(tpm, bank)]
     if version == "1.2" and (banks or tpm.profile):
-        raise unsupported(key, "PCR banks and profiles are things of TPM 2.0", "set the version")
+        raise device.refusal("", "PCR banks and profiles are things of TPM 2.0", "set the version")
     if tpm.profile is None and tpm.profile_remove_disabled:
-        raise unsupported(f"{key}.profile-remove-disabled", "there is no profile")
+        raise device.refusal("profile-remove-disabled", "there is no profile")
     where = f"file://{state}" if tpm.source_type == "file" else state
     two = ("--tpm2",) if version == "2.0" else ()
     empty = None if tpm.source_type == "file" else state

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import refuse_others
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Environment, Option, Part, json_of
+from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.model.sounds import Audio, AudioStream
+from bpferry.domain.model.sounds import Audio, AudioStream, Sound
+from bpferry.domain.names import Named, listed
 from bpferry.domain.shape import fields_of
 
 DRIVERS: Final = {"file": "wav", "pulseaudio": "pa"}
@@ -56,26 +58,27 @@ def parts(context: Context) -> Iterator[Part]:
     """Yield the back ends of sound."""
     machine = context.machine
     seen: set[int] = set()
-    for index, audio in enumerate(machine.audios):
-        key = f"audios[{index}]"
+    for device in listed(machine.audios, "audios"):
+        audio = device.value
         if audio.id in seen:
-            raise unsupported(f"{key}.id", f"there is an audio of id {audio.id} already")
+            raise device.refusal("id", f"there is an audio of id {audio.id} already")
         seen.add(audio.id)
-        _check(audio, key, context)
+        _check(device, context)
         yield from _environment(audio)
     for audio in _audios_of(machine):
         yield Option("-audiodev", json_of(_audiodev(audio)))
 
 
-def audio_id(wanted: int | None, key: str, context: Context) -> str | None:
-    """Return QEMU's id of the back end *wanted*, or of the first; None if there is none at all.
+def audio_id(device: Named[Graphics | Sound], context: Context) -> str | None:
+    """Return QEMU's id of the back end of *device*, or of the first; None if there is none at all.
 
     Raises:
-        Unsupported: there is none of that number.
+        Unsupported: there is none of the number that it names.
     """
+    wanted = device.value.audio
     ids = [audio.id for audio in _audios_of(context.machine)]
     if wanted is not None and wanted not in ids:
-        raise unsupported(key, f"there is no audio of id {wanted}")
+        raise device.refusal("audio", f"there is no audio of id {wanted}")
     if wanted is None and not ids:
         return None
     return f"audio{wanted or ids[0]}"
@@ -93,34 +96,36 @@ def _audios_of(machine: Machine) -> tuple[Audio, ...]:
     return (Audio(id=1, type="spice" if remote and remote[-1] == "spice" else "none"),)
 
 
-def _check(audio: Audio, key: str, context: Context) -> None:
-    """Raise Unsupported unless this QEMU has *audio*, and all that is set means something."""
+def _check(device: Named[Audio], context: Context) -> None:
+    """Raise Unsupported unless this QEMU has the audio, and all that is set means something."""
+    audio = device.value
     known = context.capabilities
     driver = DRIVERS.get(audio.type, audio.type)
     if known.audiodevs and driver not in known.audiodevs:
-        raise unsupported(
-            f"{key}.type",
+        raise device.refusal(
+            "type",
             f"'{known.qemu}' was built without the audio driver '{driver}'",
             f"it has {', '.join(sorted(known.audiodevs))}",
         )
     types = [single.type for single in context.machine.graphics]
     if audio.type == "spice" and "spice" not in types:
-        raise unsupported(f"{key}.type", "there are no graphics of type spice to go with it")
+        raise device.refusal("type", "there are no graphics of type spice to go with it")
     of_type = OF_AUDIO.get(audio.type, frozenset())
-    refuse_others(audio, key, OF_ALL | of_type, f"an audio of type '{audio.type}'")
+    refuse_others(device, OF_ALL | of_type, f"an audio of type '{audio.type}'")
     for name, stream in (("input", audio.input), ("output", audio.output)):
         if stream is not None:
-            _check_stream(stream, f"{key}.{name}", audio.type)
+            _check_stream(device.part(name, stream), audio.type)
 
 
-def _check_stream(stream: AudioStream, key: str, audio_type: str) -> None:
+def _check_stream(direction: Named[AudioStream], audio_type: str) -> None:
+    stream = direction.value
     meaningful = COMMON | OF_STREAM.get(audio_type, frozenset())
-    refuse_others(stream, key, meaningful, f"an audio of type '{audio_type}'")
+    refuse_others(direction, meaningful, f"an audio of type '{audio_type}'")
     if stream.fixed_settings and not stream.mixing_engine:
-        raise unsupported(f"{key}.fixed-settings", "it needs 'mixing-engine'", "switch that on")
+        raise direction.refusal("fixed-settings", "it needs 'mixing-engine'", "switch that on")
     for name in SETTINGS:
         if getattr(stream, name) is not None and not stream.fixed_settings:
-            raise unsupported(f"{key}.{name}", "it needs 'fixed-settings'", "switch that on")
+            raise direction.refusal(name, "it needs 'fixed-settings'", "switch that on")
 
 
 def _environment(audio: Audio) -> Iterator[Part]:

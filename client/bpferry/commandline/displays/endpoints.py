@@ -4,8 +4,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.domain.model.graphics import Endpoint, Graphics
+from bpferry.domain.names import Named
 
 USUAL_ADDRESS: Final = "127.0.0.1"
 """As in libvirt, whose qemu.conf may say otherwise (vnc_listen, spice_listen)."""
@@ -33,18 +34,17 @@ class Nowhere:
 Place = Tcp | Local | Nowhere
 
 
-def place_of(graphics: Graphics, key: str, context: Context) -> Place:
-    """Return where the display of *graphics* is offered.
+def place_of(device: Named[Graphics], context: Context) -> Place:
+    """Return where the display *device* is offered.
 
     Raises:
         Unsupported: in more than one place, or the two places of the document differ.
     """
+    graphics = device.value
     if len(graphics.listens) > 1:
-        raise unsupported(
-            f"{key}.listens[1]", "a display is offered in one place", "leave one of them"
-        )
+        raise device.refusal("listens[1]", "a display is offered in one place", "leave one of them")
     endpoint = _endpoint(graphics)
-    _check(endpoint, graphics, key)
+    _check(endpoint, device)
     if endpoint.type == "none":
         return Nowhere()
     if endpoint.type == "socket":
@@ -59,22 +59,17 @@ def _endpoint(graphics: Graphics) -> Endpoint:
     return Endpoint(type="address" if graphics.socket is None else "socket")
 
 
-def _check(endpoint: Endpoint, graphics: Graphics, key: str) -> None:
-    """Raise Unsupported where *graphics* says something else than its *endpoint*."""
-    if endpoint.type != "address":
-        _refuse(endpoint.address, f"{key}.listens[0].address", endpoint)
-        _refuse(graphics.address, f"{key}.address", endpoint)
-    if endpoint.type != "socket":
-        _refuse(endpoint.socket, f"{key}.listens[0].socket", endpoint)
-        _refuse(graphics.socket, f"{key}.socket", endpoint)
+def _check(endpoint: Endpoint, device: Named[Graphics]) -> None:
+    """Raise Unsupported where *device* says something else than its *endpoint*."""
     for name in ("address", "socket"):
-        inner, outer = getattr(endpoint, name), getattr(graphics, name)
-        if inner and outer and inner != outer:
-            raise unsupported(
-                f"{key}.{name}", f"it is '{outer}' here and '{inner}' in 'listens'", "leave one"
+        inner, outer = getattr(endpoint, name), getattr(device.value, name)
+        if endpoint.type != name and (inner or outer):
+            raise device.refusal(
+                f"listens[0].{name}" if inner else name,
+                f"the display is to listen at '{endpoint.type}'",
+                "leave one",
             )
-
-
-def _refuse(value: str | None, key: str, endpoint: Endpoint) -> None:
-    if value:
-        raise unsupported(key, f"the display is to listen at '{endpoint.type}'", "leave one")
+        if inner and outer and inner != outer:
+            raise device.refusal(
+                name, f"it is '{outer}' here and '{inner}' in 'listens'", "leave one"
+            )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from bpferry.commandline.applicable import refuse_others
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.spice import MEANINGFUL as OF_SPICE
 from bpferry.commandline.displays.spice import spice
@@ -13,91 +13,93 @@ from bpferry.commandline.displays.vnc import MEANINGFUL as OF_VNC
 from bpferry.commandline.displays.vnc import vnc
 from bpferry.commandline.parts import Environment, Option, Part, join
 from bpferry.domain.model.graphics import Graphics
+from bpferry.domain.names import Named, listed
+from bpferry.errors import Unsupported
 
 REMOTE: Final = {"vnc": "query-vnc-servers", "spice": "query-spice"}
 """What goes with any other, and the command of QMP that is there if it is built in.
 
 Of the rest, QEMU has one at a time (-display)."""
 
-Builder = Callable[[Graphics, str, Context], Iterator[Part]]
+Builder = Callable[[Named[Graphics], Context], Iterator[Part]]
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield what shows the guest's display."""
-    graphics = context.machine.graphics
-    _check_together(graphics, context)
-    if not graphics:
+    displays = tuple(listed(context.machine.graphics, "graphics"))
+    _check_together(displays, context)
+    if not displays:
         # Otherwise QEMU opens a window, or listens for VNC where it cannot.
         yield Option("-display", "none")
-    for index, single in enumerate(graphics):
-        key = f"graphics[{index}]"
-        build, meaningful = BUILDERS[single.type]
-        if single.password is not None:
-            raise _password(key)
-        refuse_others(single, key, meaningful, f"graphics of type '{single.type}'")
-        yield from build(single, key, context)
-    yield from _keymap(graphics)
+    for device in displays:
+        graphics = device.value
+        build, meaningful = BUILDERS[graphics.type]
+        if graphics.password is not None:
+            raise _password(device)
+        refuse_others(device, meaningful, f"graphics of type '{graphics.type}'")
+        yield from build(device, context)
+    yield from _keymap(displays)
 
 
-def _password(key: str) -> Exception:
-    return unsupported(
-        f"{key}.password",
+def _password(device: Named[Graphics]) -> Unsupported:
+    return device.refusal(
+        "password",
         "a password is not set up here; VNC's protects next to nothing",
         "take it out and listen at a Unix socket (a listen of type socket), which only you can "
         "connect to, or at 127.0.0.1 and through ssh",
     )
 
 
-def _check_together(graphics: Sequence[Graphics], context: Context) -> None:
-    """Raise Unsupported unless QEMU can show all of *graphics* at once."""
-    types = [single.type for single in graphics]
+def _check_together(displays: Sequence[Named[Graphics]], context: Context) -> None:
+    """Raise Unsupported unless QEMU can show all of *displays* at once."""
+    types = [device.value.type for device in displays]
     local = [name for name in types if name not in REMOTE]
-    for index, name in enumerate(types):
-        key = f"graphics[{index}]"
+    for index, device in enumerate(displays):
+        name = types[index]
         if name in types[:index]:
-            raise unsupported(key, f"there is one display of type '{name}' already")
+            raise device.refusal("", f"there is one display of type '{name}' already")
         if name not in REMOTE and name != local[0]:
-            raise unsupported(key, f"QEMU has one display of its own, '{local[0]}' or '{name}'")
-        _check_gl(graphics[index], key, types)
-        _check_built_in(name, key, context)
+            raise device.refusal("", f"QEMU has one display of its own, '{local[0]}' or '{name}'")
+        _check_gl(device, types)
+        _check_built_in(device, context)
 
 
-def _check_built_in(name: str, key: str, context: Context) -> None:
-    known = context.capabilities
+def _check_built_in(device: Named[Graphics], context: Context) -> None:
+    name, known = device.value.type, context.capabilities
     there = REMOTE[name] in known.commands if name in REMOTE else name in known.displays
     if not there:
-        raise unsupported(
-            key,
+        raise device.refusal(
+            "",
             f"'{known.qemu}' was built without the display '{name}'",
             "choose another type, or another QEMU",
         )
 
 
-def _check_gl(graphics: Graphics, key: str, types: Sequence[str]) -> None:
+def _check_gl(device: Named[Graphics], types: Sequence[str]) -> None:
+    graphics = device.value
     if graphics.type == "spice" and graphics.gl and "egl-headless" in types:
-        raise unsupported(f"{key}.gl", "'egl-headless' draws already; QEMU takes one of them")
+        raise device.refusal("gl", "'egl-headless' draws already; QEMU takes one of them")
     if graphics.type == "egl-headless" and not REMOTE.keys() & types:
-        raise unsupported(
-            key, "'egl-headless' only draws; nothing shows it", "add graphics of type vnc or spice"
+        raise device.refusal(
+            "", "'egl-headless' only draws; nothing shows it", "add graphics of type vnc or spice"
         )
 
 
-def _keymap(graphics: Sequence[Graphics]) -> Iterator[Part]:
+def _keymap(displays: Sequence[Named[Graphics]]) -> Iterator[Part]:
     """Yield the one layout of the keyboard that QEMU knows of."""
-    given = [(index, single.keymap) for index, single in enumerate(graphics) if single.keymap]
-    for index, keymap in given[1:]:
-        if keymap != given[0][1]:
-            raise unsupported(
-                f"graphics[{index}].keymap", "QEMU has one layout for all", "let them be the same"
-            )
+    given = [device for device in displays if device.value.keymap]
+    for device in given[1:]:
+        if device.value.keymap != given[0].value.keymap:
+            raise device.refusal("keymap", "QEMU has one layout for all", "let them be the same")
     if given:
-        yield Option("-k", given[0][1])
+        yield Option("-k", given[0].value.keymap)
 
 
-def _sdl(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
+def _sdl(device: Named[Graphics], context: Context) -> Iterator[Part]:
+    graphics = device.value
     if not context.machine.audios:
-        raise unsupported(
-            key,
+        raise device.refusal(
+            "",
             "under libvirt its environment says where sound goes (QEMU_AUDIO_DRV)",
             "say so here: add an audio of type sdl, or of another, or none",
         )
@@ -109,21 +111,22 @@ def _sdl(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
     yield Option("-display", join("sdl", **settings))
 
 
-def _egl_headless(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
-    del key, context
-    yield Option("-display", join("egl-headless", rendernode=graphics.render_node))
+def _egl_headless(device: Named[Graphics], context: Context) -> Iterator[Part]:
+    del context
+    yield Option("-display", join("egl-headless", rendernode=device.value.render_node))
 
 
-def _dbus(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
+def _dbus(device: Named[Graphics], context: Context) -> Iterator[Part]:
+    graphics = device.value
     if graphics.p2p and graphics.bus_address is not None:
-        raise unsupported(f"{key}.bus-address", "with 'p2p' there is no bus")
+        raise device.refusal("bus-address", "with 'p2p' there is no bus")
     if not graphics.p2p and graphics.bus_address is None:
-        raise unsupported(
-            key,
+        raise device.refusal(
+            "",
             "it names no bus, and libvirt would start one for it alone",
             "name one, such as your session's (in DBUS_SESSION_BUS_ADDRESS), or say p2p",
         )
-    audio = graphics.audio and audio_id(graphics.audio, f"{key}.audio", context)
+    audio = graphics.audio and audio_id(device, context)
     settings = {
         "p2p": graphics.p2p or None,
         "addr": graphics.bus_address,

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.parts import Device, Option, Part, Slot, join
 from bpferry.domain.model.sounds import Codec, Sound
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 OF_ALL: Final = frozenset({"model", "audio", "alias", "address"})
 VIRTIO: Final = frozenset({"iommu", "ats", "packed", "page_per_vq"})
@@ -39,78 +39,81 @@ WITH_SPEAKER: Final = ("pc", "q35", "isapc")
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the sound cards."""
-    for key, sound_id, sound in named(context.machine.sounds, "sounds", "sound"):
+    for device in named(context.machine.sounds, "sounds", "sound"):
+        sound = device.value
         meaningful = OF_ALL | OF_MODEL.get(sound.model, frozenset())
-        refuse_others(sound, key, meaningful, f"a sound card of model '{sound.model}'")
-        audio = audio_id(sound.audio, f"{key}.audio", context)
+        refuse_others(device, meaningful, f"a sound card of model '{sound.model}'")
+        audio = audio_id(device, context)
         if audio is None:
-            raise unsupported(
-                key, "there is no audio that its sound could go to", "add an audio, of type none"
+            raise device.refusal(
+                "", "there is no audio that its sound could go to", "add an audio, of type none"
             )
         if sound.model == "pcspk":
-            yield _speaker(sound, key, audio, context)
+            yield _speaker(device, audio, context)
         else:
-            yield from _card(sound, key, sound_id, audio, context)
+            yield from _card(device, audio, context)
 
 
-def _card(sound: Sound, key: str, sound_id: str, audio: str, context: Context) -> Iterator[Part]:
+def _card(device: Named[Sound], audio: str, context: Context) -> Iterator[Part]:
+    sound = device.value
     own: dict[str, object]
     if sound.model in ("ich6", "ich9"):
-        yield from _high_definition(sound, key, sound_id, audio, context)
+        yield from _high_definition(device, audio, context)
     elif sound.model == "sb16":
-        yield _sound_blaster(sound, key, sound_id, audio)
+        yield _sound_blaster(device, audio)
     elif sound.model == "usb":
-        check_address(sound, key, "usb")
+        check_address(device, "usb")
         own = {"audiodev": audio, "multi": sound.multichannel}
-        yield Device("usb-audio", sound_id, key, own, Slot.USB, sound.address)
+        yield Device("usb-audio", device.id, device.key, own, Slot.USB, sound.address)
     elif sound.model == "virtio":
-        check_address(sound, key, "pci")
+        check_address(device, "pci")
         driver = context.virtio("virtio-sound")
         own = {**virtio_properties(sound), "audiodev": audio, "streams": sound.streams}
-        yield Device(driver, sound_id, key, own, Slot.EXPRESS, sound.address)
+        yield Device(driver, device.id, device.key, own, Slot.EXPRESS, sound.address)
     else:
-        check_address(sound, key, "pci")
+        check_address(device, "pci")
         driver, own = PCI_DRIVERS[sound.model], {"audiodev": audio}
-        yield Device(driver, sound_id, key, own, Slot.CONVENTIONAL, sound.address)
+        yield Device(driver, device.id, device.key, own, Slot.CONVENTIONAL, sound.address)
 
 
-def _high_definition(
-    sound: Sound, key: str, sound_id: str, audio: str, context: Context
-) -> Iterator[Part]:
+def _high_definition(device: Named[Sound], audio: str, context: Context) -> Iterator[Part]:
     """Yield a controller of HD Audio with its codecs, one for both directions by default."""
-    check_address(sound, key, "pci")
+    sound = device.value
+    check_address(device, "pci")
     yield Device(
         PCI_DRIVERS[sound.model],
-        sound_id,
-        key,
+        device.id,
+        device.key,
         slot=Slot.CONVENTIONAL,
         address=sound.address,
         preferred=ICH9_SLOT if sound.model == "ich9" and context.family == "q35" else None,
     )
     for cad, codec in enumerate(sound.codecs or (Codec(type="duplex"),)):
-        properties = {"bus": f"{sound_id}.0", "cad": cad, "audiodev": audio}
-        yield Device(CODECS[codec.type], f"{sound_id}-codec{cad}", key, properties)
+        properties = {"bus": f"{device.id}.0", "cad": cad, "audiodev": audio}
+        yield Device(CODECS[codec.type], f"{device.id}-codec{cad}", device.key, properties)
 
 
-def _sound_blaster(sound: Sound, key: str, sound_id: str, audio: str) -> Device:
-    check_address(sound, key, "isa")
+def _sound_blaster(device: Named[Sound], audio: str) -> Device:
+    sound = device.value
+    check_address(device, "isa")
     where = sound.address
     properties = {
         "audiodev": audio,
         "iobase": where.iobase if where else None,
         "irq": where.irq if where else None,
     }
-    return Device("sb16", sound_id, key, properties)
+    return Device("sb16", device.id, device.key, properties)
 
 
-def _speaker(sound: Sound, key: str, audio: str, context: Context) -> Option:
+def _speaker(device: Named[Sound], audio: str, context: Context) -> Option:
     """Return what connects the machine's own speaker.
 
     QEMU merges it with what stands at ``-machine``.
     """
-    check_address(sound, key)
+    sound = device.value
+    check_address(device)
     if context.family not in WITH_SPEAKER:
-        raise unsupported(key, f"the machine '{context.machine_type}' has no PC speaker")
+        raise device.refusal("", f"the machine '{context.machine_type}' has no PC speaker")
     if sound.alias is not None:
-        raise unsupported(f"{key}.alias", "the speaker is a part of the machine", "take it out")
+        raise device.refusal("alias", "the speaker is a part of the machine", "take it out")
     return Option("-M", join("", pcspk_audiodev=audio))

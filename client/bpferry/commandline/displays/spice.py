@@ -5,10 +5,11 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
 from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, join
 from bpferry.domain.model.graphics import Graphics
+from bpferry.domain.names import Named
 
 MEANINGFUL: Final = frozenset(
     {
@@ -40,29 +41,33 @@ AUTOMATIC_PORTS: Final = 8000
 """Below those that Linux gives to outgoing connections (ip_local_port_range, from 32768)."""
 
 
-def spice(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
+def spice(device: Named[Graphics], context: Context) -> Iterator[Part]:
     """Yield what offers the display over SPICE."""
-    _refuse_tls(graphics, key)
-    place = place_of(graphics, key, context)
+    graphics = device.value
+    _refuse_tls(device)
+    place = place_of(device, context)
     if isinstance(place, Local):
         yield OwnSocket(place.path)
-        yield Endpoint("spice", "unix", key, path=place.path, protocol="spice")
+        yield Endpoint("spice", "unix", device.key, path=place.path, protocol="spice")
     plain = [f"plaintext-channel={name}" for name in _plaintext_channels(graphics)]
-    where = _where(place, graphics, key, context)
-    settings = join("", **where, **_settings(graphics, key))
+    where = _where(place, device, context)
+    settings = join("", **where, **_settings(device))
     yield Option("-spice", ",".join((settings, *plain)))
     if where.get("port") and isinstance(place, Tcp):
-        yield Endpoint("spice", "tcp", key, place.address, str(where["port"]), protocol="spice")
+        yield Endpoint(
+            "spice", "tcp", device.key, place.address, str(where["port"]), protocol="spice"
+        )
 
 
 def _where(
-    place: Tcp | Local | Nowhere, graphics: Graphics, key: str, context: Context
+    place: Tcp | Local | Nowhere, device: Named[Graphics], context: Context
 ) -> dict[str, object]:
+    graphics = device.value
     port = _port(graphics, context)
     if isinstance(place, Tcp) and port:
         return {"port": port, "addr": place.address}
     if graphics.port not in (None, -1, 0) and not graphics.autoport:
-        raise unsupported(f"{key}.port", "the display does not listen at a port", "take it out")
+        raise device.refusal("port", "the display does not listen at a port", "take it out")
     if isinstance(place, Local):
         return {"unix": True, "addr": place.path}
     # Without any port the server listens nowhere; QEMU wants to read so.
@@ -85,12 +90,13 @@ def automatic_port(context: Context) -> int:
     return FIRST_AUTOMATIC_PORT + zlib.crc32(context.folders.runtime.encode()) % AUTOMATIC_PORTS
 
 
-def _refuse_tls(graphics: Graphics, key: str) -> None:
+def _refuse_tls(device: Named[Graphics]) -> None:
     """Raise Unsupported if the document demands TLS. An automatic port for it is only an offer."""
+    graphics = device.value
     automatic = graphics.autoport or graphics.port == -1
     if graphics.tls_port and not (automatic and (graphics.autoport or graphics.tls_port == -1)):
-        raise unsupported(
-            f"{key}.tls-port",
+        raise device.refusal(
+            "tls-port",
             "SPICE with TLS needs certificates, which under libvirt its qemu.conf names",
             "take it out, and listen at a Unix socket, or at 127.0.0.1 and through ssh",
         )
@@ -104,9 +110,10 @@ def _plaintext_channels(graphics: Graphics) -> Iterator[str]:
             yield channel.name
 
 
-def _settings(graphics: Graphics, key: str) -> dict[str, object]:
+def _settings(device: Named[Graphics]) -> dict[str, object]:
+    graphics = device.value
     if graphics.render_node is not None and not graphics.gl:
-        raise unsupported(f"{key}.render-node", "it is for 'gl', which is not on")
+        raise device.refusal("render-node", "it is for 'gl', which is not on")
     mouse = graphics.mouse_mode
     return {
         "disable_ticketing": True,

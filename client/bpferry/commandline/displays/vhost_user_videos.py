@@ -7,10 +7,11 @@ QEMU and the process are connected from their start: each inherits one end of a 
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.memory.shared_memory import has_shared_memory
 from bpferry.commandline.parts import Companion, Link, Option, Part, Remark, join
 from bpferry.domain.model.videos import Video
+from bpferry.domain.names import Named
 
 PACKAGE: Final = "qemu-system-gui"
 
@@ -23,37 +24,38 @@ def chardev_of(video_id: str) -> str:
     return f"chr-vu-{video_id}"
 
 
-def connection(
-    video: Video, key: str, video_id: str, context: Context, *, primary: bool
-) -> Iterator[Part]:
-    """Yield what has to be there before the device of *video*.
+def connection(device: Named[Video], context: Context, *, primary: bool) -> Iterator[Part]:
+    """Yield what has to be there before the card *device*.
 
     Raises:
         Unsupported: graphics of the VM cannot show such a card.
     """
-    _check_graphics(key, context, primary=primary)
+    _check_graphics(device, context, primary=primary)
     if not has_shared_memory(context.machine):
         yield Remark(
-            f"'{key}': the process that plays the card cannot reach the guest's memory, so that "
-            "the guest's driver for it will not work",
+            "the process that plays the card cannot reach the guest's memory, so that the guest's "
+            "driver for it will not work",
             "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
             "</memoryBacking>",
-            key,
+            device.key,
         )
-    link = Link(f"{video_id}.gpu", f"{video_id}.qemu")
+    link = Link(f"{device.id}.gpu", f"{device.id}.qemu")
     yield link
-    yield _process(video, key, link, context)
-    yield Option("-chardev", join("socket", id=chardev_of(video_id), fd=context.fd(link.name)))
+    yield _process(device, link, context)
+    yield Option("-chardev", join("socket", id=chardev_of(device.id), fd=context.fd(link.name)))
 
 
-def _process(video: Video, key: str, link: Link, context: Context) -> Companion:
+def _process(device: Named[Video], link: Link, context: Context) -> Companion:
+    video = device.value
     argv = [context.gpu_program, f"--fd={context.fd(link.peer)}"]
     argv += ["--virgl"] if video.accel3d else []
     argv += [f"--render-node={video.render_node}"] if video.render_node is not None else []
-    return Companion("vhost-user-gpu", tuple(argv), "", key, package=PACKAGE, inherits=(link.peer,))
+    return Companion(
+        "vhost-user-gpu", tuple(argv), "", device.key, package=PACKAGE, inherits=(link.peer,)
+    )
 
 
-def _check_graphics(key: str, context: Context, *, primary: bool) -> None:
+def _check_graphics(device: Named[Video], context: Context, *, primary: bool) -> None:
     """Raise Unsupported if QEMU would not start since a display cannot take pictures as DMABUF.
 
     QEMU asks each display (ui/console.c, console_compatible_with): those of VNC about the card that
@@ -61,8 +63,8 @@ def _check_graphics(key: str, context: Context, *, primary: bool) -> None:
     """
     for single in context.machine.graphics:
         if (single.type == "vnc" and primary) or (single.type in WITH_GL and not single.gl):
-            raise unsupported(
-                f"{key}.backend",
+            raise device.refusal(
+                "backend",
                 f"graphics of type '{single.type}' without OpenGL cannot show a card that another "
                 "process plays",
                 "switch on 'gl' of graphics of type spice or sdl, or use those of type dbus",

@@ -5,16 +5,16 @@ One is the primary: the firmware draws on it, and it is a VGA card where there i
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.displays import vhost_user_videos
 from bpferry.commandline.parts import Device, Part, Slot
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.videos import Video
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, chosen, listed
 
 PRIMARY_DRIVERS: Final = {
     "vga": "VGA",
@@ -64,10 +64,14 @@ LEAST_KIB: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    video: Video
-    key: str
+    device: Named[Video]
     model: str
     primary: bool
+
+    @property
+    def video(self) -> Video:
+        """What the document says of it."""
+        return self.device.value
 
     @property
     def outside(self) -> bool:
@@ -80,35 +84,30 @@ def parts(context: Context) -> Iterator[Part]:
     for number, card in enumerate(_cards(context)):
         if card.model == "none":
             if number or len(context.machine.videos) > 1:
-                raise unsupported(card.key, "there are others; 'none' is for a VM without any")
+                raise card.device.refusal("", "there are others; 'none' is for a VM without any")
             continue
         _check(card, context)
-        video_id = chosen(card.video) or f"video{number}"
         if card.outside:
-            yield from vhost_user_videos.connection(
-                card.video, card.key, video_id, context, primary=card.primary
-            )
-        yield _device(card, video_id, context)
+            yield from vhost_user_videos.connection(card.device, context, primary=card.primary)
+        yield _device(card, context)
 
 
 def _cards(context: Context) -> list[_Card]:
     """Return the cards, the primary one first; displays without any card get one."""
-    videos = context.machine.videos
+    videos = list(listed(context.machine.videos, "videos"))
     if not videos and context.machine.graphics:
-        return [_Card(Video(), "graphics[0]", _usual_model(context), primary=True)]
-    wished = [index for index, video in enumerate(videos) if video.primary]
+        videos = [Named("graphics[0]", "", Video())]
+    wished = [device for device in videos if device.value.primary]
     if len(wished) > 1:
-        raise unsupported(f"videos[{wished[1]}].primary", "another one is the primary already")
-    first = wished[0] if wished else 0
-    order = sorted(range(len(videos)), key=lambda index: index != first)
+        raise wished[1].refusal("primary", "another one is the primary already")
+    ordered = sorted(videos, key=lambda device: device not in wished)
     return [
         _Card(
-            videos[index],
-            f"videos[{index}]",
-            videos[index].model or _usual_model(context),
-            primary=index == first,
+            replace(device, id=chosen(device.value) or f"video{number}"),
+            device.value.model or _usual_model(context),
+            primary=number == 0,
         )
-        for index in order
+        for number, device in enumerate(ordered)
     ]
 
 
@@ -121,48 +120,47 @@ def _usual_model(context: Context) -> str:
 
 def _check(card: _Card, context: Context) -> None:
     """Raise Unsupported unless all that the card says can be."""
-    video, key, model = card.video, card.key, card.model
+    device, video, model = card.device, card.video, card.model
     if card.outside and model != "virtio":
-        raise unsupported(f"{key}.backend", "another process can play a 'virtio' card only")
+        raise device.refusal("backend", "another process can play a 'virtio' card only")
     own = OUTSIDE if card.outside else OF_MODEL[model]
-    refuse_others(video, key, OF_ALL | own, f"a graphics card of model '{model}'")
+    refuse_others(device, OF_ALL | own, f"a graphics card of model '{model}'")
     if not card.primary and model not in SEVERAL_HEADS:
-        raise unsupported(key, f"a '{model}' can only be the first graphics card")
+        raise device.refusal("", f"a '{model}' can only be the first graphics card")
     if (video.heads or 1) > SEVERAL_HEADS.get(model, 1):
-        raise unsupported(
-            f"{key}.heads", f"a '{model}' has at most {SEVERAL_HEADS.get(model, 1)} monitors"
-        )
+        most = SEVERAL_HEADS.get(model, 1)
+        raise device.refusal("heads", f"a '{model}' has at most {most} monitors")
     if (video.width is None) != (video.height is None):
-        raise unsupported(key, "a resolution is a width and a height")
+        raise device.refusal("", "a resolution is a width and a height")
     if video.accel2d:
-        raise unsupported(f"{key}.accel2d", "QEMU has no such setting")
+        raise device.refusal("accel2d", "QEMU has no such setting")
     if video.accel3d and not card.outside:
         _check_3d(card, context)
-    check_address(video, key, *(() if model == "ramfb" else ("pci",)))
+    check_address(device, *(() if model == "ramfb" else ("pci",)))
 
 
 def _check_3d(card: _Card, context: Context) -> None:
     if card.model != "virtio":
-        raise unsupported(f"{card.key}.accel3d", "only a 'virtio' draws in 3D")
+        raise card.device.refusal("accel3d", "only a 'virtio' draws in 3D")
     drawing = (single.gl or single.type == "egl-headless" for single in context.machine.graphics)
     if not any(drawing):
-        raise unsupported(
-            f"{card.key}.accel3d",
+        raise card.device.refusal(
+            "accel3d",
             "no graphics of the VM have OpenGL",
             "switch on 'gl' of graphics of type spice, sdl or dbus, or add egl-headless to vnc",
         )
 
 
-def _device(card: _Card, video_id: str, context: Context) -> Device:
+def _device(card: _Card, context: Context) -> Device:
     driver = _driver(card, context)
     if card.model == "ramfb":
-        return Device(driver, video_id, card.key)
+        return Device(driver, card.device.id, card.device.key)
     express = driver.startswith(("virtio-gpu", "vhost-user-gpu"))
     return Device(
         driver,
-        video_id,
-        card.key,
-        {**_memory(card), **_features(card), **_chardev(card, video_id)},
+        card.device.id,
+        card.device.key,
+        {**_memory(card), **_features(card), **_chardev(card)},
         Slot.EXPRESS if express else Slot.CONVENTIONAL,
         card.video.address,
         PRIMARY_SLOTS.get(context.family) if card.primary else None,
@@ -183,8 +181,8 @@ def _driver(card: _Card, context: Context) -> str:
     return other
 
 
-def _chardev(card: _Card, video_id: str) -> dict[str, object]:
-    return {"chardev": vhost_user_videos.chardev_of(video_id)} if card.outside else {}
+def _chardev(card: _Card) -> dict[str, object]:
+    return {"chardev": vhost_user_videos.chardev_of(card.device.id)} if card.outside else {}
 
 
 def _features(card: _Card) -> dict[str, object]:
@@ -200,39 +198,40 @@ def _features(card: _Card) -> dict[str, object]:
 def _memory(card: _Card) -> dict[str, object]:
     video, model = card.video, card.model
     if model == "qxl":
-        return _qxl_memory(video, card.key)
+        return _qxl_memory(card.device)
     size_kib = _power_of_two(video.vram_kib or VGA_KIB)
     if model == "bochs":
         return {"vgamem": size_kib * 1024}
     if model in ("vga", "vmvga"):
-        _check_least(size_kib, f"{card.key}.vram-kib")
+        _check_least(size_kib, card.device, "vram-kib")
         return {"vgamem_mb": size_kib // 1024}
     return {}
 
 
-def _qxl_memory(video: Video, key: str) -> dict[str, object]:
+def _qxl_memory(device: Named[Video]) -> dict[str, object]:
+    video = device.value
     vgamem_kib = video.vgamem_kib or QXL_VGAMEM_KIB
-    _check_least(vgamem_kib, f"{key}.vgamem-kib")
+    _check_least(vgamem_kib, device, "vgamem-kib")
     if vgamem_kib != _power_of_two(vgamem_kib):
-        raise unsupported(f"{key}.vgamem-kib", "it has to be a power of two")
+        raise device.refusal("vgamem-kib", "it has to be a power of two")
     return {
-        "ram_size": _bytes(video.ram_kib, f"{key}.ram-kib"),
-        "vram_size": _bytes(video.vram_kib, f"{key}.vram-kib"),
+        "ram_size": _bytes(video.ram_kib, device, "ram-kib"),
+        "vram_size": _bytes(video.vram_kib, device, "vram-kib"),
         "vram64_size_mb": (video.vram64_kib or 0) // 1024,
         "vgamem_mb": vgamem_kib // 1024,
     }
 
 
-def _bytes(size_kib: int | None, key: str) -> int:
+def _bytes(size_kib: int | None, device: Named[Video], field: str) -> int:
     size = _power_of_two(size_kib or QXL_RAM_KIB) * 1024
     if size >= 1 << 32:
-        raise unsupported(key, "as a power of two it is more than QEMU takes, 2 GiB")
+        raise device.refusal(field, "as a power of two it is more than QEMU takes, 2 GiB")
     return size
 
 
-def _check_least(size_kib: int, key: str) -> None:
+def _check_least(size_kib: int, device: Named[Video], field: str) -> None:
     if size_kib < LEAST_KIB:
-        raise unsupported(key, f"it has to be at least {LEAST_KIB} KiB")
+        raise device.refusal(field, f"it has to be at least {LEAST_KIB} KiB")
 
 
 def _power_of_two(number: int) -> int:

@@ -4,11 +4,12 @@
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
 from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, join
 from bpferry.domain.model.graphics import MAX_PORT, Graphics
+from bpferry.domain.names import Named
 
 MEANINGFUL: Final = frozenset(
     {
@@ -33,34 +34,36 @@ LAST_AUTOMATIC_DISPLAY: Final = 99
 """QEMU looks for a free port from display 0 to this one, when it starts."""
 
 
-def vnc(graphics: Graphics, key: str, context: Context) -> Iterator[Part]:
+def vnc(device: Named[Graphics], context: Context) -> Iterator[Part]:
     """Yield what offers the display over VNC."""
-    place = place_of(graphics, key, context)
+    graphics = device.value
+    place = place_of(device, context)
     common = {
         "share": graphics.share_policy,
         "power_control": graphics.power_control,
-        "audiodev": audio_id(graphics.audio, f"{key}.audio", context),
+        "audiodev": audio_id(device, context),
     }
     if isinstance(place, Tcp):
-        yield Option("-vnc", join("", **_tcp(place, graphics, key), **common))
-        yield from _endpoints(place, graphics, key)
+        yield Option("-vnc", join("", **_tcp(place, device), **common))
+        yield from _endpoints(place, device)
         return
-    _refuse_ports(graphics, key)
+    _refuse_ports(device)
     if isinstance(place, Local):
         yield OwnSocket(place.path)
-        yield Endpoint("vnc", "unix", key, path=place.path, protocol="vnc")
+        yield Endpoint("vnc", "unix", device.key, path=place.path, protocol="vnc")
         yield Option("-vnc", join("", vnc=f"unix:{place.path}", **common))
     elif isinstance(place, Nowhere):
         yield Option("-vnc", join("none", **common))
 
 
-def _tcp(place: Tcp, graphics: Graphics, key: str) -> dict[str, object]:
+def _tcp(place: Tcp, device: Named[Graphics]) -> dict[str, object]:
+    graphics = device.value
     host = f"[{place.address}]" if ":" in place.address else place.address
     websocket = graphics.websocket or None
-    if _is_automatic(graphics, key):
+    if _is_automatic(device):
         display, last = 0, LAST_AUTOMATIC_DISPLAY
     else:
-        display, last = _display(graphics, key), None
+        display, last = _display(device), None
     return {
         "vnc": f"{host}:{display}",
         "to": last,
@@ -69,22 +72,24 @@ def _tcp(place: Tcp, graphics: Graphics, key: str) -> dict[str, object]:
     }
 
 
-def _endpoints(place: Tcp, graphics: Graphics, key: str) -> Iterator[Part]:
+def _endpoints(place: Tcp, device: Named[Graphics]) -> Iterator[Part]:
     """Yield where to connect; ports that QEMU chooses are known when it runs."""
-    port = "" if _is_automatic(graphics, key) else str(graphics.port)
+    graphics, key = device.value, device.key
+    port = "" if _is_automatic(device) else str(graphics.port)
     yield Endpoint("vnc", "tcp", key, place.address, port, protocol="vnc")
     if graphics.websocket:
         port = "" if graphics.websocket == -1 else str(graphics.websocket)
         yield Endpoint("vnc", "tcp", key, place.address, port, protocol="websocket")
 
 
-def _is_automatic(graphics: Graphics, key: str) -> bool:
+def _is_automatic(device: Named[Graphics]) -> bool:
     """Say whether any free port will do."""
+    graphics = device.value
     if graphics.autoport is not None:
         return graphics.autoport
     if graphics.port is None and graphics.address is None and not graphics.listens:
-        raise unsupported(
-            key,
+        raise device.refusal(
+            "",
             "it says neither a port nor a socket, and under libvirt its qemu.conf says which it is",
             "say port -1 for a port that is free, or a listen of type socket, which only you can "
             "connect to",
@@ -92,23 +97,25 @@ def _is_automatic(graphics: Graphics, key: str) -> bool:
     return graphics.port in (None, -1)
 
 
-def _display(graphics: Graphics, key: str) -> int:
+def _display(device: Named[Graphics]) -> int:
     """Return the number of the display, which is its port's distance from 5900."""
+    graphics = device.value
     if graphics.port is None:
-        raise unsupported(f"{key}.autoport", "no port is given", "give one, or let it be automatic")
+        raise device.refusal("autoport", "no port is given", "give one, or let it be automatic")
     if graphics.port < FIRST_PORT:
-        raise unsupported(
-            f"{key}.port", f"a port of VNC is one from {FIRST_PORT} to {MAX_PORT} for QEMU"
+        raise device.refusal(
+            "port", f"a port of VNC is one from {FIRST_PORT} to {MAX_PORT} for QEMU"
         )
     return graphics.port - FIRST_PORT
 
 
-def _refuse_ports(graphics: Graphics, key: str) -> None:
+def _refuse_ports(device: Named[Graphics]) -> None:
     """Raise Unsupported if a port is asked for where there is none.
 
     What an automatic port came to be in a past run says nothing.
     """
+    graphics = device.value
     if graphics.websocket:
-        raise unsupported(f"{key}.websocket", "web sockets need a display that listens at a port")
+        raise device.refusal("websocket", "web sockets need a display that listens at a port")
     if graphics.port not in (None, -1, 0) and not graphics.autoport:
-        raise unsupported(f"{key}.port", "the display does not listen at a port", "take it out")
+        raise device.refusal("port", "the display does not listen at a port", "take it out")

@@ -7,7 +7,7 @@ from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
 from bpferry.commandline.parts import Command, Device, Part
-from bpferry.domain.names import chosen
+from bpferry.domain.names import single
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -18,15 +18,15 @@ def parts(context: Context) -> Iterator[Part]:
     balloon = context.machine.balloon
     if balloon is None:
         return
+    device = single(balloon, "balloon")
     if balloon.model == "none":
         # libvirt takes no notice of an address here, and so documents may have one.
-        refuse_others(balloon, "balloon", ("model", "address", "alias"), "a balloon that is none")
+        refuse_others(device, ("model", "address", "alias"), "a balloon of model 'none'")
         return
-    device_id = chosen(balloon) or "balloon0"
     yield Device(
         context.virtio("virtio-balloon", balloon.model),
-        device_id,
-        "balloon",
+        device.id,
+        device.key,
         {
             "deflate-on-oom": balloon.auto_deflate,
             "free-page-reporting": balloon.free_page_reporting,
@@ -39,7 +39,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield Command(
             "qom-set",
             {
-                "path": f"/machine/peripheral/{device_id}",
+                "path": f"/machine/peripheral/{device.id}",
                 "property": "guest-stats-polling-interval",
                 "value": balloon.stats_period,
             },

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras import (
     balloon,
     filesystems,
@@ -16,7 +16,7 @@ from bpferry.commandline.extras import (
     watchdogs,
 )
 from bpferry.commandline.parts import Device, Folder, Option, Part, Slot, json_of
-from bpferry.domain.names import chosen, named
+from bpferry.domain.names import named, single
 
 RECORD: Final = 8192
 """Bytes of one record of ACPI ERST, unless somebody says otherwise (hw/acpi/erst.c)."""
@@ -36,19 +36,20 @@ def parts(context: Context) -> Iterator[Part]:
 
 
 def _cryptos(context: Context) -> Iterator[Part]:
-    for key, device_id, crypto in named(context.machine.cryptos, "cryptos", "crypto"):
+    for device in named(context.machine.cryptos, "cryptos", "crypto"):
+        crypto = device.value
         if crypto.queues is not None and crypto.queues > 1:
-            raise unsupported(f"{key}.queues", "QEMU's builtin back end has one queue")
+            raise device.refusal("queues", "QEMU's builtin back end has one queue")
         behind = {
             "qom-type": "cryptodev-backend-builtin",
-            "id": f"obj{device_id}",
+            "id": f"obj{device.id}",
             "queues": crypto.queues,
         }
         yield Option("-object", json_of(behind))
         yield Device(
             context.virtio("virtio-crypto"),
-            device_id,
-            key,
+            device.id,
+            device.key,
             {"cryptodev": behind["id"], **virtio_properties(crypto)},
             Slot.EXPRESS,
             crypto.address,
@@ -59,21 +60,21 @@ def _pstore(context: Context) -> Iterator[Part]:
     pstore = context.machine.pstore
     if pstore is None:
         return
-    check_address(pstore, "pstore", "pci")
+    device = single(pstore, "pstore")
+    check_address(device, "pci")
     if not context.machine.features.acpi or context.family not in ("pc", "q35"):
-        raise unsupported("pstore", "it is a part of ACPI, on x86 machines with PCI")
+        raise device.refusal("", "it is a part of ACPI, on x86 machines with PCI")
     if pstore.size < 2 * RECORD or pstore.size % RECORD:
-        raise unsupported("pstore.size", f"it has to be a multiple of {RECORD}, and two at least")
+        raise device.refusal("size", f"it has to be a multiple of {RECORD}, and two at least")
     if pstore.file is None:
-        yield Folder(context.folders.state, "pstore")
-    device_id = chosen(pstore) or "pstore0"
+        yield Folder(context.folders.state, device.key)
     behind = {
         "qom-type": "memory-backend-file",
-        "id": f"mem{device_id}",
+        "id": f"mem{device.id}",
         "mem-path": pstore.file or f"{context.folders.state}/pstore.raw",
         "size": pstore.size,
         "share": True,
     }
     yield Option("-object", json_of(behind))
     properties = {"memdev": behind["id"]}
-    yield Device("acpi-erst", device_id, "pstore", properties, Slot.CONVENTIONAL, pstore.address)
+    yield Device("acpi-erst", device.id, device.key, properties, Slot.CONVENTIONAL, pstore.address)

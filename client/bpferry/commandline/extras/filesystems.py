@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Folders of the host that the guest sees: 9p by QEMU itself, virtiofs by a process, MTP by USB."""
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import refuse_others
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
 from bpferry.commandline.memory.shared_memory import has_shared_memory
 from bpferry.commandline.parts import (
@@ -19,7 +18,7 @@ from bpferry.commandline.parts import (
     join,
 )
 from bpferry.domain.model.filesystems import Filesystem, IdMap
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 ALWAYS: Final = frozenset({"type", "driver", "folder", "tag", "read_only", "alias", "address"})
 
@@ -46,52 +45,56 @@ MAX_VIRTIOFS_TAG: Final = 36
 def parts(context: Context) -> Iterator[Part]:
     """Yield the devices after what stands behind each."""
     tags: set[str] = set()
-    for key, device_id, filesystem in named(context.machine.filesystems, "filesystems", "fs"):
+    for device in named(context.machine.filesystems, "filesystems", "fs"):
+        filesystem = device.value
         if filesystem.tag in tags and filesystem.driver != "mtp":
-            raise unsupported(f"{key}.tag", f"another folder is called '{filesystem.tag}' as well")
+            raise device.refusal("tag", f"another folder is called '{filesystem.tag}' as well")
         tags.add(filesystem.tag)
         if filesystem.driver == "9p":
-            yield from _nine_p(context, key, device_id, filesystem)
+            yield from _nine_p(context, device)
         elif filesystem.driver == "virtiofs":
-            yield from _virtiofs(context, key, device_id, filesystem)
+            yield from _virtiofs(context, device)
         else:
-            yield _mtp(key, device_id, filesystem)
+            yield _mtp(device)
 
 
-def _folder(key: str, filesystem: Filesystem) -> str:
+def _folder(device: Named[Filesystem]) -> str:
+    filesystem = device.value
     if filesystem.folder is None:
-        raise unsupported(key, f"'{filesystem.driver}' needs a folder of the host")
+        raise device.refusal("", f"'{filesystem.driver}' needs a folder of the host")
     return filesystem.folder
 
 
-def _check_tag(key: str, filesystem: Filesystem, most: int) -> None:
+def _check_tag(device: Named[Filesystem], most: int) -> None:
+    filesystem = device.value
     if len(filesystem.tag.encode()) > most:
-        raise unsupported(f"{key}.tag", f"it may have {most} bytes")
+        raise device.refusal("tag", f"it may have {most} bytes")
 
 
-def _nine_p(context: Context, key: str, device_id: str, filesystem: Filesystem) -> Iterator[Part]:
-    refuse_others(filesystem, key, NINE_P, "a folder that the guest sees by 9p")
-    _check_tag(key, filesystem, MAX_9P_TAG)
+def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Part]:
+    filesystem = device.value
+    refuse_others(device, NINE_P, "a folder that the guest sees by 9p")
+    _check_tag(device, MAX_9P_TAG)
     for field, mode in (
         ("file-mode", filesystem.file_mode),
         ("folder-mode", filesystem.folder_mode),
     ):
         if mode is not None and filesystem.access != "mapped":
-            raise unsupported(f"{key}.{field}", "it is for the access 'mapped'")
+            raise device.refusal(field, "it is for the access 'mapped'")
     if filesystem.access == "passthrough":
         yield Remark(
-            f"'{key}': the guest cannot change who owns what in '{filesystem.folder}', as QEMU "
-            "runs without root",
+            f"the guest cannot change who owns what in '{filesystem.folder}', as QEMU runs "
+            "without root",
             "set the access to 'mapped', or to 'squash' to ignore it",
-            f"{key}.access",
+            f"{device.key}.access",
         )
-    yield Option("-fsdev", _fsdev(f"fsdev-{device_id}", _folder(key, filesystem), filesystem))
+    yield Option("-fsdev", _fsdev(f"fsdev-{device.id}", _folder(device), filesystem))
     yield Device(
         context.virtio("virtio-9p", filesystem.model),
-        device_id,
-        key,
+        device.id,
+        device.key,
         {
-            "fsdev": f"fsdev-{device_id}",
+            "fsdev": f"fsdev-{device.id}",
             "mount_tag": filesystem.tag,
             **virtio_properties(filesystem),
         },
@@ -118,35 +121,35 @@ def _fsdev(fsdev_id: str, folder: str, filesystem: Filesystem) -> str:
     return ",".join(words)
 
 
-def _virtiofs(context: Context, key: str, device_id: str, filesystem: Filesystem) -> Iterator[Part]:
+def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Part]:
+    filesystem = device.value
     ours = frozenset() if filesystem.socket else DAEMON
-    refuse_others(filesystem, key, VIRTIOFS | ours, "a folder that the guest sees by virtiofs")
-    _check_tag(key, filesystem, MAX_VIRTIOFS_TAG)
+    refuse_others(device, VIRTIOFS | ours, "a folder that the guest sees by virtiofs")
+    _check_tag(device, MAX_VIRTIOFS_TAG)
     if filesystem.queue is not None and filesystem.queue.bit_count() != 1:
-        raise unsupported(f"{key}.queue", "it has to be a power of two")
+        raise device.refusal("queue", "it has to be a power of two")
     if not has_shared_memory(context.machine):
-        raise unsupported(
-            key,
+        raise device.refusal(
+            "",
             "virtiofsd cannot reach the guest's memory",
             "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
             "</memoryBacking>",
         )
     # Called after its number, as an id that the user chose may hold any sign.
-    number = re.sub(r"\D", "", key)
-    socket = filesystem.socket or f"{context.folders.runtime}/fs{number}.sock"
+    socket = filesystem.socket or f"{context.folders.runtime}/fs{device.number}.sock"
     if filesystem.socket is None:
-        yield _daemon(key, filesystem, socket)
+        yield _daemon(device, socket)
     elif filesystem.folder is not None or filesystem.read_only:
-        raise unsupported(
-            f"{key}.{'folder' if filesystem.folder is not None else 'read-only'}",
+        raise device.refusal(
+            "folder" if filesystem.folder is not None else "read-only",
             "the virtiofsd behind the socket decides this",
         )
-    chardev = f"chr-vu-{device_id}"
+    chardev = f"chr-vu-{device.id}"
     yield Option("-chardev", join("socket", id=chardev, path=socket))
     yield Device(
         context.virtio("vhost-user-fs"),
-        device_id,
-        key,
+        device.id,
+        device.key,
         {
             "chardev": chardev,
             "tag": filesystem.tag,
@@ -159,14 +162,15 @@ def _virtiofs(context: Context, key: str, device_id: str, filesystem: Filesystem
     )
 
 
-def _daemon(key: str, filesystem: Filesystem, socket: str) -> Companion:
+def _daemon(device: Named[Filesystem], socket: str) -> Companion:
     """Return the virtiofsd for a folder (the one in Rust; its options are those of 1.0 and newer).
 
     Values follow an equals sign, so that none of them can be taken for an option.
     """
+    filesystem = device.value
     options: dict[str, object] = {
         "socket-path": socket,
-        "shared-dir": _folder(key, filesystem),
+        "shared-dir": _folder(device),
         "cache": {"none": "never", "always": "always"}.get(filesystem.cache or ""),
         "sandbox": filesystem.sandbox,
         "thread-pool-size": filesystem.threads,
@@ -178,21 +182,22 @@ def _daemon(key: str, filesystem: Filesystem, socket: str) -> Companion:
     argv += ["--xattr"] if filesystem.xattr else []
     argv += ["--readonly"] if filesystem.read_only else []
     program = filesystem.binary or "virtiofsd"
-    return Companion("virtiofsd", (program, *argv), socket, key, package="virtiofsd")
+    return Companion("virtiofsd", (program, *argv), socket, device.key, package="virtiofsd")
 
 
 def _map(one: IdMap) -> str:
     return f":{one.start}:{one.target}:{one.count}:"
 
 
-def _mtp(key: str, device_id: str, filesystem: Filesystem) -> Device:
-    refuse_others(filesystem, key, ALWAYS, "a folder that the guest sees by MTP")
+def _mtp(device: Named[Filesystem]) -> Device:
+    filesystem = device.value
+    refuse_others(device, ALWAYS, "a folder that the guest sees by MTP")
     return Device(
         "usb-mtp",
-        device_id,
-        key,
+        device.id,
+        device.key,
         {
-            "rootdir": _folder(key, filesystem),
+            "rootdir": _folder(device),
             "desc": filesystem.tag,
             "readonly": filesystem.read_only,
         },

@@ -4,30 +4,31 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.applicable import check_address
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Part, Slot
 from bpferry.domain.model.extras import Panic
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the devices; what Windows writes to is a feature of the processor."""
     seen: set[str] = set()
-    for key, device_id, panic in named(context.machine.panics, "panics", "panic"):
+    for device in named(context.machine.panics, "panics", "panic"):
+        panic = device.value
         model = _model(context, panic)
         if model in seen:
-            raise unsupported(key, f"the VM has a panic device of model '{model}' already")
+            raise device.refusal("", f"the VM has a panic device of model '{model}' already")
         seen.add(model)
         if model in ("isa", "hyperv") and not context.is_x86:
-            raise unsupported(f"{key}.model", f"'{model}' is for x86 only")
+            raise device.refusal("model", f"'{model}' is for x86 only")
         if model == "pvpanic":
-            check_address(panic, key, "pci")
-            yield Device("pvpanic-pci", device_id, key, {}, Slot.CONVENTIONAL, panic.address)
+            check_address(device, "pci")
+            yield Device("pvpanic-pci", device.id, device.key, {}, Slot.CONVENTIONAL, panic.address)
         elif model == "isa":
-            check_address(panic, key, "isa")
-            yield Device("pvpanic", device_id, key, {"ioport": _port(key, panic)})
+            check_address(device, "isa")
+            yield Device("pvpanic", device.id, device.key, {"ioport": _port(device)})
         else:
-            check_address(panic, key)
+            check_address(device)
 
 
 def cpu_words(context: Context) -> Iterator[str]:
@@ -40,9 +41,10 @@ def _model(context: Context, panic: Panic) -> str:
     return panic.model or ("isa" if context.is_x86 else "pvpanic")
 
 
-def _port(key: str, panic: Panic) -> int | None:
+def _port(device: Named[Panic]) -> int | None:
+    panic = device.value
     if panic.address is None:
         return None
     if panic.address.irq is not None:
-        raise unsupported(f"{key}.address.irq", "it raises no interrupt")
+        raise device.refusal("address.irq", "it raises no interrupt")
     return panic.address.iobase

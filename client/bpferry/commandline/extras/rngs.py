@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.characters.chardevs import BackEnds, User
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
 from bpferry.commandline.parts import Device, Option, Part, json_of
 from bpferry.domain.model.characters import Character
 from bpferry.domain.model.extras import Rng
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 USUAL_FILE: Final = "/dev/random"
 """As in libvirt."""
@@ -27,22 +27,23 @@ EGD_ONLY: Final = ("type", "sources", "protocol")
 def parts(context: Context) -> Iterator[Part]:
     """Yield each source of random numbers with what stands behind it."""
     back_ends = BackEnds(context)
-    for key, rng_id, rng in named(context.machine.rngs, "rngs", "rng"):
-        _check(key, rng)
-        behind: dict[str, object] = {"qom-type": f"rng-{rng.backend}", "id": f"obj{rng_id}"}
+    for device in named(context.machine.rngs, "rngs", "rng"):
+        rng = device.value
+        _check(device)
+        behind: dict[str, object] = {"qom-type": f"rng-{rng.backend}", "id": f"obj{device.id}"}
         if rng.backend == "random":
             behind["filename"] = rng.file or USUAL_FILE
         if rng.backend == "egd":
-            user = _daemon(key, rng_id, rng)
+            user = _daemon(device)
             yield from back_ends.parts(user)
             behind["chardev"] = user.chardev
         yield Option("-object", json_of(behind))
         yield Device(
             context.virtio("virtio-rng", rng.model),
-            rng_id,
-            key,
+            device.id,
+            device.key,
             {
-                "rng": f"obj{rng_id}",
+                "rng": f"obj{device.id}",
                 "max-bytes": rng.max_bytes,
                 "period": None if rng.max_bytes is None else rng.period or PERIOD_MS,
                 **virtio_properties(rng),
@@ -52,22 +53,24 @@ def parts(context: Context) -> Iterator[Part]:
         )
 
 
-def _check(key: str, rng: Rng) -> None:
+def _check(device: Named[Rng]) -> None:
+    rng = device.value
     if rng.file is not None and rng.backend != "random":
-        raise unsupported(f"{key}.file", f"the back end '{rng.backend}' has no file")
+        raise device.refusal("file", f"the back end '{rng.backend}' has no file")
     for name in EGD_ONLY:
         if getattr(rng, name) and rng.backend != "egd":
-            raise unsupported(f"{key}.{name}", f"the back end '{rng.backend}' is no daemon")
+            raise device.refusal(name, f"the back end '{rng.backend}' is no daemon")
     if rng.period is not None and rng.max_bytes is None:
-        raise unsupported(f"{key}.period", "it means nothing without 'max-bytes'")
+        raise device.refusal("period", "it means nothing without 'max-bytes'")
 
 
-def _daemon(key: str, rng_id: str, rng: Rng) -> User:
+def _daemon(device: Named[Rng]) -> User:
+    rng = device.value
     if rng.type not in DAEMON_TYPES:
-        raise unsupported(
-            f"{key}.type" if rng.type else key,
+        raise device.refusal(
+            "type" if rng.type else "",
             f"a daemon can be reached by {', '.join(DAEMON_TYPES)}, and the type is "
             f"'{rng.type or 'missing'}'",
         )
     character = Character(sources=rng.sources, protocol=rng.protocol)
-    return User(key, rng_id, character, rng.type)
+    return User(Named(device.key, device.id, character), rng.type)

@@ -4,10 +4,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Option, Part, Slot, join, json_of, on_off
 from bpferry.domain.model.extras import Interrupts, SharedMemory
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 MIB: Final = 2**20
 
@@ -21,27 +21,29 @@ Made = tuple[Option, dict[str, object]]
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield each device after what stands behind it."""
-    for key, device_id, memory in named(
-        context.machine.shared_memories, "shared-memories", "shmem"
-    ):
+    for device in named(context.machine.shared_memories, "shared-memories", "shmem"):
+        memory = device.value
         if "/" in memory.name or memory.name in (".", "..", ""):
-            raise unsupported(f"{key}.name", "no file can have this name")
+            raise device.refusal("name", "no file can have this name")
         made = _plain if memory.model == "ivshmem-plain" else _with_server
-        behind, properties = made(key, device_id, memory)
+        behind, properties = made(device)
         yield behind
-        yield Device(memory.model, device_id, key, properties, Slot.CONVENTIONAL, memory.address)
+        yield Device(
+            memory.model, device.id, device.key, properties, Slot.CONVENTIONAL, memory.address
+        )
 
 
-def _plain(key: str, device_id: str, memory: SharedMemory) -> Made:
+def _plain(device: Named[SharedMemory]) -> Made:
+    memory = device.value
     if memory.server is not None or memory.interrupts is not None:
         field = "server" if memory.server is not None else "interrupts"
-        raise unsupported(f"{key}.{field}", "plain shared memory has none", "use ivshmem-doorbell")
+        raise device.refusal(field, "plain shared memory has none", "use ivshmem-doorbell")
     size = memory.size or USUAL_SIZE
     if size < MIB or size.bit_count() != 1:
-        raise unsupported(f"{key}.size", "it has to be a power of two, and at least 1 MiB")
+        raise device.refusal("size", "it has to be a power of two, and at least 1 MiB")
     file = {
         "qom-type": "memory-backend-file",
-        "id": f"shmmem-{device_id}",
+        "id": f"shmmem-{device.id}",
         "mem-path": f"{FOLDER}/{memory.name}",
         "size": size,
         "share": True,
@@ -50,15 +52,16 @@ def _plain(key: str, device_id: str, memory: SharedMemory) -> Made:
     return Option("-object", json_of(file)), {"memdev": file["id"], "master": on_off(master)}
 
 
-def _with_server(key: str, device_id: str, memory: SharedMemory) -> Made:
+def _with_server(device: Named[SharedMemory]) -> Made:
+    memory = device.value
     if memory.server is None:
-        raise unsupported(key, "it needs an ivshmem-server", "use ivshmem-plain")
+        raise device.refusal("", "it needs an ivshmem-server", "use ivshmem-plain")
     for name, value in (("size", memory.size), ("role", memory.role)):
         if value is not None:
-            raise unsupported(f"{key}.{name}", "the server decides this")
+            raise device.refusal(name, "the server decides this")
     # Without a path, where libvirt has agreed with its users that the socket is.
     path = memory.server.path or f"/var/lib/libvirt/shmem-{memory.name}-sock"
-    chardev = f"char{device_id}"
+    chardev = f"char{device.id}"
     wanted = memory.interrupts or Interrupts()
     properties: dict[str, object] = {
         "chardev": chardev,

@@ -6,12 +6,12 @@ from typing import Final
 from uuid import UUID
 
 from bpferry.commandline.applicable import check_address, refuse_others
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.memory.backing import Block, is_preallocated, memory_object
 from bpferry.commandline.memory.sizes import MODULE, round_up
 from bpferry.commandline.parts import Device, Option, Part, Remark, Slot, json_of
 from bpferry.domain.model.memory import MemoryDevice
-from bpferry.domain.names import named
+from bpferry.domain.names import Named, named
 
 ALL: Final = frozenset({"model", "alias", "address", "access", "size"})
 ANONYMOUS: Final = frozenset({"discard", "node", "page_size", "host_nodes"})
@@ -38,31 +38,34 @@ def parts(context: Context) -> Iterator[Part]:
     if not context.machine.features.acpi and any(not _is_virtio(module) for module in modules):
         text = "QEMU refuses to start with DIMMs and NVDIMMs on a machine without ACPI"
         yield Remark(text, "add <acpi/> to the features", "memory-devices[0]")
-    for key, name, module in named(modules, "memory-devices", "memory"):
-        _check(key, module)
-        block = _block(key, f"mem{name}", module)
+    for device in named(modules, "memory-devices", "memory"):
+        module = device.value
+        _check(device)
+        block = _block(device)
         yield Option("-object", json_of(_object(context, module, block)))
-        yield _device(context, name, module, block)
+        yield _device(context, device, block)
 
 
 def _is_virtio(module: MemoryDevice) -> bool:
     return module.model.startswith("virtio")
 
 
-def _check(key: str, module: MemoryDevice) -> None:
-    refuse_others(module, key, MEANINGFUL[module.model], f"a module '{module.model}'")
-    check_address(module, key, "pci" if _is_virtio(module) else "dimm")
+def _check(device: Named[MemoryDevice]) -> None:
+    module = device.value
+    refuse_others(device, MEANINGFUL[module.model], f"a module '{module.model}'")
+    check_address(device, "pci" if _is_virtio(module) else "dimm")
     if module.model in FILES and module.file is None:
-        raise unsupported(f"{key}.file", f"'{module.model}' is a file", "name the file")
+        raise device.refusal("file", f"'{module.model}' is a file", "name the file")
 
 
-def _block(key: str, name: str, module: MemoryDevice) -> Block:
+def _block(device: Named[MemoryDevice]) -> Block:
+    module = device.value
     access = module.access
     if module.model == "virtio-pmem" and access is None:
         access = "shared"
     return Block(
-        id=name,
-        key=key,
+        id=f"mem{device.id}",
+        key=device.key,
         size=round_up(module.size, MODULE),
         node=module.node,
         access=access,
@@ -96,15 +99,16 @@ def _object(context: Context, module: MemoryDevice, block: Block) -> dict[str, o
     return found
 
 
-def _device(context: Context, name: str, module: MemoryDevice, block: Block) -> Device:
+def _device(context: Context, device: Named[MemoryDevice], block: Block) -> Device:
+    module = device.value
     common: dict[str, object] = {"memdev": block.id, "node": module.node}
     if not _is_virtio(module):
         driver = "pc-dimm" if module.model == "dimm" else "nvdimm"
-        return Device(driver, name, block.key, {**common, **_dimm_properties(module)})
+        return Device(driver, device.id, device.key, {**common, **_dimm_properties(module)})
     return Device(
         context.virtio(module.model),
-        name,
-        block.key,
+        device.id,
+        device.key,
         {**common, **_virtio_properties(context, module, block)},
         Slot.EXPRESS,
         module.address,

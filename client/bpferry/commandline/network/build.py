@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.network.card_fields import VIRTIO, fields_without_effect, meaningful_fields
 from bpferry.commandline.network.netdevs import netdev_id, netdev_parts
 from bpferry.commandline.parts import Command, Device, Part, Remark, Slot
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.identity import card_mac_of
 from bpferry.domain.model.cards import Card
-from bpferry.domain.names import cards_of
+from bpferry.domain.names import Named, cards_of
 from bpferry.qemu.defaults import card_model_of
 from bpferry.steering.plan import CardPlan, Rung
 
@@ -47,66 +47,67 @@ def set_names(card_id: str) -> tuple[str, ...]:
 def parts(context: Context) -> Iterator[Part]:
     """Yield the netdevs and devices of all cards."""
     boot = boot_indexes(context.machine) if context.machine.cards else {}
-    for index, (key, card_id, card) in enumerate(cards_of(context.machine)):
+    for device in cards_of(context.machine):
+        card = device.value
         model = card_model_of(card, context.capabilities)
-        _check(card, key, model)
+        _check(device, model)
         if not model.startswith("virtio"):
-            yield from _remarks(card, key, model)
+            yield from _remarks(device, model)
         if model in VIRTUAL_FUNCTIONS and not context.has_pci_express:
-            raise unsupported(f"{key}.model", f"an '{model}' needs a machine with PCI Express")
-        yield from netdev_parts(card, key, card_id, context)
+            raise device.refusal("model", f"an '{model}' needs a machine with PCI Express")
+        yield from netdev_parts(device, context)
         properties = {
-            "netdev": netdev_id(card_id),
-            "mac": card_mac_of(card, context.owner, context.machine.name, index),
-            "bootindex": boot.get(key),
+            "netdev": netdev_id(device.id),
+            "mac": card_mac_of(card, context.owner, context.machine.name, device.number),
+            "bootindex": boot.get(device.key),
             "acpi-index": card.acpi_index,
-            **_rom(card, key, model, context),
-            **(_virtio(card, key, card_id, context) if model.startswith("virtio") else {}),
+            **_rom(device, model, context),
+            **(_virtio(device, context) if model.startswith("virtio") else {}),
         }
-        yield Device(
-            _driver(model, context), card_id, key, properties, _slot_of(model), card.address
-        )
+        driver = _driver(model, context)
+        yield Device(driver, device.id, device.key, properties, _slot_of(model), card.address)
         if card.link == "down":
-            yield Command("set_link", {"name": card_id, "up": False}, f"{key}.link")
+            yield Command("set_link", {"name": device.id, "up": False}, f"{device.key}.link")
 
 
-def _remarks(card: Card, key: str, model: str) -> Iterator[Remark]:
+def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
     """Yield what the user is told of words for virtio cards on another."""
-    fields = fields_without_effect(card)
+    fields = fields_without_effect(device.value)
     if fields:
         words = ", ".join(f"'{field}'" for field in fields)
-        text = f"'{key}': a card of model '{model}' has nothing of this: {words}"
-        yield Remark(text, "choose the model 'virtio'", key)
+        text = f"a card of model '{model}' has nothing of this: {words}"
+        yield Remark(text, "choose the model 'virtio'", device.key)
 
 
-def _check(card: Card, key: str, model: str) -> None:
-    """Raise Unsupported if *card* says what has no meaning for its type or its model."""
+def _check(device: Named[Card], model: str) -> None:
+    """Raise Unsupported if the card says what has no meaning for its type or its model."""
+    card = device.value
     virtio = model.startswith("virtio")
     if card.type == "vhostuser" and not virtio:
-        raise unsupported(f"{key}.model", "a card of type vhostuser has a virtio model")
+        raise device.refusal("model", "a card of type vhostuser has a virtio model")
     meaningful = meaningful_fields(card, virtio=virtio)
-    refuse_others(card, key, meaningful | VIRTIO, f"a card of type '{card.type}'")
-    refuse_others(card, key, meaningful, f"a card of model '{model}'")
-    check_address(card, key, *(("usb",) if model in USB_MODELS else ("pci", "virtio-mmio")))
+    refuse_others(device, meaningful | VIRTIO, f"a card of type '{card.type}'")
+    refuse_others(device, meaningful, f"a card of model '{model}'")
+    check_address(device, *(("usb",) if model in USB_MODELS else ("pci", "virtio-mmio")))
     if virtio and (card.queues or 1) > 1 and not (card.has_tap or card.type == "vhostuser"):
-        raise unsupported(
-            f"{key}.queues",
+        raise device.refusal(
+            "queues",
             f"a card of type '{card.type}' has one queue",
             "leave the number of queues out, or give the card a tap",
         )
-    _check_rom(card, key, model)
+    _check_rom(device, model)
 
 
-def _check_rom(card: Card, key: str, model: str) -> None:
+def _check_rom(device: Named[Card], model: str) -> None:
+    card = device.value
     if model in USB_MODELS:
         for field in ("rom", "rom_bar", "rom_file", "acpi_index"):
             if getattr(card, field) is not None:
-                name = field.replace("_", "-")
-                raise unsupported(f"{key}.{name}", "it is for cards on PCI")
+                raise device.refusal(field, "it is for cards on PCI")
     if card.rom_file and not card.rom_file.startswith("/"):
-        raise unsupported(f"{key}.rom-file", "it has to be an absolute path")
+        raise device.refusal("rom-file", "it has to be an absolute path")
     if card.rom is False and (card.rom_bar is not None or card.rom_file is not None):
-        raise unsupported(f"{key}.rom", "it is said that there is no ROM, and what it is like")
+        raise device.refusal("rom", "it is said that there is no ROM, and what it is like")
 
 
 def _driver(model: str, context: Context) -> str:
@@ -119,47 +120,49 @@ def _slot_of(model: str) -> Slot:
     return Slot.EXPRESS if model in EXPRESS_MODELS else Slot.CONVENTIONAL
 
 
-def _rom(card: Card, key: str, model: str, context: Context) -> dict[str, object]:
+def _rom(device: Named[Card], model: str, context: Context) -> dict[str, object]:
+    card = device.value
     if card.rom is None and card.rom_bar is None and card.rom_file is None:
         return {}
     if model.startswith("virtio") and not context.has_pci:
-        raise unsupported(f"{key}.rom", "it is for cards on PCI")
+        raise device.refusal("rom", "it is for cards on PCI")
     return {
         "rombar": None if card.rom_bar is None else int(card.rom_bar),
         "romfile": "" if card.rom is False else card.rom_file,
     }
 
 
-def _virtio(card: Card, key: str, card_id: str, context: Context) -> dict[str, object]:
-    _check_virtio(card, key, context)
+def _virtio(device: Named[Card], context: Context) -> dict[str, object]:
+    card = device.value
+    _check_virtio(device, context)
     return {
         "tx": TX_MODES[card.txmode] if card.txmode else None,
         **{name: getattr(card, name) for name in OFFLOADS},
-        **_steering(card, card_id, context.plans[card_id], context),
+        **_steering(device, context.plans[device.id], context),
         "host_mtu": card.mtu,
         "failover": True if card.teaming else None,
         **virtio_properties(card),
     }
 
 
-def _check_virtio(card: Card, key: str, context: Context) -> None:
+def _check_virtio(device: Named[Card], context: Context) -> None:
     known = context.capabilities
-    if card.rss_hash_report and "hash" not in known.card_properties:
-        raise unsupported(
-            f"{key}.rss-hash-report",
+    if device.value.rss_hash_report and "hash" not in known.card_properties:
+        raise device.refusal(
+            "rss-hash-report",
             f"the virtio-net of '{known.qemu}' (QEMU {known.version_text}) reports no hashes",
         )
 
 
-def _steering(card: Card, card_id: str, plan: CardPlan, context: Context) -> dict[str, object]:
+def _steering(device: Named[Card], plan: CardPlan, context: Context) -> dict[str, object]:
     properties: dict[str, object] = {}
     if plan.queues > 1:
         # One interrupt for each direction of each queue, one for changes, one for control.
         properties |= {"mq": True, "vectors": 2 * plan.queues + 2 if context.has_pci else None}
     if plan.rung is not Rung.NONE:
         properties["rss"] = True
-    if card.rss_hash_report:
+    if device.value.rss_hash_report:
         properties["hash"] = True
     if plan.rung is Rung.EBPF:
-        properties["ebpf-rss-fds"] = [context.fd(name) for name in set_names(card_id)]
+        properties["ebpf-rss-fds"] = [context.fd(name) for name in set_names(device.id)]
     return properties

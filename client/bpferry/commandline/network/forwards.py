@@ -8,9 +8,9 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import unsupported
 from bpferry.commandline.parts import Endpoint
 from bpferry.domain.model.cards import Card, PortForward, PortRange
+from bpferry.domain.names import Named
 
 MOST_PORTS: Final = 256
 """Each port is a socket that QEMU polls for as long as the VM runs."""
@@ -18,39 +18,36 @@ MOST_PORTS: Final = 256
 PASST: Final = "use passt: <backend type='passt'/>, in the native form backend = \"passt\""
 
 
-def host_forwards(card: Card, key: str) -> list[dict[str, str]]:
+def host_forwards(device: Named[Card]) -> list[dict[str, str]]:
     """Return the property ``hostfwd`` of a card of type user.
 
     Raises:
-        Unsupported: it takes passt to do what *card* asks for.
+        Unsupported: it takes passt to do what the card asks for.
     """
     found = [
         forward
-        for index, wanted in enumerate(card.port_forwards)
-        for forward in _forward(wanted, f"{key}.port-forwards[{index}]")
+        for wanted in device.parts("port-forwards", device.value.port_forwards)
+        for forward in _forward(wanted)
     ]
     if len(found) > MOST_PORTS:
-        raise unsupported(
-            f"{key}.port-forwards", f"QEMU forwards at most {MOST_PORTS} single ports here", PASST
+        raise device.refusal(
+            "port-forwards", f"QEMU forwards at most {MOST_PORTS} single ports here", PASST
         )
     return [{"str": forward} for forward in found]
 
 
-def forwarded_ports(card: Card, key: str, card_id: str) -> Iterator[Endpoint]:
+def forwarded_ports(device: Named[Card]) -> Iterator[Endpoint]:
     """Yield the ports of this host that are the guest's."""
-    for index, forward in enumerate(card.port_forwards):
+    for part in device.parts("port-forwards", device.value.port_forwards):
+        forward = part.value
         host = forward.address or ""
         if forward.interface:
             host = f"{host}%{forward.interface}"
         for found in forward.ranges or (PortRange(start=1, end=65535),):
             if not found.exclude:
-                yield Endpoint(
-                    f"{card_id}, {_in_the_guest(found)} of the guest",
-                    forward.protocol,
-                    f"{key}.port-forwards[{index}]",
-                    host,
-                    _span(found.start, found.end),
-                )
+                title = f"{device.id}, {_in_the_guest(found)} of the guest"
+                ports = _span(found.start, found.end)
+                yield Endpoint(title, forward.protocol, part.key, host, ports)
 
 
 def _in_the_guest(found: PortRange) -> str:
@@ -64,38 +61,43 @@ def _span(first: int, last: int | None) -> str:
     return f"{first}" if last is None else f"{first}-{last}"
 
 
-def _forward(wanted: PortForward, key: str) -> Iterator[str]:
+def _forward(part: Named[PortForward]) -> Iterator[str]:
+    wanted = part.value
     if wanted.interface is not None:
-        raise unsupported(f"{key}.interface", "QEMU listens on no interface by its name", PASST)
+        raise part.refusal("interface", "QEMU listens on no interface by its name", PASST)
     if all(one.exclude for one in wanted.ranges):
-        raise unsupported(key, "QEMU forwards single ports, and not all of them", PASST)
+        raise part.refusal("", "QEMU forwards single ports, and not all of them", PASST)
     excluded = {port for one in wanted.ranges if one.exclude for port in _ports(one)}
-    host = _host(wanted.address, f"{key}.address")
-    for index, one in enumerate(wanted.ranges):
+    host = _host(part)
+    for ports in part.parts("ranges", wanted.ranges):
+        one = ports.value
         if one.exclude:
             continue
-        _check(one, f"{key}.ranges[{index}]")
+        _check(ports)
         for port in _ports(one):
             inside = port - one.start + (one.to or one.start)
             if port not in excluded:
                 yield f"{wanted.protocol}:{host}:{port}-:{inside}"
 
 
-def _host(address: str | None, key: str) -> str:
+def _host(part: Named[PortForward]) -> str:
+    address = part.value.address
     if address is None:
         return ""
     try:
         return str(ipaddress.IPv4Address(address))
     except ValueError:
-        raise unsupported(key, "QEMU listens on addresses of IPv4 only here", PASST) from None
+        sentence = "QEMU listens on addresses of IPv4 only here"
+        raise part.refusal("address", sentence, PASST) from None
 
 
-def _check(one: PortRange, key: str) -> None:
+def _check(part: Named[PortRange]) -> None:
+    one = part.value
     last = one.end or one.start
     if last < one.start:
-        raise unsupported(f"{key}.end", f"it is before the first port, {one.start}")
+        raise part.refusal("end", f"it is before the first port, {one.start}")
     if one.to is not None and one.to + last - one.start > 65535:  # noqa: PLR2004 - the last port
-        raise unsupported(f"{key}.to", "the last port in the guest would be above 65535")
+        raise part.refusal("to", "the last port in the guest would be above 65535")
 
 
 def _ports(one: PortRange) -> range:

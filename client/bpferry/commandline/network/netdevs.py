@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.memory.shared_memory import has_shared_memory
 from bpferry.commandline.network.forwards import forwarded_ports, host_forwards
 from bpferry.commandline.network.passt import (
@@ -15,6 +15,7 @@ from bpferry.commandline.network.passt import (
 )
 from bpferry.commandline.parts import Endpoint, Listen, Option, Part, Remark, join, json_of
 from bpferry.domain.model.cards import SLIRP_PREFIXES, TUN_DEVICE, Card, IpAddress
+from bpferry.domain.names import Named
 
 Properties = dict[str, object]
 
@@ -38,10 +39,18 @@ def vhost_names(card_id: str, queues: int) -> tuple[str, ...]:
 class _Owner:
     """The card that a netdev is made for."""
 
-    card: Card
-    key: str
-    id: str
+    device: Named[Card]
     context: Context
+
+    @property
+    def card(self) -> Card:
+        """What the document says of it."""
+        return self.device.value
+
+    @property
+    def id(self) -> str:
+        """What it is called."""
+        return self.device.id
 
     def needed(self, field: str) -> object:
         """Return the value of *field*.
@@ -52,7 +61,7 @@ class _Owner:
         value = getattr(self.card, field)
         if value is None or value == "":
             name = field.replace("_", "-")
-            raise unsupported(self.key, f"a card of type '{self.card.type}' needs '{name}'")
+            raise self.device.refusal("", f"a card of type '{self.card.type}' needs '{name}'")
         return value
 
     @property
@@ -61,34 +70,36 @@ class _Owner:
         return f"{self.context.folders.runtime}/{self.id}-passt.sock"
 
 
-def netdev_parts(card: Card, key: str, card_id: str, context: Context) -> Iterator[Part]:
+def netdev_parts(device: Named[Card], context: Context) -> Iterator[Part]:
     """Yield the netdev of *card* and what it needs."""
-    owner = _Owner(card, key, card_id, context)
+    card = device.value
+    owner = _Owner(device, context)
     if _has_passt(owner):
-        yield passt_companion(card, key, owner.socket)
-    yield from forwarded_ports(card, key, card_id)
+        yield passt_companion(device, owner.socket)
+    yield from forwarded_ports(device)
     if card.type == "vhostuser":
         yield from _vhost_user_chardev(owner)
     properties = MAKERS[card.type](owner)
     netdev = str(properties["type"])
     if netdev not in context.capabilities.netdevs:
-        raise unsupported(
-            f"{key}.type",
+        raise device.refusal(
+            "type",
             f"'{context.capabilities.qemu}' (QEMU {context.capabilities.version_text}) has no "
             f"network back end '{netdev}'",
         )
     if card.tap_device != TUN_DEVICE:
         yield Remark(
-            f"{card_id}: its tap comes from the helper, which makes it with '{TUN_DEVICE}' and not "
-            f"with '{card.tap_device}'",
+            f"its tap comes from the helper, which makes it with '{TUN_DEVICE}' and not with "
+            f"'{card.tap_device}'",
             "the guest sees no difference; take the device out to be rid of this line",
-            f"{key}.tap-device",
+            f"{device.key}.tap-device",
         )
-    yield Option("-netdev", json_of({**properties, "id": netdev_id(card_id)}))
+    yield Option("-netdev", json_of({**properties, "id": netdev_id(device.id)}))
     if card.type == "server":
-        yield Endpoint(card_id, "tcp", key, card.host or "", str(card.port))
+        yield Endpoint(device.id, "tcp", device.key, card.host or "", str(card.port))
     elif card.type == "udp":
-        yield Endpoint(card_id, "udp", key, card.local_host or "", str(card.local_port))
+        host, port = card.local_host or "", str(card.local_port)
+        yield Endpoint(device.id, "udp", device.key, host, port)
 
 
 def _has_passt(owner: _Owner) -> bool:
@@ -119,8 +130,8 @@ def _tap(owner: _Owner) -> Properties:
 
 def _check_ethernet(owner: _Owner) -> None:
     if owner.card.managed is not False:
-        raise unsupported(
-            f"{owner.key}.managed" if owner.card.managed else f"{owner.key}.type",
+        raise owner.device.refusal(
+            "managed" if owner.card.managed else "type",
             "making a tap needs a privilege that neither you nor QEMU have",
             "name a tap that exists and is yours, and say managed='no'",
         )
@@ -130,20 +141,21 @@ def _check_ethernet(owner: _Owner) -> None:
 def _user(owner: _Owner) -> Properties:
     if _has_passt(owner):
         return _stream(owner)
-    check_addresses(owner.card, owner.key)
+    check_addresses(owner.device)
     properties: Properties = {"type": "user"}
-    for index, ip in enumerate(owner.card.ips):
-        properties |= _network(ip, f"{owner.key}.ips[{index}]")
-    forwards = host_forwards(owner.card, owner.key)
+    for address in owner.device.parts("ips", owner.card.ips):
+        properties |= _network(address)
+    forwards = host_forwards(owner.device)
     return properties | ({"hostfwd": forwards} if forwards else {})
 
 
-def _network(ip: IpAddress, key: str) -> Properties:
+def _network(address: Named[IpAddress]) -> Properties:
+    ip = address.value
     if ":" in ip.address:
         return {"ipv6-prefix": ip.address, "ipv6-prefixlen": ip.prefix or None}
     low, high = SLIRP_PREFIXES
     if ip.prefix and not low <= ip.prefix <= high:
-        raise unsupported(f"{key}.prefix", f"the prefix of an IPv4 network is {low} to {high} here")
+        raise address.refusal("prefix", f"the prefix of an IPv4 network is {low} to {high} here")
     return {"net": f"{ip.address}/{ip.prefix}" if ip.prefix else ip.address}
 
 
@@ -172,8 +184,8 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
     """Yield the socket between QEMU and who serves the card."""
     card = owner.card
     if not has_shared_memory(owner.context.machine):
-        raise unsupported(
-            f"{owner.key}.type",
+        raise owner.device.refusal(
+            "type",
             "who serves a card of type vhostuser has to reach the guest's memory",
             "say that the memory's access is shared",
         )
@@ -181,15 +193,17 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
         yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})
     elif card.socket_mode == "server":
         if card.reconnect:
-            raise unsupported(f"{owner.key}.reconnect", "who listens has nobody to connect to")
+            raise owner.device.refusal("reconnect", "who listens has nobody to connect to")
         name = f"{owner.id}.listen"
         path = str(owner.needed("socket"))
         yield Listen(name, path)
-        yield Endpoint(owner.id, "unix", owner.key, path=path, protocol="vhost-user", waits=True)
+        yield Endpoint(
+            owner.id, "unix", owner.device.key, path=path, protocol="vhost-user", waits=True
+        )
         yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
     else:
         if card.reconnect and card.reconnect_seconds is None:
-            raise unsupported(f"{owner.key}.reconnect", "it is not said after how many seconds")
+            raise owner.device.refusal("reconnect", "it is not said after how many seconds")
         seconds = card.reconnect_seconds if card.reconnect else None
         yield _chardev(owner, {"path": owner.needed("socket"), **_again(owner, seconds)})
 

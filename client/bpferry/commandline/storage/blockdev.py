@@ -18,12 +18,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bpferry.commandline.context import unsupported
 from bpferry.commandline.parts import Option
 from bpferry.commandline.storage.image_checks import BACKED, check_image, check_source
 from bpferry.commandline.storage.network_images import network_node
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.images import BackingImage, Image
+from bpferry.domain.names import Named
 
 HOST_CDROM: Final = re.compile(r"/dev/(cdrom|cdrw|dvd|dvdrw|sr[0-9]+|scd[0-9]+)")
 """A heuristic: what udev and the kernel call the host's own CD drives."""
@@ -70,15 +70,16 @@ def is_read_only(disk: Disk) -> bool:
     return disk.read_only or disk.device == "cdrom"
 
 
-def disk_nodes(disk: Disk, key: str, throttle_group: str | None) -> Nodes:
-    """Return the nodes of *disk*, which has a target and a medium.
+def disk_nodes(device: Named[Disk], throttle_group: str | None) -> Nodes:
+    """Return the nodes of the disk *device*, which has a target and a medium.
 
     Raises:
         Unsupported: what the document says about an image contradicts itself.
     """
+    disk = device.value
     read_only = is_read_only(disk)
     builder = _Builder(disk, str(disk.target))
-    top = builder.add_image(disk, _Level(key, str(disk.target), 0, read_only))
+    top = builder.add_image(device, _Level(str(disk.target), 0, read_only))
     if disk.copy_on_read:
         top = builder.add_filter("copy", {"driver": "copy-on-read", "file": top})
     if throttle_group:
@@ -89,9 +90,8 @@ def disk_nodes(disk: Disk, key: str, throttle_group: str | None) -> Nodes:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One image of a chain: where the document has it, and what its nodes are called."""
+    """One image of a chain: what its nodes are called, and whether they are written to."""
 
-    key: str
     prefix: str
     depth: int
     """0 for the one that the guest writes to."""
@@ -112,20 +112,22 @@ class _Builder:
         self._add({"node-name": name, "discard": "unmap", **properties})
         return name
 
-    def add_image(self, image: Disk | BackingImage, level: _Level) -> str:
-        """Add the nodes of *image* and of all below it, and return the name of the topmost."""
+    def add_image(self, part: Named[Disk | BackingImage], level: _Level) -> str:
+        """Add the nodes of an image and of all below it, and return the name of the topmost."""
+        image = part.value
         if level.depth > MAX_DEPTH:
-            raise unsupported(level.key, f"more than {MAX_DEPTH} images are below one another")
-        check_image(image, level.key, read_only=level.read_only)
-        below = self._backing(image, level)
+            raise part.refusal("", f"more than {MAX_DEPTH} images are below one another")
+        check_image(part, read_only=level.read_only)
+        below = self._backing(part, level)
         if (image.format or "raw") == "raw":
-            return self._add_storage(image, level, self._top(level))
+            return self._add_storage(part, level, self._top(level))
         data = None
         if image.data_file is not None:
-            at = replace(level, key=f"{level.key}.data-file", prefix=f"{level.prefix}-data")
-            check_source(image.data_file, at.key)
-            data = self._add_storage(image.data_file, at, self._top(level))
-        storage = self._add_storage(image, level, None)
+            file = part.part("data-file", image.data_file)
+            check_source(file)
+            at = replace(level, prefix=f"{level.prefix}-data")
+            data = self._add_storage(file, at, self._top(level))
+        storage = self._add_storage(part, level, None)
         name = f"{level.prefix}-format"
         properties = {
             "node-name": name,
@@ -139,20 +141,22 @@ class _Builder:
         self._add(properties, **below)
         return name
 
-    def _backing(self, image: Disk | BackingImage, level: _Level) -> dict[str, str | None]:
-        """Return the property that names the node below *image*; none where its header does."""
-        backing = image.backing
-        if backing is None:
+    def _backing(self, part: Named[Disk | BackingImage], level: _Level) -> dict[str, str | None]:
+        """Return the property that names the node below an image; none where its header does."""
+        image = part.value
+        if image.backing is None:
             return {}
-        depth = level.depth + 1
-        at = _Level(f"{level.key}.backing", f"{self.name}-{depth}", depth, read_only=True)
-        if backing.type is None:
-            if backing != BackingImage():
-                raise unsupported(at.key, "the image below has no type")
+        below = part.part("backing", image.backing)
+        if image.backing.type is None:
+            if image.backing != BackingImage():
+                raise below.refusal("", "the image below has no type")
             return {"backing": None} if image.format in BACKED else {}
         if image.format not in BACKED:
-            raise unsupported(at.key, f"there is none below an image in {image.format or 'raw'}")
-        return {"backing": self.add_image(backing, at)}
+            raise below.refusal("", f"there is none below an image in {image.format or 'raw'}")
+        depth = level.depth + 1
+        return {
+            "backing": self.add_image(below, _Level(f"{self.name}-{depth}", depth, read_only=True))
+        }
 
     def _top(self, level: _Level) -> dict[str, object]:
         """Return what the topmost node of an image says about writing."""
@@ -170,24 +174,25 @@ class _Builder:
         cache = cache_of(self.disk)
         return {"cache": CACHES[cache]} if cache else {}
 
-    def _add_storage(self, image: Image, level: _Level, top: dict[str, object] | None) -> str:
-        """Add the nodes that reach *image*; with *top*, the last of them is the topmost one."""
+    def _add_storage(self, part: Named[Image], level: _Level, top: dict[str, object] | None) -> str:
+        """Add the nodes that reach an image; with *top*, the last of them is the topmost one."""
         under = {"auto-read-only": True, "discard": "unmap", **self._cache()}
         name = f"{level.prefix}-storage"
-        part = image.slice
+        cut = part.value.slice
         last = under if top is None else top
-        protocol = self._protocol(image, level.key)
-        self._add({**protocol, "node-name": name, **(last if part is None else under)})
-        if part is None:
+        protocol = self._protocol(part)
+        self._add({**protocol, "node-name": name, **(last if cut is None else under)})
+        if cut is None:
             return name
         above = f"{level.prefix}-slice"
-        properties = {"driver": "raw", "file": name, "offset": part.offset, "size": part.size}
+        properties = {"driver": "raw", "file": name, "offset": cut.offset, "size": cut.size}
         self._add({**properties, "node-name": above, **last})
         return above
 
-    def _protocol(self, image: Image, key: str) -> dict[str, object]:
+    def _protocol(self, part: Named[Image]) -> dict[str, object]:
+        image = part.value
         if image.type == "network":
-            return network_node(image, key)
+            return network_node(part)
         if image.type == "file":
             return {"driver": "file", "filename": image.file, "aio": self.disk.io}
         is_cdrom = self.disk.device == "cdrom" and HOST_CDROM.fullmatch(image.block_device or "")

@@ -5,15 +5,16 @@ import json
 from collections.abc import Iterator
 
 from bpferry.commandline.buses.drive_addresses import drive_of
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Option, Part
 from bpferry.commandline.storage.blockdev import disk_nodes, has_medium
 from bpferry.commandline.storage.disk_checks import check_disk
-from bpferry.commandline.storage.drives import drive_id, driver_of, properties_of, slot_of
+from bpferry.commandline.storage.drives import disks_of, driver_of, properties_of, slot_of
 from bpferry.commandline.storage.throttle import group_of, group_options
 from bpferry.commandline.storage.vhost_user_disks import socket_of
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.model.disks import Disk
+from bpferry.domain.names import Named
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -21,22 +22,21 @@ def parts(context: Context) -> Iterator[Part]:
     yield from group_options(context.machine)
     indexes = boot_indexes(context.machine)
     yield from _floppy_controller(context, indexes)
-    for index, disk in enumerate(context.machine.disks):
-        yield from _disk(disk, index, indexes.get(f"disks[{index}]"), context)
+    for device in disks_of(context):
+        yield from _disk(device, indexes.get(device.key), context)
 
 
-def _disk(disk: Disk, index: int, boot_index: int | None, context: Context) -> Iterator[Part]:
-    key = f"disks[{index}]"
-    check_disk(disk, key, context)
-    device_id = drive_id(disk, context)
+def _disk(device: Named[Disk], boot_index: int | None, context: Context) -> Iterator[Part]:
+    disk = device.value
+    check_disk(device, context)
     behind: dict[str, object] = {}
     drive = ""
     if disk.type == "vhostuser":
-        behind["chardev"], option = socket_of(disk, key, device_id, context)
+        behind["chardev"], option = socket_of(device, context)
         yield option
     elif has_medium(disk):
-        nodes = disk_nodes(disk, key, group_of(context.machine, index))
-        _check_drivers(nodes.options, key, context)
+        nodes = disk_nodes(device, group_of(device, context.machine))
+        _check_drivers(nodes.options, device, context)
         yield from nodes.options
         drive = nodes.top
     if disk.bus != "fdc":
@@ -44,22 +44,22 @@ def _disk(disk: Disk, index: int, boot_index: int | None, context: Context) -> I
     driver = driver_of(disk)
     yield Device(
         context.virtio(driver, disk.model) if disk.bus == "virtio" else driver,
-        device_id,
-        key,
-        properties_of(disk, key, drive, context) | behind,
+        device.id,
+        device.key,
+        properties_of(device, drive, context) | behind,
         slot_of(disk),
         disk.address if disk.bus in ("virtio", "usb") else None,
     )
 
 
-def _check_drivers(nodes: tuple[Option, ...], key: str, context: Context) -> None:
+def _check_drivers(nodes: tuple[Option, ...], device: Named[Disk], context: Context) -> None:
     """Refuse nodes whose drivers this QEMU was built without."""
     known = context.capabilities.blockdevs
     for node in nodes:
         driver = json.loads(node.value or "{}")["driver"]
         if known and driver not in known:
-            raise unsupported(
-                key,
+            raise device.refusal(
+                "",
                 f"QEMU {context.capabilities.version_text} has no block driver '{driver}'",
                 "choose another format or protocol, or a QEMU that has it",
             )
@@ -69,11 +69,11 @@ def _floppy_controller(context: Context, indexes: dict[str, int]) -> Iterator[Pa
     """Yield the floppy controller where the machine has none, and where its drives boot."""
     boot: dict[str, object] = {}
     present = False
-    for index, disk in enumerate(context.machine.disks):
-        if disk.bus == "fdc":
+    for device in disks_of(context):
+        if device.value.bus == "fdc":
             present = True
-            letter = "AB"[drive_of(disk).unit]
-            boot[f"bootindex{letter}"] = indexes.get(f"disks[{index}]")
+            letter = "AB"[drive_of(device.value).unit]
+            boot[f"bootindex{letter}"] = indexes.get(device.key)
     if present and context.family == "q35":
         yield Device("isa-fdc", "fdc0", "", boot)
         return

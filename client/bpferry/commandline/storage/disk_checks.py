@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.buses.drive_addresses import drive_of
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.storage.blockdev import cache_of, has_medium, is_read_only
 from bpferry.commandline.storage.drives import SCSI_ID_ONLY, driver_of, scsi_model_of
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.images import BackingImage
+from bpferry.domain.names import Named
 
 BUSES: Final = {
     "disk": ("virtio", "scsi", "sata", "ide", "usb"),
@@ -26,15 +27,12 @@ LAST_NARROW_ID: Final = 6
 """Of a disk; 7 is the controller's own (SCSI-2, 5.1)."""
 
 
-def check_disk(disk: Disk, key: str, context: Context) -> None:
-    """Refuse *disk* if it does not fit together.
-
-    Raises:
-        Unsupported: with the key.
-    """
+def check_disk(device: Named[Disk], context: Context) -> None:
+    """Raise Unsupported if the disk *device* does not fit together."""
+    disk = device.value
     found = (*_place(disk, context), *_medium(disk), *_modes(disk), *_driver(disk, context))
     for field, sentence in found:
-        raise unsupported(f"{key}.{field}", sentence)
+        raise device.refusal(field, sentence)
 
 
 def _place(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:

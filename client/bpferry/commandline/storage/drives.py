@@ -4,6 +4,8 @@
 What a document asks for that the driver has no property for is refused.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from bpferry.commandline.buses.controller_ids import (
@@ -12,12 +14,12 @@ from bpferry.commandline.buses.controller_ids import (
     scsi_model,
 )
 from bpferry.commandline.buses.drive_addresses import drive_of, index_of
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.parts import Slot, on_off
 from bpferry.commandline.storage.blockdev import cache_of
 from bpferry.commandline.threads import queue_mapping, thread_of
 from bpferry.domain.model.disks import Disk
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, chosen, named
 
 WRITE_BACK: Final = {"none": True, "writeback": True, "unsafe": True}
 """Modes in which the guest sees a cache that it has to flush; in others it sees none."""
@@ -59,6 +61,12 @@ PROPERTIES: Final = {
 """What each driver takes of all that a disk can ask for (``-device DRIVER,help``, QEMU 10.0)."""
 
 
+def disks_of(context: Context) -> Iterator[Named[Disk]]:
+    """Yield the disks of the VM, which have their places."""
+    for device in named(context.machine.disks, "disks", "disk"):
+        yield replace(device, id=drive_id(device.value, context))
+
+
 def drive_id(disk: Disk, context: Context) -> str:
     """Return the id of the device of *disk*: as libvirt's, or the user's own."""
     alias = chosen(disk)
@@ -91,18 +99,19 @@ def slot_of(disk: Disk) -> Slot:
     return {"virtio": Slot.EXPRESS, "usb": Slot.USB}.get(str(disk.bus), Slot.NONE)
 
 
-def properties_of(disk: Disk, key: str, drive: str, context: Context) -> dict[str, object]:
+def properties_of(device: Named[Disk], drive: str, context: Context) -> dict[str, object]:
     """Return all properties of the device but what it is attached to.
 
     Raises:
-        Unsupported: the driver has no property for something that *disk* asks for.
+        Unsupported: the driver has no property for something that the disk asks for.
     """
+    disk = device.value
     driver = driver_of(disk)
-    asked = _asked(disk, key, context)
+    asked = _asked(device, context)
     for name, value in asked.items():
         if value is not None and name not in PROPERTIES[driver]:
             field = FIELDS.get(name, name.replace("_", "-"))
-            raise unsupported(f"{key}.{field}", f"'{driver}' has no property '{name}'")
+            raise device.refusal(field, f"'{driver}' has no property '{name}'")
     properties = {**_place(disk, context), "drive": drive or None}
     if driver == "usb-storage":
         # QEMU's default is the same; libvirt says it, and so it stays if QEMU changes its mind.
@@ -110,11 +119,12 @@ def properties_of(disk: Disk, key: str, drive: str, context: Context) -> dict[st
     return properties | {name: value for name, value in asked.items() if value is not None}
 
 
-def _asked(disk: Disk, key: str, context: Context) -> dict[str, object]:
+def _asked(device: Named[Disk], context: Context) -> dict[str, object]:
+    disk = device.value
     cache = None if disk.device == "lun" else cache_of(disk)
     geometry = disk.geometry
     return {
-        **_virtio(disk, key, context),
+        **_virtio(device, context),
         "share-rw": disk.shareable or None,
         "logical_block_size": disk.logical_block_size,
         "physical_block_size": disk.physical_block_size,
@@ -130,26 +140,28 @@ def _asked(disk: Disk, key: str, context: Context) -> dict[str, object]:
         "secs": geometry.sectors if geometry else None,
         "bios-chs-trans": geometry.translation if geometry else None,
         "serial": disk.serial,
-        **_policies(disk, key),
+        **_policies(device),
     }
 
 
-def _virtio(disk: Disk, key: str, context: Context) -> dict[str, object]:
+def _virtio(device: Named[Disk], context: Context) -> dict[str, object]:
+    disk = device.value
     return {
         **virtio_properties(disk),
         "ioeventfd": disk.ioeventfd,
         "event_idx": disk.event_index,
         "num-queues": disk.queues,
         "queue-size": disk.queue_size,
-        "iothread": thread_of(disk, key, context),
-        "iothread-vq-mapping": queue_mapping(disk, key, context),
+        "iothread": thread_of(device, context),
+        "iothread-vq-mapping": queue_mapping(device, context),
     }
 
 
-def _policies(disk: Disk, key: str) -> dict[str, object]:
+def _policies(device: Named[Disk]) -> dict[str, object]:
     """Return what happens when writing and reading fail; reading as writing, where it can."""
+    disk = device.value
     if disk.device == "floppy" and (disk.error_policy or disk.read_error_policy):
-        raise unsupported(f"{key}.error-policy", "a floppy drive always reports errors")
+        raise device.refusal("error-policy", "a floppy drive always reports errors")
     writing = "enospc" if disk.error_policy == "enospace" else disk.error_policy
     reading = disk.read_error_policy or (None if writing == "enospc" else writing)
     return {"werror": writing, "rerror": reading}

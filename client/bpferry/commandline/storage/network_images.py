@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote
 
-from bpferry.commandline.context import unsupported
 from bpferry.domain.model.images import Host, Image
+from bpferry.domain.names import Named
 
 PORTS: Final = {
     "nbd": 10809, "ssh": 22, "http": 80, "https": 443, "ftp": 21, "ftps": 990, "iscsi": 3260,
@@ -44,44 +44,47 @@ OPTIONAL: Final = (
 )  # fmt: skip
 
 
-def network_node(image: Image, key: str) -> dict[str, object]:
-    """Return the driver of *image*, which stands at *key*, with its own properties.
+def network_node(part: Named[Image]) -> dict[str, object]:
+    """Return the driver of an image on the network, with its own properties.
 
     Raises:
         Unsupported: what it says does not fit its protocol.
     """
-    protocol = image.protocol
+    protocol = part.value.protocol
     if protocol is None:
-        raise unsupported(f"{key}.protocol", "a disk on the network needs a protocol")
+        raise part.refusal("protocol", "a disk on the network needs a protocol")
     for field in OPTIONAL:
-        if getattr(image, field) is not None and field not in FIELDS[protocol]:
+        if getattr(part.value, field) is not None and field not in FIELDS[protocol]:
             name = field.replace("_", "-")
-            raise unsupported(f"{key}.{name}", f"there is no {name} with the protocol {protocol}")
-    return {"driver": protocol, **BUILDERS[protocol](image, key)}
+            raise part.refusal(field, f"there is no {name} with the protocol {protocol}")
+    return {"driver": protocol, **BUILDERS[protocol](part)}
 
 
-def _name(image: Image, key: str, what: str) -> str:
-    if not image.name:
-        raise unsupported(key, f"the name of the {what} is missing")
-    return image.name
+def _name(part: Named[Image], what: str) -> str:
+    name = part.value.name
+    if not name:
+        raise part.refusal("", f"the name of the {what} is missing")
+    return name
 
 
-def _one_host(image: Image, key: str, *, unix: bool = False) -> Host:
+def _one_host(part: Named[Image], *, unix: bool = False) -> Host:
+    image = part.value
     if len(image.hosts) != 1:
-        raise unsupported(key, f"{image.protocol} takes one server, not {len(image.hosts)}")
-    host = image.hosts[0]
-    if host.transport == "unix" and not unix:
-        raise unsupported(f"{key}.hosts[0].transport", f"{image.protocol} needs tcp")
-    _check_host(host, f"{key}.hosts[0]")
-    return host
+        raise part.refusal("", f"{image.protocol} takes one server, not {len(image.hosts)}")
+    (host,) = part.parts("hosts", image.hosts)
+    if host.value.transport == "unix" and not unix:
+        raise host.refusal("transport", f"{image.protocol} needs tcp")
+    _check_host(host)
+    return host.value
 
 
-def _check_host(host: Host, key: str) -> None:
+def _check_host(part: Named[Host]) -> None:
+    host = part.value
     needed, other = ("socket", "name") if host.transport == "unix" else ("name", "socket")
     if not getattr(host, needed):
-        raise unsupported(key, f"a server behind {host.transport} needs a {needed}")
+        raise part.refusal("", f"a server behind {host.transport} needs a {needed}")
     if getattr(host, other) is not None or (host.transport == "unix" and host.port is not None):
-        raise unsupported(key, f"a server behind {host.transport} has only a {needed}")
+        raise part.refusal("", f"a server behind {host.transport} has only a {needed}")
 
 
 def _port(host: Host, image: Image) -> str:
@@ -105,20 +108,23 @@ def _bracketed(name: str) -> str:
         return name
 
 
-def _nbd(image: Image, key: str) -> dict[str, object]:
-    server = _socket(_one_host(image, key, unix=True), image)
+def _nbd(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    server = _socket(_one_host(part, unix=True), image)
     return {"server": server, "export": image.name, "reconnect-delay": image.reconnect_delay}
 
 
-def _rbd(image: Image, key: str) -> dict[str, object]:
-    pool, slash, name = _name(image, key, "pool and the image").partition("/")
+def _rbd(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    pool, slash, name = _name(part, "pool and the image").partition("/")
     if not (pool and slash and name):
-        raise unsupported(f"{key}.name", f"expected 'pool/image', not '{image.name}'")
+        raise part.refusal("name", f"expected 'pool/image', not '{image.name}'")
     servers = []
-    for index, host in enumerate(image.hosts):
-        _check_host(host, f"{key}.hosts[{index}]")
+    for server in part.parts("hosts", image.hosts):
+        _check_host(server)
+        host = server.value
         if host.transport == "unix" or host.port is None:
-            raise unsupported(f"{key}.hosts[{index}]", "rbd needs a name and a port")
+            raise server.refusal("", "rbd needs a name and a port")
         servers.append({"host": host.name, "port": str(host.port)})
     return {
         "pool": pool,
@@ -129,11 +135,12 @@ def _rbd(image: Image, key: str) -> dict[str, object]:
     }
 
 
-def _iscsi(image: Image, key: str) -> dict[str, object]:
-    target, _, lun = _name(image, key, "target").partition("/")
+def _iscsi(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    target, _, lun = _name(part, "target").partition("/")
     if lun and not re.fullmatch(r"[0-9]{1,5}", lun):
-        raise unsupported(f"{key}.name", f"expected 'target/lun', not '{image.name}'")
-    host = _one_host(image, key)
+        raise part.refusal("name", f"expected 'target/lun', not '{image.name}'")
+    host = _one_host(part)
     return {
         "portal": f"{_bracketed(host.name or '')}:{_port(host, image)}",
         "target": target,
@@ -143,10 +150,11 @@ def _iscsi(image: Image, key: str) -> dict[str, object]:
     }
 
 
-def _curl(image: Image, key: str) -> dict[str, object]:
-    host = _one_host(image, key)
+def _curl(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    host = _one_host(part)
     server = f"{_bracketed(host.name or '')}:{_port(host, image)}"
-    path = quote(_name(image, key, "file").removeprefix("/"), safe=KEPT_IN_PATHS)
+    path = quote(_name(part, "file").removeprefix("/"), safe=KEPT_IN_PATHS)
     query = f"?{image.query}" if image.query else ""
     return {
         "url": f"{image.protocol}://{server}/{path}{query}",
@@ -156,18 +164,20 @@ def _curl(image: Image, key: str) -> dict[str, object]:
     }
 
 
-def _ssh(image: Image, key: str) -> dict[str, object]:
-    server = _inet(_one_host(image, key), image)
-    return {"path": _name(image, key, "file"), "server": server, "user": image.user_name}
+def _ssh(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    server = _inet(_one_host(part), image)
+    return {"path": _name(part, "file"), "server": server, "user": image.user_name}
 
 
-def _nfs(image: Image, key: str) -> dict[str, object]:
-    host = _one_host(image, key)
+def _nfs(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    host = _one_host(part)
     if host.port is not None:
-        raise unsupported(f"{key}.hosts[0].port", "QEMU cannot choose the port of an nfs server")
+        raise part.refusal("hosts[0].port", "QEMU cannot choose the port of an nfs server")
     return {
         "server": {"host": host.name, "type": "inet"},
-        "path": _name(image, key, "file"),
+        "path": _name(part, "file"),
         "user": _number(image.user),
         "group": _number(image.group),
     }
@@ -177,19 +187,20 @@ def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _gluster(image: Image, key: str) -> dict[str, object]:
-    volume, slash, path = _name(image, key, "volume and the file").partition("/")
+def _gluster(part: Named[Image]) -> dict[str, object]:
+    image = part.value
+    volume, slash, path = _name(part, "volume and the file").partition("/")
     if not (volume and slash and path):
-        raise unsupported(f"{key}.name", f"expected 'volume/file', not '{image.name}'")
+        raise part.refusal("name", f"expected 'volume/file', not '{image.name}'")
     if not image.hosts:
-        raise unsupported(key, "gluster needs at least one server")
-    for index, host in enumerate(image.hosts):
-        _check_host(host, f"{key}.hosts[{index}]")
+        raise part.refusal("", "gluster needs at least one server")
+    for server in part.parts("hosts", image.hosts):
+        _check_host(server)
     servers = [_socket(host, image) for host in image.hosts]
     return {"volume": volume, "path": path, "server": servers}
 
 
-BUILDERS: Final[Mapping[str, Callable[[Image, str], dict[str, object]]]] = {
+BUILDERS: Final[Mapping[str, Callable[[Named[Image]], dict[str, object]]]] = {
     "nbd": _nbd,
     "rbd": _rbd,
     "iscsi": _iscsi,

@@ -7,10 +7,10 @@ Disks of one group share its limits (qapi/qom.json, ThrottleGroupProperties).
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import unsupported
 from bpferry.commandline.parts import Option, json_of
-from bpferry.domain.model.disks import Throttle
+from bpferry.domain.model.disks import Disk, Throttle
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, named
 
 LIMITS: Final = {
     f"{which}_{unit}_sec{after}": f"{short}-{which}{after.replace('_', '-')}"
@@ -28,39 +28,41 @@ def group_options(machine: Machine) -> Iterator[Option]:
         Unsupported: a group without limits, or with different ones.
     """
     groups: dict[str, dict[str, int]] = {}
-    for index, disk in enumerate(machine.disks):
-        group = group_of(machine, index)
-        if disk.throttle is None or group is None:
+    for device in named(machine.disks, "disks", "disk"):
+        throttle, group = device.value.throttle, group_of(device, machine)
+        if throttle is None or group is None:
             continue
-        limits = _limits(disk.throttle)
+        limits = _limits(throttle)
         if limits and groups.setdefault(group, limits) != limits:
-            raise unsupported(
-                f"disks[{index}].throttle",
-                f"another disk gives the group '{disk.throttle.group}' other limits",
+            raise device.refusal(
+                "throttle", f"another disk gives the group '{throttle.group}' other limits"
             )
     for group, limits in groups.items():
         described = {"qom-type": "throttle-group", "id": group, "limits": limits}
         yield Option("-object", json_of(described))
 
 
-def group_of(machine: Machine, index: int) -> str | None:
-    """Return the id of the group of disk *index*: the number of the first disk with its limits.
+def group_of(device: Named[Disk], machine: Machine) -> str | None:
+    """Return the id of the group of a disk, made from the place of the first disk with its limits.
 
     Raises:
         Unsupported: it names a group that no disk gives limits.
     """
-    throttle = machine.disks[index].throttle
+    throttle = device.value.throttle
     if throttle is None:
         return None
     if throttle.group is None:
-        return f"throttle{index}" if _limits(throttle) else None
-    for first, disk in enumerate(machine.disks):
-        other = disk.throttle
+        return _group_id(device) if _limits(throttle) else None
+    for first in named(machine.disks, "disks", "disk"):
+        other = first.value.throttle
         if other is not None and other.group == throttle.group and _limits(other):
-            return f"throttle{first}"
-    raise unsupported(
-        f"disks[{index}].throttle.group", f"no disk gives the group '{throttle.group}' limits"
-    )
+            return _group_id(first)
+    raise device.refusal("throttle.group", f"no disk gives the group '{throttle.group}' limits")
+
+
+def _group_id(device: Named[Disk]) -> str:
+    """Return the id of the group that begins with a disk; one of the user's may hold any sign."""
+    return f"throttle{device.number}"
 
 
 def _limits(throttle: Throttle) -> dict[str, int]:

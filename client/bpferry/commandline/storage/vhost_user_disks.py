@@ -3,11 +3,12 @@
 
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context
 from bpferry.commandline.memory.shared_memory import has_shared_memory
 from bpferry.commandline.parts import Option, join
 from bpferry.commandline.storage.blockdev import has_medium
 from bpferry.domain.model.disks import Disk
+from bpferry.domain.names import Named
 
 MILLISECONDS_SINCE: Final = (9, 2, 0)
 """The QEMU that has ``reconnect-ms`` and deprecates ``reconnect`` (docs/about/deprecated.rst)."""
@@ -19,20 +20,21 @@ NOT_HERE: Final = (
 """What the other process decides."""
 
 
-def socket_of(disk: Disk, key: str, device_id: str, context: Context) -> tuple[str, Option]:
+def socket_of(device: Named[Disk], context: Context) -> tuple[str, Option]:
     """Return the id of the character device that reaches the other process, and its option.
 
     Raises:
-        Unsupported: *disk* asks for what the other process decides.
+        Unsupported: the disk asks for what the other process decides.
     """
-    _check(disk, key)
+    disk = device.value
+    _check(device)
     if not has_shared_memory(context.machine):
-        raise unsupported(
-            key,
+        raise device.refusal(
+            "",
             "the process behind the disk cannot reach the guest's memory",
             "say that the memory's access is shared",
         )
-    chardev = f"chr-vu-{device_id}"
+    chardev = f"chr-vu-{device.id}"
     seconds = (disk.reconnect_timeout or 1) if disk.reconnect else None
     modern = context.capabilities.version >= MILLISECONDS_SINCE
     value = join(
@@ -45,16 +47,18 @@ def socket_of(disk: Disk, key: str, device_id: str, context: Context) -> tuple[s
     return chardev, Option("-chardev", value)
 
 
-def _check(disk: Disk, key: str) -> None:
+def _check(device: Named[Disk]) -> None:
+    disk = device.value
     for field in NOT_HERE:
         if getattr(disk, field) not in (None, False, "default"):
-            name = field.replace("_", "-")
-            raise unsupported(f"{key}.{name}", "the process behind the disk decides this")
+            raise device.refusal(field, "the process behind the disk decides this")
     if (disk.format or "raw") != "raw":
-        raise unsupported(f"{key}.format", "the process behind the disk gives raw blocks")
+        raise device.refusal("format", "the process behind the disk gives raw blocks")
     if has_medium(disk) or not disk.socket:
-        raise unsupported(key, "a disk of type vhostuser has a socket, and nothing else behind it")
+        raise device.refusal(
+            "", "a disk of type vhostuser has a socket, and nothing else behind it"
+        )
     if disk.bus != "virtio" or disk.device != "disk":
-        raise unsupported(f"{key}.bus", "a disk of type vhostuser is a disk on virtio")
+        raise device.refusal("bus", "a disk of type vhostuser is a disk on virtio")
     if disk.reconnect_timeout is not None and not disk.reconnect:
-        raise unsupported(f"{key}.reconnect-timeout", "it means nothing without 'reconnect'")
+        raise device.refusal("reconnect-timeout", "it means nothing without 'reconnect'")

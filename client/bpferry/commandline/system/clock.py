@@ -9,6 +9,7 @@ from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Environment, Option, Part, Remark, join, on_off
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.clock import Clock, Timer
+from bpferry.domain.names import Named, listed
 
 TRACKS: Final = {"guest": "vm", "wall": "host", "realtime": "rt"}
 """QEMU's words for what drives the clock."""
@@ -42,9 +43,10 @@ def machine_properties(context: Context) -> dict[str, object]:
 
 def cpu_words(context: Context) -> Iterator[str]:
     """Yield the properties of ``-cpu`` that come from timers."""
-    for index, timer in enumerate(context.machine.clock.timers):
+    for part in _timers(context):
+        timer = part.value
         if timer.name in ("kvmclock", "hypervclock", "tsc") and not context.is_x86:
-            raise unsupported(f"clock.timers[{index}]", f"'{timer.name}' is for x86 only")
+            raise part.refusal("", f"'{timer.name}' is for x86 only")
         if timer.name == "kvmclock" and timer.present is not None:
             yield f"kvmclock={on_off(timer.present)}"
         elif timer.name == "hypervclock" and timer.present:
@@ -52,13 +54,14 @@ def cpu_words(context: Context) -> Iterator[str]:
         elif timer.name == "tsc" and timer.frequency:
             yield f"tsc-frequency={timer.frequency}"
         elif timer.name == "armvtimer":
-            yield from _arm_timer(context, timer, f"clock.timers[{index}]")
+            yield from _arm_timer(context, part)
 
 
-def _arm_timer(context: Context, timer: Timer, key: str) -> Iterator[str]:
+def _arm_timer(context: Context, part: Named[Timer]) -> Iterator[str]:
+    timer = part.value
     if context.family != "virt" or timer.present is False:
-        raise unsupported(
-            key,
+        raise part.refusal(
+            "",
             "the timer of ARM is there on the machine 'virt', always, and only there",
             "leave the timer out",
         )
@@ -69,8 +72,8 @@ def _arm_timer(context: Context, timer: Timer, key: str) -> Iterator[str]:
 def parts(context: Context) -> Iterator[Part]:
     """Yield the clock and the timers that are not part of machine and processor."""
     clock = context.machine.clock
-    for index, timer in enumerate(clock.timers):
-        _check(timer, f"clock.timers[{index}]")
+    for part in _timers(context):
+        _check(part)
     rtc = _timer(context, "rtc")
     yield Option(
         "-rtc",
@@ -85,6 +88,10 @@ def parts(context: Context) -> Iterator[Part]:
         yield Environment("TZ", clock.timezone)
     yield from _interval_timer(context)
     yield from _remarks(context)
+
+
+def _timers(context: Context) -> Iterator[Named[Timer]]:
+    return listed(context.machine.clock.timers, "clock.timers")
 
 
 def _timer(context: Context, name: str) -> Timer | None:
@@ -139,19 +146,20 @@ def _written(time: datetime) -> str:
     return time.replace(tzinfo=None, microsecond=0).isoformat()
 
 
-def _check(timer: Timer, key: str) -> None:
+def _check(part: Named[Timer]) -> None:
+    timer = part.value
     possible = TICK_POLICIES.get(timer.name)
     if timer.tick_policy is not None and possible is not None and timer.tick_policy not in possible:
         words = f"it has {' and '.join(possible)}" if possible else "it has none"
-        raise unsupported(f"{key}.tick-policy", f"'{timer.name}' has no such policy: {words}")
+        raise part.refusal("tick-policy", f"'{timer.name}' has no such policy: {words}")
     if timer.track is not None and timer.name != "rtc":
-        raise unsupported(f"{key}.track", "it goes with the timer 'rtc'")
+        raise part.refusal("track", "it goes with the timer 'rtc'")
     if timer.frequency is not None and timer.name != "tsc":
-        raise unsupported(f"{key}.frequency", "it goes with the timer 'tsc'")
+        raise part.refusal("frequency", "it goes with the timer 'tsc'")
     if timer.mode is not None and timer.name != "tsc":
-        raise unsupported(f"{key}.mode", "it goes with the timer 'tsc'")
+        raise part.refusal("mode", "it goes with the timer 'tsc'")
     if timer.catchup is not None and timer.tick_policy != "catchup":
-        raise unsupported(f"{key}.catchup", "it goes with the tick policy 'catchup'")
+        raise part.refusal("catchup", "it goes with the tick policy 'catchup'")
 
 
 def _interval_timer(context: Context) -> Iterator[Option]:
@@ -168,12 +176,11 @@ def _interval_timer(context: Context) -> Iterator[Option]:
 
 def _remarks(context: Context) -> Iterator[Remark]:
     """Yield what the user is told of words that change nothing, under libvirt as here."""
-    for index, timer in enumerate(context.machine.clock.timers):
-        key = f"clock.timers[{index}]"
-        for field, sentence in _without_effect(context, timer):
-            yield Remark(f"'{key}.{field}' has no effect: {sentence}", "", key)
+    for part in _timers(context):
+        for field, sentence in _without_effect(context, part.value):
+            yield Remark(f"it has no effect: {sentence}", "", f"{part.key}.{field}")
     if _is_variable(context.machine.clock):
-        text = "'clock.adjustment': what the guest sets its clock to is not kept for its next start"
+        text = "what the guest sets its clock to is not kept for its next start"
         yield Remark(text, "", "clock.adjustment")
 
 

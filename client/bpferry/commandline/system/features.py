@@ -131,7 +131,7 @@ def remarks(context: Context) -> Iterator[Remark]:
     }
     for key, value in offers.items():
         if value and context.accelerator is not Accelerator.KVM:
-            text = f"'{key}': this VM runs with TCG, which has none of what KVM offers to guests"
+            text = "this VM runs with TCG, which has none of what KVM offers to guests"
             yield Remark(text, "use KVM, or take it out", key)
 
 

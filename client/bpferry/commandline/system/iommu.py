@@ -8,7 +8,7 @@ from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Device, Part, Slot, on_off
 from bpferry.domain.model.extras import Iommu
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, single
 
 MOST_WITHOUT: Final = 255
 """Processors that an x86 machine can interrupt without extended destination ids."""
@@ -20,13 +20,13 @@ def parts(context: Context) -> Iterator[Part]:
     _check_processors(context, iommu)
     if iommu is None:
         return
-    device_id = chosen(iommu) or "iommu0"
+    device = single(iommu, "iommu")
     if iommu.model == "virtio":
-        _check_virtio(context, iommu)
-        yield Device("virtio-iommu", device_id, "iommu", {}, Slot.CONVENTIONAL, iommu.address)
+        _check_virtio(context, device)
+        yield Device("virtio-iommu", device.id, device.key, {}, Slot.CONVENTIONAL, iommu.address)
     else:
-        _check_intel(context, iommu)
-        yield Device("intel-iommu", device_id, "iommu", _intel(context, iommu))
+        _check_intel(context, device)
+        yield Device("intel-iommu", device.id, device.key, _intel(context, device))
 
 
 def _check_processors(context: Context, iommu: Iommu | None) -> None:
@@ -42,30 +42,32 @@ def _check_processors(context: Context, iommu: Iommu | None) -> None:
         )
 
 
-def _check_virtio(context: Context, iommu: Iommu) -> None:
-    refuse_others(iommu, "iommu", ("model", "address", "alias"), "a virtio IOMMU")
-    check_address(iommu, "iommu", "pci")
+def _check_virtio(context: Context, device: Named[Iommu]) -> None:
+    refuse_others(device, ("model", "address", "alias"), "a virtio IOMMU")
+    check_address(device, "pci")
     if not context.has_pci_express:
-        raise unsupported("iommu.model", "a virtio IOMMU needs a machine with PCI Express")
+        raise device.refusal("model", "a virtio IOMMU needs a machine with PCI Express")
     if not context.machine.features.acpi:
-        raise unsupported("iommu", "the guest learns from ACPI that it has a virtio IOMMU")
+        raise device.refusal("", "the guest learns from ACPI that it has a virtio IOMMU")
 
 
-def _check_intel(context: Context, iommu: Iommu) -> None:
-    check_address(iommu, "iommu")
+def _check_intel(context: Context, device: Named[Iommu]) -> None:
+    iommu = device.value
+    check_address(device)
     if context.family != "q35":
-        raise unsupported("iommu.model", "Intel's IOMMU is for q35 machines")
+        raise device.refusal("model", "Intel's IOMMU is for q35 machines")
     if iommu.interrupt_remapping and context.machine.features.io_apic != "qemu":
-        raise unsupported(
-            "iommu.interrupt-remapping",
+        raise device.refusal(
+            "interrupt-remapping",
             "interrupts can be remapped where QEMU has the I/O APIC",
             "set the driver of the I/O APIC to 'qemu'",
         )
     if iommu.extended_interrupts and not iommu.interrupt_remapping:
-        raise unsupported("iommu.extended-interrupts", "it needs interrupt remapping")
+        raise device.refusal("extended-interrupts", "it needs interrupt remapping")
 
 
-def _intel(context: Context, iommu: Iommu) -> dict[str, object]:
+def _intel(context: Context, device: Named[Iommu]) -> dict[str, object]:
+    iommu = device.value
     properties: dict[str, object] = {
         "intremap": on_off(iommu.interrupt_remapping),
         "caching-mode": iommu.caching_mode,
@@ -77,5 +79,5 @@ def _intel(context: Context, iommu: Iommu) -> dict[str, object]:
     if iommu.dma_translation is not None and not context.capabilities.has_property(
         "intel-iommu", "dma-translation"
     ):
-        raise unsupported("iommu.dma-translation", "this QEMU has no such switch")
+        raise device.refusal("dma-translation", "this QEMU has no such switch")
     return properties

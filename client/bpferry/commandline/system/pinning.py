@@ -22,6 +22,7 @@ from bpferry.commandline.parts import (
 )
 from bpferry.commandline.threads import iothreads_of
 from bpferry.domain.model.tuning import CpuTune, EmulatorScheduler, IoThreadScheduler, VcpuScheduler
+from bpferry.domain.names import Named, listed
 
 KEY: Final = "cpu-tune"
 
@@ -47,8 +48,8 @@ def parts(context: Context) -> Iterator[Part]:
 
 def _remark_of_placement(key: str) -> Remark:
     text = (
-        f"'{key}': nobody is asked which processors and nodes of the host are best for the VM "
-        "(libvirt asks numad): it runs where the kernel puts it"
+        "nobody is asked which processors and nodes of the host are best for the VM (libvirt asks "
+        "numad): it runs where the kernel puts it"
     )
     return Remark(text, "name the processors", key)
 
@@ -61,55 +62,57 @@ def _pins(context: Context, tune: CpuTune) -> Iterator[Part]:
     if tune.emulator is not None:
         yield _affinity(tune.emulator, f"{KEY}.emulator", EMULATOR)
     seen: set[Threads] = set()
-    for index, pin in enumerate(tune.vcpus):
-        key, threads = f"{KEY}.vcpus[{index}]", Threads("vcpu", pin.vcpu)
-        _check_once(threads, seen, key)
-        remark = _remark_of_absence(context, pin.vcpu, key)
-        yield remark or _affinity(pin.processors, f"{key}.processors", threads)
-    for index, of_io in enumerate(tune.iothreads):
-        key, threads = f"{KEY}.iothreads[{index}]", Threads("iothread", of_io.iothread)
-        _check_once(threads, seen, key)
-        _check_iothreads(context, (of_io.iothread,), f"{key}.iothread")
-        yield _affinity(of_io.processors, f"{key}.processors", threads)
+    for pin in listed(tune.vcpus, f"{KEY}.vcpus"):
+        threads = Threads("vcpu", pin.value.vcpu)
+        _check_once(threads, seen, pin)
+        remark = _remark_of_absence(context, pin.value.vcpu, pin)
+        yield remark or _affinity(pin.value.processors, f"{pin.key}.processors", threads)
+    for of_io in listed(tune.iothreads, f"{KEY}.iothreads"):
+        threads = Threads("iothread", of_io.value.iothread)
+        _check_once(threads, seen, of_io)
+        _check_iothreads(context, (of_io.value.iothread,), f"{of_io.key}.iothread")
+        yield _affinity(of_io.value.processors, f"{of_io.key}.processors", threads)
 
 
-def _remark_of_absence(context: Context, number: int, key: str) -> Remark | None:
+def _remark_of_absence(context: Context, number: int, part: Named[object]) -> Remark | None:
     """Return what is said of a processor that is not there when the guest starts, as libvirt."""
     machine = context.machine
     if number < (machine.vcpus_at_start or machine.vcpus):
         return None
-    return Remark(f"'{key}' has no effect: the guest starts without processor {number}", "", key)
+    text = f"it has no effect: the guest starts without processor {number}"
+    return Remark(text, "", part.key)
 
 
 def _schedulers(context: Context, tune: CpuTune) -> Iterator[Part]:
     seen: set[Threads] = set()
     if tune.emulator_scheduler is not None:
-        yield _scheduling(tune.emulator_scheduler, f"{KEY}.emulator-scheduler", EMULATOR)
-    for index, of_vcpus in enumerate(tune.vcpu_schedulers):
-        key = f"{KEY}.vcpu-schedulers[{index}]"
-        for number in parse_numbers(of_vcpus.vcpus, f"{key}.vcpus"):
-            _check_once(Threads("vcpu", number), seen, key)
-            remark = _remark_of_absence(context, number, key)
-            yield remark or _scheduling(of_vcpus, key, Threads("vcpu", number))
-    for index, of_io in enumerate(tune.iothread_schedulers):
-        key = f"{KEY}.iothread-schedulers[{index}]"
-        numbers = parse_numbers(of_io.iothreads, f"{key}.iothreads")
-        _check_iothreads(context, numbers, f"{key}.iothreads")
+        scheduler = Named(f"{KEY}.emulator-scheduler", "", tune.emulator_scheduler)
+        yield _scheduling(scheduler, EMULATOR)
+    for of_vcpus in listed(tune.vcpu_schedulers, f"{KEY}.vcpu-schedulers"):
+        for number in parse_numbers(of_vcpus.value.vcpus, f"{of_vcpus.key}.vcpus"):
+            _check_once(Threads("vcpu", number), seen, of_vcpus)
+            remark = _remark_of_absence(context, number, of_vcpus)
+            yield remark or _scheduling(of_vcpus, Threads("vcpu", number))
+    for of_io in listed(tune.iothread_schedulers, f"{KEY}.iothread-schedulers"):
+        numbers = parse_numbers(of_io.value.iothreads, f"{of_io.key}.iothreads")
+        _check_iothreads(context, numbers, f"{of_io.key}.iothreads")
         for number in numbers:
-            _check_once(Threads("iothread", number), seen, key)
-            yield _scheduling(of_io, key, Threads("iothread", number))
+            _check_once(Threads("iothread", number), seen, of_io)
+            yield _scheduling(of_io, Threads("iothread", number))
 
 
-def _scheduling(scheduler: Scheduler, key: str, threads: Threads) -> Scheduling:
+def _scheduling(part: Named[Scheduler], threads: Threads) -> Scheduling:
+    scheduler = part.value
     if scheduler.policy in REAL_TIME and scheduler.priority is None:
-        raise unsupported(key, f"'{scheduler.policy}' needs a priority", "give one from 1 to 99")
+        sentence = f"'{scheduler.policy}' needs a priority"
+        raise part.refusal("", sentence, "give one from 1 to 99")
     priority = scheduler.priority if scheduler.policy in REAL_TIME else None
-    return Scheduling(scheduler.policy, priority or 0, key, threads)
+    return Scheduling(scheduler.policy, priority or 0, part.key, threads)
 
 
-def _check_once(threads: Threads, seen: set[Threads], key: str) -> None:
+def _check_once(threads: Threads, seen: set[Threads], part: Named[object]) -> None:
     if threads in seen:
-        raise unsupported(key, f"there is another for {threads}")
+        raise part.refusal("", f"there is another for {threads}")
     seen.add(threads)
 
 

@@ -9,6 +9,7 @@ from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Option, Part, join
 from bpferry.domain.identity import is_uuid, named_uuid
 from bpferry.domain.model.firmware import BaseBoard, Entry, FwCfgEntry, Sysinfo
+from bpferry.domain.names import Named, listed
 
 RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
 """Names that are not for users (docs/specs/fw_cfg.rst in QEMU)."""
@@ -17,35 +18,34 @@ RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
 def parts(context: Context) -> Iterator[Part]:
     """Yield the tables and the values."""
     machine = context.machine
-    tables = [
-        (f"sysinfo[{index}]", info)
-        for index, info in enumerate(machine.sysinfo)
-        if info.type == "smbios"
-    ]
-    for key, info in tables:
-        _check_uuid(context, info, key)
+    described = tuple(listed(machine.sysinfo, "sysinfo"))
+    tables = [part for part in described if part.value.type == "smbios"]
+    for part in tables:
+        _check_uuid(context, part)
     if machine.smbios == "sysinfo":
         if len(tables) != 1:
             raise unsupported("smbios", f"there are {len(tables)} descriptions of the system")
-        yield from _tables(*tables[0])
-    for index, info in enumerate(machine.sysinfo):
+        yield from _tables(tables[0])
+    for part in described:
+        info = part.value
         if info.type == "fwcfg":
             if info.bios or info.system or info.boards or info.chassis or info.oem_strings:
-                raise unsupported(f"sysinfo[{index}].type", "tables go with the type 'smbios'")
-            for place, entry in enumerate(info.entries):
-                yield Option("-fw_cfg", _value(entry, f"sysinfo[{index}].entries[{place}]"))
+                raise part.refusal("type", "tables go with the type 'smbios'")
+            for entry in part.parts("entries", info.entries):
+                yield Option("-fw_cfg", _value(entry))
         elif info.entries:
-            raise unsupported(f"sysinfo[{index}].entries[0]", "it goes with the type 'fwcfg'")
+            raise part.refusal("entries[0]", "it goes with the type 'fwcfg'")
 
 
-def _tables(key: str, info: Sysinfo) -> Iterator[Option]:
+def _tables(part: Named[Sysinfo]) -> Iterator[Option]:
+    info = part.value
     yield from _table(0, info.bios)
     yield from _table(1, info.system)
-    boards = [index for index, board in enumerate(info.boards) if _says_something(board)]
-    for index in boards[1:]:
-        raise unsupported(f"{key}.boards[{index}]", "QEMU describes one board only")
-    for board in info.boards:
-        yield from _table(2, board.entries)
+    boards = [board for board in part.parts("boards", info.boards) if _says_something(board.value)]
+    for board in boards[1:]:
+        raise board.refusal("", "QEMU describes one board only")
+    for board in boards:
+        yield from _table(2, board.value.entries)
     yield from _table(3, info.chassis)
     if info.oem_strings:
         doubled = (text.replace(",", ",,") for text in info.oem_strings)
@@ -70,22 +70,24 @@ def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
         yield Option("-smbios", join("", type=number, **said))
 
 
-def _check_uuid(context: Context, info: Sysinfo, key: str) -> None:
+def _check_uuid(context: Context, part: Named[Sysinfo]) -> None:
     """Refuse a UUID that the VM does not have. The first counts, and an empty one is none."""
-    for index, entry in enumerate(info.system):
-        if entry.name != "uuid":
+    for entry in part.parts("system", part.value.system):
+        said = entry.value.value
+        if entry.value.name != "uuid":
             continue
-        if entry.value and not is_uuid(entry.value):
-            raise unsupported(f"{key}.system[{index}]", f"'{entry.value}' is no UUID")
+        if said and not is_uuid(said):
+            raise entry.refusal("", f"'{said}' is no UUID")
         named = named_uuid(context.machine)
-        if entry.value and named != UUID(entry.value):
-            raise unsupported(f"{key}.system[{index}]", f"the VM has another UUID, '{named}'")
+        if said and named != UUID(said):
+            raise entry.refusal("", f"the VM has another UUID, '{named}'")
         return
 
 
-def _value(entry: FwCfgEntry, key: str) -> str:
+def _value(part: Named[FwCfgEntry]) -> str:
+    entry = part.value
     if not entry.name.startswith("opt/") or entry.name.startswith(RESERVED):
-        raise unsupported(f"{key}.name", "names begin with 'opt/', and not with those of QEMU")
+        raise part.refusal("name", "names begin with 'opt/', and not with those of QEMU")
     if (entry.value is None) is (entry.file is None):
-        raise unsupported(key, "it has to have one of a value and a file")
+        raise part.refusal("", "it has to have one of a value and a file")
     return join("", name=entry.name, string=entry.value, file=entry.file)
