@@ -53,6 +53,7 @@ class Unsupported(BpferryError):  # noqa: N818
     Attributes:
         others: what else the same description asks for in vain, in its order; so that a user
             learns of everything at once.
+        whole: what cannot be without it, and goes with it where it is left out; may be empty.
     """
 
     status = 3
@@ -64,9 +65,16 @@ class Unsupported(BpferryError):  # noqa: N818
         hint: str = "",
         element: str | None = None,
         others: "tuple[Unsupported, ...]" = (),
+        whole: str = "",
     ) -> None:
         super().__init__(message, hint, element)
         self.others = others
+        self.whole = whole
+
+    def when_left_out(self) -> str:
+        """Return what is told where it is left out, since the user said so."""
+        goes = f"; all of '{self.whole}' is left out with it" if self.whole else ""
+        return f"left out: {self.message}{goes}"
 
 
 class Refused(BpferryError):  # noqa: N818

@@ -119,6 +119,7 @@ def test_check_of_an_unsupported_document(
     printed = capsys.readouterr().out
     assert "/domain/spaceship" in printed
     assert "/domain/probe" in printed
+    assert printed.count("    fix: remove the element") == 2
 
 
 def test_check_without_that_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

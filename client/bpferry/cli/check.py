@@ -90,7 +90,9 @@ def _fields(refused: tuple[Unsupported, ...], faults: list[Fault], note: str) ->
 
 
 def _text(file: str, refused: tuple[Unsupported, ...], faults: list[Fault], note: str) -> str:
-    lines = [f"unsupported: {error.message}" for error in refused]
+    lines = []
+    for error in refused:
+        lines += [f"unsupported: {error.message}", *([f"    fix: {error.hint}"] * bool(error.hint))]
     for fault in faults:
         lines += [f"{fault.level}: {fault.message}", f"    {fault.cause}", f"    fix: {fault.fix}"]
     if note:

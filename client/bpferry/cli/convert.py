@@ -11,7 +11,7 @@ def convert(file: str, to: str | None, *, ignore_unsupported: bool, as_json: boo
     """Print *file* as the other kind of document, or as the kind *to*."""
     document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
     for error in document.ignored:
-        output.say(f"warning: left out: {error.message}")
+        output.say(f"warning: {error.when_left_out()}")
     kind = to or ("toml" if document.kind == "xml" else "xml")
     text = to_toml(document.machine) if kind == "toml" else to_xml(document.machine)
     if as_json:

@@ -20,7 +20,6 @@ from bpferry.domain.checks import check
 from bpferry.domain.explain import explain
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
-from bpferry.domain.refusals import Refusal
 from bpferry.errors import BadInput, Unsupported
 
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -77,12 +76,11 @@ def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
     if parsed.table is None:
         raise _all_in_one(parsed.refusals)
     machine = check(parsed.table, parsed.origins)
-    left_out = tuple(refusal.left_out() for refusal in parsed.refusals)
-    return Document(machine, parsed.origins, "xml", left_out)
+    return Document(machine, parsed.origins, "xml", parsed.refusals)
 
 
-def _all_in_one(refusals: Sequence[Refusal]) -> Unsupported:
-    first, *others = (refusal.error for refusal in refusals)
+def _all_in_one(refusals: Sequence[Unsupported]) -> Unsupported:
+    first, *others = refusals
     return Unsupported(first.message, first.hint, first.element, tuple(others))
 
 

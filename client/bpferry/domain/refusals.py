@@ -77,23 +77,6 @@ class Spot:
         return f"'{self.document}':{self.place.line}: '{self.xpath}'"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What is not supported, and what goes with it when it is left out."""
-
-    error: Unsupported
-    whole: str = ""
-    """The XPath of the element that cannot be without it; empty if it goes alone."""
-
-    def left_out(self) -> Unsupported:
-        """Return what is told when it is left out, because the user said so."""
-        error = self.error
-        if not self.whole:
-            return error
-        message = f"{error.message}; all of '{self.whole}' is left out with it"
-        return Unsupported(message, error.hint, error.element)
-
-
 def refuse_place(spot: Spot, known: Sequence[str], why: str) -> Unsupported:
     """Return the refusal of a place that the model has not, and that is not passed over.
 

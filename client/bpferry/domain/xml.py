@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bpferry.domain.binding import Table
 from bpferry.domain.origins import Origins
-from bpferry.domain.refusals import Refusal
 from bpferry.domain.xml_reader import XmlReader
-from bpferry.errors import BadInput
+from bpferry.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element, ParseError
@@ -33,7 +32,7 @@ class Parsed(Generic[T]):
     table: T | None
     """None if nothing is left without what is wrong or not supported."""
     origins: Origins
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[Unsupported, ...]
     faults: tuple[BadInput, ...]
     """What libvirt would not take either."""
 

@@ -21,10 +21,10 @@ from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
 from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in
 from bpferry.domain.origins import Origins, Place
-from bpferry.domain.refusals import Refusal, Spot, refuse_place, refuse_value
+from bpferry.domain.refusals import Spot, refuse_place, refuse_value
 from bpferry.domain.shape import Field, Node, fields_of, shape_of
 from bpferry.domain.xml_values import parse_value
-from bpferry.errors import BadInput
+from bpferry.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -48,7 +48,7 @@ class XmlReader:
     prefixes: dict[str, str]
     """The document's own prefix for each namespace."""
     origins: Origins
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[Unsupported] = field(default_factory=list)
     faults: list[BadInput] = field(default_factory=list)
     """What libvirt would not take either."""
     _passed_over: frozenset[str] = frozenset()
@@ -69,7 +69,9 @@ class XmlReader:
         found = None if target.is_lost else self._build(table, spot, target)
         if target.lost_by:
             self._undo(before)
-            self.refusals.append(Refusal(target.lost_by.error, spot.xpath))
+            lost = target.lost_by
+            told = Unsupported(lost.message, lost.hint, lost.element, whole=spot.xpath)
+            self.refusals.append(told)
         return found
 
     def _count(self) -> tuple[int, int, int]:
@@ -183,7 +185,7 @@ class XmlReader:
             self.origins.note(key, spot.place)
             target.put(bound, value)
             return
-        refusal = Refusal(refuse_value(bound, spot, look=len(self.refusals) < MANY))
+        refusal = refuse_value(bound, spot, look=len(self.refusals) < MANY)
         self.refusals.append(refusal)
         target.lose(bound, refusal)
 
@@ -200,7 +202,7 @@ class XmlReader:
             return
         # Looking for a word that is near takes time, which a document must not make long.
         near = [f"{sign}{name}" for name in known] if len(self.refusals) < MANY else ()
-        self.refusals.append(Refusal(refuse_place(spot, near, why)))
+        self.refusals.append(refuse_place(spot, near, why))
 
     def _spot(self, element: "Element", xpath: str, path: str) -> Spot:
         place = Place(xpath, self.lines.get(element, 0))
@@ -228,7 +230,7 @@ class _Target:
     values: dict[str, object] = field(default_factory=dict)
     is_lost: bool = False
     """The table cannot be without something that is refused or wrong."""
-    lost_by: Refusal | None = None
+    lost_by: Unsupported | None = None
     """What that is, if it is refused."""
 
     def key_of(self, bound: Field) -> str:
@@ -250,7 +252,7 @@ class _Target:
         else:
             self.values[bound.name] = value
 
-    def lose(self, bound: Field, refusal: Refusal | None) -> None:
+    def lose(self, bound: Field, refusal: Unsupported | None) -> None:
         """Note that a value of *bound* is refused or wrong, if the table cannot be without it."""
         needed = bound.default is msgspec.NODEFAULT
         if needed or (self.is_entry and bound.at.always and bound.at.path.startswith("@")):

@@ -114,7 +114,7 @@ class Draft:
         return (
             *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
             *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
-            *(Notice(f"left out: {error.message}") for error in self.left_out),
+            *(Notice(error.when_left_out()) for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
             *self.doubts,
             *(self._notice(remark) for remark in self.built.of(Remark)),

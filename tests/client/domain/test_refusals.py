@@ -74,10 +74,12 @@ def test_each_thing_that_is_left_out_is_told_once() -> None:
 
 def test_what_goes_with_a_thing_that_is_left_out_is_said() -> None:
     """A device without which there is no sense in it is named, in the warning only."""
-    whole = "; all of '/domain/devices/disk[1]' is left out with it"
-    warned = read(DISKS, ignore=True).ignored
+    alone, gone = [
+        read(inner, ignore=True).ignored[0].when_left_out() for inner in ("<spaceship/>", DISKS)
+    ]
 
-    assert [0] == [number for number, one in enumerate(warned[:4]) if whole in one.message]
+    assert alone == "left out: '/vms/web.xml':4: '/domain/spaceship' is not supported"
+    assert gone.endswith("; all of '/domain/devices/disk[1]' is left out with it")
     assert "left out with it" not in refusals(DISKS)[0].message
 
 
