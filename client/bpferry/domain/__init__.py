@@ -10,6 +10,7 @@
     document         read either kind into the model, and write the model as either
     xml              the text of libvirt's form
     xml_reader       from elements to the model
+    unfinished       a table of the model while its element is read
     xml_values       from the text of one place to a value
     xml_writer       from the model to elements
     ignored          what is passed over in a libvirt document, and why

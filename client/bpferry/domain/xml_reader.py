@@ -15,14 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
-
 from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
 from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in
 from bpferry.domain.origins import Origins, Place
 from bpferry.domain.refusals import Spot, refuse_place, refuse_value
-from bpferry.domain.shape import Field, Node, fields_of, shape_of
+from bpferry.domain.shape import Field, Node, shape_of
+from bpferry.domain.unfinished import Unfinished
 from bpferry.domain.xml_values import parse_value
 from bpferry.errors import BadInput, Unsupported
 
@@ -63,7 +62,7 @@ class XmlReader:
         before, passed_over = self._count(), self._passed_over
         self.origins.note(key, spot.place)
         self._passed_over = passed_over_in(spot.path, spot.element.attrib)
-        target = _Target(key, is_entry=is_entry)
+        target = Unfinished(key, is_entry=is_entry)
         self._walk(shape_of(table), spot, target)
         self._passed_over = passed_over
         found = None if target.is_lost else self._build(table, spot, target)
@@ -84,22 +83,14 @@ class XmlReader:
         del self.faults[faults:]
         self.origins.forget(places)
 
-    def _build(self, table: type[T], spot: Spot, target: "_Target") -> T | None:
-        """Return the table with what was read, and with what is meant where nothing is said."""
-        values = dict(target.values)
-        for bound in fields_of(table):
-            if bound.many and bound.name in values:
-                values[bound.name] = tuple(target.list_of(bound))
-            if bound.name in values:
-                continue
-            if bound.at.absent is not msgspec.UNSET:
-                values[bound.name] = bound.at.absent
-            elif bound.default is msgspec.NODEFAULT:
-                self._miss(spot, bound.at.path)
-                return None
-        return table(**values)
+    def _build(self, table: type[T], spot: Spot, target: Unfinished) -> T | None:
+        missing = target.find_missing(table)
+        if missing is None:
+            return target.build(table)
+        self._miss(spot, missing.at.path)
+        return None
 
-    def _walk(self, node: Node, spot: Spot, target: "_Target") -> None:
+    def _walk(self, node: Node, spot: Spot, target: Unfinished) -> None:
         """Read *spot*, until something is refused that its table cannot be without."""
         self._attributes(node, spot, target)
         self._text(node, spot, target)
@@ -116,7 +107,7 @@ class XmlReader:
             if path not in self._passed_over and f"{spot.path}/*" not in self._passed_over:
                 self._child(node, below, target, repeated=seen[child.tag] > 1)
 
-    def _attributes(self, node: Node, spot: Spot, target: "_Target") -> None:
+    def _attributes(self, node: Node, spot: Spot, target: Unfinished) -> None:
         leaf = LEAF_ATTRIBUTES.get(node.text.at.form) if node.text else None
         if any(bound.at.form is Form.SIZE for bound in node.attributes.values()):
             leaf = LEAF_ATTRIBUTES[Form.SIZE]
@@ -134,7 +125,7 @@ class XmlReader:
             if bound.at.demanded and spot.element.get(name) is None:
                 self._miss(spot, f"@{name}")
 
-    def _child(self, node: Node, spot: Spot, target: "_Target", *, repeated: bool) -> None:
+    def _child(self, node: Node, spot: Spot, target: Unfinished, *, repeated: bool) -> None:
         known = node.children.get(spot.path.rpartition("/")[2])
         if known is None and is_partly_ignored(spot.path):
             self._walk(Node(), spot, target)
@@ -150,7 +141,7 @@ class XmlReader:
         else:
             self._walk(known, spot, target)
 
-    def _nested(self, bound: Field, spot: Spot, target: "_Target") -> None:
+    def _nested(self, bound: Field, spot: Spot, target: Unfinished) -> None:
         assert bound.table is not None  # noqa: S101 - the caller has looked
         told = len(self.refusals)
         found = self._table(bound.table, spot, target.key_of(bound), is_entry=bound.many)
@@ -159,20 +150,28 @@ class XmlReader:
         else:
             target.put(bound, found)
 
-    def _text(self, node: Node, spot: Spot, target: "_Target") -> None:
+    def _text(self, node: Node, spot: Spot, target: Unfinished) -> None:
         """Take what stands between the tags; space around it, and nothing at all, say nothing."""
         text = (spot.element.text or "").strip()
         bound = node.text
-        if bound is None or (bound.at.form is Form.PRESENT and text):
-            if text:
-                self._refuse(spot, why=f"there can be no text, such as '{text[:40]}'")
-        elif bound.at.form is Form.PRESENT:
+        if bound is None or bound.at.form is Form.PRESENT:
+            self._refuse_text(spot)
+        if bound is None:
+            return
+        if bound.at.form is Form.PRESENT:
             self.origins.note(target.key_of(bound), spot.place)
             target.put(bound, value=True)
         elif text or bound.at.form not in (Form.PLAIN, *PATHS):
             self._put(bound, spot.with_text(text), target)
 
-    def _put(self, bound: Field, spot: Spot, target: "_Target") -> None:
+    def _refuse_text(self, spot: Spot) -> None:
+        """Refuse text that stands before, between or after the elements in *spot*."""
+        texts = (spot.element.text, *(child.tail for child in spot.element))
+        text = next((text.strip() for text in texts if text and text.strip()), "")
+        if text:
+            self._refuse(spot, why=f"there can be no text, such as '{text[:40]}'")
+
+    def _put(self, bound: Field, spot: Spot, target: Unfinished) -> None:
         """Put the text of *spot* into *bound*, or refuse it."""
         key = target.key_of(bound)
         try:
@@ -218,43 +217,3 @@ class XmlReader:
         uri, brace, name = tag.removeprefix("{").rpartition("}")
         prefix = self.prefixes.get(uri, "")
         return f"{prefix}:{name}" if brace and prefix else name
-
-
-@dataclass(slots=True)
-class _Target:
-    """The values of one table while it is read."""
-
-    key: str
-    is_entry: bool
-    """It is one of a list, or the whole; both need what libvirt's schema demands of them."""
-    values: dict[str, object] = field(default_factory=dict)
-    is_lost: bool = False
-    """The table cannot be without something that is refused or wrong."""
-    lost_by: Unsupported | None = None
-    """What that is, if it is refused."""
-
-    def key_of(self, bound: Field) -> str:
-        """Return the key of the next value of *bound*."""
-        prefix = f"{self.key}." if self.key else ""
-        index = f"[{len(self.list_of(bound))}]" if bound.many else ""
-        return f"{prefix}{bound.key}{index}"
-
-    def list_of(self, bound: Field) -> list[object]:
-        """Return the values that *bound* has so far."""
-        have = self.values.setdefault(bound.name, [])
-        assert isinstance(have, list)  # noqa: S101 - it is one of many
-        return have
-
-    def put(self, bound: Field, value: object) -> None:
-        """Add *value*."""
-        if bound.many:
-            self.list_of(bound).append(value)
-        else:
-            self.values[bound.name] = value
-
-    def lose(self, bound: Field, refusal: Unsupported | None) -> None:
-        """Note that a value of *bound* is refused or wrong, if the table cannot be without it."""
-        needed = bound.default is msgspec.NODEFAULT
-        if needed or (self.is_entry and bound.at.always and bound.at.path.startswith("@")):
-            self.is_lost = True
-            self.lost_by = self.lost_by or refusal

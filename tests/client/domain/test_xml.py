@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A libvirt domain document: where its mistakes are, and what is refused, ignored or left out."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bpferry.domain.document import Document, read_bytes
+from bpferry.domain.document import Document, read_bytes, to_xml
 from bpferry.domain.ignored import IGNORED, is_ignored
 from bpferry.errors import BadInput, BpferryError, Unsupported
 
 PATH = Path("/vms/web.xml")
 HEAD = "<domain type='qemu'>\n  <name>web</name>\n  <memory unit='MiB'>64</memory>\n"
 OS = "  <os><type arch='x86_64' machine='q35'>hvm</type></os>\n"
+
+DISK_OF_A_RUN = """\
+<disk type='file' rawio='no' sgio='filtered' snapshot='no'><privateData/>
+  <source index='1'><seclabel/></source><target dev='vda' tray='open'/></disk>"""
+EXISTING_TAP = "<interface type='ethernet'><target dev='x' managed='no'/></interface>"
 
 
 def document(inner: str = "") -> str:
@@ -132,8 +138,70 @@ def test_document_types_and_entities_are_refused(text: str) -> None:
 
 def test_ignored_list_matches_below_a_path() -> None:
     """What stands below an ignored path is ignored with it, and nothing beside it."""
-    assert is_ignored("/domain/metadata/app:x/y[2]/@z")
+    assert is_ignored("/domain/metadata/app:x/y/@z")
     assert not is_ignored("/domain/metadatum")
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<resource><partition>/machine</partition></resource>",
+        "<on_lockfailure>pause</on_lockfailure>",
+        "<features><viridian/><xen><e820_host/></xen><msrs unknown='ignore'/></features>",
+        "<features><hyperv mode='passthrough'><relaxed state='on'/><later/></hyperv></features>",
+        "<seclabel type='none'/>",
+        f"<devices>{DISK_OF_A_RUN}</devices>",
+        "<devices><serial type='pty' tty='/dev/pts/1'><alias name='serial0'/></serial></devices>",
+        "<devices><interface type='user'><target dev='tap-web'/></interface></devices>",
+        "<devices><interface><target dev='tap-web'/></interface></devices>",
+        f"<devices><interface type='bridge'><target dev='x'/></interface>{EXISTING_TAP}</devices>",
+    ],
+)
+def test_what_means_nothing_to_qemu_is_passed_over(inner: str) -> None:
+    """It is neither refused nor in the model, so that a conversion does not write it again."""
+    machine = read(document(inner)).machine
+
+    assert [None] * len(machine.cards[:1]) == [card.tap for card in machine.cards[:1]]
+    assert ["x"] * len(machine.cards[1:]) == [card.tap for card in machine.cards[1:]]
+    written = to_xml(machine)
+    assert not re.search("partition|lockfailure|viridian|later|relaxed|rawio|pts|tap-web", written)
+
+
+@pytest.mark.parametrize(
+    ("inner", "element"),
+    [
+        (
+            "<resource id='1'><partition/><fibrechannel appid='x'/></resource>",
+            ["/domain/resource/@id", "/domain/resource/fibrechannel"],
+        ),
+        (
+            "<devices><disk type='file' rawio='yes' sgio='unfiltered'/></devices>",
+            ["/domain/devices/disk/@rawio", "/domain/devices/disk/@sgio"],
+        ),
+        (
+            "<features><hyperv mode='custom'><later state='on'/></hyperv></features>",
+            ["/domain/features/hyperv/later"],
+        ),
+    ],
+)
+def test_what_stands_beside_it_is_refused(inner: str, element: list[str]) -> None:
+    """Passing over a part of an element, or one of its words, opens nothing else."""
+    error = read_wrong(document(inner))
+
+    assert isinstance(error, Unsupported)
+    assert element == [error.element, *(other.element for other in error.others)]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    ["<os>text</os>", "<os><boot dev='hd'/>text</os>", "<os><boot dev='hd'/> <bios/>text</os>"],
+)
+def test_text_between_elements(inner: str) -> None:
+    """It is refused wherever it stands, since nobody reads it."""
+    error = read_wrong(f"{HEAD}{inner}</domain>")
+
+    assert (error.status, error.element) == (3, "/domain/os")
+    assert "there can be no text, such as 'text'" in error.message
 
 
 def test_ignored_list_gives_reasons() -> None:
