@@ -102,6 +102,33 @@ def test_unknown_key_leads_to_those_that_there_are(text: str, hint: str) -> None
     assert read_wrong(LEAST + text).hint.startswith(hint)
 
 
+@pytest.mark.parametrize(
+    ("text", "element", "words", "hint"),
+    [
+        (
+            '[[cards]]\ntype = "bridge"\nbridge = "br0"\ntap = "tap0"',
+            "cards[0].tap",
+            ":6: 'cards[0].tap': a card of type 'bridge' has no tap with a name",
+            "leave 'tap' out, or use the type 'ethernet' for a tap that exists",
+        ),
+        (
+            '[features.hyperv]\nmode = "passthrough"\nrelaxed = true',
+            "features.hyperv",
+            ":3: 'features.hyperv': with the mode 'passthrough' everything is on",
+            "leave single features out, or leave 'mode' out",
+        ),
+    ],
+)
+def test_what_a_domain_document_could_not_say(
+    text: str, element: str, words: str, hint: str
+) -> None:
+    """It is passed over there, so that a conversion would lose it: it is wrong here."""
+    error = read_wrong(LEAST + text)
+
+    assert (element, hint) == (error.element, error.hint)
+    assert words in error.message
+
+
 def test_missing_key_tells_what_is_possible() -> None:
     """Where there are only some words for it, they are named."""
     error = read_wrong(LEAST + "[[inputs]]\n")
