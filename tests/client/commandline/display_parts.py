@@ -12,7 +12,7 @@ from bpferry.commandline.buses import hubs
 from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.displays import build as displays
 from bpferry.commandline.implicit import complete
-from bpferry.commandline.parts import Device, Environment, Option, OwnSocket, Part
+from bpferry.commandline.parts import Device, Environment, Option, OwnSocket, Part, Remark
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
@@ -100,6 +100,11 @@ def environment(parts: list[Part]) -> dict[str, str]:
 def own_sockets(parts: list[Part]) -> list[str]:
     """Return the paths of the sockets that QEMU makes."""
     return [part.path for part in parts if isinstance(part, OwnSocket)]
+
+
+def remarks(parts: list[Part]) -> list[str]:
+    """Return what the user is told."""
+    return [part.text for part in parts if isinstance(part, Remark)]
 
 
 def refusal_of(text: str, machine_type: str = "q35", **capabilities: object) -> str | None:

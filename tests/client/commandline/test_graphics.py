@@ -8,6 +8,7 @@ from tests.client.commandline.display_parts import (
     own_sockets,
     parts_of,
     refusal_of,
+    remarks,
     values,
 )
 
@@ -45,7 +46,7 @@ def test_vnc_at_a_port() -> None:
 
 @pytest.mark.parametrize(
     "automatic",
-    ["port='-1'", "autoport='yes'", "port='5907' autoport='yes'", "listen='127.0.0.1'"],
+    ["", "port='-1'", "autoport='yes'", "port='5907' autoport='yes'", "listen='127.0.0.1'"],
 )
 def test_vnc_at_any_port(automatic: str) -> None:
     """QEMU looks for a free port when it starts; the port of a past run does not count."""
@@ -136,7 +137,15 @@ def test_spice_at_any_port(automatic: str) -> None:
 
 def test_spice_without_a_port() -> None:
     """It listens nowhere, as under libvirt."""
-    assert "port=0" == spice("<graphics type='spice'/>")[0]
+    parts = parts_of("<graphics type='spice'/>")
+
+    assert "port=0" == str(values(parts, "-spice")[0]).split(",")[0]
+    assert ["it names no port, so that nobody can connect to it"] == remarks(parts)
+
+
+def test_spice_that_is_to_listen_nowhere() -> None:
+    """There is nothing to say about what was asked for."""
+    assert [] == remarks(parts_of("<graphics type='spice'><listen type='none'/></graphics>"))
 
 
 def test_spice_at_a_socket() -> None:
@@ -219,7 +228,6 @@ def test_display_of_qemu_itself(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "element"),
     [
-        ("<graphics type='vnc'/>", "graphics[0]"),
         ("<graphics type='vnc' port='80'/>", "graphics[0].port"),
         ("<graphics type='vnc' autoport='no'/>", "graphics[0].autoport"),
         ("<graphics type='vnc' port='-1' passwd='geheim'/>", "graphics[0].password"),

@@ -7,7 +7,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
-from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, join
+from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, Remark, join
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named
 
@@ -56,6 +56,13 @@ def spice(device: Named[Graphics], context: Context) -> Iterator[Part]:
     if where.get("port") and isinstance(place, Tcp):
         yield Endpoint(
             "spice", "tcp", device.key, place.address, str(where["port"]), protocol="spice"
+        )
+    elif isinstance(place, Tcp):
+        yield Remark(
+            "it names no port, so that nobody can connect to it",
+            "say autoport='yes' (in TOML: autoport = true), or a listen of type socket, which only "
+            "you can connect to",
+            device.key,
         )
 
 

@@ -83,17 +83,10 @@ def _endpoints(place: Tcp, device: Named[Graphics]) -> Iterator[Part]:
 
 
 def _is_automatic(device: Named[Graphics]) -> bool:
-    """Say whether any free port will do."""
+    """Say whether any free port will do, as in libvirt where none is named."""
     graphics = device.value
     if graphics.autoport is not None:
         return graphics.autoport
-    if graphics.port is None and graphics.address is None and not graphics.listens:
-        raise device.refusal(
-            "",
-            "it says neither a port nor a socket, and under libvirt its qemu.conf says which it is",
-            "say port -1 for a port that is free, or a listen of type socket, which only you can "
-            "connect to",
-        )
     return graphics.port in (None, -1)
 
 
