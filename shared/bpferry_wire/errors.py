@@ -23,7 +23,7 @@ class Code(StrEnum):
     """This helper has no such operation. The helper closes the connection."""
 
     REFUSED = "refused"
-    """Policy does not allow this to this caller."""
+    """Policy does not allow this to this caller, or it is another's."""
 
     QUOTA = "quota"
     """The caller, or everybody together, holds as much as policy allows."""

@@ -45,11 +45,12 @@ class Bridges:
         self._secured: set[tuple[int, str, str]] = set()
         self._lock = Lock()
 
-    def check(self, wanted: Wanted) -> None:
-        """Raise RequestError if no tap such as *wanted* can be made now. Nothing is changed."""
+    def check(self, wanted: Wanted) -> Link:
+        """Return the bridge; raise RequestError if no tap such as *wanted* can be made now."""
         bridge = self.find(wanted)
         if wanted.port.refuse_unset_address:
             _check_own_address(bridge)
+        return bridge
 
     def find(self, wanted: Wanted) -> Link:
         """Return the bridge, on which a tap such as *wanted* can be.

@@ -6,11 +6,16 @@ and it cannot be wrong after a crash. It is read as a whole when this process st
 somebody wants to see it. Between that, what was granted is remembered here, which can only be too
 much: before anybody is refused for it, the kernel is asked about the taps in question.
 
+The alias also has the MAC address of the card behind the tap, where the request named one. Two
+cards with one address on one bridge get each other's packets, so the second one is refused. That is
+for mistakes: who holds a tap may send from any address, whatever was said when it was made.
+
 Known hole: a tap counts for the user who asked for it as long as it is there, whoever holds it.
 """
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
@@ -23,7 +28,7 @@ from bpferry_wire.errors import Code
 
 PREFIXES: Final = (GRANTED_PREFIX, CREATED_PREFIX)
 
-ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)")
+ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?")
 
 SETTLE_S: Final = 5.0
 """A tap is made in some milliseconds; who is kept waiting for longer is refused, if need be."""
@@ -31,6 +36,8 @@ SETTLE_S: Final = 5.0
 LARGER_HINT: Final = (
     "stop a VM, delete a tap that stays (bpferry tap list), or ask for a larger limit"
 )
+
+LATER: Final = "try again later"
 
 NOBODY: Final = -1
 """The owner of a tap that has our prefix and was made by somebody else; it counts for all."""
@@ -43,11 +50,14 @@ class Holder(NamedTuple):
     pid: int
     since_s: int
     """CLOCK_BOOTTIME."""
+    mac: str = ""
+    """Of the card behind it, in the way of ``ip link``; empty if that was not said."""
 
 
 def write_alias(holder: Holder) -> str:
     """Return the alias of a tap of *holder*; ``ip link`` shows it."""
-    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}"
+    card = f" mac={holder.mac}" if holder.mac else ""
+    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{card}"
 
 
 def holder_of(link: Link) -> Holder:
@@ -55,11 +65,11 @@ def holder_of(link: Link) -> Holder:
     found = ALIAS.fullmatch(link.alias)
     if found is None:
         return Holder(NOBODY, 0, 0)
-    return Holder(int(found[1]), int(found[2]), int(found[3]))
+    return Holder(int(found[1]), int(found[2]), int(found[3]), found[4] or "")
 
 
 class Census:
-    """Counts taps. Safe to use from several threads."""
+    """Counts taps, and knows their cards' addresses. Safe to use from several threads."""
 
     def __init__(self, host: Links) -> None:
         """Read what is there, and sweep what an earlier process could not. Borrows *host*.
@@ -70,8 +80,10 @@ class Census:
         self._host = host
         self._places = Places("taps", LARGER_HINT, self._owners, self._strike_off_the_dead)
         self._lock = self._places.changed
-        self._known: dict[int, int] = {}
-        """Of each tap that may be alive, by its ifindex: whose it is."""
+        self._known: dict[int, Holder] = {}
+        """Of each tap that may be alive, by its ifindex: who asked for it."""
+        self._claims: set[tuple[int, str]] = set()
+        """Bridges and addresses of the taps that are being made."""
         self._delete_left(self.alive())
 
     def alive(self) -> list[Link]:
@@ -92,10 +104,41 @@ class Census:
         """
         return self._places.reserve(uid, per_user, in_total)
 
-    def record(self, ifindex: int, uid: int, place: int) -> None:
+    @contextmanager
+    def claim(self, bridge: Link, holder: Holder) -> Iterator[None]:
+        """Keep others from the address of *holder*'s card on *bridge* while its tap is being made.
+
+        Raises:
+            RequestError: refused, if a tap on *bridge* has it; busy, if that cannot be told.
+        """
+        claim = (bridge.ifindex, holder.mac)
+        with self._lock:
+            # Of two that ask at once, the second waits to see what becomes of the first.
+            if not self._lock.wait_for(lambda: claim not in self._claims, SETTLE_S):
+                raise RequestError(Code.BUSY, f"a tap for '{holder.mac}' is being made", LATER)
+            self.check_address(bridge, holder)
+            if holder.mac:
+                self._claims.add(claim)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claims.discard(claim)
+                self._lock.notify_all()
+
+    def check_address(self, bridge: Link, holder: Holder) -> None:
+        """Raise RequestError if another tap on *bridge* has the address of *holder*'s card."""
+        with self._lock:
+            same = [index for index, known in self._known.items() if known.mac == holder.mac]
+            for ifindex in same if holder.mac else ():
+                tap = self._ask_about(ifindex)
+                if tap and tap.master == bridge.ifindex and holder_of(tap).mac == holder.mac:
+                    raise _refusal(bridge, holder, tap)
+
+    def record(self, ifindex: int, holder: Holder, place: int) -> None:
         """Remember the tap *ifindex* that was made in the reserved *place*."""
         with self._lock:
-            self._known[ifindex] = uid
+            self._known[ifindex] = holder
             self._places.give_up(place)
 
     def sweep(self) -> None:
@@ -117,7 +160,7 @@ class Census:
                 log(INFO, f"deleted '{tap.name}', which uid {uid} had made persistent and left")
 
     def _owners(self) -> list[int]:
-        return list(self._known.values())
+        return [holder.uid for holder in self._known.values()]
 
     def _strike_off_the_dead(self) -> None:
         # A tap in the making may be on the kernel's list already, and would count twice.
@@ -125,9 +168,33 @@ class Census:
         try:
             self._ask()
         except LinkError as error:
-            raise RequestError(Code.BUSY, str(error), "try again later") from error
+            raise RequestError(Code.BUSY, str(error), LATER) from error
+
+    def _ask_about(self, ifindex: int) -> Link | None:
+        try:
+            return self._host.by_index(ifindex)
+        except LinkError as error:
+            raise RequestError(Code.BUSY, str(error), LATER) from error
 
     def _ask(self) -> list[Link]:
         taps = [tap for tap in self._host.taps(PREFIXES) if tap.alias != SPARE_ALIAS]
-        self._known = {tap.ifindex: holder_of(tap).uid for tap in taps}
+        self._known = {tap.ifindex: holder_of(tap) for tap in taps}
         return taps
+
+
+def _refusal(bridge: Link, holder: Holder, tap: Link) -> RequestError:
+    """Return what *holder* is told, whose card has the address that the card of *tap* has."""
+    uid = holder_of(tap).uid
+    whose = "your own" if uid == holder.uid else f"uid {uid}'s"
+    hint = (
+        "give one of the two cards another MAC address, or its VM another name, if the address is "
+        "made of that"
+    )
+    if uid == holder.uid and tap.name.startswith(CREATED_PREFIX):
+        hint += f"; or delete the tap: bpferry tap delete {tap.name}"
+    return RequestError(
+        Code.REFUSED,
+        f"cannot make a tap on '{bridge.name}' for '{holder.mac}': {whose} tap '{tap.name}' there "
+        "is for a card with that address",
+        hint,
+    )

@@ -66,17 +66,27 @@ class Maker:
         self._nursery = Nursery(host, own)
         self._bridges = Bridges(self._host)
 
-    def check(self, wanted: Wanted) -> None:
-        """Raise RequestError if such a tap cannot be made now. Nothing is made or changed."""
-        self._bridges.check(wanted)
+    def check(self, wanted: Wanted) -> Link:
+        """Return the bridge; raise RequestError if such a tap cannot be made now.
 
-    def make(self, order: Order) -> MadeTap:
-        """Make the tap of *order*.
+        Nothing is made or changed.
+        """
+        return self._bridges.check(wanted)
+
+    def find(self, wanted: Wanted) -> Link:
+        """Return the bridge, on which such a tap can be (step 1).
+
+        Raises:
+            RequestError: there is none, or it cannot be on it.
+        """
+        return self._bridges.find(wanted)
+
+    def make(self, order: Order, bridge: Link) -> MadeTap:
+        """Make the tap of *order* on *bridge*, which was found for it.
 
         Raises:
             RequestError: it could not be made, and nothing is left of it.
         """
-        bridge = self._bridges.find(order.wanted)
         self._bridges.secure(bridge, order.wanted.port)
         for attempt in range(NAME_ATTEMPTS):
             try:

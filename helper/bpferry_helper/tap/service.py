@@ -89,7 +89,8 @@ class TapService:
     #  * Tap:     the peer supplies the name of a bridge, checked as bytes before it is compared and
     #             looked up once, and numbers within bounds. Name, flags, owner and MTU of the tap
     #             are ours; no stranger can join it at any moment (maker). What it costs is bounded
-    #             by pace and quota, both counted per uid.
+    #             by pace and quota, both counted per uid. The card's address that it names keeps
+    #             others from that address on that bridge, for as long as the tap is there.
     #  * Create:  as Tap; the tap belongs to the peer, who could do no more with its fds.
     #  * Delete:  a tap that was created for this very uid, and that nobody has open.
     # What reads the whole list of taps (Quota, List, Delete) is paced for each user.
@@ -106,7 +107,7 @@ class TapService:
             case messages.Can(messages.Tap() as tap) | messages.Can(messages.Create(tap)):
                 policy = usable_policy(self._policy)
                 decision = self._decide(policy, peer, tap)
-                return partial(self._can, decision, tap)
+                return partial(self._can, decision, peer, tap)
             case messages.Status():
                 return partial(self._status, peer)
             case messages.ListTaps():
@@ -161,17 +162,20 @@ class TapService:
         self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision, *, stays: bool
     ) -> MadeTap:
         peer = asked.peer
+        holder = _holder(peer, tap)
         order = Order(
             wanted=_wanted(decision, tap),
             queues=tap.queues,
             owner=peer.uid,
             stays=stays,
-            alias=write_alias(Holder(peer.uid, peer.pid, now_s())),
+            alias=write_alias(holder),
             isolated=tap.isolated,
         )
         with self._census.reserve(peer.uid, decision.taps, policy.taps_in_total) as place:
-            made = self._maker.make(order)
-            self._census.record(made.ifindex, peer.uid, place)
+            bridge = self._maker.find(order.wanted)
+            with self._census.claim(bridge, holder):
+                made = self._maker.make(order, bridge)
+                self._census.record(made.ifindex, holder, place)
         how = "created for" if stays else "granted to"
         log(
             INFO,
@@ -180,10 +184,11 @@ class TapService:
         )
         return made
 
-    def _can(self, decision: TapDecision, tap: messages.Tap) -> Answer:
+    def _can(self, decision: TapDecision, peer: Peer, tap: messages.Tap) -> Answer:
         if decision.allowed:
             try:
-                self._maker.check(_wanted(decision, tap))
+                bridge = self._maker.check(_wanted(decision, tap))
+                self._census.check_address(bridge, _holder(peer, tap))
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
@@ -252,6 +257,10 @@ class TapService:
             raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
         log(INFO, f"deleted '{interface}' for uid {peer.uid} (pid {peer.pid})")
         return Answer(messages.DeleteReply(interface))
+
+
+def _holder(peer: Peer, tap: messages.Tap) -> Holder:
+    return Holder(peer.uid, peer.pid, now_s(), tap.mac.hex(":") if tap.mac else "")
 
 
 def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:

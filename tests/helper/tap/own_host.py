@@ -12,7 +12,7 @@ from bpferry_helper.tap import nursery
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Holder, write_alias
 from bpferry_helper.tap.links import Links
-from bpferry_helper.tap.maker import Maker, Order
+from bpferry_helper.tap.maker import MadeTap, Maker, Order
 from bpferry_helper.tap.netlink import Netlink, open_netlink
 from tests.support.census import fd_targets
 from tests.support.children import in_child
@@ -42,6 +42,10 @@ class Host(NamedTuple):
     own: Netlink
     links: Links
     maker: Maker
+
+    def make(self, order: Order) -> MadeTap:
+        """Make the tap of *order* on its bridge."""
+        return self.maker.make(order, self.maker.find(order.wanted))
 
     def left(self) -> tuple[int, int, list[str]]:
         """Return the number of open fds, of links of our own network, and the taps of the host."""

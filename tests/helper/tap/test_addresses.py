@@ -172,8 +172,26 @@ def test_somebody_else_s_address_cannot_be_claimed(helper: TapProcess) -> None:
         taps = [tap.name for tap in helper.granted_taps()]
 
     assert isinstance(refused, ErrorReply)
-    assert (refused.code, f"for '{ONE}'" in str(refused.message)) == (Code.FAILED, True)
+    assert (refused.code, f"for '{ONE}'" in str(refused.message)) == (Code.REFUSED, True)
     assert [name] == taps
+
+
+def test_address_behind_a_port_of_another_s_cannot_be_claimed(helper: TapProcess) -> None:
+    """A port that is not the helper's has it for good: the bridge itself says so."""
+    helper.ip("tuntap add dev foreign mode tap")
+    helper.ip("link set foreign master known up")
+    try:
+        add = helper.command("bridge", "fdb", "add", THREE, "dev", "foreign", "master", "static")
+        subprocess.run(add, check=True)
+        wanted = tap_on("known", 1, mac=bytes.fromhex(THREE.replace(":", "")))
+        refused = ask_once(helper.path, wanted).reply
+        taps = helper.granted_taps()
+    finally:
+        helper.ip("link del foreign")
+
+    assert isinstance(refused, ErrorReply)
+    assert (refused.code, "behind another port" in refused.message) == (Code.FAILED, True)
+    assert [] == taps
 
 
 def test_an_address_is_free_again_with_its_tap(helper: TapProcess) -> None:

@@ -114,7 +114,7 @@ def test_the_flags_of_a_tap_are_fixed(queues: int, more: int) -> None:
             return real(fd, number, *rest)
 
         fcntl.ioctl = ioctl
-        host.maker.make(order(queues=queues)).fds.close()
+        host.make(order(queues=queues)).fds.close()
         return flags
 
     assert [FLAGS | more | IFF_TUN_EXCL, *[FLAGS | more] * (queues - 1)] == on_own_host(act)

@@ -49,7 +49,7 @@ def test_a_tap_that_was_made_to_stay_is_swept() -> None:
 
     def act(host: Host) -> list[int]:
         census = Census(host.links)
-        made = host.maker.make(order())
+        made = host.make(order())
         fcntl.ioctl(made.fds[0].borrow(), TUNSETPERSIST, 1)
         counts = []
         for step in (census.sweep, made.fds.close, census.sweep):
@@ -68,7 +68,7 @@ def test_the_sweeper_comes_round(monkeypatch: pytest.MonkeyPatch) -> None:
         own = service.TapService.__new__(service.TapService)
         own._census = Census(host.links)
         own.keep_sweeping()
-        made = host.maker.make(order())
+        made = host.make(order())
         fcntl.ioctl(made.fds[0].borrow(), TUNSETPERSIST, 1)
         made.fds.close()
         return wait_until(lambda: not host.links.taps(("bft",)))
@@ -80,7 +80,7 @@ def test_a_tap_that_stays_is_not_swept() -> None:
     """It was asked for, and is deleted by its user."""
 
     def act(host: Host) -> int:
-        host.maker.make(order(stays=True)).fds.close()
+        host.make(order(stays=True)).fds.close()
         Census(host.links).sweep()
         return len(host.links.taps(("bfp",)))
 

@@ -38,7 +38,7 @@ def made_on(host: Host, wanted: maker.Order) -> Outcome:
     """Make *wanted* and give it back at once."""
     before = host.left()
     try:
-        host.maker.make(wanted).fds.close()
+        host.make(wanted).fds.close()
     except RequestError as error:
         return Outcome(error.code, error.hint, before, host.left())
     return Outcome(None, "", before, host.left())
@@ -252,7 +252,7 @@ def test_a_name_that_is_taken_on_the_host_is_not_used() -> None:
         with host.netlink.namespace() as there:
             host.maker._nursery._own.give(index, there.borrow(), [], up=False)
         secrets.token_hex = named("00000000", "00000001")  # type: ignore[assignment]
-        made = host.maker.make(order())
+        made = host.make(order())
         taps = [tap.name for tap in host.links.taps(("bft",))]
         made.fds.close()
         return made.name, taps
@@ -291,7 +291,7 @@ def test_spares_are_made_given_once_and_made_again() -> None:
     def act(host: Host) -> tuple[int, int, int]:
         names = []
         for _ in range(12):
-            made = host.maker.make(order())
+            made = host.make(order())
             names.append(made.name)
             made.fds.close()
             # The nursery works as we ask: now it is there with a spare, and now too late.
@@ -308,7 +308,7 @@ def test_spares_of_another_size_are_replaced() -> None:
     def act(host: Host) -> list[int]:
         sizes = []
         for queues in (2, 5):
-            host.maker.make(order(queues=queues)).fds.close()
+            host.make(order(queues=queues)).fds.close()
             wait_until(
                 lambda queues=queues: (  # type: ignore[misc]
                     [tap.queues for tap in host.links.taps(("bft",))] == [queues] * 2
@@ -328,7 +328,7 @@ def test_a_spare_that_cannot_be_made_harms_no_request() -> None:
             errno.EPERM, 1, host.maker._nursery._send_ahead
         )
         for _ in range(3):
-            host.maker.make(order()).fds.close()
+            host.make(order()).fds.close()
         settled = wait_until(lambda: len(spares_of(host)) == 2)
         wait_until(lambda: len(host.links.taps(("bft",))) == 2)
         return [tap.alias for tap in host.links.taps(("bft",))], int(settled)
@@ -343,7 +343,7 @@ def test_a_spare_has_what_a_new_tap_has() -> None:
         seen: list[tuple[Any, ...]] = []
         for port in (PLAIN, Port(isolated=True)) * 2:
             wait_until(lambda: len(spares_of(host)) == 2 or not seen)
-            made = host.maker.make(order(port=port))
+            made = host.make(order(port=port))
             tap = host.links.find(made.name)
             assert tap is not None
             seen.append((tap.owner, tap.master, tap.mtu, tap.alias, tap.queues, tap.address[:2]))
