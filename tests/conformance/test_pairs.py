@@ -37,8 +37,10 @@ NOT_FOR_USERS: Final = {
 
 MADE_UP: Final = {
     "vhost-vsock-auto": "its CID is one of libvirt's test; a host with vhost-vsock gives another",
+    "audio-default-vnc": "its sound is ALSA's, since libvirt's test sets QEMU_AUDIO_DRV and allows "
+    "it (vnc_allow_host_audio); by default there is none, as in graphics-vnc-auto-socket-cfg",
 }
-"""Pairs that are different where this host has what libvirt's test plays, and why."""
+"""Pairs that are different where libvirt's test plays what is not so on this host, and why."""
 
 
 class Verdict(NamedTuple):
