@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""VMs with one MAC address on one bridge, with a real QEMU and the real tap helper."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import requires
+from tests.client.running import BASE, DISK, Run, start
+from tests.support.tap_process import TapProcess, running_tap_helper
+
+pytestmark = [pytest.mark.privileged, pytest.mark.qemu]
+
+POLICY = """
+[users.0]
+bridges = ["*"]
+[quota]
+taps-at-once = 1000
+"""
+CARD = '[[cards]]\nbridge = "br0"\nqueues = 4\nrss = false\n'
+MAC = 'mac = "52:54:00:01:02:03"\n'
+TIMES = 5
+
+
+@pytest.fixture(scope="module")
+def helper() -> Iterator[TapProcess]:
+    """Yield the real helper, which lets root have taps."""
+    requires.root()
+    with running_tap_helper(POLICY) as helper:
+        yield helper
+
+
+@contextlib.contextmanager
+def started(helper: TapProcess, folder: Path, text: str, *options: str) -> Iterator[Run]:
+    """Run the VM of *text*, in a folder that is made for it, with *helper*."""
+    folder.mkdir()
+    (folder / "tap.sock").symlink_to(helper.path)
+    with start(folder, text, *options) as run:
+        yield run
+
+
+def test_other_vm_with_the_same_address_is_refused(helper: TapProcess, tmp_path: Path) -> None:
+    """Two descriptions of which one is a copy: the second is refused, with its place."""
+    copy = BASE.replace('"t"', '"copy"') + DISK + CARD + MAC
+    with started(helper, tmp_path / "1", BASE + DISK + CARD + MAC) as first:
+        assert first.says("hello"), first.err()
+        (tap,) = [tap.name for tap in helper.granted_taps()]
+        with started(helper, tmp_path / "2", copy, "--json") as second:
+            assert second.status() == 4
+            error = json.loads(second.out())["error"]
+
+    assert ("refused", "cards[0]") == (error["code"], error["element"])
+    assert f"for '52:54:00:01:02:03': your own tap '{tap}' there" in error["message"]
+
+
+def test_vms_that_name_no_address_run_side_by_side(helper: TapProcess, tmp_path: Path) -> None:
+    """Each has one of its own, which the bridge's other VMs do not have."""
+    with (
+        started(helper, tmp_path / "1", BASE + DISK + CARD) as one,
+        started(helper, tmp_path / "2", BASE.replace('"t"', '"u"') + DISK + CARD) as other,
+    ):
+        assert one.says("hello"), one.err()
+        assert other.says("hello"), other.err()
+        aliases = {tap.alias.rpartition(" mac=")[2] for tap in helper.granted_taps()}
+
+    assert len(aliases) == 2
+
+
+def test_vm_that_was_killed_starts_again(helper: TapProcess, tmp_path: Path) -> None:
+    """Its own tap is not in its way: what was left of it is waited for."""
+    for number in range(TIMES):
+        with started(helper, tmp_path / str(number), BASE + DISK + CARD) as run:
+            assert run.says("hello"), run.err()
+            run.process.kill()
+    with started(helper, tmp_path / "last", BASE + DISK + CARD) as run:
+        assert run.says("hello"), run.err()
