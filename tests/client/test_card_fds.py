@@ -181,9 +181,9 @@ def test_first_tap_is_refused(tmp_path: Path, gives: Gives, namespace: str) -> N
             "the helper refused: the MTU of 'virbr0' is 1280, and 1400 is asked for",
         ),
         (fake.refuses(Code.FAILED, "gone"), HelperError, "the helper refused: gone"),
-        (fake.replies(TapReply(OTHER, "virbr0", 1280)), HelperError, "not sound"),
+        (fake.replies(TapReply(OTHER, "virbr0", 1280)), HelperError, "invalid reply"),
         (fake.replies(TapReply(OTHER, "virbr0", 1500)), HelperError, "0 fds for a tap with 1"),
-        (fake.sends(b"x"), HelperError, "not sound"),
+        (fake.sends(b"x"), HelperError, "invalid reply"),
     ],
     ids=["quota", "mtu", "failed", "less-mtu", "no-fds", "garbage"],
 )

@@ -68,7 +68,7 @@ def test_vnc_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     with (
-        pytest.raises(BpferryError, match="no socket"),
+        pytest.raises(BpferryError, match="not a socket"),
         running(domain(f"<graphics type='vnc' socket='{path}'/>"), tmp_path),
     ):
         pass

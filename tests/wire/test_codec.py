@@ -145,7 +145,7 @@ def test_boolean_takes_booleans_only(value: object) -> None:
 @pytest.mark.parametrize("values", [[True], [-1], [2**32], ["1"], [1.0], [[1]]])
 def test_integers_takes_lists_of_32_bit_numbers_only(values: list[object]) -> None:
     """One wrong entry spoils the list."""
-    with pytest.raises(BadMessage, match="no 32 bit number"):
+    with pytest.raises(BadMessage, match="not a 32 bit number"):
         Fields({"n": values}, "x").integers("n")
 
 
