@@ -116,7 +116,10 @@ def with_text(machine: Machine, key: str, text: str) -> Machine:
 def command_line(machine: Machine) -> Built:
     """Return what *machine* becomes, each fd under its name."""
     known = capabilities_of("10.0.2")
-    plans = {device.id: plan_card(device, known, HostFacts()) for device in cards_of(machine)}
+    plans = {
+        device.id: plan_card(device, known, HostFacts(), default_rss=machine.default_rss)
+        for device in cards_of(machine)
+    }
     bare = Context(
         machine=machine,
         capabilities=known,

@@ -11,6 +11,7 @@ from bpferry.domain.names import Named
 from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import CardPlan, Granted, HostFacts, Rung, plan_card
+from bpferry.steering.rungs import Wish, wish_of
 from tests.client.support import CAPABILITIES, CARD, without
 
 BARE = HostFacts()
@@ -41,6 +42,7 @@ def plan(
     **options: Any,  # noqa: ANN401 - those of plan_card
 ) -> CardPlan:
     """Return the plan of a card that is called net0 and stands at cards[0]."""
+    options.setdefault("default_rss", True)
     return plan_card(Named("cards[0]", "net0", wanted), capabilities, host, **options)
 
 
@@ -171,7 +173,8 @@ def test_vhost_by_name_that_the_host_lacks() -> None:
     """A dry run shows what would be started, and warns that it cannot be started here."""
     (warning,) = plan(card(driver="vhost"), host=CLOSED).warnings
 
-    assert "not to be had here: cannot open '/dev/vhost-net': no" in warning.message
+    assert "cannot be used here: cannot open '/dev/vhost-net': no" in warning.message
+    assert "driver" == warning.field
 
 
 def test_vhost_by_name_without_a_tap() -> None:
@@ -181,36 +184,9 @@ def test_vhost_by_name_without_a_tap() -> None:
     assert "goes without it" in warning.message
 
 
-def test_vhost_is_given_up_for_ebpf() -> None:
-    """Where a QEMU cannot have both and nobody asked for vhost, eBPF wins, in one line."""
-    found = plan(capabilities=NEWEST, host=GOOD)
-
-    assert (Rung.EBPF, False) == (found.rung, found.vhost)
-    (warning,) = found.warnings
-    assert warning.message.startswith("net0: vhost is given up: QEMU 10.1 and newer ignores")
-
-
-def test_vhost_by_name_that_ebpf_cannot_have() -> None:
-    """Where a QEMU cannot have both and both were asked for, it is refused with the ways out."""
-    with pytest.raises(Unsupported, match="and newer ignores the eBPF program") as caught:
-        plan(card(driver="vhost"), NEWEST, GOOD)
-
-    assert caught.value.element == "cards[0].driver"
-    assert "leave out the driver's name" in caught.value.hint
-    assert "use a QEMU from 9.0 to 10.0" in caught.value.hint
-
-
 def test_vhost_without_rss_on_any_qemu() -> None:
     """The faults of RSS do not concern a card without it."""
     assert plan(card(rss=False, driver="vhost"), NEWEST, GOOD).vhost
-
-
-def test_vhost_is_given_up_when_the_helper_fails() -> None:
-    """Without eBPF, RSS cannot be with vhost; who asked for neither by name keeps RSS."""
-    found = plan(host=GOOD, answer=NoHelper("nobody"))
-
-    assert (Rung.QEMU, False) == (found.rung, found.vhost)
-    assert len(found.warnings) == 2
 
 
 def test_vhost_by_name_when_the_helper_fails() -> None:
@@ -241,6 +217,39 @@ def test_model_that_libvirt_would_choose(devices: dict[str, dict[str, str]], run
     known = msgspec.structs.replace(CAPABILITIES, devices={**CAPABILITIES.devices, **devices})
 
     assert rung is plan(card(model="default"), known).rung
+
+
+@pytest.mark.parametrize(
+    ("changes", "wish"),
+    [
+        ({}, Wish.DEFAULT),
+        ({"queues": 1}, Wish.OFF),
+        ({"queues": None}, Wish.OFF),
+        ({"type": "user", "tap": None}, Wish.OFF),
+        ({"type": "vhostuser", "tap": None}, Wish.OFF),
+        ({"rss": False}, Wish.OFF),
+        ({"rss": True}, Wish.ASKED),
+        ({"rss": True, "queues": 1}, Wish.ASKED),
+    ],
+)
+def test_what_a_card_says_of_rss(changes: dict[str, object], wish: Wish) -> None:
+    """A card that does not say has RSS by default if it has a tap with several queues."""
+    wanted = card(**{"rss": None, **changes})
+
+    assert wish is wish_of(wanted, default_rss=True)
+    assert (Wish.OFF if wish is Wish.DEFAULT else wish) is wish_of(wanted, default_rss=False)
+
+
+def test_no_rss_by_default_on_a_card_that_is_no_virtio() -> None:
+    """Only virtio cards have RSS."""
+    assert Rung.NONE is plan(card(rss=None, model="e1000")).rung
+
+
+def test_what_keeps_a_card_from_ebpf() -> None:
+    """The plan tells what is in the way, for whoever wants to say it in other words."""
+    assert "" == plan().obstacle.message
+    assert "this QEMU hands out no eBPF object 'rss'" == plan(CARD, NO_OBJECT).obstacle.message
+    assert "it has one queue" == plan(SINGLE).obstacle.message
 
 
 @pytest.mark.parametrize("host", [BARE, GOOD, TCG, CLOSED])

@@ -22,7 +22,8 @@ def asked_for(*cards: Card) -> dict[str, CardRequests]:
     """Return the requests for a VM with *cards*, as they are made."""
     machine = msgspec.structs.replace(MACHINE, cards=cards)
     plans = {
-        device.id: plan_card(device, CAPABILITIES, HostFacts()) for device in cards_of(machine)
+        device.id: plan_card(device, CAPABILITIES, HostFacts(), default_rss=False)
+        for device in cards_of(machine)
     }
     return build_requests(machine, OWNER, plans, CAPABILITIES)
 

@@ -6,7 +6,6 @@
     tap = "tap0"         one of type ethernet, with managed = false: the tap exists
     socket = "/run/x"    one of type vhostuser
     backend = "passt"    one of type user
-    queues = 4           on a tap: with RSS, unless it says ``rss = false``
 
 Both functions work on plain values, before they are held to any type.
 """
@@ -24,8 +23,6 @@ TYPE_BY_KEY: Final = {
 }
 """The type of a card by the key that names what stands behind it."""
 
-TAP_TYPES: Final = ("bridge", "network", "ethernet")
-
 
 def expand(plain: Plain) -> None:
     """Add to the cards of *plain* what they mean without saying it."""
@@ -35,20 +32,11 @@ def expand(plain: Plain) -> None:
             card["type"] = inferred
             if inferred == "ethernet":
                 card.setdefault("managed", False)
-        if _means_rss(card):
-            card.setdefault("rss", True)
 
 
 def contract(plain: Plain) -> None:
-    """Take from the cards of *plain* what they mean without it, and say what they else would not.
-
-    ``expand`` gives back what is taken.
-    """
+    """Take from the cards of *plain* what they mean without it: ``expand`` gives it back."""
     for card in _cards(plain):
-        if _means_rss(card):
-            said = card.pop("rss", False)
-            if said is not True:
-                card["rss"] = said
         if card.get("type") == _type_of(card):
             _leave_type_out(card)
 
@@ -76,13 +64,3 @@ def _leave_type_out(card: Plain) -> None:
         if card["managed"] is False:
             del card["managed"]
     del card["type"]
-
-
-def _means_rss(card: Plain) -> bool:
-    queues = card.get("queues")
-    return (
-        isinstance(queues, int)
-        and queues > 1
-        and card.get("type", _type_of(card)) in TAP_TYPES
-        and str(card.get("model", "virtio")).startswith("virtio")
-    )

@@ -106,7 +106,12 @@ class Draft:
     def plan(self, device: Named[Card], answer: HelperAnswer) -> CardPlan:
         """Return the plan of a card after the helper's *answer*."""
         return plan_card(
-            device, self.capabilities, self.host, answer=answer, require_ebpf=self.require_ebpf
+            device,
+            self.capabilities,
+            self.host,
+            default_rss=self.machine.default_rss,
+            answer=answer,
+            require_ebpf=self.require_ebpf,
         )
 
     def general_notices(self) -> tuple[Notice, ...]:
@@ -157,10 +162,7 @@ def draft(
         try:
             host = gather_facts(machine, accelerator)
             demanded = require_ebpf or machine.require_ebpf
-            plans = {
-                device.id: plan_card(device, capabilities, host, require_ebpf=demanded)
-                for device in cards_of(machine)
-            }
+            plans = _plans(machine, capabilities, host, require_ebpf=demanded)
             context = _context(machine, owner, capabilities, accelerator, plans)
             built = build(context)
             requests = build_requests(machine, owner, plans, capabilities)
@@ -187,6 +189,22 @@ def draft(
                 built,
                 requests,
             )
+
+
+def _plans(
+    machine: Machine, capabilities: Capabilities, host: HostFacts, *, require_ebpf: bool
+) -> dict[str, CardPlan]:
+    """Return the plan of each card of *machine*, before the helper was asked."""
+    return {
+        device.id: plan_card(
+            device,
+            capabilities,
+            host,
+            default_rss=machine.default_rss,
+            require_ebpf=require_ebpf,
+        )
+        for device in cards_of(machine)
+    }
 
 
 def _context(

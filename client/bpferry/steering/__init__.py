@@ -3,7 +3,8 @@
 
     plan      which rung each card gets, and why, before the VM starts
     quirks    what the versions of QEMU cannot do, as the table that the plan asks
-    rungs     the words that both use
+    vhost     whether a card has vhost as far as RSS leaves it
+    rungs     the words that these use
     requests  what will be asked of the helpers
     maps      what QEMU wrote into a card's maps
     toeplitz  which queue a flow goes to

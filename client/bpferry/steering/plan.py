@@ -5,71 +5,48 @@
     qemu   QEMU steers in user space
     none   RSS is not offered to the guest
 
-The highest rung that is possible is taken, and vhost is given up where the rung needs that, unless
-it was asked for by name. Whoever demands eBPF gets an error on any other rung. What a version of
-QEMU cannot do stands in a table (``quirks``).
+The highest rung that is possible is taken. Where a QEMU has not both RSS and vhost, what was asked
+for stays: vhost, where a card has RSS only by default; RSS, where its description asks for it; and
+a card that asks for both by name is refused. Without vhost, all queues of a card are served by
+QEMU's one main loop, which costs a user of several queues more than RSS brings.
+
+Whoever demands eBPF asks for RSS by that, and gets an error on any other rung. What a version of
+QEMU cannot do is in a table (``quirks``).
 
 A QEMU that root starts may load the program by itself; its rung is still called ``qemu``, since
 nobody but that QEMU knows whether it did.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator
+from typing import Final
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named
 from bpferry.errors import BpferryError, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.defaults import is_virtio_card
-from bpferry.steering.quirks import Consequence, Quirk, find_quirk
-from bpferry.steering.rungs import RSS_OBJECT, Notice, Rung, Situation
+from bpferry.steering.quirks import BOTH, Consequence, Quirk, find_quirk, has_both
+from bpferry.steering.rungs import (
+    RSS_OBJECT,
+    CardPlan,
+    Granted,
+    HelperAnswer,
+    HostFacts,
+    Notice,
+    Rung,
+    Situation,
+    Wish,
+    wish_of,
+)
+from bpferry.steering.vhost import COST, choose_vhost
 
 __all__ = ["RSS_OBJECT", "CardPlan", "Granted", "HelperAnswer", "HostFacts", "Notice", "Rung"]
 
-BY_RUNG = {
+BY_RUNG: Final = {
     Rung.EBPF: "the host's kernel steers",
     Rung.QEMU: "QEMU steers in user space",
     Rung.NONE: "the guest is offered no RSS",
 }
-
-
-class Granted(StrEnum):
-    """What is known of the helper where it did not fail."""
-
-    NOT_ASKED = "not-asked"
-    """As in a dry run: the plan says what would be asked for."""
-    YES = "yes"
-
-
-HelperAnswer = Granted | BpferryError
-"""What the helper said, or the error with which asking it ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostFacts:
-    """What a plan has to know of the host. ``machine.host`` gathers it."""
-
-    kvm: bool = False
-    """Whether the VM runs with KVM."""
-    vhost: Mapping[str, str] = field(default_factory=dict)
-    """Why a vhost device cannot be used, by its path; empty where it can."""
-
-    def problem_of(self, device: str) -> str:
-        """Return why the vhost device *device* cannot be used, or nothing."""
-        return self.vhost.get(device, f"nobody has looked at '{device}'")
-
-
-@dataclass(frozen=True, slots=True)
-class CardPlan:
-    """What one card gets."""
-
-    card_id: str
-    rung: Rung
-    vhost: bool
-    queues: int
-    because: tuple[str, ...]
-    warnings: tuple[Notice, ...] = ()
 
 
 def plan_card(
@@ -77,6 +54,7 @@ def plan_card(
     capabilities: Capabilities,
     host: HostFacts,
     *,
+    default_rss: bool,
     answer: HelperAnswer = Granted.NOT_ASKED,
     require_ebpf: bool = False,
 ) -> CardPlan:
@@ -86,6 +64,7 @@ def plan_card(
         device: the card.
         capabilities: of the QEMU that it is for.
         host: what the host can do.
+        default_rss: whether a card that does not say has RSS by default, as its VM says.
         answer: the helper's, if it has been asked.
         require_ebpf: whether any other rung is an error.
 
@@ -93,33 +72,45 @@ def plan_card(
         Unsupported: what the card asks for by name cannot be, or eBPF is demanded and cannot be.
         BpferryError: eBPF or vhost is demanded, and this is what the helper's answer was.
     """
-    planner = _Planner(device, capabilities, host, demanded=require_ebpf)
+    planner = _Planner(device, capabilities, demanded=require_ebpf)
+    planner.choose(host, default_rss=default_rss)
     return planner.plan(answer)
 
 
 class _Planner:
     """One card on its way down the ladder."""
 
-    def __init__(
-        self, device: Named[Card], capabilities: Capabilities, host: HostFacts, *, demanded: bool
-    ) -> None:
-        card = device.value
+    def __init__(self, device: Named[Card], capabilities: Capabilities, *, demanded: bool) -> None:
         self._device = device
-        self._card = card
+        self._card = device.value
         self._capabilities = capabilities
         self._demanded = demanded
-        self._virtio = is_virtio_card(card, capabilities)
+        self._virtio = is_virtio_card(device.value, capabilities)
+        self._wish = Wish.OFF
+        self._rung = Rung.NONE
+        self._vhost = False
+        self._vhost_reason = ""
         self._because: list[str] = []
         self._warnings: list[Notice] = []
-        self._wished = Rung.EBPF if card.rss and self._virtio else Rung.NONE
-        self._rung = self._wished
         self._obstacle = Notice("")
         self._asked: set[str] = set()
-        self._vhost, self._vhost_reason = self._choose_vhost(host)
+
+    def choose(self, host: HostFacts, *, default_rss: bool) -> None:
+        """Begin with the most that the card may have."""
+        if self._virtio:
+            self._wish = wish_of(self._card, default_rss=default_rss)
+        if self._demanded and self._wish is Wish.DEFAULT:
+            self._wish = Wish.ASKED
+        self._rung = Rung.NONE if self._wish is Wish.OFF else Rung.EBPF
+        self._vhost, self._vhost_reason, warning = choose_vhost(
+            self._card, host, virtio=self._virtio
+        )
+        if warning is not None:
+            self._warn(warning)
 
     def plan(self, answer: HelperAnswer) -> CardPlan:
         """Return what the card gets."""
-        if self._wished is Rung.NONE:
+        if self._wish is Wish.OFF:
             self._give_none()
         self._ask_quirks()
         if self._rung is Rung.EBPF:
@@ -138,43 +129,18 @@ class _Planner:
             queues=(self._card.queues or 1) if self._virtio else 1,
             because=tuple(self._because),
             warnings=tuple(self._warnings),
+            obstacle=self._obstacle,
         )
-
-    def _choose_vhost(self, host: HostFacts) -> tuple[bool, str]:
-        """Return whether the card is to have vhost as far as RSS leaves it, and why.
-
-        As libvirt does it unasked: where the device opens and the VM runs with KVM.
-        """
-        card = self._card
-        named = card.driver == "vhost"
-        if not card.has_tap or not self._virtio:
-            if named:
-                self._warn("vhost is for virtio cards with a tap, and this card goes without it")
-            return False, ""
-        if card.driver == "qemu":
-            return False, "no vhost, as the description says"
-        problem = host.problem_of(card.vhost_device)
-        if named:
-            if problem:
-                self._warn(
-                    f"vhost is asked for by name, and is not to be had here: {problem}",
-                    "without it the VM will not start; take out that the driver is 'vhost', or "
-                    "ask the administrator for the device",
-                )
-            return True, "vhost, as the description says"
-        if not host.kvm:
-            return False, "no vhost: the VM runs without KVM"
-        return (False, f"no vhost: {problem}") if problem else (True, "vhost")
 
     def _give_none(self) -> None:
         if not self._virtio:
-            self._obstacle = Notice("its model has no RSS", "choose the model 'virtio'")
+            self._obstacle = Notice("its model has no RSS", "choose the model 'virtio'", "model")
         elif (self._card.queues or 1) == 1:
-            self._obstacle = Notice(
-                "it has one queue", f"give card '{self._device.id}' two queues or more and RSS"
-            )
+            hint = f"give card '{self._device.id}' two queues or more and RSS"
+            self._obstacle = Notice("it has one queue", hint, "queues")
         else:
-            self._obstacle = Notice("its description does not ask for RSS", "switch RSS on")
+            hint = "switch RSS on: rss='on' for the card's driver, in TOML rss = true"
+            self._obstacle = Notice("its description does not ask for RSS", hint, "rss")
         self._because.append(self._obstacle.message)
 
     def _ask_quirks(self) -> None:
@@ -187,64 +153,110 @@ class _Planner:
         return Situation(self._card, self._capabilities, self._rung, self._vhost)
 
     def _apply(self, quirk: Quirk) -> None:
+        notice = Notice(quirk.because, quirk.hint, quirk.field)
         match quirk.consequence:
-            case Consequence.NO_EBPF | Consequence.NO_RSS:
-                none = quirk.consequence is Consequence.NO_RSS
-                self._lower(Rung.NONE if none else Rung.QEMU, Notice(quirk.because, quirk.hint))
+            case Consequence.NO_RSS:
+                self._lower(Rung.NONE, notice)
+            case Consequence.NO_EBPF:
+                self._lower(Rung.QEMU, notice)
             case Consequence.NO_VHOST:
-                self._give_up_vhost(quirk)
+                self._give_up_vhost(notice, "hash reports")
+            case Consequence.ONE_OF_BOTH:
+                self._choose_one(notice)
             case Consequence.REFUSE:
                 raise self._refuse(quirk.because, quirk.hint, "rss")
             case Consequence.WARN:
-                self._warn(quirk.because, quirk.hint)
+                self._warn(notice)
             case Consequence.NOTE:
                 self._because.append(quirk.because)
 
     def _lower(self, rung: Rung, reason: Notice) -> None:
+        self._step_down(rung, reason)
+        # Nobody asked for RSS by default: that there is less of it is among the reasons only.
+        if self._wish is Wish.ASKED and (rung is Rung.NONE or self._card.has_tap):
+            self._warnings.append(self._lowered(reason))
+
+    def _step_down(self, rung: Rung, reason: Notice) -> None:
         self._rung = rung
         self._obstacle = reason
         self._because.append(reason.message)
-        if rung is Rung.NONE or self._card.has_tap:
-            self._warn(f"no eBPF steering, {BY_RUNG[rung]}: {reason.message}", reason.hint)
 
-    def _give_up_vhost(self, quirk: Quirk) -> None:
-        if self._card.driver == "vhost":
+    def _lowered(self, reason: Notice) -> Notice:
+        """Return that there is no eBPF, what there is instead, and why."""
+        text = f"no eBPF steering, {BY_RUNG[self._rung]}: {reason.message}"
+        return Notice(f"{self._device.id}: {text}", reason.hint, reason.field)
+
+    def _choose_one(self, reason: Notice) -> None:
+        """Give up RSS or vhost, of which the card cannot have both; what was asked for stays."""
+        # Where this QEMU has both, the helper is in the way, and another QEMU is no help.
+        other_qemu = "" if has_both(self._capabilities) else BOTH
+        if self._wish is Wish.ASKED:
+            ways = (f"use {other_qemu}, which has both" if other_qemu else "", self._how_to_keep())
+            self._give_up_vhost(Notice(reason.message, "; or ".join(filter(None, ways))), "RSS")
+            return
+        self._rung = Rung.NONE
+        self._because += [reason.message, "RSS is not asked for, so vhost stays"]
+        if other_qemu:
+            self._obstacle = Notice(reason.message, f"use {other_qemu}, which has both", "rss")
+            self._because.append(f"{other_qemu} has both")
+
+    def _how_to_keep(self) -> str:
+        """Return what to do to keep vhost rather than RSS."""
+        return " and ".join(self._wishes_for_rss()) + " to keep vhost"
+
+    def _wishes_for_rss(self) -> Iterator[str]:
+        if self._card.rss:
+            yield "leave 'rss' out"
+        if self._demanded:
+            yield "do not require eBPF"
+
+    def _give_up_vhost(self, reason: Notice, other: str) -> None:
+        """Go without vhost for the *other* thing."""
+        if self._vhost_is_named():
             raise self._refuse(
-                f"it asks for vhost by name and for what vhost cannot have here: {quirk.because}",
-                f"leave out the driver's name, and it runs without vhost; or "
-                f"{quirk.hint or 'take RSS out'}",
+                f"it asks for vhost by name and for {other}, and cannot have both: "
+                f"{reason.message}",
+                f"leave out the driver's name to have {other} without vhost; or {reason.hint}",
                 "driver",
             )
         self._vhost = False
         self._vhost_reason = "no vhost"
-        self._because.append(quirk.because)
-        self._warn(f"vhost is given up: {quirk.because}", quirk.hint)
+        self._because.append(reason.message)
+        queues = self._situation().queues
+        cost = f"; all {queues} queues {COST}" if queues > 1 else ""
+        text = f"vhost is given up for {other}: {reason.message}{cost}"
+        self._warn(Notice(text, reason.hint, reason.field or "rss"))
 
     def _ask_helper(self, answer: HelperAnswer) -> None:
         if not isinstance(answer, BpferryError):
             self._because += _reasons(self._capabilities, answer)
             return
-        if self._demanded or self._vhost_is_named():
+        # By name, vhost stays; and without eBPF there is no RSS beside it.
+        if self._demanded or (self._wish is Wish.ASKED and self._vhost_is_named()):
             raise answer
-        self._lower(Rung.QEMU, Notice(answer.message, answer.hint))
+        reason = Notice(answer.message, answer.hint, "rss")
+        self._step_down(Rung.QEMU, reason)
+        before = len(self._warnings)
         self._ask_quirks()
+        # Also where RSS is there by default: a helper may be missing by mistake.
+        self._warnings.insert(before, self._lowered(reason))
 
     def _vhost_is_named(self) -> bool:
-        """Say whether the card keeps vhost, so that without eBPF it could have no RSS."""
         return self._vhost and self._card.driver == "vhost"
 
     def _conclude(self) -> None:
         """Add what the rung means, and whether there is vhost."""
-        if self._rung is not self._wished:
+        if self._wish is not Wish.OFF and self._rung is not Rung.EBPF:
             self._because.append(BY_RUNG[self._rung])
         if self._vhost_reason:
             self._because.append(self._vhost_reason)
 
-    def _warn(self, message: str, hint: str = "") -> None:
-        self._warnings.append(Notice(f"{self._device.id}: {message}", hint))
+    def _warn(self, notice: Notice) -> None:
+        text = f"{self._device.id}: {notice.message}"
+        self._warnings.append(Notice(text, notice.hint, notice.field))
 
     def _refuse(self, message: str, hint: str, field: str) -> Unsupported:
-        if field == "rss" and not self._card.rss:
+        if field == "rss" and self._wish is Wish.OFF:
             field = "rss-hash-report"
         return self._device.refusal(field, message, hint)
 

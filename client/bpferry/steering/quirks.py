@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.rungs import RSS_OBJECT, Rung, Situation
 
 Version = tuple[int, int]
 
 NEWER: Final = "use a QEMU of version 9.0 or later that was built with libbpf"
+
+BOTH_SINCE: Final = (9, 0)
+BOTH_BEFORE: Final = (10, 1)
+"""The first QEMU that has RSS by eBPF beside vhost, and the first that has it no more."""
+
+BOTH: Final = "a QEMU of version 9.0 to 10.0 that was built with libbpf"
 
 OBJECT_OF_9_0: Final = "47475c9004f96e03"
 """How the SHA-256 of the program of QEMU 9.0 begins (ebpf/rss.bpf.skeleton.h, c25df57ae8)."""
@@ -31,6 +38,8 @@ class Consequence(StrEnum):
     """One rung down: QEMU steers."""
     NO_VHOST = "no vhost"
     """QEMU moves the packets. Where vhost was asked for by name, the card is refused."""
+    ONE_OF_BOTH = "RSS or vhost"
+    """RSS stays if it was asked for, and else vhost. If both were, the card is refused."""
     REFUSE = "refused"
     WARN = "a warning"
     NOTE = "a note"
@@ -54,6 +63,8 @@ class Quirk:
     source: str
     """Where it was read or seen."""
     hint: str = ""
+    field: str = "rss"
+    """What field of the card it is about, as a key of the native form."""
     since: Version | None = None
     before: Version | None = None
     """The first version that is not concerned any more."""
@@ -155,6 +166,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         "with vhost, QEMU takes hash reports back from the guest",
         "ebpf_rss.rst in QEMU's documentation; virtio_net_get_features in hw/net/virtio-net.c",
         "take hash reports (rss_hash_report) out",
+        "rss-hash-report",
     ),
     Quirk(
         "hash-report-without-vhost",
@@ -166,37 +178,37 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         "soon as the guest uses them",
         "ebpf_rss.rst in QEMU's documentation; virtio_net_commit_rss_config in hw/net/virtio-net.c",
         "take hash reports (rss_hash_report) out",
+        "rss-hash-report",
     ),
     Quirk(
         "vhost-ignores-fds",
         "10.1 and newer",
         "eBPF, vhost",
         lambda it: it.rung is Rung.EBPF and it.vhost,
-        Consequence.NO_VHOST,
+        Consequence.ONE_OF_BOTH,
         "QEMU 10.1 and newer ignores the eBPF program of a card with vhost",
         "7b6e7e4990 in 10.1; seen on 11.1.3, no mending known",
-        "use a QEMU from 9.0 to 10.0 to have both",
-        since=(10, 1),
+        since=BOTH_BEFORE,
     ),
     Quirk(
         "rss-taken-back",
         "before 10.1",
         "RSS by QEMU, vhost",
         lambda it: it.rung is Rung.QEMU and it.vhost,
-        Consequence.NO_VHOST,
+        Consequence.ONE_OF_BOTH,
         "with vhost and without eBPF, QEMU takes RSS back from the guest",
         "virtio_net_get_features in hw/net/virtio-net.c, 6.1 to 10.0",
-        before=(10, 1),
+        before=BOTH_BEFORE,
     ),
     Quirk(
         "rss-in-name-only",
         "10.1 and newer",
         "RSS by QEMU, vhost",
         lambda it: it.rung is Rung.QEMU and it.vhost,
-        Consequence.NO_VHOST,
+        Consequence.ONE_OF_BOTH,
         "with vhost and without eBPF, QEMU offers RSS to the guest and does not steer",
         "7b6e7e4990 in 10.1; seen on 11.1.3",
-        since=(10, 1),
+        since=BOTH_BEFORE,
     ),
     Quirk(
         "soft-failure",
@@ -221,6 +233,15 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
     ),
 )
 """The rows, in the order in which they are asked."""
+
+
+def has_both(capabilities: Capabilities) -> bool:
+    """Say whether this QEMU can have RSS by eBPF beside vhost, if the helper grants it."""
+    return (
+        BOTH_SINCE <= capabilities.version[:2] < BOTH_BEFORE
+        and RSS_OBJECT in capabilities.objects
+        and capabilities.takes_ebpf_fds
+    )
 
 
 def find_quirk(situation: Situation, asked: frozenset[str] = frozenset()) -> Quirk | None:

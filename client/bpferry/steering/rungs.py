@@ -1,15 +1,34 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The words of a plan: rungs, notices, and the situation that a card is in."""
+"""The words of a plan: wishes, rungs, what is known beforehand, and the plan itself."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from bpferry.domain.model.cards import Card
+from bpferry.errors import BpferryError
 from bpferry.qemu.capabilities import Capabilities
 
 RSS_OBJECT: Final = "rss"
 """The id of QEMU's steering program (qapi/ebpf.json, EbpfProgramID)."""
+
+
+class Wish(StrEnum):
+    """What the description of a card says of RSS."""
+
+    ASKED = "asked for"
+    DEFAULT = "by default"
+    """It does not say, and the card has several queues: RSS is for it where that costs nothing."""
+    OFF = "off"
+
+
+def wish_of(card: Card, *, default_rss: bool) -> Wish:
+    """Return what *card*, a virtio card, says of RSS; *default_rss* is the VM's own key."""
+    if card.rss is None:
+        several = card.has_tap and (card.queues or 1) > 1
+        return Wish.DEFAULT if default_rss and several else Wish.OFF
+    return Wish.ASKED if card.rss else Wish.OFF
 
 
 class Rung(StrEnum):
@@ -26,6 +45,8 @@ class Notice:
 
     message: str
     hint: str = ""
+    field: str = ""
+    """What field of a card it is about, as a key of the native form; empty for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +67,43 @@ class Situation:
     def offers_rss(self) -> bool:
         """Whether the guest is to be offered RSS."""
         return self.rung is not Rung.NONE
+
+
+class Granted(StrEnum):
+    """What is known of the helper where it did not fail."""
+
+    NOT_ASKED = "not-asked"
+    """As in a dry run: the plan says what would be asked for."""
+    YES = "yes"
+
+
+HelperAnswer = Granted | BpferryError
+"""What the helper said, or the error with which asking it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a plan has to know of the host. ``machine.host`` gathers it."""
+
+    kvm: bool = False
+    """Whether the VM runs with KVM."""
+    vhost: Mapping[str, str] = field(default_factory=dict)
+    """Why a vhost device cannot be used, by its path; empty where it can."""
+
+    def problem_of(self, device: str) -> str:
+        """Return why the vhost device *device* cannot be used, or nothing."""
+        return self.vhost.get(device, f"nobody has looked at '{device}'")
+
+
+@dataclass(frozen=True, slots=True)
+class CardPlan:
+    """What one card gets."""
+
+    card_id: str
+    rung: Rung
+    vhost: bool
+    queues: int
+    because: tuple[str, ...]
+    warnings: tuple[Notice, ...] = ()
+    obstacle: Notice = Notice("")
+    """What keeps the card from eBPF; no words where nothing does."""

@@ -55,7 +55,10 @@ def context_of(
     """Return the context of a VM with *devices*, its cards planned."""
     text = DOMAIN.format(top=top, devices=devices)
     machine = read_bytes(text.encode(), Path("/vm.xml")).machine
-    plans = {device.id: plan_card(device, capabilities, host) for device in cards_of(machine)}
+    plans = {
+        device.id: plan_card(device, capabilities, host, default_rss=machine.default_rss)
+        for device in cards_of(machine)
+    }
     return Context(
         machine=machine,
         capabilities=capabilities,

@@ -61,24 +61,6 @@ def test_tap_exists() -> None:
     assert card_of('tap = "tap0"\nmanaged = true').managed is True
 
 
-@pytest.mark.parametrize(
-    ("lines", "rss"),
-    [
-        ('tap = "t"\nqueues = 4', True),
-        ('bridge = "br0"\nqueues = 2', True),
-        ('tap = "t"\nqueues = 4\nrss = false', False),
-        ('tap = "t"\nqueues = 1', False),
-        ('tap = "t"', False),
-        ('tap = "t"\nrss = true', True),
-        ('tap = "t"\nqueues = 4\nmodel = "e1000"', False),
-        ('socket = "/run/x"\nqueues = 4', False),
-    ],
-)
-def test_rss_is_on_where_there_are_queues(lines: str, *, rss: bool) -> None:
-    """Several queues on a tap mean RSS, unless it is said otherwise."""
-    assert rss is card_of(lines).rss
-
-
 def test_cards_of_wrong_types_are_left_to_the_types() -> None:
     """What is no list of tables is refused by its type, not by an accident here."""
     with pytest.raises(BadInput, match="cards"):
@@ -92,18 +74,14 @@ def test_cards_of_wrong_types_are_left_to_the_types() -> None:
 @pytest.mark.parametrize(
     ("card", "expected"),
     [
-        (Card(type="bridge", bridge="br0", queues=4, rss=True), {"bridge": "br0", "queues": 4}),
-        (
-            Card(type="bridge", bridge="br0", queues=4),
-            {"bridge": "br0", "queues": 4, "rss": False},
-        ),
+        (Card(type="bridge", bridge="br0", queues=4), {"bridge": "br0", "queues": 4}),
         (Card(type="ethernet", tap="t", managed=False), {"tap": "t"}),
         (Card(type="ethernet", tap="t"), {"type": "ethernet", "tap": "t"}),
         (Card(type="user"), {"type": "user"}),
     ],
 )
 def test_written_no_longer_than_needed(card: Card, expected: dict[str, object]) -> None:
-    """What the reader adds is left out, and what it would add wrongly is said."""
+    """What the reader adds is left out."""
     assert expected == written(card)
 
 

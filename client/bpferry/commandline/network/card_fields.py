@@ -62,11 +62,12 @@ def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
 def fields_without_effect(card: Card) -> list[str]:
     """Return the keys of what is said of *card*, which is no virtio card, and changes nothing.
 
-    Of vhost the plan speaks, and one queue is what it has anyway.
+    Of vhost the plan speaks; one queue and no RSS is what it has anyway.
     """
-    said = [
+    usual = {"queues": 1, "rss": False}
+    return [
         field.key
         for field in fields_of(Card)
-        if field.name in DRIVER - {"driver"} and getattr(card, field.name) != field.default
+        if field.name in DRIVER - {"driver"}
+        and getattr(card, field.name) not in (field.default, usual.get(field.name))
     ]
-    return [key for key in said if key != "queues" or card.queues != 1]

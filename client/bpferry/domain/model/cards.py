@@ -142,7 +142,8 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     driver: Annotated[Literal["qemu", "vhost"] | None, At("driver/@name")] = None
     """Who moves the packets: the kernel (vhost) or QEMU; if it is not said, the plan decides."""
     queues: Annotated[Queues | None, At("driver/@queues")] = None
-    rss: Annotated[bool, At("driver/@rss", Form.ON_OFF)] = False
+    rss: Annotated[bool | None, At("driver/@rss", Form.ON_OFF)] = None
+    """Whether the guest is offered RSS; if it is not said, ``default_rss`` of the VM decides."""
     rss_hash_report: Annotated[bool, At("driver/@rss_hash_report", Form.ON_OFF)] = False
     txmode: Annotated[Literal["iothread", "timer"] | None, At("driver/@txmode")] = None
     ioeventfd: Annotated[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None

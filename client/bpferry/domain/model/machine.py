@@ -92,6 +92,10 @@ class Machine(Table, frozen=True, kw_only=True):
     """Run with TCG, and say so, where KVM does not work."""
     require_ebpf: Annotated[bool, At("metadata/bpferry:vm/@require-ebpf", Form.YES_NO)] = False
     """Start only if the host's kernel steers every card with RSS."""
+    default_rss: Annotated[
+        bool, At("metadata/bpferry:vm/@default-rss", Form.YES_NO, absent=False)
+    ] = True
+    """Offer RSS on each tap with several queues whose card does not say, if it costs nothing."""
     qemu: Annotated[str | None, At("devices/emulator")] = None
     arch: Annotated[Arch | None, At("os/type/@arch")] = None
     machine_type: Annotated[MachineName, At("os/type/@machine", absent="default")] = "q35"

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whether a card is to have vhost, as far as RSS leaves it.
+
+As libvirt decides it for a card that does not say: where the device opens and the VM runs with KVM.
+"""
+
+from typing import Final, NamedTuple
+
+from bpferry.domain.model.cards import Card
+from bpferry.steering.rungs import HostFacts, Notice
+
+UNUSABLE: Final = "the driver 'vhost' is asked for by name, and cannot be used here"
+UNUSABLE_HINT: Final = (
+    "without it the VM does not start: leave out the driver's name, or ask the administrator for "
+    "the device"
+)
+
+COST: Final = "are then served by QEMU's one main loop, since only vhost has a thread for each"
+"""What it costs to give vhost up, of several queues."""
+
+
+class VhostChoice(NamedTuple):
+    """Whether there is to be vhost, why, and what is wrong with it."""
+
+    vhost: bool
+    reason: str
+    """For people; nothing where the question does not arise."""
+    warning: Notice | None = None
+
+
+def choose_vhost(card: Card, host: HostFacts, *, virtio: bool) -> VhostChoice:
+    """Return whether *card* is to have vhost on *host*."""
+    named = card.driver == "vhost"
+    if not card.has_tap or not virtio:
+        text = "vhost is for virtio cards with a tap, and this card goes without it"
+        useless = Notice(text, "leave out the driver's name", "driver")
+        return VhostChoice(vhost=False, reason="", warning=useless if named else None)
+    if card.driver == "qemu":
+        return VhostChoice(vhost=False, reason="no vhost, as the description says")
+    problem = host.problem_of(card.vhost_device)
+    if named:
+        unusable = Notice(f"{UNUSABLE}: {problem}", UNUSABLE_HINT, "driver")
+        reason = "vhost, as the description says"
+        return VhostChoice(vhost=True, reason=reason, warning=unusable if problem else None)
+    if not host.kvm:
+        return VhostChoice(vhost=False, reason="no vhost: the VM runs without KVM")
+    return VhostChoice(vhost=not problem, reason=f"no vhost: {problem}" if problem else "vhost")
