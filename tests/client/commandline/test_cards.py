@@ -160,7 +160,7 @@ def test_name_of_a_tap_that_the_helper_makes(kind: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("driver", "lost"),
     [
-        ("name='qemu' queues='1'", ""),
+        ("name='qemu' queues='1' rss='off'", ""),
         ("name='vhost'", ""),  # the plan warns of it
         ("queues='4' rss='on'", "'queues', 'rss'"),
         ("rss_hash_report='on' queues='1'", "'rss-hash-report'"),
