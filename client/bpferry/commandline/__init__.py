@@ -6,6 +6,7 @@
     context     what every part may know
     implicit    what a document means without saying it, such as controllers
     applicable  refuse what means nothing where it is
+    acpi_index  numbers by which the guest may name devices
     numbers     sets of processors and nodes
     threads     which I/O thread works for which disk or controller
     system      the machine around the devices

@@ -2,17 +2,23 @@
 """Refuse what is set and has no meaning where it stands: nothing is passed over in silence."""
 
 from collections.abc import Collection
+from typing import Final
 
 from bpferry.domain.binding import Table
 from bpferry.domain.model.base import Device
 from bpferry.domain.names import Named
 from bpferry.domain.shape import fields_of
 
+SEEN_TO_ELSEWHERE: Final = ("acpi_index",)
+"""What any device may have (``acpi_index``)."""
+
 
 def refuse_others(part: Named[Table], meaningful: Collection[str], owner: str) -> None:
     """Raise Unsupported if a field of *part* is set that is not *meaningful* for *owner*."""
     for field in fields_of(type(part.value)):
-        if field.name not in meaningful and getattr(part.value, field.name) != field.default:
+        if field.name in (*meaningful, *SEEN_TO_ELSEWHERE):
+            continue
+        if getattr(part.value, field.name) != field.default:
             raise part.refusal(field.key, f"it has no meaning for {owner}", "leave it out")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from bpferry.commandline.acpi_index import with_indexes
 from bpferry.commandline.buses import build as buses
 from bpferry.commandline.buses.placement import Placed, place_devices
 from bpferry.commandline.characters import build as characters
@@ -47,7 +48,7 @@ def build(context: Context) -> Built:
     Raises:
         Unsupported: with the key of the model that cannot be done here.
     """
-    parts = list(_parts(context))
+    parts = with_indexes(tuple(_parts(context)), context.machine)
     devices = [part for part in parts if isinstance(part, Device)]
     _check_names(devices)
     placed = place_devices(devices, context)

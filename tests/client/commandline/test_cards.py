@@ -119,12 +119,12 @@ def test_rom(rom: str, expected: dict[str, object]) -> None:
     assert {"netdev": "hostnet0", "mac": MAC, **expected} == found
 
 
-def test_boot_order_and_index() -> None:
-    """The firmware's order and the number for the guest's names are properties."""
-    inner = VIRTIO + "<boot order='3'/><acpi index='7'/><mtu size='1400'/>"
+def test_boot_order_and_largest_packet() -> None:
+    """The firmware's order and the largest packet are properties."""
+    inner = VIRTIO + "<boot order='3'/><mtu size='1400'/>"
     found = properties_of(parts_of(card("ethernet", inner + TAP)))
 
-    assert (3, 7, 1400) == (found["bootindex"], found["acpi-index"], found["host_mtu"])
+    assert (3, 1400) == (found["bootindex"], found["host_mtu"])
 
 
 def test_link_that_is_down() -> None:
@@ -211,7 +211,6 @@ def test_names_of_qemu_for_a_virtio_card(word: str) -> None:
         (card("user", "<ip address='fd00::' prefix='48'/>"), "ips[0].prefix"),
         (card("mcast"), ""),
         (card("udp", "<source address='10.0.0.1' port='1'/>"), ""),
-        (card("user", "<model type='usb-net'/><acpi index='1'/>"), "acpi-index"),
         (card("user", "<model type='usb-net'/><rom bar='off'/>"), "rom-bar"),
         (card("user", "<rom enabled='no' bar='on'/>"), "rom"),
         (card("user", "<rom file='a.rom'/>"), "rom-file"),

@@ -60,7 +60,6 @@ def parts(context: Context) -> Iterator[Part]:
             "netdev": netdev_id(device.id),
             "mac": card_mac_of(card, context.owner, context.machine.name, device.number),
             "bootindex": boot.get(device.key),
-            "acpi-index": card.acpi_index,
             **_rom(device, model, context),
             **(_virtio(device, context) if model.startswith("virtio") else {}),
         }
@@ -101,7 +100,7 @@ def _check(device: Named[Card], model: str) -> None:
 def _check_rom(device: Named[Card], model: str) -> None:
     card = device.value
     if model in USB_MODELS:
-        for field in ("rom", "rom_bar", "rom_file", "acpi_index"):
+        for field in ("rom", "rom_bar", "rom_file"):
             if getattr(card, field) is not None:
                 raise device.refusal(field, "it is for cards on PCI")
     if card.rom_file and not card.rom_file.startswith("/"):

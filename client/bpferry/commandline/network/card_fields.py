@@ -8,7 +8,6 @@ from bpferry.domain.shape import fields_of
 
 ALWAYS: Final = frozenset({
     "type", "model", "mac", "alias", "address", "link", "boot_order", "rom", "rom_bar", "rom_file",
-    "acpi_index",
 })  # fmt: skip
 
 DRIVER: Final = frozenset({

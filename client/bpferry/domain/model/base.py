@@ -60,12 +60,18 @@ Id = Annotated[
 """What QEMU takes as an id (util/id.c, id_wellformed)."""
 
 
+AcpiIndex = Annotated[int, msgspec.Meta(ge=1, le=16383)]
+"""Up to ONBOARD_INDEX_MAX (hw/acpi/pci.c)."""
+
+
 class Device(Table, frozen=True, kw_only=True):
     """What every device may have."""
 
     alias: Annotated[Id | None, At("alias/@name")] = None
     """The id that the user chose; libvirt demands that it begins with ``ua-``."""
     address: Annotated[Address | None, At("address")] = None
+    acpi_index: Annotated[AcpiIndex | None, At("acpi/@index")] = None
+    """A number by which the guest may name the device, if it is on PCI."""
 
 
 class VirtioDevice(Device, frozen=True, kw_only=True):

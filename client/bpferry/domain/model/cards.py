@@ -180,9 +180,6 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     """Whether the guest sees the ROM."""
     rom_file: Annotated[str | None, At("rom/@file")] = None
     """An absolute path; an empty one is the old way to say that there is no ROM."""
-    acpi_index: Annotated[Annotated[int, msgspec.Meta(ge=1, le=16383)] | None,
-                          At("acpi/@index")] = None  # fmt: skip
-    """By which the guest may name the card (ONBOARD_INDEX_MAX, hw/acpi/pci.c)."""
 
     @property
     def is_virtio(self) -> bool | None:

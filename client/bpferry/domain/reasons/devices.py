@@ -84,10 +84,6 @@ ADDRESSES: Final[dict[str, Reason]] = {
         "remove the device",
     ),
     f"{DEVICES}/*/boot/@loadparm": IBM_Z,
-    f"{DEVICES}/*/acpi": (
-        "a number for the guest's names of devices is for network cards",
-        REMOVE,
-    ),
 }
 
 OF_CHARACTERS: Final[dict[str, Reason]] = {
