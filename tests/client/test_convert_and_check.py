@@ -130,3 +130,50 @@ def test_check_without_that_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[s
     main(["check", str(path)])
 
     assert "note: not held against a QEMU: " in capsys.readouterr().out
+
+
+@pytest.mark.qemu
+def test_check_of_what_a_libvirt_session_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told on request only, and what has no fix has no line for it."""
+    path = tmp_path / "vm.toml"
+    path.write_text('name = "x"\nmemory = "64 MiB"\n[[cards]]\nbridge = "br0"\nisolated = true\n')
+
+    assert main(["check", str(path)]) == 0
+    assert "libvirt session" not in capsys.readouterr().out
+
+    assert main(["check", "--libvirt-session", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "a libvirt session would not isolate this card" in printed
+    assert "fix:" not in printed
+
+    assert main(["check", "--libvirt-session", "--json", str(path)]) == 0
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert (fault["key"], fault["fix"]) == ("cards[0].isolated", None)
+    assert fault["cause"]
+
+
+@pytest.mark.qemu
+def test_check_of_a_document_as_virt_install_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several queues without a word on RSS: the line to write is there, and the status is 0."""
+    path = tmp_path / "vm.xml"
+    card = (
+        "<interface type='bridge'><source bridge='br0'/><model type='virtio'/>"
+        "<driver name='qemu' queues='2'/></interface>"
+    )
+    path.write_text(
+        "<domain type='kvm'><name>x</name><memory unit='MiB'>64</memory><vcpu>2</vcpu>"
+        f"<os><type machine='q35'>hvm</type></os><devices>{card}</devices></domain>"
+    )
+
+    main(["check", str(path)])
+
+    printed = capsys.readouterr().out.splitlines()
+    assert (
+        f"note: '{path}':1: '/domain/devices/interface/driver/@queues': 2 queues without RSS"
+        in printed
+    )
+    assert "    fix: write <driver name='qemu' queues='2' rss='on'/>" in printed

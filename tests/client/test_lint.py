@@ -6,7 +6,8 @@ import pytest
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.machine.lint import CARD_RULES, Fault, find_faults
+from bpferry.machine.faults import Fault
+from bpferry.machine.lint import CARD_RULES, find_faults
 from bpferry.qemu.capabilities import Capabilities
 from tests.support.golden import capabilities_of
 
@@ -34,6 +35,7 @@ def faults(*cards: Card, capabilities: Capabilities | None = None) -> dict[str, 
         Card(type="ethernet", tap="a23456789012345", managed=False),
         Card(type="user", rss_hash_report=True),
         Card(type="user", tx_queue_size=256),
+        Card(type="bridge", bridge="b", queues=2, isolated=True, rss=True, driver="vhost"),
     ],
 )
 def test_sound_card(card: Card) -> None:
@@ -75,15 +77,6 @@ def test_sound_card(card: Card) -> None:
         ),
         (Card(type="user", tx_queue_size=1024), "tx-queue-size", "warning", "queue of 1024"),
         (Card(type="ethernet", tap="t", mtu=9000), "mtu", "note", "an MTU of 9000"),
-        (Card(type="bridge", bridge="b", queues=2), "queues", "note", "with 1 queue"),
-        (Card(type="network", network="n", queues=2), "queues", "note", "with 1 queue"),
-        (Card(type="bridge", bridge="b", isolated=True), "isolated", "note", "not isolate"),
-        (
-            Card(type="ethernet", tap="t", queues=2, rss=True, driver="vhost"),
-            "rss",
-            "note",
-            "without RSS that works",
-        ),
         (Card(type="user", model="ne2k_pci"), "model", "note", "a 'ne2k_pci'"),
     ],
 )
@@ -132,6 +125,36 @@ def test_model_that_nobody_named(name: str) -> None:
         "a 'rtl8139'" in faults(card, capabilities=capabilities_of(name))["cards[0].model"].message
     )
     assert {} == faults(card)
+
+
+@pytest.mark.parametrize(
+    ("card", "key", "words"),
+    [
+        (Card(type="bridge", bridge="b", queues=2), "queues", "with 1 queue"),
+        (Card(type="network", network="n", queues=2), "queues", "with 1 queue"),
+        (Card(type="bridge", bridge="b", isolated=True), "isolated", "not isolate"),
+        (
+            Card(type="ethernet", tap="t", queues=2, rss=True, driver="vhost"),
+            "rss",
+            "without RSS that works",
+        ),
+    ],
+)
+def test_what_a_libvirt_session_would_do(card: Card, key: str, words: str) -> None:
+    """It is told on request, with its cause; there is nothing to do about it."""
+    (fault,) = find_faults(machine(card), libvirt_session=True)
+
+    assert (f"cards[0].{key}", "note", "") == (fault.key, fault.level, fault.fix)
+    assert words in fault.message
+    assert fault.cause
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "i386"])
+def test_model_that_nobody_named_on_either_kind_of_pc(arch: str) -> None:
+    """A QEMU that calls itself i386 gives the same old card, and it is told as well."""
+    known = msgspec.structs.replace(capabilities_of("10.0.13"), arch=arch)
+
+    assert "cards[0].model" in faults(Card(type="user", model="default"), capabilities=known)
 
 
 def test_interrupts_behind_our_back() -> None:

@@ -50,7 +50,9 @@ def test_qemus_word_that_it_does_not_steer_becomes_a_warning(tmp_path: Path) -> 
 
     assert [words] == record.texts("qemu")
     (warning,) = record.texts("warning")
-    assert warning.startswith("net0: planned was ebpf, but QEMU could not attach the eBPF program")
+    assert warning.startswith(
+        "net0: the plan was 'ebpf', but QEMU could not attach the eBPF program"
+    )
     assert "see the kernel's log" in warning
 
 

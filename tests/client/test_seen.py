@@ -45,7 +45,7 @@ def test_what_came_true_is_no_warning(plan: CardPlan, seen: Seen) -> None:
     [
         (PLAN, Seen(GOOD, (SOFT,)), "but QEMU could not attach", "security module"),
         (replace(PLAN, vhost=True), Seen(GOOD, (FOR_VHOST,)), "by its own rule", "10.1 and newer"),
-        (BY_QEMU, Seen(None, (FOR_VHOST,)), "planned was qemu, but", "security module"),
+        (BY_QEMU, Seen(None, (FOR_VHOST,)), "the plan was 'qemu', but", "security module"),
         (PLAN, Seen(replace(GOOD, redirect=False)), "the guest has not set RSS up", "no RSS"),
         (PLAN, Seen(replace(GOOD, hash_types=HashType(0))), "go to queue 0", "ethtool -n"),
         (PLAN, Seen(replace(GOOD, table=(0, 1))), "2 of 4 queues", "fewer processors"),

@@ -7,11 +7,12 @@ from pathlib import Path
 from bpferry.cli import output
 from bpferry.domain.document import Document, read_file
 from bpferry.errors import BpferryError, Unsupported
-from bpferry.machine.draft import draft
+from bpferry.machine.draft import Draft, draft
+from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
-from bpferry.machine.lint import Fault, find_faults
+from bpferry.machine.host import gather_facts
+from bpferry.machine.lint import find_faults
 from bpferry.machine.name_lock import find_conflict
-from bpferry.qemu.capabilities import Capabilities
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
 """Exit statuses. What is not supported weighs more than a fault."""
@@ -20,11 +21,20 @@ SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
 NEEDED = "the VM cannot start without it"
 
 
-def check(file: str, *, as_json: bool) -> int:
+def check(file: str, *, libvirt_session: bool, as_json: bool) -> int:
     """Print what there is to say about *file*; return 0 if that is nothing."""
     document = read_file(Path(file), ignore_unsupported=True)
-    refused, note, capabilities = _refused(document)
-    faults = [_located(fault, document) for fault in find_faults(document.machine, capabilities)]
+    refused, note, found = _refused(document)
+    faults = [
+        _located(fault, document)
+        for fault in find_faults(
+            document.machine,
+            found.capabilities if found else None,
+            gather_facts(document.machine, found.accelerator) if found else None,
+            kind=document.kind,
+            libvirt_session=libvirt_session,
+        )
+    ]
     faults += [
         Fault(missing.element or "", "error", missing.message, NEEDED, missing.hint)
         for missing in find_missing_files(document)
@@ -39,8 +49,8 @@ def check(file: str, *, as_json: bool) -> int:
     return FAULTS if any(fault.level != "note" for fault in faults) else SOUND
 
 
-def _refused(document: Document) -> tuple[tuple[Unsupported, ...], str, Capabilities | None]:
-    """Return all that bpferry refuses, why not all of it is known, and what the QEMU can do."""
+def _refused(document: Document) -> tuple[tuple[Unsupported, ...], str, Draft | None]:
+    """Return all that bpferry refuses, why not all of it is known, and what would be started."""
     try:
         found = draft(document, output.StderrReporter(), ignore_unsupported=True)
     except Unsupported as error:
@@ -48,7 +58,7 @@ def _refused(document: Document) -> tuple[tuple[Unsupported, ...], str, Capabili
     except BpferryError as error:
         # Without a QEMU to ask, only the document itself can be judged.
         return document.ignored, error.message, None
-    return found.left_out, "", found.capabilities
+    return found.left_out, "", found
 
 
 def _running(document: Document) -> Iterator[Fault]:
@@ -80,8 +90,8 @@ def _fields(refused: tuple[Unsupported, ...], faults: list[Fault], note: str) ->
                 "key": fault.key,
                 "level": fault.level,
                 "message": fault.message,
-                "cause": fault.cause,
-                "fix": fault.fix,
+                "cause": fault.cause or None,
+                "fix": fault.fix or None,
             }
             for fault in faults
         ],
@@ -94,7 +104,9 @@ def _text(file: str, refused: tuple[Unsupported, ...], faults: list[Fault], note
     for error in refused:
         lines += [f"unsupported: {error.message}", *([f"    fix: {error.hint}"] * bool(error.hint))]
     for fault in faults:
-        lines += [f"{fault.level}: {fault.message}", f"    {fault.cause}", f"    fix: {fault.fix}"]
+        lines.append(f"{fault.level}: {fault.message}")
+        lines += [f"    {fault.cause}"] if fault.cause else []
+        lines += [f"    fix: {fault.fix}"] if fault.fix else []
     if note:
         lines.append(f"note: not held against a QEMU: {note}")
     return "\n".join(lines) or f"'{file}': nothing to say against it"

@@ -126,7 +126,7 @@ def _convert(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from bpferry.cli.check import check  # noqa: PLC0415
 
-    return check(options.file, as_json=options.json)
+    return check(options.file, libvirt_session=options.libvirt_session, as_json=options.json)
 
 
 def _capabilities(options: argparse.Namespace) -> int:

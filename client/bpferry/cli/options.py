@@ -71,11 +71,12 @@ examples:
 CHECK_DESCRIPTION: Final = """\
 Read FILE, and say what bpferry does not support, which files are missing, and
 what is not well designed: several queues on a back end that has one, more
-queues than processors, and the like, each with its cause and what to do.
+queues than processors, RSS where this QEMU has no eBPF or would cost vhost,
+and the like, each with its cause and what to do.
 Nothing is started but QEMU, to ask it what it can do.
 
-The exit status is 0 if there is nothing to say, 1 if there is, and 3 if
-something is not supported.
+The exit status is 0 if there is nothing but notes, 1 if there is more, and 3
+if something is not supported.
 """
 
 CONVERT_DESCRIPTION: Final = """\
@@ -154,6 +155,11 @@ def _add_check(commands: Commands) -> None:
         description=CHECK_DESCRIPTION,
     )
     check.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
+    check.add_argument(
+        "--libvirt-session",
+        action="store_true",
+        help="note too what libvirt's session mode (qemu:///session) would make of it",
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
 

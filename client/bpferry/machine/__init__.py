@@ -7,6 +7,9 @@
     qemu_output   what QEMU writes on its standard error
     endpoints     where users and programs connect to a VM that runs
     lint          what is wrong with a design, or could be better, before anything is started
+    steering_lint the same of what is planned for the cards
+    session_lint  what libvirt's session mode would make of the cards
+    faults        one thing to say against a design
     host          what the plan has to know of this host
     identity      which host this is and who the user is, for addresses that are made
     absent_media  CDs that need not be there

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is wrong with the design of a VM, or not as good as it could be, for ``bpferry check``.
 
-Nothing here keeps a VM from being started; what does is refused where it is read or built, such as
-more than 256 queues, an address of a group of stations, or vhost-user without shared memory.
-
-    error     it will not work, or not as the description says
-    warning   it works, and gives less than it seems to
-    note      it works here; libvirt's session mode makes less of it, or there is a better way
+Nothing here keeps a VM from being started, but for a vhost device that is asked for by name and
+cannot be used; what else does is refused where it is read or built, such as more than 256 queues,
+an address of a group of stations, or vhost-user without shared memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
+from bpferry.domain.document import Kind
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.machine.faults import Fault
+from bpferry.machine.session_lint import find_session_faults
+from bpferry.machine.steering_lint import find_steering_faults
+from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.defaults import card_model_of
-
-if TYPE_CHECKING:
-    from bpferry.qemu.capabilities import Capabilities
-
-Level = Literal["error", "warning", "note"]
+from bpferry.steering.plan import HostFacts
 
 MAX_INTERFACE_BYTES: Final = 15
 """IFNAMSIZ without its final zero byte (linux/if.h)."""
@@ -31,28 +28,37 @@ MAX_TX_QUEUE_SIZE: Final = 256
 OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing to say against a VM."""
+def find_faults(
+    machine: Machine,
+    capabilities: Capabilities | None = None,
+    host: HostFacts | None = None,
+    *,
+    kind: Kind = "toml",
+    libvirt_session: bool = False,
+) -> tuple[Fault, ...]:
+    """Return what there is to say against *machine*.
 
-    key: str
-    """Of the model."""
-    level: Level
-    message: str
-    cause: str
-    fix: str
-
-
-def find_faults(machine: Machine, capabilities: "Capabilities | None") -> tuple[Fault, ...]:
-    """Return what there is to say against *machine*, on a QEMU if it is known."""
+    Args:
+        machine: the VM.
+        capabilities: of its QEMU, if that could be asked.
+        host: what is so on this host, if it was looked at.
+        kind: of the document, for the lines that are to be written into it.
+        libvirt_session: also what libvirt's session mode would make of it.
+    """
     found: list[Fault] = []
     for index, card in enumerate(machine.cards):
         for rule in CARD_RULES:
             found += rule(card, f"cards[{index}]", machine)
         found += _default_model(card, f"cards[{index}]", capabilities)
-    found += _same(machine.cards, "mac", "the guest's network has two stations of one address")
+    found += _same(machine.cards, "mac", "two cards of one network cannot have the same address")
     found += _same(machine.cards, "tap", "a tap is opened by one card only")
     found += _vectors(machine)
+    if capabilities is not None and host is not None:
+        told = {fault.key for fault in found}
+        of_plans = find_steering_faults(machine, capabilities, host, kind)
+        found += (fault for fault in of_plans if fault.key not in told)
+    if libvirt_session:
+        found += find_session_faults(machine)
     return tuple(found)
 
 
@@ -85,7 +91,7 @@ def _rss_without_queues(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             "RSS on a card with one queue",
             "there is nothing to spread packets over",
-            "set 'queues' to the number of processors, or take 'rss' out",
+            "set 'queues' to the number of processors, or leave 'rss' out",
         )
 
 
@@ -98,7 +104,7 @@ def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "error",
             "hash reports on a card with vhost",
             "QEMU takes them back from the guest, since vhost does not make them",
-            "take 'rss-hash-report' out, or leave out that the driver is 'vhost'",
+            "leave 'rss-hash-report' out, or leave out that the driver is 'vhost'",
         )
     elif card.has_tap and card.rss:
         yield Fault(
@@ -106,7 +112,7 @@ def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             "hash reports on a card with RSS",
             "QEMU makes them itself, so that it steers itself too: no eBPF and no vhost",
-            "take 'rss-hash-report' out unless the guest needs it",
+            "leave 'rss-hash-report' out unless the guest needs it",
         )
 
 
@@ -116,8 +122,8 @@ def _vhost_without_tap(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             f"{key}.driver",
             "warning",
             f"vhost on a card of type '{card.type}'",
-            "the kernel moves the packets of taps only; libvirt passes over this as well",
-            "take 'driver' out",
+            "vhost works on taps only; libvirt ignores it here too",
+            "leave 'driver' out",
         )
 
 
@@ -142,7 +148,7 @@ def _deep_transmit_queue(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             f"a transmit queue of {size} on a card of type '{card.type}'",
             f"QEMU cuts it to {MAX_TX_QUEUE_SIZE} on everything but vhost-user, without a word",
-            "take 'tx-queue-size' out",
+            "leave 'tx-queue-size' out",
         )
 
 
@@ -154,34 +160,6 @@ def _mtu_of_existing_tap(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             f"the guest is told an MTU of {card.mtu}, and the tap keeps its own",
             "only who owns the network may change a tap's MTU",
             f"have the administrator set it: ip link set {card.tap or 'TAP'} mtu {card.mtu}",
-        )
-
-
-def _less_under_libvirt(card: Card, key: str, _: Machine) -> Iterator[Fault]:
-    """What a libvirt session would pass over (qemuInterfaceBridgeConnect, libvirt 11.3)."""
-    if card.type not in ("bridge", "network"):
-        return
-    cause = "there, QEMU's bridge helper makes the tap, which knows one queue and no options"
-    if _queues(card) > 1:
-        yield Fault(
-            f"{key}.queues", "note", "a libvirt session would start this card with 1 queue", cause,
-            "nothing to do here",
-        )  # fmt: skip
-    if card.isolated:
-        yield Fault(
-            f"{key}.isolated", "note", "a libvirt session would not isolate this card", cause,
-            "nothing to do here",
-        )  # fmt: skip
-
-
-def _rss_under_libvirt(card: Card, key: str, _: Machine) -> Iterator[Fault]:
-    if card.rss and card.has_tap and card.driver == "vhost":
-        yield Fault(
-            f"{key}.rss",
-            "note",
-            "a libvirt session would start this card without RSS that works",
-            "it loads no eBPF program, and with vhost QEMU cannot steer itself",
-            "nothing to do here",
         )
 
 
@@ -199,13 +177,11 @@ CARD_RULES: Final[tuple[Callable[[Card, str, Machine], Iterator[Fault]], ...]] =
     _long_names,
     _deep_transmit_queue,
     _mtu_of_existing_tap,
-    _less_under_libvirt,
-    _rss_under_libvirt,
     _old_model,
 )
 
 
-def _default_model(card: Card, key: str, capabilities: "Capabilities | None") -> Iterator[Fault]:
+def _default_model(card: Card, key: str, capabilities: Capabilities | None) -> Iterator[Fault]:
     """Say which model a document means that names none, where this QEMU tells."""
     if capabilities is None or card.model != "default" or card.type == "vhostuser":
         return
@@ -252,7 +228,7 @@ def _vectors(machine: Machine) -> Iterator[Fault]:
                 "warning",
                 f"'{word}' counts for cards with one queue only",
                 "N queues need 2N + 2 interrupts, and cards with several queues get them",
-                "take it out, and the option before it",
+                "leave it out, and the option before it",
             )
 
 

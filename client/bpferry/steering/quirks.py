@@ -43,7 +43,7 @@ class Consequence(StrEnum):
     REFUSE = "refused"
     WARN = "a warning"
     NOTE = "a note"
-    """It stands among the reasons, since nothing is lost that a user would have to know of."""
+    """One of the reasons only: the user loses nothing by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         Consequence.REFUSE,
         "QEMU takes RSS and hash reports back from the guest of a vhost-user card",
         "virtio_net_get_features in hw/net/virtio-net.c, 9.0 to 11.1",
-        "take both out; what stands behind the card spreads its packets by its own rule",
+        "leave both out: the process behind the card spreads packets by a rule of its own",
     ),
     Quirk(
         "crash-without-tap",
@@ -112,8 +112,8 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         lambda it: it.offers_rss and not it.card.has_tap,
         Consequence.REFUSE,
         "QEMU 9.2 crashes with RSS on a card that has no tap",
-        "b5900dff14 in 9.2, mended by bc82af6b0d in 10.0",
-        "take RSS out, give the card a tap, or use another QEMU",
+        "b5900dff14 in 9.2, fixed by bc82af6b0d in 10.0",
+        "leave RSS out, give the card a tap, or use another QEMU",
         since=(9, 2),
         before=(10, 0),
     ),
@@ -133,9 +133,9 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         "RSS is on, one queue",
         lambda it: it.offers_rss and it.queues == 1,
         Consequence.WARN,
-        "RSS is on, and there is one queue, so that there is nothing to spread",
+        "RSS is on for a card with one queue, which leaves nothing to spread",
         "Virtio 1.2, 5.1.6.5.7",
-        "give the card a tap and two queues or more, or take RSS out",
+        "give the card a tap and two queues or more, or leave RSS out",
     ),
     Quirk(
         "no-object",
@@ -165,7 +165,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         Consequence.NO_VHOST,
         "with vhost, QEMU takes hash reports back from the guest",
         "ebpf_rss.rst in QEMU's documentation; virtio_net_get_features in hw/net/virtio-net.c",
-        "take hash reports (rss_hash_report) out",
+        "leave hash reports (rss_hash_report) out",
         "rss-hash-report",
     ),
     Quirk(
@@ -177,7 +177,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         "it reports hashes to the guest, which the eBPF program does not: QEMU takes it off as "
         "soon as the guest uses them",
         "ebpf_rss.rst in QEMU's documentation; virtio_net_commit_rss_config in hw/net/virtio-net.c",
-        "take hash reports (rss_hash_report) out",
+        "leave hash reports (rss_hash_report) out",
         "rss-hash-report",
     ),
     Quirk(
@@ -187,7 +187,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         lambda it: it.rung is Rung.EBPF and it.vhost,
         Consequence.ONE_OF_BOTH,
         "QEMU 10.1 and newer ignores the eBPF program of a card with vhost",
-        "7b6e7e4990 in 10.1; seen on 11.1.3, no mending known",
+        "7b6e7e4990 in 10.1; seen on 11.1.3, no fix known",
         since=BOTH_BEFORE,
     ),
     Quirk(
@@ -229,7 +229,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         lambda it: it.rung is Rung.EBPF and _has_object_of_9_0(it),
         Consequence.NOTE,
         "the program of QEMU 9.0 sends flows whose hash is 0 to the default queue",
-        "tools/ebpf/rss.bpf.c, mended in 9.1",
+        "tools/ebpf/rss.bpf.c, fixed in 9.1",
     ),
 )
 """The rows, in the order in which they are asked."""

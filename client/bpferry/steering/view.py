@@ -60,12 +60,12 @@ def compare_plan(plan: CardPlan, seen: Seen) -> Notice | None:
     fallback = _fallback_among(seen.lines)
     if fallback is not None and (plan.rung is Rung.EBPF or "user space" not in fallback):
         cause = (
-            "QEMU 10.1 and newer ignores the program of a card with vhost: take vhost out"
+            "QEMU 10.1 and newer ignores the program of a card with vhost: use the driver 'qemu'"
             if plan.vhost
             else "the kernel or a security module did not let QEMU attach the program to the tap: "
             "see the kernel's log"
         )
-        return Notice(f"{plan.card_id}: planned was {plan.rung}, but {fallback}", cause)
+        return Notice(f"{plan.card_id}: the plan was '{plan.rung}', but {fallback}", cause)
     if plan.rung is not Rung.EBPF or seen.steering is None:
         return None
     return _difference(plan, seen.steering)
@@ -79,8 +79,7 @@ def _difference(plan: CardPlan, steering: Steering) -> Notice | None:
     """Return how the maps of a card differ from what was planned."""
     if not steering.redirect:
         return Notice(
-            f"{plan.card_id}: planned was steering by eBPF, but the guest has not set RSS up: "
-            f"{OWN_RULE}",
+            f"{plan.card_id}: the plan was 'ebpf', but the guest has not set RSS up: {OWN_RULE}",
             "the guest's driver has no RSS (Linux has it since 5.18), or is not loaded",
         )
     if steering.hash_types == HashType(0) and plan.queues > 1:

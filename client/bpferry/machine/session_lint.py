@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What libvirt's session mode would make of a VM's cards (libvirt 11.3).
+
+It is told on request only, since there is nothing to do about it here: bpferry does all of this.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import cards_of
+from bpferry.machine.faults import Fault
+
+BRIDGE_HELPER: Final = (
+    "there, QEMU's bridge helper makes the tap, which knows one queue and no options"
+)
+"""qemuInterfaceBridgeConnect in src/qemu/qemu_interface.c."""
+
+NO_LOADER: Final = "it loads no eBPF program, and with vhost QEMU cannot steer itself"
+
+
+def find_session_faults(machine: Machine) -> Iterator[Fault]:
+    """Yield what the cards of *machine* would lack in a libvirt session."""
+    for device in cards_of(machine):
+        key, card = device.key, device.value
+        helped = card.type in ("bridge", "network")
+        if helped and (card.queues or 1) > 1:
+            text = "a libvirt session would start this card with 1 queue"
+            yield Fault(f"{key}.queues", "note", text, BRIDGE_HELPER)
+        if helped and card.isolated:
+            text = "a libvirt session would not isolate this card"
+            yield Fault(f"{key}.isolated", "note", text, BRIDGE_HELPER)
+        if card.rss and card.has_tap and card.driver == "vhost":
+            text = "a libvirt session would start this card without RSS that works"
+            yield Fault(f"{key}.rss", "note", text, NO_LOADER)
