@@ -280,3 +280,40 @@ def write_qcow2(path: Path) -> None:
     table = struct.pack(">Q", 2 * cluster)
     counts = struct.pack(">4H", 1, 1, 1, 1)
     path.write_bytes(b"".join(part.ljust(cluster, b"\0") for part in (header, table, counts, b"")))
+
+
+def test_groups_of_the_vm_hold_one_above_the_other(tmp_path: Path) -> None:
+    """A disk that names two groups of the VM has the limits of both."""
+    groups = "".join(
+        f"<throttlegroup><group_name>{name}</group_name><{what}>{limit}</{what}></throttlegroup>"
+        for name, what, limit in (("a", "total_bytes_sec", 1000000), ("b", "read_iops_sec", 50))
+    )
+    filters = "<throttlefilters><throttlefilter group='a'/><throttlefilter group='b'/>"
+    devices = disk("virtio", "vda", inside=f"{filters}</throttlefilters>")
+    top = f"<throttlegroups>{groups}</throttlegroups>"
+    with running(domain(devices, top=top), tmp_path) as vm:
+        listed = cast("list[dict[str, object]]", vm.execute("query-named-block-nodes"))
+
+    drivers = {str(node["node-name"]): node["drv"] for node in listed}
+    assert ["throttle", "throttle", "file"] == [
+        drivers[name] for name in ("vda-throttle1", "vda-throttle", "vda-storage")
+    ]
+
+
+def test_two_vms_write_to_a_disk_that_they_share(tmp_path: Path) -> None:
+    """A disk that is shareable is opened by both; one that is not is the first VM's alone."""
+    shared = disk("virtio", "vda", inside="<shareable/>")
+    alone = disk("virtio", "vda")
+    with (
+        running(domain(shared, name="first"), tmp_path) as first,
+        running(domain(shared, name="second"), tmp_path) as second,
+    ):
+        assert [True, True] == [
+            vm.property_of("virtio-disk0", "share-rw") for vm in (first, second)
+        ]
+    with (
+        running(domain(alone, name="first"), tmp_path),
+        pytest.raises(AssertionError, match='Failed to get "write" lock'),
+        running(domain(alone, name="second"), tmp_path),
+    ):
+        pass

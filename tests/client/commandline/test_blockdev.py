@@ -288,6 +288,48 @@ def test_group_without_limits_is_refused() -> None:
     )
 
 
+GROUPS = """\
+<throttlegroups>
+  <throttlegroup><group_name>slow</group_name><total_bytes_sec>5</total_bytes_sec></throttlegroup>
+  <throttlegroup><group_name>free</group_name><total_bytes_sec>0</total_bytes_sec></throttlegroup>
+  <throttlegroup><group_name>few</group_name><read_iops_sec>6</read_iops_sec></throttlegroup>
+</throttlegroups>"""
+
+
+def filters(*names: str) -> str:
+    """Return the part of a disk that names groups of the VM."""
+    inner = "".join(f"<throttlefilter group='{name}'/>" for name in names)
+    return f"<throttlefilters>{inner}</throttlefilters>"
+
+
+def test_groups_of_the_vm() -> None:
+    """Each group is an object, and a disk has a node for each that it names and that has limits."""
+    parts = parts_of(disk(FILE, filters("few", "free", "slow")), top=GROUPS)
+    above = [one for one in nodes(parts) if one["driver"] == "throttle"]
+
+    assert [
+        ("vda-throttle", "throttle-group2", "vda-storage"),
+        ("vda-throttle1", "throttle-group0", "vda-throttle"),
+    ] == [(one["node-name"], one["throttle-group"], one["file"]) for one in above]
+    assert [
+        '{"qom-type":"throttle-group","id":"throttle-group0","limits":{"bps-total":5}}',
+        '{"qom-type":"throttle-group","id":"throttle-group2","limits":{"iops-read":6}}',
+    ] == [part.value for part in parts if isinstance(part, Option) and part.name == "-object"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "top", "key"),
+    [
+        (disk(FILE, filters("nosuch")), GROUPS, "disks[0].throttle-groups[0]"),
+        (disk(FILE, filters("slow") + LIMITS), GROUPS, "disks[0].throttle-groups"),
+        (disk(FILE), GROUPS.replace("free", "slow"), "throttle-groups[1].name"),
+    ],
+)
+def test_groups_that_cannot_be(devices: str, top: str, key: str) -> None:
+    """A group is there once, a disk names those that are there, or has limits of its own."""
+    assert key == refusal_of(devices, top=top)
+
+
 def test_missing_block_driver_is_refused() -> None:
     """A QEMU that was built without a driver is not asked for it."""
     poor = msgspec.structs.replace(QEMU, blockdevs={"file": frozenset()})

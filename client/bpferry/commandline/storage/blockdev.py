@@ -15,6 +15,7 @@ those below it open for writing when they have to. Node names are made from the 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -70,7 +71,7 @@ def is_read_only(disk: Disk) -> bool:
     return disk.read_only or disk.device == "cdrom"
 
 
-def disk_nodes(device: Named[Disk], throttle_group: str | None) -> Nodes:
+def disk_nodes(device: Named[Disk], throttle_groups: Sequence[str]) -> Nodes:
     """Return the nodes of the disk *device*, which has a target and a medium.
 
     Raises:
@@ -82,9 +83,10 @@ def disk_nodes(device: Named[Disk], throttle_group: str | None) -> Nodes:
     top = builder.add_image(device, _Level(str(disk.target), 0, read_only))
     if disk.copy_on_read:
         top = builder.add_filter("copy", {"driver": "copy-on-read", "file": top})
-    if throttle_group:
-        throttle = {"driver": "throttle", "throttle-group": throttle_group, "file": top}
-        top = builder.add_filter("throttle", {"read-only": read_only, **throttle})
+    for number, group in enumerate(throttle_groups):
+        throttle = {"driver": "throttle", "throttle-group": group, "file": top}
+        kind = f"throttle{number or ''}"
+        top = builder.add_filter(kind, {"read-only": read_only, **throttle})
     return Nodes(tuple(builder.options), top)
 
 

@@ -10,7 +10,7 @@ from bpferry.commandline.parts import Device, Option, Part
 from bpferry.commandline.storage.blockdev import disk_nodes, has_medium
 from bpferry.commandline.storage.disk_checks import check_disk
 from bpferry.commandline.storage.drives import disks_of, driver_of, properties_of, slot_of
-from bpferry.commandline.storage.throttle import group_of, group_options
+from bpferry.commandline.storage.throttle import group_options, groups_of
 from bpferry.commandline.storage.vhost_user_disks import socket_of
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.model.disks import Disk
@@ -35,7 +35,7 @@ def _disk(device: Named[Disk], boot_index: int | None, context: Context) -> Iter
         behind["chardev"], option = socket_of(device, context)
         yield option
     elif has_medium(disk):
-        nodes = disk_nodes(device, group_of(device, context.machine))
+        nodes = disk_nodes(device, groups_of(device, context.machine))
         _check_drivers(nodes.options, device, context)
         yield from nodes.options
         drive = nodes.top

@@ -20,7 +20,7 @@ BUSES: Final = {
 }
 """Where each kind of drive can sit."""
 
-MEDIUM: Final = ("copy_on_read", "throttle", "slice", "data_file")
+MEDIUM: Final = ("copy_on_read", "throttle", "throttle_groups", "slice", "data_file")
 """What cannot be put off until there is something in the drive; how it is read can."""
 
 LAST_NARROW_ID: Final = 6
@@ -66,7 +66,7 @@ def _medium(disk: Disk) -> Iterator[tuple[str, str]]:
     if disk.backing is not None and disk.backing != BackingImage():
         yield "backing", "there is nothing in the drive that this could be below"
     for field in MEDIUM:
-        if getattr(disk, field) is not None:
+        if getattr(disk, field):
             yield field.replace("_", "-"), "there is nothing in the drive that this could be about"
 
 

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Limits on how much a disk may read and write: throttle groups and the nodes that ask them.
 
-Disks of one group share its limits (qapi/qom.json, ThrottleGroupProperties).
+Disks of one group share its limits (qapi/qom.json, ThrottleGroupProperties). A disk has limits of
+its own, which may be those of a group of disks, or it names groups of the VM.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.parts import Option, json_of
-from bpferry.domain.model.disks import Disk, Throttle
+from bpferry.domain.model.disks import Disk, Limits
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import Named, named
+from bpferry.domain.names import Named, listed, named
 
 LIMITS: Final = {
     f"{which}_{unit}_sec{after}": f"{short}-{which}{after.replace('_', '-')}"
@@ -29,7 +30,7 @@ def group_options(machine: Machine) -> Iterator[Option]:
     """
     groups: dict[str, dict[str, int]] = {}
     for device in named(machine.disks, "disks", "disk"):
-        throttle, group = device.value.throttle, group_of(device, machine)
+        throttle, group = device.value.throttle, _own_group(device, machine)
         if throttle is None or group is None:
             continue
         limits = _limits(throttle)
@@ -37,16 +38,44 @@ def group_options(machine: Machine) -> Iterator[Option]:
             raise device.refusal(
                 "throttle", f"another disk gives the group '{throttle.group}' other limits"
             )
+    names = [shared.name for shared in machine.throttle_groups]
+    for shared in listed(machine.throttle_groups, "throttle-groups"):
+        if shared.value.name in names[: shared.number]:
+            raise shared.refusal("name", f"there is a group '{shared.value.name}' already")
+        groups[_shared_id(shared.number)] = _limits(shared.value)
     for group, limits in groups.items():
-        described = {"qom-type": "throttle-group", "id": group, "limits": limits}
-        yield Option("-object", json_of(described))
+        if limits:
+            described = {"qom-type": "throttle-group", "id": group, "limits": limits}
+            yield Option("-object", json_of(described))
 
 
-def group_of(device: Named[Disk], machine: Machine) -> str | None:
-    """Return the id of the group of a disk, made from the place of the first disk with its limits.
+def groups_of(device: Named[Disk], machine: Machine) -> tuple[str, ...]:
+    """Return the ids of the groups of a disk, in the order in which their nodes stand.
 
     Raises:
-        Unsupported: it names a group that no disk gives limits.
+        Unsupported: it names a group that has no limits, or is nowhere.
+    """
+    shared = tuple(_shared_groups(device, machine))
+    own = _own_group(device, machine)
+    if own is not None and device.value.throttle_groups:
+        raise device.refusal("throttle-groups", "the disk has limits of its own")
+    return shared if own is None else (own,)
+
+
+def _shared_groups(device: Named[Disk], machine: Machine) -> Iterator[str]:
+    numbers = {group.name: number for number, group in enumerate(machine.throttle_groups)}
+    for name in device.parts("throttle-groups", device.value.throttle_groups):
+        if name.value not in numbers:
+            raise name.refusal("", f"the VM has no group '{name.value}'")
+        number = numbers[name.value]
+        if _limits(machine.throttle_groups[number]):
+            yield _shared_id(number)
+
+
+def _own_group(device: Named[Disk], machine: Machine) -> str | None:
+    """Return the id of the group that a disk's own limits belong to.
+
+    It is made from the place of the first disk with these limits.
     """
     throttle = device.value.throttle
     if throttle is None:
@@ -60,12 +89,16 @@ def group_of(device: Named[Disk], machine: Machine) -> str | None:
     raise device.refusal("throttle.group", f"no disk gives the group '{throttle.group}' limits")
 
 
+def _shared_id(number: int) -> str:
+    return f"throttle-group{number}"
+
+
 def _group_id(device: Named[Disk]) -> str:
     """Return the id of the group that begins with a disk; one of the user's may hold any sign."""
     return f"throttle{device.number}"
 
 
-def _limits(throttle: Throttle) -> dict[str, int]:
+def _limits(throttle: Limits) -> dict[str, int]:
     """Return the limits of *throttle* by QEMU's names; 0 means none."""
     values = {theirs: getattr(throttle, ours) for ours, theirs in LIMITS.items()}
     return {name: value for name, value in values.items() if value}

@@ -15,7 +15,7 @@ MILLISECONDS_SINCE: Final = (9, 2, 0)
 
 NOT_HERE: Final = (
     "read_only", "cache", "io", "discard", "detect_zeroes", "discard_no_unref", "copy_on_read",
-    "throttle", "slice", "backing", "data_file", "shareable", "metadata_cache",
+    "throttle", "throttle_groups", "slice", "backing", "data_file", "shareable", "metadata_cache",
 )  # fmt: skip
 """What the other process decides."""
 
@@ -50,7 +50,7 @@ def socket_of(device: Named[Disk], context: Context) -> tuple[str, Option]:
 def _check(device: Named[Disk]) -> None:
     disk = device.value
     for field in NOT_HERE:
-        if getattr(disk, field) not in (None, False, "default"):
+        if getattr(disk, field) not in (None, False, (), "default"):
             raise device.refusal(field, "the process behind the disk decides this")
     if (disk.format or "raw") != "raw":
         raise device.refusal("format", "the process behind the disk gives raw blocks")

@@ -65,11 +65,9 @@ class Geometry(Table, frozen=True, kw_only=True):
     translation: Annotated[Literal["auto", "none", "lba"] | None, At("@trans")] = None
 
 
-class Throttle(Table, frozen=True, kw_only=True):
+class Limits(Table, frozen=True, kw_only=True):
     """Limits: bytes and requests in a second, what a burst may reach, and for how many seconds."""
 
-    group: Annotated[str | None, At("group_name")] = None
-    """Disks of one group share its limits."""
     total_bytes_sec: Annotated[Rate | None, At("total_bytes_sec")] = None
     read_bytes_sec: Annotated[Rate | None, At("read_bytes_sec")] = None
     write_bytes_sec: Annotated[Rate | None, At("write_bytes_sec")] = None
@@ -90,6 +88,19 @@ class Throttle(Table, frozen=True, kw_only=True):
     total_iops_sec_max_length: Annotated[Rate | None, At("total_iops_sec_max_length")] = None
     read_iops_sec_max_length: Annotated[Rate | None, At("read_iops_sec_max_length")] = None
     write_iops_sec_max_length: Annotated[Rate | None, At("write_iops_sec_max_length")] = None
+
+
+class Throttle(Limits, frozen=True, kw_only=True):
+    """The limits of a disk, or of the group that it belongs to."""
+
+    group: Annotated[str | None, At("group_name")] = None
+    """Disks of one group share its limits."""
+
+
+class ThrottleGroup(Limits, frozen=True, kw_only=True):
+    """Limits that disks share that name the group."""
+
+    name: Annotated[str, At("group_name")]
 
 
 class Disk(VirtioDevice, frozen=True, kw_only=True):
@@ -163,6 +174,8 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     discard_granularity: Annotated[Positive | None, At("blockio/@discard_granularity")] = None
     geometry: Annotated[Geometry | None, At("geometry")] = None
     throttle: Annotated[Throttle | None, At("iotune")] = None
+    throttle_groups: Annotated[tuple[str, ...], At("throttlefilters/throttlefilter/@group")] = ()
+    """Names of groups of the VM, whose limits all hold."""
 
     protocol: ImageProtocol = None
     name: ImageName = None

@@ -20,7 +20,7 @@ from bpferry.domain.model.characters import (
 from bpferry.domain.model.clock import Clock
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.cpu import MAX_VCPUS, Cpu, Vcpu
-from bpferry.domain.model.disks import Disk
+from bpferry.domain.model.disks import Disk, ThrottleGroup
 from bpferry.domain.model.extras import (
     Balloon,
     Crypto,
@@ -160,6 +160,7 @@ class Machine(Table, frozen=True, kw_only=True):
     """Passed to QEMU as they are, after everything else."""
     qemu_environment: Annotated[tuple[Variable, ...], At("qemu:commandline/qemu:env")] = ()
 
+    throttle_groups: Annotated[tuple[ThrottleGroup, ...], At("throttlegroups/throttlegroup")] = ()
     disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()
     controllers: Annotated[tuple[Controller, ...], At("devices/controller")] = ()
     cards: Annotated[tuple[Card, ...], At("devices/interface")] = ()

@@ -127,10 +127,6 @@ DISKS: Final[dict[str, Reason]] = {
         "bpferry makes no image that is thrown away after each run",
         "make one before each: qemu-img create -f qcow2 -F FORMAT -b FILE THROWN-AWAY.qcow2",
     ),
-    f"{DISK}/throttlefilters": (
-        "bpferry puts limits at each disk",
-        "use <iotune> in each disk; those with the same <group_name> share the limits",
-    ),
     f"{DISK}/@rawio": RAW_COMMANDS,
     f"{DISK}/@sgio": RAW_COMMANDS,
     f"{DISK}/backenddomain": XEN,

@@ -88,10 +88,6 @@ SYSTEM: Final[dict[str, Reason]] = {
         "a name for the host's storage network is set in a control group of root's",
         REMOVE,
     ),
-    "/domain/throttlegroups": (
-        "bpferry puts limits at each disk",
-        "use <iotune> in each disk; those with the same <group_name> share the limits",
-    ),
     "/domain/perf": (
         "libvirt counts these events for its own statistics",
         "have the administrator count them with 'perf kvm' on the host",
