@@ -19,9 +19,9 @@ to you; the administrator's policy says on which bridges, and how many.
 
 CREATE_DESCRIPTION: Final = """\
 Make a tap on BRIDGE that belongs to you and stays until it is deleted or the
-host restarts. What to write into a libvirt domain or a QEMU command line comes
-with it. Several queues want several in the VM too: the tap opens only as what
-it was made.
+host restarts. It also prints what to write into a libvirt domain or a QEMU command
+line. A tap with several queues can only be opened with several queues, so give
+the VM's card as many.
 """
 
 CREATE_EPILOG: Final = """\
@@ -41,8 +41,8 @@ The tap of a `bpferry run` goes with its VM, and not by this.
 """
 
 CAN_I_DESCRIPTION: Final = """\
-Ask the helpers what they would do for you, with nothing made, and which line of
-the administrator's policy decides. One line for each thing asked.
+Ask the helpers what they would do for you, and which line of the
+administrator's policy decides. Nothing is made. One line for each thing asked.
 
 The exit status is 0 if all of it is allowed, 4 if something is not, and 5 if a
 helper is not there.
@@ -163,7 +163,7 @@ def _add_mtu(command: Parser) -> None:
         "--mtu",
         metavar="BYTES",
         type=_mtu,
-        help="what the guest's frames have to be able to carry; the tap has the bridge's MTU, and "
+        help="the MTU that the guest needs; the tap has the bridge's MTU, and "
         "a bridge with less is refused",
     )
 

@@ -21,9 +21,9 @@ exit status:
   0    done
   1    failed
   2    wrong usage, or a description that cannot be read
-  3    asks for what cannot be done here
+  3    asks for something that is not supported here
   4    refused by the helper's policy
-  5    no helper there
+  5    no helper is there
   of `run`, once the VM runs: QEMU's own; 128 + n if signal n ended it
 
 environment:
@@ -36,8 +36,8 @@ environment:
 RUN_DESCRIPTION: Final = """\
 Start the VM that FILE describes, and stay until it ends.
 
-A serial port of type 'stdio' is on standard output, what bpferry and QEMU have
-to say on standard error. On a terminal, keys go to the guest, but for Ctrl-C:
+A serial port of type 'stdio' is on standard output; messages of bpferry and
+QEMU go to standard error. On a terminal, keys go to the guest, except Ctrl-C:
 the first asks the guest to power down, the second ends QEMU.
 """
 
@@ -73,7 +73,7 @@ Read FILE, and say what bpferry does not support, which files are missing, and
 what is not well designed: several queues on a back end that has one, more
 queues than processors, RSS where this QEMU has no eBPF or would cost vhost,
 and the like, each with its cause and what to do.
-Nothing is started but QEMU, to ask it what it can do.
+No VM is started; QEMU is only asked what it can do.
 
 The exit status is 0 if there is nothing but notes, 1 if there is more, and 3
 if something is not supported.
@@ -86,7 +86,8 @@ What is read, written and read again is the same VM. Paths become absolute.
 
 CAPABILITIES_DESCRIPTION: Final = """\
 Ask a QEMU what it can do: its version, the eBPF objects that it carries,
-and what its network cards know of RSS. Nothing is read from version numbers.
+and what its network cards support of RSS. QEMU itself is asked; nothing is
+concluded from its version.
 """
 
 
@@ -128,7 +129,7 @@ def _add_run(commands: Commands) -> None:
         choices=("text", "json"),
         metavar="text|json",
         help="print the command line and the reasons, and start nothing; needs no helper, no tap "
-        "and no right; text if nothing is given",
+        "and no privilege; text by default",
     )
     run.add_argument(
         "--require-ebpf",
@@ -138,7 +139,7 @@ def _add_run(commands: Commands) -> None:
     run.add_argument(
         "--ignore-unsupported",
         action="store_true",
-        help="leave out what bpferry does not do, with a warning for each, in place of refusing",
+        help="leave out what is not supported, with a warning for each, instead of refusing",
     )
     run.add_argument(
         "--json",
@@ -177,7 +178,7 @@ def _add_convert(commands: Commands) -> None:
     convert.add_argument(
         "--ignore-unsupported",
         action="store_true",
-        help="leave out what bpferry does not do, with a warning for each",
+        help="leave out what is not supported, with a warning for each",
     )
     convert.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -196,9 +197,9 @@ def _add_capabilities(commands: Commands) -> None:
         help="path of the QEMU; the one in /usr/bin for this machine's own kind of guest",
     )
     capabilities.add_argument(
-        "--refresh", action="store_true", help="ask QEMU anew, whatever the cache has"
+        "--refresh", action="store_true", help="ask QEMU again, even if the cache has its answers"
     )
     capabilities.add_argument(
-        "--clear", action="store_true", help="remove all that the cache has, and ask nobody"
+        "--clear", action="store_true", help="empty the cache, and ask no QEMU"
     )
     capabilities.add_argument("--json", action="store_true", help="print one JSON object")
