@@ -19,9 +19,9 @@ to you; the administrator's policy says on which bridges, and how many.
 
 CREATE_DESCRIPTION: Final = """\
 Make a tap on BRIDGE that belongs to you and stays until it is deleted or the
-host restarts. It also prints what to write into a libvirt domain or a QEMU command
-line. A tap with several queues can only be opened with several queues, so give
-the VM's card as many.
+host restarts. It also prints what to write into a libvirt domain or a QEMU
+command line. A tap with several queues can only be opened with several queues,
+so give the VM's card as many.
 """
 
 CREATE_EPILOG: Final = """\
