@@ -385,3 +385,14 @@ def test_machine_that_is_not_there(tmp_path: Path) -> None:
         pass
 
     assert caught.value.element == "/domain/os/type/@machine"
+
+
+def test_property_that_the_user_sets(tmp_path: Path) -> None:
+    """QEMU has the device with the user's own value for a property that bpferry does not say."""
+    override = (
+        "<qemu:override><qemu:device alias='balloon0'><qemu:frontend>"
+        "<qemu:property name='deflate-on-oom' type='bool' value='true'/>"
+        "</qemu:frontend></qemu:device></qemu:override>"
+    )
+    with running(domain("<memballoon model='virtio'/>", top=override), tmp_path) as vm:
+        assert vm.property_of("balloon0", "deflate-on-oom") is True

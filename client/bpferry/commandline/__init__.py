@@ -7,6 +7,7 @@
     implicit    what a document means without saying it, such as controllers
     applicable  refuse what means nothing where it is
     acpi_index  numbers by which the guest may name devices
+    overrides   properties that the user sets past bpferry
     numbers     sets of processors and nodes
     threads     which I/O thread works for which disk or controller
     system      the machine around the devices

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The whole command line, in the order in which QEMU is to see it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from bpferry.commandline.acpi_index import with_indexes
 from bpferry.commandline.buses import build as buses
-from bpferry.commandline.buses.placement import Placed, place_devices
+from bpferry.commandline.buses.placement import place_devices
 from bpferry.commandline.characters import build as characters
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.displays import build as displays
 from bpferry.commandline.extras import build as extras
 from bpferry.commandline.network import build as network
+from bpferry.commandline.overrides import with_overrides
 from bpferry.commandline.parts import Device, Option, Part, Pause, SocketPair, join, json_of
 from bpferry.commandline.storage import build as storage
 from bpferry.commandline.system import build as system
@@ -54,8 +55,9 @@ def build(context: Context) -> Built:
     placed = place_devices(devices, context)
     for device in placed.all:
         _check_driver(device, context)
-    argv = (context.capabilities.qemu, *_words(parts, placed))
-    return Built(argv, tuple(parts), placed.all)
+    final = with_overrides(placed.all, context.machine)
+    argv = (context.capabilities.qemu, *_words(parts, placed.added, final))
+    return Built(argv, tuple(parts), tuple(final.values()))
 
 
 def _parts(context: Context) -> Iterator[Part]:
@@ -77,22 +79,24 @@ def _monitor(context: Context) -> Iterator[Part]:
     yield Option("-mon", join("", chardev=QMP, mode="control"))
 
 
-def _words(parts: Sequence[Part], placed: Placed) -> Iterator[str]:
-    """Yield the words of all options; what placement added comes before the first device."""
+def _words(
+    parts: Sequence[Part], added: Sequence[Device], final: Mapping[str, Device]
+) -> Iterator[str]:
+    """Yield the words of all options; what was *added* comes before the first device."""
     if any(isinstance(part, Pause) for part in parts):
         yield "-S"
-    waiting = placed.added
+    waiting = tuple(added)
     for part in parts:
         if isinstance(part, Option):
             yield part.name
             if part.value is not None:
                 yield part.value
         elif isinstance(part, Device):
-            for device in (*waiting, placed.by_id[part.id]):
-                yield from ("-device", _device(device))
+            for device in (*waiting, part):
+                yield from ("-device", _device(final[device.id]))
             waiting = ()
     for device in waiting:
-        yield from ("-device", _device(device))
+        yield from ("-device", _device(final[device.id]))
 
 
 def _device(device: Device) -> str:

@@ -22,6 +22,7 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/metadata/*": "data of other programs, each in a namespace of its own",
     "/domain/idmap": "libvirt maps users in containers only; QEMU is told nothing of it",
     "/domain/clock/@adjustment0": "how far the clock was off when a past run began",
+    "/domain/qemu:capabilities": "corrects what libvirt believes of QEMU; bpferry asks QEMU",
     "/domain/resource/partition": "the control group of a VM in system mode; session mode has none",
     "/domain/features/pae": "processors have it by their model; QEMU is told nothing of it",
     "/domain/features/viridian": "Xen's word for what Windows is told; QEMU is told nothing of it",

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Command, Device, Folder
+from bpferry.commandline.parts import Command, Device, Folder, Remark
 from tests.client.commandline.system_parts import FOLDERS, context_of, of_kind, refused, values
 
 MIB = 2**20
@@ -150,6 +150,15 @@ def test_balloon_of_nodes() -> None:
     (found,) = of_kind(context_of(NUMA.format(distances=""), memory=memory), Command)
 
     assert found == Command("balloon", {"value": 32 * MIB}, "current-memory")
+
+
+def test_memory_that_cannot_be_given_up() -> None:
+    """A guest without a balloon keeps all of its memory, as in libvirt, and the user is told."""
+    memory = "<memory unit='MiB'>64</memory><currentMemory unit='MiB'>32</currentMemory>"
+    context = context_of(memory=memory, devices="<memballoon model='none'/>")
+
+    assert ["current-memory"] == [remark.key for remark in of_kind(context, Remark)]
+    assert [] == of_kind(context, Command)
 
 
 def test_distances() -> None:
@@ -335,12 +344,6 @@ def test_nvdimm_needs_a_switch() -> None:
                 "<address type='pci' slot='3'/></memory>"
             ),
             "memory-devices[0].address",
-        ),
-        (
-            "",
-            "<memory unit='MiB'>64</memory><currentMemory unit='MiB'>32</currentMemory>",
-            "<memballoon model='none'/>",
-            "current-memory",
         ),
     ],
 )

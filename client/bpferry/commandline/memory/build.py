@@ -166,14 +166,16 @@ def _total(machine: Machine) -> int:
     return extra + sum(cell.memory for cell in machine.cpu.numa)
 
 
-def _balloon(context: Context) -> Iterator[Command]:
+def _balloon(context: Context) -> Iterator[Part]:
     """Yield the command by which the guest gives up what it is not to have at the start."""
     machine = context.machine
     wanted = machine.current_memory
     if wanted is None or wanted >= _total(machine):
         return
     if machine.balloon is not None and machine.balloon.model == "none":
-        raise unsupported(
-            "current-memory", "the guest can only give up memory to a balloon, and it has none"
+        text = (
+            "the guest keeps all of its memory: it could give it up to a balloon only, and has none"
         )
+        yield Remark(text, "give it a balloon", "current-memory")
+        return
     yield Command("balloon", {"value": wanted}, "current-memory")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory import build as memory
-from bpferry.commandline.parts import Device, Environment, Option, Part, join
+from bpferry.commandline.parts import Device, Environment, Option, Part, join, json_of
 from bpferry.commandline.system import (
     boot,
     clock,
@@ -23,6 +23,7 @@ from bpferry.commandline.system import (
 )
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.identity import uuid_of
+from bpferry.domain.model.machine import Machine
 
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
@@ -38,6 +39,7 @@ def parts(context: Context) -> Iterator[Part]:
     yield Option("-name", join("", guest=machine.name, debug_threads=True))
     yield Option("-no-user-config")
     yield Option("-nodefaults")
+    yield from _compatibility(machine)
     if context.capabilities.sandbox:
         yield Option("-sandbox", SANDBOX)
     if context.capabilities.exit_with_parent:
@@ -61,6 +63,16 @@ def parts(context: Context) -> Iterator[Part]:
         value = machine.generation_id.value
         guid = str(UUID(value)) if value else "auto"
         yield Device("vmgenid", "vmgenid0", "generation-id", {"guid": guid})
+
+
+def _compatibility(machine: Machine) -> Iterator[Option]:
+    """Yield what QEMU does with what it will drop one day (qapi/compat.json)."""
+    behavior = machine.qemu_deprecation
+    if behavior == "none":
+        return
+    given = None if behavior == "omit" else behavior
+    policy = {"deprecated-output": "hide", "deprecated-input": given}
+    yield Option("-compat", json_of(policy))
 
 
 def _machine(context: Context) -> str:

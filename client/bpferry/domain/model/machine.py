@@ -49,7 +49,7 @@ from bpferry.domain.model.memory import MaxMemory, MemoryBacking, MemoryDevice, 
 from bpferry.domain.model.numa import NumaTune, NumberSet
 from bpferry.domain.model.security import Tpm
 from bpferry.domain.model.sounds import Audio, Sound
-from bpferry.domain.model.system import GenerationId, Variable
+from bpferry.domain.model.system import GenerationId, Override, Variable
 from bpferry.domain.model.tuning import CpuTune
 from bpferry.domain.model.videos import Video
 
@@ -159,6 +159,13 @@ class Machine(Table, frozen=True, kw_only=True):
     qemu_arguments: Annotated[tuple[str, ...], At("qemu:commandline/qemu:arg/@value")] = ()
     """Passed to QEMU as they are, after everything else."""
     qemu_environment: Annotated[tuple[Variable, ...], At("qemu:commandline/qemu:env")] = ()
+
+    qemu_overrides: Annotated[tuple[Override, ...], At("qemu:override/qemu:device")] = ()
+    """Properties of devices, set past bpferry."""
+    qemu_deprecation: Annotated[
+        Literal["none", "omit", "reject", "crash"], At("qemu:deprecation/@behavior")
+    ] = "none"
+    """What QEMU does where it is told something that it will drop one day."""
 
     throttle_groups: Annotated[tuple[ThrottleGroup, ...], At("throttlegroups/throttlegroup")] = ()
     disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()

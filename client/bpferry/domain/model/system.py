@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What belongs to the VM as a whole and to no part of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -27,3 +27,23 @@ class Variable(Table, frozen=True, kw_only=True):
         At("@name"),
     ]
     value: Annotated[str, At("@value")] = ""
+
+
+class Property(Table, frozen=True, kw_only=True):
+    """One property of a device of QEMU."""
+
+    name: Annotated[
+        Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]+$", description="a property's name")],
+        At("@name"),
+    ]
+    type: Annotated[Literal["string", "signed", "unsigned", "bool", "remove"], At("@type")]
+    value: Annotated[str | None, At("@value")] = None
+    """None where the property is removed."""
+
+
+class Override(Table, frozen=True, kw_only=True):
+    """Properties that the user sets on a device of QEMU, whatever bpferry says."""
+
+    device: Annotated[str, At("@alias")]
+    """Its id."""
+    properties: Annotated[tuple[Property, ...], At("qemu:frontend/qemu:property")] = ()

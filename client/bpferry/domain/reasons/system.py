@@ -124,18 +124,6 @@ SYSTEM: Final[dict[str, Reason]] = {
         f"/domain/features/{name}": POWER
         for name in ("ccf-assist", "cfpc", "hpt", "htm", "ibs", "nested-hv", "sbbc")
     },
-    "/domain/qemu:capabilities": (
-        "bpferry asks QEMU what it can do, and believes it",
-        "remove it; 'bpferry capabilities' shows what was found",
-    ),
-    "/domain/qemu:deprecation": (
-        "it is for who tests libvirt",
-        "remove it, or pass -compat to QEMU: <qemu:arg value='-compat'/> in <qemu:commandline>",
-    ),
-    "/domain/qemu:override": (
-        "it changes what libvirt, and not bpferry, would say to QEMU",
-        "use <qemu:commandline> with -set or -global",
-    ),
     "/domain/qemu:commandline/qemu:*/@qemu:*": (
         "attributes have no prefix here",
         "write value='...' in place of qemu:value='...'",
