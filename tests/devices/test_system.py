@@ -9,7 +9,7 @@ import pytest
 from bpferry.errors import Unsupported
 from bpferry.qemu.firmware import read_descriptors
 from tests import requires
-from tests.devices.running import Running, running
+from tests.devices.running import Running, domain, running
 
 pytestmark = pytest.mark.qemu
 
@@ -390,9 +390,11 @@ def test_machine_that_is_not_there(tmp_path: Path) -> None:
 def test_property_that_the_user_sets(tmp_path: Path) -> None:
     """QEMU has the device with the user's own value for a property that bpferry does not say."""
     override = (
-        "<qemu:override><qemu:device alias='balloon0'><qemu:frontend>"
-        "<qemu:property name='deflate-on-oom' type='bool' value='true'/>"
+        "<qemu:override><qemu:device alias='rng0'><qemu:frontend>"
+        "<qemu:property name='max-bytes' type='unsigned' value='77'/>"
         "</qemu:frontend></qemu:device></qemu:override>"
     )
-    with running(domain("<memballoon model='virtio'/>", top=override), tmp_path) as vm:
-        assert vm.property_of("balloon0", "deflate-on-oom") is True
+    with running(
+        domain("<rng model='virtio'><backend model='random'/></rng>", top=override), tmp_path
+    ) as vm:
+        assert 77 == vm.property_of("rng0", "max-bytes")
