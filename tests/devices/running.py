@@ -14,6 +14,7 @@ from bpferry.domain.document import read_bytes
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.preparation import prepare
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
 from bpferry.qemu.monitor import Monitor, open_monitor
@@ -62,15 +63,16 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(text: str, folder: Path) -> Iterator[Running]:
+def running(text: str, folder: Path, secrets: SecretFiles = NO_SECRETS) -> Iterator[Running]:
     """Start the VM of the document *text*, paused; relative paths in it begin at *folder*.
 
+    The files of *secrets* hold its passwords and keys.
     Nothing stands behind a bridge or a helper here: cards have to be of a type without one.
     """
     suffix = "xml" if text.lstrip().startswith("<") else "toml"
     document = read_bytes(text.encode(), folder / f"vm.{suffix}")
     reporter = Record()
-    found = draft(document, reporter)
+    found = draft(document, reporter, secrets=secrets)
     nowhere = str(folder / "no-helper")
     helpers = Helpers(BpfHelper(nowhere), TapHelper(nowhere))
     with (

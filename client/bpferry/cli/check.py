@@ -10,9 +10,11 @@ from bpferry.errors import BpferryError, Unsupported
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
+from bpferry.machine.hindrances import find_hindrances
 from bpferry.machine.host import gather_facts
 from bpferry.machine.lint import find_faults
 from bpferry.machine.name_lock import find_conflict
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
 """Exit statuses. What is not supported weighs more than a fault."""
@@ -21,23 +23,25 @@ SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
 NEEDED = "the VM cannot start without it"
 
 
-def check(file: str, *, libvirt_session: bool, as_json: bool) -> int:
+def check(
+    file: str, *, libvirt_session: bool, as_json: bool, secrets: SecretFiles = NO_SECRETS
+) -> int:
     """Print what there is to say about *file*; return 0 if that is nothing."""
     document = read_file(Path(file), ignore_unsupported=True)
-    refused, note, found = _refused(document)
+    plan, refused, note = _draft(document, secrets)
     faults = [
         _located(fault, document)
         for fault in find_faults(
             document.machine,
-            found.capabilities if found else None,
-            gather_facts(document.machine, found.accelerator) if found else None,
+            plan.capabilities if plan else None,
+            gather_facts(document.machine, plan.accelerator) if plan else None,
             kind=document.kind,
             libvirt_session=libvirt_session,
         )
     ]
     faults += [
-        Fault(missing.element or "", "error", missing.message, NEEDED, missing.hint)
-        for missing in find_missing_files(document)
+        Fault(hindrance.element or "", "error", hindrance.message, NEEDED, hindrance.hint)
+        for hindrance in (find_hindrances(plan) if plan else find_missing_files(document))
     ]
     faults += [_located(fault, document) for fault in _running(document)]
     if as_json:
@@ -49,16 +53,19 @@ def check(file: str, *, libvirt_session: bool, as_json: bool) -> int:
     return FAULTS if any(fault.level != "note" for fault in faults) else SOUND
 
 
-def _refused(document: Document) -> tuple[tuple[Unsupported, ...], str, Draft | None]:
-    """Return all that bpferry refuses, why not all of it is known, and what would be started."""
+def _draft(
+    document: Document, secrets: SecretFiles
+) -> tuple[Draft | None, tuple[Unsupported, ...], str]:
+    """Return what becomes of *document*, all that bpferry refuses, and why that may not be all."""
+    reporter = output.StderrReporter()
     try:
-        found = draft(document, output.StderrReporter(), ignore_unsupported=True)
+        plan = draft(document, reporter, ignore_unsupported=True, secrets=secrets)
     except Unsupported as error:
-        return (*document.ignored, error), "", None
+        return None, (*document.ignored, error), ""
     except BpferryError as error:
         # Without a QEMU to ask, only the document itself can be judged.
-        return document.ignored, error.message, None
-    return found.left_out, "", found
+        return None, document.ignored, error.message
+    return plan, plan.left_out, ""
 
 
 def _running(document: Document) -> Iterator[Fault]:

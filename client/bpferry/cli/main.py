@@ -12,11 +12,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
 from bpferry.cli.options import build_parser
 from bpferry.errors import BpferryError
+
+if TYPE_CHECKING:
+    from bpferry.machine.secrets import SecretFiles
 
 
 class Interrupted(KeyboardInterrupt):
@@ -109,7 +112,17 @@ def _run_vm(options: argparse.Namespace) -> int:
         require_ebpf=options.require_ebpf,
         ignore_unsupported=options.ignore_unsupported,
         as_json=options.json,
+        secrets=_secrets(options),
     )
+
+
+def _secrets(options: argparse.Namespace) -> "SecretFiles":
+    """Return where the user says that passwords and keys are; one that is named alone counts."""
+    if options.secrets is None:
+        return dict(options.secret)
+    from bpferry.machine.secret_map import read_map  # noqa: PLC0415
+
+    return {**read_map(options.secrets), **dict(options.secret)}
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -126,7 +139,12 @@ def _convert(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from bpferry.cli.check import check  # noqa: PLC0415
 
-    return check(options.file, libvirt_session=options.libvirt_session, as_json=options.json)
+    return check(
+        options.file,
+        libvirt_session=options.libvirt_session,
+        as_json=options.json,
+        secrets=_secrets(options),
+    )
 
 
 def _capabilities(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The commands, their options, their help."""
 
+import argparse
 from typing import Final
 
 from bpferry.cli.network_options import add_can_i, add_tap
@@ -118,7 +119,7 @@ def _add_run(commands: Commands) -> None:
         commands,
         "run",
         usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
-        "                   [--ignore-unsupported] [--json] FILE",
+        "                   [--ignore-unsupported] [--secret NAME=FILE] [--json] FILE",
         help="start a VM and stay until it ends",
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,
@@ -141,6 +142,7 @@ def _add_run(commands: Commands) -> None:
         action="store_true",
         help="leave out what is not supported, with a warning for each, instead of refusing",
     )
+    _add_secrets(run)
     run.add_argument(
         "--json",
         action="store_true",
@@ -161,7 +163,32 @@ def _add_check(commands: Commands) -> None:
         action="store_true",
         help="note too what libvirt's session mode (qemu:///session) would make of it",
     )
+    _add_secrets(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_secrets(command: Parser) -> None:
+    command.add_argument(
+        "--secret",
+        metavar="NAME=FILE",
+        type=_named_file,
+        action="append",
+        default=[],
+        help="the file that holds the password or key that the description calls NAME, a UUID or a "
+        "usage; nobody else may be able to read it (mode 0600)",
+    )
+    command.add_argument(
+        "--secrets",
+        metavar="FILE",
+        help="a file in TOML that says where such files are: [[secrets]] with name and file",
+    )
+
+
+def _named_file(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE, not '{text}'")
+    return name, file
 
 
 def _add_convert(commands: Commands) -> None:

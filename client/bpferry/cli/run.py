@@ -11,8 +11,9 @@ from bpferry.cli import output
 from bpferry.domain.document import read_file
 from bpferry.machine import endpoints
 from bpferry.machine.draft import Draft, draft
-from bpferry.machine.files import find_missing_files
+from bpferry.machine.hindrances import find_hindrances
 from bpferry.machine.name_lock import find_conflict
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.steering.plan import CardPlan, Notice, Rung
 from bpferry.steering.requests import describe_source, shown
 
@@ -37,12 +38,17 @@ def run(
     require_ebpf: bool,
     ignore_unsupported: bool,
     as_json: bool,
+    secrets: SecretFiles = NO_SECRETS,
 ) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only say so."""
     reporter = output.StderrReporter()
     document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
     plan = draft(
-        document, reporter, require_ebpf=require_ebpf, ignore_unsupported=ignore_unsupported
+        document,
+        reporter,
+        require_ebpf=require_ebpf,
+        ignore_unsupported=ignore_unsupported,
+        secrets=secrets,
     )
     if dry_run == "json" or (dry_run and as_json):
         output.print_json(dry_run_fields(plan))
@@ -120,12 +126,12 @@ def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
 
 
 def dry_run_warnings(plan: Draft) -> list[str]:
-    """Return what would be less than wished, or in the way, and the files that are not there."""
+    """Return what would be less than wished, and what would be in the way."""
     of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
     texts = [notice.message for notice in (*plan.general_notices(), *of_cards)]
     conflict = find_conflict(plan.machine.name)
     texts += [conflict.message] if conflict else []
-    return texts + [missing.message for missing in find_missing_files(plan.document)]
+    return texts + [hindrance.message for hindrance in find_hindrances(plan)]
 
 
 def dry_run_text(plan: Draft) -> str:

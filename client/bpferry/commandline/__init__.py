@@ -3,6 +3,7 @@
 
     build       the whole
     parts       what a command line consists of: options, devices, and what QEMU inherits
+    secrets     passwords and keys on their way to QEMU
     context     what every part may know
     implicit    what a document means without saying it, such as controllers
     applicable  refuse what means nothing where it is

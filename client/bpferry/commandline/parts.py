@@ -94,6 +94,21 @@ class OpenVsock:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A password or key, which QEMU reads from a sealed file in memory that it inherits."""
+
+    name: str
+    """Of the fd that QEMU inherits; the id of the object in QEMU as well."""
+    key: str
+    text: str | None = field(default=None, repr=False)
+    """The secret itself, where the description holds it."""
+    wanted: str = ""
+    """What the description calls it where a file holds it: a UUID or a usage."""
+    form: Literal["text", "base64"] = "text"
+    """How it is written; of base64, QEMU takes what that stands for."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnSocket:
     """A Unix socket that QEMU itself makes and listens on, since it takes no fd for it."""
 
@@ -286,6 +301,7 @@ Part = (
     | OutputFile
     | OpenDevice
     | OpenVsock
+    | Secret
     | OwnSocket
     | Endpoint
     | SocketPair

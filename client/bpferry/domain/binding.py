@@ -33,6 +33,8 @@ class Form(Enum):
     """The path of a file; one that is relative begins at the folder of the document."""
     FOLDER = auto()
     """As of a file, that of a folder."""
+    SECRET = auto()
+    """As text that nobody else may see: no message repeats it."""
     PLACE = auto()
     """A path like that of a file, of what need not be there yet, such as a socket."""
     SIZE = auto()
@@ -78,6 +80,8 @@ class At:
     """An attribute without which its element is bad input, to libvirt as to us."""
     blank: bool = False
     """An empty value says the same as none."""
+    also: str = ""
+    """Another element that says the same in documents that are read; it is never written."""
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename="kebab"):

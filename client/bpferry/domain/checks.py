@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.domain.binding import PATHS, Form, Table
-from bpferry.domain.explain import shorten
+from bpferry.domain.explain import shown
 from bpferry.domain.model.features import Hyperv
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
@@ -33,7 +33,7 @@ def check(machine: Machine, origins: Origins) -> Machine:
         problem = _problem_of(bound, value)
         if problem:
             raise BadInput(
-                f"{origins.describe(key)} is {shorten(value)}: {problem}",
+                f"{origins.describe(key)} is {shown(value, bound)}: {problem}",
                 element=origins.element_of(key),
             )
     for key, sentence, hint in contradictions_of(machine):

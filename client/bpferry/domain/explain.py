@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bpferry.domain.binding import Table
+from bpferry.domain.binding import Form, Table
 from bpferry.domain.bounds import describe_possible
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
@@ -42,7 +42,7 @@ def explain(
         return _explain_missing(quoted[1], key, origins)
     if quoted:
         return _explain_unknown(quoted[1], key, origins)
-    found = shorten(look_up(values, key))
+    found = shown(look_up(values, key), field_at(key))
     message = f"{origins.describe(key)} is {found}: {_possibilities(what, key)}"
     return BadInput(message, element=origins.element_of(key))
 
@@ -159,6 +159,18 @@ def _split_last(key: str) -> tuple[str, str, int | None]:
         return listed[1], "", int(listed[2])
     head, _, name = key.rpartition(".")
     return head, name, None
+
+
+def shown(value: object, bound: Field | None) -> str:
+    """Return *value*, which was found where *bound* is, as it may stand in a message.
+
+    What nobody else may see does not, and what is in a table or in a list may be that.
+    """
+    if bound is not None and bound.at.form is Form.SECRET:
+        return "something that is not shown here"
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return shorten(value)
 
 
 def shorten(value: object) -> str:

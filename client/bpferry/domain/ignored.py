@@ -43,6 +43,10 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/devices/memory/target/current": "what the guest had of it in a past run",
     "/domain/devices/disk/**/@index": "numbers that libvirt gave to images in a past run",
     "/domain/devices/disk/@snapshot": "what libvirt's own command for snapshots does with a disk",
+    "/domain/devices/disk/encryption/cipher": "how an image is encrypted when it is made",
+    "/domain/devices/disk/encryption/ivgen": "as above, for its cipher",
+    "/domain/devices/disk/**/encryption/cipher": "as above, for an image below another",
+    "/domain/devices/disk/**/encryption/ivgen": "as above, for its cipher",
     "/domain/devices/disk/mirror": "a copy that was made in a past run; a start makes none",
     "/domain/devices/disk/target/@tray": "where the tray was in a past run; QEMU starts with the "
     "medium in the drive, and so does libvirt",

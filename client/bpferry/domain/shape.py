@@ -85,12 +85,14 @@ def shape_of(table: type[Table]) -> Node:
     """Return the tree of elements of *table*, whose root is the element of the class itself."""
     root = Node()
     for bound in fields_of(table):
-        _insert(root, bound)
+        _insert(root, bound, bound.at.path)
+        if bound.at.also:
+            _insert(root, bound, bound.at.also)
     return root
 
 
-def _insert(root: Node, bound: Field) -> None:
-    *steps, last = bound.at.path.split("/")
+def _insert(root: Node, bound: Field, path: str) -> None:
+    *steps, last = path.split("/")
     node = root
     for step in steps:
         node = node.children.setdefault(step, Node())

@@ -136,6 +136,8 @@ class XmlReader:
         many = known.many or (known.table if known.table and known.table.many else None)
         if repeated and many is None:
             self._refuse(spot, why="there can be one only")
+        elif known.table is not None and not known.table.many and known.table.name in target.values:
+            self._refuse(spot, why=f"'{known.table.at.path}' says this already")
         elif known.table is not None:
             self._nested(known.table, spot, target)
         else:
@@ -161,7 +163,7 @@ class XmlReader:
         if bound.at.form is Form.PRESENT:
             self.origins.note(target.key_of(bound), spot.place)
             target.put(bound, value=True)
-        elif text or bound.at.form not in (Form.PLAIN, *PATHS):
+        elif text or bound.at.form not in (Form.PLAIN, Form.SECRET, *PATHS):
             self._put(bound, spot.with_text(text), target)
 
     def _refuse_text(self, spot: Spot) -> None:

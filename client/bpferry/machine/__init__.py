@@ -2,6 +2,7 @@
 """A VM from its first process to its last.
 
     draft         what a description becomes on this host: plan and command line, nothing opened
+    hindrances    what keeps a VM from starting, found beforehand
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     supervisor    QEMU's parent, for as long as it runs
     qemu_output   what QEMU writes on its standard error
@@ -22,6 +23,8 @@
     own_sockets   sockets that QEMU makes itself
     output_files  files that QEMU writes to
     device_nodes  device nodes that QEMU uses
+    secrets       passwords and keys, read from files and handed over in memory
+    secret_map    a file that says where they are
     pinning       which processors of the host QEMU's threads run on
     companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams

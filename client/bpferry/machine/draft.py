@@ -34,6 +34,7 @@ from bpferry.machine.host import gather_facts
 from bpferry.machine.identity import find_identity
 from bpferry.machine.pinning import find_absent, online_processors
 from bpferry.machine.reporter import Reporter
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of
 from bpferry.qemu import accelerator as accelerators
 from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.capabilities import Capabilities
@@ -97,6 +98,8 @@ class Draft:
     """The command line of a dry run."""
     requests: dict[str, CardRequests]
     """What is asked of the helpers, by card."""
+    secret_files: SecretFiles
+    """Where passwords and keys are that the description names."""
 
     def build(self, plans: dict[str, CardPlan], fds: Mapping[str, str] | None = None) -> Built:
         """Return QEMU's command line; without *fds*, each fd stands by its name."""
@@ -138,8 +141,16 @@ def draft(
     *,
     require_ebpf: bool = False,
     ignore_unsupported: bool = False,
+    secrets: SecretFiles = NO_SECRETS,
 ) -> Draft:
     """Ask QEMU what it can do, try the accelerator, and plan each card.
+
+    Args:
+        document: the description.
+        reporter: who is told.
+        require_ebpf: start only if the host's kernel steers every card.
+        ignore_unsupported: leave out what is not supported.
+        secrets: where the user says that passwords and keys are.
 
     Raises:
         BpferryError: QEMU cannot be asked, eBPF is demanded and certainly not possible, or
@@ -188,6 +199,7 @@ def draft(
                 context,
                 built,
                 requests,
+                files_of(document, secrets),
             )
 
 

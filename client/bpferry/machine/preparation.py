@@ -7,7 +7,7 @@ closes what was there already.
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,22 +27,24 @@ from bpferry.commandline.parts import (
     OwnSocket,
     Pause,
     Scheduling,
+    Secret,
     SocketPair,
     StandardStreams,
 )
-from bpferry.errors import QemuError
+from bpferry.errors import BadInput, QemuError
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import acquire_cid, open_device
 from bpferry.machine.draft import KVM_HINT, Draft, located
-from bpferry.machine.files import find_missing_files, make_files
+from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
+from bpferry.machine.hindrances import find_hindrances
 from bpferry.machine.listening import open_listen
 from bpferry.machine.name_lock import hold_name
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.reporter import Reporter
-from bpferry.machine.uefi_files import find_firmware_faults
+from bpferry.machine.secrets import describe, open_secret
 from bpferry.network.bpf_helper import GrantedSet
 from bpferry.network.tap_helper import GrantedTap
 from bpferry.steering.maps import SteeringMaps
@@ -82,6 +84,8 @@ class Prepared:
     paused: bool = False
     """QEMU waits with the guest until it is told to let it run."""
     companions: tuple[Running, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Where each secret is from and what it is for, in words, by its name in QEMU."""
     endpoints: tuple[Endpoint, ...] = ()
     """Where to connect to the VM; what QEMU chooses is empty."""
 
@@ -93,10 +97,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     Raises:
         BpferryError: something that the VM cannot do without is missing.
     """
-    for missing in find_missing_files(draft.document):
-        raise missing
-    for fault in find_firmware_faults(draft.context):
-        raise located(fault, draft.document)
+    for hindrance in find_hindrances(draft):
+        raise hindrance
     if draft.kvm_problem:
         raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
@@ -109,6 +111,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         built = draft.build(cards.plans)
         make_files(built, draft.document)
         _open_sockets(built, opened)
+        _open_secrets(built, opened, draft)
         final = draft.build(cards.plans, opened.numbers())
         companions = ours.enter_context(_start_companions(final, reporter, opened))
         yield Prepared(
@@ -122,6 +125,10 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             schedulings=built.of(Scheduling),
             paused=bool(built.of(Pause)),
             companions=companions,
+            secrets={
+                secret.name: describe(secret, draft.secret_files, draft.document)
+                for secret in built.of(Secret)
+            },
             endpoints=final.of(Endpoint),
             monitor=opened.ends[QMP],
             console=opened.ends.get(CONSOLE),
@@ -209,6 +216,15 @@ def _open_sockets(built: Built, opened: _Opened) -> None:
         opened.values[vsock.cid] = acquire_cid(fd, vsock)
     for output in built.of(OutputFile):
         opened.fds[output.name] = opened.inherited.enter_context(open_output(output))
+
+
+def _open_secrets(built: Built, opened: _Opened, draft: Draft) -> None:
+    for secret in built.of(Secret):
+        try:
+            fd = opened.inherited.enter_context(open_secret(secret, draft.secret_files))
+        except BadInput as error:
+            raise located(error, draft.document) from error
+        opened.fds[secret.name] = fd
 
 
 def _map(granted: GrantedSet) -> SteeringMaps:

@@ -176,8 +176,11 @@ class _Supervisor:
             return error
         evidence = self._child.tail()
         status = describe_exit(self._child.exit_status())
-        last = evidence.splitlines()[-1:]
-        hint = f"it said: {last[0].strip()}" if last else ""
+        last = "".join(evidence.splitlines()[-1:]).strip()
+        hint = f"it said: {last}" if last else ""
+        for name, described in self._prepared.secrets.items():
+            if f'"{name}"' in last:
+                hint += f"; it has been given {described}"
         return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
 
     async def _let_run(self, monitor: Monitor) -> None:

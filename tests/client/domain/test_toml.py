@@ -179,3 +179,19 @@ def test_file_that_cannot_be_read(make: "object", words: str, tmp_path: Path) ->
 
     with pytest.raises(BadInput, match=words):
         read_file(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[graphics]]\ntype = "vnc"\npassword = 1234567',
+        '[graphics]\ntype = "vnc"\npassword = "1234567"',
+        '[[graphics]]\ntype = "vnc"\npassword = "123\\t4567"',
+    ],
+)
+def test_secrets_are_not_repeated(text: str) -> None:
+    """No message shows a password, whatever is wrong with it or around it."""
+    with pytest.raises(BadInput) as caught:
+        read_bytes(f'name = "vm"\nmemory = "64 MiB"\n{text}\n'.encode(), Path("/vms/vm.toml"))
+
+    assert "4567" not in f"{caught.value.message}{caught.value.hint}"

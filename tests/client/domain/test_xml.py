@@ -220,3 +220,46 @@ def test_wrong_encoding_is_bad_input() -> None:
     """Bytes that are none of the encoding are an error."""
     with pytest.raises(BadInput, match="is not valid XML"):
         read_bytes(document().replace("web", "w\xe9b").encode("latin-1"), PATH)
+
+
+def test_secrets_are_not_repeated() -> None:
+    """A message about a password says that there is one, and no more."""
+    raw = DOCUMENT_WITH_DEVICES.format("<graphics type='vnc' passwd='ge&#9;heim'/>")
+
+    with pytest.raises(BadInput, match="control character") as caught:
+        read_bytes(raw.encode(), Path("/vms/vm.xml"))
+
+    assert "heim" not in caught.value.message
+    assert "is something that is not shown here" in caught.value.message
+
+
+def test_two_places_that_say_the_same() -> None:
+    """Libvirt reads <encryption> in a disk and in its <source>; it is written in the latter."""
+    inside = "<encryption format='luks'><secret type='passphrase' usage='x'/></encryption>"
+    disks = [
+        f"<disk><source file='/a'/>{inside}<target dev='vda'/></disk>",
+        f"<disk><source file='/a'>{inside}</source><target dev='vda'/></disk>",
+    ]
+    found = [
+        read_bytes(DOCUMENT_WITH_DEVICES.format(one).encode(), Path("/vms/vm.xml")).machine
+        for one in disks
+    ]
+
+    assert found[0] == found[1]
+    assert "<encryption" in to_xml(found[0]).partition("</source>")[0]
+
+
+def test_both_places_at_once_are_refused() -> None:
+    """One of them would be lost."""
+    inside = "<encryption format='luks'><secret type='passphrase' usage='x'/></encryption>"
+    disk = f"<disk><source file='/a'>{inside}</source>{inside}<target dev='vda'/></disk>"
+
+    with pytest.raises(Unsupported, match="'source/encryption' says this already") as caught:
+        read_bytes(DOCUMENT_WITH_DEVICES.format(disk).encode(), Path("/vms/vm.xml"))
+
+    assert "/domain/devices/disk/encryption" == caught.value.element
+
+
+DOCUMENT_WITH_DEVICES = (
+    "<domain type='kvm'><name>vm</name><memory>65536</memory><devices>{}</devices></domain>"
+)

@@ -7,6 +7,7 @@
     blockdev          the block nodes behind them
     image_checks      refuse images that cannot be
     network_images    images that QEMU opens over a network
+    image_secrets     the passwords and keys of images
     throttle          limits
     vhost_user_disks  disks of another process
 

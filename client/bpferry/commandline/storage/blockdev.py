@@ -3,7 +3,7 @@
 
     storage   opens a file, a host's device, or something on the network
     slice     a part of it (only where the document says so)
-    format    qcow2 and the like; raw needs none
+    format    qcow2 and the like, and LUKS; raw needs none
     copy      copies what is read from an image below into the top one
     throttle  limits
 
@@ -15,15 +15,20 @@ those below it open for writing when they have to. Node names are made from the 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bpferry.commandline.parts import Option
+from bpferry.commandline.parts import Option, Secret
 from bpferry.commandline.storage.image_checks import BACKED, check_image, check_source
+from bpferry.commandline.storage.image_secrets import (
+    ImageSecrets,
+    is_decrypted_by_qemu,
+    secrets_of,
+)
 from bpferry.commandline.storage.network_images import network_node
 from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.images import BackingImage, Image
+from bpferry.domain.model.images import BackingImage, DataFile, Image
 from bpferry.domain.names import Named
 
 HOST_CDROM: Final = re.compile(r"/dev/(cdrom|cdrw|dvd|dvdrw|sr[0-9]+|scd[0-9]+)")
@@ -47,6 +52,8 @@ class Nodes:
     """The nodes of one disk."""
 
     options: tuple[Option, ...]
+    secrets: tuple[Secret, ...]
+    """What QEMU has to know to open them."""
     top: str
     """What the device is attached to."""
 
@@ -71,15 +78,22 @@ def is_read_only(disk: Disk) -> bool:
     return disk.read_only or disk.device == "cdrom"
 
 
-def disk_nodes(device: Named[Disk], throttle_groups: Sequence[str]) -> Nodes:
+def disk_nodes(
+    device: Named[Disk], throttle_groups: Sequence[str], numbers: Mapping[str, int]
+) -> Nodes:
     """Return the nodes of the disk *device*, which has a target and a medium.
+
+    Args:
+        device: the disk.
+        throttle_groups: the ids of the groups that limit it.
+        numbers: by which libvirt calls each image.
 
     Raises:
         Unsupported: what the document says about an image contradicts itself.
     """
     disk = device.value
     read_only = is_read_only(disk)
-    builder = _Builder(disk, str(disk.target))
+    builder = _Builder(disk, str(disk.target), numbers)
     top = builder.add_image(device, _Level(str(disk.target), 0, read_only))
     if disk.copy_on_read:
         top = builder.add_filter("copy", {"driver": "copy-on-read", "file": top})
@@ -87,7 +101,7 @@ def disk_nodes(device: Named[Disk], throttle_groups: Sequence[str]) -> Nodes:
         throttle = {"driver": "throttle", "throttle-group": group, "file": top}
         kind = f"throttle{number or ''}"
         top = builder.add_filter(kind, {"read-only": read_only, **throttle})
-    return Nodes(tuple(builder.options), top)
+    return Nodes(tuple(builder.options), tuple(builder.secrets), top)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +114,25 @@ class _Level:
     read_only: bool
 
 
+def _format(image: Disk | BackingImage, secrets: ImageSecrets) -> dict[str, object]:
+    """Return the driver for the format of *image*; LUKS is one where the image is raw else."""
+    if not is_decrypted_by_qemu(image):
+        return {"driver": image.format}
+    opened_by = {"key-secret": secrets.encryption[0].name}
+    if (image.format or "raw") == "raw":
+        return {"driver": "luks", **opened_by}
+    return {"driver": image.format, "encrypt": {"format": "luks", **opened_by}}
+
+
 class _Builder:
     """Collects the nodes of one disk, those below first."""
 
-    def __init__(self, disk: Disk, name: str) -> None:
+    def __init__(self, disk: Disk, name: str, numbers: Mapping[str, int]) -> None:
         self.disk = disk
         self.name = name
+        self.numbers = numbers
         self.options: list[Option] = []
+        self.secrets: list[Secret] = []
 
     def add_filter(self, kind: str, properties: dict[str, object]) -> str:
         """Add a node above what is there, which lets discards through, and return its name."""
@@ -121,20 +147,21 @@ class _Builder:
             raise part.refusal("", f"more than {MAX_DEPTH} images are below one another")
         check_image(part, read_only=level.read_only)
         below = self._backing(part, level)
-        if (image.format or "raw") == "raw":
-            return self._add_storage(part, level, self._top(level))
+        secrets = self._secrets(part)
+        if (image.format or "raw") == "raw" and not is_decrypted_by_qemu(image):
+            return self._add_storage(part, level, self._top(level), secrets)
         data = None
         if image.data_file is not None:
             file = part.part("data-file", image.data_file)
             check_source(file)
             at = replace(level, prefix=f"{level.prefix}-data")
-            data = self._add_storage(file, at, self._top(level))
-        storage = self._add_storage(part, level, None)
+            data = self._add_storage(file, at, self._top(level), self._secrets(file))
+        storage = self._add_storage(part, level, None, secrets)
         name = f"{level.prefix}-format"
         properties = {
             "node-name": name,
             **self._top(level),
-            "driver": image.format,
+            **_format(image, secrets),
             "cache-size": image.metadata_cache,
             "discard-no-unref": self.disk.discard_no_unref if image.format == "qcow2" else None,
             "data-file": data,
@@ -142,6 +169,11 @@ class _Builder:
         }
         self._add(properties, **below)
         return name
+
+    def _secrets(self, part: Named[Disk | BackingImage | DataFile]) -> ImageSecrets:
+        found = secrets_of(part, self.numbers[part.key])
+        self.secrets += found.all
+        return found
 
     def _backing(self, part: Named[Disk | BackingImage], level: _Level) -> dict[str, str | None]:
         """Return the property that names the node below an image; none where its header does."""
@@ -176,13 +208,19 @@ class _Builder:
         cache = cache_of(self.disk)
         return {"cache": CACHES[cache]} if cache else {}
 
-    def _add_storage(self, part: Named[Image], level: _Level, top: dict[str, object] | None) -> str:
+    def _add_storage(
+        self,
+        part: Named[Image],
+        level: _Level,
+        top: dict[str, object] | None,
+        secrets: ImageSecrets,
+    ) -> str:
         """Add the nodes that reach an image; with *top*, the last of them is the topmost one."""
         under = {"auto-read-only": True, "discard": "unmap", **self._cache()}
         name = f"{level.prefix}-storage"
         cut = part.value.slice
         last = under if top is None else top
-        protocol = self._protocol(part)
+        protocol = self._protocol(part, secrets)
         self._add({**protocol, "node-name": name, **(last if cut is None else under)})
         if cut is None:
             return name
@@ -191,10 +229,10 @@ class _Builder:
         self._add({**properties, "node-name": above, **last})
         return above
 
-    def _protocol(self, part: Named[Image]) -> dict[str, object]:
+    def _protocol(self, part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
         image = part.value
         if image.type == "network":
-            return network_node(part)
+            return network_node(part, secrets)
         if image.type == "file":
             return {"driver": "file", "filename": image.file, "aio": self.disk.io}
         is_cdrom = self.disk.device == "cdrom" and HOST_CDROM.fullmatch(image.block_device or "")

@@ -2,14 +2,16 @@
 """Disks, CD drives and floppies: block nodes and the devices on them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bpferry.commandline.buses.drive_addresses import drive_of
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Option, Part
+from bpferry.commandline.parts import Device, Environment, Option, Part
+from bpferry.commandline.secrets import secret_parts
 from bpferry.commandline.storage.blockdev import disk_nodes, has_medium
 from bpferry.commandline.storage.disk_checks import check_disk
 from bpferry.commandline.storage.drives import disks_of, driver_of, properties_of, slot_of
+from bpferry.commandline.storage.image_secrets import image_numbers, images_of
 from bpferry.commandline.storage.throttle import group_options, groups_of
 from bpferry.commandline.storage.vhost_user_disks import socket_of
 from bpferry.commandline.system.boot import boot_indexes
@@ -22,11 +24,15 @@ def parts(context: Context) -> Iterator[Part]:
     yield from group_options(context.machine)
     indexes = boot_indexes(context.machine)
     yield from _floppy_controller(context, indexes)
+    numbers = image_numbers(context.machine)
     for device in disks_of(context):
-        yield from _disk(device, indexes.get(device.key), context)
+        yield from _disk(device, indexes.get(device.key), context, numbers)
+    yield from _agent(context)
 
 
-def _disk(device: Named[Disk], boot_index: int | None, context: Context) -> Iterator[Part]:
+def _disk(
+    device: Named[Disk], boot_index: int | None, context: Context, numbers: Mapping[str, int]
+) -> Iterator[Part]:
     disk = device.value
     check_disk(device, context)
     behind: dict[str, object] = {}
@@ -35,8 +41,10 @@ def _disk(device: Named[Disk], boot_index: int | None, context: Context) -> Iter
         behind["chardev"], option = socket_of(device, context)
         yield option
     elif has_medium(disk):
-        nodes = disk_nodes(device, groups_of(device, context.machine))
+        nodes = disk_nodes(device, groups_of(device, context.machine), numbers)
         _check_drivers(nodes.options, device, context)
+        for secret in nodes.secrets:
+            yield from secret_parts(secret, context)
         yield from nodes.options
         drive = nodes.top
     if disk.bus != "fdc":
@@ -50,6 +58,21 @@ def _disk(device: Named[Disk], boot_index: int | None, context: Context) -> Iter
         slot_of(disk),
         disk.address if disk.bus in ("virtio", "usb") else None,
     )
+
+
+def _agent(context: Context) -> Iterator[Part]:
+    """Yield where QEMU finds the agent with the keys for ssh, of which it knows one."""
+    agent: str | None = None
+    images = (image for disk in disks_of(context) for image in images_of(disk))
+    for image in images:
+        found = image.value.agent
+        if found is not None and agent not in (None, found):
+            raise image.refusal(
+                "agent", f"QEMU asks one agent, and that is '{agent}' already", "use one for all"
+            )
+        agent = found or agent
+    if agent is not None:
+        yield Environment("SSH_AUTH_SOCK", agent)
 
 
 def _check_drivers(nodes: tuple[Option, ...], device: Named[Disk], context: Context) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Images on the network that QEMU itself opens: the properties of their block nodes.
 
-Each protocol has a driver of its own in QEMU (qapi/block-core.json, BlockdevOptions). Passwords
-and certificates are nothing that a description here can hold, so only servers without them are
-possible.
+Each protocol has a driver of its own in QEMU (qapi/block-core.json, BlockdevOptions). Where a
+server asks who one is, it is answered with what nobody on the way can use: CHAP of iSCSI and cephx
+of RBD send no password, and https sends it, and cookies, to a server whose certificate is checked.
 """
 
 import ipaddress
@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote
 
+from bpferry.commandline.parts import Secret
+from bpferry.commandline.storage.image_secrets import ImageSecrets
 from bpferry.domain.model.images import Host, Image
 from bpferry.domain.names import Named
 
@@ -24,15 +26,18 @@ PORTS: Final = {
 KEPT_IN_PATHS: Final = "/;@&=+$,:!*'()~"
 """Signs of a path that a URL may hold as they are (RFC 3986, 3.3, and libxml2's xmlSaveUri)."""
 
+CONFIDED: Final = ("login", "cookies")
+"""What a server is told that others must not know."""
+
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "nbd": frozenset({"reconnect_delay"}),
-    "rbd": frozenset({"snapshot", "config"}),
-    "iscsi": frozenset({"initiator"}),
-    "http": frozenset({"query", "read_ahead", "timeout"}),
-    "https": frozenset({"query", "read_ahead", "timeout", "verify"}),
-    "ftp": frozenset({"read_ahead", "timeout"}),
-    "ftps": frozenset({"read_ahead", "timeout", "verify"}),
-    "ssh": frozenset({"user_name"}),
+    "rbd": frozenset({"snapshot", "config", "login"}),
+    "iscsi": frozenset({"initiator", "login"}),
+    "http": frozenset({"query", "read_ahead", "timeout", *CONFIDED}),
+    "https": frozenset({"query", "read_ahead", "timeout", "verify", *CONFIDED}),
+    "ftp": frozenset({"read_ahead", "timeout", *CONFIDED}),
+    "ftps": frozenset({"read_ahead", "timeout", "verify", *CONFIDED}),
+    "ssh": frozenset({"user_name", "agent"}),
     "nfs": frozenset({"user", "group"}),
     "gluster": frozenset(),
 }
@@ -40,12 +45,16 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
 
 OPTIONAL: Final = (
     "query", "snapshot", "config", "verify", "read_ahead", "timeout", "reconnect_delay",
-    "initiator", "user_name", "user", "group",
+    "initiator", "user_name", "user", "group", "agent", *CONFIDED,
 )  # fmt: skip
 
 
-def network_node(part: Named[Image]) -> dict[str, object]:
+def network_node(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
     """Return the driver of an image on the network, with its own properties.
+
+    Args:
+        part: the image.
+        secrets: what its server is told, and what decrypts it.
 
     Raises:
         Unsupported: what it says does not fit its protocol.
@@ -54,10 +63,18 @@ def network_node(part: Named[Image]) -> dict[str, object]:
     if protocol is None:
         raise part.refusal("protocol", "a disk on the network needs a protocol")
     for field in OPTIONAL:
-        if getattr(part.value, field) is not None and field not in FIELDS[protocol]:
+        if getattr(part.value, field) not in (None, ()) and field not in FIELDS[protocol]:
             name = field.replace("_", "-")
             raise part.refusal(field, f"there is no {name} with the protocol {protocol}")
-    return {"driver": protocol, **BUILDERS[protocol](part)}
+    return {"driver": protocol, **BUILDERS[protocol](part, secrets)}
+
+
+def _user(part: Named[Image]) -> str | None:
+    return None if part.value.login is None else part.value.login.user_name
+
+
+def _id(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.name
 
 
 def _name(part: Named[Image], what: str) -> str:
@@ -108,13 +125,13 @@ def _bracketed(name: str) -> str:
         return name
 
 
-def _nbd(part: Named[Image]) -> dict[str, object]:
+def _nbd(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     server = _socket(_one_host(part, unix=True), image)
     return {"server": server, "export": image.name, "reconnect-delay": image.reconnect_delay}
 
 
-def _rbd(part: Named[Image]) -> dict[str, object]:
+def _rbd(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
     image = part.value
     pool, slash, name = _name(part, "pool and the image").partition("/")
     if not (pool and slash and name):
@@ -132,10 +149,26 @@ def _rbd(part: Named[Image]) -> dict[str, object]:
         "snapshot": image.snapshot,
         "conf": image.config,
         "server": servers or None,
+        "encrypt": _layers(image, secrets),
+        "user": _user(part),
+        "auth-client-required": ["cephx", "none"] if image.login else None,
+        "key-secret": _id(secrets.login),
     }
 
 
-def _iscsi(part: Named[Image]) -> dict[str, object]:
+def _layers(image: Image, secrets: ImageSecrets) -> dict[str, object] | None:
+    """Return what librbd decrypts: the image, and in it what is below it, and so on."""
+    layers: dict[str, object] | None = None
+    encryption = image.encryption
+    if encryption is None or encryption.engine != "librbd":
+        return None
+    for secret in reversed(secrets.encryption):
+        layer: dict[str, object] = {"format": encryption.format, "key-secret": secret.name}
+        layers = layer if layers is None else {**layer, "parent": layers}
+    return layers
+
+
+def _iscsi(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
     image = part.value
     target, _, lun = _name(part, "target").partition("/")
     if lun and not re.fullmatch(r"[0-9]{1,5}", lun):
@@ -146,31 +179,51 @@ def _iscsi(part: Named[Image]) -> dict[str, object]:
         "target": target,
         "lun": int(lun or "0"),
         "transport": "tcp",
+        "user": _user(part),
+        "password-secret": _id(secrets.login),
         "initiator-name": image.initiator,
     }
 
 
-def _curl(part: Named[Image]) -> dict[str, object]:
+def _curl(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
     image = part.value
+    _check_trust(part)
     host = _one_host(part)
     server = f"{_bracketed(host.name or '')}:{_port(host, image)}"
     path = quote(_name(part, "file").removeprefix("/"), safe=KEPT_IN_PATHS)
     query = f"?{image.query}" if image.query else ""
     return {
         "url": f"{image.protocol}://{server}/{path}{query}",
+        "username": _user(part),
+        "password-secret": _id(secrets.login),
+        "cookie-secret": _id(secrets.cookies),
         "sslverify": image.verify,
         "timeout": image.timeout,
         "readahead": image.read_ahead,
     }
 
 
-def _ssh(part: Named[Image]) -> dict[str, object]:
+def _check_trust(part: Named[Image]) -> None:
+    """Refuse to tell a server what others must not know, unless nobody on the way can read it."""
+    image = part.value
+    given = {"login": image.login is not None, "cookies[0]": bool(image.cookies)}
+    for field, is_given in given.items():
+        if is_given and (image.protocol != "https" or image.verify is False):
+            raise part.refusal(
+                field,
+                "it is sent to a server of https alone whose certificate is checked: on the way to "
+                "others it can be read, or taken by who is not the server",
+                "use https, and check the certificate",
+            )
+
+
+def _ssh(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     server = _inet(_one_host(part), image)
     return {"path": _name(part, "file"), "server": server, "user": image.user_name}
 
 
-def _nfs(part: Named[Image]) -> dict[str, object]:
+def _nfs(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     host = _one_host(part)
     if host.port is not None:
@@ -187,7 +240,7 @@ def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _gluster(part: Named[Image]) -> dict[str, object]:
+def _gluster(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     volume, slash, path = _name(part, "volume and the file").partition("/")
     if not (volume and slash and path):
@@ -200,7 +253,7 @@ def _gluster(part: Named[Image]) -> dict[str, object]:
     return {"volume": volume, "path": path, "server": servers}
 
 
-BUILDERS: Final[Mapping[str, Callable[[Named[Image]], dict[str, object]]]] = {
+BUILDERS: Final[Mapping[str, Callable[[Named[Image], ImageSecrets], dict[str, object]]]] = {
     "nbd": _nbd,
     "rbd": _rbd,
     "iscsi": _iscsi,

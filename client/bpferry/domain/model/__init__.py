@@ -14,6 +14,7 @@
     firmware     BIOS, UEFI, and what the firmware says
     system       what belongs to the VM as a whole
     security     the TPM
+    secrets      passwords and keys, and which file has each
     controllers  what other devices are attached to
     disks        disks, CD drives and floppies
     images       what is behind a disk

@@ -13,8 +13,10 @@ from bpferry.domain.model.images import (
     BackingImage,
     DataFile,
     Format,
+    ImageAgent,
     ImageBlockDevice,
     ImageConfig,
+    ImageCookies,
     ImageFile,
     ImageGroup,
     ImageHosts,
@@ -31,6 +33,7 @@ from bpferry.domain.model.images import (
     ImageUserName,
     ImageVerify,
 )
+from bpferry.domain.model.secrets import Encryption, Login
 
 Target = Annotated[
     str,
@@ -192,6 +195,10 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     user: ImageUser = None
     group: ImageGroup = None
     slice: ImageSlice = None
+    cookies: ImageCookies = ()
+    agent: ImageAgent = None
+    login: Annotated[Login | None, At("source/auth", also="auth")] = None
+    encryption: Annotated[Encryption | None, At("source/encryption", also="encryption")] = None
     data_file: Annotated[DataFile | None, At("source/dataStore")] = None
     backing: Annotated[BackingImage | None, At("backingStore")] = None
 

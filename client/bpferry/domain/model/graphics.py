@@ -61,7 +61,7 @@ class Graphics(Table, frozen=True, kw_only=True):
     address: Annotated[HostName | None, At("@listen")] = None
     socket: Annotated[str | None, At("@socket", Form.PLACE)] = None
     listens: Annotated[tuple[Endpoint, ...], At("listen")] = ()
-    password: Annotated[str | None, At("@passwd")] = None
+    password: Annotated[str | None, At("@passwd", Form.SECRET)] = None
     keymap: Annotated[KeymapName | None, At("@keymap")] = None
     audio: Annotated[AudioId | None, At("audio/@id")] = None
     """The id of the audio back end whose sound goes with the display."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 
 from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.model.secrets import Cookie, Encryption, Login
 
 FORMATS = (("aio", "raw"), ("raw", "raw"), ("vhd", "vhdx"), ("ploop", "parallels"))
 """libvirt's word and QEMU's own; ``aio`` is an old word for raw."""
@@ -71,6 +72,8 @@ ImageUserName = Annotated[str | None, At("source/identity/@username")]
 ImageUser = Annotated[Number | None, At("source/identity/@user")]
 ImageGroup = Annotated[Number | None, At("source/identity/@group")]
 ImageSlice = Annotated[Slice | None, At("source/slices/slice")]
+ImageCookies = Annotated[tuple[Cookie, ...], At("source/cookies/cookie")]
+ImageAgent = Annotated[str | None, At("source/identity/@agentsock", Form.PLACE)]
 
 
 class Image(Protocol):
@@ -148,6 +151,22 @@ class Image(Protocol):
     def slice(self) -> Slice | None:
         """The part of it that counts."""
 
+    @property
+    def cookies(self) -> tuple[Cookie, ...]:
+        """Of https."""
+
+    @property
+    def agent(self) -> str | None:
+        """Where the agent with the keys for ssh listens."""
+
+    @property
+    def login(self) -> Login | None:
+        """How its server lets somebody in."""
+
+    @property
+    def encryption(self) -> Encryption | None:
+        """How it is encrypted."""
+
 
 class Source(Table, frozen=True, kw_only=True):
     """Where an image below another one is; a disk has the same fields beside its own."""
@@ -169,6 +188,10 @@ class Source(Table, frozen=True, kw_only=True):
     user: ImageUser = None
     group: ImageGroup = None
     slice: ImageSlice = None
+    cookies: ImageCookies = ()
+    agent: ImageAgent = None
+    login: Annotated[Login | None, At("source/auth")] = None
+    encryption: Annotated[Encryption | None, At("source/encryption")] = None
 
 
 class DataFile(Source, frozen=True, kw_only=True):

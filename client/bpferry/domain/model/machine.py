@@ -47,6 +47,7 @@ from bpferry.domain.model.inputs import Hub, Input
 from bpferry.domain.model.iothreads import IoThread, ThreadPool
 from bpferry.domain.model.memory import MaxMemory, MemoryBacking, MemoryDevice, MemoryLimits
 from bpferry.domain.model.numa import NumaTune, NumberSet
+from bpferry.domain.model.secrets import SecretFile
 from bpferry.domain.model.security import Tpm
 from bpferry.domain.model.sounds import Audio, Sound
 from bpferry.domain.model.system import GenerationId, Override, Variable
@@ -156,6 +157,7 @@ class Machine(Table, frozen=True, kw_only=True):
     on_reboot: Annotated[Literal["restart", "destroy"], At("on_reboot")] = "restart"
     on_crash: Annotated[Literal["destroy", "restart", "preserve"], At("on_crash")] = "destroy"
 
+    secrets: Annotated[tuple[SecretFile, ...], At("metadata/bpferry:vm/bpferry:secret")] = ()
     qemu_arguments: Annotated[tuple[str, ...], At("qemu:commandline/qemu:arg/@value")] = ()
     """Passed to QEMU as they are, after everything else."""
     qemu_environment: Annotated[tuple[Variable, ...], At("qemu:commandline/qemu:env")] = ()

@@ -4,7 +4,6 @@
 from typing import Final
 
 from bpferry.domain.reasons.words import (
-    KEPT_BY_LIBVIRT,
     NEEDS_VFIO,
     OTHERS,
     REMOVE,
@@ -30,26 +29,22 @@ FOLDER: Final = (
     "QEMU would show a folder as a FAT file system that is wrong as soon as the folder changes",
     "share the folder by <filesystem>, or make an image of it",
 )
-AUTH: Final = (
-    KEPT_BY_LIBVIRT,
-    "use what needs none: a block device that the host has logged in to, or <config> for RBD",
+LUKS: Final = (
+    "an image in LUKS is one in raw that is encrypted",
+    "write type='raw', and <encryption format='luks'> in <source>",
 )
-ENCRYPTION: Final = (
-    KEPT_BY_LIBVIRT,
-    "use an image that is not encrypted, on a file system that is, or let the guest encrypt it",
+OLD_CIPHER: Final = (
+    "the old encryption of qcow2 images is not safe, and libvirt has given it up too",
+    "convert the image with qemu-img to one with LUKS",
 )
 FDS: Final = ("libvirt is given such fds over its API, and bpferry has none", "name a file")
 TLS: Final = (
     "which certificates are meant is a setting of libvirt",
     "reach the server through a tunnel, such as ssh -L",
 )
-COOKIES: Final = (
-    "bpferry passes no cookies to a web server",
-    "use an address that needs none, or download the image",
-)
 SSH: Final = (
-    "QEMU speaks SSH itself, with your agent's keys and your own list of known hosts",
-    "remove it, and add the key with ssh-add",
+    "QEMU reads your own ~/.ssh/config, and takes no such file from a description",
+    "write it there for this server, as UserKnownHostsFile or IdentityFile, and leave it out here",
 )
 RAW_COMMANDS: Final = ("sending any SCSI command to a disk of the host needs root", REMOVE)
 GONE: Final = ("today's QEMU cannot do it", "use another protocol, or a file or block device")
@@ -67,7 +62,7 @@ WHOLE: Final = ("it is for a disk as a whole, and not for an image below it", RE
 
 FORMATS: Final = {
     "iso": ("an image of a CD is raw", "write 'raw'"),
-    "luks": ENCRYPTION,
+    "luks": LUKS,
     "fat": FOLDER,
     "cow": GONE_FORMAT,
 }
@@ -99,12 +94,12 @@ DISKS: Final[dict[str, Reason]] = {
     **_below("source/@fdgroup", FDS),
     **_below("source/@tls", TLS),
     **_below("source/@tlsHostname", TLS),
-    **_below("source/auth", AUTH),
-    **_below("source/encryption", ENCRYPTION),
-    **_below("source/cookies", COOKIES),
+    **_below("source/encryption[@format='default']", OLD_CIPHER),
+    **_below("source/encryption[@format='qcow']", OLD_CIPHER),
+    f"{DISK}/encryption[@format='default']": OLD_CIPHER,
+    f"{DISK}/encryption[@format='qcow']": OLD_CIPHER,
     **_below("source/knownHosts", SSH),
     **_below("source/identity/@keyfile", SSH),
-    **_below("source/identity/@agentsock", SSH),
     **_below(
         "source/reservations",
         (
@@ -121,8 +116,6 @@ DISKS: Final[dict[str, Reason]] = {
     f"{DISK}/**/source/@type": WHOLE,
     f"{DISK}/**/source/reconnect/@enabled": WHOLE,
     f"{DISK}/**/source/reconnect/@timeout": WHOLE,
-    f"{DISK}/auth": AUTH,
-    f"{DISK}/encryption": ENCRYPTION,
     f"{DISK}/transient": (
         "bpferry makes no image that is thrown away after each run",
         "make one before each: qemu-img create -f qcow2 -F FORMAT -b FILE THROWN-AWAY.qcow2",

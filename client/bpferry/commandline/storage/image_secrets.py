@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What images need passwords and keys for: their encryption, and servers that ask who one is.
+
+The objects in QEMU are called as libvirt calls them: by the number that it would give to the image
+(qemu_domain.c, qemuDomainStorageIDNew), by the node, and by what the secret is for.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from bpferry.commandline.parts import Secret
+from bpferry.domain.model.disks import Disk
+from bpferry.domain.model.images import BackingImage, DataFile, Image
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.model.secrets import Cookie, Encryption, Login
+from bpferry.domain.names import Named, named
+
+ENCRYPTED: Final = ("raw", "qcow2")
+"""Formats of images that QEMU itself decrypts, as in libvirt."""
+
+COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token (RFC 9110, 5.6.2)."""
+
+COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]*")
+"""RFC 6265, 4.1.1; quotes may stand around it."""
+
+UNNAMED: Final = "it names no secret"
+WITH_A_NAME: Final = "name one by its uuid or its usage"
+
+
+class Reference(Protocol):
+    """How a description calls a secret."""
+
+    @property
+    def uuid(self) -> str | None:
+        """A UUID."""
+
+    @property
+    def usage(self) -> str | None:
+        """Or any other name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSecrets:
+    """The secrets of one image."""
+
+    login: Secret | None = None
+    cookies: Secret | None = None
+    encryption: tuple[Secret, ...] = ()
+    """Of librbd, that of the image itself comes first."""
+
+    @property
+    def all(self) -> tuple[Secret, ...]:
+        """Every one that there is."""
+        return (*filter(None, (self.login, self.cookies)), *self.encryption)
+
+
+def image_numbers(machine: Machine) -> Mapping[str, int]:
+    """Return the number of each image by its key, as libvirt counts: from the last disk on."""
+    numbers: dict[str, int] = {}
+    count = 0
+    for disk in reversed(list(named(machine.disks, "disks", "disk"))):
+        for image in images_of(disk):
+            count += 1
+            numbers[image.key] = count
+        # Each filter has a number as well.
+        count += len(disk.value.throttle_groups)
+    return numbers
+
+
+def images_of(disk: Named[Disk]) -> Iterator[Named[Disk | BackingImage | DataFile]]:
+    """Yield each image of *disk* before those below it."""
+    image: Named[Disk] | Named[BackingImage] | None = (
+        disk if disk.value.type != "vhostuser" else None
+    )
+    while image is not None and image.value.type is not None:
+        yield image
+        if image.value.data_file is not None:
+            yield image.part("data-file", image.value.data_file)
+        below = image.value.backing
+        image = None if below is None else image.part("backing", below)
+
+
+def is_decrypted_by_qemu(image: Image) -> bool:
+    """Say whether QEMU itself decrypts *image*, and not a library that it uses."""
+    return image.encryption is not None and image.encryption.engine != "librbd"
+
+
+def secrets_of(part: Named[Disk | BackingImage | DataFile], number: int) -> ImageSecrets:
+    """Return the secrets of the image that has this *number*.
+
+    Raises:
+        Unsupported: what is said about them does not fit together, or not to the image.
+    """
+    image = part.value
+    storage = f"libvirt-{number}-storage"
+    return ImageSecrets(
+        None if image.login is None else _login(part, image.login, storage),
+        _cookies(part, storage) if image.cookies else None,
+        () if image.encryption is None else _encryption(part, image.encryption, number),
+    )
+
+
+def _login(part: Named[Disk | BackingImage | DataFile], login: Login, storage: str) -> Secret:
+    here = part.part("login", login)
+    if login.secret is None:
+        raise here.refusal("", UNNAMED, "add <secret type='...' usage='NAME'/>")
+    wanted = "ceph" if part.value.protocol == "rbd" else "iscsi"
+    if login.secret.type != wanted:
+        raise here.refusal(
+            "secret.type", f"the secret for {part.value.protocol} is one of type '{wanted}'"
+        )
+    # Of Ceph, what its own tools print: base64, as which QEMU gives it to the library again.
+    return Secret(
+        f"{storage}-auth-secret0",
+        f"{here.key}.secret",
+        wanted=_name_of(here.part("secret", login.secret)),
+        form="base64" if wanted == "ceph" else "text",
+    )
+
+
+def _name_of(part: Named[Reference]) -> str:
+    reference = part.value
+    if reference.uuid is not None and reference.usage is not None:
+        raise part.refusal("usage", "it has a uuid already", "leave one of them")
+    name = reference.uuid or reference.usage
+    if not name:
+        raise part.refusal("", "it has no name", WITH_A_NAME)
+    return name
+
+
+def _cookies(part: Named[Disk | BackingImage | DataFile], storage: str) -> Secret:
+    for cookie in part.parts("cookies", part.value.cookies):
+        _check_cookie(cookie)
+    text = "; ".join(f"{cookie.name}={cookie.value}" for cookie in part.value.cookies)
+    return Secret(f"{storage}-httpcookie-secret0", f"{part.key}.cookies[0]", text=text)
+
+
+def _check_cookie(part: Named[Cookie]) -> None:
+    if not COOKIE_NAME.fullmatch(part.value.name):
+        raise part.refusal("name", "no cookie can have this name (RFC 6265)")
+    value = part.value.value
+    quoted = len(value) > 1 and value.startswith('"') and value.endswith('"')
+    if not COOKIE_VALUE.fullmatch(value[1:-1] if quoted else value):
+        raise part.refusal("value", "no cookie can have this value (RFC 6265)")
+
+
+def _encryption(
+    part: Named[Disk | BackingImage | DataFile], encryption: Encryption, number: int
+) -> tuple[Secret, ...]:
+    here = part.part("encryption", encryption)
+    _check_engine(part, here)
+    if not encryption.secrets:
+        raise here.refusal("", UNNAMED, "add <secret type='passphrase' usage='NAME'/>")
+    has_layer = (part.value.format or "raw") != "raw" or encryption.engine != "librbd"
+    node = "format" if has_layer else "storage"
+    return tuple(
+        Secret(f"libvirt-{number}-{node}-encryption-secret{index}", one.key, wanted=_name_of(one))
+        for index, one in enumerate(here.parts("secrets", encryption.secrets))
+    )
+
+
+def _check_engine(
+    part: Named[Disk | BackingImage | DataFile], encryption: Named[Encryption]
+) -> None:
+    image, given = part.value, encryption.value
+    if given.engine == "librbd":
+        if image.protocol != "rbd":
+            raise encryption.refusal("engine", "librbd decrypts images of RBD only", "write 'qemu'")
+        return
+    if given.format != "luks":
+        raise encryption.refusal(
+            "format",
+            "QEMU itself decrypts LUKS of version 1 alone",
+            "use an image that 'qemu-img create -f luks' has made, or librbd where it is on RBD",
+        )
+    if (image.format or "raw") not in ENCRYPTED:
+        raise encryption.refusal(
+            "", f"QEMU has no encryption for the format {image.format}", "use qcow2, or raw"
+        )
+    if len(given.secrets) > 1:
+        raise encryption.refusal("secrets[1]", "QEMU itself takes one passphrase", "leave one")

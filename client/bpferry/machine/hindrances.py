@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What keeps a VM from starting on this host, as far as it can be found before anything is opened.
+
+A dry run and ``bpferry check`` tell all of it, and a start fails with the first.
+"""
+
+from collections.abc import Iterator
+
+from bpferry.errors import BpferryError
+from bpferry.machine.draft import Draft, located
+from bpferry.machine.files import find_missing_files
+from bpferry.machine.secrets import find_problems
+from bpferry.machine.uefi_files import find_firmware_faults
+
+
+def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
+    """Yield each with its place in the document."""
+    yield from find_missing_files(draft.document)
+    found = (
+        find_firmware_faults(draft.context),
+        find_problems(draft.built, draft.secret_files),
+    )
+    for faults in found:
+        for fault in faults:
+            yield located(fault, draft.document)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A file that says where secrets are, for descriptions that do not: libvirt's own, for one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from bpferry.domain.binding import At, Table
+from bpferry.domain.model.secrets import SecretFile
+from bpferry.domain.toml import parse, to_values
+from bpferry.errors import BadInput
+from bpferry.machine.secrets import SecretFiles
+
+
+class _Map(Table, frozen=True, kw_only=True):
+    """All that may stand in it."""
+
+    secrets: Annotated[tuple[SecretFile, ...], At("secret")] = ()
+
+
+def read_map(path: str) -> SecretFiles:
+    """Return what the file *path* says about where secrets are: ``[[secrets]]`` in TOML.
+
+    Raises:
+        BadInput: it cannot be read, or says something else.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read '{path}': {error.strerror}", "give a file in TOML") from error
+    plain, origins = parse(raw, Path(path))
+    try:
+        found = msgspec.convert(to_values(plain, _Map, origins), _Map)
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            f"'{path}' is not about secrets alone: {error}",
+            'write [[secrets]], and below it name = "UUID or usage" and file = "FILE"',
+        ) from error
+    return {one.name: one.file for one in found.secrets}

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Passwords and keys: read from files that nobody else can read, and handed to QEMU in memory.
+
+A file of a secret is the user's own, or root's, and closed to all others; a pipe will do as well.
+QEMU inherits a sealed memfd with what was in it, which it reads when it starts.
+"""
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from bpferry.commandline.build import Built
+from bpferry.commandline.parts import Secret
+from bpferry.domain.document import Document
+from bpferry.errors import BadInput
+
+MAX_BYTES: Final = 65536
+"""Of one secret. cryptsetup takes passphrases of up to 512 bytes."""
+
+OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC
+
+SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+UUID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+
+SecretFiles = Mapping[str, str]
+"""The path of each secret's file, by the secret's name."""
+
+NO_SECRETS: Final[SecretFiles] = MappingProxyType({})
+
+
+def name_of(text: str) -> str:
+    """Return the name of a secret as it is compared: a UUID in one spelling, others as they are."""
+    return text.lower().replace("-", "") if UUID.fullmatch(text) else text
+
+
+def files_of(document: Document, given: SecretFiles) -> SecretFiles:
+    """Return where secrets are: what the user has *given* counts before what the document says."""
+    named = {one.name: one.file for one in document.machine.secrets}
+    return {name_of(name): path for name, path in (*named.items(), *given.items())}
+
+
+def find_problems(built: Built, files: SecretFiles) -> Iterator[BadInput]:
+    """Yield what is wrong with the secrets of *built*, without opening anything.
+
+    Each error's element is a key of the model.
+    """
+    for secret in built.of(Secret):
+        if secret.text is not None:
+            continue
+        path = files.get(name_of(secret.wanted))
+        if path is None:
+            yield _unnamed(secret)
+            continue
+        try:
+            _check_private(path, os.stat(path), secret)  # noqa: PTH116 - a path such as /dev/fd/3
+        except OSError as error:
+            yield _unreadable(path, error, secret)
+        except BadInput as problem:
+            yield problem
+
+
+def describe(secret: Secret, files: SecretFiles, document: Document) -> str:
+    """Return where *secret* is from and what it is for, and nothing of what it is."""
+    place = document.origins.describe(secret.key)
+    path = files.get(name_of(secret.wanted))
+    return f"the secret in '{path}' for {place}" if path else f"the secret of {place}"
+
+
+@contextlib.contextmanager
+def open_secret(secret: Secret, files: SecretFiles) -> Iterator[int]:
+    """Yield the fd of a sealed file in memory that holds *secret*; it is closed with the block.
+
+    Raises:
+        BadInput: no file is named for it, or the file cannot be used.
+    """
+    fd = os.memfd_create("bpferry-secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(_content(secret, files))
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _content(secret: Secret, files: SecretFiles) -> bytes:
+    if secret.text is not None:
+        return secret.text.encode()
+    path = files.get(name_of(secret.wanted))
+    if path is None:
+        raise _unnamed(secret)
+    return _checked(_read(path, secret), path, secret)
+
+
+def _read(path: str, secret: Secret) -> bytes:
+    try:
+        fd = os.open(path, OPEN_FLAGS)
+        try:
+            _check_private(path, os.fstat(fd), secret)
+            found = b""
+            while len(found) <= MAX_BYTES and (more := os.read(fd, MAX_BYTES + 1 - len(found))):
+                found += more
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _unreadable(path, error, secret) from error
+    return found
+
+
+def _checked(found: bytes, path: str, secret: Secret) -> bytes:
+    """Return the secret in what was *found*, without the end of a line that editors write."""
+    content = found.removesuffix(b"\n")
+    problem = ""
+    if not content:
+        problem = "it is empty"
+    elif len(found) > MAX_BYTES:
+        problem = f"it has more than {MAX_BYTES} bytes"
+    elif secret.form == "base64":
+        problem = "" if _is_base64(content) else "a key of Ceph is in base64, and this is not"
+    elif not _is_text(content):
+        problem = "QEMU takes text in UTF-8, and this is not"
+    if problem:
+        raise BadInput(
+            f"cannot use '{path}' as the secret '{secret.wanted}': {problem}",
+            "write the password or key alone into the file"
+            if secret.form == "text"
+            else "write what 'ceph auth get-key NAME' prints into the file",
+            secret.key,
+        )
+    return content
+
+
+def _is_base64(content: bytes) -> bool:
+    try:
+        base64.b64decode(content, validate=True)
+    except binascii.Error:
+        return False
+    return True
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in content
+
+
+def _check_private(path: str, found: os.stat_result, secret: Secret) -> None:
+    """Raise BadInput unless the file *path* is one that nobody else can read or change."""
+    what = f"cannot use '{path}' as the secret '{secret.wanted}'"
+    if stat.S_ISFIFO(found.st_mode):
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"{what}: it is neither a file nor a pipe", "name a file", secret.key)
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise BadInput(
+            f"{what}: others can use it too (mode {mode:04o})", f"chmod 600 {path}", secret.key
+        )
+    if found.st_uid not in (0, os.geteuid()):
+        raise BadInput(
+            f"{what}: it belongs to the user {found.st_uid}", "make a copy of your own", secret.key
+        )
+
+
+def _unreadable(path: str, error: OSError, secret: Secret) -> BadInput:
+    return BadInput(
+        f"cannot read '{path}', the secret '{secret.wanted}': {error.strerror}",
+        "correct the path, or create the file for you alone (mode 0600)",
+        secret.key,
+    )
+
+
+def _unnamed(secret: Secret) -> BadInput:
+    name = secret.wanted
+    option = shlex.quote(f"{name}=FILE")
+    return BadInput(
+        f"it needs the secret '{name}', and no file is named for it",
+        f"write the password or key into a file of mode 0600, and name it: --secret {option}; "
+        f'or in TOML: [[secrets]] with name = "{name}" and file = "FILE"',
+        secret.key,
+    )
