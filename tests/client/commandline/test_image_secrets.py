@@ -218,7 +218,7 @@ TWO_AGENTS = remote("protocol='ssh' name='/a'", AGENT.format("/1")) + remote(
          "disks[0].cookies[0].name"),
         (remote(HTTPS, "<cookies><cookie name='a'>b;c=d</cookie></cookies>"),
          "disks[0].cookies[0].value"),
-        (TWO_AGENTS, "disks[0].agent"),
+        (TWO_AGENTS, "disks[1].agent"),
     ],
 )  # fmt: skip
 def test_refused(text: str, element: str) -> None:

@@ -72,9 +72,9 @@ def image_numbers(machine: Machine) -> Mapping[str, int]:
 
 def images_of(disk: Named[Disk]) -> Iterator[Named[Disk | BackingImage | DataFile]]:
     """Yield each image of *disk* before those below it."""
-    image: Named[Disk] | Named[BackingImage] | None = (
-        disk if disk.value.type != "vhostuser" else None
-    )
+    image: Named[Disk] | Named[BackingImage] | None = disk
+    if disk.value.type == "vhostuser":
+        return
     while image is not None and image.value.type is not None:
         yield image
         if image.value.data_file is not None:

@@ -50,8 +50,8 @@ Serial = Annotated[
 WorldWideName = Annotated[
     str, msgspec.Meta(pattern="^(0x)?[0-9a-fA-F]{16}$", description="16 hexadecimal digits")
 ]
-Vendor = Annotated[str, msgspec.Meta(pattern="^[ -~]{0,8}$", description="at most 8 letters")]
-Product = Annotated[str, msgspec.Meta(pattern="^[ -~]{0,40}$", description="at most 40 letters")]
+Vendor = Annotated[str, msgspec.Meta(pattern="^[ -~]{1,8}$", description="at most 8 letters")]
+Product = Annotated[str, msgspec.Meta(pattern="^[ -~]{1,40}$", description="at most 40 letters")]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Queues = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Rate = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
