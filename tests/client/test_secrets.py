@@ -10,7 +10,7 @@ import pytest
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Secret
-from bpferry.domain.document import read_bytes
+from bpferry.domain.document import read_bytes, read_file
 from bpferry.errors import BadInput
 from bpferry.machine import secrets
 from bpferry.machine.secret_map import read_map
@@ -244,3 +244,34 @@ def test_memory_belongs_to_the_user() -> None:
 
     assert os.geteuid() == found.st_uid
     assert stat.S_ISREG(found.st_mode)
+
+
+SECRETIVE = 'name = "vm"\nmemory = "64 MiB"\n[[graphics]]\ntype = "vnc"\npassword = "{}"\n'
+
+
+@pytest.mark.parametrize(("password", "mode", "told"), [("x", 0o644, True), ("x", 0o600, False)])
+def test_description_with_a_password_that_others_can_read(
+    password: str,
+    mode: int,
+    told: bool,
+    tmp_path: Path,
+) -> None:
+    """It is said, with the command that mends it."""
+    path = tmp_path / "vm.toml"
+    path.write_text(SECRETIVE.format(password))
+    path.chmod(mode)
+    found = list(secrets.find_exposed(read_file(path)))
+
+    assert told == bool(found)
+    if found:
+        assert "'graphics[0].password': others can read this secret" in found[0].message
+        assert f"chmod 600 {path}" == found[0].hint
+
+
+def test_description_without_a_secret_is_as_open_as_it_likes(tmp_path: Path) -> None:
+    """Nobody is told anything."""
+    path = tmp_path / "vm.toml"
+    path.write_text('name = "vm"\nmemory = "64 MiB"\n')
+    path.chmod(0o644)
+
+    assert [] == list(secrets.find_exposed(read_file(path)))

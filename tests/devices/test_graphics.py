@@ -2,11 +2,15 @@
 """The displays of a real QEMU, as it tells of them itself, and as a client meets them."""
 
 import socket
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from bpferry.commandline.parts import Endpoint
 from bpferry.errors import BpferryError
+from tests import requires
 from tests.devices.running import Running, domain, running
 
 pytestmark = pytest.mark.qemu
@@ -121,3 +125,110 @@ def test_display_of_qemu_itself(graphics: str, kind: str, tmp_path: Path) -> Non
         assert isinstance(found, dict)
         assert kind == found["type"]
         assert [] == vm.execute("query-vnc-servers")
+
+
+def log_in(port: int, password: bytes) -> bool:
+    """Answer the challenge of VNC (RFC 6143, 7.2.2); say whether the server lets us in."""
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        assert client.recv(12).startswith(b"RFB 003.008")
+        client.sendall(b"RFB 003.008\n")
+        assert b"\x01\x02" == client.recv(2), "it wants a password, and nothing else"
+        client.sendall(b"\x02")
+        challenge = client.recv(16, socket.MSG_WAITALL)
+        client.sendall(encrypt(password, challenge))
+        return client.recv(4, socket.MSG_WAITALL) == b"\0\0\0\0"
+
+
+def encrypt(password: bytes, challenge: bytes) -> bytes:
+    """Encrypt by DES, whose keys VNC writes with their bits turned around.
+
+    OpenSSL has DES by default only three times in a row; with one key, twice cancel out.
+    """
+    key = bytes(int(f"{byte:08b}"[::-1], 2) for byte in password.ljust(8, b"\0"))
+    argv = [requires.program("openssl"), "enc", "-des-ede3", "-nopad", "-K", (key * 3).hex()]
+    return subprocess.run(argv, input=challenge, capture_output=True, check=True).stdout
+
+
+def test_vnc_lets_in_who_knows_the_password(tmp_path: Path) -> None:
+    """And nobody else; the password is in no argument."""
+    with running(domain("<graphics type='vnc' passwd='geheim'/>"), tmp_path) as vm:
+        port = vnc_servers(vm)[False]
+
+        assert [False, True] == [log_in(port, word) for word in (b"falsch", b"geheim")]
+        assert b"geheim" not in Path(f"/proc/{vm.child.pid}/cmdline").read_bytes()
+
+
+def test_vnc_with_a_password_that_has_ended_lets_nobody_in(tmp_path: Path) -> None:
+    """Not even who knows it."""
+    ended = "passwd='geheim' passwdValidTo='2001-01-01T00:00:00'"
+    with running(domain(f"<graphics type='vnc' {ended}/>"), tmp_path) as vm:
+        assert not log_in(vnc_servers(vm)[False], b"geheim")
+
+
+def test_spice_with_a_password(tmp_path: Path) -> None:
+    """It asks for a ticket."""
+    document = domain("<graphics type='spice' autoport='yes' passwd='geheim'/>")
+    with running(document, tmp_path) as vm:
+        found = vm.execute("query-spice")
+
+        assert isinstance(found, dict)
+        assert "spice" == found["auth"]
+
+
+def make_certificates(folder: Path) -> None:
+    """Make an authority, and the key and certificate of this host."""
+    folder.mkdir(parents=True)
+    openssl = requires.program("openssl")
+
+    def run(*words: str) -> None:
+        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run(*new, "-x509", "-subj", "/CN=ca", "-keyout", "ca-key.pem", "-out", "ca-cert.pem")
+    run(*new, "-subj", "/CN=localhost", "-keyout", "server-key.pem", "-out", "server.csr")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    sign = ("x509", "-req", "-in", "server.csr", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem")
+    run(*sign, "-CAcreateserial", "-extfile", "names", "-out", "server-cert.pem")
+
+
+def test_spice_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that trusts the user's authority connects to the port with TLS, and it is told."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "bpferry" / "pki" / "spice"
+    make_certificates(folder)
+    with running(domain("<graphics type='spice' autoport='yes'/>"), tmp_path) as vm:
+        (port,) = [
+            int(part.port) for part in vm.draft.built.of(Endpoint) if part.protocol == "spice-tls"
+        ]
+        trust = ssl.create_default_context(cafile=str(folder / "ca-cert.pem"))
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            trust.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            assert client.version() is not None
+
+
+def test_vnc_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the user's certificates it is VeNCrypt, with a password as well."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    make_certificates(tmp_path / "bpferry" / "pki" / "vnc")
+    with running(domain("<graphics type='vnc' passwd='x'/>"), tmp_path) as vm:
+        found = vm.execute("query-vnc-servers")
+
+        assert isinstance(found, list)
+        assert ("vencrypt", "x509-vnc") == (found[0]["auth"], found[0]["vencrypt"])
+
+
+def test_tls_without_certificates_says_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The VM does not start."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    document = domain("<graphics type='spice' tlsPort='5999'/>")
+    with pytest.raises(BpferryError) as caught, running(document, tmp_path):
+        pass
+
+    folder = tmp_path / "bpferry" / "pki" / "spice"
+    assert f"'{folder}' does not have ca-cert.pem and server-cert.pem" in caught.value.message
+    assert "put there: ca-cert.pem, the certificate of the authority" in caught.value.hint
+    assert "/domain/devices/graphics" == caught.value.element

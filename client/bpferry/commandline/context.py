@@ -30,6 +30,17 @@ class Folders:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFolder:
+    """Where the user's key and certificates for one protocol are, and whether they are there."""
+
+    folder: str
+    are_there: bool = False
+
+
+NO_TLS: Final = TlsFolder("")
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What every part of a command line may know."""
 
@@ -52,6 +63,8 @@ class Context:
     """The host's time, in its own time zone; a clock that is ahead of it is set by it."""
     has_vsock: bool = True
     """Whether this host's kernel has vhost-vsock, and so can give a CID."""
+    spice_certificates: TlsFolder = NO_TLS
+    vnc_certificates: TlsFolder = NO_TLS
     gpu_program: str = GPU_PROGRAM
     """What plays graphics cards outside QEMU: a path, or a name to look for."""
 

@@ -109,6 +109,15 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificates:
+    """A folder from which QEMU reads its key and certificates for TLS."""
+
+    folder: str
+    key: str
+    """The key of the model that it is for."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnSocket:
     """A Unix socket that QEMU itself makes and listens on, since it takes no fd for it."""
 
@@ -130,7 +139,9 @@ class Endpoint:
     Empty where QEMU chooses it."""
     path: str = ""
     """Of a socket, of a pseudo-terminal, or of a pipe without ``.in`` and ``.out``."""
-    protocol: Literal["", "vnc", "websocket", "spice", "telnet", "vhost-user"] = ""
+    protocol: Literal[
+        "", "vnc", "vnc-tls", "websocket", "spice", "spice-tls", "telnet", "vhost-user"
+    ] = ""
     """What is spoken there, if it is not what the guest says."""
     chardev: str = ""
     """The id of the chardev, if it is one."""
@@ -302,6 +313,7 @@ Part = (
     | OpenDevice
     | OpenVsock
     | Secret
+    | Certificates
     | OwnSocket
     | Endpoint
     | SocketPair

@@ -24,6 +24,7 @@
     output_files  files that QEMU writes to
     device_nodes  device nodes that QEMU uses
     secrets       passwords and keys, read from files and handed over in memory
+    certificates  those by which VNC and SPICE speak TLS
     secret_map    a file that says where they are
     pinning       which processors of the host QEMU's threads run on
     companions    the processes beside QEMU, such as swtpm

@@ -29,12 +29,13 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, Unsupported
 from bpferry.machine.absent_media import without_absent_media
+from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
 from bpferry.machine.identity import find_identity
 from bpferry.machine.pinning import find_absent, online_processors
 from bpferry.machine.reporter import Reporter
-from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of, find_exposed
 from bpferry.qemu import accelerator as accelerators
 from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.capabilities import Capabilities
@@ -91,7 +92,8 @@ class Draft:
     absent_media: tuple[str, ...]
     """A sentence for each optional medium that is not there."""
     doubts: tuple[Notice, ...]
-    """Why the addresses that were made here might be those of another host's VM too."""
+    """Why the addresses that were made here might be those of another host's VM too, and who can
+    read a password that the description holds."""
     context: Context
     """What the parts of the command line may know, with fds by their names."""
     built: Built
@@ -168,6 +170,7 @@ def draft(
     if wanted is Accelerator.KVM:
         problem = accelerators.find_kvm_problem(qemu, machine_type)
     owner, doubt = find_identity()
+    doubts = () if doubt is None or names_all(machine) else (doubt,)
     left_out = list(document.ignored)
     while True:
         try:
@@ -195,7 +198,7 @@ def draft(
                 tuple(left_out),
                 problem,
                 absent,
-                () if doubt is None or names_all(machine) else (doubt,),
+                (*doubts, *find_exposed(document)),
                 context,
                 built,
                 requests,
@@ -241,6 +244,8 @@ def _context(
         machine_type=machine_type_of(machine, capabilities.arch),
         firmware=read_descriptors() if _needs_firmware(machine) else (),
         now=datetime.now(UTC).astimezone(),
+        spice_certificates=find_tls_folder("spice"),
+        vnc_certificates=find_tls_folder("vnc"),
         has_vsock=Path(VSOCK_NODE).exists(),
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )

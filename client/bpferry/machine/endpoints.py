@@ -20,10 +20,14 @@ REMARKS: Final = {
     "pty": " (pseudo-terminal)",
     "udp": " (UDP)",
     "websocket": " (WebSocket, for browsers)",
+    "spice-tls": " (TLS)",
     "telnet": " (telnet)",
     "vhost-user": " (vhost-user)",
 }
 """What is to be known of a kind or a protocol."""
+
+DISPLAYS: Final = {"vnc": "", "vnc-tls": ", TLS"}
+"""The protocols whose ports have a number of their own, and what is to be known beside it."""
 
 
 async def find_chosen(monitor: Monitor, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
@@ -86,8 +90,8 @@ def _where(endpoint: Endpoint) -> str:
 
 
 def _remark(endpoint: Endpoint) -> str:
-    if endpoint.protocol == "vnc" and endpoint.kind == "tcp" and endpoint.port.isdecimal():
-        return f" (display :{int(endpoint.port) - FIRST_PORT})"
+    if endpoint.protocol in DISPLAYS and endpoint.kind == "tcp" and endpoint.port.isdecimal():
+        return f" (display :{int(endpoint.port) - FIRST_PORT}{DISPLAYS[endpoint.protocol]})"
     return REMARKS.get(endpoint.protocol) or REMARKS.get(endpoint.kind, "")
 
 

@@ -19,7 +19,7 @@ def folders_of(vm_name: str) -> Folders:
     folder = folder_name(vm_name)
     return Folders(
         runtime=str(_runtime_folder() / "bpferry" / folder),
-        state=str(_home_folder("XDG_STATE_HOME", ".local/state") / "bpferry" / folder),
+        state=str(home_folder("XDG_STATE_HOME", ".local/state") / "bpferry" / folder),
     )
 
 
@@ -45,6 +45,7 @@ def _runtime_folder() -> Path:
     return Path(f"/tmp/bpferry-{os.getuid()}")  # noqa: S108 - made with mode 0700 and checked
 
 
-def _home_folder(variable: str, usual: str) -> Path:
+def home_folder(variable: str, usual: str) -> Path:
+    """Return the folder of the user's own that *variable* names, or the *usual* one below home."""
     given = os.environ.get(variable, "")
     return Path(given) if given.startswith("/") else Path(os.path.expanduser("~")) / usual  # noqa: PTH111 - Path.home() raises where there is no home

@@ -7,6 +7,7 @@ A dry run and ``bpferry check`` tell all of it, and a start fails with the first
 from collections.abc import Iterator
 
 from bpferry.errors import BpferryError
+from bpferry.machine.certificates import find_missing_certificates
 from bpferry.machine.draft import Draft, located
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.secrets import find_problems
@@ -19,6 +20,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
     found = (
         find_firmware_faults(draft.context),
         find_problems(draft.built, draft.secret_files),
+        find_missing_certificates(draft.built),
     )
     for faults in found:
         for fault in faults:

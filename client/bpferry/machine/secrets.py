@@ -19,8 +19,11 @@ from typing import Final
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Secret
+from bpferry.domain.binding import Form
+from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
 from bpferry.errors import BadInput
+from bpferry.steering.plan import Notice
 
 MAX_BYTES: Final = 65536
 """Of one secret. cryptsetup takes passphrases of up to 512 bytes."""
@@ -46,6 +49,27 @@ def files_of(document: Document, given: SecretFiles) -> SecretFiles:
     """Return where secrets are: what the user has *given* counts before what the document says."""
     named = {one.name: one.file for one in document.machine.secrets}
     return {name_of(name): path for name, path in (*named.items(), *given.items())}
+
+
+def find_exposed(document: Document) -> Iterator[Notice]:
+    """Yield a warning if others can read a password that *document* holds itself."""
+    held = [
+        key
+        for key, bound, text in texts_of(document.machine)
+        if bound.at.form is Form.SECRET and text
+    ]
+    if not held:
+        return
+    path = document.origins.path
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if stat.S_ISREG(found.st_mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            place = document.origins.describe(held[0])
+            yield Notice(
+                f"{place}: others can read this secret (the file has mode {mode:04o})",
+                f"chmod 600 {path}",
+            )
 
 
 def find_problems(built: Built, files: SecretFiles) -> Iterator[BadInput]:

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How the guest's display is shown: VNC, SPICE, and the displays of QEMU itself."""
 
+from dataclasses import replace
+
 import pytest
 
+from bpferry.commandline.context import TlsFolder
+from bpferry.commandline.displays import build as displays
+from bpferry.commandline.parts import Certificates, Command, Endpoint, Option, Part, Secret
 from tests.client.commandline.display_parts import (
+    context_of,
     environment,
+    objects,
     own_sockets,
     parts_of,
     refusal_of,
@@ -230,7 +237,15 @@ def test_display_of_qemu_itself(text: str, expected: str) -> None:
     [
         ("<graphics type='vnc' port='80'/>", "graphics[0].port"),
         ("<graphics type='vnc' autoport='no'/>", "graphics[0].autoport"),
-        ("<graphics type='vnc' port='-1' passwd='geheim'/>", "graphics[0].password"),
+        ("<graphics type='vnc' passwd='123456789'/>", "graphics[0].password"),
+        ("<graphics type='vnc' passwd='ääääz'/>", "graphics[0].password"),
+        ("<graphics type='vnc' passwd='x' connected='fail'/>", "graphics[0].connected"),
+        ("<graphics type='vnc' passwdValidTo='2027-01-31T00:00:00'/>",
+         "graphics[0].password-valid-to"),
+        ("<graphics type='vnc' passwd='x' passwdValidTo='2027-02-31T00:00:00'/>",
+         "graphics[0].password-valid-to"),
+        ("<graphics type='spice' connected='keep'/>", "graphics[0].connected"),
+        ("<graphics type='sdl' passwd='x'/>", "graphics[0].password"),
         ("<graphics type='vnc' port='-1'><image compression='off'/></graphics>",
          "graphics[0].image-compression"),
         ("<graphics type='vnc' port='-1'><audio id='3'/></graphics>", "graphics[0].audio"),
@@ -241,8 +256,13 @@ def test_display_of_qemu_itself(text: str, expected: str) -> None:
          "graphics[0].address"),
         ("<graphics type='vnc' port='-1'><listen type='address'/><listen type='none'/></graphics>",
          "graphics[0].listens[1]"),
-        ("<graphics type='spice' tlsPort='5931'/>", "graphics[0].tls-port"),
-        ("<graphics type='spice' port='5930' tlsPort='-1'/>", "graphics[0].tls-port"),
+        ("<graphics type='spice' port='5930' defaultMode='secure'/>", "graphics[0].default-mode"),
+        ("<graphics type='spice' tlsPort='5930' defaultMode='insecure'/>",
+         "graphics[0].default-mode"),
+        ("<graphics type='spice' port='5930'><channel name='main' mode='secure'/></graphics>",
+         "graphics[0].channels[0].mode"),
+        ("<graphics type='spice' tlsPort='5930'><listen type='socket'/></graphics>",
+         "graphics[0].tls-port"),
         ("<graphics type='spice' port='5930'><listen type='none'/></graphics>",
          "graphics[0].port"),
         ("<graphics type='spice'><gl enable='no' rendernode='/dev/r'/></graphics>",
@@ -275,7 +295,154 @@ def test_display_that_this_qemu_was_built_without(kind: str) -> None:
 
 def test_password_is_not_in_the_message() -> None:
     """A refusal does not spread what it refuses."""
-    with pytest.raises(Exception, match="password") as caught:
-        parts_of("<graphics type='vnc' port='-1' passwd='geheim'/>")
+    with pytest.raises(Exception, match="8 bytes") as caught:
+        parts_of("<graphics type='vnc' port='-1' passwd='123456789'/>")
 
-    assert "geheim" not in f"{caught.value}{caught.value.__dict__}"
+    assert "123456789" not in f"{caught.value}{caught.value.__dict__}"
+
+
+def secrets(parts: list[Part]) -> list[Secret]:
+    """Return what QEMU has to know."""
+    return [part for part in parts if isinstance(part, Secret)]
+
+
+@pytest.mark.parametrize("kind", ["vnc", "spice"])
+def test_password_goes_by_an_object(kind: str) -> None:
+    """The command line has the object's name, and the object reads an fd that is inherited."""
+    parts = parts_of(f"<graphics type='{kind}' autoport='yes' passwd='geheim'/>")
+    name = f"{kind}-password"
+
+    assert [Secret(name, "graphics[0].password", text="geheim")] == secrets(parts)
+    assert [{"qom-type": "secret", "id": name, "file": f"/proc/self/fd/{name}"}] == objects(
+        parts, "-object"
+    )
+    words = str(values(parts, f"-{kind}")[0]).split(",")
+    assert f"password-secret={name}" in words
+    assert "disable-ticketing=on" not in words
+    assert "geheim" not in f"{[part for part in parts if isinstance(part, Option)]}"
+
+
+def test_user_is_told_what_a_password_protects() -> None:
+    """In one sentence for each protocol, where it listens at a port."""
+    text = "<graphics type='vnc' passwd='x'/><graphics type='spice' autoport='yes' passwd='x'/>"
+
+    assert [
+        (
+            "its password lets nobody in who does not know it, and protects no more: what is seen "
+            "and typed goes unencrypted, and who reads along can find it out"
+        ),
+        "its password goes encrypted, and what is seen and typed does not",
+    ] == remarks(parts_of(text))
+    assert [] == remarks(parts_of("<graphics type='vnc' socket='/s' passwd='x'/>"))
+
+
+def test_password_that_ends() -> None:
+    """QEMU is told when, in seconds since 1970; the document says it in UTC."""
+    text = "<graphics type='spice' autoport='yes' passwd='x' passwdValidTo='2027-01-31T12:00:00'/>"
+
+    assert [
+        Command(
+            "expire_password",
+            {"protocol": "spice", "time": "1801396800"},
+            "graphics[0].password-valid-to",
+        )
+    ] == [part for part in parts_of(text) if isinstance(part, Command)]
+
+
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [
+        ("passwd='geheim' passwdValidTo='1969-12-31T23:59:59'", "was valid until 1969-12-31T23:59"),
+        ("passwd=''", "the password is empty"),
+    ],
+)
+def test_display_that_nobody_can_connect_to(password: str, words: str) -> None:
+    """It asks for a password, has none, and the user is told."""
+    vnc_parts = parts_of(f"<graphics type='vnc' {password}/>")
+    spice_parts = parts_of(f"<graphics type='spice' autoport='yes' {password}/>")
+
+    assert [] == secrets(vnc_parts) + secrets(spice_parts)
+    assert ",password=on," in str(values(vnc_parts, "-vnc")[0])
+    assert "ticketing" not in str(values(spice_parts, "-spice")[0])
+    assert all(words in remark for remark in remarks(vnc_parts) + remarks(spice_parts))
+
+
+TLS = TlsFolder("/home/u/.config/bpferry/pki/x", are_there=True)
+
+
+def with_tls(text: str) -> list[Part]:
+    """Return what *text* gives to a user who has certificates."""
+    context = replace(context_of(text), spice_certificates=TLS, vnc_certificates=TLS)
+    return list(displays.parts(context))
+
+
+def certificates(parts: list[Part]) -> list[str]:
+    """Return the folders of certificates."""
+    return [part.folder for part in parts if isinstance(part, Certificates)]
+
+
+def test_spice_with_tls() -> None:
+    """As in libvirt's pair graphics-spice-usb-redir."""
+    parts = with_tls(
+        "<graphics type='spice' port='5903' tlsPort='5904'><channel name='main' mode='secure'/>"
+        "<channel name='inputs' mode='insecure'/><channel name='cursor' mode='any'/></graphics>"
+    )
+
+    assert (
+        "port=5903,tls-port=5904,addr=127.0.0.1,disable-ticketing=on,"
+        f"x509-dir={TLS.folder},tls-channel=main,plaintext-channel=inputs"
+    ) == values(parts, "-spice")[0]
+    assert [TLS.folder] == certificates(parts)
+    assert [("spice", "5903"), ("spice-tls", "5904")] == [
+        (part.protocol, part.port) for part in parts if isinstance(part, Endpoint)
+    ]
+
+
+AUTOMATIC = [
+    ("", True, True),
+    ("defaultMode='secure'", False, True),
+    ("defaultMode='insecure'", True, False),
+]
+
+
+@pytest.mark.parametrize(("mode", "plain", "tls"), AUTOMATIC)
+def test_automatic_ports_are_those_that_are_needed(mode: str, plain: bool, tls: bool) -> None:  # noqa: FBT001
+    """With certificates, a display that does not say otherwise has both."""
+    parts = with_tls(f"<graphics type='spice' autoport='yes' {mode}/>")
+    words = str(values(parts, "-spice")[0])
+
+    assert (plain, tls) == (words.startswith("port="), "tls-port=" in words)
+
+
+def test_automatic_ports_without_certificates() -> None:
+    """An automatic port for TLS is an offer; who demands it is told what is missing."""
+    offered = parts_of("<graphics type='spice' autoport='yes' tlsPort='-1'/>")
+    demanded = parts_of("<graphics type='spice' autoport='yes' defaultMode='secure'/>")
+
+    assert "tls" not in str(values(offered, "-spice")[0])
+    assert "tls-channel=default" in str(values(demanded, "-spice")[0])
+    assert ([], [""]) == (certificates(offered), certificates(demanded))
+
+
+def test_password_with_tls_needs_no_warning() -> None:
+    """Nobody reads along."""
+    text = "<graphics type='vnc' passwd='x'/><graphics type='spice' autoport='yes' passwd='x'/>"
+
+    assert [] == remarks(with_tls(text))
+
+
+def test_vnc_with_tls() -> None:
+    """As in libvirt's pair graphics-vnc-tls, with the user's own certificates."""
+    parts = with_tls("<graphics type='vnc' port='5903'/>")
+
+    assert [
+        {
+            "qom-type": "tls-creds-x509",
+            "id": "vnc-tls-creds0",
+            "dir": TLS.folder,
+            "endpoint": "server",
+            "verify-peer": False,
+        }
+    ] == objects(parts, "-object")
+    assert ["vnc=127.0.0.1:3,tls-creds=vnc-tls-creds0,audiodev=audio1"] == values(parts, "-vnc")
+    assert [TLS.folder] == certificates(parts)

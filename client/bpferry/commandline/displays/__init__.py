@@ -5,6 +5,8 @@
     graphics           ways to see the screen
     vnc                one of them
     spice              another one
+    spice_ports        which ports it has, in plain text and with TLS
+    passwords          what lets people connect
     endpoints          where these listen
     videos             graphics cards
     vhost_user_videos  those whose GPU is another process

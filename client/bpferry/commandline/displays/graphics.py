@@ -14,7 +14,6 @@ from bpferry.commandline.displays.vnc import vnc
 from bpferry.commandline.parts import Environment, Option, Part, join
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named, listed
-from bpferry.errors import Unsupported
 
 REMOTE: Final = {"vnc": "query-vnc-servers", "spice": "query-spice"}
 """What goes with any other, and the command of QMP that is there if it is built in.
@@ -34,20 +33,9 @@ def parts(context: Context) -> Iterator[Part]:
     for device in displays:
         graphics = device.value
         build, meaningful = BUILDERS[graphics.type]
-        if graphics.password is not None:
-            raise _password(device)
         refuse_others(device, meaningful, f"graphics of type '{graphics.type}'")
         yield from build(device, context)
     yield from _keymap(displays)
-
-
-def _password(device: Named[Graphics]) -> Unsupported:
-    return device.refusal(
-        "password",
-        "a password is not set up here; VNC's protects next to nothing",
-        "take it out and listen at a Unix socket (a listen of type socket), which only you can "
-        "connect to, or at 127.0.0.1 and through ssh",
-    )
 
 
 def _check_together(displays: Sequence[Named[Graphics]], context: Context) -> None:

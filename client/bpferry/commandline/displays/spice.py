@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SPICE (-spice; ui/spice-core.c of QEMU 10.0)."""
 
-import zlib
 from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
-from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, Remark, join
+from bpferry.commandline.displays.endpoints import Local, Place, Tcp, place_of
+from bpferry.commandline.displays.passwords import MEANINGFUL as OF_PASSWORDS
+from bpferry.commandline.displays.passwords import Password, password_of
+from bpferry.commandline.displays.spice_ports import Ports, ports_of
+from bpferry.commandline.parts import (
+    Certificates,
+    Endpoint,
+    Option,
+    OwnSocket,
+    Part,
+    Remark,
+    join,
+)
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named
 
@@ -33,88 +43,79 @@ MEANINGFUL: Final = frozenset(
         "file_transfer",
         "gl",
         "render_node",
+        *OF_PASSWORDS,
     }
 )
 
-FIRST_AUTOMATIC_PORT: Final = 16000
-AUTOMATIC_PORTS: Final = 8000
-"""Below those that Linux gives to outgoing connections (ip_local_port_range, from 32768)."""
+LESS_THAN_TLS: Final = "its password goes encrypted, and what is seen and typed does not"
 
 
 def spice(device: Named[Graphics], context: Context) -> Iterator[Part]:
     """Yield what offers the display over SPICE."""
-    graphics = device.value
-    _refuse_tls(device)
     place = place_of(device, context)
+    ports = ports_of(device, place, context)
+    password = password_of(device, context)
+    folder = context.spice_certificates.folder
     if isinstance(place, Local):
         yield OwnSocket(place.path)
         yield Endpoint("spice", "unix", device.key, path=place.path, protocol="spice")
-    plain = [f"plaintext-channel={name}" for name in _plaintext_channels(graphics)]
-    where = _where(place, device, context)
-    settings = join("", **where, **_settings(device))
-    yield Option("-spice", ",".join((settings, *plain)))
-    if where.get("port") and isinstance(place, Tcp):
-        yield Endpoint(
-            "spice", "tcp", device.key, place.address, str(where["port"]), protocol="spice"
-        )
-    elif isinstance(place, Tcp):
+    if ports.tls:
+        yield Certificates(folder, device.key)
+    yield from () if password is None else password.parts
+    settings = join(
+        "",
+        **_where(place, ports),
+        **_ticket(password),
+        x509_dir=folder if ports.tls else None,
+        **_settings(device),
+    )
+    yield Option("-spice", ",".join((settings, *_channels(device.value))))
+    if isinstance(place, Tcp):
+        yield from _at_ports(place, ports, device)
+        if password is not None and password.secret and not ports.tls:
+            hint = f"for TLS, put certificates into '{folder}'; or connect through ssh -L"
+            yield Remark(LESS_THAN_TLS, hint, f"{device.key}.password")
+
+
+def _where(place: Place, ports: Ports) -> dict[str, object]:
+    if isinstance(place, Local):
+        return {"unix": True, "addr": place.path}
+    if not isinstance(place, Tcp) or ports == Ports():
+        # Without any port the server listens nowhere; QEMU wants to read so.
+        return {"port": 0}
+    return {"port": ports.plain or None, "tls_port": ports.tls or None, "addr": place.address}
+
+
+def _ticket(password: Password | None) -> dict[str, object]:
+    """Return who may connect: everybody, or who knows the password; without one, nobody."""
+    if password is None:
+        return {"disable_ticketing": True}
+    return {"password_secret": password.secret}
+
+
+def _channels(graphics: Graphics) -> Iterator[str]:
+    """Yield the channels that need TLS or go without, each an option of its own."""
+    words = {"secure": "tls-channel", "insecure": "plaintext-channel"}
+    modes = [("default", graphics.default_mode)]
+    modes += [(channel.name, channel.mode) for channel in graphics.channels]
+    for name, mode in modes:
+        if mode in words:
+            yield f"{words[mode]}={name}"
+
+
+def _at_ports(place: Tcp, ports: Ports, device: Named[Graphics]) -> Iterator[Part]:
+    key = device.key
+    if ports.plain:
+        yield Endpoint("spice", "tcp", key, place.address, str(ports.plain), protocol="spice")
+    if ports.tls:
+        yield Endpoint("spice", "tcp", key, place.address, str(ports.tls), protocol="spice-tls")
+    if ports == Ports():
         yield Remark(
             "it names no port, so that nobody can connect to it",
             "say autoport='yes' (in TOML: autoport = true), or a listen of type socket, which only "
             "you can connect to",
-            device.key,
+            key,
         )
-
-
-def _where(
-    place: Tcp | Local | Nowhere, device: Named[Graphics], context: Context
-) -> dict[str, object]:
-    graphics = device.value
-    port = _port(graphics, context)
-    if isinstance(place, Tcp) and port:
-        return {"port": port, "addr": place.address}
-    if graphics.port not in (None, -1, 0) and not graphics.autoport:
-        raise device.refusal("port", "the display does not listen at a port", "take it out")
-    if isinstance(place, Local):
-        return {"unix": True, "addr": place.path}
-    # Without any port the server listens nowhere; QEMU wants to read so.
-    return {"port": 0}
-
-
-def _port(graphics: Graphics, context: Context) -> int:
-    """Return the port of TCP, 0 for none."""
-    if graphics.autoport or graphics.port == -1:
-        return automatic_port(context)
-    return graphics.port or 0
-
-
-def automatic_port(context: Context) -> int:
-    """Return the port of a VM that leaves it open: always the same for one user's VM.
-
-    A heuristic: QEMU has no means to look for a free port of SPICE, and says so if another process
-    has this one. The folder of the VM's sockets tells users and VMs apart.
-    """
-    return FIRST_AUTOMATIC_PORT + zlib.crc32(context.folders.runtime.encode()) % AUTOMATIC_PORTS
-
-
-def _refuse_tls(device: Named[Graphics]) -> None:
-    """Raise Unsupported if the document demands TLS. An automatic port for it is only an offer."""
-    graphics = device.value
-    automatic = graphics.autoport or graphics.port == -1
-    if graphics.tls_port and not (automatic and (graphics.autoport or graphics.tls_port == -1)):
-        raise device.refusal(
-            "tls-port",
-            "SPICE with TLS needs certificates, which under libvirt its qemu.conf names",
-            "take it out, and listen at a Unix socket, or at 127.0.0.1 and through ssh",
-        )
-
-
-def _plaintext_channels(graphics: Graphics) -> Iterator[str]:
-    if graphics.default_mode == "insecure":
-        yield "default"
-    for channel in graphics.channels:
-        if channel.mode == "insecure":
-            yield channel.name
 
 
 def _settings(device: Named[Graphics]) -> dict[str, object]:
@@ -123,7 +124,6 @@ def _settings(device: Named[Graphics]) -> dict[str, object]:
         raise device.refusal("render-node", "it is for 'gl', which is not on")
     mouse = graphics.mouse_mode
     return {
-        "disable_ticketing": True,
         "agent_mouse": None if mouse is None else mouse == "client",
         "image_compression": graphics.image_compression,
         "jpeg_wan_compression": graphics.jpeg_compression,

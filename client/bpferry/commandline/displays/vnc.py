@@ -2,12 +2,23 @@
 """VNC (-vnc; ui/vnc.c of QEMU 10.0)."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
-from bpferry.commandline.parts import Endpoint, Option, OwnSocket, Part, join
+from bpferry.commandline.displays.passwords import MEANINGFUL as OF_PASSWORDS
+from bpferry.commandline.displays.passwords import Password, password_of
+from bpferry.commandline.parts import (
+    Certificates,
+    Endpoint,
+    Option,
+    OwnSocket,
+    Part,
+    Remark,
+    join,
+    json_of,
+)
 from bpferry.domain.model.graphics import MAX_PORT, Graphics
 from bpferry.domain.names import Named
 
@@ -24,7 +35,15 @@ MEANINGFUL: Final = frozenset(
         "audio",
         "share_policy",
         "power_control",
+        *OF_PASSWORDS,
     }
+)
+
+CREDENTIALS: Final = "vnc-tls-creds0"
+
+LESS_THAN_TLS: Final = (
+    "its password lets nobody in who does not know it, and protects no more: what is seen and "
+    "typed goes unencrypted, and who reads along can find it out"
 )
 
 FIRST_PORT: Final = 5900
@@ -38,14 +57,23 @@ def vnc(device: Named[Graphics], context: Context) -> Iterator[Part]:
     """Yield what offers the display over VNC."""
     graphics = device.value
     place = place_of(device, context)
+    password = password_of(device, context)
+    yield from () if password is None else password.parts
     common = {
         "share": graphics.share_policy,
+        **_password(password),
         "power_control": graphics.power_control,
         "audiodev": audio_id(device, context),
     }
     if isinstance(place, Tcp):
-        yield Option("-vnc", join("", **_tcp(place, device), **common))
-        yield from _endpoints(place, device)
+        tls = context.vnc_certificates
+        yield from _tls(tls.folder, device.key) if tls.are_there else ()
+        creds = CREDENTIALS if tls.are_there else None
+        yield Option("-vnc", join("", **_tcp(place, device), tls_creds=creds, **common))
+        yield from _endpoints(place, device, "vnc-tls" if creds else "vnc")
+        if password is not None and password.secret and not creds:
+            hint = f"for TLS, put certificates into '{tls.folder}'; or connect through ssh -L"
+            yield Remark(LESS_THAN_TLS, hint, f"{device.key}.password")
         return
     _refuse_ports(device)
     if isinstance(place, Local):
@@ -54,6 +82,26 @@ def vnc(device: Named[Graphics], context: Context) -> Iterator[Part]:
         yield Option("-vnc", join("", vnc=f"unix:{place.path}", **common))
     elif isinstance(place, Nowhere):
         yield Option("-vnc", join("none", **common))
+
+
+def _password(password: Password | None) -> dict[str, object]:
+    """Return who may connect: everybody, or who knows the password; without one, nobody."""
+    if password is None:
+        return {}
+    return {"password_secret": password.secret, "password": None if password.secret else True}
+
+
+def _tls(folder: str, key: str) -> Iterator[Part]:
+    """Yield what TLS needs; as by default in libvirt, clients need no certificate."""
+    yield Certificates(folder, key)
+    credentials = {
+        "qom-type": "tls-creds-x509",
+        "id": CREDENTIALS,
+        "dir": folder,
+        "endpoint": "server",
+        "verify-peer": False,
+    }
+    yield Option("-object", json_of(credentials))
 
 
 def _tcp(place: Tcp, device: Named[Graphics]) -> dict[str, object]:
@@ -72,11 +120,13 @@ def _tcp(place: Tcp, device: Named[Graphics]) -> dict[str, object]:
     }
 
 
-def _endpoints(place: Tcp, device: Named[Graphics]) -> Iterator[Part]:
+def _endpoints(
+    place: Tcp, device: Named[Graphics], protocol: Literal["vnc", "vnc-tls"]
+) -> Iterator[Part]:
     """Yield where to connect; ports that QEMU chooses are known when it runs."""
     graphics, key = device.value, device.key
     port = "" if _is_automatic(device) else str(graphics.port)
-    yield Endpoint("vnc", "tcp", key, place.address, port, protocol="vnc")
+    yield Endpoint("vnc", "tcp", key, place.address, port, protocol=protocol)
     if graphics.websocket:
         port = "" if graphics.websocket == -1 else str(graphics.websocket)
         yield Endpoint("vnc", "tcp", key, place.address, port, protocol="websocket")

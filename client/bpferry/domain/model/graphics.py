@@ -29,6 +29,15 @@ KeymapName = Annotated[
 """The name of one of QEMU's own files (share/qemu/keymaps), never a path."""
 
 
+Time = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}$",
+        description="a time in UTC such as 2027-01-31T23:59:00",
+    ),
+]
+
+
 class Endpoint(Table, frozen=True, kw_only=True):
     """Where a display is offered."""
 
@@ -46,7 +55,7 @@ class SpiceChannel(Table, frozen=True, kw_only=True):
         ],
         At("@name"),
     ]
-    mode: Annotated[Literal["any", "insecure"], At("@mode")]
+    mode: Annotated[Literal["any", "secure", "insecure"], At("@mode")]
 
 
 class Graphics(Table, frozen=True, kw_only=True):
@@ -62,6 +71,9 @@ class Graphics(Table, frozen=True, kw_only=True):
     socket: Annotated[str | None, At("@socket", Form.PLACE)] = None
     listens: Annotated[tuple[Endpoint, ...], At("listen")] = ()
     password: Annotated[str | None, At("@passwd", Form.SECRET)] = None
+    password_valid_to: Annotated[Time | None, At("@passwdValidTo")] = None
+    connected: Annotated[Literal["keep", "disconnect", "fail"] | None, At("@connected")] = None
+    """What becomes of those who are connected when the password changes. It does not here."""
     keymap: Annotated[KeymapName | None, At("@keymap")] = None
     audio: Annotated[AudioId | None, At("audio/@id")] = None
     """The id of the audio back end whose sound goes with the display."""
@@ -71,7 +83,7 @@ class Graphics(Table, frozen=True, kw_only=True):
     ] = None
     power_control: Annotated[bool | None, At("@powerControl", Form.YES_NO)] = None
 
-    default_mode: Annotated[Literal["any", "insecure"] | None, At("@defaultMode")] = None
+    default_mode: Annotated[Literal["any", "secure", "insecure"] | None, At("@defaultMode")] = None
     channels: Annotated[tuple[SpiceChannel, ...], At("channel")] = ()
     image_compression: Annotated[
         Literal["auto_glz", "auto_lz", "quic", "glz", "lz", "off"] | None,

@@ -24,11 +24,6 @@ HOST_DEVICE: Final = (
     "use what QEMU emulates; a USB device may be redirected with <redirdev>",
 )
 
-VIEWER_TLS: Final = (
-    "the certificates of SPICE are a setting of libvirt",
-    "write 'any', and reach the VM's socket through ssh -L",
-)
-
 SCSI: Final = (
     "sending SCSI commands to a device of the host needs root",
     "name the block device: <disk type='block'>",
@@ -133,14 +128,6 @@ OF_VIEWERS: Final[dict[str, Reason]] = {
     f"{DEVICES}/graphics/@username": ("it is for RDP", REMOVE),
     f"{DEVICES}/graphics/@replaceUser": ("it is for RDP", REMOVE),
     f"{DEVICES}/graphics/@multiUser": ("it is for RDP", REMOVE),
-    f"{DEVICES}/graphics/@passwdValidTo": (
-        "libvirt takes the password back while the VM runs, and bpferry does not",
-        "remove it, and give no password but a socket that only you can open",
-    ),
-    f"{DEVICES}/graphics/@connected": (
-        "it says what becomes of viewers when libvirt changes the password, which bpferry does not",
-        REMOVE,
-    ),
     f"{DEVICES}/graphics/listen[@type='network']": (
         "only libvirt knows the addresses of its networks",
         "write the address: <listen type='address' address='192.0.2.1'/>",
@@ -149,8 +136,6 @@ OF_VIEWERS: Final[dict[str, Reason]] = {
         "only libvirt knows the addresses of its networks",
         "write the address: <listen type='address' address='192.0.2.1'/>",
     ),
-    f"{DEVICES}/graphics[@defaultMode='secure']": VIEWER_TLS,
-    f"{DEVICES}/graphics/channel[@mode='secure']": VIEWER_TLS,
     **for_words(f"{DEVICES}/video/model", "type", OTHERS, "gop", "vbox", "xen"),
     f"{DEVICES}/video/driver/@vgaconf": FREEBSD,
     f"{DEVICES}/sound[@model='ich7']": ("QEMU has no such card", "write 'ich6' or 'ich9'"),

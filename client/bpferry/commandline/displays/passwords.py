@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Passwords of VNC and SPICE, and until when they count.
+
+A display has its password before it listens. One that no password fits any more lets nobody in, as
+in libvirt: QEMU then asks for a password and has none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Command, Part, Remark, Secret
+from bpferry.commandline.secrets import secret_parts
+from bpferry.domain.model.graphics import Graphics
+from bpferry.domain.names import Named
+
+MEANINGFUL: Final = frozenset({"password", "password_valid_to", "connected"})
+"""The fields that are about it."""
+
+MAX_VNC_BYTES: Final = 8
+"""A password is the key of a cipher with keys of 56 bits, DES (RFC 6143, 7.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """What becomes of the password of a display."""
+
+    secret: str | None
+    """The object in QEMU that has it; None if there is none that could fit."""
+    parts: tuple[Part, ...]
+
+
+def password_of(device: Named[Graphics], context: Context) -> Password | None:
+    """Return what becomes of the password of *device*; None if everybody may connect.
+
+    Raises:
+        Unsupported: there can be no such password.
+    """
+    graphics = device.value
+    if graphics.password is None:
+        for field in sorted(MEANINGFUL):
+            if getattr(graphics, field) is not None:
+                raise device.refusal(field, "there is no password that it could be about")
+        return None
+    if graphics.type == "vnc":
+        _check_vnc(device, graphics.password)
+    end = _end(device)
+    if not graphics.password or (end is not None and end <= context.now):
+        return Password(None, (_locked(device),))
+    secret = Secret(f"{graphics.type}-password", f"{device.key}.password", text=graphics.password)
+    return Password(
+        secret.name, (*secret_parts(secret, context), *_expiry(end, graphics.type, device.key))
+    )
+
+
+def _check_vnc(device: Named[Graphics], password: str) -> None:
+    length = len(password.encode())
+    if length > MAX_VNC_BYTES:
+        raise device.refusal(
+            "password",
+            f"a password of VNC has at most {MAX_VNC_BYTES} bytes, and this one has {length}",
+            "shorten it, or use SPICE, or a listen of type socket, which only you can connect to",
+        )
+    if device.value.connected not in (None, "keep"):
+        raise device.refusal(
+            "connected", "VNC keeps those who are connected", "write 'keep', or leave it out"
+        )
+
+
+def _end(device: Named[Graphics]) -> datetime | None:
+    """Return when the password ends; libvirt's documents say it in UTC."""
+    text = device.value.password_valid_to
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise device.refusal("password-valid-to", f"there is no such time ({error})") from error
+
+
+def _expiry(end: datetime | None, protocol: str, key: str) -> Iterator[Part]:
+    if end is not None:
+        arguments = {"protocol": protocol, "time": str(int(end.timestamp()))}
+        yield Command("expire_password", arguments, f"{key}.password-valid-to")
+
+
+def _locked(device: Named[Graphics]) -> Remark:
+    end = device.value.password_valid_to
+    return Remark(
+        f"nobody can connect: the password was valid until {end} (UTC)"
+        if device.value.password
+        else "nobody can connect: the password is empty",
+        "give it another, or remove it",
+        device.key,
+    )

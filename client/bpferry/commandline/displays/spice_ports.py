@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The two ports of SPICE: one in plain text, and one with TLS. Which of them a channel may use.
+
+As in libvirt (qemu_process.c, qemuProcessSPICEAllocatePorts), automatic ports are those that the
+modes of the channels need, and one with TLS where there are certificates.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.commandline.context import Context
+from bpferry.commandline.displays.endpoints import Local, Nowhere, Place, Tcp
+from bpferry.domain.model.graphics import Graphics
+from bpferry.domain.names import Named
+
+FIRST_AUTOMATIC_PORT: Final = 16000
+AUTOMATIC_PORTS: Final = 8000
+"""For each of the two. All are below those that Linux gives to outgoing connections
+(ip_local_port_range, from 32768)."""
+
+GIVE_A_PORT: Final = "give it one, or let ports be automatic (autoport)"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the server listens; 0 for nowhere."""
+
+    plain: int = 0
+    tls: int = 0
+
+
+def ports_of(device: Named[Graphics], place: Place, context: Context) -> Ports:
+    """Return the ports of a display that is offered at *place*.
+
+    Raises:
+        Unsupported: a port where there is none, or a channel that has none to use.
+    """
+    ports = _wanted(device.value, context)
+    if not isinstance(place, Tcp):
+        _refuse_ports(device)
+        ports = Ports()
+    has_plain = bool(ports.plain) or isinstance(place, Local | Nowhere)
+    for field, mode in _modes(device.value):
+        if mode == "secure" and not ports.tls:
+            raise device.refusal(field, "there is no port with TLS", GIVE_A_PORT)
+        if mode == "insecure" and not has_plain:
+            raise device.refusal(field, "there is no port without TLS", GIVE_A_PORT)
+    return ports
+
+
+def _wanted(graphics: Graphics, context: Context) -> Ports:
+    plain, tls = automatic_ports(context)
+    if graphics.autoport or graphics.port == graphics.tls_port == -1:
+        modes = {mode for _, mode in _modes(graphics)}
+        by_default = graphics.default_mode in (None, "any")
+        offered = by_default and context.spice_certificates.are_there
+        return Ports(
+            plain if by_default or "insecure" in modes else 0,
+            tls if offered or "secure" in modes else 0,
+        )
+    return Ports(
+        plain if graphics.port == -1 else graphics.port or 0,
+        tls if graphics.tls_port == -1 else graphics.tls_port or 0,
+    )
+
+
+def _modes(graphics: Graphics) -> Iterator[tuple[str, str | None]]:
+    yield "default-mode", graphics.default_mode
+    for index, channel in enumerate(graphics.channels):
+        yield f"channels[{index}].mode", channel.mode
+
+
+def _refuse_ports(device: Named[Graphics]) -> None:
+    """Refuse a port; what an automatic one came to be in a past run says nothing."""
+    graphics = device.value
+    for field in ("port", "tls_port"):
+        if getattr(graphics, field) not in (None, -1, 0) and not graphics.autoport:
+            raise device.refusal(field, "the display does not listen at a port", "leave it out")
+
+
+def automatic_ports(context: Context) -> tuple[int, int]:
+    """Return the ports of a VM that leaves them open: always the same for one user's VM.
+
+    A heuristic: QEMU has no means to look for a free port of SPICE, and says so if another process
+    has this one. The folder of the VM's sockets tells users and VMs apart.
+    """
+    chosen = FIRST_AUTOMATIC_PORT + zlib.crc32(context.folders.runtime.encode()) % AUTOMATIC_PORTS
+    return chosen, chosen + AUTOMATIC_PORTS

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The key and the certificates by which VNC and SPICE speak TLS: files of the user's own.
+
+They are where the user keeps settings, in one folder for each protocol, under the names by which
+QEMU looks for them (docs/system/tls.rst).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bpferry.commandline.build import Built
+from bpferry.commandline.context import TlsFolder
+from bpferry.commandline.parts import Certificates
+from bpferry.errors import BadInput
+from bpferry.machine.folders import home_folder
+
+FILES: Final = {
+    "ca-cert.pem": "the certificate of the authority that clients trust",
+    "server-cert.pem": "the certificate of this host, which that authority has signed",
+    "server-key.pem": "the key of this host, which only you may read (mode 0600)",
+}
+"""What has to be there, and what it is."""
+
+
+def find_tls_folder(protocol: str) -> TlsFolder:
+    """Return where the certificates for *protocol*, vnc or spice, are to be, and whether they are.
+
+    A folder that is there asks for TLS, whatever is missing in it.
+    """
+    folder = home_folder("XDG_CONFIG_HOME", ".config") / "bpferry" / "pki" / protocol
+    return TlsFolder(str(folder), folder.is_dir())
+
+
+def find_missing_certificates(built: Built) -> Iterator[BadInput]:
+    """Yield what is missing for the TLS of *built*; each error's element is a key of the model."""
+    for wanted in built.of(Certificates):
+        missing = [name for name in FILES if not _can_be_read(Path(wanted.folder) / name)]
+        if missing:
+            what = "; ".join(f"{name}, {FILES[name]}" for name in missing)
+            yield BadInput(
+                f"TLS needs certificates, and '{wanted.folder}' does not have "
+                f"{' and '.join(missing)}",
+                f"put there: {what}",
+                wanted.key,
+            )
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
