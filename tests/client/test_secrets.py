@@ -249,23 +249,20 @@ def test_memory_belongs_to_the_user() -> None:
 SECRETIVE = 'name = "vm"\nmemory = "64 MiB"\n[[graphics]]\ntype = "vnc"\npassword = "{}"\n'
 
 
-@pytest.mark.parametrize(("password", "mode", "told"), [("x", 0o644, True), ("x", 0o600, False)])
+@pytest.mark.parametrize(("mode", "count"), [(0o644, 1), (0o604, 1), (0o600, 0)])
 def test_description_with_a_password_that_others_can_read(
-    password: str,
-    mode: int,
-    told: bool,
-    tmp_path: Path,
+    mode: int, count: int, tmp_path: Path
 ) -> None:
     """It is said, with the command that mends it."""
     path = tmp_path / "vm.toml"
-    path.write_text(SECRETIVE.format(password))
+    path.write_text(SECRETIVE.format("x"))
     path.chmod(mode)
     found = list(secrets.find_exposed(read_file(path)))
 
-    assert told == bool(found)
-    if found:
-        assert "'graphics[0].password': others can read this secret" in found[0].message
-        assert f"chmod 600 {path}" == found[0].hint
+    assert count == len(found)
+    for one in found:
+        assert "'graphics[0].password': others can read this secret" in one.message
+        assert f"chmod 600 {path}" == one.hint
 
 
 def test_description_without_a_secret_is_as_open_as_it_likes(tmp_path: Path) -> None:
