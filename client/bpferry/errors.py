@@ -16,6 +16,7 @@ A message is lower case: what was tried, the object in single quotes, a colon, t
 reader can do about it stands in the hint.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -54,6 +55,7 @@ class Unsupported(BpferryError):  # noqa: N818
         others: what else the same description asks for in vain, in its order; so that a user
             learns of everything at once.
         whole: what cannot be without it, and goes with it where it is left out; may be empty.
+        line: of the description; 0 where it is not known.
     """
 
     status = 3
@@ -65,16 +67,34 @@ class Unsupported(BpferryError):  # noqa: N818
         hint: str = "",
         element: str | None = None,
         others: "tuple[Unsupported, ...]" = (),
+        *,
         whole: str = "",
+        line: int = 0,
     ) -> None:
         super().__init__(message, hint, element)
         self.others = others
         self.whole = whole
+        self.line = line
+
+    def taking(self, whole: str) -> "Unsupported":
+        """Return the same with what goes with it."""
+        return Unsupported(self.message, self.hint, self.element, whole=whole, line=self.line)
 
     def when_left_out(self) -> str:
         """Return what is told where it is left out, since the user said so."""
         goes = f"; all of '{self.whole}' is left out with it" if self.whole else ""
         return f"left out: {self.message}{goes}"
+
+
+def in_order(errors: Iterable[Unsupported]) -> tuple[Unsupported, ...]:
+    """Return *errors* about one description in the order of its lines."""
+    return tuple(sorted(errors, key=lambda error: error.line))
+
+
+def all_in_one(errors: Sequence[Unsupported]) -> Unsupported:
+    """Return the first of *errors* with the rest of them as its others."""
+    first, *others = errors
+    return Unsupported(first.message, first.hint, first.element, tuple(others), line=first.line)
 
 
 class Refused(BpferryError):  # noqa: N818

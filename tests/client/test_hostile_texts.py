@@ -130,7 +130,11 @@ def command_line(machine: Machine) -> Built:
         fd=str,
         machine_type=machine_type_of(machine, known.arch),
     )
-    return build(replace(bare, machine=complete(machine, bare.family)))
+    completed = complete(bare)
+    built = build(replace(bare, machine=completed.machine))
+    for refusal in (*completed.refusals, *built.refusals):
+        raise refusal.error
+    return built
 
 
 def read_again(machine: Machine, form: str) -> Machine:

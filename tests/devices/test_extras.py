@@ -150,7 +150,7 @@ def test_balloon_statistics(tmp_path: Path) -> None:
     balloon = "<memballoon model='virtio'><stats period='3'/></memballoon>"
 
     with running(domain(balloon), tmp_path) as vm:
-        (command,) = vm.draft.build({}).of(Command)
+        (command,) = vm.draft.built.of(Command)
         vm.execute(command.name, **command.arguments)
 
         assert 3 == vm.property_of("balloon0", "guest-stats-polling-interval")

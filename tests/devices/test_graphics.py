@@ -87,7 +87,7 @@ def test_spice_at_a_port_of_its_own(tmp_path: Path) -> None:
 
         assert isinstance(found, dict)
         assert ("127.0.0.1", "none") == (found["host"], found["auth"])
-        assert any(f"port={found['port']}," in word for word in vm.draft.build({}).argv)
+        assert any(f"port={found['port']}," in word for word in vm.draft.built.argv)
 
 
 def test_spice_with_all_its_settings(tmp_path: Path) -> None:

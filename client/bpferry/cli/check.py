@@ -6,12 +6,11 @@ from pathlib import Path
 
 from bpferry.cli import output
 from bpferry.domain.document import Document, read_file
-from bpferry.errors import BpferryError, Unsupported
+from bpferry.errors import BpferryError, Unsupported, in_order
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.hindrances import find_hindrances
-from bpferry.machine.host import gather_facts
 from bpferry.machine.lint import find_faults
 from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -34,7 +33,7 @@ def check(
         for fault in find_faults(
             document.machine,
             plan.capabilities if plan else None,
-            gather_facts(document.machine, plan.accelerator) if plan else None,
+            plan.circumstances.host if plan else None,
             kind=document.kind,
             libvirt_session=libvirt_session,
         )
@@ -61,11 +60,11 @@ def _draft(
     try:
         plan = draft(document, reporter, ignore_unsupported=True, secrets=secrets)
     except Unsupported as error:
-        return None, (*document.ignored, error), ""
+        return None, in_order((*document.ignored, error, *error.others)), ""
     except BpferryError as error:
         # Without a QEMU to ask, only the document itself can be judged.
         return None, document.ignored, error.message
-    return plan, plan.left_out, ""
+    return plan, plan.refused, ""
 
 
 def _running(document: Document) -> Iterator[Fault]:

@@ -3,14 +3,15 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
 from bpferry.domain.document import read_file
+from bpferry.errors import Unsupported
 from bpferry.machine import endpoints
-from bpferry.machine.draft import Draft, draft
+from bpferry.machine.draft import Draft, draft, find_others
 from bpferry.machine.hindrances import find_hindrances
 from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -42,9 +43,8 @@ def run(
 ) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only say so."""
     reporter = output.StderrReporter()
-    document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
-    plan = draft(
-        document,
+    plan = _draft(
+        Path(file),
         reporter,
         require_ebpf=require_ebpf,
         ignore_unsupported=ignore_unsupported,
@@ -57,6 +57,32 @@ def run(
         output.print_text(dry_run_text(plan))
         return 0
     return _start(plan, reporter, as_json=as_json)
+
+
+def _draft(
+    file: Path,
+    reporter: output.StderrReporter,
+    *,
+    require_ebpf: bool,
+    ignore_unsupported: bool,
+    secrets: SecretFiles,
+) -> Draft:
+    """Read *file* and draft its VM.
+
+    Raises:
+        BpferryError: among others what is not supported, with all of it that can be found.
+    """
+    try:
+        document = read_file(file, ignore_unsupported=ignore_unsupported)
+    except Unsupported as error:
+        raise find_others(error, file, reporter, require_ebpf=require_ebpf) from error
+    return draft(
+        document,
+        reporter,
+        require_ebpf=require_ebpf,
+        ignore_unsupported=ignore_unsupported,
+        secrets=secrets,
+    )
 
 
 def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
@@ -111,7 +137,7 @@ def dry_run_fields(plan: Draft) -> dict[str, object]:
     }
 
 
-def nics(plans: dict[str, CardPlan]) -> list[dict[str, object]]:
+def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
     """Return each card's plan for programs."""
     return [
         {

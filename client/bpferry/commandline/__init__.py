@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The command line of a VM, as a pure function of the model, this QEMU, and the plan.
 
-    build       the whole
-    parts       what a command line consists of: options, devices, and what QEMU inherits
-    secrets     passwords and keys on their way to QEMU
-    context     what every part may know
-    implicit    what a document means without saying it, such as controllers
-    applicable  refuse what means nothing where it is
-    acpi_index  numbers by which the guest may name devices
-    overrides   properties that the user sets past bpferry
-    numbers     sets of processors and nodes
-    threads     which I/O thread works for which disk or controller
-    system      the machine around the devices
-    memory      the guest's memory
-    buses       what devices are attached to, and which place each gets
-    storage     disks
-    network     network cards
-    characters  character devices, and what uses them
-    displays    what a person sees, hears and touches
-    extras      the other devices
+    composition  the VM as a whole: plans, what is implied, and what is refused
+    build        the whole command line
+    parts        what a command line consists of: options, devices, and what QEMU inherits
+    secrets      passwords and keys on their way to QEMU
+    context      what every part may know
+    attempt      build a part as far as it can be
+    implicit     what a document means without saying it, such as controllers
+    applicable   refuse what means nothing where it is
+    acpi_index   numbers by which the guest may name devices
+    overrides    properties that the user sets past bpferry
+    numbers      sets of processors and nodes
+    threads      which I/O thread works for which disk or controller
+    system       the machine around the devices
+    memory       the guest's memory
+    buses        what devices are attached to, and which place each gets
+    storage      disks
+    network      network cards
+    characters   character devices, and what uses them
+    displays     what a person sees, hears and touches
+    extras       the other devices
 
 The last eight are the families. Each is entered by the function ``parts`` of its module ``build``.
 

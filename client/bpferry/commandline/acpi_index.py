@@ -8,30 +8,46 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bpferry.commandline.context import unsupported
-from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.commandline.parts import Device, Part, Refusal, Slot
 from bpferry.domain.model import base
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.remaining import numbered
 from bpferry.domain.shape import fields_of
+from bpferry.errors import Unsupported
 
 ON_PCI = (Slot.EXPRESS, Slot.CONVENTIONAL)
 
 
-def with_indexes(parts: Sequence[Part], machine: Machine) -> list[Part]:
-    """Return *parts* with each device's number among its properties.
+def indexed(
+    parts: Sequence[Part], machine: Machine
+) -> tuple[tuple[Part, ...], tuple[Unsupported, ...]]:
+    """Return *parts* with each device's number among its properties, and what is refused of them.
 
-    Raises:
-        Unsupported: two devices have the same number, or one is not on PCI.
+    That is a number that two devices have, or one of a device that is not on PCI.
     """
     wanted = dict(_indexes(machine))
+    errors = tuple(_check(parts, wanted))
+    lost = {error.element for error in errors}
+    kept = {key: index for key, index in wanted.items() if _field(key) not in lost}
+    made = (_with_index(part, kept) if isinstance(part, Device) else part for part in parts)
+    return tuple(made), errors
+
+
+def _field(key: str) -> str:
+    return f"{key}.acpi-index"
+
+
+def _check(parts: Sequence[Part], wanted: Mapping[str, int]) -> Iterator[Unsupported]:
     on_pci = {part.key for part in parts if isinstance(part, Device) and part.slot in ON_PCI}
-    seen: dict[int, str] = {}
+    # Of a device that is refused itself, nothing can be told.
+    gone = {part.error.element for part in parts if isinstance(part, Refusal)}
+    seen: set[int] = set()
     for key, index in wanted.items():
-        if key not in on_pci:
-            raise unsupported(f"{key}.acpi-index", "it is for devices on PCI")
-        other = seen.setdefault(index, key)
-        if other != key:
-            raise unsupported(f"{key}.acpi-index", f"another device has the number {index} already")
-    return [_with_index(part, wanted) if isinstance(part, Device) else part for part in parts]
+        if key not in on_pci and key not in gone:
+            yield unsupported(_field(key), "it is for devices on PCI")
+        elif index in seen:
+            yield unsupported(_field(key), f"another device has the number {index} already")
+        seen.add(index)
 
 
 def _with_index(device: Device, wanted: Mapping[str, int]) -> Device:
@@ -44,6 +60,6 @@ def _with_index(device: Device, wanted: Mapping[str, int]) -> Device:
 def _indexes(machine: Machine) -> Iterator[tuple[str, int]]:
     for field in fields_of(Machine):
         value = getattr(machine, field.name)
-        for number, single in enumerate(value if field.many else (value,)):
+        for number, single in numbered(value if field.many else (value,)):
             if isinstance(single, base.Device) and single.acpi_index is not None:
                 yield f"{field.key}[{number}]" if field.many else field.key, single.acpi_index

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The whole command line, in the order in which QEMU is to see it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, TypeVar
 
-from bpferry.commandline.acpi_index import with_indexes
+from bpferry.commandline.acpi_index import indexed
+from bpferry.commandline.attempt import attempt_section
 from bpferry.commandline.buses import build as buses
 from bpferry.commandline.buses.placement import place_devices
 from bpferry.commandline.characters import build as characters
@@ -14,10 +15,20 @@ from bpferry.commandline.displays import build as displays
 from bpferry.commandline.extras import build as extras
 from bpferry.commandline.network import build as network
 from bpferry.commandline.overrides import with_overrides
-from bpferry.commandline.parts import Device, Option, Part, Pause, SocketPair, join, json_of
+from bpferry.commandline.parts import (
+    Device,
+    Option,
+    Part,
+    Pause,
+    Refusal,
+    SocketPair,
+    join,
+    json_of,
+)
 from bpferry.commandline.storage import build as storage
 from bpferry.commandline.system import build as system
 from bpferry.commandline.system import iommu
+from bpferry.errors import Unsupported
 
 QMP: Final = "qmp"
 """The name of the socket pair of the monitor."""
@@ -37,6 +48,8 @@ class Built:
     """All of them; those that are no words of the command line are for who starts it."""
     devices: tuple[Device, ...]
     """With their places, in the order of the command line."""
+    refusals: tuple[Refusal, ...] = ()
+    """What cannot be done; the command line is what can be without it, and not complete."""
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the parts of one kind, such as ``Listen``."""
@@ -44,39 +57,45 @@ class Built:
 
 
 def build(context: Context) -> Built:
-    """Return the command line of the VM of *context*.
-
-    Raises:
-        Unsupported: with the key of the model that cannot be done here.
-    """
-    parts = with_indexes(tuple(_parts(context)), context.machine)
+    """Return the command line of the VM of *context*, and what cannot be done of it."""
+    made = [part for family in FAMILIES for part in attempt_section(family, context)]
+    parts, errors = indexed(made, context.machine)
     devices = [part for part in parts if isinstance(part, Device)]
-    _check_names(devices)
-    placed = place_devices(devices, context)
-    for device in placed.all:
-        _check_driver(device, context)
-    final = with_overrides(placed.all, context.machine)
+    faults = [*_same_names(devices), *_unknown_drivers(devices, context)]
+    lost = [fault.device for fault in faults]
+    placed = place_devices([one for one in devices if one not in lost], context)
+    added = _unknown_drivers(placed.added, context)
+    refusals = (
+        *(part for part in parts if isinstance(part, Refusal)),
+        *(Refusal(fault.error) for fault in (*faults, *added)),
+        *(Refusal(error) for error in (*errors, *placed.refusals)),
+    )
+    final, vain = with_overrides(placed.all, context)
+    # A device that is not there may be one that is refused.
+    vain = [replace(one, follows=one.follows or bool(refusals)) for one in vain]
     argv = (context.capabilities.qemu, *_words(parts, placed.added, final))
-    return Built(argv, tuple(parts), tuple(final.values()))
-
-
-def _parts(context: Context) -> Iterator[Part]:
-    yield from system.parts(context)
-    yield from _monitor(context)
-    yield from iommu.parts(context)
-    yield from buses.parts(context)
-    yield from storage.parts(context)
-    yield from network.parts(context)
-    yield from characters.parts(context)
-    yield from displays.parts(context)
-    yield from extras.parts(context)
-    yield from system.own_words(context)
+    return Built(argv, tuple(parts), tuple(final.values()), (*refusals, *vain))
 
 
 def _monitor(context: Context) -> Iterator[Part]:
     yield SocketPair(QMP)
     yield Option("-chardev", join("socket", id=QMP, fd=context.fd(QMP)))
     yield Option("-mon", join("", chardev=QMP, mode="control"))
+
+
+FAMILIES: Final[tuple[Callable[[Context], Iterator[Part]], ...]] = (
+    system.parts,
+    _monitor,
+    iommu.parts,
+    buses.parts,
+    storage.parts,
+    network.parts,
+    characters.parts,
+    displays.parts,
+    extras.parts,
+    system.own_words,
+)
+"""What makes the parts, in the order in which QEMU is to see them."""
 
 
 def _words(
@@ -91,7 +110,7 @@ def _words(
             yield part.name
             if part.value is not None:
                 yield part.value
-        elif isinstance(part, Device):
+        elif isinstance(part, Device) and part.id in final:
             for device in (*waiting, part):
                 yield from ("-device", _device(final[device.id]))
             waiting = ()
@@ -103,22 +122,26 @@ def _device(device: Device) -> str:
     return json_of({"driver": device.driver, "id": device.id, **device.properties})
 
 
-def _check_names(devices: Sequence[Device]) -> None:
+class _Fault(NamedTuple):
+    """A device that cannot be on the command line."""
+
+    device: Device
+    error: Unsupported
+
+
+def _same_names(devices: Sequence[Device]) -> Iterator[_Fault]:
     seen: dict[str, str] = {}
     for device in devices:
         if seen.setdefault(device.id, device.key) != device.key:
-            raise unsupported(
-                f"{device.key}.alias",
-                f"another device is called '{device.id}' already",
-                "give each device a name of its own, or none",
-            )
+            sentence = f"another device is called '{device.id}' already"
+            hint = "give each device a name of its own, or none"
+            yield _Fault(device, unsupported(f"{device.key}.alias", sentence, hint))
 
 
-def _check_driver(device: Device, context: Context) -> None:
+def _unknown_drivers(devices: Sequence[Device], context: Context) -> Iterator[_Fault]:
     known = context.capabilities
-    if not known.has_device(ALIASES.get(device.driver, device.driver)):
-        raise unsupported(
-            device.key,
-            f"'{known.qemu}' (QEMU {known.version_text}) has no device '{device.driver}'",
-            "choose another model, or a QEMU that has it (it may be in a package of modules)",
-        )
+    for device in devices:
+        if not known.has_device(ALIASES.get(device.driver, device.driver)):
+            sentence = f"'{known.qemu}' (QEMU {known.version_text}) has no device '{device.driver}'"
+            hint = "choose another model, or a QEMU that has it (it may be in a package of modules)"
+            yield _Fault(device, unsupported(device.key, sentence, hint))

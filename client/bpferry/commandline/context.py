@@ -65,6 +65,8 @@ class Context:
     """Whether this host's kernel has vhost-vsock, and so can give a CID."""
     spice_certificates: TlsFolder = NO_TLS
     vnc_certificates: TlsFolder = NO_TLS
+    in_xml: bool = False
+    """Whether the document is libvirt's: what it means where it says nothing differs."""
     gpu_program: str = GPU_PROGRAM
     """What plays graphics cards outside QEMU: a path, or a name to look for."""
 

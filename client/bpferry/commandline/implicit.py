@@ -6,18 +6,24 @@ that the document has, so that the keys of the document's own things stay what t
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
+from bpferry.commandline.attempt import settle_section
 from bpferry.commandline.buses.drive_addresses import drive_of, place_drives
 from bpferry.commandline.buses.usb_controllers import COMPANIONS, GROUP, default_model
-from bpferry.commandline.buses.virtio_ports import controllers_needed
-from bpferry.commandline.context import unsupported
+from bpferry.commandline.buses.virtio_ports import controllers_needed, virtio_places
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Refusal
 from bpferry.domain.model.controllers import Controller
-from bpferry.domain.model.disks import Disk
+from bpferry.domain.model.disks import Disk  # noqa: TC001 - as all of the model here
 from bpferry.domain.model.extras import Balloon
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, listed
+from bpferry.domain.remaining import Remaining, extended, replaced, total_of
+from bpferry.errors import Unsupported
 
 WITH_USB: Final = ("pc", "q35")
 """Families of machines that have a USB controller unless the document says that there is none."""
@@ -28,19 +34,65 @@ DISK_CONTROLLERS: Final = ("scsi", "sata")
 """Those of IDE disks and floppies are a part of the machine, or there is none."""
 
 
-def complete(machine: Machine, family: str) -> Machine:
-    """Return *machine* with what its devices need on a machine type of *family*.
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A VM with what its devices need."""
 
-    Raises:
-        Unsupported: a device has a place that cannot be.
-    """
-    disks = place_drives(machine)
+    machine: Machine
+    refusals: tuple[Refusal, ...]
+    """Places of devices that cannot be; the devices are there without them, or not at all."""
+
+
+def complete(bare: Context) -> Completed:
+    """Return the VM of *bare* with what its devices need on its machine type."""
+    machine, refusals = _with_places(bare)
     controllers = number_controllers(machine.controllers)
-    controllers += tuple(_missing(machine, disks, controllers, family))
+    missing = tuple(_missing(machine, controllers, bare.family))
     balloon = machine.balloon
-    if balloon is None and family in WITH_BALLOON:
+    if balloon is None and bare.family in WITH_BALLOON:
         balloon = Balloon(model="virtio")
-    return msgspec.structs.replace(machine, disks=disks, controllers=controllers, balloon=balloon)
+    whole = msgspec.structs.replace(
+        machine, controllers=extended(controllers, missing), balloon=balloon
+    )
+    return Completed(whole, tuple(refusals))
+
+
+def _with_places(bare: Context) -> tuple[Machine, list[Refusal]]:
+    """Return the machine with the places of its drives, and with devices that can have theirs."""
+    refusals: list[Refusal] = []
+    disks: list[tuple[int, Disk]] = []
+    for found in place_drives(bare):
+        if isinstance(found, Refusal):
+            refusals.append(found)
+        else:
+            disks.append((found.number, found.value))
+    total = total_of(bare.machine.disks)
+    machine = msgspec.structs.replace(bare.machine, disks=Remaining(disks, total))
+    for one in settle_section(_check_places, replace(bare, machine=machine)):
+        if isinstance(one, Refusal):
+            refusals.append(one)
+        else:
+            machine = one
+    return machine, refusals
+
+
+def _check_places(context: Context) -> Iterator[Machine | Unsupported]:
+    """Yield the machine if its devices can have their places, and what is refused of them."""
+    machine = context.machine
+    if any(one.type == "usb" and one.model == "none" for one in machine.controllers):
+        for device in _usb_devices(machine):
+            yield device.refusal("", "it needs a USB controller, and the document says 'none'")
+    elif context.family not in (*WITH_USB, "virt") and not _has_usb(machine):
+        # Other devices are found when they get a port; a reader that is implied has no place.
+        for card in listed(machine.smart_cards, "smart-cards"):
+            sentence = f"the machine '{context.machine_type}' has no USB for its reader"
+            yield card.refusal("", sentence, "add a USB controller")
+    virtio_places(machine)
+    yield machine
+
+
+def _has_usb(machine: Machine) -> bool:
+    return any(one.type == "usb" for one in machine.controllers)
 
 
 def number_controllers(controllers: Sequence[Controller]) -> tuple[Controller, ...]:
@@ -48,16 +100,16 @@ def number_controllers(controllers: Sequence[Controller]) -> tuple[Controller, .
 
     A companion of USB 2 belongs to the group before it, as long as that one lacks it.
     """
-    numbered = list(controllers)
-    for place, controller in enumerate(numbered):
+    having = list(controllers)
+    for place, controller in enumerate(having):
         first_port = controller.first_port
         if first_port is None and controller.type == "usb":
             first_port = COMPANIONS.get(controller.model or "")
         index = controller.index
         if index is None:
-            index = _next_index(controller, numbered, place)
-        numbered[place] = msgspec.structs.replace(controller, index=index, first_port=first_port)
-    return tuple(numbered)
+            index = _next_index(controller, having, place)
+        having[place] = msgspec.structs.replace(controller, index=index, first_port=first_port)
+    return replaced(controllers, having)
 
 
 def _next_index(controller: Controller, numbered: Sequence[Controller], place: int) -> int:
@@ -73,12 +125,12 @@ def _next_index(controller: Controller, numbered: Sequence[Controller], place: i
 
 
 def _missing(
-    machine: Machine, disks: Sequence[Disk], controllers: Sequence[Controller], family: str
+    machine: Machine, controllers: Sequence[Controller], family: str
 ) -> Iterator[Controller]:
     """Yield the controllers that devices need and that are not there."""
     have = {(controller.type, controller.index) for controller in controllers}
     for kind in DISK_CONTROLLERS:
-        used = [drive_of(disk).controller for disk in disks if disk.bus == kind]
+        used = [drive_of(disk).controller for disk in machine.disks if disk.bus == kind]
         for index in range(max(used, default=-1) + 1):
             if (kind, index) not in have:
                 yield Controller(type=kind, index=index)
@@ -87,27 +139,22 @@ def _missing(
             yield Controller(type="virtio-serial", index=index)
     if machine.smart_cards and ("ccid", 0) not in have:
         yield Controller(type="ccid", index=0)
-    yield from _usb(machine, disks, controllers, family)
+    yield from _usb(machine, controllers, family)
 
 
-def _usb(
-    machine: Machine, disks: Sequence[Disk], controllers: Sequence[Controller], family: str
-) -> Iterator[Controller]:
+def _usb(machine: Machine, controllers: Sequence[Controller], family: str) -> Iterator[Controller]:
     buses = {one.index for one in controllers if one.type == "usb" and one.model != "none"}
     none = any(one.type == "usb" and one.model == "none" for one in controllers)
-    needed = _first_usb_device(machine, disks)
-    if none and needed is not None:
-        raise unsupported(needed, "it needs a USB controller, and the document says 'none'")
     if none or 0 in buses:
         return
-    if family in WITH_USB or (needed is not None and family == "virt"):
+    if family in WITH_USB or (family == "virt" and any(_usb_devices(machine))):
         yield Controller(type="usb", index=0, model=default_model(family))
 
 
-def _first_usb_device(machine: Machine, disks: Sequence[Disk]) -> str | None:
-    """Return the key of the first device that is on USB."""
-    families = {
-        "disks": disks,
+def _usb_devices(machine: Machine) -> Iterator[Named[object]]:
+    """Yield the devices that are on USB."""
+    families: dict[str, Sequence[object]] = {
+        "disks": machine.disks,
         "inputs": machine.inputs,
         "redirected-devices": machine.redirected_devices,
         "hubs": machine.hubs,
@@ -115,8 +162,7 @@ def _first_usb_device(machine: Machine, disks: Sequence[Disk]) -> str | None:
         "filesystems": machine.filesystems,
     }
     for name, devices in families.items():
-        for index, device in enumerate(devices):
-            bus = "usb" if name in ("hubs", "smart-cards") else getattr(device, "bus", None)
+        for device in listed(devices, name):
+            bus = "usb" if name in ("hubs", "smart-cards") else getattr(device.value, "bus", None)
             if bus == "usb":
-                return f"{name}[{index}]"
-    return None
+                yield device

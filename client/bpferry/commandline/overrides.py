@@ -5,14 +5,16 @@ They are put in last, so that they hold whatever bpferry would say.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from bpferry.commandline.parts import Device
-from bpferry.domain.model.machine import Machine
+from bpferry.commandline.attempt import settle
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Device, Refusal
 from bpferry.domain.model.system import Override, Property
 from bpferry.domain.names import Named, listed
+from bpferry.errors import Unsupported
 
 NUMBERS: Final = {
     "signed": (re.compile(r"-?[0-9]{1,19}"), -(2**63), 2**63 - 1),
@@ -21,46 +23,61 @@ NUMBERS: Final = {
 TRUTHS: Final = {"true": True, "false": False}
 
 
-def with_overrides(devices: Sequence[Device], machine: Machine) -> dict[str, Device]:
-    """Return *devices* by their ids, with what the user sets.
+def with_overrides(
+    devices: Sequence[Device], context: Context
+) -> tuple[dict[str, Device], list[Refusal]]:
+    """Return *devices* by their ids, with what the user sets, and what is refused of that."""
+    made = {device.id: device for device in devices}
+    refusals: list[Refusal] = []
 
-    Raises:
-        Unsupported: there is no such device, or a value is none of its type.
-    """
-    found = {device.id: device for device in devices}
-    for override in listed(machine.qemu_overrides, "qemu-overrides"):
-        name = override.value.device
-        if name not in found:
-            raise override.refusal(
-                "device",
-                f"there is no device '{name}'",
-                "name one by its alias, which 'bpferry run --dry-run' shows as its id",
-            )
-        found[name] = _changed(found[name], override)
-    return found
+    def change(override: Named[Override], _: Context) -> Iterator[Device | Unsupported]:
+        return _changed(made, override)
+
+    for override in listed(context.machine.qemu_overrides, "qemu-overrides"):
+        for found in settle(change, override, context):
+            if isinstance(found, Refusal):
+                refusals.append(found)
+            else:
+                made[found.id] = found
+    return made, refusals
 
 
-def _changed(device: Device, override: Named[Override]) -> Device:
+def _changed(
+    devices: Mapping[str, Device], override: Named[Override]
+) -> Iterator[Device | Unsupported]:
+    """Yield the device that *override* is about as it is to be, or what is refused of it."""
+    device = devices.get(override.value.device)
+    if device is None:
+        yield override.refusal(
+            "device",
+            f"there is no device '{override.value.device}'",
+            "name one by its alias, which 'bpferry run --dry-run' shows as its id",
+        )
+        return
     properties: dict[str, object] = dict(device.properties)
     for one in override.parts("properties", override.value.properties):
         if one.value.name in ("id", "driver"):
-            raise one.refusal("name", f"'{one.value.name}' says which device it is")
-        if one.value.type == "remove":
+            yield one.refusal("name", f"'{one.value.name}' says which device it is")
+        elif one.value.type == "remove":
             properties.pop(one.value.name, None)
         else:
-            properties[one.value.name] = _value(one)
-    return replace(device, properties=properties)
+            value = _value(one)
+            if isinstance(value, Unsupported):
+                yield value
+            properties[one.value.name] = value
+    yield replace(device, properties=properties)
 
 
 def _value(part: Named[Property]) -> object:
+    """Return the value that *part* sets, or why there is none."""
     kind, text = part.value.type, part.value.value
     if text is None:
-        raise part.refusal("", "it has no value")
+        return part.refusal("", "it has no value")
     if kind == "string":
         return text
     found = TRUTHS.get(text) if kind == "bool" else _number(text, kind)
     if found is None:
-        raise part.refusal("value", f"'{text}' is no value of type '{kind}'")
+        return part.refusal("", f"'{text}' is no value of type '{kind}'")
     return found
 
 

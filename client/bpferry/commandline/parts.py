@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Final, Literal
 
 from bpferry.domain.model.base import Address
+from bpferry.errors import Unsupported
 
 
 class Slot(Enum):
@@ -298,6 +299,16 @@ class Remark:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What cannot be done, so that it is left out if the user says so."""
+
+    error: Unsupported
+    """Its element is a key of the model."""
+    follows: bool = False
+    """It is refused only since something that it needs was left out."""
+
+
 Part = (
     Option
     | Device
@@ -321,7 +332,11 @@ Part = (
     | Companion
     | Environment
     | StandardStreams
+    | Refusal
 )
+
+Found = Part | Unsupported
+"""What a builder yields: a part, or an error about something that it goes on without."""
 
 
 def json_of(value: Mapping[str, object]) -> str:

@@ -11,20 +11,13 @@ from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.iothreads import IoThread
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import Named, listed
+from bpferry.domain.names import Named
 
 
 def iothreads_of(machine: Machine) -> tuple[IoThread, ...]:
-    """Return all threads: those in the list, and as many more as the number says.
-
-    Raises:
-        Unsupported: an id is there twice, or there are more in the list than the number says.
-    """
+    """Return all threads: those in the list, and as many more as the number says."""
     threads = machine.iothread_list
     ids = [thread.id for thread in threads]
-    for index, thread in enumerate(listed(threads, "iothread-list")):
-        if thread.value.id in ids[:index]:
-            raise thread.refusal("id", f"there are two threads {thread.value.id}")
     free = (number for number in count(1) if number not in ids)
     missing = (machine.iothreads or 0) - len(threads)
     return (*threads, *(IoThread(id=next(free)) for _ in range(missing)))

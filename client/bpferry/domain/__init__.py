@@ -23,6 +23,8 @@
     shorthand_disks  the same for disks
     sizes            amounts with units, in both forms
     checks           what has to hold beyond types
+    remaining        lists of which something was left out
+    leaving_out      a VM without something that was refused
     origins          where in its document a part was
     bounds           hold a value to the type of its field, and say what is possible
     explain          what is wrong with a native description

@@ -10,6 +10,7 @@ from bpferry.domain.explain import shown
 from bpferry.domain.model.features import Hyperv
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
+from bpferry.domain.remaining import numbered
 from bpferry.domain.shape import Field, fields_of
 from bpferry.errors import BadInput
 
@@ -46,10 +47,10 @@ def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
 
     Each is a key, what is wrong with it, and what to do.
     """
-    for index, card in enumerate(machine.cards):
+    for number, card in numbered(machine.cards):
         if card.tap is not None and card.type != "ethernet":
             yield (
-                f"cards[{index}].tap",
+                f"cards[{number}].tap",
                 f"a card of type '{card.type}' has no tap with a name",
                 "leave 'tap' out, or use the type 'ethernet' for a tap that exists",
             )
@@ -68,7 +69,7 @@ def texts_of(table: Table, prefix: str = "") -> Iterator[tuple[str, Field, str]]
         value = getattr(table, bound.name)
         key = f"{prefix}{bound.key}"
         singles = (
-            [(f"{key}[{index}]", single) for index, single in enumerate(value)]
+            [(f"{key}[{number}]", single) for number, single in numbered(value)]
             if bound.many
             else [(key, value)]
         )

@@ -8,7 +8,6 @@ In XML, a word or number that the model does not know may still be one that libv
 it is refused as unsupported; in the native form, whose words are ours, it is bad input.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,7 +19,7 @@ from bpferry.domain.checks import check
 from bpferry.domain.explain import explain
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
-from bpferry.errors import BadInput, Unsupported
+from bpferry.errors import BadInput, Unsupported, all_in_one
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 """One description. A page of text is a long one."""
@@ -70,18 +69,13 @@ def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> D
 def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
     parsed = xml.parse(raw, path, Machine)
     if parsed.refusals and not ignore_unsupported:
-        raise _all_in_one(parsed.refusals)
+        raise all_in_one(parsed.refusals)
     if parsed.faults:
         raise parsed.faults[0]
     if parsed.table is None:
-        raise _all_in_one(parsed.refusals)
+        raise all_in_one(parsed.refusals)
     machine = check(parsed.table, parsed.origins)
     return Document(machine, parsed.origins, "xml", parsed.refusals)
-
-
-def _all_in_one(refusals: Sequence[Unsupported]) -> Unsupported:
-    first, *others = refusals
-    return Unsupported(first.message, first.hint, first.element, tuple(others))
 
 
 def _read_toml(raw: bytes, path: Path) -> Document:

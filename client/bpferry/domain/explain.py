@@ -126,41 +126,6 @@ def look_up(plain: object, key: str) -> object:
     return value
 
 
-def remove_key(plain: dict[str, object], key: str) -> bool:
-    """Take what stands at *key* out of plain values, or the nearest list entry around it.
-
-    Returns whether there was anything to take out. A key that its table needs takes the table
-    with it.
-    """
-    while key:
-        head, name, index = _split_last(key)
-        around = look_up(plain, head) if head else plain
-        bound = field_at(key)
-        if index is not None and isinstance(around, list):
-            del around[index]
-            return True
-        optional = bound is not None and bound.default is not msgspec.NODEFAULT
-        if name and isinstance(around, dict) and name in around and optional:
-            del around[name]
-            return True
-        key = head
-    return False
-
-
-def around(key: str) -> str:
-    """Return the key of what is around *key*; empty for the whole."""
-    return _split_last(key)[0]
-
-
-def _split_last(key: str) -> tuple[str, str, int | None]:
-    """Return *key* without its last step, and that step as a name or as an index."""
-    listed = re.fullmatch(r"(.*)\[(\d+)\]", key)
-    if listed:
-        return listed[1], "", int(listed[2])
-    head, _, name = key.rpartition(".")
-    return head, name, None
-
-
 def shown(value: object, bound: Field | None) -> str:
     """Return *value*, which was found where *bound* is, as it may stand in a message.
 

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from bpferry.domain.model.base import Device
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.remaining import numbered
 from bpferry.errors import Unsupported
 
 T_co = TypeVar("T_co", covariant=True)
@@ -52,8 +53,13 @@ class Named(Generic[T_co]):
 
     def parts(self, field: str, values: Sequence[U]) -> "Iterator[Named[U]]":
         """Yield the entries of its list *field*, which are *values*."""
-        for number, value in enumerate(values):
+        for number, value in numbered(values):
             yield self.part(f"{field}[{number}]", value)
+
+    def field_of(self, key: str) -> str:
+        """Return which field of it stands at *key*; empty if that is all of it, or another part."""
+        prefix = f"{self.key}." if self.key else ""
+        return key.removeprefix(prefix) if key.startswith(prefix) else ""
 
     def _key_of(self, field: str) -> str:
         return ".".join(filter(None, (self.key, field.replace("_", "-"))))
@@ -61,14 +67,19 @@ class Named(Generic[T_co]):
 
 def named(devices: Sequence[D], key: str, prefix: str) -> Iterator[Named[D]]:
     """Yield each of *devices* with its key and id, such as ``rngs[0]`` and ``rng0``."""
-    for number, device in enumerate(devices):
+    for number, device in numbered(devices):
         yield Named(f"{key}[{number}]", chosen(device) or f"{prefix}{number}", device)
 
 
 def listed(values: Sequence[U], key: str) -> Iterator[Named[U]]:
     """Yield each of *values*, which have no ids, with its key."""
-    for number, value in enumerate(values):
+    for number, value in numbered(values):
         yield Named(f"{key}[{number}]", "", value)
+
+
+def before(part: Named[U], values: Sequence[U]) -> Iterator[U]:
+    """Yield those of *values* that stand before *part*, which is one of them."""
+    return (value for number, value in numbered(values) if number < part.number)
 
 
 def single(device: D, key: str) -> Named[D]:

@@ -87,7 +87,8 @@ def refuse_place(spot: Spot, known: Sequence[str], why: str) -> Unsupported:
     reason = None if why else find_reason(spot.path, spot.element.attrib, spot.text)
     if reason is not None:
         why, hint = reason
-    return Unsupported(f"{sentence}: {why}" if why else sentence, hint, spot.xpath)
+    sentence = f"{sentence}: {why}" if why else sentence
+    return Unsupported(sentence, hint, spot.xpath, line=spot.place.line)
 
 
 def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
@@ -100,9 +101,11 @@ def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
     reason = find_reason_of_value(spot.path, spot.text)
     if reason is not None:
         others = f"; {possible}" if words else ""
-        return Unsupported(f"{sentence}: {reason[0]}{others}", reason[1], spot.xpath)
+        sentence = f"{sentence}: {reason[0]}{others}"
+        return Unsupported(sentence, reason[1], spot.xpath, line=spot.place.line)
     hint = f"{_did_you_mean(spot.shown, words if look else ())}write what is possible, "
-    return Unsupported(f"{sentence}; {possible}", f"{hint}or use {LEAVE_OUT}", spot.xpath)
+    hint = f"{hint}or use {LEAVE_OUT}"
+    return Unsupported(f"{sentence}; {possible}", hint, spot.xpath, line=spot.place.line)
 
 
 def _general_hint(name: str, known: Sequence[str]) -> str:

@@ -69,8 +69,7 @@ class XmlReader:
         if target.lost_by:
             self._undo(before)
             lost = target.lost_by
-            told = Unsupported(lost.message, lost.hint, lost.element, whole=spot.xpath)
-            self.refusals.append(told)
+            self.refusals.append(lost.taking(spot.xpath))
         return found
 
     def _count(self) -> tuple[int, int, int]:

@@ -29,6 +29,7 @@
     pinning       which processors of the host QEMU's threads run on
     companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams
+    refusals      what is refused, told with its places
     reporter      who is told what happens
 
 Depends on: errors, domain, network, qemu, steering, commandline.

@@ -8,6 +8,7 @@ import msgspec
 
 from bpferry.domain.document import Document
 from bpferry.domain.model.disks import Disk
+from bpferry.domain.remaining import mapped
 
 
 def without_absent_media(document: Document) -> tuple[Document, tuple[str, ...]]:
@@ -16,16 +17,17 @@ def without_absent_media(document: Document) -> tuple[Document, tuple[str, ...]]
     The second value has a sentence for each. A disk without its medium would be no disk, so it
     stays, and is missed as any other file.
     """
-    disks = []
     sentences = []
-    for disk in document.machine.disks:
+
+    def emptied(_number: int, disk: Disk) -> Disk:
         path = disk.file or disk.block_device
-        if path is not None and _is_optional(disk) and not _is_readable(path):
-            sentences.append(f"cannot read '{path}', which is optional: the drive is empty")
-            disks.append(msgspec.structs.replace(disk, file=None, block_device=None, backing=None))
-        else:
-            disks.append(disk)
-    machine = msgspec.structs.replace(document.machine, disks=tuple(disks))
+        if path is None or not _is_optional(disk) or _is_readable(path):
+            return disk
+        sentences.append(f"cannot read '{path}', which is optional: the drive is empty")
+        return msgspec.structs.replace(disk, file=None, block_device=None, backing=None)
+
+    disks = mapped(document.machine.disks, emptied)
+    machine = msgspec.structs.replace(document.machine, disks=disks)
     return replace(document, machine=machine), tuple(sentences)
 
 

@@ -16,7 +16,8 @@ from bpferry.commandline.network.netdevs import tap_names, vhost_names
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper
-from bpferry.machine.draft import Draft, located
+from bpferry.machine.draft import Draft
+from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry.network.existing_tap import open_tap

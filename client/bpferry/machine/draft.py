@@ -5,35 +5,37 @@
 found is enough for a dry run; ``inheritance`` opens the rest.
 """
 
-import contextlib
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
-
-import msgspec
+from typing import Final
 
 from bpferry.commandline.build import Built, build
+from bpferry.commandline.composition import (
+    Circumstances,
+    IndispensableError,
+    compose,
+    compose_rest,
+    settle_kind,
+)
 from bpferry.commandline.context import Context
 from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
-from bpferry.commandline.implicit import complete
-from bpferry.commandline.parts import Affinity, Remark
-from bpferry.domain.document import Document
-from bpferry.domain.explain import around, remove_key
+from bpferry.commandline.parts import Affinity, Refusal, Remark
+from bpferry.domain.document import Document, read_file
 from bpferry.domain.identity import Owner, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import Named, cards_of
-from bpferry.errors import BpferryError, Unsupported
+from bpferry.domain.names import Named
+from bpferry.errors import BpferryError, Unsupported, all_in_one, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
 from bpferry.machine.identity import find_identity
 from bpferry.machine.pinning import find_absent, online_processors
+from bpferry.machine.refusals import left_out, located, own_faults, refuse_all
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of, find_exposed
 from bpferry.qemu import accelerator as accelerators
@@ -42,16 +44,8 @@ from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.defaults import machine_type_of, qemu_of
 from bpferry.qemu.firmware import read_descriptors
 from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
-from bpferry.steering.plan import (
-    CardPlan,
-    HelperAnswer,
-    HostFacts,
-    Notice,
-    plan_card,
-)
-from bpferry.steering.requests import CardRequests, build_requests
-
-E = TypeVar("E", bound=BpferryError)
+from bpferry.steering.plan import CardPlan, HelperAnswer, Notice, plan_card
+from bpferry.steering.requests import CardRequests
 
 WANTED: Final = {
     ("kvm", True): Accelerator.AUTO,
@@ -77,16 +71,14 @@ class Draft:
     """What is known of a VM on this host before anything is asked of the helper."""
 
     document: Document
-    machine: Machine
     """As far as it is supported."""
     capabilities: Capabilities
-    accelerator: Accelerator
     accelerator_reason: str
-    host: HostFacts
-    plans: dict[str, CardPlan]
-    require_ebpf: bool
+    circumstances: Circumstances
+    refused: tuple[Unsupported, ...]
+    """What the document asks for in vain."""
     left_out: tuple[Unsupported, ...]
-    """What the user allowed us to leave out."""
+    """What the user allowed us to leave out: the same, and what needs it."""
     kvm_problem: str
     """Why KVM, which the description demands, does not work here; empty if it does."""
     absent_media: tuple[str, ...]
@@ -103,32 +95,42 @@ class Draft:
     secret_files: SecretFiles
     """Where passwords and keys are that the description names."""
 
-    def build(self, plans: dict[str, CardPlan], fds: Mapping[str, str] | None = None) -> Built:
-        """Return QEMU's command line; without *fds*, each fd stands by its name."""
-        fd = str if fds is None else fds.__getitem__
-        return build(replace(self.context, plans=plans, fd=fd))
+    @property
+    def machine(self) -> Machine:
+        """The VM, as far as it is supported."""
+        return self.document.machine
+
+    @property
+    def plans(self) -> Mapping[str, CardPlan]:
+        """By card, before anything is asked of the helpers."""
+        return self.context.plans
+
+    def build(self, plans: Mapping[str, CardPlan], numbers: Mapping[str, str]) -> Built:
+        """Return QEMU's command line with the *numbers* of what it inherits, by their names."""
+        return build(replace(self.context, plans=plans, fd=numbers.__getitem__))
 
     def plan(self, device: Named[Card], answer: HelperAnswer) -> CardPlan:
         """Return the plan of a card after the helper's *answer*."""
+        around = self.circumstances
         return plan_card(
             device,
             self.capabilities,
-            self.host,
+            around.host,
             default_rss=self.machine.default_rss,
             answer=answer,
-            require_ebpf=self.require_ebpf,
+            require_ebpf=around.require_ebpf,
         )
 
     def general_notices(self) -> tuple[Notice, ...]:
         """Return what is less than wished about the VM as a whole; each card's plan has its own."""
+        absent = find_absent(self.built.of(Affinity), online_processors())
         return (
             *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
             *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
             *(Notice(error.when_left_out()) for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
             *self.doubts,
-            *(self._notice(remark) for remark in self.built.of(Remark)),
-            *find_absent(self.built.of(Affinity), online_processors()),
+            *(self._notice(remark) for remark in (*self.built.of(Remark), *absent)),
         )
 
     def _notice(self, remark: Remark) -> Notice:
@@ -159,85 +161,104 @@ def draft(
             something is not supported, with its place in the document.
     """
     document, absent = without_absent_media(document)
-    machine = document.machine
-    qemu = qemu_of(machine)
+    qemu = qemu_of(document.machine)
     reporter.progress(f"asking '{qemu}' what it can do")
     capabilities = find_or_probe(qemu, note=reporter.note)
+    owner, doubt = find_identity()
+    written = _context(document, owner, capabilities)
+    bare, refusals = _settle_kind(written, document)
+    accelerator, reason, problem = _choose_accelerator(bare, qemu)
+    bare, written = (replace(one, accelerator=accelerator) for one in (bare, written))
+    around = Circumstances(
+        gather_facts(document.machine, accelerator), require_ebpf or document.machine.require_ebpf
+    )
+    made = compose(bare, around)
+    refusals += _compared(made.refusals, written, around) if refusals else made.refusals
+    faults = own_faults(refusals, document)
+    if faults and not ignore_unsupported:
+        raise all_in_one(faults)
+    try:
+        made, following = compose_rest(made, bare, around)
+    except IndispensableError as error:
+        raise refuse_all(located(error, document), refusals, document) from error
+    return Draft(
+        document=replace(document, machine=made.machine),
+        capabilities=capabilities,
+        accelerator_reason=reason,
+        circumstances=around,
+        refused=in_order((*document.ignored, *faults)),
+        left_out=left_out((*refusals, *following), document),
+        kvm_problem=problem,
+        absent_media=absent,
+        doubts=(
+            *(() if doubt is None or names_all(made.machine) else (doubt,)),
+            *find_exposed(document),
+        ),
+        context=made.context,
+        built=made.built,
+        requests=made.requests,
+        secret_files=files_of(document, secrets),
+    )
+
+
+def find_others(
+    error: Unsupported, file: Path, reporter: Reporter, *, require_ebpf: bool
+) -> Unsupported:
+    """Return *error*, which reading *file* ended with, and what else is refused of it."""
+    try:
+        document = read_file(file, ignore_unsupported=True)
+        draft(document, reporter, require_ebpf=require_ebpf)
+    except Unsupported as more:
+        known = {one.message for one in (error, *error.others)}
+        found = (one for one in (more, *more.others) if one.message not in known)
+        return all_in_one(in_order((error, *error.others, *found)))
+    except BpferryError:
+        return error
+    return error
+
+
+def _settle_kind(bare: Context, document: Document) -> tuple[Context, tuple[Refusal, ...]]:
+    try:
+        return settle_kind(bare)
+    except IndispensableError as error:
+        raise located(error, document) from error
+
+
+def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, str]:
+    """Return the accelerator, why, and why KVM does not work where nothing else is wanted."""
+    machine = bare.machine
     wanted = WANTED[machine.accelerator, machine.tcg_fallback]
-    machine_type = machine_type_of(machine, capabilities.arch)
-    accelerator, reason = accelerators.choose(wanted, qemu, machine_type)
+    accelerator, reason = accelerators.choose(wanted, qemu, bare.machine_type)
     problem = ""
     if wanted is Accelerator.KVM:
-        problem = accelerators.find_kvm_problem(qemu, machine_type)
-    owner, doubt = find_identity()
-    doubts = () if doubt is None or names_all(machine) else (doubt,)
-    left_out = list(document.ignored)
-    while True:
-        try:
-            host = gather_facts(machine, accelerator)
-            demanded = require_ebpf or machine.require_ebpf
-            plans = _plans(machine, capabilities, host, require_ebpf=demanded)
-            context = _context(machine, owner, capabilities, accelerator, plans)
-            built = build(context)
-            requests = build_requests(machine, owner, plans, capabilities)
-        except Unsupported as error:
-            if not ignore_unsupported:
-                raise located(error, document) from error
-            left_out.append(located(error, document))
-            machine = without(machine, error, left_out[-1])
-        else:
-            return Draft(
-                document,
-                machine,
-                capabilities,
-                accelerator,
-                reason,
-                host,
-                plans,
-                demanded,
-                tuple(left_out),
-                problem,
-                absent,
-                (*doubts, *find_exposed(document)),
-                context,
-                built,
-                requests,
-                files_of(document, secrets),
-            )
+        problem = accelerators.find_kvm_problem(qemu, bare.machine_type)
+    return accelerator, reason, problem
 
 
-def _plans(
-    machine: Machine, capabilities: Capabilities, host: HostFacts, *, require_ebpf: bool
-) -> dict[str, CardPlan]:
-    """Return the plan of each card of *machine*, before the helper was asked."""
-    return {
-        device.id: plan_card(
-            device,
-            capabilities,
-            host,
-            default_rss=machine.default_rss,
-            require_ebpf=require_ebpf,
-        )
-        for device in cards_of(machine)
-    }
+def _compared(
+    refusals: Sequence[Refusal], written: Context, around: Circumstances
+) -> tuple[Refusal, ...]:
+    """Return *refusals* of a VM without its machine type or architecture.
+
+    Those are the user's fault that were there with it too; the others follow.
+    """
+    before = {refusal.error.element for refusal in compose(written, around).refusals}
+    return tuple(
+        replace(one, follows=one.follows or one.error.element not in before) for one in refusals
+    )
 
 
-def _context(
-    machine: Machine,
-    owner: Owner,
-    capabilities: Capabilities,
-    accelerator: Accelerator,
-    plans: dict[str, CardPlan],
-) -> Context:
-    """Return what the parts of a dry run's command line may know.
+def _context(document: Document, owner: Owner, capabilities: Capabilities) -> Context:
+    """Return what the parts of a dry run's command line may know, but the accelerator and plans.
 
     What they need of this host's files is looked up here, once for all command lines of the VM.
     """
-    bare = Context(
+    machine = document.machine
+    return Context(
         machine=machine,
         capabilities=capabilities,
-        accelerator=accelerator,
-        plans=plans,
+        accelerator=Accelerator.TCG,
+        plans={},
         owner=owner,
         folders=folders_of(machine.name),
         fd=str,
@@ -247,9 +268,9 @@ def _context(
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),
         has_vsock=Path(VSOCK_NODE).exists(),
+        in_xml=document.kind == "xml",
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )
-    return replace(bare, machine=complete(machine, bare.family))
 
 
 def _needs_firmware(machine: Machine) -> bool:
@@ -258,32 +279,3 @@ def _needs_firmware(machine: Machine) -> bool:
 
 def _has_gpu_process(machine: Machine) -> bool:
     return any(video.backend == "vhostuser" for video in machine.videos)
-
-
-def without(machine: Machine, error: Unsupported, told: Unsupported) -> Machine:
-    """Return *machine* without what *error* refuses.
-
-    Raises:
-        Unsupported: *told*, the same with its place, where no VM can do without that.
-    """
-    element = error.element or ""
-    while element:
-        # By way of JSON, since lists are tuples in the model and nothing can be taken out of those.
-        plain = msgspec.json.decode(msgspec.json.encode(machine))
-        with contextlib.suppress(msgspec.ValidationError):
-            less = msgspec.convert(plain, Machine) if remove_key(plain, element) else machine
-            if less != machine:
-                return less
-        # It was there by default alone, or what is around it needs it: then that has to go.
-        element = around(element)
-    raise told
-
-
-def located(error: E, document: Document, key: str = "") -> E:
-    """Return *error* with the place of its element, or else of *key*, in the document."""
-    key = error.element or key
-    told = copy.copy(error)
-    told.message = f"{document.origins.describe(key)}: {error.message}"
-    told.element = document.origins.element_of(key) or None
-    told.args = (told.message,)
-    return told

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from bpferry.errors import BpferryError
 from bpferry.machine.certificates import find_missing_certificates
-from bpferry.machine.draft import Draft, located
+from bpferry.machine.draft import Draft
 from bpferry.machine.files import find_missing_files
+from bpferry.machine.refusals import located
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.uefi_files import find_firmware_faults
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bpferry.commandline.parts import ALL, EMULATOR, Affinity, Scheduling, Threads
+from bpferry.commandline.parts import ALL, EMULATOR, Affinity, Remark, Scheduling, Threads
 from bpferry.errors import QemuError
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor
-from bpferry.steering.plan import Notice
 
 ONLINE: Final = Path("/sys/devices/system/cpu/online")
 
@@ -46,7 +45,7 @@ def online_processors(path: Path = ONLINE) -> frozenset[int]:
         return frozenset(range(os.cpu_count() or 1))
 
 
-def find_absent(affinities: Sequence[Affinity], online: frozenset[int]) -> Iterator[Notice]:
+def find_absent(affinities: Sequence[Affinity], online: frozenset[int]) -> Iterator[Remark]:
     """Yield what is to be said of processors that are named, and that this host does not have."""
     for affinity in affinities:
         absent = affinity.processors - online
@@ -54,9 +53,10 @@ def find_absent(affinities: Sequence[Affinity], online: frozenset[int]) -> Itera
             continue
         left = affinity.processors & online
         where = f"only on {_numbers(left)}" if left else "wherever the kernel puts it"
-        yield Notice(
-            f"'{affinity.key}': this host has no processor {_numbers(absent)}: "
-            f"{affinity.threads} runs {where}"
+        yield Remark(
+            f"this host has no processor {_numbers(absent)}: {affinity.threads} runs {where}",
+            "",
+            affinity.key,
         )
 
 

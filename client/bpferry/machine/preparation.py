@@ -35,7 +35,7 @@ from bpferry.errors import BadInput, QemuError
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import acquire_cid, open_device
-from bpferry.machine.draft import KVM_HINT, Draft, located
+from bpferry.machine.draft import KVM_HINT, Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.hindrances import find_hindrances
@@ -43,6 +43,7 @@ from bpferry.machine.listening import open_listen
 from bpferry.machine.name_lock import hold_name
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
+from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import describe, open_secret
 from bpferry.network.bpf_helper import GrantedSet
@@ -108,7 +109,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         opened = _Opened(ours, inherited)
         cards = open_cards(draft, helpers, reporter, inherited)
         opened.fds |= cards.fds
-        built = draft.build(cards.plans)
+        # What has to be there does not depend on what the helpers said.
+        built = draft.built
         make_files(built, draft.document)
         _open_sockets(built, opened)
         _open_secrets(built, opened, draft)

@@ -35,16 +35,25 @@ def build_requests(
     Raises:
         Unsupported: no helper could understand what a card asks for.
     """
-    requests = {}
-    for device in cards_of(machine):
-        card, plan = device.value, plans[device.id]
-        tap = None
-        if card.type in ("bridge", "network"):
-            tap = _tap(card, plan, card_mac_of(card, owner, machine.name, device.number))
-            _check(tap, device)
-        load = build_load(capabilities) if plan.rung is Rung.EBPF else None
-        requests[device.id] = CardRequests(tap, load)
-    return requests
+    return {
+        device.id: requests_of(device, owner, machine.name, plans[device.id], capabilities)
+        for device in cards_of(machine)
+    }
+
+
+def requests_of(
+    device: Named[Card], owner: Owner, vm_name: str, plan: CardPlan, capabilities: Capabilities
+) -> CardRequests:
+    """Return the requests for one card of the VM *vm_name* of *owner*.
+
+    Raises:
+        Unsupported: no helper could understand what the card asks for.
+    """
+    card, tap = device.value, None
+    if card.type in ("bridge", "network"):
+        tap = _tap(card, plan, card_mac_of(card, owner, vm_name, device.number))
+        _check(tap, device)
+    return CardRequests(tap, build_load(capabilities) if plan.rung is Rung.EBPF else None)
 
 
 def build_load(capabilities: Capabilities) -> Load:

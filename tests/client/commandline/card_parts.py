@@ -17,6 +17,7 @@ from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import HostFacts, plan_card
+from tests.client.commandline.sound import sound
 from tests.client.support import OWNER
 from tests.support.golden import capabilities_of
 
@@ -73,7 +74,7 @@ def context_of(
 
 def parts_of(devices: str, **options: Any) -> list[Part]:  # noqa: ANN401 - those of context_of
     """Return the parts of the cards of a VM with *devices*."""
-    return list(cards.parts(context_of(devices, **options)))
+    return sound(cards.parts(context_of(devices, **options)))
 
 
 def netdev_of(parts: list[Part]) -> dict[str, object]:

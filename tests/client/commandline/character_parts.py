@@ -12,6 +12,7 @@ from bpferry.commandline.parts import Device, Option, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
+from tests.client.commandline.sound import sound
 from tests.client.support import CAPABILITIES, OWNER
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
@@ -44,7 +45,7 @@ def parts_of(
         fd=str,
         machine_type=machine_type,
     )
-    return list(characters.parts(context))
+    return sound(characters.parts(context))
 
 
 def values(parts: list[Part], option: str) -> list[str | None]:

@@ -2,7 +2,6 @@
 """The parts of a command line that the disks and controllers of a small document give."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +10,6 @@ import pytest
 
 from bpferry.commandline.buses import controllers
 from bpferry.commandline.context import Context, Folders
-from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Device, Option, Part
 from bpferry.commandline.storage import build as disks
 from bpferry.domain.document import read_bytes
@@ -19,6 +17,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
+from tests.client.commandline.sound import completed, sound
 from tests.client.support import CAPABILITIES, OWNER
 
 DOCUMENT = """\
@@ -68,8 +67,8 @@ def parts_of(
         fd=str,
         machine_type=machine_type,
     )
-    context = replace(bare, machine=complete(bare.machine, machine_type))
-    return [*controllers.parts(context), *disks.parts(context)]
+    context = completed(bare)
+    return sound([*controllers.parts(context), *disks.parts(context)])
 
 
 def nodes(parts: list[Part]) -> list[dict[str, object]]:

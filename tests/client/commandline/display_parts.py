@@ -2,7 +2,6 @@
 """The parts of a command line that displays, inputs and sound of a small document give."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,11 +10,11 @@ import pytest
 from bpferry.commandline.buses import hubs
 from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.displays import build as displays
-from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Device, Environment, Option, OwnSocket, Part, Remark
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
+from tests.client.commandline.sound import completed, sound
 from tests.client.support import CAPABILITIES, OWNER
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
@@ -58,13 +57,13 @@ def context_of(text: str, machine_type: str = "q35", **capabilities: object) -> 
         fd=str,
         machine_type=machine_type,
     )
-    return replace(context, machine=complete(machine, context.family))
+    return completed(context)
 
 
 def parts_of(text: str, machine_type: str = "q35", **capabilities: object) -> list[Part]:
     """Return what a document with the devices of *text* gives."""
     context = context_of(text, machine_type, **capabilities)
-    return [*hubs.parts(context), *displays.parts(context)]
+    return sound([*hubs.parts(context), *displays.parts(context)])
 
 
 def values(parts: list[Part], option: str) -> list[str | None]:

@@ -14,6 +14,7 @@ from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
 from tests.client.commandline.character_parts import devices_in, values
+from tests.client.commandline.sound import sound
 from tests.client.support import CAPABILITIES, OWNER
 
 FOLDERS = Folders(runtime="/run/user/7/bpferry/vm", state="/home/u/.local/state/bpferry/vm")
@@ -56,7 +57,7 @@ def parts_of(
         machine_type=machine_type,
         has_vsock=has_vsock,
     )
-    return [*iommu.parts(context), *extras.parts(context)]
+    return sound([*iommu.parts(context), *extras.parts(context)])
 
 
 def refusal_of(

@@ -16,6 +16,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import CpuModel, MachineType
 from bpferry.qemu.firmware import Descriptor
+from tests.client.commandline.sound import sound
 from tests.client.support import CAPABILITIES, OWNER
 
 P = TypeVar("P")
@@ -124,7 +125,7 @@ def of_document(
 
 def all_parts(context: Context) -> list[Part]:
     """Return everything around the devices."""
-    return [*system.parts(context), *system.own_words(context)]
+    return sound([*system.parts(context), *system.own_words(context)])
 
 
 def values(context: Context, option: str) -> list[str | None]:

@@ -186,12 +186,12 @@ REFUSED = [
     ),
     (
         "<serial type='pty'><target type='usb-serial'/><address type='isa' iobase='1'/></serial>",
-        "serials[0].address.type",
+        "serials[0].address",
     ),
     ("<parallel type='pty'><target port='3'/></parallel>", "parallels[0].port"),
     (
         "<parallel type='pty'><address type='pci' slot='1'/></parallel>",
-        "parallels[0].address.type",
+        "parallels[0].address",
     ),
     ("<console/><console><target type='serial'/></console>", "consoles[1]"),
     (

@@ -176,4 +176,4 @@ def test_no_timer_for_events() -> None:
     clock = "<clock offset='utc'><timer name='hpet' present='{}'/></clock>"
 
     assert "hpet" not in str(values(context_of(clock.format("no"), machine="microvm"), "-machine"))
-    assert refused(context_of(clock.format("yes"), machine="microvm")) == "clock"
+    assert refused(context_of(clock.format("yes"), machine="microvm")) == "clock.timers[0]"

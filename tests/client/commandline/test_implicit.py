@@ -3,16 +3,35 @@
 
 import pytest
 
-from bpferry.commandline.implicit import complete
+from bpferry.commandline.context import Context, Folders
+from bpferry.domain.model.accelerator import Accelerator
+from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
-from tests.client.commandline.disk_parts import read
+from tests.client.commandline.disk_parts import QEMU, read
+from tests.client.commandline.sound import completed
+from tests.client.support import OWNER
 
 Found = list[tuple[str, int | None, str | None]]
 
 
+def machine_of(devices: str, family: str) -> Machine:
+    """Return the machine of a document with what its devices need."""
+    bare = Context(
+        machine=read(devices),
+        capabilities=QEMU,
+        accelerator=Accelerator.TCG,
+        plans={},
+        owner=OWNER,
+        folders=Folders(runtime="/run/vm", state="/state/vm"),
+        fd=str,
+        machine_type=family,
+    )
+    return completed(bare).machine
+
+
 def controllers(devices: str, family: str = "q35") -> Found:
     """Return the controllers of a document, with those that it does not name."""
-    machine = complete(read(devices), family)
+    machine = machine_of(devices, family)
     return [(one.type, one.index, one.model) for one in machine.controllers]
 
 
@@ -42,7 +61,7 @@ def test_usb_device_without_usb_is_refused() -> None:
     """Then nothing can be on it."""
     devices = "<controller type='usb' model='none'/><input type='tablet' bus='usb'/>"
     with pytest.raises(Unsupported) as caught:
-        complete(read(devices), "q35")
+        machine_of(devices, "q35")
 
     assert "inputs[0]" == caught.value.element
 
@@ -103,14 +122,14 @@ BALLOONS = [("q35", "virtio"), ("pc", "virtio"), ("virt", None), ("microvm", Non
 @pytest.mark.parametrize(("family", "model"), BALLOONS)
 def test_balloon(family: str, model: str | None) -> None:
     """PCs have a balloon unless the document says that there is none."""
-    balloon = complete(read(""), family).balloon
+    balloon = machine_of("", family).balloon
 
     assert model == (balloon.model if balloon else None)
 
 
 def test_no_balloon() -> None:
     """A document can say that there is none."""
-    balloon = complete(read("<memballoon model='none'/>"), "q35").balloon
+    balloon = machine_of("<memballoon model='none'/>", "q35").balloon
 
     assert balloon is not None
     assert balloon.model == "none"

@@ -33,8 +33,12 @@ def hub(port: str) -> str:
 
 def ports_of(text: str) -> dict[str, tuple[object, object]]:
     """Return bus and port of each USB device of *text*."""
-    places = usb_places(devices_in(parts_of(text)), context_of(text))
-    return {name: (place["bus"], place["port"]) for name, place in places.items()}
+    found = {}
+    for device, place in usb_places(devices_in(parts_of(text)), context_of(text)):
+        if isinstance(place, Unsupported):
+            raise place
+        found[device.id] = (place["bus"], place["port"])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -175,8 +179,7 @@ def test_controller_with_a_name() -> None:
 )
 def test_port_that_cannot_be(text: str, element: str) -> None:
     """It is refused before QEMU is started."""
-    devices, context = devices_in(parts_of(text)), context_of(text)
     with pytest.raises(Unsupported) as caught:
-        usb_places(devices, context)
+        ports_of(text)
 
     assert element == caught.value.element

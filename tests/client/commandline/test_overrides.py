@@ -6,6 +6,7 @@ import pytest
 from bpferry.commandline.overrides import with_overrides
 from bpferry.commandline.parts import Device
 from bpferry.errors import Unsupported
+from tests.client.commandline.sound import sound
 from tests.client.commandline.system_parts import context_of, values
 
 DEVICE = Device("e1000", "net0", "cards[0]", {"mac": "52:54:00:00:00:01", "bootindex": 1})
@@ -20,7 +21,8 @@ def override(*properties: str, alias: str = "net0") -> str:
 
 def properties(text: str) -> dict[str, object]:
     """Return the properties of the device with what *text* says."""
-    found = with_overrides([DEVICE], context_of(text).machine)
+    found, refusals = with_overrides([DEVICE], context_of(text))
+    sound(refusals)
     return dict(found["net0"].properties)
 
 
@@ -42,9 +44,9 @@ def test_values_of_each_type() -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        (override("name='a' type='bool' value='on'"), "properties[0].value"),
-        (override("name='a' type='unsigned' value='-1'"), "properties[0].value"),
-        (override("name='a' type='signed' value='9223372036854775808'"), "properties[0].value"),
+        (override("name='a' type='bool' value='on'"), "properties[0]"),
+        (override("name='a' type='unsigned' value='-1'"), "properties[0]"),
+        (override("name='a' type='signed' value='9223372036854775808'"), "properties[0]"),
         (override("name='a' type='string'"), "properties[0]"),
         (override("name='id' type='string' value='x'"), "properties[0].name"),
         (override("name='a' type='bool' value='true'", alias="net7"), "device"),
@@ -56,6 +58,21 @@ def test_what_cannot_be_set(text: str, key: str) -> None:
         properties(text)
 
     assert f"qemu-overrides[0].{key}" == caught.value.element
+
+
+def test_all_else_is_set() -> None:
+    """What cannot be set is told, all of it, and the other properties are set."""
+    good, bad = "name='a' type='string' value='x'", "name='b' type='bool' value='on'"
+    text = override(bad, good, bad) + override(good, alias="net7")
+
+    found, refusals = with_overrides([DEVICE], context_of(text))
+
+    assert {"a": "x", **DEVICE.properties} == dict(found["net0"].properties)
+    assert [
+        "qemu-overrides[0].properties[0]",
+        "qemu-overrides[0].properties[2]",
+        "qemu-overrides[1].device",
+    ] == [refusal.error.element for refusal in refusals]
 
 
 @pytest.mark.parametrize(

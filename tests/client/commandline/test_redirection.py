@@ -110,7 +110,7 @@ REFUSED = [
     ("<redirdev bus='usb' type='spicevmc'/>", "redirected-devices[0]"),
     (
         "<redirdev bus='usb' type='null'><address type='pci' slot='1'/></redirdev>",
-        "redirected-devices[0].address.type",
+        "redirected-devices[0].address",
     ),
     ("<smartcard mode='host'/><smartcard mode='host'/>", "smart-cards[1]"),
     ("<smartcard mode='passthrough'/>", "smart-cards[0]"),

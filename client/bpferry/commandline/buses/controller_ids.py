@@ -2,11 +2,12 @@
 """What controllers are called, and which model a SCSI controller is that names none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import Named, chosen
+from bpferry.domain.names import Named, chosen, named
 from bpferry.qemu.capabilities import Capabilities
 
 PREFIXES: Final = {
@@ -19,8 +20,8 @@ VIRTIO_SCSI: Final = frozenset({"virtio-scsi", "virtio-transitional", "virtio-no
 
 def controllers_of(machine: Machine) -> Iterator[Named[Controller]]:
     """Yield the controllers of *machine*, which have an index each."""
-    for number, controller in enumerate(machine.controllers):
-        yield Named(f"controllers[{number}]", id_of(controller), controller)
+    for device in named(machine.controllers, "controllers", ""):
+        yield replace(device, id=id_of(device.value))
 
 
 def id_of(controller: Controller) -> str:

@@ -4,14 +4,17 @@
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.buses.controller_ids import VIRTIO_SCSI, controllers_of, scsi_model
-from bpferry.commandline.buses.pci_controllers import pci_parts
-from bpferry.commandline.buses.usb_controllers import usb_devices
+from bpferry.commandline.buses.pci_controllers import pci_builder
+from bpferry.commandline.buses.usb_controllers import build_usb
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.commandline.parts import Device, Found, Part, Slot
 from bpferry.commandline.threads import queue_mapping, thread_of
 from bpferry.domain.model.controllers import Controller
-from bpferry.domain.names import Named
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, before
+from bpferry.errors import Unsupported
 
 SCSI_DRIVERS: Final = {
     "lsilogic": "lsi53c895a",
@@ -64,82 +67,105 @@ VIRTIO_ONLY: Final = (
 def parts(context: Context) -> Iterator[Part]:
     """Yield options and devices of all controllers, which have their indexes."""
     devices = tuple(controllers_of(context.machine))
-    seen: set[tuple[str, int | None, bool]] = set()
-    for device in devices:
-        _check(device)
-        controller = device.value
-        place = (controller.type, controller.index, controller.first_port is None)
-        if controller.first_port is None and place in seen:
-            raise device.refusal("index", "there is another controller with this number")
-        seen.add(place)
-    yield from pci_parts([device for device in devices if device.value.type == "pci"], context)
-    yield from usb_devices([device for device in devices if device.value.type == "usb"], context)
-    for device in devices:
-        yield from _other(device, context)
+    build_pci = pci_builder([one.value for one in devices if one.value.type == "pci"], context)
+
+    def build(device: Named[Controller], context: Context) -> Iterator[Found]:
+        yield from _check(device, context.machine)
+        builders = {"pci": build_pci, "usb": build_usb}
+        yield from builders.get(device.value.type, _other)(device, context)
+
+    for device in sorted(devices, key=_order):
+        yield from attempt(build, device, context)
 
 
-def _check(device: Named[Controller]) -> None:
+def _order(device: Named[Controller]) -> tuple[int, int]:
+    """Return what controllers are sorted by: buses of PCI by their numbers, then those of USB.
+
+    Of the latter, those with a bus come before the companions that share it.
+    """
     controller = device.value
+    if controller.type == "pci":
+        return 0, controller.index or 0
+    if controller.type == "usb":
+        return 1, int(controller.first_port is not None)
+    return 2, 0
+
+
+def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]:
+    controller = device.value
+    if any(_has_same_number(controller, one) for one in before(device, machine.controllers)):
+        yield device.refusal("index", "there is another controller with this number")
     for field, types in OPTIONS.items():
         if getattr(controller, field) is not None and controller.type not in types:
             name = field.replace("_", "-")
-            raise device.refusal(field, f"a {controller.type} controller has no {name}")
+            yield device.refusal(field, f"a {controller.type} controller has no {name}")
     if controller.iothreads and controller.type != "scsi":
-        raise device.refusal("iothreads", f"a {controller.type} controller has no queues")
+        yield device.refusal("iothreads", f"a {controller.type} controller has no queues")
     if controller.model is not None and controller.type in ("ide", "fdc", "sata", "ccid"):
-        raise device.refusal("model", f"there is one kind of {controller.type} controller")
+        yield device.refusal("model", f"there is one kind of {controller.type} controller")
 
 
-def _other(device: Named[Controller], context: Context) -> Iterator[Device]:
+def _has_same_number(one: Controller, other: Controller) -> bool:
+    """Say whether two controllers of one type have one number, and share no bus."""
+    alone = one.first_port is None and other.first_port is None
+    return alone and (one.type, one.index) == (other.type, other.index)
+
+
+def _other(device: Named[Controller], context: Context) -> Iterator[Found]:
     controller = device.value
     if controller.type in ("ide", "sata"):
         yield from _disks(device, context)
     elif controller.type == "fdc":
-        _check_floppies(device, context)
+        yield from _check_floppies(device, context)
     elif controller.type == "scsi":
-        yield _scsi(device, context)
+        yield from _scsi(device, context)
     elif controller.type == "virtio-serial":
-        yield _virtio_serial(device, context)
+        yield from _virtio_serial(device, context)
     elif controller.type == "ccid":
         yield Device("usb-ccid", device.id, device.key, {}, Slot.USB, controller.address)
 
 
-def _disks(device: Named[Controller], context: Context) -> Iterator[Device]:
+def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
     controller = device.value
     kind = (context.family, controller.type)
     if controller.index == 0 and kind in BUILT_IN:
         where = controller.address
         given = where is not None and where.is_pci_place
         if where and given and (where.slot, where.function or 0) != BUILT_IN[kind]:
-            raise device.refusal("address", "the machine has put this controller elsewhere")
+            yield device.refusal("address", "the machine has put this controller elsewhere")
     elif controller.type == "ide":
-        raise device.refusal("", f"'{context.machine_type}' has no such IDE controller")
+        yield device.refusal("", f"'{context.machine_type}' has no such IDE controller")
     else:
         yield Device("ich9-ahci", device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
 
 
-def _check_floppies(device: Named[Controller], context: Context) -> None:
+def _check_floppies(device: Named[Controller], context: Context) -> Iterator[Unsupported]:
     """The machine has it, or the floppy drives bring it with them."""
     controller = device.value
     if controller.index:
-        raise device.refusal("index", "there is one floppy controller")
+        yield device.refusal("index", "there is one floppy controller")
     if context.family not in ("pc", "isapc", "q35"):
-        raise device.refusal("", f"'{context.machine_type}' has no floppy controller")
+        yield device.refusal("", f"'{context.machine_type}' has no floppy controller")
 
 
-def _scsi(device: Named[Controller], context: Context) -> Device:
+def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
     controller = device.value
     model = scsi_model(controller, context.capabilities)
-    if model not in VIRTIO_SCSI:
-        driver = SCSI_DRIVERS.get(model)
-        if driver is None:
-            raise device.refusal("model", f"QEMU has no SCSI controller '{model}' here")
-        _refuse_virtio_options(device, model)
-        return Device(driver, device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
+    if model in VIRTIO_SCSI:
+        yield from _virtio_scsi(device, context.virtio("virtio-scsi", model), context)
+        return
+    driver = SCSI_DRIVERS.get(model)
+    if driver is None:
+        raise device.refusal("model", f"QEMU has no SCSI controller '{model}' here")
+    yield from _refuse_virtio_options(device, model)
+    yield Device(driver, device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
+
+
+def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> Iterator[Found]:
+    controller = device.value
     mapping = queue_mapping(device, context)
-    driver = context.virtio("virtio-scsi", model)
     if mapping and not context.capabilities.has_property(driver, "iothread-vq-mapping"):
-        raise device.refusal("iothreads", f"'{driver}' of this QEMU has one thread at most")
+        yield device.refusal("iothreads", f"'{driver}' of this QEMU has one thread at most")
     properties: dict[str, object] = {
         **virtio_properties(controller),
         "iothread": thread_of(device, context),
@@ -149,31 +175,31 @@ def _scsi(device: Named[Controller], context: Context) -> Device:
         "max_sectors": controller.max_sectors or None,
         "ioeventfd": controller.ioeventfd,
     }
-    return Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)
+    yield Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)
 
 
-def _refuse_virtio_options(device: Named[Controller], model: str) -> None:
+def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Unsupported]:
     controller = device.value
     for field in VIRTIO_ONLY:
         if getattr(controller, field) is not None:
             name = field.replace("_", "-")
-            raise device.refusal(field, f"the SCSI controller '{model}' has no {name}")
+            yield device.refusal(field, f"the SCSI controller '{model}' has no {name}")
     if controller.iothreads:
-        raise device.refusal("iothreads", f"the SCSI controller '{model}' has no queues")
+        yield device.refusal("iothreads", f"the SCSI controller '{model}' has no queues")
 
 
-def _virtio_serial(device: Named[Controller], context: Context) -> Device:
+def _virtio_serial(device: Named[Controller], context: Context) -> Iterator[Found]:
     controller = device.value
     if controller.model not in SERIAL_MODELS:
-        raise device.refusal("model", "expected virtio, or one with its transitional ending")
+        yield device.refusal("model", "expected virtio, or one with its transitional ending")
+    elif not context.has_pci and controller.model not in (None, "virtio"):
+        yield device.refusal("model", "there is one model without PCI")
+    if not context.has_pci and controller.vectors is not None:
+        yield device.refusal("vectors", "there are vectors with PCI alone")
     properties = {
         **virtio_properties(controller),
         "max_ports": controller.ports,
         "vectors": controller.vectors,
     }
-    if not context.has_pci and controller.model not in (None, "virtio"):
-        raise device.refusal("model", "there is one model without PCI")
     driver = context.virtio("virtio-serial", controller.model)
-    if not context.has_pci and controller.vectors is not None:
-        raise device.refusal("vectors", "there are vectors with PCI alone")
-    return Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)
+    yield Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)

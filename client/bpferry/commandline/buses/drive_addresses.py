@@ -6,16 +6,20 @@ of the target's name stands for a bus, and its last letters for a place there. A
 leave the target out as well; then it is the next that is free on a bus that suits the machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal, cast
 
 import msgspec
 
+from bpferry.commandline.attempt import settle
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Refusal
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, named
+from bpferry.errors import Unsupported
 
 Bus = Literal["virtio", "scsi", "sata", "ide", "usb", "fdc"]
 
@@ -47,15 +51,17 @@ MAXIMA: Final = {
 """The last place on each bus (hw/ide, hw/block/fdc.c, hw/scsi/virtio-scsi.c)."""
 
 
-def place_drives(machine: Machine) -> tuple[Disk, ...]:
-    """Return the disks of *machine* with target, bus and, where they have controllers, address.
+def place_drives(context: Context) -> Iterator[Named[Disk] | Refusal]:
+    """Yield the disks with target, bus and, where they have controllers, address.
 
-    Raises:
-        Unsupported: a place that is not there, or that two disks have.
+    What is refused is a place that is not there, or that two disks have.
     """
-    placed = [_placed(device) for device in named(machine.disks, "disks", "disk")]
-    _check_unique(placed)
-    return tuple(device.value for device in placed)
+    placed: list[Named[Disk]] = []
+    for device in named(context.machine.disks, "disks", "disk"):
+        for found in settle(partial(_place, placed), device, context):
+            if isinstance(found, Named):
+                placed.append(found)
+            yield found
 
 
 def drive_of(disk: Disk) -> Drive:
@@ -78,10 +84,22 @@ def _bus_of(disk: Disk) -> Bus:
     return "fdc" if disk.device == "floppy" else BUSES[disk.target[:2]]
 
 
-def _placed(device: Named[Disk]) -> Named[Disk]:
+def _place(
+    earlier: Sequence[Named[Disk]], device: Named[Disk], _: Context
+) -> Iterator[Named[Disk] | Unsupported]:
     bus = _bus_of(device.value)
     address = _address_of(device, bus)
-    return replace(device, value=msgspec.structs.replace(device.value, bus=bus, address=address))
+    disk = msgspec.structs.replace(device.value, bus=bus, address=address)
+    for other in (one.value for one in earlier):
+        if disk.target == other.target:
+            yield device.refusal("target", f"another disk is '{disk.target}' already")
+        elif bus in MAXIMA and (bus, drive_of(disk)) == (other.bus, drive_of(other)):
+            yield device.refusal(
+                "",
+                f"the disk '{other.target}' has the same place on {bus}",
+                "give it another target or address",
+            )
+    yield replace(device, value=disk)
 
 
 def _address_of(device: Named[Disk], bus: Bus) -> Address | None:
@@ -132,20 +150,3 @@ def _find_problem(place: Drive, bus: Bus) -> str:
         if not 0 <= value <= highest:
             return f"there is no {field} {value} on {bus}; the last is {highest}"
     return ""
-
-
-def _check_unique(devices: Sequence[Named[Disk]]) -> None:
-    targets: set[str] = set()
-    places: dict[tuple[str | None, Drive], str] = {}
-    for device in devices:
-        disk = device.value
-        if disk.target in targets:
-            raise device.refusal("target", f"another disk is '{disk.target}' already")
-        targets.add(disk.target)
-        holder = places.setdefault((disk.bus, drive_of(disk)), disk.target)
-        if disk.bus in MAXIMA and holder != disk.target:
-            raise device.refusal(
-                "",
-                f"the disk '{holder}' has the same place on {disk.bus}",
-                "give it another target or address",
-            )

@@ -4,20 +4,24 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.applicable import check_address
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Part, Slot
-from bpferry.domain.names import named
+from bpferry.commandline.parts import Device, Found, Part, Slot
+from bpferry.domain.model.inputs import Hub
+from bpferry.domain.names import Named, named
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the hubs, one that hangs on another after it."""
-    hubs = []
-    for device in named(context.machine.hubs, "hubs", "hub"):
-        check_address(device, "usb")
-        hubs.append(Device("usb-hub", device.id, device.key, {}, Slot.USB, device.value.address))
-    yield from sorted(hubs, key=_depth)
+    for device in sorted(named(context.machine.hubs, "hubs", "hub"), key=_depth):
+        yield from attempt(_hub, device, context)
 
 
-def _depth(hub: Device) -> int:
-    port = hub.address.port if hub.address else None
-    return (port or "").count(".")
+def _hub(device: Named[Hub], _: Context) -> Iterator[Found]:
+    yield from check_address(device, "usb")
+    yield Device("usb-hub", device.id, device.key, {}, Slot.USB, device.value.address)
+
+
+def _depth(device: Named[Hub]) -> int:
+    where = device.value.address
+    return ((where.port if where else None) or "").count(".")

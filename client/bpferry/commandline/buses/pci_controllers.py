@@ -10,14 +10,16 @@ Express, all others on the root bus (docs/pci-hotplug and docs/pcie of libvirt a
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from bpferry.commandline.attempt import Builder
 from bpferry.commandline.buses.pci import BRIDGES, SLOTS
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Option, Slot
+from bpferry.commandline.parts import Device, Found, Option, Slot
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.base import Device as ModelDevice
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, chosen
+from bpferry.errors import Unsupported
 
 ROOTS: Final = ("pci-root", "pcie-root")
 
@@ -53,36 +55,36 @@ LAST_BUS: Final = 256
 """Bus numbers of expanders are given from here downwards, two apart, as in libvirt."""
 
 
-def pci_parts(
-    controllers: Sequence[Named[Controller]], context: Context
-) -> Iterator[Option | Device]:
-    """Yield options and devices of *controllers*, by their buses."""
-    ordered = sorted(controllers, key=lambda device: device.value.index or 0)
-    for device in ordered:
-        _check(device, context)
-    addresses = _Addresses(context, [device.value for device in ordered])
-    numbers = _bus_numbers([device.value for device in ordered])
-    for device in ordered:
+def pci_builder(controllers: Sequence[Controller], context: Context) -> Builder[Controller]:
+    """Return what builds each of *controllers*, which are all of PCI, in the order of its bus."""
+    addresses = _Addresses(context, controllers)
+    numbers = _bus_numbers(controllers)
+
+    def build(device: Named[Controller], context: Context) -> Iterator[Found]:
         controller = device.value
+        yield from _check(device, context)
         if controller.model in ROOTS:
             yield from _root_options(controller, context)
-            continue
-        index = controller.index or 0
-        yield Device(
-            _driver(controller),
-            f"pci.{index}",
-            device.key,
-            _properties(controller, index, numbers),
-            Slot.CONVENTIONAL,
-            addresses.of(device),
-        )
+        elif controller.model in DRIVERS:
+            index = controller.index or 0
+            yield Device(
+                _driver(controller),
+                f"pci.{index}",
+                device.key,
+                _properties(controller, index, numbers),
+                Slot.CONVENTIONAL,
+                addresses.of(device),
+            )
+
+    return build
 
 
 def _driver(controller: Controller) -> str:
-    return controller.implementation or DRIVERS[controller.model or ""][0]
+    possible = DRIVERS[controller.model or ""]
+    return controller.implementation if controller.implementation in possible else possible[0]
 
 
-def _check(device: Named[Controller], context: Context) -> None:
+def _check(device: Named[Controller], context: Context) -> Iterator[Unsupported]:
     controller = device.value
     model = controller.model
     if model is None or (model not in DRIVERS and model not in ROOTS):
@@ -91,28 +93,28 @@ def _check(device: Named[Controller], context: Context) -> None:
     if not context.has_pci:
         raise device.refusal("", f"the machine '{context.machine_type}' has no PCI bus")
     if chosen(controller):
-        raise device.refusal("alias", "PCI buses have the names pci.0, pci.1 and so on")
-    _check_fields(device)
+        yield device.refusal("alias", "PCI buses have the names pci.0, pci.1 and so on")
+    yield from _check_fields(device)
     wanted = "pcie-root" if context.has_pci_express else "pci-root"
     is_root = model in ROOTS
     if (controller.index == 0) != is_root:
-        raise device.refusal("index", "0 is the root, and the root is 0")
+        yield device.refusal("index", "0 is the root, and the root is 0")
     if is_root and model != wanted:
-        raise device.refusal("model", f"the machine '{context.machine_type}' has a {wanted}")
+        yield device.refusal("model", f"the machine '{context.machine_type}' has a {wanted}")
     if not is_root and model not in ("pci-bridge", "pci-expander-bus") and wanted == "pci-root":
-        raise device.refusal("model", "there is no PCI Express in this machine")
+        yield device.refusal("model", "there is no PCI Express in this machine")
     if model == "pci-expander-bus" and wanted == "pcie-root":
-        raise device.refusal("model", "a machine with PCI Express has pcie-expander-bus")
+        yield device.refusal("model", "a machine with PCI Express has pcie-expander-bus")
 
 
-def _check_fields(device: Named[Controller]) -> None:
+def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
     controller = device.value
     model = controller.model or ""
     for field, models in FIELDS.items():
         if getattr(controller, field) is not None and model not in models:
-            raise device.refusal(field, f"a {model} has no {field.replace('_', '-')}")
+            yield device.refusal(field, f"a {model} has no {field.replace('_', '-')}")
     if controller.implementation not in (None, *DRIVERS.get(model, ())):
-        raise device.refusal("implementation", f"expected {' or '.join(DRIVERS[model])}")
+        yield device.refusal("implementation", f"expected {' or '.join(DRIVERS[model])}")
 
 
 def _root_options(controller: Controller, context: Context) -> Iterator[Option]:

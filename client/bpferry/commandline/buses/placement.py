@@ -6,7 +6,7 @@ others in the order of the command line, so that the same document gives the sam
 number that the document uses without a controller for it gets one, as libvirt does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,6 +14,8 @@ from bpferry.commandline.buses.pci import BRIDGES, CHIPSET, FUNCTIONS, SLOTS, Bu
 from bpferry.commandline.buses.usb import usb_places
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Device, Slot
+from bpferry.domain.model.base import Address
+from bpferry.errors import Unsupported
 
 SPARE_ROOT_PORTS: Final = 4
 """Empty ports for hot-plug, where the machine has PCI Express. Each costs the guest 4 KiB of I/O
@@ -34,6 +36,9 @@ class Placed:
     added: tuple[Device, ...]
     """The bridges and ports that no document named, in the order in which QEMU needs them."""
     by_id: dict[str, Device]
+    """Without those that have no place."""
+    refusals: tuple[Unsupported, ...] = ()
+    """Addresses that cannot be, and devices for which there is no place."""
 
     @property
     def all(self) -> tuple[Device, ...]:
@@ -42,37 +47,53 @@ class Placed:
 
 
 def place_devices(devices: Sequence[Device], context: Context) -> Placed:
-    """Return *devices* with bus and address.
-
-    Raises:
-        Unsupported: an address that cannot be, or more devices than there are places.
-    """
-    usb = usb_places(devices, context)
-    devices = [
+    """Return *devices* with bus and address."""
+    refusals: list[Unsupported] = []
+    usb: dict[str, dict[str, object]] = {}
+    for device, place in usb_places(devices, context):
+        if isinstance(place, Unsupported):
+            refusals.append(place)
+        else:
+            usb[device.id] = place
+    there = [
         replace(device, properties={**device.properties, **usb.get(device.id, {})})
         for device in devices
+        if device.slot is not Slot.USB or device.id in usb
     ]
-    if not context.has_pci:
-        return Placed((), {device.id: _without_pci(device, context) for device in devices})
+    placed = _on_pci(there, context) if context.has_pci else _without_pci(there, context)
+    return replace(placed, refusals=(*refusals, *placed.refusals))
+
+
+def _on_pci(devices: Sequence[Device], context: Context) -> Placed:
     topology = _Topology(context, devices)
-    for device in devices:
-        if device.slot in PCI_SLOTS:
-            topology.place_given(device)
-    for device in devices:
-        if device.slot in PCI_SLOTS:
-            topology.place_preferred(device)
-    topology.place_others([device for device in devices if device.slot in PCI_SLOTS])
-    placed = {device.id: topology.finish(device) for device in devices}
-    return Placed(tuple(topology.finish(device) for device in topology.added), placed)
+    on_pci = [device for device in devices if device.slot in PCI_SLOTS]
+    for device in on_pci:
+        topology.place_given(device)
+    for device in on_pci:
+        topology.place_preferred(device)
+    topology.place_others(on_pci)
+    return Placed(
+        tuple(topology.finish(device) for device in topology.added),
+        {device.id: topology.finish(device) for device in devices if topology.has(device)},
+        tuple(topology.refusals),
+    )
 
 
-def _without_pci(device: Device, context: Context) -> Device:
-    if device.slot in PCI_SLOTS and not device.driver.endswith("-device"):
-        raise unsupported(
-            device.key,
-            f"'{device.driver}' needs a PCI bus, and the machine '{context.machine_type}' has none",
-        )
-    return device
+def _without_pci(devices: Sequence[Device], context: Context) -> Placed:
+    lost = [one for one in devices if one.slot in PCI_SLOTS and not one.driver.endswith("-device")]
+    none = f"needs a PCI bus, and the machine '{context.machine_type}' has none"
+    refusals = tuple(unsupported(device.key, f"'{device.driver}' {none}") for device in lost)
+    return Placed((), {one.id: one for one in devices if one not in lost}, refusals)
+
+
+def _find_problem(where: Address, buses: Mapping[int, Bus]) -> str:
+    """Return why nothing can be at the PCI address *where*; empty if it can."""
+    if where.domain:
+        return "there is one PCI domain, 0"
+    bus = buses.get(where.bus or 0)
+    if bus is None:
+        return f"the last PCI bus is {LAST_BUS}"
+    return bus.find_problem(where.slot or 0, where.function or 0)
 
 
 class _Topology:
@@ -87,6 +108,7 @@ class _Topology:
             root.taken[slot, function] = "the chipset"
         self.places: dict[str, tuple[Bus, int, int]] = {}
         self.added: list[Device] = []
+        self.refusals: list[Unsupported] = []
         self._ports: list[Device] = []
         for device in devices:
             if device.driver in BRIDGES and device.id.startswith("pci."):
@@ -104,9 +126,8 @@ class _Topology:
             if device.address is None or device.address.type != "pci":
                 continue
             bus = device.address.bus or 0
-            if bus > LAST_BUS:
-                raise unsupported(f"{device.key}.address.bus", f"the last PCI bus is {LAST_BUS}")
-            highest = max(highest, bus)
+            if bus <= LAST_BUS:
+                highest = max(highest, bus)
         for index in range(1, highest + 1):
             if index not in self.buses:
                 self._add_bridge(index)
@@ -126,10 +147,13 @@ class _Topology:
         where = device.address
         if where is None or not where.is_pci_place:
             return
-        if where.domain:
-            raise unsupported(f"{device.key}.address", "there is one PCI domain, 0")
-        bus = self.buses[where.bus or 0]
-        self._put(device, bus, where.slot or 0, where.function or 0, field="address")
+        problem = _find_problem(where, self.buses)
+        if problem:
+            hint = "leave the address out, and it gets a free one"
+            self.refusals.append(unsupported(f"{device.key}.address", problem, hint))
+        else:
+            bus = self.buses[where.bus or 0]
+            self._put(device, bus, where.slot or 0, where.function or 0)
 
     def place_preferred(self, device: Device) -> None:
         """Put *device* where it usually sits, if that place is free."""
@@ -152,21 +176,26 @@ class _Topology:
         for device in rest:
             if self._express and device.slot is Slot.EXPRESS and device.driver not in BRIDGES:
                 self._put(device, self._empty_port(), 0)
+                continue
+            free = self._free_slot()
+            if free is not None:
+                self._put(device, *free)
             else:
-                self._put(device, *self._free_slot(device))
+                self._refuse(device.key, "there is no free PCI slot left for it")
         if self._express:
             while sum(self._is_empty_port(bus) for bus in self.buses.values()) < SPARE_ROOT_PORTS:
                 self._add_bridge(self._next_index())
         self._place_waiting()
 
-    def _put(
-        self, device: Device, bus: Bus, slot: int, function: int = 0, *, field: str = ""
-    ) -> None:
-        """Give *device* a function of a slot of *bus*; *field* of it says which, if any does."""
-        problem = bus.find_problem(slot, function)
-        if problem:
-            hint = "leave the address out, and it gets a free one" if field else ""
-            raise unsupported(f"{device.key}.{field}".rstrip("."), problem, hint)
+    def has(self, device: Device) -> bool:
+        """Say whether *device* has the place that it needs."""
+        return device.slot not in PCI_SLOTS or device.id in self.places
+
+    def _refuse(self, key: str, sentence: str) -> None:
+        self.refusals.append(unsupported(key, sentence))
+
+    def _put(self, device: Device, bus: Bus, slot: int, function: int = 0) -> None:
+        """Give *device* a function of a slot of *bus* that nobody has."""
         bus.taken[slot, function] = device.id
         self.places[device.id] = (bus, slot, function)
 
@@ -192,14 +221,14 @@ class _Topology:
         """Return the bridges and ports that have no place yet."""
         return [d for d in (*self._ports, *self.added) if d.id not in self.places]
 
-    def _free_slot(self, device: Device) -> tuple[Bus, int]:
+    def _free_slot(self) -> tuple[Bus, int] | None:
         for index, bus in sorted(self.buses.items()):
             # What the bridges themselves need stays free on the root bus.
             slots = list(bus.free_slots()) if bus.kind.automatic else []
             spared = self._slots_for_waiting() if index == 0 else 0
             if len(slots) > spared and not self._is_port(bus):
                 return bus, slots[0]
-        raise unsupported(device.key, "there is no free PCI slot left for it")
+        return None
 
     def _is_port(self, bus: Bus) -> bool:
         return bus.kind.first == bus.kind.last
@@ -216,9 +245,8 @@ class _Topology:
         for first in range(0, len(waiting), step):
             slot = next(root.free_slots(), None)
             if slot is None:
-                raise unsupported(
-                    "", "there is no free PCI slot left for the bridges that it needs"
-                )
+                self._refuse("", "there is no free PCI slot left for the bridges that it needs")
+                return
             for function, bridge in enumerate(waiting[first : first + step]):
                 self._put(bridge, root, slot, function)
 

@@ -13,6 +13,7 @@ from typing import Final
 from bpferry.commandline.buses.controller_ids import bus_of, find_controller
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Device, Slot
+from bpferry.errors import Unsupported
 
 PORTS: Final = {
     "piix3-uhci": 2,
@@ -34,21 +35,32 @@ PORT: Final = re.compile(r"[1-9]\d*(\.[1-9]\d*){0,4}")
 """A port of the controller, then those of hubs, up to five deep (USB 2.0, 4.1.1)."""
 
 
-def usb_places(devices: Sequence[Device], context: Context) -> Mapping[str, dict[str, object]]:
-    """Return the properties that say where those of *devices* are that sit on USB, by id.
+Place = dict[str, object]
+"""The properties that say where a device sits on USB."""
 
-    Raises:
-        Unsupported: a port is there twice or not at all, or there are not enough.
+
+def usb_places(
+    devices: Sequence[Device], context: Context
+) -> Iterator[tuple[Device, Place | Unsupported]]:
+    """Yield those of *devices* that are on USB with their places.
+
+    A place may be refused: a port is there twice or not at all, or there are not enough. A device
+    whose own port is refused has another place after that.
     """
     on_usb = [device for device in devices if device.slot is Slot.USB]
-    places: dict[str, dict[str, object]] = {}
     for index in sorted({_index(device) for device in on_usb}):
         of_bus = [device for device in on_usb if _index(device) == index]
-        _check_controller(of_bus[0], index, context)
-        bus = f"{bus_of(context.machine, 'usb', index)}.0"
-        ports = _ports(of_bus, _root_ports(index, context))
-        places |= {device.id: {"bus": bus, "port": ports[device.id]} for device in of_bus}
-    return places
+        if _has_controller(index, context):
+            bus = f"{bus_of(context.machine, 'usb', index)}.0"
+            for device, port in _ports(of_bus, _root_ports(index, context)):
+                if isinstance(port, Unsupported):
+                    yield device, port
+                else:
+                    yield device, {"bus": bus, "port": port}
+            continue
+        for device in of_bus:
+            sentence = f"there is no USB controller {index} for it"
+            yield device, unsupported(device.key, sentence, "add one, or take it out")
 
 
 def _index(device: Device) -> int:
@@ -59,12 +71,9 @@ def _given(device: Device) -> str | None:
     return device.address.port if device.address else None
 
 
-def _check_controller(device: Device, index: int, context: Context) -> None:
+def _has_controller(index: int, context: Context) -> bool:
     found = find_controller(context.machine, "usb", index)
-    if found is None or found.model == "none":
-        raise unsupported(
-            device.key, f"there is no USB controller {index} for it", "add one, or take it out"
-        )
+    return found is not None and found.model != "none"
 
 
 def _root_ports(index: int, context: Context) -> int:
@@ -75,54 +84,57 @@ def _root_ports(index: int, context: Context) -> int:
     return found.ports or PORTS.get(found.model or "piix3-uhci", FEWEST_PORTS)
 
 
-def _ports(devices: Sequence[Device], root_ports: int) -> dict[str, str | None]:
-    """Return the port of each of the *devices* of one bus; None leaves it to QEMU."""
-    given = {device.id: port for device in devices if (port := _given(device)) is not None}
-    if not given:
-        return {device.id: None for device in devices}
-    holders = _holders(devices)
-    hubs = {port for port, holder in holders.items() if holder.driver == "usb-hub"}
-    for port, holder in holders.items():
-        _check_port(port, holder, hubs, root_ports)
-    free = _free_ports(root_ports, hubs, set(holders))
-    result: dict[str, str | None] = dict(given)
-    for device in devices:
-        if device.id not in given:
-            result[device.id] = next(free, None)
-            if result[device.id] is None:
-                raise unsupported(
-                    device.key,
-                    "there is no USB port left beside those that other devices name",
-                    "add a hub with an address, or take the addresses out and leave them to QEMU",
-                )
-    return result
-
-
-def _holders(devices: Sequence[Device]) -> dict[str, Device]:
-    """Return the device of each port that is named."""
+def _ports(
+    devices: Sequence[Device], root_ports: int
+) -> Iterator[tuple[Device, str | Unsupported | None]]:
+    """Yield the *devices* of one bus with their ports; None leaves it to QEMU."""
     holders: dict[str, Device] = {}
+    waiting: list[Device] = []
+    named = {_given(device) for device in devices} - {None}
+    hubs = {port for one in devices if one.driver == "usb-hub" and (port := _given(one))}
     for device in devices:
         port = _given(device)
         if port is None:
+            waiting.append(device)
             continue
-        if port in holders:
-            raise unsupported(
-                f"{device.key}.address", f"'{holders[port].id}' has the USB port {port} already"
+        problem = _find_problem(port, holders, hubs, root_ports)
+        if problem:
+            waiting.append(device)
+            yield device, unsupported(f"{device.key}.address", *problem)
+        else:
+            holders[port] = device
+            yield device, port
+    free = _free_ports(root_ports, hubs & set(holders), set(holders))
+    for device in waiting:
+        port = next(free, None) if named else None
+        if named and port is None:
+            yield (
+                device,
+                unsupported(
+                    device.key,
+                    "there is no USB port left beside those that other devices name",
+                    "add a hub with an address, or take the addresses out and leave them to QEMU",
+                ),
             )
-        holders[port] = device
-    return holders
+        else:
+            yield device, port
 
 
-def _check_port(port: str, device: Device, hubs: set[str], root_ports: int) -> None:
-    key = f"{device.key}.address"
+def _find_problem(
+    port: str, holders: Mapping[str, Device], hubs: set[str], root_ports: int
+) -> tuple[str, str] | None:
+    """Return why a device cannot have *port*, and what to do about it."""
     if not PORT.fullmatch(port):
-        raise unsupported(key, f"'{port}' is no USB port such as 2 or 1.3")
+        return f"'{port}' is no USB port such as 2 or 1.3", "leave the address out"
     above, _, last = port.rpartition(".")
     if above and above not in hubs:
-        raise unsupported(key, f"there is no hub at the USB port {above}", "add one there")
+        return f"there is no hub at the USB port {above}", "add one there"
     most = HUB_PORTS if above else root_ports
     if int(last) > most:
-        raise unsupported(key, f"there are {most} ports where it asks for number {last}")
+        return f"there are {most} ports where it asks for number {last}", "take a lower number"
+    if port in holders:
+        return f"'{holders[port].id}' has the USB port {port} already", "take another one"
+    return None
 
 
 def _free_ports(root_ports: int, hubs: set[str], taken: set[str]) -> Iterator[str]:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """USB controllers. One of USB 2 may have companions for slower devices, which share its bus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Slot
+from bpferry.commandline.parts import Device, Found, Slot
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.names import Named, chosen
 
@@ -42,28 +42,18 @@ MAX_XHCI_PORTS: Final = 15
 """hw/usb/hcd-xhci.h, XHCI_MAXPORTS_2 and _3."""
 
 
-def usb_devices(controllers: Sequence[Named[Controller]], context: Context) -> Iterator[Device]:
-    """Yield the devices of *controllers*; those with a bus come first."""
-    _check_none(controllers)
-    for device in sorted(controllers, key=lambda one: _is_companion(one.value)):
-        model = _model(device, context)
-        if model != "none":
-            yield _device(device, model, context)
+def build_usb(device: Named[Controller], context: Context) -> Iterator[Found]:
+    """Yield the controller *device*, unless it says that there is none."""
+    model = _model(device, context)
+    if model != "none":
+        yield _device(device, model, context)
+    elif sum(one.type == "usb" for one in context.machine.controllers) > 1:
+        yield device.refusal("model", "there are other USB controllers, so 'none' is wrong")
 
 
 def default_model(family: str) -> str:
     """Return the model of a controller that is there although no document names it."""
     return {"pc": "piix3-uhci", "q35": "qemu-xhci"}.get(family, "qemu-xhci")
-
-
-def _is_companion(controller: Controller) -> bool:
-    return controller.first_port is not None
-
-
-def _check_none(controllers: Sequence[Named[Controller]]) -> None:
-    for device in controllers:
-        if device.value.model == "none" and len(controllers) > 1:
-            raise device.refusal("model", "there are other USB controllers, so 'none' is wrong")
 
 
 def _model(device: Named[Controller], context: Context) -> str:

@@ -8,19 +8,22 @@ that stand in documents which it wrote, mean the same (qemuDomainChrDefDropDefau
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
 
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.buses.virtio_ports import Place, properties_of, virtio_places
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Option, Part, json_of
-from bpferry.domain.model.characters import Channel
+from bpferry.commandline.parts import Device, Found, Option, Part, json_of
+from bpferry.domain.model.characters import Channel, Console
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, named
+from bpferry.errors import Unsupported
 
 SPICE_PORT: Final = "com.redhat.spice.0"
 """The port's name that SPICE's agent in the guest looks for."""
@@ -36,6 +39,9 @@ OF_LIBVIRT: Final = re.compile(
 )
 """The places where libvirt makes the sockets of channels, since its version 1.2.18."""
 
+Places = Mapping[str, Place]
+"""The port of each virtio console and channel, by its key."""
+
 FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -44,26 +50,38 @@ def console_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     places = virtio_places(context.machine)
     for device in named(context.machine.consoles, "consoles", "console"):
         if device.value.target == "virtio":
-            user = User(device, device.value.type)
-            yield from back_ends.parts(user)
-            yield _port(context, "virtconsole", user, places[device.key])
+            yield from attempt(partial(_console, back_ends, places), device, context)
+
+
+def _console(
+    back_ends: BackEnds, places: Places, device: Named[Console], context: Context
+) -> Iterator[Found]:
+    user = User(device, device.value.type)
+    yield from back_ends.parts(user)
+    yield _port(context, "virtconsole", user, places[device.key])
 
 
 def channel_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the channels."""
     places = virtio_places(context.machine)
     for device in named(context.machine.channels, "channels", "channel"):
-        channel = device.value
-        _check(device)
-        if channel.target == "guestfwd":
-            yield from _forwarded(back_ends, device)
-        else:
-            user = _virtio_user(context, device)
-            yield from back_ends.parts(user)
-            name = channel.name
-            if channel.type == "spicevmc" and name is None:
-                name = SPICE_PORT
-            yield _port(context, "virtserialport", user, places[device.key], name)
+        yield from attempt(partial(_channel, back_ends, places), device, context)
+
+
+def _channel(
+    back_ends: BackEnds, places: Places, device: Named[Channel], context: Context
+) -> Iterator[Found]:
+    channel = device.value
+    yield from _check(device)
+    if channel.target == "guestfwd":
+        yield from _forwarded(back_ends, device)
+        return
+    user = _virtio_user(context, device)
+    yield from back_ends.parts(user)
+    name = channel.name
+    if channel.type == "spicevmc" and name is None:
+        name = SPICE_PORT
+    yield _port(context, "virtserialport", user, places[device.key], name)
 
 
 def _port(
@@ -73,18 +91,18 @@ def _port(
     return Device(driver, user.device.id, user.device.key, properties)
 
 
-def _check(device: Named[Channel]) -> None:
+def _check(device: Named[Channel]) -> Iterator[Unsupported]:
     channel = device.value
     unfit: list[tuple[str, object]]
     if channel.target == "virtio":
         unfit = [("guest-address", channel.guest_address), ("guest-port", channel.guest_port)]
         if channel.type == "spicevmc" and channel.name not in (None, SPICE_PORT):
-            raise device.refusal("name", f"a channel of SPICE's agent is called '{SPICE_PORT}'")
+            yield device.refusal("name", f"a channel of SPICE's agent is called '{SPICE_PORT}'")
     else:
         unfit = [("name", channel.name), ("address", channel.address)]
     for field, value in unfit:
         if value is not None:
-            raise device.refusal(field, f"it means nothing for target '{channel.target}'")
+            yield device.refusal(field, f"it means nothing for target '{channel.target}'")
 
 
 def _virtio_user(context: Context, device: Named[Channel]) -> User:
@@ -110,7 +128,7 @@ def _file_name(machine: Machine, device: Named[Channel]) -> str:
     return name if FILE_NAME.fullmatch(name) and same == 1 else device.id
 
 
-def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Part]:
+def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Found]:
     """Yield a channel at an address of the guest's network, which QEMU itself plays (libslirp)."""
     channel = device.value
     if channel.guest_address is None or channel.guest_port is None:

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import (
     Endpoint,
+    Found,
     Listen,
     Option,
     OutputFile,
@@ -111,11 +112,11 @@ class BackEnds:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._sets = 0
-        self._stdio = False
+        self._stdio: str | None = None
 
-    def parts(self, user: User) -> Iterator[Part]:
+    def parts(self, user: User) -> Iterator[Found]:
         """Yield the chardev of *user* and what it needs."""
-        _check(user, self._context)
+        yield from _check(user, self._context)
         made = self._make(user)
         yield from made.needs
         properties = made.properties
@@ -156,11 +157,11 @@ class BackEnds:
         return f"/dev/fdset/{number}", needs
 
     def _standard_streams(self, user: User) -> Part:
-        if self._stdio:
+        if self._stdio not in (None, user.device.key):
             raise user.device.refusal(
                 "", "another device has standard input and output", "choose the type 'pty' for one"
             )
-        self._stdio = True
+        self._stdio = user.device.key
         return StandardStreams()
 
     def _tcp(self, user: User) -> Properties:
@@ -208,21 +209,21 @@ class BackEnds:
         return {"reconnect_ms": seconds * 1000}
 
 
-def _check(user: User, context: Context) -> None:
-    """Refuse what a source says that means nothing for its type."""
+def _check(user: User, context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused of what a source says that means nothing for its type."""
     counts = COUNTS.get(user.type, frozenset())
     character = user.device.value
     for source in user.device.parts("sources", character.sources):
         for field in source.value.__struct_fields__:
             if getattr(source.value, field) is not None and field not in counts:
-                raise source.refusal(field, f"it means nothing for the type '{user.type}'")
+                yield source.refusal(field, f"it means nothing for the type '{user.type}'")
     if len(character.sources) > (2 if user.type == "udp" else 1):
-        raise user.device.refusal("sources[1]", f"the type '{user.type}' has no second source")
+        yield user.device.refusal("sources[1]", f"the type '{user.type}' has no second source")
     if character.protocol == "telnet" and user.type != "tcp":
-        raise user.device.refusal("protocol", "telnet is spoken over tcp only")
+        yield user.device.refusal("protocol", "telnet is spoken over tcp only")
     display = GRAPHICS.get(user.type)
     if display and all(graphics.type != display for graphics in context.machine.graphics):
-        raise user.device.refusal(
+        yield user.device.refusal(
             "",
             f"the type '{user.type}' is a channel of a display of type '{display}', and the VM has "
             "none",

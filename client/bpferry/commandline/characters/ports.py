@@ -7,15 +7,19 @@ what stands behind it. So it is in libvirt (virDomainDefAddConsoleCompat).
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
+from bpferry.commandline.applicable import check_address
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Option, Part, Remark, Slot
+from bpferry.commandline.parts import Device, Found, Option, Part, Remark, Slot
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.characters import Character, Console, Parallel, Serial
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import Named, chosen, named
+from bpferry.domain.names import Named, before, chosen, named
+from bpferry.errors import Unsupported
 
 ISA_SERIALS: Final = 4
 """COM1 to COM4, whose I/O ports are known (hw/char/serial-isa.c)."""
@@ -44,37 +48,30 @@ SLOTS: Final = {"usb-serial": Slot.USB, "pci-serial": Slot.CONVENTIONAL}
 
 
 def serial_ports(machine: Machine) -> tuple[Named[Serial], ...]:
-    """Return the serial ports, also one that only a console names.
-
-    Raises:
-        Unsupported: a console that can be none of them.
-    """
-    for number, console in enumerate(named(machine.consoles, "consoles", "console")):
-        if number and console.value.target == "serial":
-            raise console.refusal(
-                "", "only the first console can be a serial port", "make it virtio"
-            )
-    first = machine.consoles[0] if machine.consoles else None
+    """Return the serial ports, also one that only a console names."""
     serials = tuple(named(machine.serials, "serials", "serial"))
-    if first is None or first.target == "virtio" or serials:
+    first = next(named(machine.consoles, "consoles", "console"), None)
+    if serials or first is None or first.value.target == "virtio":
         return serials
-    return (Named("consoles[0]", chosen(first) or "serial0", _as_serial(first)),)
+    return (Named(first.key, chosen(first.value) or "serial0", _as_serial(first.value)),)
 
 
-def console_remarks(machine: Machine) -> Iterator[Remark]:
-    """Yield what the user is told of consoles that say what does not happen."""
-    for number, console in enumerate(named(machine.consoles, "consoles", "console")):
-        if console.value.target == "virtio":
-            continue
-        if number:
-            text = "it has no effect: only the first console can be a serial port"
-            yield Remark(text, "make it virtio", console.key)
-        elif machine.serials and not _alike(console.value, machine.serials[0]):
-            text = (
-                "it has no effect: it is the first serial port by another name, and that one "
-                "has something else behind it"
-            )
-            yield Remark(text, "describe the port once, as a serial port", console.key)
+def _console(device: Named[Console], context: Context) -> Iterator[Found]:
+    """Yield what the user is told of a console that says what does not happen."""
+    machine = context.machine
+    if device.value.target == "virtio":
+        return
+    if any(before(device, machine.consoles)):
+        sentence, hint = "only the first console can be a serial port", "make it virtio"
+        if device.value.target == "serial":
+            yield device.refusal("", sentence, hint)
+        yield Remark(f"it has no effect: {sentence}", hint, device.key)
+    elif machine.serials and not _alike(device.value, machine.serials[0]):
+        text = (
+            "it has no effect: it is the first serial port by another name, and that one has "
+            "something else behind it"
+        )
+        yield Remark(text, "describe the port once, as a serial port", device.key)
 
 
 def _as_serial(console: Console) -> Serial:
@@ -102,13 +99,12 @@ def _ends(device: Character) -> list[tuple[object, ...]]:
 
 def serial_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the serial ports."""
+    for console in named(context.machine.consoles, "consoles", "console"):
+        yield from attempt(_console, console, context)
     ports = serial_ports(context.machine)
-    yield from console_remarks(context.machine)
     numbers = _numbers([port.value.port for port in ports])
     for device, number in zip(ports, numbers, strict=True):
-        user = User(device, device.value.type)
-        yield from back_ends.parts(user)
-        yield _serial(context, device, user.chardev, number)
+        yield from attempt(partial(_serial, back_ends, number), device, context)
 
 
 def _numbers(given: list[int | None]) -> list[int]:
@@ -120,22 +116,29 @@ def _numbers(given: list[int | None]) -> list[int]:
     return [number for number in numbers if number is not None]
 
 
-def _serial(context: Context, device: Named[Serial], chardev: str, number: int) -> Part:
+def _serial(
+    back_ends: BackEnds, number: int, device: Named[Serial], context: Context
+) -> Iterator[Found]:
     serial = device.value
+    user = User(device, serial.type)
+    yield from back_ends.parts(user)
     target = _target(context, serial)
-    _check_target(context, device, target)
+    yield from _check_target(context, device, target)
     if target == "system-serial":
-        return Option("-serial", f"chardev:{chardev}")
-    properties: dict[str, object] = {"chardev": chardev}
+        yield Option("-serial", f"chardev:{user.chardev}")
+        return
+    properties: dict[str, object] = {"chardev": user.chardev}
     if target == "isa-serial":
-        if number >= ISA_SERIALS:
-            raise device.refusal("port", f"there are {ISA_SERIALS} ports, 0 to 3")
+        if serial.port is not None and number >= ISA_SERIALS:
+            yield device.refusal("port", f"there are {ISA_SERIALS} ports, 0 to 3")
+        elif number >= ISA_SERIALS:
+            yield device.refusal("", f"there are {ISA_SERIALS} serial ports of ISA")
         properties["index"] = number
     if TARGETS[target] == "isa":
         properties |= _isa(serial.address)
     slot = SLOTS.get(target, Slot.NONE)
     address = serial.address if slot is not Slot.NONE else None
-    return Device(MODELS[target], device.id, device.key, properties, slot, address)
+    yield Device(MODELS[target], device.id, device.key, properties, slot, address)
 
 
 def _target(context: Context, serial: Serial) -> str:
@@ -144,18 +147,18 @@ def _target(context: Context, serial: Serial) -> str:
     return usual if serial.target in (None, "isa-serial") else str(serial.target)
 
 
-def _check_target(context: Context, device: Named[Serial], target: str) -> None:
+def _check_target(context: Context, device: Named[Serial], target: str) -> Iterator[Unsupported]:
     serial = device.value
     if target == "system-serial" and context.family != "virt":
-        raise device.refusal("target", f"a machine '{context.machine_type}' has none of its own")
+        yield device.refusal("target", f"a machine '{context.machine_type}' has none of its own")
     model = MODELS.get(target, "pl011")
     if serial.model is not None and serial.model != model:
-        raise device.refusal("model", f"with the target '{target}' it is '{model}'")
+        yield device.refusal("model", f"with the target '{target}' it is '{model}'")
     kind = serial.address.type if serial.address else TARGETS[target]
     if kind != TARGETS[target]:
         wanted = TARGETS[target]
         sentence = f"it is of the type '{wanted}'" if wanted else "it has a fixed place"
-        raise device.refusal("address.type", sentence)
+        yield device.refusal("address", sentence)
 
 
 def _isa(address: Address | None) -> dict[str, object]:
@@ -167,16 +170,15 @@ def _isa(address: Address | None) -> dict[str, object]:
 def parallel_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the parallel ports."""
     for device in named(context.machine.parallels, "parallels", "parallel"):
-        user = User(device, device.value.type, parallel=True)
-        yield from back_ends.parts(user)
-        place = _parallel(device)
-        yield Device("isa-parallel", device.id, device.key, {"chardev": user.chardev, **place})
+        yield from attempt(partial(_parallel, back_ends), device, context)
 
 
-def _parallel(device: Named[Parallel]) -> dict[str, object]:
+def _parallel(back_ends: BackEnds, device: Named[Parallel], _context: Context) -> Iterator[Found]:
     parallel = device.value
+    user = User(device, parallel.type, parallel=True)
+    yield from back_ends.parts(user)
     if parallel.port is not None and parallel.port >= ISA_PARALLELS:
-        raise device.refusal("port", f"there are {ISA_PARALLELS} ports, 0 to 2")
-    if parallel.address is not None and parallel.address.type != "isa":
-        raise device.refusal("address.type", "it is of the type 'isa'")
-    return {"index": parallel.port, **_isa(parallel.address)}
+        yield device.refusal("port", f"there are {ISA_PARALLELS} ports, 0 to 2")
+    yield from check_address(device, "isa")
+    place = {"index": parallel.port, **_isa(parallel.address)}
+    yield Device("isa-parallel", device.id, device.key, {"chardev": user.chardev, **place})

@@ -2,33 +2,39 @@
 """USB devices that come over a character device, and the rules for which are let in."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
+from bpferry.commandline.applicable import check_address
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Part, Slot
-from bpferry.domain.model.characters import RedirectionRule
-from bpferry.domain.names import named
+from bpferry.commandline.parts import Device, Found, Part, Slot
+from bpferry.domain.model.characters import RedirectedDevice, RedirectionRule
+from bpferry.domain.names import Named, named
 
 ANY: Final = -1
 
 
 def redirection_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the redirected devices."""
-    machine = context.machine
-    rules = "|".join(_rule(rule) for rule in machine.redirection_rules) or None
-    for device in named(machine.redirected_devices, "redirected-devices", "redir"):
-        redirected = device.value
-        if redirected.address is not None and redirected.address.type != "usb":
-            raise device.refusal("address.type", "it is of the type 'usb'")
-        user = User(device, redirected.type, spice="usbredir")
-        yield from back_ends.parts(user)
-        properties = {
-            "chardev": user.chardev,
-            "filter": rules,
-            "bootindex": redirected.boot_order,
-        }
-        yield Device("usb-redir", device.id, device.key, properties, Slot.USB, redirected.address)
+    for device in named(context.machine.redirected_devices, "redirected-devices", "redir"):
+        yield from attempt(partial(_redirected, back_ends), device, context)
+
+
+def _redirected(
+    back_ends: BackEnds, device: Named[RedirectedDevice], context: Context
+) -> Iterator[Found]:
+    redirected = device.value
+    yield from check_address(device, "usb")
+    user = User(device, redirected.type, spice="usbredir")
+    yield from back_ends.parts(user)
+    properties = {
+        "chardev": user.chardev,
+        "filter": "|".join(_rule(rule) for rule in context.machine.redirection_rules) or None,
+        "bootindex": redirected.boot_order,
+    }
+    yield Device("usb-redir", device.id, device.key, properties, Slot.USB, redirected.address)
 
 
 def _rule(rule: RedirectionRule) -> str:

@@ -2,14 +2,17 @@
 """The smart card in the reader, which is a controller of type ccid."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Part
+from bpferry.commandline.parts import Device, Found, Part
 from bpferry.domain.model.characters import SmartCard
-from bpferry.domain.names import Named, named
+from bpferry.domain.names import Named, before, named
+from bpferry.errors import Unsupported
 
 CERTIFICATES: Final = 3
 """What QEMU's emulated card is made of (hw/usb/ccid-card-emulated.c)."""
@@ -21,22 +24,26 @@ USUAL_DATABASE: Final = "/etc/pki/nssdb"
 def smart_card_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
     """Yield the smart card."""
     for device in named(context.machine.smart_cards, "smart-cards", "smartcard"):
-        card = device.value
-        if device.number:
-            raise device.refusal("", "the reader has one slot, and the first card is in it")
-        _check(device)
-        properties: dict[str, object] = {"bus": f"{bus_of(context.machine, 'ccid', 0)}.0"}
-        driver = "ccid-card-emulated"
-        if card.mode == "host":
-            properties["backend"] = "nss-emulated"
-        elif card.mode == "host-certificates":
-            properties |= _certificates(device)
-        else:
-            driver = "ccid-card-passthru"
-            user = _user(device)
-            yield from back_ends.parts(user)
-            properties["chardev"] = user.chardev
-        yield Device(driver, device.id, device.key, properties)
+        yield from attempt(partial(_card, back_ends), device, context)
+
+
+def _card(back_ends: BackEnds, device: Named[SmartCard], context: Context) -> Iterator[Found]:
+    card = device.value
+    if any(before(device, context.machine.smart_cards)):
+        yield device.refusal("", "the reader has one slot, and the first card is in it")
+    yield from _check(device)
+    properties: dict[str, object] = {"bus": f"{bus_of(context.machine, 'ccid', 0)}.0"}
+    driver = "ccid-card-emulated"
+    if card.mode == "host":
+        properties["backend"] = "nss-emulated"
+    elif card.mode == "host-certificates":
+        properties |= _certificates(device)
+    else:
+        driver = "ccid-card-passthru"
+        user = _user(device)
+        yield from back_ends.parts(user)
+        properties["chardev"] = user.chardev
+    yield Device(driver, device.id, device.key, properties)
 
 
 def _user(device: Named[SmartCard]) -> User:
@@ -54,18 +61,18 @@ def _certificates(device: Named[SmartCard]) -> dict[str, object]:
     return {"backend": "certificates", **named_ones, "db": card.database or USUAL_DATABASE}
 
 
-def _check(device: Named[SmartCard]) -> None:
+def _check(device: Named[SmartCard]) -> Iterator[Unsupported]:
     card = device.value
     address = card.address
     if address is not None:
         if address.type != "ccid":
-            raise device.refusal("address.type", "it is of the type 'ccid'")
+            yield device.refusal("address.type", "it is of the type 'ccid'")
         if address.controller or address.slot:
-            raise device.refusal("address", "there is one reader with one slot")
+            yield device.refusal("address", "there is one reader with one slot")
     others = {
         "host": (card.type, card.sources, card.certificates, card.database, card.log),
         "host-certificates": (card.type, card.sources, card.log),
         "passthrough": (card.certificates, card.database),
     }
     if any(others[card.mode]):
-        raise device.refusal("", f"something is set that means nothing in the mode '{card.mode}'")
+        yield device.refusal("", f"something is set that means nothing in the mode '{card.mode}'")

@@ -9,11 +9,12 @@ before that, as libvirt does; a guest needs them only to prove to others what ki
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Companion, Device, Option, Part, Step, join
+from bpferry.commandline.parts import Companion, Device, Found, Option, Part, Step, join
 from bpferry.domain.identity import named_uuid
 from bpferry.domain.model.security import Tpm
-from bpferry.domain.names import Named, named
+from bpferry.domain.names import Named, before, named
 
 CHARDEV: Final = "chrtpm"
 TOOLS: Final = "swtpm-tools"
@@ -32,25 +33,29 @@ FOR_EMULATOR: Final = (
 def tpm_parts(context: Context) -> Iterator[Part]:
     """Yield the TPM and the process that it needs."""
     for device in named(context.machine.tpms, "tpms", "tpm"):
-        tpm = device.value
-        if device.number:
-            raise device.refusal("", "a VM has one TPM")
-        if tpm.address is not None:
-            raise device.refusal("address", "a TPM has a fixed place")
-        socket = tpm.path
-        if tpm.backend == "passthrough":
-            raise device.refusal(
-                "backend",
-                "the host's TPM belongs to the host: a user's VM can neither use it nor cancel its "
-                "commands",
-                "use the emulator",
-            )
-        if tpm.backend == "emulator":
-            socket = f"{context.folders.runtime}/swtpm.sock"
-            yield _emulator(context, device, socket)
-        yield Option("-chardev", join("socket", id=CHARDEV, path=_socket(device, socket)))
-        yield Option("-tpmdev", join("emulator", id=f"tpm-{device.id}", chardev=CHARDEV))
-        yield Device(_driver(context, tpm), device.id, device.key, {"tpmdev": f"tpm-{device.id}"})
+        yield from attempt(_tpm, device, context)
+
+
+def _tpm(device: Named[Tpm], context: Context) -> Iterator[Found]:
+    tpm = device.value
+    if any(before(device, context.machine.tpms)):
+        yield device.refusal("", "a VM has one TPM")
+    if tpm.address is not None:
+        yield device.refusal("address", "a TPM has a fixed place")
+    if tpm.backend == "passthrough":
+        raise device.refusal(
+            "backend",
+            "the host's TPM belongs to the host: a user's VM can neither use it nor cancel its "
+            "commands",
+            "use the emulator",
+        )
+    socket = tpm.path
+    if tpm.backend == "emulator":
+        socket = f"{context.folders.runtime}/swtpm.sock"
+        yield _emulator(context, device, socket)
+    yield Option("-chardev", join("socket", id=CHARDEV, path=_socket(device, socket)))
+    yield Option("-tpmdev", join("emulator", id=f"tpm-{device.id}", chardev=CHARDEV))
+    yield Device(_driver(context, tpm), device.id, device.key, {"tpmdev": f"tpm-{device.id}"})
 
 
 def _driver(context: Context, tpm: Tpm) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Environment, Option, Part, json_of
+from bpferry.commandline.parts import Environment, Found, Option, Part, json_of
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.sounds import Audio, AudioStream, Sound
-from bpferry.domain.names import Named, listed
+from bpferry.domain.names import Named, before, listed
 from bpferry.domain.shape import fields_of
+from bpferry.errors import Unsupported
 
 DRIVERS: Final = {"file": "wav", "pulseaudio": "pa"}
 """What QEMU calls a back end where it has another name for it."""
@@ -56,17 +58,20 @@ SETTINGS: Final = ("frequency", "channels", "format")
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the back ends of sound."""
-    machine = context.machine
-    seen: set[int] = set()
-    for device in listed(machine.audios, "audios"):
-        audio = device.value
-        if audio.id in seen:
-            raise device.refusal("id", f"there is an audio of id {audio.id} already")
-        seen.add(audio.id)
-        _check(device, context)
-        yield from _environment(audio)
-    for audio in _audios_of(machine):
-        yield Option("-audiodev", json_of(_audiodev(audio)))
+    for device in listed(context.machine.audios, "audios"):
+        yield from attempt(_audio, device, context)
+    if not context.machine.audios:
+        for audio in _audios_of(context.machine):
+            yield Option("-audiodev", json_of(_audiodev(audio)))
+
+
+def _audio(device: Named[Audio], context: Context) -> Iterator[Found]:
+    audio = device.value
+    if any(one.id == audio.id for one in before(device, context.machine.audios)):
+        yield device.refusal("id", f"there is an audio of id {audio.id} already")
+    yield from _check(device, context)
+    yield from _environment(audio)
+    yield Option("-audiodev", json_of(_audiodev(audio)))
 
 
 def audio_id(device: Named[Graphics | Sound], context: Context) -> str | None:
@@ -96,36 +101,36 @@ def _audios_of(machine: Machine) -> tuple[Audio, ...]:
     return (Audio(id=1, type="spice" if remote and remote[-1] == "spice" else "none"),)
 
 
-def _check(device: Named[Audio], context: Context) -> None:
-    """Raise Unsupported unless this QEMU has the audio, and all that is set means something."""
+def _check(device: Named[Audio], context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused unless this QEMU has the audio, and all that is set means something."""
     audio = device.value
     known = context.capabilities
     driver = DRIVERS.get(audio.type, audio.type)
     if known.audiodevs and driver not in known.audiodevs:
-        raise device.refusal(
+        yield device.refusal(
             "type",
             f"'{known.qemu}' was built without the audio driver '{driver}'",
             f"it has {', '.join(sorted(known.audiodevs))}",
         )
     types = [single.type for single in context.machine.graphics]
     if audio.type == "spice" and "spice" not in types:
-        raise device.refusal("type", "there are no graphics of type spice to go with it")
+        yield device.refusal("type", "there are no graphics of type spice to go with it")
     of_type = OF_AUDIO.get(audio.type, frozenset())
-    refuse_others(device, OF_ALL | of_type, f"an audio of type '{audio.type}'")
+    yield from refuse_others(device, OF_ALL | of_type, f"an audio of type '{audio.type}'")
     for name, stream in (("input", audio.input), ("output", audio.output)):
         if stream is not None:
-            _check_stream(device.part(name, stream), audio.type)
+            yield from _check_stream(device.part(name, stream), audio.type)
 
 
-def _check_stream(direction: Named[AudioStream], audio_type: str) -> None:
+def _check_stream(direction: Named[AudioStream], audio_type: str) -> Iterator[Unsupported]:
     stream = direction.value
     meaningful = COMMON | OF_STREAM.get(audio_type, frozenset())
-    refuse_others(direction, meaningful, f"an audio of type '{audio_type}'")
+    yield from refuse_others(direction, meaningful, f"an audio of type '{audio_type}'")
     if stream.fixed_settings and not stream.mixing_engine:
-        raise direction.refusal("fixed-settings", "it needs 'mixing-engine'", "switch that on")
+        yield direction.refusal("fixed-settings", "it needs 'mixing-engine'", "switch that on")
     for name in SETTINGS:
         if getattr(stream, name) is not None and not stream.fixed_settings:
-            raise direction.refusal(name, "it needs 'fixed-settings'", "switch that on")
+            yield direction.refusal(name, "it needs 'fixed-settings'", "switch that on")
 
 
 def _environment(audio: Audio) -> Iterator[Part]:

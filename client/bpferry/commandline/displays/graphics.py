@@ -5,88 +5,87 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.spice import MEANINGFUL as OF_SPICE
 from bpferry.commandline.displays.spice import spice
 from bpferry.commandline.displays.vnc import MEANINGFUL as OF_VNC
 from bpferry.commandline.displays.vnc import vnc
-from bpferry.commandline.parts import Environment, Option, Part, join
+from bpferry.commandline.parts import Environment, Found, Option, Part, join
 from bpferry.domain.model.graphics import Graphics
-from bpferry.domain.names import Named, listed
+from bpferry.domain.names import Named, before, listed
+from bpferry.errors import Unsupported
 
 REMOTE: Final = {"vnc": "query-vnc-servers", "spice": "query-spice"}
 """What goes with any other, and the command of QMP that is there if it is built in.
 
 Of the rest, QEMU has one at a time (-display)."""
 
-Builder = Callable[[Named[Graphics], Context], Iterator[Part]]
+Builder = Callable[[Named[Graphics], Context], Iterator[Found]]
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield what shows the guest's display."""
-    displays = tuple(listed(context.machine.graphics, "graphics"))
-    _check_together(displays, context)
-    if not displays:
+    graphics = context.machine.graphics
+    if not graphics:
         # Otherwise QEMU opens a window, or listens for VNC where it cannot.
         yield Option("-display", "none")
-    for device in displays:
-        graphics = device.value
-        build, meaningful = BUILDERS[graphics.type]
-        refuse_others(device, meaningful, f"graphics of type '{graphics.type}'")
-        yield from build(device, context)
-    yield from _keymap(displays)
+    for device in listed(graphics, "graphics"):
+        yield from attempt(_display, device, context)
+    # The one layout of the keyboard that QEMU knows of.
+    for layout in {single.keymap: None for single in graphics if single.keymap}:
+        yield Option("-k", layout)
 
 
-def _check_together(displays: Sequence[Named[Graphics]], context: Context) -> None:
-    """Raise Unsupported unless QEMU can show all of *displays* at once."""
-    types = [device.value.type for device in displays]
-    local = [name for name in types if name not in REMOTE]
-    for index, device in enumerate(displays):
-        name = types[index]
-        if name in types[:index]:
-            raise device.refusal("", f"there is one display of type '{name}' already")
-        if name not in REMOTE and name != local[0]:
-            raise device.refusal("", f"QEMU has one display of its own, '{local[0]}' or '{name}'")
-        _check_gl(device, types)
-        _check_built_in(device, context)
+def _display(device: Named[Graphics], context: Context) -> Iterator[Found]:
+    graphics = device.value
+    build, meaningful = BUILDERS[graphics.type]
+    yield from refuse_others(device, meaningful, f"graphics of type '{graphics.type}'")
+    yield from _check_together(device, context.machine.graphics)
+    yield from _check_built_in(device, context)
+    yield from build(device, context)
 
 
-def _check_built_in(device: Named[Graphics], context: Context) -> None:
+def _check_together(device: Named[Graphics], displays: Sequence[Graphics]) -> Iterator[Unsupported]:
+    """Yield a refusal unless QEMU can show *device* with all of the *displays*."""
+    name, earlier = device.value.type, tuple(before(device, displays))
+    local = [one.type for one in earlier if one.type not in REMOTE]
+    if name in [one.type for one in earlier]:
+        yield device.refusal("", f"there is one display of type '{name}' already")
+    elif name not in REMOTE and local:
+        yield device.refusal("", f"QEMU has one display of its own, '{local[0]}' or '{name}'")
+    keymaps = [one.keymap for one in earlier if one.keymap]
+    if device.value.keymap and keymaps and device.value.keymap != keymaps[0]:
+        yield device.refusal("keymap", "QEMU has one layout for all", "let them be the same")
+    yield from _check_gl(device, [one.type for one in displays])
+
+
+def _check_built_in(device: Named[Graphics], context: Context) -> Iterator[Unsupported]:
     name, known = device.value.type, context.capabilities
     there = REMOTE[name] in known.commands if name in REMOTE else name in known.displays
     if not there:
-        raise device.refusal(
+        yield device.refusal(
             "",
             f"'{known.qemu}' was built without the display '{name}'",
             "choose another type, or another QEMU",
         )
 
 
-def _check_gl(device: Named[Graphics], types: Sequence[str]) -> None:
+def _check_gl(device: Named[Graphics], types: Sequence[str]) -> Iterator[Unsupported]:
     graphics = device.value
     if graphics.type == "spice" and graphics.gl and "egl-headless" in types:
-        raise device.refusal("gl", "'egl-headless' draws already; QEMU takes one of them")
+        yield device.refusal("gl", "'egl-headless' draws already; QEMU takes one of them")
     if graphics.type == "egl-headless" and not REMOTE.keys() & types:
-        raise device.refusal(
+        yield device.refusal(
             "", "'egl-headless' only draws; nothing shows it", "add graphics of type vnc or spice"
         )
 
 
-def _keymap(displays: Sequence[Named[Graphics]]) -> Iterator[Part]:
-    """Yield the one layout of the keyboard that QEMU knows of."""
-    given = [device for device in displays if device.value.keymap]
-    for device in given[1:]:
-        if device.value.keymap != given[0].value.keymap:
-            raise device.refusal("keymap", "QEMU has one layout for all", "let them be the same")
-    if given:
-        yield Option("-k", given[0].value.keymap)
-
-
-def _sdl(device: Named[Graphics], context: Context) -> Iterator[Part]:
+def _sdl(device: Named[Graphics], context: Context) -> Iterator[Found]:
     graphics = device.value
     if not context.machine.audios:
-        raise device.refusal(
+        yield device.refusal(
             "",
             "under libvirt its environment says where sound goes (QEMU_AUDIO_DRV)",
             "say so here: add an audio of type sdl, or of another, or none",
@@ -104,12 +103,12 @@ def _egl_headless(device: Named[Graphics], context: Context) -> Iterator[Part]:
     yield Option("-display", join("egl-headless", rendernode=device.value.render_node))
 
 
-def _dbus(device: Named[Graphics], context: Context) -> Iterator[Part]:
+def _dbus(device: Named[Graphics], context: Context) -> Iterator[Found]:
     graphics = device.value
     if graphics.p2p and graphics.bus_address is not None:
-        raise device.refusal("bus-address", "with 'p2p' there is no bus")
+        yield device.refusal("bus-address", "with 'p2p' there is no bus")
     if not graphics.p2p and graphics.bus_address is None:
-        raise device.refusal(
+        yield device.refusal(
             "",
             "it names no bus, and libvirt would start one for it alone",
             "name one, such as your session's (in DBUS_SESSION_BUS_ADDRESS), or say p2p",

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.parts import Device, Option, Part, Slot, json_of
+from bpferry.commandline.parts import Device, Found, Option, Part, Slot, json_of
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.inputs import Input
 from bpferry.domain.names import Named, named
+from bpferry.errors import Unsupported
 
 USB_DRIVERS: Final = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd"}
 
@@ -31,20 +33,24 @@ WITH_PS2: Final = ("pc", "q35", "isapc")
 def parts(context: Context) -> Iterator[Part]:
     """Yield the input devices that are not the machine's own."""
     for part in named(context.machine.inputs, "inputs", "input"):
-        device = part.value
-        bus = _bus(device, context)
-        if device.type == "evdev":
-            yield _host_device(part)
-        elif device.type == "passthrough" and bus != "virtio":
-            raise part.refusal("bus", "passing a device of the host on needs bus virtio")
-        elif bus == "ps2":
-            _check_ps2(part, context)
-        elif bus == "usb":
-            refuse_others(part, OF_ALL | {"address"}, "an input device on USB")
-            check_address(part, "usb")
-            yield Device(USB_DRIVERS[device.type], part.id, part.key, {}, Slot.USB, device.address)
-        else:
-            yield _virtio(part, context)
+        yield from attempt(_input, part, context)
+
+
+def _input(part: Named[Input], context: Context) -> Iterator[Found]:
+    device = part.value
+    bus = _bus(device, context)
+    if device.type == "evdev":
+        yield from _host_device(part)
+    elif device.type == "passthrough" and bus != "virtio":
+        yield part.refusal("bus", "passing a device of the host on needs bus virtio")
+    elif bus == "ps2":
+        yield from _check_ps2(part, context)
+    elif bus == "usb":
+        yield from refuse_others(part, OF_ALL | {"address"}, "an input device on USB")
+        yield from check_address(part, "usb")
+        yield Device(USB_DRIVERS[device.type], part.id, part.key, {}, Slot.USB, device.address)
+    else:
+        yield from _virtio(part, context)
 
 
 def _bus(device: Input, context: Context) -> str:
@@ -57,37 +63,37 @@ def _bus(device: Input, context: Context) -> str:
     return "ps2" if pc and device.type in ("mouse", "keyboard") else "usb"
 
 
-def _check_ps2(part: Named[Input], context: Context) -> None:
-    """Raise Unsupported unless the machine has *device* already."""
+def _check_ps2(part: Named[Input], context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused unless the machine has *device* already."""
     device = part.value
-    refuse_others(part, OF_ALL, "an input device on PS/2")
+    yield from refuse_others(part, OF_ALL, "an input device on PS/2")
     if device.type == "tablet":
-        raise part.refusal("bus", "PS/2 has mice and keyboards", "take a tablet on usb")
+        yield part.refusal("bus", "PS/2 has mice and keyboards", "take a tablet on usb")
     if context.family not in WITH_PS2:
-        raise part.refusal(
+        yield part.refusal(
             "", f"the machine '{context.machine_type}' has no PS/2", "take one on usb or virtio"
         )
 
 
-def _virtio(part: Named[Input], context: Context) -> Device:
+def _virtio(part: Named[Input], context: Context) -> Iterator[Found]:
     device = part.value
     passed_on = device.type == "passthrough"
     meaningful = OF_ALL | VIRTIO | ({"evdev"} if passed_on else set())
-    refuse_others(part, meaningful, "an input device on virtio")
-    check_address(part, "pci")
+    yield from refuse_others(part, meaningful, "an input device on virtio")
+    yield from check_address(part, "pci")
     if passed_on and device.evdev is None:
-        raise part.refusal("", "it names no device of the host", "name one (evdev)")
+        yield part.refusal("", "it names no device of the host", "name one (evdev)")
     properties = {**virtio_properties(device), "evdev": device.evdev}
     driver = context.virtio(VIRTIO_DRIVERS[device.type])
-    return Device(driver, part.id, part.key, properties, Slot.EXPRESS, device.address)
+    yield Device(driver, part.id, part.key, properties, Slot.EXPRESS, device.address)
 
 
-def _host_device(part: Named[Input]) -> Option:
-    """Return what reads the host's *device*; it is no device of the guest's."""
+def _host_device(part: Named[Input]) -> Iterator[Found]:
+    """Yield what reads the host's device; it is no device of the guest's."""
     device = part.value
-    refuse_others(part, {"type", "alias"} | GRABBING, "an input of type 'evdev'")
+    yield from refuse_others(part, {"type", "alias"} | GRABBING, "an input of type 'evdev'")
     if device.device is None:
-        raise part.refusal("", "it names no device of the host", "name one (device)")
+        yield part.refusal("", "it names no device of the host", "name one (device)")
     described = {
         "qom-type": "input-linux",
         "id": part.id,
@@ -96,4 +102,4 @@ def _host_device(part: Named[Input]) -> Option:
         "grab_all": True if device.grab == "all" else None,
         "grab-toggle": device.grab_toggle,
     }
-    return Option("-object", json_of(described))
+    yield Option("-object", json_of(described))

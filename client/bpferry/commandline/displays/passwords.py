@@ -15,6 +15,7 @@ from bpferry.commandline.parts import Command, Part, Remark, Secret
 from bpferry.commandline.secrets import secret_parts
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 MEANINGFUL: Final = frozenset({"password", "password_valid_to", "connected"})
 """The fields that are about it."""
@@ -32,20 +33,26 @@ class Password:
     parts: tuple[Part, ...]
 
 
-def password_of(device: Named[Graphics], context: Context) -> Password | None:
-    """Return what becomes of the password of *device*; None if everybody may connect.
-
-    Raises:
-        Unsupported: there can be no such password.
-    """
+def check_password(device: Named[Graphics]) -> Iterator[Unsupported]:
+    """Yield what is refused about the password of *device*."""
     graphics = device.value
     if graphics.password is None:
         for field in sorted(MEANINGFUL):
             if getattr(graphics, field) is not None:
-                raise device.refusal(field, "there is no password that it could be about")
+                yield device.refusal(field, "there is no password that it could be about")
+    elif graphics.type == "vnc":
+        yield from _check_vnc(device, graphics.password)
+
+
+def password_of(device: Named[Graphics], context: Context) -> Password | None:
+    """Return what becomes of the password of *device*; None if everybody may connect.
+
+    Raises:
+        Unsupported: it is to end at a time that there is not.
+    """
+    graphics = device.value
+    if graphics.password is None:
         return None
-    if graphics.type == "vnc":
-        _check_vnc(device, graphics.password)
     end = _end(device)
     if not graphics.password or (end is not None and end <= context.now):
         return Password(None, (_locked(device),))
@@ -55,16 +62,16 @@ def password_of(device: Named[Graphics], context: Context) -> Password | None:
     )
 
 
-def _check_vnc(device: Named[Graphics], password: str) -> None:
+def _check_vnc(device: Named[Graphics], password: str) -> Iterator[Unsupported]:
     length = len(password.encode())
     if length > MAX_VNC_BYTES:
-        raise device.refusal(
+        yield device.refusal(
             "password",
             f"a password of VNC has at most {MAX_VNC_BYTES} bytes, and this one has {length}",
             "shorten it, or use SPICE, or a listen of type socket, which only you can connect to",
         )
     if device.value.connected not in (None, "keep"):
-        raise device.refusal(
+        yield device.refusal(
             "connected", "VNC keeps those who are connected", "write 'keep', or leave it out"
         )
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.displays.audios import audio_id
-from bpferry.commandline.parts import Device, Option, Part, Slot, join
+from bpferry.commandline.parts import Device, Found, Option, Part, Slot, join
 from bpferry.domain.model.sounds import Codec, Sound
 from bpferry.domain.names import Named, named
 
@@ -40,46 +41,50 @@ WITH_SPEAKER: Final = ("pc", "q35", "isapc")
 def parts(context: Context) -> Iterator[Part]:
     """Yield the sound cards."""
     for device in named(context.machine.sounds, "sounds", "sound"):
-        sound = device.value
-        meaningful = OF_ALL | OF_MODEL.get(sound.model, frozenset())
-        refuse_others(device, meaningful, f"a sound card of model '{sound.model}'")
-        audio = audio_id(device, context)
-        if audio is None:
-            raise device.refusal(
-                "", "there is no audio that its sound could go to", "add an audio, of type none"
-            )
-        if sound.model == "pcspk":
-            yield _speaker(device, audio, context)
-        else:
-            yield from _card(device, audio, context)
+        yield from attempt(_sound, device, context)
 
 
-def _card(device: Named[Sound], audio: str, context: Context) -> Iterator[Part]:
+def _sound(device: Named[Sound], context: Context) -> Iterator[Found]:
+    sound = device.value
+    meaningful = OF_ALL | OF_MODEL.get(sound.model, frozenset())
+    yield from refuse_others(device, meaningful, f"a sound card of model '{sound.model}'")
+    audio = audio_id(device, context)
+    if audio is None:
+        raise device.refusal(
+            "", "there is no audio that its sound could go to", "add an audio, of type none"
+        )
+    if sound.model == "pcspk":
+        yield from _speaker(device, audio, context)
+    else:
+        yield from _card(device, audio, context)
+
+
+def _card(device: Named[Sound], audio: str, context: Context) -> Iterator[Found]:
     sound = device.value
     own: dict[str, object]
     if sound.model in ("ich6", "ich9"):
         yield from _high_definition(device, audio, context)
     elif sound.model == "sb16":
-        yield _sound_blaster(device, audio)
+        yield from _sound_blaster(device, audio)
     elif sound.model == "usb":
-        check_address(device, "usb")
+        yield from check_address(device, "usb")
         own = {"audiodev": audio, "multi": sound.multichannel}
         yield Device("usb-audio", device.id, device.key, own, Slot.USB, sound.address)
     elif sound.model == "virtio":
-        check_address(device, "pci")
+        yield from check_address(device, "pci")
         driver = context.virtio("virtio-sound")
         own = {**virtio_properties(sound), "audiodev": audio, "streams": sound.streams}
         yield Device(driver, device.id, device.key, own, Slot.EXPRESS, sound.address)
     else:
-        check_address(device, "pci")
+        yield from check_address(device, "pci")
         driver, own = PCI_DRIVERS[sound.model], {"audiodev": audio}
         yield Device(driver, device.id, device.key, own, Slot.CONVENTIONAL, sound.address)
 
 
-def _high_definition(device: Named[Sound], audio: str, context: Context) -> Iterator[Part]:
+def _high_definition(device: Named[Sound], audio: str, context: Context) -> Iterator[Found]:
     """Yield a controller of HD Audio with its codecs, one for both directions by default."""
     sound = device.value
-    check_address(device, "pci")
+    yield from check_address(device, "pci")
     yield Device(
         PCI_DRIVERS[sound.model],
         device.id,
@@ -93,27 +98,27 @@ def _high_definition(device: Named[Sound], audio: str, context: Context) -> Iter
         yield Device(CODECS[codec.type], f"{device.id}-codec{cad}", device.key, properties)
 
 
-def _sound_blaster(device: Named[Sound], audio: str) -> Device:
+def _sound_blaster(device: Named[Sound], audio: str) -> Iterator[Found]:
     sound = device.value
-    check_address(device, "isa")
+    yield from check_address(device, "isa")
     where = sound.address
     properties = {
         "audiodev": audio,
         "iobase": where.iobase if where else None,
         "irq": where.irq if where else None,
     }
-    return Device("sb16", device.id, device.key, properties)
+    yield Device("sb16", device.id, device.key, properties)
 
 
-def _speaker(device: Named[Sound], audio: str, context: Context) -> Option:
-    """Return what connects the machine's own speaker.
+def _speaker(device: Named[Sound], audio: str, context: Context) -> Iterator[Found]:
+    """Yield what connects the machine's own speaker.
 
     QEMU merges it with what stands at ``-machine``.
     """
     sound = device.value
-    check_address(device)
+    yield from check_address(device)
     if context.family not in WITH_SPEAKER:
-        raise device.refusal("", f"the machine '{context.machine_type}' has no PC speaker")
+        yield device.refusal("", f"the machine '{context.machine_type}' has no PC speaker")
     if sound.alias is not None:
-        raise device.refusal("alias", "the speaker is a part of the machine", "take it out")
-    return Option("-M", join("", pcspk_audiodev=audio))
+        yield device.refusal("alias", "the speaker is a part of the machine", "take it out")
+    yield Option("-M", join("", pcspk_audiodev=audio))

@@ -7,11 +7,12 @@ from typing import Final
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.endpoints import Local, Place, Tcp, place_of
 from bpferry.commandline.displays.passwords import MEANINGFUL as OF_PASSWORDS
-from bpferry.commandline.displays.passwords import Password, password_of
-from bpferry.commandline.displays.spice_ports import Ports, ports_of
+from bpferry.commandline.displays.passwords import Password, check_password, password_of
+from bpferry.commandline.displays.spice_ports import Ports, check_ports, ports_of
 from bpferry.commandline.parts import (
     Certificates,
     Endpoint,
+    Found,
     Option,
     OwnSocket,
     Part,
@@ -50,10 +51,12 @@ MEANINGFUL: Final = frozenset(
 LESS_THAN_TLS: Final = "its password goes encrypted, and what is seen and typed does not"
 
 
-def spice(device: Named[Graphics], context: Context) -> Iterator[Part]:
+def spice(device: Named[Graphics], context: Context) -> Iterator[Found]:
     """Yield what offers the display over SPICE."""
     place = place_of(device, context)
     ports = ports_of(device, place, context)
+    yield from check_ports(device, place, ports)
+    yield from check_password(device)
     password = password_of(device, context)
     folder = context.spice_certificates.folder
     if isinstance(place, Local):

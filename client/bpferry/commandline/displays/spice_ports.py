@@ -14,6 +14,8 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Place, Tcp
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named
+from bpferry.domain.remaining import numbered
+from bpferry.errors import Unsupported
 
 FIRST_AUTOMATIC_PORT: Final = 16000
 AUTOMATIC_PORTS: Final = 8000
@@ -32,22 +34,20 @@ class Ports:
 
 
 def ports_of(device: Named[Graphics], place: Place, context: Context) -> Ports:
-    """Return the ports of a display that is offered at *place*.
+    """Return the ports of a display that is offered at *place*."""
+    return _wanted(device.value, context) if isinstance(place, Tcp) else Ports()
 
-    Raises:
-        Unsupported: a port where there is none, or a channel that has none to use.
-    """
-    ports = _wanted(device.value, context)
+
+def check_ports(device: Named[Graphics], place: Place, ports: Ports) -> Iterator[Unsupported]:
+    """Yield a refusal of each port where there is none, and of channels that have none to use."""
     if not isinstance(place, Tcp):
-        _refuse_ports(device)
-        ports = Ports()
+        yield from _refuse_ports(device)
     has_plain = bool(ports.plain) or isinstance(place, Local | Nowhere)
     for field, mode in _modes(device.value):
         if mode == "secure" and not ports.tls:
-            raise device.refusal(field, "there is no port with TLS", GIVE_A_PORT)
+            yield device.refusal(field, "there is no port with TLS", GIVE_A_PORT)
         if mode == "insecure" and not has_plain:
-            raise device.refusal(field, "there is no port without TLS", GIVE_A_PORT)
-    return ports
+            yield device.refusal(field, "there is no port without TLS", GIVE_A_PORT)
 
 
 def _wanted(graphics: Graphics, context: Context) -> Ports:
@@ -68,16 +68,16 @@ def _wanted(graphics: Graphics, context: Context) -> Ports:
 
 def _modes(graphics: Graphics) -> Iterator[tuple[str, str | None]]:
     yield "default-mode", graphics.default_mode
-    for index, channel in enumerate(graphics.channels):
+    for index, channel in numbered(graphics.channels):
         yield f"channels[{index}].mode", channel.mode
 
 
-def _refuse_ports(device: Named[Graphics]) -> None:
+def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
     """Refuse a port; what an automatic one came to be in a past run says nothing."""
     graphics = device.value
     for field in ("port", "tls_port"):
         if getattr(graphics, field) not in (None, -1, 0) and not graphics.autoport:
-            raise device.refusal(field, "the display does not listen at a port", "leave it out")
+            yield device.refusal(field, "the display does not listen at a port", "leave it out")
 
 
 def automatic_ports(context: Context) -> tuple[int, int]:

@@ -9,9 +9,10 @@ from typing import Final
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.memory.shared_memory import has_shared_memory
-from bpferry.commandline.parts import Companion, Link, Option, Part, Remark, join
+from bpferry.commandline.parts import Companion, Found, Link, Option, Remark, join
 from bpferry.domain.model.videos import Video
 from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 PACKAGE: Final = "qemu-system-gui"
 
@@ -24,13 +25,9 @@ def chardev_of(video_id: str) -> str:
     return f"chr-vu-{video_id}"
 
 
-def connection(device: Named[Video], context: Context, *, primary: bool) -> Iterator[Part]:
-    """Yield what has to be there before the card *device*.
-
-    Raises:
-        Unsupported: graphics of the VM cannot show such a card.
-    """
-    _check_graphics(device, context, primary=primary)
+def connection(device: Named[Video], context: Context, *, primary: bool) -> Iterator[Found]:
+    """Yield what has to be there before the card *device*."""
+    yield from _check_graphics(device, context, primary=primary)
     if not has_shared_memory(context.machine):
         yield Remark(
             "the process that plays the card cannot reach the guest's memory, so that the guest's "
@@ -55,15 +52,17 @@ def _process(device: Named[Video], link: Link, context: Context) -> Companion:
     )
 
 
-def _check_graphics(device: Named[Video], context: Context, *, primary: bool) -> None:
-    """Raise Unsupported if QEMU would not start since a display cannot take pictures as DMABUF.
+def _check_graphics(
+    device: Named[Video], context: Context, *, primary: bool
+) -> Iterator[Unsupported]:
+    """Yield what is refused if QEMU would not start since a display cannot take pictures as DMABUF.
 
     QEMU asks each display (ui/console.c, console_compatible_with): those of VNC about the card that
     they begin with, the others about all cards.
     """
     for single in context.machine.graphics:
         if (single.type == "vnc" and primary) or (single.type in WITH_GL and not single.gl):
-            raise device.refusal(
+            yield device.refusal(
                 "backend",
                 f"graphics of type '{single.type}' without OpenGL cannot show a card that another "
                 "process plays",

@@ -6,15 +6,18 @@ One is the primary: the firmware draws on it, and it is a VGA card where there i
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.displays import vhost_user_videos
-from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.commandline.parts import Device, Found, Part, Slot
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.videos import Video
-from bpferry.domain.names import Named, chosen, listed
+from bpferry.domain.names import Named, chosen, listed, named
+from bpferry.errors import Unsupported
 
 PRIMARY_DRIVERS: Final = {
     "vga": "VGA",
@@ -81,34 +84,48 @@ class _Card:
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the graphics cards, the primary one first."""
-    for number, card in enumerate(_cards(context)):
-        if card.model == "none":
-            if number or len(context.machine.videos) > 1:
-                raise card.device.refusal("", "there are others; 'none' is for a VM without any")
-            continue
-        _check(card, context)
-        if card.outside:
-            yield from vhost_user_videos.connection(card.device, context, primary=card.primary)
-        yield _device(card, context)
+    for place, device in enumerate(_ordered(context)):
+        yield from attempt(partial(_video, primary=place == 0), device, context)
 
 
-def _cards(context: Context) -> list[_Card]:
-    """Return the cards, the primary one first; displays without any card get one."""
-    videos = list(listed(context.machine.videos, "videos"))
+def _ordered(context: Context) -> list[Named[Video]]:
+    """Return the cards, the primary one first; displays without any card get one.
+
+    They are called by their place in this order, as in libvirt.
+    """
+    videos = list(named(context.machine.videos, "videos", "video"))
     if not videos and context.machine.graphics:
-        videos = [Named("graphics[0]", "", Video())]
-    wished = [device for device in videos if device.value.primary]
-    if len(wished) > 1:
-        raise wished[1].refusal("primary", "another one is the primary already")
-    ordered = sorted(videos, key=lambda device: device not in wished)
+        first = next(listed(context.machine.graphics, "graphics"))
+        return [Named(first.key, "video0", Video())]
+    primary = next((device for device in videos if device.value.primary), None)
+    if primary is None:
+        return videos
+    others = [device for device in videos if device is not primary]
     return [
-        _Card(
-            replace(device, id=chosen(device.value) or f"video{number}"),
-            device.value.model or _usual_model(context),
-            primary=number == 0,
-        )
-        for number, device in enumerate(ordered)
+        replace(primary, id=chosen(primary.value) or "video0"),
+        *(_behind(primary, device) for device in others),
     ]
+
+
+def _behind(primary: Named[Video], device: Named[Video]) -> Named[Video]:
+    """Return *device* with the id that it has behind *primary*, which went before all."""
+    place = device.number + (device.number < primary.number)
+    return replace(device, id=chosen(device.value) or f"video{place}")
+
+
+def _video(device: Named[Video], context: Context, *, primary: bool) -> Iterator[Found]:
+    card = _Card(device, device.value.model or _usual_model(context), primary=primary)
+    others = context.machine.videos
+    if card.model == "none":
+        if len(others) > 1:
+            yield device.refusal("", "there are others; 'none' is for a VM without any")
+        return
+    if card.video.primary and not primary:
+        yield device.refusal("primary", "another one is the primary already")
+    yield from _check(card, context)
+    if card.outside:
+        yield from vhost_user_videos.connection(device, context, primary=primary)
+    yield _device(card, context)
 
 
 def _usual_model(context: Context) -> str:
@@ -118,33 +135,33 @@ def _usual_model(context: Context) -> str:
     return "cirrus" if context.capabilities.has_device("cirrus-vga") else "vga"
 
 
-def _check(card: _Card, context: Context) -> None:
-    """Raise Unsupported unless all that the card says can be."""
+def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused unless all that the card says can be."""
     device, video, model = card.device, card.video, card.model
     if card.outside and model != "virtio":
-        raise device.refusal("backend", "another process can play a 'virtio' card only")
+        yield device.refusal("backend", "another process can play a 'virtio' card only")
     own = OUTSIDE if card.outside else OF_MODEL[model]
-    refuse_others(device, OF_ALL | own, f"a graphics card of model '{model}'")
+    yield from refuse_others(device, OF_ALL | own, f"a graphics card of model '{model}'")
     if not card.primary and model not in SEVERAL_HEADS:
-        raise device.refusal("", f"a '{model}' can only be the first graphics card")
+        yield device.refusal("", f"a '{model}' can only be the first graphics card")
     if (video.heads or 1) > SEVERAL_HEADS.get(model, 1):
         most = SEVERAL_HEADS.get(model, 1)
-        raise device.refusal("heads", f"a '{model}' has at most {most} monitors")
+        yield device.refusal("heads", f"a '{model}' has at most {most} monitors")
     if (video.width is None) != (video.height is None):
-        raise device.refusal("", "a resolution is a width and a height")
+        yield device.refusal("", "a resolution is a width and a height")
     if video.accel2d:
-        raise device.refusal("accel2d", "QEMU has no such setting")
+        yield device.refusal("accel2d", "QEMU has no such setting")
     if video.accel3d and not card.outside:
-        _check_3d(card, context)
-    check_address(device, *(() if model == "ramfb" else ("pci",)))
+        yield from _check_3d(card, context)
+    yield from check_address(device, *(() if model == "ramfb" else ("pci",)))
 
 
-def _check_3d(card: _Card, context: Context) -> None:
+def _check_3d(card: _Card, context: Context) -> Iterator[Unsupported]:
     if card.model != "virtio":
-        raise card.device.refusal("accel3d", "only a 'virtio' draws in 3D")
+        yield card.device.refusal("accel3d", "only a 'virtio' draws in 3D")
     drawing = (single.gl or single.type == "egl-headless" for single in context.machine.graphics)
     if not any(drawing):
-        raise card.device.refusal(
+        yield card.device.refusal(
             "accel3d",
             "no graphics of the VM have OpenGL",
             "switch on 'gl' of graphics of type spice, sdl or dbus, or add egl-headless to vnc",

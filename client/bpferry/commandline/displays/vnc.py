@@ -8,10 +8,11 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
 from bpferry.commandline.displays.passwords import MEANINGFUL as OF_PASSWORDS
-from bpferry.commandline.displays.passwords import Password, password_of
+from bpferry.commandline.displays.passwords import Password, check_password, password_of
 from bpferry.commandline.parts import (
     Certificates,
     Endpoint,
+    Found,
     Option,
     OwnSocket,
     Part,
@@ -21,6 +22,7 @@ from bpferry.commandline.parts import (
 )
 from bpferry.domain.model.graphics import MAX_PORT, Graphics
 from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 MEANINGFUL: Final = frozenset(
     {
@@ -53,10 +55,11 @@ LAST_AUTOMATIC_DISPLAY: Final = 99
 """QEMU looks for a free port from display 0 to this one, when it starts."""
 
 
-def vnc(device: Named[Graphics], context: Context) -> Iterator[Part]:
+def vnc(device: Named[Graphics], context: Context) -> Iterator[Found]:
     """Yield what offers the display over VNC."""
     graphics = device.value
     place = place_of(device, context)
+    yield from check_password(device)
     password = password_of(device, context)
     yield from () if password is None else password.parts
     common = {
@@ -75,7 +78,7 @@ def vnc(device: Named[Graphics], context: Context) -> Iterator[Part]:
             hint = f"for TLS, put certificates into '{tls.folder}'; or connect through ssh -L"
             yield Remark(LESS_THAN_TLS, hint, f"{device.key}.password")
         return
-    _refuse_ports(device)
+    yield from _refuse_ports(device)
     if isinstance(place, Local):
         yield OwnSocket(place.path)
         yield Endpoint("vnc", "unix", device.key, path=place.path, protocol="vnc")
@@ -152,13 +155,13 @@ def _display(device: Named[Graphics]) -> int:
     return graphics.port - FIRST_PORT
 
 
-def _refuse_ports(device: Named[Graphics]) -> None:
-    """Raise Unsupported if a port is asked for where there is none.
+def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
+    """Yield what is refused if a port is asked for where there is none.
 
     What an automatic port came to be in a past run says nothing.
     """
     graphics = device.value
     if graphics.websocket:
-        raise device.refusal("websocket", "web sockets need a display that listens at a port")
+        yield device.refusal("websocket", "web sockets need a display that listens at a port")
     if graphics.port not in (None, -1, 0) and not graphics.autoport:
-        raise device.refusal("port", "the display does not listen at a port", "take it out")
+        yield device.refusal("port", "the display does not listen at a port", "take it out")

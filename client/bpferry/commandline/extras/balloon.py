@@ -4,10 +4,12 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Command, Device, Part
-from bpferry.domain.names import single
+from bpferry.commandline.parts import Command, Device, Found, Part
+from bpferry.domain.model.extras import Balloon
+from bpferry.domain.names import Named, single
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -15,13 +17,15 @@ def parts(context: Context) -> Iterator[Part]:
 
     They can be read with ``qom-get`` as the property ``guest-stats`` of the device.
     """
-    balloon = context.machine.balloon
-    if balloon is None:
-        return
-    device = single(balloon, "balloon")
+    if context.machine.balloon is not None:
+        yield from attempt(_balloon, single(context.machine.balloon, "balloon"), context)
+
+
+def _balloon(device: Named[Balloon], context: Context) -> Iterator[Found]:
+    balloon = device.value
     if balloon.model == "none":
         # libvirt takes no notice of an address here, and so documents may have one.
-        refuse_others(device, ("model", "address", "alias"), "a balloon of model 'none'")
+        yield from refuse_others(device, ("model", "address", "alias"), "a balloon of model 'none'")
         return
     yield Device(
         context.virtio("virtio-balloon", balloon.model),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras import (
     balloon,
@@ -15,8 +16,9 @@ from bpferry.commandline.extras import (
     vsock,
     watchdogs,
 )
-from bpferry.commandline.parts import Device, Folder, Option, Part, Slot, json_of
-from bpferry.domain.names import named, single
+from bpferry.commandline.parts import Device, Folder, Found, Option, Part, Slot, json_of
+from bpferry.domain.model.extras import Crypto, Pstore
+from bpferry.domain.names import Named, named, single
 
 RECORD: Final = 8192
 """Bytes of one record of ACPI ERST, unless somebody says otherwise (hw/acpi/erst.c)."""
@@ -32,40 +34,42 @@ def parts(context: Context) -> Iterator[Part]:
     yield from shared_memories.parts(context)
     yield from panics.parts(context)
     yield from vsock.parts(context)
-    yield from _pstore(context)
+    if context.machine.pstore is not None:
+        yield from attempt(_pstore, single(context.machine.pstore, "pstore"), context)
 
 
 def _cryptos(context: Context) -> Iterator[Part]:
     for device in named(context.machine.cryptos, "cryptos", "crypto"):
-        crypto = device.value
-        if crypto.queues is not None and crypto.queues > 1:
-            raise device.refusal("queues", "QEMU's builtin back end has one queue")
-        behind = {
-            "qom-type": "cryptodev-backend-builtin",
-            "id": f"obj{device.id}",
-            "queues": crypto.queues,
-        }
-        yield Option("-object", json_of(behind))
-        yield Device(
-            context.virtio("virtio-crypto"),
-            device.id,
-            device.key,
-            {"cryptodev": behind["id"], **virtio_properties(crypto)},
-            Slot.EXPRESS,
-            crypto.address,
-        )
+        yield from attempt(_crypto, device, context)
 
 
-def _pstore(context: Context) -> Iterator[Part]:
-    pstore = context.machine.pstore
-    if pstore is None:
-        return
-    device = single(pstore, "pstore")
-    check_address(device, "pci")
+def _crypto(device: Named[Crypto], context: Context) -> Iterator[Found]:
+    crypto = device.value
+    if crypto.queues is not None and crypto.queues > 1:
+        yield device.refusal("queues", "QEMU's builtin back end has one queue")
+    behind = {
+        "qom-type": "cryptodev-backend-builtin",
+        "id": f"obj{device.id}",
+        "queues": crypto.queues,
+    }
+    yield Option("-object", json_of(behind))
+    yield Device(
+        context.virtio("virtio-crypto"),
+        device.id,
+        device.key,
+        {"cryptodev": behind["id"], **virtio_properties(crypto)},
+        Slot.EXPRESS,
+        crypto.address,
+    )
+
+
+def _pstore(device: Named[Pstore], context: Context) -> Iterator[Found]:
+    pstore = device.value
+    yield from check_address(device, "pci")
     if not context.machine.features.acpi or context.family not in ("pc", "q35"):
-        raise device.refusal("", "it is a part of ACPI, on x86 machines with PCI")
+        yield device.refusal("", "it is a part of ACPI, on x86 machines with PCI")
     if pstore.size < 2 * RECORD or pstore.size % RECORD:
-        raise device.refusal("size", f"it has to be a multiple of {RECORD}, and two at least")
+        yield device.refusal("size", f"it has to be a multiple of {RECORD}, and two at least")
     if pstore.file is None:
         yield Folder(context.folders.state, device.key)
     behind = {

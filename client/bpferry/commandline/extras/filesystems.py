@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
 from bpferry.commandline.memory.shared_memory import has_shared_memory
 from bpferry.commandline.parts import (
     Companion,
     Device,
+    Found,
     Option,
     Part,
     Remark,
@@ -18,7 +20,8 @@ from bpferry.commandline.parts import (
     join,
 )
 from bpferry.domain.model.filesystems import Filesystem, IdMap
-from bpferry.domain.names import Named, named
+from bpferry.domain.names import Named, before, named
+from bpferry.errors import Unsupported
 
 ALWAYS: Final = frozenset({"type", "driver", "folder", "tag", "read_only", "alias", "address"})
 
@@ -44,18 +47,21 @@ MAX_VIRTIOFS_TAG: Final = 36
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the devices after what stands behind each."""
-    tags: set[str] = set()
     for device in named(context.machine.filesystems, "filesystems", "fs"):
-        filesystem = device.value
-        if filesystem.tag in tags and filesystem.driver != "mtp":
-            raise device.refusal("tag", f"another folder is called '{filesystem.tag}' as well")
-        tags.add(filesystem.tag)
-        if filesystem.driver == "9p":
-            yield from _nine_p(context, device)
-        elif filesystem.driver == "virtiofs":
-            yield from _virtiofs(context, device)
-        else:
-            yield _mtp(device)
+        yield from attempt(_filesystem, device, context)
+
+
+def _filesystem(device: Named[Filesystem], context: Context) -> Iterator[Found]:
+    filesystem = device.value
+    earlier = before(device, context.machine.filesystems)
+    if filesystem.driver != "mtp" and any(one.tag == filesystem.tag for one in earlier):
+        yield device.refusal("tag", f"another folder is called '{filesystem.tag}' as well")
+    if filesystem.driver == "9p":
+        yield from _nine_p(context, device)
+    elif filesystem.driver == "virtiofs":
+        yield from _virtiofs(context, device)
+    else:
+        yield from _mtp(device)
 
 
 def _folder(device: Named[Filesystem]) -> str:
@@ -65,22 +71,22 @@ def _folder(device: Named[Filesystem]) -> str:
     return filesystem.folder
 
 
-def _check_tag(device: Named[Filesystem], most: int) -> None:
+def _check_tag(device: Named[Filesystem], most: int) -> Iterator[Unsupported]:
     filesystem = device.value
     if len(filesystem.tag.encode()) > most:
-        raise device.refusal("tag", f"it may have {most} bytes")
+        yield device.refusal("tag", f"it may have {most} bytes")
 
 
-def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Part]:
+def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
     filesystem = device.value
-    refuse_others(device, NINE_P, "a folder that the guest sees by 9p")
-    _check_tag(device, MAX_9P_TAG)
+    yield from refuse_others(device, NINE_P, "a folder that the guest sees by 9p")
+    yield from _check_tag(device, MAX_9P_TAG)
     for field, mode in (
         ("file-mode", filesystem.file_mode),
         ("folder-mode", filesystem.folder_mode),
     ):
         if mode is not None and filesystem.access != "mapped":
-            raise device.refusal(field, "it is for the access 'mapped'")
+            yield device.refusal(field, "it is for the access 'mapped'")
     if filesystem.access == "passthrough":
         yield Remark(
             f"the guest cannot change who owns what in '{filesystem.folder}', as QEMU runs "
@@ -121,15 +127,15 @@ def _fsdev(fsdev_id: str, folder: str, filesystem: Filesystem) -> str:
     return ",".join(words)
 
 
-def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Part]:
+def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
     filesystem = device.value
     ours = frozenset() if filesystem.socket else DAEMON
-    refuse_others(device, VIRTIOFS | ours, "a folder that the guest sees by virtiofs")
-    _check_tag(device, MAX_VIRTIOFS_TAG)
+    yield from refuse_others(device, VIRTIOFS | ours, "a folder that the guest sees by virtiofs")
+    yield from _check_tag(device, MAX_VIRTIOFS_TAG)
     if filesystem.queue is not None and filesystem.queue.bit_count() != 1:
-        raise device.refusal("queue", "it has to be a power of two")
+        yield device.refusal("queue", "it has to be a power of two")
     if not has_shared_memory(context.machine):
-        raise device.refusal(
+        yield device.refusal(
             "",
             "virtiofsd cannot reach the guest's memory",
             "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
@@ -140,10 +146,9 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Part]:
     if filesystem.socket is None:
         yield _daemon(device, socket)
     elif filesystem.folder is not None or filesystem.read_only:
-        raise device.refusal(
-            "folder" if filesystem.folder is not None else "read-only",
-            "the virtiofsd behind the socket decides this",
-        )
+        for field in ("folder", "read-only"):
+            if getattr(filesystem, field.replace("-", "_")):
+                yield device.refusal(field, "the virtiofsd behind the socket decides this")
     chardev = f"chr-vu-{device.id}"
     yield Option("-chardev", join("socket", id=chardev, path=socket))
     yield Device(
@@ -189,10 +194,10 @@ def _map(one: IdMap) -> str:
     return f":{one.start}:{one.target}:{one.count}:"
 
 
-def _mtp(device: Named[Filesystem]) -> Device:
+def _mtp(device: Named[Filesystem]) -> Iterator[Found]:
     filesystem = device.value
-    refuse_others(device, ALWAYS, "a folder that the guest sees by MTP")
-    return Device(
+    yield from refuse_others(device, ALWAYS, "a folder that the guest sees by MTP")
+    yield Device(
         "usb-mtp",
         device.id,
         device.key,

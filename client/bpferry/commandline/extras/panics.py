@@ -4,31 +4,34 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.applicable import check_address
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Part, Slot
+from bpferry.commandline.parts import Device, Found, Part, Slot
 from bpferry.domain.model.extras import Panic
-from bpferry.domain.names import Named, named
+from bpferry.domain.names import Named, before, named
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the devices; what Windows writes to is a feature of the processor."""
-    seen: set[str] = set()
     for device in named(context.machine.panics, "panics", "panic"):
-        panic = device.value
-        model = _model(context, panic)
-        if model in seen:
-            raise device.refusal("", f"the VM has a panic device of model '{model}' already")
-        seen.add(model)
-        if model in ("isa", "hyperv") and not context.is_x86:
-            raise device.refusal("model", f"'{model}' is for x86 only")
-        if model == "pvpanic":
-            check_address(device, "pci")
-            yield Device("pvpanic-pci", device.id, device.key, {}, Slot.CONVENTIONAL, panic.address)
-        elif model == "isa":
-            check_address(device, "isa")
-            yield Device("pvpanic", device.id, device.key, {"ioport": _port(device)})
-        else:
-            check_address(device)
+        yield from attempt(_panic, device, context)
+
+
+def _panic(device: Named[Panic], context: Context) -> Iterator[Found]:
+    panic = device.value
+    model = _model(context, panic)
+    if any(_model(context, one) == model for one in before(device, context.machine.panics)):
+        yield device.refusal("", f"the VM has a panic device of model '{model}' already")
+    if model in ("isa", "hyperv") and not context.is_x86:
+        yield device.refusal("model", f"'{model}' is for x86 only")
+    if model == "pvpanic":
+        yield from check_address(device, "pci")
+        yield Device("pvpanic-pci", device.id, device.key, {}, Slot.CONVENTIONAL, panic.address)
+    elif model == "isa":
+        yield from check_address(device, "isa")
+        yield Device("pvpanic", device.id, device.key, {"ioport": _port(device)})
+    else:
+        yield from check_address(device)
 
 
 def cpu_words(context: Context) -> Iterator[str]:

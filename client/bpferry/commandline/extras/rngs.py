@@ -4,13 +4,15 @@
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, Option, Part, json_of
+from bpferry.commandline.parts import Device, Found, Option, Part, json_of
 from bpferry.domain.model.characters import Character
 from bpferry.domain.model.extras import Rng
 from bpferry.domain.names import Named, named
+from bpferry.errors import Unsupported
 
 USUAL_FILE: Final = "/dev/random"
 """As in libvirt."""
@@ -26,42 +28,45 @@ EGD_ONLY: Final = ("type", "sources", "protocol")
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield each source of random numbers with what stands behind it."""
-    back_ends = BackEnds(context)
     for device in named(context.machine.rngs, "rngs", "rng"):
-        rng = device.value
-        _check(device)
-        behind: dict[str, object] = {"qom-type": f"rng-{rng.backend}", "id": f"obj{device.id}"}
-        if rng.backend == "random":
-            behind["filename"] = rng.file or USUAL_FILE
-        if rng.backend == "egd":
-            user = _daemon(device)
-            yield from back_ends.parts(user)
-            behind["chardev"] = user.chardev
-        yield Option("-object", json_of(behind))
-        yield Device(
-            context.virtio("virtio-rng", rng.model),
-            device.id,
-            device.key,
-            {
-                "rng": f"obj{device.id}",
-                "max-bytes": rng.max_bytes,
-                "period": None if rng.max_bytes is None else rng.period or PERIOD_MS,
-                **virtio_properties(rng),
-            },
-            slot_of(rng.model),
-            rng.address,
-        )
+        yield from attempt(_rng, device, context)
 
 
-def _check(device: Named[Rng]) -> None:
+def _rng(device: Named[Rng], context: Context) -> Iterator[Found]:
+    rng = device.value
+    yield from _check(device)
+    behind: dict[str, object] = {"qom-type": f"rng-{rng.backend}", "id": f"obj{device.id}"}
+    if rng.backend == "random":
+        behind["filename"] = rng.file or USUAL_FILE
+    if rng.backend == "egd":
+        user = _daemon(device)
+        yield from BackEnds(context).parts(user)
+        behind["chardev"] = user.chardev
+    yield Option("-object", json_of(behind))
+    yield Device(
+        context.virtio("virtio-rng", rng.model),
+        device.id,
+        device.key,
+        {
+            "rng": f"obj{device.id}",
+            "max-bytes": rng.max_bytes,
+            "period": None if rng.max_bytes is None else rng.period or PERIOD_MS,
+            **virtio_properties(rng),
+        },
+        slot_of(rng.model),
+        rng.address,
+    )
+
+
+def _check(device: Named[Rng]) -> Iterator[Unsupported]:
     rng = device.value
     if rng.file is not None and rng.backend != "random":
-        raise device.refusal("file", f"the back end '{rng.backend}' has no file")
+        yield device.refusal("file", f"the back end '{rng.backend}' has no file")
     for name in EGD_ONLY:
         if getattr(rng, name) and rng.backend != "egd":
-            raise device.refusal(name, f"the back end '{rng.backend}' is no daemon")
+            yield device.refusal(name, f"the back end '{rng.backend}' is no daemon")
     if rng.period is not None and rng.max_bytes is None:
-        raise device.refusal("period", "it means nothing without 'max-bytes'")
+        yield device.refusal("period", "it means nothing without 'max-bytes'")
 
 
 def _daemon(device: Named[Rng]) -> User:

@@ -4,8 +4,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Option, Part, Slot, join, json_of, on_off
+from bpferry.commandline.parts import Device, Found, Option, Part, Slot, join, json_of, on_off
 from bpferry.domain.model.extras import Interrupts, SharedMemory
 from bpferry.domain.names import Named, named
 
@@ -22,15 +23,17 @@ Made = tuple[Option, dict[str, object]]
 def parts(context: Context) -> Iterator[Part]:
     """Yield each device after what stands behind it."""
     for device in named(context.machine.shared_memories, "shared-memories", "shmem"):
-        memory = device.value
-        if "/" in memory.name or memory.name in (".", "..", ""):
-            raise device.refusal("name", "no file can have this name")
-        made = _plain if memory.model == "ivshmem-plain" else _with_server
-        behind, properties = made(device)
-        yield behind
-        yield Device(
-            memory.model, device.id, device.key, properties, Slot.CONVENTIONAL, memory.address
-        )
+        yield from attempt(_memory, device, context)
+
+
+def _memory(device: Named[SharedMemory], _: Context) -> Iterator[Found]:
+    memory = device.value
+    if "/" in memory.name or memory.name in (".", "..", ""):
+        yield device.refusal("name", "no file can have this name")
+    made = _plain if memory.model == "ivshmem-plain" else _with_server
+    behind, properties = made(device)
+    yield behind
+    yield Device(memory.model, device.id, device.key, properties, Slot.CONVENTIONAL, memory.address)
 
 
 def _plain(device: Named[SharedMemory]) -> Made:

@@ -5,11 +5,13 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported, virtio_properties
+from bpferry.commandline.attempt import attempt
+from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, Endpoint, OpenDevice, OpenVsock, Part
+from bpferry.commandline.parts import Device, Endpoint, Found, OpenDevice, OpenVsock, Part
 from bpferry.domain.model.extras import Vsock
-from bpferry.domain.names import chosen
+from bpferry.domain.names import Named, single
+from bpferry.errors import Unsupported
 
 NODE: Final = "/dev/vhost-vsock"
 
@@ -19,22 +21,24 @@ FIRST_CID: Final = 3
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the device. bpferry opens the node, as QEMU may have no right to."""
-    vsock = context.machine.vsock
-    if vsock is None:
-        return
-    device_id = chosen(vsock) or "vsock0"
-    name, cid = f"{device_id}.vhost", f"{device_id}.cid"
+    if context.machine.vsock is not None:
+        yield from attempt(_vsock, single(context.machine.vsock, "vsock"), context)
+
+
+def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
+    vsock = device.value
+    name, cid = f"{device.id}.vhost", f"{device.id}.cid"
     if _is_automatic(vsock):
-        _check_host(context)
-        yield OpenVsock(name, cid, NODE, "vsock")
+        yield from _check_host(device, context)
+        yield OpenVsock(name, cid, NODE, device.key)
     else:
-        yield OpenDevice(name, NODE, "vsock")
+        yield OpenDevice(name, NODE, device.key)
     number = context.fd(cid) if _is_automatic(vsock) else str(vsock.cid)
-    yield Endpoint("vsock", "vsock", "vsock", port=number)
+    yield Endpoint("vsock", "vsock", device.key, port=number)
     yield Device(
         context.virtio("vhost-vsock", vsock.model),
-        device_id,
-        "vsock",
+        device.id,
+        device.key,
         {
             "guest-cid": _number(number),
             "vhostfd": context.fd(name),
@@ -50,12 +54,12 @@ def _is_automatic(vsock: Vsock) -> bool:
     return vsock.auto if vsock.auto is not None else vsock.cid is None
 
 
-def _check_host(context: Context) -> None:
-    """Refuse to ask a kernel that has nothing to answer with, so that nobody knows the CID."""
+def _check_host(device: Named[Vsock], context: Context) -> Iterator[Unsupported]:
+    """Yield a refusal if the kernel has nothing to answer with, so that nobody knows the CID."""
     if not context.has_vsock:
         suggested = suggest_cid(context.folders.runtime)
-        raise unsupported(
-            "vsock",
+        yield device.refusal(
+            "",
             f"this host has no '{NODE}', whose kernel would give a CID that is free",
             f"have the kernel's module loaded (modprobe vhost_vsock), or give the VM a CID, such "
             f"as {suggested} (in XML <cid auto='no' address='{suggested}'/>)",

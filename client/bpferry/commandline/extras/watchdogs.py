@@ -4,24 +4,19 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.applicable import check_address
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Option, Part, Slot
+from bpferry.commandline.parts import Device, Found, Option, Part, Slot
 from bpferry.domain.model.extras import Watchdog
 from bpferry.domain.names import Named, named
+from bpferry.errors import Unsupported
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the watchdogs, and what QEMU does when one of them fires."""
     watchdogs = context.machine.watchdogs
     for device in named(watchdogs, "watchdogs", "watchdog"):
-        watchdog = device.value
-        _check(context, device)
-        if watchdog.model == "i6300esb":
-            yield Device(
-                "i6300esb", device.id, device.key, slot=Slot.CONVENTIONAL, address=watchdog.address
-            )
-        elif watchdog.model == "ib700":
-            yield Device("ib700", device.id, device.key)
+        yield from attempt(_watchdog, device, context)
     if context.family == "q35":
         # Up to QEMU 7.2, a strap that is on by default keeps the timer from doing anything.
         yield Option("-global", "ICH9-LPC.noreboot=off")
@@ -29,15 +24,25 @@ def parts(context: Context) -> Iterator[Part]:
         yield Option("-watchdog-action", watchdogs[0].action if watchdogs else "reset")
 
 
-def _check(context: Context, device: Named[Watchdog]) -> None:
+def _watchdog(device: Named[Watchdog], context: Context) -> Iterator[Found]:
+    watchdog = device.value
+    yield from _check(context, device)
+    if watchdog.model == "i6300esb":
+        where = watchdog.address
+        yield Device("i6300esb", device.id, device.key, slot=Slot.CONVENTIONAL, address=where)
+    elif watchdog.model == "ib700":
+        yield Device("ib700", device.id, device.key)
+
+
+def _check(context: Context, device: Named[Watchdog]) -> Iterator[Unsupported]:
     watchdog = device.value
     if watchdog.action != context.machine.watchdogs[0].action:
-        raise device.refusal("action", "QEMU does the same whichever watchdog fires")
+        yield device.refusal("action", "QEMU does the same whichever watchdog fires")
     model, family = watchdog.model, context.family
-    check_address(device, *(("pci",) if model == "i6300esb" else ()))
+    yield from check_address(device, *(("pci",) if model == "i6300esb" else ()))
     if model == "itco" and family != "q35":
-        raise device.refusal("model", "the iTCO timer is a part of q35 machines")
+        yield device.refusal("model", "the iTCO timer is a part of q35 machines")
     if model == "ib700" and family != "pc":
-        raise device.refusal("model", "the machine type 'pc' alone has the ISA bus for it")
+        yield device.refusal("model", "the machine type 'pc' alone has the ISA bus for it")
     if model == "itco" and watchdog.alias is not None and watchdog.alias.startswith("ua-"):
-        raise device.refusal("alias", "it is a part of the machine, and has no id of its own")
+        yield device.refusal("alias", "it is a part of the machine, and has no id of its own")

@@ -5,13 +5,15 @@ Huge pages come from memfd_create(2), which needs no mounted file system and no 
 maps files of /dev/hugepages. What is shared between processes without a file comes from there too.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory.nodes import nodes_of
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.domain.model.memory import HugePage, HugePages, MemoryBacking
-from bpferry.domain.model.numa import NumaCell
+from bpferry.domain.model.numa import NodeMemory, NumaCell, NumaTune
+from bpferry.domain.names import Named, listed
 
 POLICIES = {"strict": "bind", "preferred": "preferred", "interleave": "interleave"}
 """QEMU's words (QAPI HostMemPolicy)."""
@@ -146,12 +148,23 @@ def _pages(backing: MemoryBacking, block: Block) -> tuple[bool, int | None]:
 def _page_of(huge: HugePages, node: int | None) -> HugePage | None:
     """Return the pages for *node*: those that name it, or those that name none."""
     general = None
-    for index, page in enumerate(huge.pages):
-        if page.nodes is None:
-            general = page
-        elif node in parse_numbers(page.nodes, f"memory-backing.huge-pages.pages[{index}].nodes"):
-            return page
+    for page in pages_of(huge):
+        nodes = page.value.nodes
+        if nodes is None:
+            general = page.value
+        elif node in parse_numbers(nodes, f"{page.key}.nodes"):
+            return page.value
     return general
+
+
+def pages_of(huge: HugePages | None) -> Iterator[Named[HugePage]]:
+    """Yield the kinds of huge pages that the VM's memory is of."""
+    return listed(huge.pages if huge else (), "memory-backing.huge-pages.pages")
+
+
+def cells_of(tune: NumaTune | None) -> Iterator[Named[NodeMemory]]:
+    """Yield what is said of where single nodes of the guest come from."""
+    return listed(tune.cells if tune else (), "numa-tune.cells")
 
 
 def _placement(context: Context, block: Block) -> dict[str, object]:
@@ -169,7 +182,7 @@ def _tuned(context: Context, block: Block) -> tuple[str, str | None, str]:
     tune = context.machine.numa_tune
     if tune is None or tune.placement == "auto":
         return "strict" if tune is None else tune.mode, None, ""
-    for index, cell in enumerate(tune.cells):
-        if cell.cell == block.node:
-            return cell.mode, cell.nodes, f"numa-tune.cells[{index}].nodes"
+    for cell in cells_of(tune):
+        if cell.value.cell == block.node:
+            return cell.value.mode, cell.value.nodes, f"{cell.key}.nodes"
     return tune.mode, tune.nodes, "numa-tune.nodes"

@@ -9,12 +9,21 @@ from collections.abc import Iterator
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory import modules, numa
-from bpferry.commandline.memory.backing import RESTRICTIVE, Block, folder_of, memory_object
+from bpferry.commandline.memory.backing import (
+    RESTRICTIVE,
+    Block,
+    cells_of,
+    folder_of,
+    memory_object,
+    pages_of,
+)
 from bpferry.commandline.memory.sizes import MIB, MODULE, round_up
 from bpferry.commandline.numbers import parse_numbers
-from bpferry.commandline.parts import Command, Folder, Option, Part, Remark, join, json_of
+from bpferry.commandline.parts import Command, Folder, Found, Option, Remark, join, json_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.memory import UNLIMITED, MemoryBacking
+from bpferry.domain.names import named
+from bpferry.errors import Unsupported
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -49,11 +58,11 @@ def initial_size(machine: Machine) -> int:
     return round_up(machine.memory - extra, MIB)
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield the guest's memory and its nodes."""
     machine = context.machine
-    _check_limits(machine)
-    _check_nodes(machine)
+    yield from _check_limits(machine)
+    yield from _check_nodes(machine)
     yield from _tuning_remarks(machine)
     yield Option("-m", _size(context))
     backing = machine.memory_backing or MemoryBacking()
@@ -66,7 +75,7 @@ def parts(context: Context) -> Iterator[Part]:
         block = Block(_main_id(context), "memory", initial_size(machine))
         yield Option("-object", json_of(_with_old_name(context, memory_object(context, block))))
     elif machine.memory_backing or machine.numa_tune:
-        raise unsupported(
+        yield unsupported(
             "memory-backing" if machine.memory_backing else "numa-tune",
             f"'{context.machine_type}' takes its memory from nowhere else than it does by itself",
         )
@@ -88,53 +97,51 @@ def _with_old_name(context: Context, memory: dict[str, object]) -> dict[str, obj
     return memory
 
 
-def _check_limits(machine: Machine) -> None:
+def _check_limits(machine: Machine) -> Iterator[Unsupported]:
     limits = machine.memory_limits
     if limits is None:
         return
-    for key, value in (("hard", limits.hard), ("soft", limits.soft), ("swap", limits.swap)):
+    for name in ("hard", "soft", "swap"):
+        value = getattr(limits, name)
         if value is not None and value < UNLIMITED:
-            raise unsupported(
-                f"memory-limits.{key}",
+            yield unsupported(
+                f"memory-limits.{name}",
                 "a limit needs a control group, which needs rights that bpferry does not ask for",
                 "run bpferry in a systemd scope with MemoryMax=",
             )
 
 
-def _check_nodes(machine: Machine) -> None:
-    """Refuse what is said of nodes that the guest does not have."""
+def _check_nodes(machine: Machine) -> Iterator[Unsupported]:
+    """Yield what is refused of what is said of nodes that the guest does not have."""
     count = len(machine.cpu.numa)
     huge = machine.memory_backing.huge_pages if machine.memory_backing else None
-    for index, page in enumerate(huge.pages if huge else ()):
-        key = f"memory-backing.huge-pages.pages[{index}].nodes"
-        if page.nodes is not None and parse_numbers(page.nodes, key)[-1] >= count:
-            raise unsupported(key, f"the guest has {count} NUMA nodes")
-    for index, cell in enumerate(machine.numa_tune.cells if machine.numa_tune else ()):
-        if cell.cell >= count:
-            raise unsupported(f"numa-tune.cells[{index}].cell", f"the guest has {count} NUMA nodes")
+    for page in pages_of(huge):
+        nodes = page.value.nodes
+        if nodes is not None and parse_numbers(nodes, f"{page.key}.nodes")[-1] >= count:
+            yield page.refusal("nodes", f"the guest has {count} NUMA nodes")
+    for cell in cells_of(machine.numa_tune):
+        if cell.value.cell >= count:
+            yield cell.refusal("cell", f"the guest has {count} NUMA nodes")
 
 
-def _tuning_remarks(machine: Machine) -> Iterator[Remark]:
+def _tuning_remarks(machine: Machine) -> Iterator[Found]:
     """Yield what the user is told of wishes that are left to the kernel."""
     tune = machine.numa_tune
     if tune is None:
         return
     if tune.placement == "auto":
         text = (
-            "'numa-tune.placement': nobody is asked which nodes of the host are best for the VM "
-            "(libvirt asks numad): its memory comes from where the kernel takes it"
+            "nobody is asked which nodes of the host are best for the VM (libvirt asks numad): its "
+            "memory comes from where the kernel takes it"
         )
         yield Remark(text, "name the nodes", "numa-tune.placement")
-    for index, cell in enumerate(tune.cells):
-        if (cell.mode == RESTRICTIVE) is not (tune.mode == RESTRICTIVE):
-            raise unsupported(
-                f"numa-tune.cells[{index}].mode",
-                f"'{RESTRICTIVE}' is the policy of all nodes or of none",
-            )
+    for cell in cells_of(tune):
+        if (cell.value.mode == RESTRICTIVE) is not (tune.mode == RESTRICTIVE):
+            yield cell.refusal("mode", f"'{RESTRICTIVE}' is the policy of all nodes or of none")
     if tune.mode == RESTRICTIVE:
         text = (
-            f"'numa-tune.mode' has no effect: '{RESTRICTIVE}' is up to a control group, which "
-            "libvirt's session mode does not have either"
+            f"it has no effect: '{RESTRICTIVE}' is up to a control group, which libvirt's session "
+            "mode does not have either"
         )
         yield Remark(text, "use 'strict', which QEMU sees to itself", "numa-tune.mode")
 
@@ -144,8 +151,9 @@ def _size(context: Context) -> str:
     initial = initial_size(machine)
     most = machine.max_memory
     if most is None:
-        if any(module.model in ("dimm", "nvdimm") for module in machine.memory_devices):
-            raise unsupported("memory-devices[0]", "modules need room", "add max-memory with slots")
+        for module in named(machine.memory_devices, "memory-devices", "memory"):
+            if module.value.model in ("dimm", "nvdimm"):
+                raise module.refusal("", "modules need room", "add max-memory with slots")
         return join("", size=f"{initial // 1024}k")
     whole = initial + sum(round_up(module.size, MODULE) for module in machine.memory_devices)
     if most.size < whole:
@@ -166,7 +174,7 @@ def _total(machine: Machine) -> int:
     return extra + sum(cell.memory for cell in machine.cpu.numa)
 
 
-def _balloon(context: Context) -> Iterator[Part]:
+def _balloon(context: Context) -> Iterator[Remark | Command]:
     """Yield the command by which the guest gives up what it is not to have at the start."""
     machine = context.machine
     wanted = machine.current_memory

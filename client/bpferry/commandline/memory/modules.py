@@ -6,12 +6,14 @@ from typing import Final
 from uuid import UUID
 
 from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.memory.backing import Block, is_preallocated, memory_object
 from bpferry.commandline.memory.sizes import MODULE, round_up
-from bpferry.commandline.parts import Device, Option, Part, Remark, Slot, json_of
+from bpferry.commandline.parts import Device, Found, Option, Part, Remark, Slot, json_of
 from bpferry.domain.model.memory import MemoryDevice
 from bpferry.domain.names import Named, named
+from bpferry.errors import Unsupported
 
 ALL: Final = frozenset({"model", "alias", "address", "access", "size"})
 ANONYMOUS: Final = frozenset({"discard", "node", "page_size", "host_nodes"})
@@ -37,25 +39,29 @@ def parts(context: Context) -> Iterator[Part]:
     modules = context.machine.memory_devices
     if not context.machine.features.acpi and any(not _is_virtio(module) for module in modules):
         text = "QEMU refuses to start with DIMMs and NVDIMMs on a machine without ACPI"
-        yield Remark(text, "add <acpi/> to the features", "memory-devices[0]")
+        first = next(named(modules, "memory-devices", "memory"))
+        yield Remark(text, "add <acpi/> to the features", first.key)
     for device in named(modules, "memory-devices", "memory"):
-        module = device.value
-        _check(device)
-        block = _block(device)
-        yield Option("-object", json_of(_object(context, module, block)))
-        yield _device(context, device, block)
+        yield from attempt(_module, device, context)
+
+
+def _module(device: Named[MemoryDevice], context: Context) -> Iterator[Found]:
+    yield from _check(device)
+    block = _block(device)
+    yield Option("-object", json_of(_object(context, device.value, block)))
+    yield _device(context, device, block)
 
 
 def _is_virtio(module: MemoryDevice) -> bool:
     return module.model.startswith("virtio")
 
 
-def _check(device: Named[MemoryDevice]) -> None:
+def _check(device: Named[MemoryDevice]) -> Iterator[Unsupported]:
     module = device.value
-    refuse_others(device, MEANINGFUL[module.model], f"a module '{module.model}'")
-    check_address(device, "pci" if _is_virtio(module) else "dimm")
+    yield from refuse_others(device, MEANINGFUL[module.model], f"a module '{module.model}'")
+    yield from check_address(device, "pci" if _is_virtio(module) else "dimm")
     if module.model in FILES and module.file is None:
-        raise device.refusal("file", f"'{module.model}' is a file", "name the file")
+        yield device.refusal("file", f"'{module.model}' is a file", "name the file")
 
 
 def _block(device: Named[MemoryDevice]) -> Block:

@@ -6,12 +6,12 @@ belong to node 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bpferry.commandline.context import unsupported
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.numa import NumaCell
+from bpferry.domain.names import Named, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,13 @@ class Node:
     """One node of the guest."""
 
     number: int
-    key: str
-    cell: NumaCell
+    device: Named[NumaCell]
     processors: tuple[int, ...]
+
+    @property
+    def cell(self) -> NumaCell:
+        """What the document says of it."""
+        return self.device.value
 
 
 def nodes_of(machine: Machine) -> tuple[Node, ...]:
@@ -32,27 +36,26 @@ def nodes_of(machine: Machine) -> tuple[Node, ...]:
     """
     cells = machine.cpu.numa
     found: dict[int, Node] = {}
-    for index, cell in enumerate(cells):
-        key = f"cpu.numa[{index}]"
-        number = index if cell.id is None else cell.id
+    for place, device in enumerate(listed(cells, "cpu.numa")):
+        number = place if device.value.id is None else device.value.id
         if number in found or number >= len(cells):
-            raise unsupported(
-                f"{key}.id" if cell.id is not None else key,
+            raise device.refusal(
+                "id" if device.value.id is not None else "",
                 f"the numbers of {len(cells)} nodes are 0 to {len(cells) - 1}, each once",
                 "number them so, in any order",
             )
-        found[number] = Node(number, key, cell, _processors(machine, cell, key))
+        found[number] = Node(number, device, _processors(machine, device))
     _check_processors(list(found.values()))
     return tuple(_with_the_rest(machine, [found[number] for number in sorted(found)]))
 
 
-def _processors(machine: Machine, cell: NumaCell, key: str) -> tuple[int, ...]:
-    if cell.cpus is None:
+def _processors(machine: Machine, device: Named[NumaCell]) -> tuple[int, ...]:
+    if device.value.cpus is None:
         return ()
-    numbers = parse_numbers(cell.cpus, f"{key}.cpus")
+    numbers = parse_numbers(device.value.cpus, f"{device.key}.cpus")
     if numbers[-1] >= machine.vcpus:
-        raise unsupported(
-            f"{key}.cpus",
+        raise device.refusal(
+            "cpus",
             f"the processors of the VM are 0 to {machine.vcpus - 1}, and {numbers[-1]} is named",
         )
     return numbers
@@ -63,8 +66,8 @@ def _check_processors(nodes: Sequence[Node]) -> None:
     for node in nodes:
         twice = seen & set(node.processors)
         if twice:
-            raise unsupported(
-                f"{node.key}.cpus", f"processor {min(twice)} belongs to another node already"
+            raise node.device.refusal(
+                "cpus", f"processor {min(twice)} belongs to another node already"
             )
         seen |= set(node.processors)
 
@@ -77,4 +80,4 @@ def _with_the_rest(machine: Machine, nodes: list[Node]) -> list[Node]:
     rest = [number for number in range(machine.vcpus) if number not in named]
     first = nodes[0]
     processors = tuple(sorted([*first.processors, *rest]))
-    return [Node(first.number, first.key, first.cell, processors), *nodes[1:]]
+    return [replace(first, processors=processors), *nodes[1:]]

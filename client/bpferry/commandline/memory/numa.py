@@ -12,9 +12,11 @@ from bpferry.commandline.memory.backing import Block, memory_object
 from bpferry.commandline.memory.nodes import Node, nodes_of
 from bpferry.commandline.memory.sizes import MIB, round_up
 from bpferry.commandline.numbers import format_ranges
-from bpferry.commandline.parts import Option, join, json_of
+from bpferry.commandline.parts import Found, Option, join, json_of
 from bpferry.domain.model.cpu import Cpu
 from bpferry.domain.model.numa import Bandwidth, Latency, NumaCache
+from bpferry.domain.names import Named, listed
+from bpferry.errors import Unsupported
 
 NEAR: Final = 10
 FAR: Final = 20
@@ -35,28 +37,33 @@ def has_hmat(cpu: Cpu) -> bool:
 
 def machine_properties(context: Context) -> dict[str, object]:
     """Return the properties of the machine that are about nodes."""
-    if not has_hmat(context.machine.cpu):
-        return {}
-    if not context.capabilities.has_machine_property(context.machine_type, "hmat"):
-        raise unsupported(
+    return {"hmat": True} if has_hmat(context.machine.cpu) else {}
+
+
+def parts(context: Context) -> Iterator[Found]:
+    """Yield the nodes, with the object behind the memory of each."""
+    cpu = context.machine.cpu
+    known = context.capabilities
+    if has_hmat(cpu) and not known.has_machine_property(context.machine_type, "hmat"):
+        yield unsupported(
             "cpu.numa",
             f"'{context.machine_type}' has no table of how fast memory is (HMAT)",
             "leave out caches and interconnects",
         )
-    return {"hmat": True}
-
-
-def parts(context: Context) -> Iterator[Option]:
-    """Yield the nodes, with the object behind the memory of each."""
-    cpu = context.machine.cpu
     nodes = nodes_of(context.machine)
     if all(not node.processors for node in nodes):
         raise unsupported("cpu.numa", "no node has a processor")
     for node in nodes:
         if not node.cell.memory:
-            raise unsupported(f"{node.key}.memory", "QEMU has no nodes without memory")
+            yield node.device.refusal("memory", "QEMU has no nodes without memory")
         size = round_up(node.cell.memory, MIB)
-        block = Block(f"ram-node{node.number}", node.key, size, node.number, node.cell.access)
+        block = Block(
+            id=f"ram-node{node.number}",
+            key=node.device.key,
+            size=size,
+            node=node.number,
+            access=node.cell.access,
+        )
         yield Option("-object", json_of(memory_object(context, block)))
         yield Option("-numa", _node(node, _initiator(cpu, node, nodes) if has_hmat(cpu) else None))
     yield from _distances(nodes)
@@ -72,7 +79,7 @@ def _node(node: Node, initiator: int | None) -> str:
     return f"node,nodeid={node.number}{processors}{source},memdev=ram-node{node.number}"
 
 
-def _distances(nodes: Sequence[Node]) -> Iterator[Option]:
+def _distances(nodes: Sequence[Node]) -> Iterator[Found]:
     """Yield how far all nodes are from each other, if that is said of any two."""
     said = {
         (node.number, sibling.id): sibling.value
@@ -81,7 +88,7 @@ def _distances(nodes: Sequence[Node]) -> Iterator[Option]:
     }
     for node in nodes:
         if any(sibling.id >= len(nodes) for sibling in node.cell.distances):
-            raise unsupported(f"{node.key}.distances", "there is no such node")
+            yield node.device.refusal("distances", "there is no such node")
     if not said:
         return
     for source in range(len(nodes)):
@@ -104,23 +111,26 @@ def _initiator(cpu: Cpu, node: Node, nodes: Sequence[Node]) -> int:
     return next(other.number for other in nodes if other.processors)
 
 
-def _interconnects(cpu: Cpu, nodes: Sequence[Node]) -> Iterator[Option]:
-    for index, latency in enumerate(cpu.latencies):
-        _check_ends(latency, f"cpu.latencies[{index}]", nodes)
+def _interconnects(cpu: Cpu, nodes: Sequence[Node]) -> Iterator[Found]:
+    for part in listed(cpu.latencies, "cpu.latencies"):
+        yield from _check_ends(part, nodes)
+        latency = part.value
         yield Option("-numa", _between(latency, "latency", str(latency.value)))
-    for index, bandwidth in enumerate(cpu.bandwidths):
-        _check_ends(bandwidth, f"cpu.bandwidths[{index}]", nodes)
+    for found in listed(cpu.bandwidths, "cpu.bandwidths"):
+        yield from _check_ends(found, nodes)
+        bandwidth = found.value
         yield Option("-numa", _between(bandwidth, "bandwidth", f"{bandwidth.value // KIB}K"))
 
 
-def _check_ends(between: Latency | Bandwidth, key: str, nodes: Sequence[Node]) -> None:
-    """Refuse what is said of nodes that are not there, or have no processor that could look."""
+def _check_ends(part: Named[Latency | Bandwidth], nodes: Sequence[Node]) -> Iterator[Unsupported]:
+    """Yield a refusal of nodes that are not there, or have no processor that could look."""
+    between = part.value
     ends = {"initiator": between.initiator, "target": between.target}
     for name, number in ends.items():
         if number >= len(nodes):
-            raise unsupported(f"{key}.{name}", f"there is no node {number}")
-    if not nodes[between.initiator].processors:
-        raise unsupported(f"{key}.initiator", f"node {between.initiator} has no processor")
+            yield part.refusal(name, f"there is no node {number}")
+        elif name == "initiator" and not nodes[number].processors:
+            yield part.refusal(name, f"node {number} has no processor")
 
 
 def _between(between: Latency | Bandwidth, what: str, value: str) -> str:
@@ -134,13 +144,13 @@ def _between(between: Latency | Bandwidth, what: str, value: str) -> str:
     )
 
 
-def _caches(node: Node) -> Iterator[Option]:
+def _caches(node: Node) -> Iterator[Found]:
     levels: set[int] = set()
-    for index, cache in enumerate(node.cell.caches):
-        if cache.level in levels:
-            raise unsupported(f"{node.key}.caches[{index}].level", "there is such a cache already")
-        levels.add(cache.level)
-        yield Option("-numa", _cache(node.number, cache))
+    for cache in node.device.parts("caches", node.cell.caches):
+        if cache.value.level in levels:
+            yield cache.refusal("level", "there is such a cache already")
+        levels.add(cache.value.level)
+        yield Option("-numa", _cache(node.number, cache.value))
 
 
 def _cache(number: int, cache: NumaCache) -> str:

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.network.card_fields import VIRTIO, fields_without_effect, meaningful_fields
 from bpferry.commandline.network.netdevs import netdev_id, netdev_parts
-from bpferry.commandline.parts import Command, Device, Part, Remark, Slot
+from bpferry.commandline.parts import Command, Device, Found, Part, Remark, Slot
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.identity import card_mac_of
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
+from bpferry.errors import Unsupported
 from bpferry.qemu.defaults import card_model_of
 from bpferry.steering.plan import CardPlan, Rung
 
@@ -27,6 +29,8 @@ VIRTUAL_FUNCTIONS: Final = ("igb",)
 room: QEMU puts them 16 slots behind the card, where others sit (hw/net/igb.c)."""
 
 USB_MODELS: Final = ("usb-net",)
+
+ROM: Final = ("rom", "rom_bar", "rom_file")
 
 TX_MODES: Final = {"iothread": "bh", "timer": "timer"}
 """What libvirt calls the ways to send, and what QEMU does."""
@@ -46,27 +50,29 @@ def set_names(card_id: str) -> tuple[str, ...]:
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the netdevs and devices of all cards."""
-    boot = boot_indexes(context.machine) if context.machine.cards else {}
     for device in cards_of(context.machine):
-        card = device.value
-        model = card_model_of(card, context.capabilities)
-        _check(device, model)
-        if not model.startswith("virtio"):
-            yield from _remarks(device, model)
-        if model in VIRTUAL_FUNCTIONS and not context.has_pci_express:
-            raise device.refusal("model", f"an '{model}' needs a machine with PCI Express")
-        yield from netdev_parts(device, context)
-        properties = {
-            "netdev": netdev_id(device.id),
-            "mac": card_mac_of(card, context.owner, context.machine.name, device.number),
-            "bootindex": boot.get(device.key),
-            **_rom(device, model, context),
-            **(_virtio(device, context) if model.startswith("virtio") else {}),
-        }
-        driver = _driver(model, context)
-        yield Device(driver, device.id, device.key, properties, _slot_of(model), card.address)
-        if card.link == "down":
-            yield Command("set_link", {"name": device.id, "up": False}, f"{device.key}.link")
+        yield from attempt(_card, device, context)
+
+
+def _card(device: Named[Card], context: Context) -> Iterator[Found]:
+    card = device.value
+    model = card_model_of(card, context.capabilities)
+    is_virtio = model.startswith("virtio")
+    yield from _check(device, model, context)
+    if not is_virtio:
+        yield from _remarks(device, model)
+    yield from netdev_parts(device, context)
+    properties = {
+        "netdev": netdev_id(device.id),
+        "mac": card_mac_of(card, context.owner, context.machine.name, device.number),
+        "bootindex": boot_indexes(context.machine).get(device.key),
+        **_rom(card),
+        **(_virtio(device, context) if is_virtio else {}),
+    }
+    driver = context.virtio("virtio-net", model) if is_virtio else model
+    yield Device(driver, device.id, device.key, properties, _slot_of(model), card.address)
+    if card.link == "down":
+        yield Command("set_link", {"name": device.id, "up": False}, f"{device.key}.link")
 
 
 def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
@@ -78,39 +84,39 @@ def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
         yield Remark(text, "choose the model 'virtio'", device.key)
 
 
-def _check(device: Named[Card], model: str) -> None:
-    """Raise Unsupported if the card says what has no meaning for its type or its model."""
+def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused of a card: what is not possible, or has no meaning for its kind."""
     card = device.value
     virtio = model.startswith("virtio")
     if card.type == "vhostuser" and not virtio:
-        raise device.refusal("model", "a card of type vhostuser has a virtio model")
+        yield device.refusal("model", "a card of type vhostuser has a virtio model")
+    if model in VIRTUAL_FUNCTIONS and not context.has_pci_express:
+        yield device.refusal("model", f"an '{model}' needs a machine with PCI Express")
+    if virtio:
+        yield from _check_virtio(device, context)
     meaningful = meaningful_fields(card, virtio=virtio)
-    refuse_others(device, meaningful | VIRTIO, f"a card of type '{card.type}'")
-    refuse_others(device, meaningful, f"a card of model '{model}'")
-    check_address(device, *(("usb",) if model in USB_MODELS else ("pci", "virtio-mmio")))
+    yield from refuse_others(device, meaningful | VIRTIO, f"a card of type '{card.type}'")
+    yield from refuse_others(device, meaningful, f"a card of model '{model}'")
+    yield from check_address(device, *(("usb",) if model in USB_MODELS else ("pci", "virtio-mmio")))
     if virtio and (card.queues or 1) > 1 and not (card.has_tap or card.type == "vhostuser"):
-        raise device.refusal(
+        yield device.refusal(
             "queues",
             f"a card of type '{card.type}' has one queue",
             "leave the number of queues out, or give the card a tap",
         )
-    _check_rom(device, model)
+    yield from _check_rom(device, model, context)
 
 
-def _check_rom(device: Named[Card], model: str) -> None:
+def _check_rom(device: Named[Card], model: str, context: Context) -> Iterator[Unsupported]:
     card = device.value
-    if model in USB_MODELS:
-        for field in ("rom", "rom_bar", "rom_file"):
-            if getattr(card, field) is not None:
-                raise device.refusal(field, "it is for cards on PCI")
+    on_pci = model not in USB_MODELS and (context.has_pci or not model.startswith("virtio"))
+    for field in ROM:
+        if getattr(card, field) is not None and not on_pci:
+            yield device.refusal(field, "it is for cards on PCI")
     if card.rom_file and not card.rom_file.startswith("/"):
-        raise device.refusal("rom-file", "it has to be an absolute path")
+        yield device.refusal("rom-file", "it has to be an absolute path")
     if card.rom is False and (card.rom_bar is not None or card.rom_file is not None):
-        raise device.refusal("rom", "it is said that there is no ROM, and what it is like")
-
-
-def _driver(model: str, context: Context) -> str:
-    return context.virtio("virtio-net", model) if model.startswith("virtio") else model
+        yield device.refusal("rom", "it is said that there is no ROM, and what it is like")
 
 
 def _slot_of(model: str) -> Slot:
@@ -119,12 +125,9 @@ def _slot_of(model: str) -> Slot:
     return Slot.EXPRESS if model in EXPRESS_MODELS else Slot.CONVENTIONAL
 
 
-def _rom(device: Named[Card], model: str, context: Context) -> dict[str, object]:
-    card = device.value
-    if card.rom is None and card.rom_bar is None and card.rom_file is None:
+def _rom(card: Card) -> dict[str, object]:
+    if all(getattr(card, field) is None for field in ROM):
         return {}
-    if model.startswith("virtio") and not context.has_pci:
-        raise device.refusal("rom", "it is for cards on PCI")
     return {
         "rombar": None if card.rom_bar is None else int(card.rom_bar),
         "romfile": "" if card.rom is False else card.rom_file,
@@ -133,7 +136,6 @@ def _rom(device: Named[Card], model: str, context: Context) -> dict[str, object]
 
 def _virtio(device: Named[Card], context: Context) -> dict[str, object]:
     card = device.value
-    _check_virtio(device, context)
     return {
         "tx": TX_MODES[card.txmode] if card.txmode else None,
         **{name: getattr(card, name) for name in OFFLOADS},
@@ -144,10 +146,10 @@ def _virtio(device: Named[Card], context: Context) -> dict[str, object]:
     }
 
 
-def _check_virtio(device: Named[Card], context: Context) -> None:
+def _check_virtio(device: Named[Card], context: Context) -> Iterator[Unsupported]:
     known = context.capabilities
     if device.value.rss_hash_report and "hash" not in known.card_properties:
-        raise device.refusal(
+        yield device.refusal(
             "rss-hash-report",
             f"the virtio-net of '{known.qemu}' (QEMU {known.version_text}) reports no hashes",
         )

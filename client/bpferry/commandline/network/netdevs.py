@@ -13,7 +13,7 @@ from bpferry.commandline.network.passt import (
     check_addresses,
     passt_companion,
 )
-from bpferry.commandline.parts import Endpoint, Listen, Option, Part, Remark, join, json_of
+from bpferry.commandline.parts import Endpoint, Found, Listen, Option, Remark, join, json_of
 from bpferry.domain.model.cards import SLIRP_PREFIXES, TUN_DEVICE, Card, IpAddress
 from bpferry.domain.names import Named
 
@@ -70,7 +70,7 @@ class _Owner:
         return f"{self.context.folders.runtime}/{self.id}-passt.sock"
 
 
-def netdev_parts(device: Named[Card], context: Context) -> Iterator[Part]:
+def netdev_parts(device: Named[Card], context: Context) -> Iterator[Found]:
     """Yield the netdev of *card* and what it needs."""
     card = device.value
     owner = _Owner(device, context)
@@ -82,7 +82,7 @@ def netdev_parts(device: Named[Card], context: Context) -> Iterator[Part]:
     properties = MAKERS[card.type](owner)
     netdev = str(properties["type"])
     if netdev not in context.capabilities.netdevs:
-        raise device.refusal(
+        yield device.refusal(
             "type",
             f"'{context.capabilities.qemu}' (QEMU {context.capabilities.version_text}) has no "
             f"network back end '{netdev}'",
@@ -180,11 +180,11 @@ def _vhost_user(owner: _Owner) -> Properties:
     }
 
 
-def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
+def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
     """Yield the socket between QEMU and who serves the card."""
     card = owner.card
     if not has_shared_memory(owner.context.machine):
-        raise owner.device.refusal(
+        yield owner.device.refusal(
             "type",
             "who serves a card of type vhostuser has to reach the guest's memory",
             "say that the memory's access is shared",
@@ -193,7 +193,7 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
         yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})
     elif card.socket_mode == "server":
         if card.reconnect:
-            raise owner.device.refusal("reconnect", "who listens has nobody to connect to")
+            yield owner.device.refusal("reconnect", "who listens has nobody to connect to")
         name = f"{owner.id}.listen"
         path = str(owner.needed("socket"))
         yield Listen(name, path)
@@ -203,7 +203,7 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Part]:
         yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
     else:
         if card.reconnect and card.reconnect_seconds is None:
-            raise owner.device.refusal("reconnect", "it is not said after how many seconds")
+            yield owner.device.refusal("reconnect", "it is not said after how many seconds")
         seconds = card.reconnect_seconds if card.reconnect else None
         yield _chardev(owner, {"path": owner.needed("socket"), **_again(owner, seconds)})
 

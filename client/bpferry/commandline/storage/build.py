@@ -2,53 +2,53 @@
 """Disks, CD drives and floppies: block nodes and the devices on them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from bpferry.commandline.attempt import attempt, attempt_section
 from bpferry.commandline.buses.drive_addresses import drive_of
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Environment, Option, Part
+from bpferry.commandline.parts import Device, Environment, Found, Option, Part
 from bpferry.commandline.secrets import secret_parts
 from bpferry.commandline.storage.blockdev import disk_nodes, has_medium
 from bpferry.commandline.storage.disk_checks import check_disk
 from bpferry.commandline.storage.drives import disks_of, driver_of, properties_of, slot_of
 from bpferry.commandline.storage.image_secrets import image_numbers, images_of
 from bpferry.commandline.storage.throttle import group_options, groups_of
-from bpferry.commandline.storage.vhost_user_disks import socket_of
+from bpferry.commandline.storage.vhost_user_disks import chardev_of, check_vhost_user, socket_of
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the nodes and devices of all drives, which have target, bus and address."""
-    yield from group_options(context.machine)
-    indexes = boot_indexes(context.machine)
-    yield from _floppy_controller(context, indexes)
-    numbers = image_numbers(context.machine)
+    yield from attempt_section(group_options, context)
+    yield from _floppy_controller(context, boot_indexes(context.machine))
     for device in disks_of(context):
-        yield from _disk(device, indexes.get(device.key), context, numbers)
-    yield from _agent(context)
+        yield from attempt(_disk, device, context)
+    yield from attempt_section(_agent, context)
 
 
-def _disk(
-    device: Named[Disk], boot_index: int | None, context: Context, numbers: Mapping[str, int]
-) -> Iterator[Part]:
+def _disk(device: Named[Disk], context: Context) -> Iterator[Found]:
     disk = device.value
-    check_disk(device, context)
+    yield from check_disk(device, context)
     behind: dict[str, object] = {}
     drive = ""
     if disk.type == "vhostuser":
-        behind["chardev"], option = socket_of(device, context)
-        yield option
+        yield from check_vhost_user(device, context)
+        behind["chardev"] = chardev_of(device)
+        yield socket_of(device, context)
     elif has_medium(disk):
+        numbers = image_numbers(context.machine)
         nodes = disk_nodes(device, groups_of(device, context.machine), numbers)
-        _check_drivers(nodes.options, device, context)
+        yield from _check_drivers(nodes.options, device, context)
         for secret in nodes.secrets:
             yield from secret_parts(secret, context)
         yield from nodes.options
         drive = nodes.top
     if disk.bus != "fdc":
-        behind["bootindex"] = boot_index
+        behind["bootindex"] = boot_indexes(context.machine).get(device.key)
     driver = driver_of(disk)
     yield Device(
         context.virtio(driver, disk.model) if disk.bus == "virtio" else driver,
@@ -60,28 +60,30 @@ def _disk(
     )
 
 
-def _agent(context: Context) -> Iterator[Part]:
+def _agent(context: Context) -> Iterator[Found]:
     """Yield where QEMU finds the agent with the keys for ssh, of which it knows one."""
     agent: str | None = None
     images = (image for disk in disks_of(context) for image in images_of(disk))
     for image in images:
         found = image.value.agent
         if found is not None and agent not in (None, found):
-            raise image.refusal(
+            yield image.refusal(
                 "agent", f"QEMU asks one agent, and that is '{agent}' already", "use one for all"
             )
-        agent = found or agent
+        agent = agent or found
     if agent is not None:
         yield Environment("SSH_AUTH_SOCK", agent)
 
 
-def _check_drivers(nodes: tuple[Option, ...], device: Named[Disk], context: Context) -> None:
-    """Refuse nodes whose drivers this QEMU was built without."""
+def _check_drivers(
+    nodes: tuple[Option, ...], device: Named[Disk], context: Context
+) -> Iterator[Unsupported]:
+    """Yield what is refused of nodes whose drivers this QEMU was built without."""
     known = context.capabilities.blockdevs
     for node in nodes:
         driver = json.loads(node.value or "{}")["driver"]
         if known and driver not in known:
-            raise device.refusal(
+            yield device.refusal(
                 "",
                 f"QEMU {context.capabilities.version_text} has no block driver '{driver}'",
                 "choose another format or protocol, or a QEMU that has it",

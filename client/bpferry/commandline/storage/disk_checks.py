@@ -11,6 +11,7 @@ from bpferry.commandline.storage.drives import SCSI_ID_ONLY, driver_of, scsi_mod
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.images import BackingImage
 from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 BUSES: Final = {
     "disk": ("virtio", "scsi", "sata", "ide", "usb"),
@@ -27,12 +28,12 @@ LAST_NARROW_ID: Final = 6
 """Of a disk; 7 is the controller's own (SCSI-2, 5.1)."""
 
 
-def check_disk(device: Named[Disk], context: Context) -> None:
-    """Raise Unsupported if the disk *device* does not fit together."""
+def check_disk(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused if the disk *device* does not fit together."""
     disk = device.value
     found = (*_place(disk, context), *_medium(disk), *_modes(disk), *_driver(disk, context))
     for field, sentence in found:
-        raise device.refusal(field, sentence)
+        yield device.refusal(field, sentence)
 
 
 def _place(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ its own, which may be those of a group of disks, or it names groups of the VM.
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.parts import Option, json_of
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Found, Option, json_of
 from bpferry.domain.model.disks import Disk, Limits
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, listed, named
@@ -22,26 +23,23 @@ LIMITS: Final = {
 """The name of each limit here and in QEMU."""
 
 
-def group_options(machine: Machine) -> Iterator[Option]:
-    """Yield the groups that the disks of *machine* belong to.
-
-    Raises:
-        Unsupported: a group without limits, or with different ones.
-    """
+def group_options(context: Context) -> Iterator[Found]:
+    """Yield the groups that the disks belong to."""
     groups: dict[str, dict[str, int]] = {}
-    for device in named(machine.disks, "disks", "disk"):
-        throttle, group = device.value.throttle, _own_group(device, machine)
+    for device in named(context.machine.disks, "disks", "disk"):
+        throttle, group = device.value.throttle, _own_group(device, context.machine)
         if throttle is None or group is None:
             continue
         limits = _limits(throttle)
         if limits and groups.setdefault(group, limits) != limits:
-            raise device.refusal(
+            yield device.refusal(
                 "throttle", f"another disk gives the group '{throttle.group}' other limits"
             )
-    names = [shared.name for shared in machine.throttle_groups]
-    for shared in listed(machine.throttle_groups, "throttle-groups"):
-        if shared.value.name in names[: shared.number]:
-            raise shared.refusal("name", f"there is a group '{shared.value.name}' already")
+    known: set[str] = set()
+    for shared in listed(context.machine.throttle_groups, "throttle-groups"):
+        if shared.value.name in known:
+            yield shared.refusal("name", f"there is a group '{shared.value.name}' already")
+        known.add(shared.value.name)
         groups[_shared_id(shared.number)] = _limits(shared.value)
     for group, limits in groups.items():
         if limits:
@@ -63,13 +61,13 @@ def groups_of(device: Named[Disk], machine: Machine) -> tuple[str, ...]:
 
 
 def _shared_groups(device: Named[Disk], machine: Machine) -> Iterator[str]:
-    numbers = {group.name: number for number, group in enumerate(machine.throttle_groups)}
+    groups = {group.value.name: group for group in listed(machine.throttle_groups, "")}
     for name in device.parts("throttle-groups", device.value.throttle_groups):
-        if name.value not in numbers:
+        group = groups.get(name.value)
+        if group is None:
             raise name.refusal("", f"the VM has no group '{name.value}'")
-        number = numbers[name.value]
-        if _limits(machine.throttle_groups[number]):
-            yield _shared_id(number)
+        if _limits(group.value):
+            yield _shared_id(group.number)
 
 
 def _own_group(device: Named[Disk], machine: Machine) -> str | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Disks that another process serves over a vhost-user socket, such as qemu-storage-daemon."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context
@@ -9,6 +10,7 @@ from bpferry.commandline.parts import Option, join
 from bpferry.commandline.storage.blockdev import has_medium
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named
+from bpferry.errors import Unsupported
 
 MILLISECONDS_SINCE: Final = (9, 2, 0)
 """The QEMU that has ``reconnect-ms`` and deprecates ``reconnect`` (docs/about/deprecated.rst)."""
@@ -20,45 +22,45 @@ NOT_HERE: Final = (
 """What the other process decides."""
 
 
-def socket_of(device: Named[Disk], context: Context) -> tuple[str, Option]:
-    """Return the id of the character device that reaches the other process, and its option.
+def chardev_of(device: Named[Disk]) -> str:
+    """Return the id of the character device that reaches the other process."""
+    return f"chr-vu-{device.id}"
 
-    Raises:
-        Unsupported: the disk asks for what the other process decides.
-    """
+
+def socket_of(device: Named[Disk], context: Context) -> Option:
+    """Return the character device that reaches the other process."""
     disk = device.value
-    _check(device)
-    if not has_shared_memory(context.machine):
-        raise device.refusal(
-            "",
-            "the process behind the disk cannot reach the guest's memory",
-            "say that the memory's access is shared",
-        )
-    chardev = f"chr-vu-{device.id}"
     seconds = (disk.reconnect_timeout or 1) if disk.reconnect else None
     modern = context.capabilities.version >= MILLISECONDS_SINCE
     value = join(
         "socket",
-        id=chardev,
+        id=chardev_of(device),
         path=disk.socket,
         reconnect=None if modern else seconds,
         reconnect_ms=seconds * 1000 if modern and seconds else None,
     )
-    return chardev, Option("-chardev", value)
+    return Option("-chardev", value)
 
 
-def _check(device: Named[Disk]) -> None:
+def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused of a disk that another process serves."""
     disk = device.value
+    if not has_shared_memory(context.machine):
+        yield device.refusal(
+            "",
+            "the process behind the disk cannot reach the guest's memory",
+            "say that the memory's access is shared",
+        )
     for field in NOT_HERE:
         if getattr(disk, field) not in (None, False, (), "default"):
-            raise device.refusal(field, "the process behind the disk decides this")
+            yield device.refusal(field, "the process behind the disk decides this")
     if (disk.format or "raw") != "raw":
-        raise device.refusal("format", "the process behind the disk gives raw blocks")
+        yield device.refusal("format", "the process behind the disk gives raw blocks")
     if has_medium(disk) or not disk.socket:
-        raise device.refusal(
+        yield device.refusal(
             "", "a disk of type vhostuser has a socket, and nothing else behind it"
         )
     if disk.bus != "virtio" or disk.device != "disk":
-        raise device.refusal("bus", "a disk of type vhostuser is a disk on virtio")
+        yield device.refusal("bus", "a disk of type vhostuser is a disk on virtio")
     if disk.reconnect_timeout is not None and not disk.reconnect:
-        raise device.refusal("reconnect-timeout", "it means nothing without 'reconnect'")
+        yield device.refusal("reconnect-timeout", "it means nothing without 'reconnect'")

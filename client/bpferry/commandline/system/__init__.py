@@ -2,7 +2,8 @@
 """The machine around the devices.
 
     build            name, machine type, accelerator, and all that follows
-    cpu              processors: kind, features, arrangement
+    cpu              processors: kind and features
+    topology         how many of them, and how they are arranged
     features         what the machine has beside its devices
     clock            what the guest's clock is set to, and its timers
     boot             kernel, order of devices, menu

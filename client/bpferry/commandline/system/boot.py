@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Option, Part, join
+from bpferry.commandline.parts import Found, Option, join
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, cards_of, listed
+from bpferry.errors import Unsupported
 
 DISK_DEVICES: Final = {"disk": "hd", "lun": "hd", "cdrom": "cdrom", "floppy": "fd"}
 """The word for each kind of drive among those to boot from."""
@@ -17,13 +19,8 @@ def boot_indexes(machine: Machine) -> dict[str, int]:
 
     Devices that say it themselves come in their own order. Otherwise the kinds count that the
     machine names, each for its first device, as in libvirt; without any, it is the first disk.
-
-    Raises:
-        Unsupported: both are there, or two devices have the same place.
     """
-    own = _own_orders(machine)
-    if own and machine.boot:
-        raise unsupported("boot", "some devices have a boot order of their own", "use one of both")
+    own = {device.key: order for device, order in _own_orders(machine)}
     if own:
         return own
     first = _first_of_each_kind(machine)
@@ -35,8 +32,8 @@ def boot_indexes(machine: Machine) -> dict[str, int]:
     }
 
 
-def _own_orders(machine: Machine) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _own_orders(machine: Machine) -> Iterator[tuple[Named[object], int]]:
+    """Yield each device that says its place in the boot order, and the place."""
     families: Sequence[tuple[str, Sequence[object]]] = (
         ("disks", machine.disks),
         ("cards", machine.cards),
@@ -44,27 +41,36 @@ def _own_orders(machine: Machine) -> dict[str, int]:
         ("filesystems", machine.filesystems),
     )
     for name, devices in families:
-        for index, device in enumerate(devices):
-            order = getattr(device, "boot_order", None)
-            if order is None:
-                continue
-            key = f"{name}[{index}]"
-            if order in found.values():
-                raise unsupported(f"{key}.boot-order", f"another device has place {order} as well")
-            found[key] = order
-    return found
+        for device in listed(devices, name):
+            order = getattr(device.value, "boot_order", None)
+            if order is not None:
+                yield device, order
+
+
+def _check_orders(machine: Machine) -> Iterator[Unsupported]:
+    """Yield a refusal of two ways to say the order, and of devices that have one place."""
+    seen: set[int] = set()
+    for device, order in _own_orders(machine):
+        if order in seen:
+            yield device.refusal("boot-order", f"another device has place {order} as well")
+        seen.add(order)
+    if seen and machine.boot:
+        yield unsupported("boot", "some devices have a boot order of their own", "use one of both")
 
 
 def _first_of_each_kind(machine: Machine) -> dict[str, str]:
-    first = {"network": "cards[0]"} if machine.cards else {}
-    for index, disk in enumerate(machine.disks):
-        first.setdefault(DISK_DEVICES[disk.device], f"disks[{index}]")
+    first: dict[str, str] = {}
+    for card in cards_of(machine):
+        first.setdefault("network", card.key)
+    for disk in listed(machine.disks, "disks"):
+        first.setdefault(DISK_DEVICES[disk.value.device], disk.key)
     return first
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield how the firmware boots, and what QEMU loads itself."""
     machine = context.machine
+    yield from _check_orders(machine)
     menu = machine.boot_menu
     yield Option(
         "-boot",
@@ -82,10 +88,10 @@ def parts(context: Context) -> Iterator[Part]:
         yield Option("-acpitable", join("", sig=signature, file=table.path))
 
 
-def _direct(context: Context) -> Iterator[Part]:
+def _direct(context: Context) -> Iterator[Found]:
     machine = context.machine
     if machine.kernel is None:
-        _refuse_without_kernel(machine)
+        yield from _refuse_without_kernel(machine)
         if machine.device_tree is not None:
             yield Option("-dtb", machine.device_tree)
         return
@@ -96,17 +102,17 @@ def _direct(context: Context) -> Iterator[Part]:
         yield Option("-append", machine.command_line)
     if machine.shim is not None:
         if not context.capabilities.has_machine_property(context.machine_type, "shim"):
-            raise unsupported("shim", "this QEMU loads no shim (version 10.0 and newer do)")
+            yield unsupported("shim", "this QEMU loads no shim (version 10.0 and newer do)")
         yield Option("-shim", machine.shim)
     if machine.device_tree is not None:
         yield Option("-dtb", machine.device_tree)
 
 
-def _refuse_without_kernel(machine: Machine) -> None:
+def _refuse_without_kernel(machine: Machine) -> Iterator[Unsupported]:
     for key, value in (
         ("initrd", machine.initrd),
         ("command-line", machine.command_line),
         ("shim", machine.shim),
     ):
         if value:
-            raise unsupported(key, "it means nothing without a kernel", "name the kernel as well")
+            yield unsupported(key, "it means nothing without a kernel", "name the kernel as well")

@@ -4,13 +4,14 @@
 ``-no-shutdown`` is never there: bpferry is QEMU's parent and waits for its end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
 
+from bpferry.commandline.attempt import attempt_section, split
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory import build as memory
-from bpferry.commandline.parts import Device, Environment, Option, Part, join, json_of
+from bpferry.commandline.parts import Device, Environment, Found, Option, Part, join, json_of
 from bpferry.commandline.system import (
     boot,
     clock,
@@ -24,6 +25,7 @@ from bpferry.commandline.system import (
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.identity import uuid_of
 from bpferry.domain.model.machine import Machine
+from bpferry.errors import Unsupported
 
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
@@ -34,8 +36,13 @@ ALIASES: Final = (("q35", "q35"), ("i440fx", "pc"), ("virt", "virt"), ("pc", "pc
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield what the VM is before any device."""
+    for build in SECTIONS:
+        yield from attempt_section(build, context)
+
+
+def _general(context: Context) -> Iterator[Found]:
     machine = context.machine
-    _check_kind(context)
+    yield from check_kind(context)
     yield Option("-name", join("", guest=machine.name, debug_threads=True))
     yield Option("-no-user-config")
     yield Option("-nodefaults")
@@ -45,24 +52,6 @@ def parts(context: Context) -> Iterator[Part]:
     if context.capabilities.exit_with_parent:
         yield Option("-run-with", "exit-with-parent=on")
     yield Option("-uuid", uuid_of(machine, context.owner))
-    yield Option("-machine", _machine(context))
-    yield Option(
-        "-accel", ",".join((context.accelerator.value, *features.accelerator_words(context)))
-    )
-    yield from cpu.parts(context)
-    yield from memory.parts(context)
-    yield from iothreads.parts(context)
-    yield from pinning.parts(context)
-    yield from smbios.parts(context)
-    yield from clock.parts(context)
-    yield from features.parts(context)
-    yield from boot.parts(context)
-    yield from firmware.parts(context)
-    yield from _ends(context)
-    if machine.generation_id is not None:
-        value = machine.generation_id.value
-        guid = str(UUID(value)) if value else "auto"
-        yield Device("vmgenid", "vmgenid0", "generation-id", {"guid": guid})
 
 
 def _compatibility(machine: Machine) -> Iterator[Option]:
@@ -75,8 +64,10 @@ def _compatibility(machine: Machine) -> Iterator[Option]:
     yield Option("-compat", json_of(policy))
 
 
-def _machine(context: Context) -> str:
-    """Return the machine type with its properties; those that are None say nothing."""
+def _machine(context: Context) -> Iterator[Found]:
+    """Yield the machine type with its properties; those that are None say nothing."""
+    yield from features.check_switches(context)
+    yield from clock.check_hpet(context)
     properties: dict[str, object] = {"usb": False}
     if not context.capabilities.has_machine_property(context.machine_type, "usb"):
         properties = {}
@@ -84,13 +75,20 @@ def _machine(context: Context) -> str:
     properties |= memory.machine_properties(context)
     properties |= clock.machine_properties(context)
     properties |= firmware.machine_properties(context)
-    return join(context.machine_type, **properties)
+    yield Option("-machine", join(context.machine_type, **properties))
 
 
-def _check_kind(context: Context) -> None:
+def _accelerator(context: Context) -> Iterator[Found]:
+    words, errors = split(features.accelerator_words(context))
+    yield from errors
+    yield Option("-accel", ",".join((context.accelerator.value, *words)))
+
+
+def check_kind(context: Context) -> Iterator[Unsupported]:
+    """Yield a refusal of a machine type or an architecture that this QEMU does not have."""
     known, machine = context.capabilities, context.machine
     if known.machines and not known.machine_name(context.machine_type):
-        raise unsupported(
+        yield unsupported(
             "machine-type",
             f"'{known.qemu}' (QEMU {known.version_text}) has no machine '{context.machine_type}'",
             _other_machine(context),
@@ -99,7 +97,7 @@ def _check_kind(context: Context) -> None:
     runs = (known.arch, "i686") if is_pc(known.arch) else (known.arch,)
     if wanted is None or wanted in runs:
         return
-    raise unsupported("arch", f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}")
+    yield unsupported("arch", f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}")
 
 
 def _other_machine(context: Context) -> str:
@@ -117,19 +115,45 @@ def _other_machine(context: Context) -> str:
     return f"write '{alias}', or a type with a version that it has, such as '{whole}'; {everything}"
 
 
-def _ends(context: Context) -> Iterator[Option]:
+def _ends(context: Context) -> Iterator[Found]:
     """Yield what becomes of the VM when the guest starts anew or panics."""
     machine = context.machine
     if machine.on_reboot == "destroy":
         yield Option("-no-reboot")
     if machine.on_crash == "restart" and machine.panics:
-        raise unsupported(
+        yield unsupported(
             "on-crash",
             "QEMU cannot start a guest anew that says that it has panicked",
             "use 'destroy', or take out the panic device",
         )
     if machine.on_crash == "preserve":
         yield Option("-action", join("", panic="pause"))
+
+
+def _generation_id(context: Context) -> Iterator[Found]:
+    wanted = context.machine.generation_id
+    if wanted is not None:
+        guid = str(UUID(wanted.value)) if wanted.value else "auto"
+        yield Device("vmgenid", "vmgenid0", "generation-id", {"guid": guid})
+
+
+SECTIONS: Final[tuple[Callable[[Context], Iterator[Found]], ...]] = (
+    _general,
+    _machine,
+    _accelerator,
+    cpu.parts,
+    memory.parts,
+    iothreads.parts,
+    pinning.parts,
+    smbios.parts,
+    clock.parts,
+    features.parts,
+    boot.parts,
+    firmware.parts,
+    _ends,
+    _generation_id,
+)
+"""What the machine consists of, each as far as it can be built."""
 
 
 def own_words(context: Context) -> Iterator[Part]:

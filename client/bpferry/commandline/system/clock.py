@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Environment, Option, Part, Remark, join, on_off
+from bpferry.commandline.parts import Environment, Found, Option, Remark, join, on_off
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.clock import Clock, Timer
 from bpferry.domain.names import Named, listed
+from bpferry.errors import Unsupported
 
 TRACKS: Final = {"guest": "vm", "wall": "host", "realtime": "rt"}
 """QEMU's words for what drives the clock."""
@@ -34,19 +35,26 @@ def machine_properties(context: Context) -> dict[str, object]:
     timer = _timer(context, "hpet")
     if timer is None or timer.present is None:
         return {}
-    if not context.capabilities.has_machine_property(context.machine_type, "hpet"):
-        if timer.present:
-            raise unsupported("clock", f"'{context.machine_type}' has no timer 'hpet'")
-        return {}
-    return {"hpet": timer.present}
+    return {"hpet": timer.present} if _has_hpet(context) else {}
 
 
-def cpu_words(context: Context) -> Iterator[str]:
+def _has_hpet(context: Context) -> bool:
+    return context.capabilities.has_machine_property(context.machine_type, "hpet")
+
+
+def check_hpet(context: Context) -> Iterator[Unsupported]:
+    """Yield a refusal of a timer that this machine does not have."""
+    for part in _timers(context):
+        if part.value.name == "hpet" and part.value.present and not _has_hpet(context):
+            yield part.refusal("", f"'{context.machine_type}' has no timer 'hpet'")
+
+
+def cpu_words(context: Context) -> Iterator[str | Unsupported]:
     """Yield the properties of ``-cpu`` that come from timers."""
     for part in _timers(context):
         timer = part.value
         if timer.name in ("kvmclock", "hypervclock", "tsc") and not context.is_x86:
-            raise part.refusal("", f"'{timer.name}' is for x86 only")
+            yield part.refusal("", f"'{timer.name}' is for x86 only")
         if timer.name == "kvmclock" and timer.present is not None:
             yield f"kvmclock={on_off(timer.present)}"
         elif timer.name == "hypervclock" and timer.present:
@@ -57,10 +65,10 @@ def cpu_words(context: Context) -> Iterator[str]:
             yield from _arm_timer(context, part)
 
 
-def _arm_timer(context: Context, part: Named[Timer]) -> Iterator[str]:
+def _arm_timer(context: Context, part: Named[Timer]) -> Iterator[str | Unsupported]:
     timer = part.value
     if context.family != "virt" or timer.present is False:
-        raise part.refusal(
+        yield part.refusal(
             "",
             "the timer of ARM is there on the machine 'virt', always, and only there",
             "leave the timer out",
@@ -69,11 +77,12 @@ def _arm_timer(context: Context, part: Named[Timer]) -> Iterator[str]:
         yield f"kvm-no-adjvtime={on_off(timer.tick_policy == 'discard')}"
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield the clock and the timers that are not part of machine and processor."""
     clock = context.machine.clock
+    yield from _check_clock(clock)
     for part in _timers(context):
-        _check(part)
+        yield from _check(part)
     rtc = _timer(context, "rtc")
     yield Option(
         "-rtc",
@@ -101,7 +110,6 @@ def _timer(context: Context, name: str) -> Timer | None:
 def _base(context: Context) -> str:
     """Return what the clock is set to, as QEMU's option says it."""
     clock = context.machine.clock
-    _check_clock(clock)
     if clock.offset == "absolute":
         return _written(datetime.fromtimestamp(clock.start or 0, UTC))
     if _is_variable(clock):
@@ -109,15 +117,15 @@ def _base(context: Context) -> str:
     return "utc" if clock.offset == "utc" else "localtime"
 
 
-def _check_clock(clock: Clock) -> None:
+def _check_clock(clock: Clock) -> Iterator[Unsupported]:
     if clock.timezone is not None and clock.offset != "timezone":
-        raise unsupported("clock.timezone", "it goes with the offset 'timezone'")
+        yield unsupported("clock.timezone", "it goes with the offset 'timezone'")
     if clock.start is not None and clock.offset != "absolute":
-        raise unsupported("clock.start", "it goes with the offset 'absolute'")
+        yield unsupported("clock.start", "it goes with the offset 'absolute'")
     if clock.offset == "absolute" and clock.start is None:
-        raise unsupported("clock.offset", "an absolute time needs a start")
+        yield unsupported("clock.offset", "an absolute time needs a start")
     if clock.adjustment != "reset" and clock.offset in ("timezone", "absolute"):
-        raise unsupported(
+        yield unsupported(
             "clock.adjustment", "seconds can be added to UTC or to the host's local time only",
             "use the offset 'variable', with its basis",
         )  # fmt: skip
@@ -146,20 +154,20 @@ def _written(time: datetime) -> str:
     return time.replace(tzinfo=None, microsecond=0).isoformat()
 
 
-def _check(part: Named[Timer]) -> None:
+def _check(part: Named[Timer]) -> Iterator[Unsupported]:
     timer = part.value
     possible = TICK_POLICIES.get(timer.name)
     if timer.tick_policy is not None and possible is not None and timer.tick_policy not in possible:
         words = f"it has {' and '.join(possible)}" if possible else "it has none"
-        raise part.refusal("tick-policy", f"'{timer.name}' has no such policy: {words}")
+        yield part.refusal("tick-policy", f"'{timer.name}' has no such policy: {words}")
     if timer.track is not None and timer.name != "rtc":
-        raise part.refusal("track", "it goes with the timer 'rtc'")
+        yield part.refusal("track", "it goes with the timer 'rtc'")
     if timer.frequency is not None and timer.name != "tsc":
-        raise part.refusal("frequency", "it goes with the timer 'tsc'")
+        yield part.refusal("frequency", "it goes with the timer 'tsc'")
     if timer.mode is not None and timer.name != "tsc":
-        raise part.refusal("mode", "it goes with the timer 'tsc'")
+        yield part.refusal("mode", "it goes with the timer 'tsc'")
     if timer.catchup is not None and timer.tick_policy != "catchup":
-        raise part.refusal("catchup", "it goes with the tick policy 'catchup'")
+        yield part.refusal("catchup", "it goes with the tick policy 'catchup'")
 
 
 def _interval_timer(context: Context) -> Iterator[Option]:

@@ -4,12 +4,14 @@
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.attempt import split
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.extras import panics
-from bpferry.commandline.parts import Device, Option, Part, Remark
+from bpferry.commandline.parts import Device, Found, Option, Remark
 from bpferry.commandline.system import clock
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.features import Hyperv, Kvm
+from bpferry.errors import Unsupported
 
 MIB: Final = 2**20
 
@@ -20,25 +22,28 @@ HYPERV: Final = (
 """What is simply on or off; the names are QEMU's (docs/system/i386/hyperv.rst)."""
 
 
+SWITCHES: Final = {"vmport": "vmport", "smm": "smm", "i8042": "ps2", "gic-version": "gic"}
+"""Properties of machines, and the features that are about them."""
+
+
 def machine_properties(context: Context) -> dict[str, object]:
     """Return the properties of the machine that come from its features."""
     features = context.machine.features
-    found: dict[str, object] = {
-        "acpi": _acpi(context),
-        "vmport": features.vmport,
-        "smm": features.smm,
-        "i8042": features.ps2,
-        "gic_version": features.gic,
-    }
-    for name, value in found.items():
-        if value is not None and not _has(context, name.replace("_", "-")):
-            key = {"i8042": "ps2", "gic_version": "gic"}.get(name, name)
-            raise unsupported(f"features.{key}", f"'{context.machine_type}' has no such switch")
+    found: dict[str, object] = {"acpi": _acpi(context)}
+    found |= {name.replace("-", "_"): getattr(features, key) for name, key in SWITCHES.items()}
     if features.io_apic is not None:
-        if not context.is_x86:
-            raise unsupported("features.io-apic", f"'{context.machine_type}' has no I/O APIC")
         found["kernel_irqchip"] = "split" if features.io_apic == "qemu" else True
     return found
+
+
+def check_switches(context: Context) -> Iterator[Unsupported]:
+    """Yield a refusal of each feature that this machine has no switch for."""
+    features = context.machine.features
+    for name, key in SWITCHES.items():
+        if getattr(features, key) is not None and not _has(context, name):
+            yield unsupported(f"features.{key}", f"'{context.machine_type}' has no such switch")
+    if features.io_apic is not None and not context.is_x86:
+        yield unsupported("features.io-apic", f"'{context.machine_type}' has no I/O APIC")
 
 
 def _has(context: Context, name: str) -> bool:
@@ -52,21 +57,21 @@ def _acpi(context: Context) -> bool | None:
     return None
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield the features that are options and devices of their own."""
     features = context.machine.features
     if features.tseg is not None:
         if context.family != "q35" or not features.smm:
-            raise unsupported("features.tseg", "it goes with SMM on a q35 machine")
-        if features.tseg % MIB:
-            raise unsupported("features.tseg", "it has to be whole MiB")
+            yield unsupported("features.tseg", "it goes with SMM on a q35 machine")
+        elif features.tseg % MIB:
+            yield unsupported("features.tseg", "it has to be whole MiB")
         yield Option("-global", f"mch.extended-tseg-mbytes={features.tseg // MIB}")
     if features.vmcoreinfo:
         yield Device("vmcoreinfo", "vmcoreinfo0", "features.vmcoreinfo")
     yield from _power(context)
 
 
-def _power(context: Context) -> Iterator[Option]:
+def _power(context: Context) -> Iterator[Found]:
     machine = context.machine
     driver = {"q35": "ICH9-LPC", "pc": "PIIX4_PM"}.get(context.family)
     for key, name, wanted in (
@@ -74,30 +79,30 @@ def _power(context: Context) -> Iterator[Option]:
         ("suspend-to-disk", "disable_s4", machine.suspend_to_disk),
     ):
         if wanted is not None and driver is None:
-            raise unsupported(key, f"'{context.machine_type}' has no such switch")
+            yield unsupported(key, f"'{context.machine_type}' has no such switch")
         if wanted is not None:
             yield Option("-global", f"{driver}.{name}={0 if wanted else 1}")
 
 
-def accelerator_words(context: Context) -> Iterator[str]:
+def accelerator_words(context: Context) -> Iterator[str | Unsupported]:
     """Yield what the accelerator is told."""
     features = context.machine.features
     is_kvm = context.accelerator is Accelerator.KVM
     kvm = features.kvm
     if kvm and kvm.dirty_ring:
         if kvm.dirty_ring_size is None:
-            raise unsupported("features.kvm.dirty-ring", "it needs a size")
-        if is_kvm:
+            yield unsupported("features.kvm.dirty-ring", "it needs a size")
+        elif is_kvm:
             yield f"dirty-ring-size={kvm.dirty_ring_size}"
     if features.tcg_cache is not None:
         if features.tcg_cache % MIB:
-            raise unsupported("features.tcg-cache", "it has to be whole MiB")
-        if is_kvm:
-            raise unsupported("features.tcg-cache", "KVM translates no code")
+            yield unsupported("features.tcg-cache", "it has to be whole MiB")
+        elif is_kvm:
+            yield unsupported("features.tcg-cache", "KVM translates no code")
         yield f"tb-size={features.tcg_cache // MIB}"
 
 
-def paravirtual_features(context: Context) -> Iterator[str]:
+def paravirtual_features(context: Context) -> Iterator[str | Unsupported]:
     """Yield the properties of ``-cpu`` that say what the hypervisor offers to the guest."""
     features = context.machine.features
     yield from clock.cpu_words(context)
@@ -106,7 +111,7 @@ def paravirtual_features(context: Context) -> Iterator[str]:
         ("kvm-pv-unhalt", "spinlocks", features.spinlocks),
     ):
         if value is not None:
-            _only_x86(context, key)
+            yield from _only_x86(context, key)
             yield _switch(name, value)
     if features.hyperv is not None:
         yield from _checked_hyperv(context, features.hyperv)
@@ -127,7 +132,7 @@ def remarks(context: Context) -> Iterator[Remark]:
         "features.end-of-interrupt": features.end_of_interrupt,
         "features.spinlocks": features.spinlocks,
         "features.kvm.dirty-ring": features.kvm and features.kvm.dirty_ring,
-        "features.hyperv": features.hyperv and any(_hyperv(features.hyperv)),
+        "features.hyperv": features.hyperv and any(split(_hyperv(features.hyperv))[0]),
     }
     for key, value in offers.items():
         if value and context.accelerator is not Accelerator.KVM:
@@ -135,19 +140,19 @@ def remarks(context: Context) -> Iterator[Remark]:
             yield Remark(text, "use KVM, or take it out", key)
 
 
-def _only_x86(context: Context, key: str) -> None:
+def _only_x86(context: Context, key: str) -> Iterator[Unsupported]:
     if not context.is_x86:
-        raise unsupported(f"features.{key}", "it is for x86 only")
+        yield unsupported(f"features.{key}", "it is for x86 only")
 
 
-def _checked_hyperv(context: Context, hyperv: Hyperv) -> Iterator[str]:
+def _checked_hyperv(context: Context, hyperv: Hyperv) -> Iterator[str | Unsupported]:
     words = list(_hyperv(hyperv))
     if words:
-        _only_x86(context, "hyperv")
+        yield from _only_x86(context, "hyperv")
     yield from words
 
 
-def _hyperv(hyperv: Hyperv) -> Iterator[str]:
+def _hyperv(hyperv: Hyperv) -> Iterator[str | Unsupported]:
     if hyperv.mode == "passthrough":
         yield "hv-passthrough=on"
     for name in HYPERV:
@@ -155,12 +160,14 @@ def _hyperv(hyperv: Hyperv) -> Iterator[str]:
             yield f"hv-{name.replace('_', '-')}=on"
     if hyperv.spinlocks:
         if hyperv.spinlock_retries is None:
-            raise unsupported("features.hyperv.spinlocks", "it needs a number of retries")
-        yield f"hv-spinlocks={hyperv.spinlock_retries:#x}"
+            yield unsupported("features.hyperv.spinlocks", "it needs a number of retries")
+        else:
+            yield f"hv-spinlocks={hyperv.spinlock_retries:#x}"
     if hyperv.vendor:
         if hyperv.vendor_id is None:
-            raise unsupported("features.hyperv.vendor", "it needs a value")
-        yield f"hv-vendor-id={hyperv.vendor_id}"
+            yield unsupported("features.hyperv.vendor", "it needs a value")
+        else:
+            yield f"hv-vendor-id={hyperv.vendor_id}"
     yield from (f"{name}=on" for name, wanted in _hyperv_details(hyperv) if wanted)
 
 

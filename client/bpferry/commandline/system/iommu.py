@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
+from bpferry.commandline.attempt import attempt, attempt_section
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Device, Part, Slot, on_off
+from bpferry.commandline.parts import Device, Found, Part, Slot, on_off
 from bpferry.domain.model.extras import Iommu
 from bpferry.domain.names import Named, single
+from bpferry.errors import Unsupported
 
 MOST_WITHOUT: Final = 255
 """Processors that an x86 machine can interrupt without extended destination ids."""
@@ -16,24 +18,27 @@ MOST_WITHOUT: Final = 255
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the unit. It comes before all devices whose addresses it translates."""
-    iommu = context.machine.iommu
-    _check_processors(context, iommu)
-    if iommu is None:
-        return
-    device = single(iommu, "iommu")
-    if iommu.model == "virtio":
-        _check_virtio(context, device)
-        yield Device("virtio-iommu", device.id, device.key, {}, Slot.CONVENTIONAL, iommu.address)
+    yield from attempt_section(_check_processors, context)
+    if context.machine.iommu is not None:
+        yield from attempt(_iommu, single(context.machine.iommu, "iommu"), context)
+
+
+def _iommu(device: Named[Iommu], context: Context) -> Iterator[Found]:
+    if device.value.model == "virtio":
+        yield from _check_virtio(context, device)
+        where = device.value.address
+        yield Device("virtio-iommu", device.id, device.key, {}, Slot.CONVENTIONAL, where)
     else:
-        _check_intel(context, device)
-        yield Device("intel-iommu", device.id, device.key, _intel(context, device))
+        yield from _check_intel(context, device)
+        yield Device("intel-iommu", device.id, device.key, _intel(device))
 
 
-def _check_processors(context: Context, iommu: Iommu | None) -> None:
+def _check_processors(context: Context) -> Iterator[Unsupported]:
+    iommu = context.machine.iommu
     if context.family != "q35" or context.machine.vcpus <= MOST_WITHOUT:
         return
     if iommu is None or iommu.model != "intel" or not iommu.extended_interrupts:
-        raise unsupported(
+        yield unsupported(
             "vcpus" if iommu is None else "iommu",
             f"more than {MOST_WITHOUT} processors need an IOMMU of model 'intel' with interrupt "
             "remapping and extended interrupts",
@@ -42,33 +47,38 @@ def _check_processors(context: Context, iommu: Iommu | None) -> None:
         )
 
 
-def _check_virtio(context: Context, device: Named[Iommu]) -> None:
-    refuse_others(device, ("model", "address", "alias"), "a virtio IOMMU")
-    check_address(device, "pci")
+def _check_virtio(context: Context, device: Named[Iommu]) -> Iterator[Unsupported]:
+    yield from refuse_others(device, ("model", "address", "alias"), "a virtio IOMMU")
+    yield from check_address(device, "pci")
     if not context.has_pci_express:
-        raise device.refusal("model", "a virtio IOMMU needs a machine with PCI Express")
+        yield device.refusal("model", "a virtio IOMMU needs a machine with PCI Express")
     if not context.machine.features.acpi:
-        raise device.refusal("", "the guest learns from ACPI that it has a virtio IOMMU")
+        yield device.refusal("", "the guest learns from ACPI that it has a virtio IOMMU")
 
 
-def _check_intel(context: Context, device: Named[Iommu]) -> None:
+def _check_intel(context: Context, device: Named[Iommu]) -> Iterator[Unsupported]:
     iommu = device.value
-    check_address(device)
+    yield from check_address(device)
     if context.family != "q35":
-        raise device.refusal("model", "Intel's IOMMU is for q35 machines")
+        yield device.refusal("model", "Intel's IOMMU is for q35 machines")
     if iommu.interrupt_remapping and context.machine.features.io_apic != "qemu":
-        raise device.refusal(
+        yield device.refusal(
             "interrupt-remapping",
             "interrupts can be remapped where QEMU has the I/O APIC",
             "set the driver of the I/O APIC to 'qemu'",
         )
     if iommu.extended_interrupts and not iommu.interrupt_remapping:
-        raise device.refusal("extended-interrupts", "it needs interrupt remapping")
+        yield device.refusal("extended-interrupts", "it needs interrupt remapping")
+    known = context.capabilities
+    if iommu.dma_translation is not None and not known.has_property(
+        "intel-iommu", "dma-translation"
+    ):
+        yield device.refusal("dma-translation", "this QEMU has no such switch")
 
 
-def _intel(context: Context, device: Named[Iommu]) -> dict[str, object]:
+def _intel(device: Named[Iommu]) -> dict[str, object]:
     iommu = device.value
-    properties: dict[str, object] = {
+    return {
         "intremap": on_off(iommu.interrupt_remapping),
         "caching-mode": iommu.caching_mode,
         "eim": on_off(iommu.extended_interrupts),
@@ -76,8 +86,3 @@ def _intel(context: Context, device: Named[Iommu]) -> dict[str, object]:
         "aw-bits": iommu.address_bits,
         "dma-translation": iommu.dma_translation,
     }
-    if iommu.dma_translation is not None and not context.capabilities.has_property(
-        "intel-iommu", "dma-translation"
-    ):
-        raise device.refusal("dma-translation", "this QEMU has no such switch")
-    return properties

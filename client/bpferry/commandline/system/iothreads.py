@@ -4,12 +4,16 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Option, Part, json_of
+from bpferry.commandline.parts import Found, Option, json_of
 from bpferry.commandline.threads import iothreads_of
+from bpferry.domain.names import before, listed
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield the threads."""
+    for device in listed(context.machine.iothread_list, "iothread-list"):
+        if any(one.id == device.value.id for one in before(device, context.machine.iothread_list)):
+            yield device.refusal("id", f"there are two threads {device.value.id}")
     for thread in iothreads_of(context.machine):
         yield Option(
             "-object",

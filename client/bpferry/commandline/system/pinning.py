@@ -14,6 +14,7 @@ from bpferry.commandline.parts import (
     ALL,
     EMULATOR,
     Affinity,
+    Found,
     Part,
     Pause,
     Remark,
@@ -31,7 +32,7 @@ REAL_TIME: Final = ("fifo", "rr")
 Scheduler = VcpuScheduler | IoThreadScheduler | EmulatorScheduler
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield where threads run; what is said of one of them comes after what is said of all."""
     machine = context.machine
     if machine.vcpu_placement == "auto":

@@ -6,44 +6,46 @@ from typing import Final
 from uuid import UUID
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Option, Part, join
+from bpferry.commandline.parts import Found, Option, join
 from bpferry.domain.identity import is_uuid, named_uuid
 from bpferry.domain.model.firmware import BaseBoard, Entry, FwCfgEntry, Sysinfo
 from bpferry.domain.names import Named, listed
+from bpferry.errors import Unsupported
 
 RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
 """Names that are not for users (docs/specs/fw_cfg.rst in QEMU)."""
 
 
-def parts(context: Context) -> Iterator[Part]:
+def parts(context: Context) -> Iterator[Found]:
     """Yield the tables and the values."""
     machine = context.machine
     described = tuple(listed(machine.sysinfo, "sysinfo"))
     tables = [part for part in described if part.value.type == "smbios"]
     for part in tables:
-        _check_uuid(context, part)
-    if machine.smbios == "sysinfo":
-        if len(tables) != 1:
-            raise unsupported("smbios", f"there are {len(tables)} descriptions of the system")
+        yield from _check_uuid(context, part)
+    if machine.smbios == "sysinfo" and len(tables) != 1:
+        yield unsupported("smbios", f"there are {len(tables)} descriptions of the system")
+    elif machine.smbios == "sysinfo":
         yield from _tables(tables[0])
     for part in described:
         info = part.value
         if info.type == "fwcfg":
             if info.bios or info.system or info.boards or info.chassis or info.oem_strings:
-                raise part.refusal("type", "tables go with the type 'smbios'")
+                yield part.refusal("type", "tables go with the type 'smbios'")
             for entry in part.parts("entries", info.entries):
-                yield Option("-fw_cfg", _value(entry))
+                yield from _check_value(entry)
+                yield Option("-fw_cfg", _value(entry.value))
         elif info.entries:
-            raise part.refusal("entries[0]", "it goes with the type 'fwcfg'")
+            yield part.refusal("entries", "they go with the type 'fwcfg'")
 
 
-def _tables(part: Named[Sysinfo]) -> Iterator[Option]:
+def _tables(part: Named[Sysinfo]) -> Iterator[Found]:
     info = part.value
     yield from _table(0, info.bios)
     yield from _table(1, info.system)
     boards = [board for board in part.parts("boards", info.boards) if _says_something(board.value)]
     for board in boards[1:]:
-        raise board.refusal("", "QEMU describes one board only")
+        yield board.refusal("", "QEMU describes one board only")
     for board in boards:
         yield from _table(2, board.value.entries)
     yield from _table(3, info.chassis)
@@ -70,24 +72,31 @@ def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
         yield Option("-smbios", join("", type=number, **said))
 
 
-def _check_uuid(context: Context, part: Named[Sysinfo]) -> None:
-    """Refuse a UUID that the VM does not have. The first counts, and an empty one is none."""
+def _check_uuid(context: Context, part: Named[Sysinfo]) -> Iterator[Unsupported]:
+    """Yield a refusal of a UUID that the VM does not have.
+
+    The first counts, and an empty one is none.
+    """
     for entry in part.parts("system", part.value.system):
         said = entry.value.value
         if entry.value.name != "uuid":
             continue
         if said and not is_uuid(said):
-            raise entry.refusal("", f"'{said}' is no UUID")
+            yield entry.refusal("", f"'{said}' is no UUID")
+            return
         named = named_uuid(context.machine)
         if said and named != UUID(said):
-            raise entry.refusal("", f"the VM has another UUID, '{named}'")
+            yield entry.refusal("", f"the VM has another UUID, '{named}'")
         return
 
 
-def _value(part: Named[FwCfgEntry]) -> str:
+def _check_value(part: Named[FwCfgEntry]) -> Iterator[Unsupported]:
     entry = part.value
     if not entry.name.startswith("opt/") or entry.name.startswith(RESERVED):
-        raise part.refusal("name", "names begin with 'opt/', and not with those of QEMU")
+        yield part.refusal("name", "names begin with 'opt/', and not with those of QEMU")
     if (entry.value is None) is (entry.file is None):
-        raise part.refusal("", "it has to have one of a value and a file")
+        yield part.refusal("", "it has to have one of a value and a file")
+
+
+def _value(entry: FwCfgEntry) -> str:
     return join("", name=entry.name, string=entry.value, file=entry.file)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The VM as a whole: plans of its cards, what is implied, its parts, and what is refused of it.
+
+It is built once. If something is refused and the user goes on without it, it is built again without
+that, until nothing is refused any more: what another part needed may be gone. What is refused only
+then follows from what was left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from bpferry.commandline.attempt import settle
+from bpferry.commandline.build import Built, build
+from bpferry.commandline.context import Context
+from bpferry.commandline.implicit import complete
+from bpferry.commandline.parts import Refusal
+from bpferry.commandline.system.build import check_kind
+from bpferry.domain.leaving_out import leave_out
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, cards_of
+from bpferry.domain.remaining import Remaining, total_of
+from bpferry.errors import Unsupported
+from bpferry.qemu.defaults import machine_type_of
+from bpferry.steering.plan import CardPlan, HostFacts, plan_card
+from bpferry.steering.requests import CardRequests, requests_of
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the plans of cards depend on beside QEMU."""
+
+    host: HostFacts
+    require_ebpf: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """A VM that was built once."""
+
+    machine: Machine
+    """The document's, without what is implied."""
+    context: Context
+    built: Built
+    """Complete where nothing was refused."""
+    requests: dict[str, CardRequests]
+    """What is asked of the helpers, by card."""
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One card that can be as it says."""
+
+    device: Named[Card]
+    plan: CardPlan
+    requests: CardRequests
+
+
+class IndispensableError(Unsupported):
+    """What no VM can do without is refused."""
+
+
+def compose(bare: Context, around: Circumstances) -> Composition:
+    """Return the VM of *bare*, whose plans are not made yet, and all that is refused of it."""
+    refusals: list[Refusal] = []
+    planned: list[_Planned] = []
+    for found in _plan(bare, around):
+        if isinstance(found, Refusal):
+            refusals.append(found)
+        else:
+            planned.append(found)
+    cards = Remaining(
+        ((one.device.number, one.device.value) for one in planned), total_of(bare.machine.cards)
+    )
+    machine = msgspec.structs.replace(bare.machine, cards=cards)
+    completed = complete(replace(bare, machine=machine))
+    plans = {one.device.id: one.plan for one in planned}
+    context = replace(bare, machine=completed.machine, plans=plans)
+    built = build(context)
+    return Composition(
+        machine=bare.machine,
+        context=context,
+        built=built,
+        requests={one.device.id: one.requests for one in planned},
+        refusals=_each_once((*refusals, *completed.refusals, *built.refusals)),
+    )
+
+
+def _plan(bare: Context, around: Circumstances) -> Iterator[_Planned | Refusal]:
+    def plan(device: Named[Card], context: Context) -> Iterator[_Planned | Unsupported]:
+        made = plan_card(
+            device,
+            context.capabilities,
+            around.host,
+            default_rss=context.machine.default_rss,
+            require_ebpf=around.require_ebpf,
+        )
+        asked = requests_of(device, context.owner, context.machine.name, made, context.capabilities)
+        yield _Planned(device, made, asked)
+
+    for device in cards_of(bare.machine):
+        yield from settle(plan, device, bare)
+
+
+def _each_once(refusals: Sequence[Refusal]) -> tuple[Refusal, ...]:
+    """Return the first of *refusals* for each place; several parts may look at one."""
+    first: dict[str | None, Refusal] = {}
+    for refusal in refusals:
+        first.setdefault(refusal.error.element, refusal)
+    return tuple(first.values())
+
+
+def settle_kind(bare: Context) -> tuple[Context, tuple[Refusal, ...]]:
+    """Return *bare* with a machine type and an architecture that this QEMU has, and refusals.
+
+    All else depends on these two, so that they are settled before anything is built.
+    """
+    refusals = tuple(Refusal(error) for error in check_kind(bare))
+    return (without(bare, refusals) if refusals else bare), refusals
+
+
+def without(bare: Context, refusals: Sequence[Refusal]) -> Context:
+    """Return *bare* without what *refusals* are about.
+
+    Raises:
+        IndispensableError: no VM can do without one of them.
+    """
+    machine = bare.machine
+    for refusal in refusals:
+        left = leave_out(machine, refusal.error.element or "", in_xml=bare.in_xml)
+        if left is None:
+            raise _indispensable(refusal)
+        machine = left.value
+    if machine == bare.machine:
+        raise _indispensable(refusals[0])
+    machine_type = machine_type_of(machine, bare.capabilities.arch)
+    return replace(bare, machine=machine, machine_type=machine_type)
+
+
+def _indispensable(refusal: Refusal) -> IndispensableError:
+    error = refusal.error
+    return IndispensableError(error.message, error.hint, error.element)
+
+
+def compose_rest(
+    first: Composition, bare: Context, around: Circumstances
+) -> tuple[Composition, tuple[Refusal, ...]]:
+    """Return the VM without what is refused of *first*, and what is refused in consequence.
+
+    Raises:
+        IndispensableError: no VM can do without something that is refused.
+    """
+    made, following = first, []
+    while made.refusals:
+        bare = without(bare, made.refusals)
+        made = compose(bare, around)
+        following += [replace(refusal, follows=True) for refusal in made.refusals]
+    return made, tuple(following)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is refused of a VM, told with its places in the document: as an error, or as left out.
+
+Everything that is built calls a part by its key. A user is told the file, the line, and what the
+document calls the part.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from bpferry.commandline.parts import Refusal
+from bpferry.domain.document import Document
+from bpferry.domain.leaving_out import leave_out
+from bpferry.errors import BpferryError, Unsupported, all_in_one, in_order
+
+E = TypeVar("E", bound=BpferryError)
+
+IN_CONSEQUENCE = "it goes with something that it needs and that was left out: "
+
+
+def located(error: E, document: Document, key: str = "") -> E:
+    """Return *error* with the place of its element, or else of *key*, in the document."""
+    key = error.element or key
+    told = copy.copy(error)
+    told.message = f"{document.origins.describe(key)}: {error.message}"
+    told.element = document.origins.element_of(key) or None
+    told.args = (told.message,)
+    if isinstance(told, Unsupported):
+        place = document.origins.find(key)
+        told.line = place.line if place else 0
+    return told
+
+
+def own_faults(refusals: Sequence[Refusal], document: Document) -> tuple[Unsupported, ...]:
+    """Return what the user is to change, in the order of the document."""
+    own = (refusal.error for refusal in refusals if not _follows(refusal, document))
+    return in_order(located(error, document) for error in own)
+
+
+def _follows(refusal: Refusal, document: Document) -> bool:
+    """Say whether something is refused only since something else was left out.
+
+    That is so too where something of the same part was left out when the document was read.
+    """
+    if refusal.follows:
+        return True
+    part = document.origins.element_of((refusal.error.element or "").partition(".")[0])
+    gone = (error.whole or error.element for error in document.ignored)
+    return any(f"{place}/".startswith(f"{part}/") for place in gone)
+
+
+def refuse_all(error: Unsupported, refusals: Sequence[Refusal], document: Document) -> Unsupported:
+    """Return *error*, which has its place, with what else is to be changed as its others."""
+    others = [one for one in own_faults(refusals, document) if one.message != error.message]
+    return all_in_one((error, *others))
+
+
+def left_out(refusals: Sequence[Refusal], document: Document) -> tuple[Unsupported, ...]:
+    """Return what is left out of *document*, each thing once, in its order.
+
+    What was left out when the document was read is among it.
+    """
+    built = (_told(refusal, gone, document) for refusal, gone in _gone(refusals, document))
+    return in_order((*document.ignored, *built))
+
+
+def _gone(refusals: Sequence[Refusal], document: Document) -> Iterator[tuple[Refusal, str]]:
+    """Yield those of *refusals* by which something goes, and its key."""
+    machine, found = document.machine, list[tuple[Refusal, str]]()
+    for refusal in refusals:
+        element = refusal.error.element or ""
+        left = leave_out(machine, element, in_xml=document.kind == "xml")
+        if left is not None and left.gone:
+            machine = left.value
+            found.append((refusal, left.gone))
+    keys = {key for _, key in found}
+    for refusal, key in found:
+        if not any(key != other and key.startswith((f"{other}.", f"{other}[")) for other in keys):
+            yield refusal, key
+
+
+def _told(refusal: Refusal, gone: str, document: Document) -> Unsupported:
+    told = located(refusal.error, document)
+    if refusal.follows:
+        place = document.origins.describe(refusal.error.element or "")
+        told.message = f"{place}: {IN_CONSEQUENCE}{refusal.error.message}"
+        told.hint = ""
+    whole = document.origins.element_of(gone)
+    told.whole = "" if whole == told.element else whole
+    return told
