@@ -181,6 +181,22 @@ def test_rss_by_default_that_is_less(qemu: str, host: HostFacts, words: str, fix
     assert fault.cause
 
 
+def test_rss_by_default_beside_vhost_by_name() -> None:
+    """With the driver's name, the line alone would be refused."""
+    (of_native,) = of_toml('queues = 4\ndriver = "vhost"', "11.1.3", VHOST)
+    top = "<metadata><b:vm xmlns:b='https://bpferry.org/schemas/domain/1.0' default-rss='yes'/>"
+    text = XML.replace("  <vcpu>", f"  {top}</metadata><vcpu>")
+    machine = read_bytes(
+        text.format(driver="<driver name='vhost' queues='4'/>", model="virtio").encode(),
+        Path("/vm.xml"),
+    ).machine
+    (of_libvirt,) = find_faults(machine, capabilities_of("11.1.3"), VHOST, kind="xml")
+
+    alone = "for RSS without vhost"
+    assert f"{BOTH}; or leave 'driver' out and write rss = true, {alone}" == of_native.fix
+    assert f"{BOTH}; or write <driver queues='4' rss='on'/>, {alone}" == of_libvirt.fix
+
+
 @pytest.mark.parametrize(("qemu", "host"), [("10.0.2", VHOST), ("11.1.3", CLOSED)])
 def test_rss_by_default_that_is_all(qemu: str, host: HostFacts) -> None:
     """Where eBPF steers, there is nothing to say."""

@@ -96,7 +96,7 @@ class _Lint:
         fix = plan.obstacle.hint
         if plan.vhost:
             message = f"{message}, since it would cost vhost"
-            fix = f"{fix}; or write {self._line(device.value)}, for RSS without vhost"
+            fix = f"{fix}; or {self._without_vhost(device.value)}, for RSS without vhost"
         text = f"{device.value.queues} queues: {message}"
         return Fault(f"{device.key}.queues", "note", text, plan.obstacle.message, fix)
 
@@ -118,6 +118,12 @@ class _Lint:
         else:
             cause, fix = OWN_RULE, f"write {line}"
         yield Fault(f"{device.key}.queues", "note", message, cause, fix)
+
+    def _without_vhost(self, card: Card) -> str:
+        """Return what to write for RSS where that goes without vhost only."""
+        unnamed = msgspec.structs.replace(card, driver=None)
+        leave = "leave 'driver' out and " if card.driver and self._kind == "toml" else ""
+        return f"{leave}write {self._line(unnamed)}"
 
     def _line(self, card: Card) -> str:
         """Return what to write into the document of *card* for RSS, with all that it says."""
