@@ -2,15 +2,18 @@
 """What refuses a VM, for tests of everything that has to be refused."""
 
 from collections.abc import Callable
+from typing import ParamSpec
 
 import pytest
 
 from bpferry.errors import Unsupported
 
+P = ParamSpec("P")
 
-def refusal_of(build: Callable[[], object]) -> Unsupported:
-    """Return the error with which *build* refuses; fail if it does not."""
+
+def refusal_of(build: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Unsupported:
+    """Return the error with which *build* refuses its arguments; fail if it does not."""
     with pytest.raises(Unsupported) as caught:
-        build()
+        build(*args, **kwargs)
     assert caught.value.message
     return caught.value

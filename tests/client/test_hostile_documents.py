@@ -22,7 +22,7 @@ LAUGHS = "".join(
 MIB = 2**20
 
 
-def refusal_of(raw: bytes | str, name: str) -> BpferryError:
+def error_of(raw: bytes | str, name: str) -> BpferryError:
     """Return the error that refuses *raw*, and see that it comes soon."""
     data = raw.encode() if isinstance(raw, str) else raw
     begun = time.monotonic()
@@ -50,7 +50,7 @@ def test_declarations(declared: str) -> None:
     """No document type is taken in: no bomb goes off, no file and no server is asked."""
     raw = declared + DOMAIN.format("<title>&a9;&x;</title>" if "ENTITY" in declared else "")
 
-    error = refusal_of(raw, "vm.xml")
+    error = error_of(raw, "vm.xml")
 
     assert isinstance(error, BadInput)
     assert "'/vms/vm.xml' is refused" in error.message
@@ -79,7 +79,7 @@ def test_declarations(declared: str) -> None:
 )
 def test_what_is_no_xml(raw: bytes, says: str) -> None:
     """It is said what is wrong with the text, and on which line."""
-    error = refusal_of(raw, "vm.xml")
+    error = error_of(raw, "vm.xml")
 
     assert isinstance(error, BadInput)
     assert "'/vms/vm.xml' is not valid XML" in error.message
@@ -99,7 +99,7 @@ def test_deep_nesting(count: int) -> None:
     deep = "<a>" * count + "</a>" * count
 
     for inner in (deep, f"<devices>{deep}</devices>"):
-        error = refusal_of(DOMAIN.format(inner), "vm.xml")
+        error = error_of(DOMAIN.format(inner), "vm.xml")
         assert isinstance(error, Unsupported)
         assert (error.element or "").endswith("/a")
 
@@ -134,7 +134,7 @@ def test_a_file_of_10_mb(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 20_000])
 def test_many_elements(count: int) -> None:
     """Work grows with the length of a document, and not with its square."""
-    refused = refusal_of(DOMAIN.format("<spaceship/>" * count), "vm.xml")
+    refused = error_of(DOMAIN.format("<spaceship/>" * count), "vm.xml")
 
     assert isinstance(refused, Unsupported)
 
@@ -185,7 +185,7 @@ def test_wrong_values_in_xml(
     inner: str, kind: type[BpferryError] | None, element: str | None
 ) -> None:
     """File, line and element are named; what libvirt may know is unsupported, the rest is wrong."""
-    error = refusal_of(DOMAIN.format(inner), "vm.xml")
+    error = error_of(DOMAIN.format(inner), "vm.xml")
 
     assert isinstance(error, (BadInput, Unsupported) if kind is None else kind)
     assert "'/vms/vm.xml':4:" in error.message
@@ -232,7 +232,7 @@ def test_wrong_values_in_xml(
 )
 def test_wrong_values_in_toml(text: str, line: int | None, element: str | None) -> None:
     """File, line and key are named where there is a value to name, and the file in any case."""
-    error = refusal_of(TOML.format(text), "vm.toml")
+    error = error_of(TOML.format(text), "vm.toml")
 
     assert isinstance(error, BadInput)
     assert "'/vms/vm.toml'" in error.message
@@ -244,7 +244,7 @@ def test_wrong_values_in_toml(text: str, line: int | None, element: str | None) 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"name = '\xe9'", "name = 'x'".encode("utf-16")])
 def test_toml_in_another_encoding(raw: bytes) -> None:
     """TOML is UTF-8 and nothing else."""
-    error = refusal_of(raw, "vm.toml")
+    error = error_of(raw, "vm.toml")
 
     assert isinstance(error, BadInput)
     assert "'/vms/vm.toml'" in error.message
@@ -254,4 +254,4 @@ def test_toml_in_another_encoding(raw: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"", b"\x00", b"\x00" * 1000, b"\xef\xbb\xbf", b"\r\n\r\n"])
 def test_nothing_at_all(raw: bytes, name: str) -> None:
     """A file without a word in it is no description."""
-    assert isinstance(refusal_of(raw, name), BadInput)
+    assert isinstance(error_of(raw, name), BadInput)

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.network import build as cards
 from bpferry.commandline.parts import Device, Option, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.names import cards_of
-from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import HostFacts, plan_card
 from tests.client.commandline.sound import sound
@@ -93,10 +90,3 @@ def properties_of(parts: list[Part]) -> Mapping[str, object]:
     """Return the properties of the one device, without those that are not set."""
     found = device_of(parts).properties
     return {name: value for name, value in found.items() if value is not None}
-
-
-def refusal_of(devices: str, **options: Any) -> str:  # noqa: ANN401 - those of context_of
-    """Return the key that a VM with *devices* is refused by."""
-    with pytest.raises(Unsupported) as caught:
-        parts_of(devices, **options)
-    return caught.value.element or ""

@@ -4,14 +4,12 @@
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from bpferry.commandline.characters import build as characters
 from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.parts import Device, Option, Part
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.errors import Unsupported
 from tests.client.commandline.sound import sound
 from tests.client.support import CAPABILITIES, OWNER
 
@@ -64,10 +62,3 @@ def devices_in(parts: list[Part]) -> list[tuple[str, str, dict[str, object]]]:
         for part in parts
         if isinstance(part, Device)
     ]
-
-
-def refusal_of(devices: str, machine_type: str = "q35") -> Unsupported:
-    """Return the error that refuses a document with *devices*."""
-    with pytest.raises(Unsupported) as caught:
-        parts_of(devices, machine_type)
-    return caught.value

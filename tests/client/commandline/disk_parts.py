@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
-import pytest
 
 from bpferry.commandline.buses import controllers
 from bpferry.commandline.context import Context, Folders
@@ -15,7 +14,6 @@ from bpferry.commandline.storage import build as disks
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from tests.client.commandline.sound import completed, sound
 from tests.client.support import CAPABILITIES, OWNER
@@ -89,10 +87,3 @@ def properties(parts: list[Part], device_id: str) -> dict[str, object]:
     """Return the properties of the device *device_id*, without what is None."""
     found = device(parts, device_id).properties
     return {name: value for name, value in found.items() if value is not None}
-
-
-def refusal_of(devices: str, machine_type: str = "q35", top: str = "") -> str | None:
-    """Return the key that a document with *devices* is refused for."""
-    with pytest.raises(Unsupported) as caught:
-        parts_of(devices, machine_type, top)
-    return caught.value.element

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from bpferry.commandline.buses import hubs
 from bpferry.commandline.context import Context, Folders
@@ -13,7 +12,6 @@ from bpferry.commandline.displays import build as displays
 from bpferry.commandline.parts import Device, Environment, Option, OwnSocket, Part, Remark
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.errors import Unsupported
 from tests.client.commandline.sound import completed, sound
 from tests.client.support import CAPABILITIES, OWNER
 
@@ -104,10 +102,3 @@ def own_sockets(parts: list[Part]) -> list[str]:
 def remarks(parts: list[Part]) -> list[str]:
     """Return what the user is told."""
     return [part.text for part in parts if isinstance(part, Remark)]
-
-
-def refusal_of(text: str, machine_type: str = "q35", **capabilities: object) -> str | None:
-    """Return the element that is refused in a document with the devices of *text*."""
-    with pytest.raises(Unsupported) as caught:
-        parts_of(text, machine_type, **capabilities)
-    return caught.value.element

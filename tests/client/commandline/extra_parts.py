@@ -4,7 +4,6 @@
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.extras import build as extras
@@ -12,7 +11,6 @@ from bpferry.commandline.parts import Option, Part
 from bpferry.commandline.system import iommu
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.errors import Unsupported
 from tests.client.commandline.character_parts import devices_in, values
 from tests.client.commandline.sound import sound
 from tests.client.support import CAPABILITIES, OWNER
@@ -60,19 +58,9 @@ def parts_of(
     return sound([*iommu.parts(context), *extras.parts(context)])
 
 
-def refusal_of(
-    devices: str, machine_type: str = "q35", top: str = "", *, has_vsock: bool = True
-) -> str | None:
-    """Return the key that refuses a document with *devices*."""
-    with pytest.raises(Unsupported) as caught:
-        parts_of(devices, machine_type, top, has_vsock=has_vsock)
-    assert caught.value.message
-    return caught.value.element
-
-
 def options(parts: list[Part]) -> list[tuple[str, str | None]]:
     """Return all options but devices, with their values."""
     return [(part.name, part.value) for part in parts if isinstance(part, Option)]
 
 
-__all__ = ["ACPI", "FOLDERS", "SHARED", "devices_in", "options", "parts_of", "refusal_of", "values"]
+__all__ = ["ACPI", "FOLDERS", "SHARED", "devices_in", "options", "parts_of", "values"]

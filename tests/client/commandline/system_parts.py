@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import pytest
 
 from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.parts import Option, Part
 from bpferry.commandline.system import build as system
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import CpuModel, MachineType
 from bpferry.qemu.firmware import Descriptor
 from tests.client.commandline.sound import sound
@@ -147,10 +145,3 @@ def words(context: Context, option: str) -> set[str]:
 def of_kind(context: Context, kind: type[P]) -> list[P]:
     """Return the parts of one kind."""
     return [part for part in all_parts(context) if isinstance(part, kind)]
-
-
-def refused(context: Context) -> str | None:
-    """Return the key that a refusal of the document names."""
-    with pytest.raises(Unsupported) as caught:
-        all_parts(context)
-    return caught.value.element

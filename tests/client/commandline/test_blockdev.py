@@ -6,7 +6,8 @@ import pytest
 
 from bpferry.commandline.parts import Option
 from bpferry.errors import Unsupported
-from tests.client.commandline.disk_parts import QEMU, nodes, parts_of, refusal_of
+from tests.client.commandline.disk_parts import QEMU, nodes, parts_of
+from tests.client.refusals import refusal_of
 
 
 def disk(source: str, inside: str = "", kind: str = "file", device: str = "disk") -> str:
@@ -232,7 +233,7 @@ REFUSED = [
 @pytest.mark.parametrize(("devices", "key"), REFUSED)
 def test_contradiction_is_refused(devices: str, key: str) -> None:
     """What does not fit together is named."""
-    assert key == refusal_of(devices)
+    assert key == refusal_of(parts_of, devices).element
 
 
 LIMITS = "<iotune><total_bytes_sec>5</total_bytes_sec><write_iops_sec>6</write_iops_sec></iotune>"
@@ -271,7 +272,7 @@ def test_two_limits_for_a_group_are_refused() -> None:
     """A group has one limit of each kind."""
     first, second = (f"{SLOW}<total_bytes_sec>{n}</total_bytes_sec>" for n in (5, 6))
 
-    assert "disks[1].throttle" == refusal_of(group_of_two(first, second))
+    assert "disks[1].throttle" == refusal_of(parts_of, group_of_two(first, second)).element
 
 
 def test_limits_of_zero_are_none() -> None:
@@ -283,8 +284,9 @@ def test_limits_of_zero_are_none() -> None:
 
 def test_group_without_limits_is_refused() -> None:
     """A group that no disk gives limits is no group."""
-    assert "disks[0].throttle.group" == refusal_of(
-        disk(FILE, "<iotune><group_name>g</group_name></iotune>")
+    assert (
+        "disks[0].throttle.group"
+        == refusal_of(parts_of, disk(FILE, "<iotune><group_name>g</group_name></iotune>")).element
     )
 
 
@@ -327,7 +329,7 @@ def test_groups_of_the_vm() -> None:
 )
 def test_groups_that_cannot_be(devices: str, top: str, key: str) -> None:
     """A group is there once, a disk names those that are there, or has limits of its own."""
-    assert key == refusal_of(devices, top=top)
+    assert key == refusal_of(parts_of, devices, top=top).element
 
 
 def test_missing_block_driver_is_refused() -> None:

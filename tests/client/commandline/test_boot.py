@@ -4,7 +4,8 @@
 import pytest
 
 from bpferry.commandline.system.boot import boot_indexes
-from tests.client.commandline.system_parts import context_of, refused, values
+from tests.client.commandline.system_parts import all_parts, context_of, values
+from tests.client.refusals import refusal_of
 
 DISKS = """
 <disk type='file' device='cdrom'><source file='/a.iso'/><target dev='sda' bus='sata'/></disk>
@@ -47,7 +48,7 @@ def test_contradictions(os: str, cards: int, key: str) -> None:
     """Two orders at once, and two devices at one place, are refused."""
     context = context_of(os=os, devices=CARD.format("<boot order='1'/>") * cards)
 
-    assert key == refused(context)
+    assert key == refusal_of(all_parts, context).element
 
 
 def test_menu() -> None:
@@ -77,7 +78,8 @@ def test_kernel() -> None:
 
 def test_words_without_a_kernel() -> None:
     """Words for a kernel that is not there are refused."""
-    assert refused(context_of(os="<cmdline>quiet</cmdline>")) == "command-line"
+    refusal = refusal_of(all_parts, context_of(os="<cmdline>quiet</cmdline>"))
+    assert refusal.element == "command-line"
 
 
 def test_tables() -> None:

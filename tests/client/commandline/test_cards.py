@@ -16,8 +16,8 @@ from tests.client.commandline.card_parts import (
     device_of,
     parts_of,
     properties_of,
-    refusal_of,
 )
+from tests.client.refusals import refusal_of
 
 E1000 = "<model type='e1000'/>"
 
@@ -82,7 +82,8 @@ def test_model(model: str, driver: str, slot: Slot) -> None:
 
 def test_model_that_needs_pci_express() -> None:
     """A card with functions of its own finds no room on a conventional bus."""
-    assert "cards[0].model" == refusal_of(card("user", "<model type='igb'/>"), machine_type="pc")
+    refusal = refusal_of(parts_of, card("user", "<model type='igb'/>"), machine_type="pc")
+    assert "cards[0].model" == refusal.element
 
 
 def test_model_that_nobody_named() -> None:
@@ -220,7 +221,7 @@ def test_names_of_qemu_for_a_virtio_card(word: str) -> None:
 )
 def test_refused_by_its_place(devices: str, key: str) -> None:
     """What has no meaning, or needs somebody else's rights, is refused where it stands."""
-    assert f"cards[0].{key}".rstrip(".") == refusal_of(devices)
+    assert f"cards[0].{key}".rstrip(".") == refusal_of(parts_of, devices).element
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from bpferry.commandline.parts import Listen, OutputFile, Remark, StandardStream
 from tests.client.commandline.character_parts import (
     devices_in,
     parts_of,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 SPICE = "<graphics type='spice'/>"
 PIPE = "<{0} type='pipe'><source path='{1}'/></{0}>"
@@ -231,7 +231,7 @@ REFUSED = [
 @pytest.mark.parametrize(("devices", "element"), REFUSED)
 def test_refused(devices: str, element: str) -> None:
     """What cannot be done is refused, with the key of what asks for it."""
-    error = refusal_of(devices)
+    error = refusal_of(parts_of, devices)
 
     assert (error.element or "").endswith(element)
 

@@ -9,7 +9,8 @@ import pytest
 from bpferry.commandline.parts import Environment, Remark
 from bpferry.commandline.system.clock import cpu_words
 from bpferry.domain.model.accelerator import Accelerator
-from tests.client.commandline.system_parts import context_of, of_kind, refused, values
+from tests.client.commandline.system_parts import all_parts, context_of, of_kind, values
+from tests.client.refusals import refusal_of
 
 KVM = Accelerator.KVM
 EAST = timezone(timedelta(hours=2))
@@ -107,14 +108,14 @@ def test_impossible_timers(timer: str, field: str) -> None:
     """What a timer cannot do under TCG is refused."""
     context = context_of(f"<clock offset='utc'><timer {timer}/></clock>")
 
-    assert refused(context) == f"clock.timers[0]{field}"
+    assert refusal_of(all_parts, context).element == f"clock.timers[0]{field}"
 
 
 def test_catching_up_needs_its_policy() -> None:
     """How fast ticks are caught up means nothing where they are not."""
     timer = "<clock offset='utc'><timer name='rtc'><catchup slew='1'/></timer></clock>"
 
-    assert refused(context_of(timer)) == "clock.timers[0].catchup"
+    assert refusal_of(all_parts, context_of(timer)).element == "clock.timers[0].catchup"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_timer_of_arm(policy: str, value: str) -> None:
 )
 def test_half_a_clock(clock: str, key: str) -> None:
     """An offset without what it needs, or with what is another's, is refused."""
-    assert refused(context_of(f"<clock {clock}/>")) == key
+    assert refusal_of(all_parts, context_of(f"<clock {clock}/>")).element == key
 
 
 def test_no_timer_for_events() -> None:
@@ -176,4 +177,5 @@ def test_no_timer_for_events() -> None:
     clock = "<clock offset='utc'><timer name='hpet' present='{}'/></clock>"
 
     assert "hpet" not in str(values(context_of(clock.format("no"), machine="microvm"), "-machine"))
-    assert refused(context_of(clock.format("yes"), machine="microvm")) == "clock.timers[0]"
+    refusal = refusal_of(all_parts, context_of(clock.format("yes"), machine="microvm"))
+    assert refusal.element == "clock.timers[0]"

@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from bpferry.commandline.parts import Device, Option, Slot
-from tests.client.commandline.disk_parts import QEMU, device, parts_of, properties, refusal_of
+from tests.client.commandline.disk_parts import QEMU, device, parts_of, properties
+from tests.client.refusals import refusal_of
 
 
 def controller(kind: str, inside: str = "", **attributes: object) -> str:
@@ -195,7 +196,7 @@ REFUSED = [
 @pytest.mark.parametrize(("machine", "devices", "key"), REFUSED)
 def test_misfit_is_refused(machine: str, devices: str, key: str) -> None:
     """A controller that cannot be like this is refused by its key."""
-    assert key == refusal_of(devices, machine)
+    assert key == refusal_of(parts_of, devices, machine).element
 
 
 def test_xhci_has_a_port_of_its_own() -> None:

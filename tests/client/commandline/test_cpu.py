@@ -8,12 +8,13 @@ import pytest
 
 from bpferry.domain.model.accelerator import Accelerator
 from tests.client.commandline.system_parts import (
+    all_parts,
     context_of,
     of_document,
-    refused,
     values,
     words,
 )
+from tests.client.refusals import refusal_of
 
 KVM = Accelerator.KVM
 TCG = Accelerator.TCG
@@ -87,7 +88,7 @@ def test_unknown_feature() -> None:
     cpu = "<cpu><model>qemu64</model><feature name='new' policy='{}'/></cpu>"
 
     assert ["qemu64"] == values(context_of(cpu.format("disable")), "-cpu")
-    assert refused(context_of(cpu.format("require"))) == "cpu.features[0]"
+    assert refusal_of(all_parts, context_of(cpu.format("require"))).element == "cpu.features[0]"
 
 
 @pytest.mark.parametrize(
@@ -113,12 +114,12 @@ def test_unknown_feature() -> None:
 )
 def test_refusals(cpu: str, key: str) -> None:
     """What this QEMU or this machine does not have is refused, with its key."""
-    assert refused(context_of(cpu)) == key
+    assert refusal_of(all_parts, context_of(cpu)).element == key
 
 
 def test_most_processors() -> None:
     """More processors than the machine takes are refused before QEMU starts."""
-    assert refused(context_of("<vcpu>256</vcpu>", machine="pc")) == "vcpus"
+    assert refusal_of(all_parts, context_of("<vcpu>256</vcpu>", machine="pc")).element == "vcpus"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_list_of_processors(second: str, key: str | None) -> None:
     if key is None:
         assert "maxcpus=3" in words(context, "-smp")
     else:
-        assert refused(context) == key
+        assert refusal_of(all_parts, context).element == key
 
 
 @pytest.mark.parametrize(

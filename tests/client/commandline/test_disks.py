@@ -10,8 +10,8 @@ from tests.client.commandline.disk_parts import (
     device,
     parts_of,
     properties,
-    refusal_of,
 )
+from tests.client.refusals import refusal_of
 
 
 def disk(target: str, bus: str, inside: str = "", device: str = "disk") -> str:
@@ -159,7 +159,7 @@ REFUSED = [
 @pytest.mark.parametrize(("machine", "devices", "key"), REFUSED)
 def test_misfit_is_refused(machine: str, devices: str, key: str) -> None:
     """A disk that QEMU cannot make like this is refused by its key."""
-    assert key == refusal_of(devices, machine)
+    assert key == refusal_of(parts_of, devices, machine).element
 
 
 def test_boot_order_of_a_floppy_is_its_controllers() -> None:
@@ -190,7 +190,7 @@ def test_disk_of_another_process(version: tuple[int, int, int], again: str) -> N
 
 def test_disk_of_another_process_needs_shared_memory() -> None:
     """Otherwise that process cannot read what the guest asks for."""
-    assert "disks[0]" == refusal_of(VHOST_USER)
+    assert "disks[0]" == refusal_of(parts_of, VHOST_USER).element
 
 
 SLOTS = [

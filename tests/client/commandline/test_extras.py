@@ -10,9 +10,9 @@ from tests.client.commandline.extra_parts import (
     devices_in,
     options,
     parts_of,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 MAX_ADDRESS = "<address type='pci' domain='0' bus='0' slot='5' function='0'/>"
 
@@ -81,7 +81,8 @@ def test_no_balloon() -> None:
 
 def test_a_balloon_that_is_none_has_no_switches() -> None:
     """What would have no effect is refused."""
-    assert "balloon.auto-deflate" == refusal_of("<memballoon model='none' autodeflate='on'/>")
+    refusal = refusal_of(parts_of, "<memballoon model='none' autodeflate='on'/>")
+    assert "balloon.auto-deflate" == refusal.element
 
 
 def test_balloon_statistics() -> None:
@@ -182,7 +183,7 @@ def test_rate_of_random_numbers() -> None:
 )
 def test_random_numbers_that_cannot_be(backend: str, key: str) -> None:
     """What belongs to another back end, or has nobody at its other end, is refused."""
-    assert key == refusal_of(f"<rng model='virtio'>{backend}</rng>")
+    assert key == refusal_of(parts_of, f"<rng model='virtio'>{backend}</rng>").element
 
 
 NO_REBOOT = ("-global", "ICH9-LPC.noreboot=off")
@@ -240,7 +241,7 @@ def test_watchdogs(
 )
 def test_watchdogs_that_cannot_be(watchdogs: str, machine: str, key: str) -> None:
     """A watchdog where its bus is not, or with an action of its own, is refused."""
-    assert key == refusal_of(watchdogs, machine)
+    assert key == refusal_of(parts_of, watchdogs, machine).element
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_panic_devices(
 )  # fmt: skip
 def test_panic_devices_that_cannot_be(panic: str, machine: str, key: str) -> None:
     """Two of a kind, and one where its bus is not, are refused."""
-    assert key == refusal_of(panic, machine)
+    assert key == refusal_of(parts_of, panic, machine).element
 
 
 def test_crypto_devices() -> None:
@@ -301,7 +302,7 @@ def test_crypto_device_with_queues() -> None:
     """QEMU ends where its builtin back end is to have several (cryptodev-builtin.c)."""
     crypto = "<crypto model='virtio' type='qemu'><backend model='builtin' queues='2'/></crypto>"
 
-    assert "cryptos[0].queues" == refusal_of(crypto)
+    assert "cryptos[0].queues" == refusal_of(parts_of, crypto).element
 
 
 PSTORE = "<pstore backend='acpi-erst'>{}<size unit='KiB'>{}</size></pstore>"
@@ -342,4 +343,4 @@ def test_pstore_of_the_user() -> None:
 )
 def test_pstore_that_cannot_be(size: int, machine: str, top: str, key: str) -> None:
     """It needs ACPI and room for whole records."""
-    assert key == refusal_of(PSTORE.format("", size), machine, top)
+    assert key == refusal_of(parts_of, PSTORE.format("", size), machine, top).element

@@ -11,9 +11,9 @@ from tests.client.commandline.extra_parts import (
     devices_in,
     options,
     parts_of,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 
 def folder(inner: str = "", attributes: str = "", source: str = "dir='/srv'") -> str:
@@ -163,7 +163,7 @@ def test_mtp() -> None:
 )
 def test_folders_that_cannot_be(document: str, top: str, key: str) -> None:
     """What one of the three ways cannot do is refused, by its name."""
-    assert key == refusal_of(document, top=top)
+    assert key == refusal_of(parts_of, document, top=top).element
 
 
 PLAIN = "<model type='ivshmem-plain'/>"
@@ -215,7 +215,8 @@ def test_shared_memory_of_a_server(inner: str, path: str, properties: dict[str, 
 @pytest.mark.parametrize("name", ["..", "../x", "a/b", ""])
 def test_shared_memory_stays_in_its_folder(name: str) -> None:
     """A name is that of a file in one folder, and no way to another one."""
-    assert "shared-memories[0].name" == refusal_of(f"<shmem name='{name}'>{PLAIN}</shmem>")
+    refusal = refusal_of(parts_of, f"<shmem name='{name}'>{PLAIN}</shmem>")
+    assert "shared-memories[0].name" == refusal.element
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,8 @@ def test_shared_memory_stays_in_its_folder(name: str) -> None:
 )
 def test_shared_memory_that_cannot_be(inner: str, field: str) -> None:
     """What the other kind has, and a size that is no power of two, are refused."""
-    assert f"shared-memories[0]{field}" == refusal_of(f"<shmem name='s'>{inner}</shmem>")
+    refusal = refusal_of(parts_of, f"<shmem name='s'>{inner}</shmem>")
+    assert f"shared-memories[0]{field}" == refusal.element
 
 
 def test_vsock() -> None:
@@ -257,7 +259,8 @@ def test_cid_that_the_host_gives(inner: str) -> None:
 
 def test_cid_that_nobody_gives() -> None:
     """A kernel without vhost-vsock is not asked; one that is named needs no answer."""
-    assert "vsock" == refusal_of("<vsock><cid auto='yes'/></vsock>", has_vsock=False)
+    refusal = refusal_of(parts_of, "<vsock><cid auto='yes'/></vsock>", has_vsock=False)
+    assert "vsock" == refusal.element
     assert parts_of("<vsock><cid auto='no' address='77'/></vsock>", has_vsock=False)
 
 
@@ -311,7 +314,7 @@ def test_virtio_iommu() -> None:
 )  # fmt: skip
 def test_iommus_that_cannot_be(iommu: str, machine: str, top: str, key: str) -> None:
     """What the unit needs is named where it is missing."""
-    assert key == refusal_of(iommu, machine, top)
+    assert key == refusal_of(parts_of, iommu, machine, top).element
 
 
 def test_older_qemu() -> None:

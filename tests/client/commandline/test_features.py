@@ -10,13 +10,14 @@ from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import BadInput
 from tests.client.commandline.system_parts import (
+    all_parts,
     context_of,
     of_document,
     of_kind,
-    refused,
     values,
     words,
 )
+from tests.client.refusals import refusal_of
 
 KVM = Accelerator.KVM
 TCG = Accelerator.TCG
@@ -100,7 +101,8 @@ def test_cache_of_translated_code() -> None:
     features = "<features><tcg><tb-cache unit='MiB'>128</tb-cache></tcg></features>"
 
     assert ["tcg,tb-size=128"] == values(context_of(features), "-accel")
-    assert refused(context_of(features, accelerator=KVM)) == "features.tcg-cache"
+    refusal = refusal_of(all_parts, context_of(features, accelerator=KVM))
+    assert refusal.element == "features.tcg-cache"
 
 
 def test_memory_for_system_management_mode() -> None:
@@ -108,7 +110,7 @@ def test_memory_for_system_management_mode() -> None:
     features = "<features><smm state='on'><tseg unit='MiB'>48</tseg></smm></features>"
 
     assert ["mch.extended-tseg-mbytes=48"] == values(context_of(features), "-global")
-    assert refused(context_of(features, machine="pc")) == "features.tseg"
+    assert refusal_of(all_parts, context_of(features, machine="pc")).element == "features.tseg"
 
 
 @pytest.mark.parametrize(
@@ -196,4 +198,4 @@ def test_power(machine: str, driver: str) -> None:
 )
 def test_refusals(top: str, machine: str, key: str) -> None:
     """What this machine does not have is refused, with its key."""
-    assert refused(context_of(top, machine=machine)) == key
+    assert refusal_of(all_parts, context_of(top, machine=machine)).element == key

@@ -15,10 +15,10 @@ from tests.client.commandline.system_parts import (
     all_parts,
     context_of,
     of_kind,
-    refused,
     values,
     words,
 )
+from tests.client.refusals import refusal_of
 
 VARIABLES = f"{FOLDERS.state}/variables.fd"
 
@@ -196,14 +196,14 @@ def test_rom() -> None:
 )
 def test_refusals(os: str, machine: str, key: str) -> None:
     """Firmware that cannot be is refused, with its key."""
-    assert refused(context_of(os=os, machine=machine)) == key
+    assert refusal_of(all_parts, context_of(os=os, machine=machine)).element == key
 
 
 def test_template_of_another_format() -> None:
     """Variables are not converted from one format into another."""
     document = "<loader format='raw'/><nvram format='qcow2' template='/plain_VARS'/>"
 
-    assert refused(efi(document)) == "nvram.format"
+    assert refusal_of(all_parts, efi(document)).element == "nvram.format"
 
 
 def test_the_template_decides_which_firmware_is_chosen() -> None:
@@ -225,4 +225,4 @@ def test_a_template_that_no_firmware_of_this_host_has_is_refused() -> None:
 
 def test_nothing_fits() -> None:
     """Where no firmware of this host fits, the wish for one is refused."""
-    assert refused(context_of(firmware="efi")) == "firmware"
+    assert refusal_of(all_parts, context_of(firmware="efi")).element == "firmware"

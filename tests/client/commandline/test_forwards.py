@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.commandline.card_parts import card, netdev_of, parts_of, refusal_of
+from tests.client.commandline.card_parts import card, netdev_of, parts_of
+from tests.client.refusals import refusal_of
 from tests.client.running import BASE, DISK, start
 
 
@@ -59,12 +60,13 @@ def test_both_protocols() -> None:
 )
 def test_what_only_passt_can_do(ranges: str, where: str, key: str) -> None:
     """What QEMU cannot forward is refused where it stands."""
-    assert f"cards[0].port-forwards[0]{key}" == refusal_of(forward(ranges, where))
+    assert f"cards[0].port-forwards[0]{key}" == refusal_of(parts_of, forward(ranges, where)).element
 
 
 def test_too_many_ports() -> None:
     """Each port is a socket of its own, so that there is a bound."""
-    assert "cards[0].port-forwards" == refusal_of(forward("<range start='1000' end='1256'/>"))
+    refusal = refusal_of(parts_of, forward("<range start='1000' end='1256'/>"))
+    assert "cards[0].port-forwards" == refusal.element
     found = netdev_of(parts_of(forward("<range start='1000' end='1255'/>")))["hostfwd"]
     assert isinstance(found, list)
     assert 256 == len(found)

@@ -14,10 +14,10 @@ from tests.client.commandline.display_parts import (
     objects,
     own_sockets,
     parts_of,
-    refusal_of,
     remarks,
     values,
 )
+from tests.client.refusals import refusal_of
 
 AUDIO = "<audio id='1' type='none'/>"
 SDL_AUDIO = "<audio id='1' type='sdl'/>"
@@ -281,7 +281,7 @@ def test_display_of_qemu_itself(text: str, expected: str) -> None:
 )  # fmt: skip
 def test_refused(text: str, element: str) -> None:
     """What cannot be done is refused by its name."""
-    assert element == refusal_of(text)
+    assert element == refusal_of(parts_of, text).element
 
 
 @pytest.mark.parametrize("kind", ["sdl", "vnc", "spice"])
@@ -290,7 +290,8 @@ def test_display_that_this_qemu_was_built_without(kind: str) -> None:
     port = "" if kind == "sdl" else "port='-1'"
     text = f"<graphics type='{kind}' {port}/>{AUDIO}"
 
-    assert "graphics[0]" == refusal_of(text, displays={"none": frozenset()}, commands={})
+    refusal = refusal_of(parts_of, text, displays={"none": frozenset()}, commands={})
+    assert "graphics[0]" == refusal.element
 
 
 def test_password_is_not_in_the_message() -> None:

@@ -9,7 +9,8 @@ import json
 import pytest
 
 from bpferry.commandline.parts import Environment, Option, Part, Secret
-from tests.client.commandline.disk_parts import nodes, parts_of, refusal_of
+from tests.client.commandline.disk_parts import nodes, parts_of
+from tests.client.refusals import refusal_of
 
 UUID = "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f"
 PASSPHRASE = f"<secret type='passphrase' uuid='{UUID}'/>"
@@ -223,7 +224,7 @@ TWO_AGENTS = remote("protocol='ssh' name='/a'", AGENT.format("/1")) + remote(
 )  # fmt: skip
 def test_refused(text: str, element: str) -> None:
     """What does not fit together, or would be told to the wrong server, is refused by its name."""
-    assert element == refusal_of(text)
+    assert element == refusal_of(parts_of, text).element
 
 
 def test_native_form() -> None:

@@ -13,8 +13,8 @@ from tests.client.commandline.display_parts import (
     objects,
     parts_of,
     properties,
-    refusal_of,
 )
+from tests.client.refusals import refusal_of
 
 TABLET = "<input type='tablet' bus='usb'/>"
 UHCI = "<controller type='usb' index='0' model='piix3-uhci'/>"
@@ -114,12 +114,12 @@ def test_device_of_the_host() -> None:
 )  # fmt: skip
 def test_refused(text: str, element: str) -> None:
     """What cannot be done is refused by its name."""
-    assert element == refusal_of(text)
+    assert element == refusal_of(parts_of, text).element
 
 
 def test_machine_without_ps2() -> None:
     """It is refused where the machine has none."""
-    assert "inputs[0]" == refusal_of("<input type='mouse' bus='ps2'/>", "microvm")
+    assert "inputs[0]" == refusal_of(parts_of, "<input type='mouse' bus='ps2'/>", "microvm").element
 
 
 def test_ports_are_left_to_qemu() -> None:

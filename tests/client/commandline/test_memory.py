@@ -7,7 +7,8 @@ import pytest
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Command, Device, Folder, Remark
-from tests.client.commandline.system_parts import FOLDERS, context_of, of_kind, refused, values
+from tests.client.commandline.system_parts import FOLDERS, all_parts, context_of, of_kind, values
+from tests.client.refusals import refusal_of
 
 MIB = 2**20
 
@@ -140,7 +141,7 @@ def test_nodes() -> None:
 def test_nodes_alone() -> None:
     """A document may leave the sum of its nodes to whoever can add."""
     assert ["size=65536k"] == values(context_of(NUMA.format(distances=""), memory=""), "-m")
-    assert refused(context_of(memory="")) == "memory"
+    assert refusal_of(all_parts, context_of(memory="")).element == "memory"
 
 
 def test_balloon_of_nodes() -> None:
@@ -351,7 +352,7 @@ def test_refusals(top: str, memory: str, devices: str, key: str) -> None:
     """What cannot be is refused, with its key."""
     context = context_of(top, memory=memory or "<memory>65536</memory>", devices=devices)
 
-    assert refused(context) == key
+    assert refusal_of(all_parts, context).element == key
 
 
 def test_no_limit_is_no_limit() -> None:

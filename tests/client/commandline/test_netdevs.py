@@ -19,8 +19,8 @@ from tests.client.commandline.card_parts import (
     netdev_of,
     parts_of,
     properties_of,
-    refusal_of,
 )
+from tests.client.refusals import refusal_of
 
 LOCAL = "<local address='10.0.0.2' port='5556'/>"
 
@@ -240,7 +240,7 @@ def test_passt_where_qemu_has_no_slirp() -> None:
     assert "stream" == netdev_of(parts_of(card("user"), capabilities=bare))["type"]
 
     neither = msgspec.structs.replace(bare, netdevs={})
-    assert "cards[0].type" == refusal_of(card("user"), capabilities=neither)
+    assert "cards[0].type" == refusal_of(parts_of, card("user"), capabilities=neither).element
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,8 @@ def test_passt_where_qemu_has_no_slirp() -> None:
 )
 def test_vhost_user_refused_by_its_place(inner: str, top: str, key: str) -> None:
     """A card over vhost-user needs shared memory, a socket, and a virtio model."""
-    assert f"cards[0].{key}".rstrip(".") == refusal_of(card("vhostuser", inner), top=top)
+    refusal = refusal_of(parts_of, card("vhostuser", inner), top=top)
+    assert f"cards[0].{key}".rstrip(".") == refusal.element
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_ports_that_cannot_be(ranges: str, key: str) -> None:
     """A range of ports has its ends in order, on both sides."""
     forward = f"<portForward proto='tcp'>{ranges}</portForward>"
 
-    found = refusal_of(card("user", f"<backend type='passt'/>{forward}"))
+    found = refusal_of(parts_of, card("user", f"<backend type='passt'/>{forward}")).element
 
     assert f"cards[0].port-forwards[0].{key}" == found
 

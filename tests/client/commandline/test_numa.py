@@ -7,7 +7,8 @@ import pytest
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Remark
-from tests.client.commandline.system_parts import context_of, of_kind, refused, values
+from tests.client.commandline.system_parts import all_parts, context_of, of_kind, values
+from tests.client.refusals import refusal_of
 
 CELL = "<cell id='{}' {} memory='{}' unit='MiB'/>"
 
@@ -85,7 +86,7 @@ def test_processors_of_no_node_belong_to_the_first() -> None:
 )
 def test_impossible_nodes(inner: tuple[str, ...], key: str) -> None:
     """Each number and each processor is there once, and each node has memory."""
-    assert refused(context_of(cells(*inner))) == key
+    assert refusal_of(all_parts, context_of(cells(*inner))).element == key
 
 
 @pytest.mark.parametrize(
@@ -158,12 +159,14 @@ def test_node_without_processors_has_the_nearest(between: str, initiator: int) -
 )
 def test_impossible_table(old: str, new: str, key: str) -> None:
     """Who looks at memory has processors, what is looked at is there, and a cache is there once."""
-    assert refused(context_of(HMAT.format("none", "none").replace(old, new))) == key
+    refusal = refusal_of(all_parts, context_of(HMAT.format("none", "none").replace(old, new)))
+    assert refusal.element == key
 
 
 def test_machine_without_the_table() -> None:
     """A machine that cannot tell the guest how fast memory is refuses to be asked."""
-    assert refused(context_of(HMAT.format("none", "none"), machine="microvm")) == "cpu.numa"
+    refusal = refusal_of(all_parts, context_of(HMAT.format("none", "none"), machine="microvm"))
+    assert refusal.element == "cpu.numa"
 
 
 @pytest.mark.parametrize("nodes", ["", "nodeset='0-1'"])
@@ -195,4 +198,5 @@ def test_policy_of_a_control_group_is_that_of_all() -> None:
     """A node cannot have it alone."""
     tune = "<numatune><memnode cellid='0' mode='restrictive' nodeset='3'/></numatune>"
 
-    assert refused(context_of(cells(CELL.format(0, "", 32)) + tune)) == "numa-tune.cells[0].mode"
+    refusal = refusal_of(all_parts, context_of(cells(CELL.format(0, "", 32)) + tune))
+    assert refusal.element == "numa-tune.cells[0].mode"

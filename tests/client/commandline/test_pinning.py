@@ -13,7 +13,8 @@ from bpferry.commandline.parts import (
     Scheduling,
     Threads,
 )
-from tests.client.commandline.system_parts import context_of, of_kind, refused
+from tests.client.commandline.system_parts import all_parts, context_of, of_kind
+from tests.client.refusals import refusal_of
 
 PINS = """\
 <vcpu cpuset='0-2,^1'>2</vcpu>
@@ -110,4 +111,5 @@ def test_the_guest_waits() -> None:
 )
 def test_refusals(inner: str, key: str) -> None:
     """What cannot be is refused with its key."""
-    assert refused(context_of(f"<cputune>{inner}</cputune>")) == f"cpu-tune.{key}"
+    refusal = refusal_of(all_parts, context_of(f"<cputune>{inner}</cputune>"))
+    assert refusal.element == f"cpu-tune.{key}"

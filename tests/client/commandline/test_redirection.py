@@ -8,9 +8,9 @@ from bpferry.commandline.parts import Device, Slot
 from tests.client.commandline.character_parts import (
     devices_in,
     parts_of,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 SPICE = "<graphics type='spice'/>"
 DBUS = "<graphics type='dbus'/>"
@@ -130,4 +130,4 @@ REFUSED = [
 @pytest.mark.parametrize(("devices", "element"), REFUSED)
 def test_refused(devices: str, element: str) -> None:
     """What cannot be done is refused, with the key of what asks for it."""
-    assert element == refusal_of(devices).element
+    assert element == refusal_of(parts_of, devices).element

@@ -3,7 +3,8 @@
 
 import pytest
 
-from tests.client.commandline.system_parts import context_of, refused, values
+from tests.client.commandline.system_parts import all_parts, context_of, values
+from tests.client.refusals import refusal_of
 
 MODE = "<smbios mode='sysinfo'/>"
 BOARD = "<baseBoard><entry name='version'>1</entry></baseBoard>"
@@ -74,14 +75,15 @@ def test_uuid_that_the_vm_cannot_have(entry: str) -> None:
     """Tables that would not be shown are refused as well if they contradict the VM."""
     info = f"<sysinfo type='smbios'><system><entry name='uuid'>{entry}</entry></system></sysinfo>"
 
-    assert refused(context_of(f"<uuid>{UUID}</uuid>{info}")) == "sysinfo[0].system[0]"
+    refusal = refusal_of(all_parts, context_of(f"<uuid>{UUID}</uuid>{info}"))
+    assert refusal.element == "sysinfo[0].system[0]"
 
 
 def test_text_that_is_no_uuid() -> None:
     """A VM that names no UUID cannot have a text in its place."""
     info = "<sysinfo type='smbios'><system><entry name='uuid'>x</entry></system></sysinfo>"
 
-    assert refused(context_of(info)) == "sysinfo[0].system[0]"
+    assert refusal_of(all_parts, context_of(info)).element == "sysinfo[0].system[0]"
 
 
 def test_values() -> None:
@@ -119,4 +121,4 @@ def test_values() -> None:
 )  # fmt: skip
 def test_refusals(info: str, os: str, key: str) -> None:
     """What SMBIOS or QEMU has no place for is refused, with its key."""
-    assert refused(context_of(info, os=os)) == key
+    assert refusal_of(all_parts, context_of(info, os=os)).element == key

@@ -11,9 +11,9 @@ from tests.client.commandline.display_parts import (
     objects,
     parts_of,
     properties,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 AC97 = "<sound model='ac97'/>"
 FIXED = "mixingEngine='yes' fixedSettings='yes'"
@@ -177,9 +177,9 @@ def test_environment_of_back_ends() -> None:
 )  # fmt: skip
 def test_refused(text: str, element: str) -> None:
     """What cannot be done is refused by its name."""
-    assert element == refusal_of(text)
+    assert element == refusal_of(parts_of, text).element
 
 
 def test_machine_without_a_speaker() -> None:
     """It is refused where the machine has none."""
-    assert "sounds[0]" == refusal_of(sound("pcspk"), "virt")
+    assert "sounds[0]" == refusal_of(parts_of, sound("pcspk"), "virt").element

@@ -13,9 +13,9 @@ from tests.client.commandline.system_parts import (
     all_parts,
     context_of,
     of_kind,
-    refused,
     values,
 )
+from tests.client.refusals import refusal_of
 from tests.client.support import OWNER
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
@@ -77,7 +77,8 @@ def test_crash_that_begins_anew() -> None:
     top = "<on_crash>restart</on_crash>"
 
     assert [] == values(context_of(top), "-action")
-    assert refused(context_of(top, devices="<panic model='isa'/>")) == "on-crash"
+    refusal = refusal_of(all_parts, context_of(top, devices="<panic model='isa'/>"))
+    assert refusal.element == "on-crash"
 
 
 def test_iothreads() -> None:
@@ -130,7 +131,7 @@ def test_own_words() -> None:
 )
 def test_refusals(top: str, machine: str, arch: str, key: str) -> None:
     """What this QEMU does not have is refused, with its key."""
-    assert refused(context_of(top, machine=machine, arch=arch)) == key
+    assert refusal_of(all_parts, context_of(top, machine=machine, arch=arch)).element == key
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from tests.client.commandline.character_parts import (
     FOLDERS,
     devices_in,
     parts_of,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 STATE = FOLDERS.state
 SOCKET = f"{FOLDERS.runtime}/swtpm.sock"
@@ -168,7 +168,7 @@ REFUSED = [
 @pytest.mark.parametrize(("devices", "element"), REFUSED)
 def test_refused(devices: str, element: str) -> None:
     """What cannot be done is refused, with the key of what asks for it."""
-    assert element == refusal_of(devices).element
+    assert element == refusal_of(parts_of, devices).element
 
 
 def test_folder_with_a_comma_is_refused() -> None:

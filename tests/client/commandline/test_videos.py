@@ -16,9 +16,9 @@ from tests.client.commandline.display_parts import (
     drivers,
     parts_of,
     properties,
-    refusal_of,
     values,
 )
+from tests.client.refusals import refusal_of
 
 MEMORY_OF_QXL = {"ram_size": 1 << 26, "vram_size": 1 << 26, "vram64_size_mb": 0, "vgamem_mb": 16}
 
@@ -278,4 +278,4 @@ def test_vnc_beside_a_card_outside_qemu() -> None:
 )  # fmt: skip
 def test_refused(text: str, element: str) -> None:
     """What cannot be done is refused by its name."""
-    assert element == refusal_of(text)
+    assert element == refusal_of(parts_of, text).element
