@@ -86,7 +86,7 @@ def test_check_of_a_sound_document(capsys: pytest.CaptureFixture[str]) -> None:
     """A document without a fault is status 0, in one line."""
     assert main(["check", str(TOML)]) == 0
 
-    assert capsys.readouterr().out == f"'{TOML}': nothing to say against it\n"
+    assert capsys.readouterr().out == f"'{TOML}': no problems found\n"
 
 
 @pytest.mark.qemu
@@ -129,7 +129,7 @@ def test_check_without_that_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     main(["check", str(path)])
 
-    assert "note: not held against a QEMU: " in capsys.readouterr().out
+    assert "note: not compared with a QEMU: " in capsys.readouterr().out
 
 
 @pytest.mark.qemu

@@ -101,7 +101,7 @@ def test_each_place_is_told_once() -> None:
     ((_, message),) = refused(domain(IDE))
 
     place = "'/vm.xml':6: '/domain/devices/disk/target/@bus'"
-    assert f"{place}: the machine 'q35' has no IDE controller; sata may do" == message
+    assert f"{place}: the machine 'q35' has no IDE controller; try sata" == message
 
 
 def test_rest_keeps_ids_and_addresses() -> None:
@@ -175,7 +175,7 @@ def test_what_no_vm_can_be_without_is_refused_all_the_same() -> None:
     with pytest.raises(Unsupported) as caught:
         left_of(text)
 
-    assert caught.value.message.endswith("there is none")
+    assert caught.value.message.endswith("the VM has no memory")
     assert ["/domain/devices/disk/target/@bus"] == [one.element for one in caught.value.others]
 
 

@@ -114,5 +114,5 @@ def _text(file: str, refused: tuple[Unsupported, ...], faults: list[Fault], note
         lines += [f"    {fault.cause}"] if fault.cause else []
         lines += [f"    fix: {fault.fix}"] if fault.fix else []
     if note:
-        lines.append(f"note: not held against a QEMU: {note}")
-    return "\n".join(lines) or f"'{file}': nothing to say against it"
+        lines.append(f"note: not compared with a QEMU: {note}")
+    return "\n".join(lines) or f"'{file}': no problems found"

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except OSError as error:
             # Such as too many open files; what can be said better was said where it happened.
-            failure = BpferryError(f"the system does not let us go on: {error}")
+            failure = BpferryError(f"cannot continue: {error}")
             output.print_error(failure, as_json=as_json)
             return failure.status
 

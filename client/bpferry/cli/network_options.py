@@ -178,14 +178,14 @@ def _mtu(text: str) -> int:
 
 def _number(text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number from {low} to {high}")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low} to {high}")
     return int(text)
 
 
 def _mac(text: str) -> bytes:
     octets = bytes.fromhex(text.replace(":", "")) if MAC.fullmatch(text) else b""
     if not octets or octets[0] & 1 or not any(octets):
-        raise argparse.ArgumentTypeError(f"'{text}' is no address of one card")
+        raise argparse.ArgumentTypeError(f"'{text}' is not the MAC address of a card")
     return octets
 
 
@@ -213,5 +213,7 @@ def find_name_problem(text: str, *, is_network: bool) -> str:
         # Bytes that are no UTF-8 stand for themselves (PEP 383), and the wire knows text only.
         length = 0
     return (
-        "" if 0 < length <= room else f"{text!r} is no name of {kind}: 1 to {room} bytes of UTF-8"
+        ""
+        if 0 < length <= room
+        else f"{text!r} is not a name of {kind}: 1 to {room} bytes of UTF-8"
     )

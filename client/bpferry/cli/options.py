@@ -221,7 +221,7 @@ def _add_capabilities(commands: Commands) -> None:
         "qemu",
         metavar="QEMU",
         nargs="?",
-        help="path of the QEMU; the one in /usr/bin for this machine's own kind of guest",
+        help="path of the QEMU; default: the one in /usr/bin for this host's architecture",
     )
     capabilities.add_argument(
         "--refresh", action="store_true", help="ask QEMU again, even if the cache has its answers"

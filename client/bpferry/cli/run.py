@@ -168,7 +168,7 @@ def dry_run_text(plan: Draft) -> str:
         comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
         comments += [f"    {reason}" for reason in card.because]
     comments += [f"warning: {text}" for text in dry_run_warnings(plan)]
-    comments.append("an fd stands by its name here, and by its number when it is started")
+    comments.append("fds are shown by name here; QEMU gets their numbers")
     lines = [f"# {comment}" for comment in comments]
     words = plan.built.argv
     return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))

@@ -96,7 +96,7 @@ def list_own(*, as_json: bool) -> int:
 
 def _list_text(taps: tuple[OwnTap, ...]) -> str:
     if not taps:
-        return "no tap is yours"
+        return "you have no taps"
     rows = [HEADINGS, *(_row(tap) for tap in taps)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
     lines = (

@@ -46,7 +46,7 @@ def _check(parts: Sequence[Part], wanted: Mapping[str, int]) -> Iterator[Unsuppo
         if key not in on_pci and key not in gone:
             yield unsupported(_field(key), "it is for devices on PCI")
         elif index in seen:
-            yield unsupported(_field(key), f"another device has the number {index} already")
+            yield unsupported(_field(key), f"another device already has the index {index}")
         seen.add(index)
 
 

@@ -20,11 +20,11 @@ def parse_numbers(text: str, key: str) -> tuple[int, ...]:
         first, _, last = item.removeprefix("^").partition("-")
         low, high = int(first), int(last or first)
         if low > high or high > MAX_NUMBER:
-            raise unsupported(key, f"'{item}' is no range of numbers up to {MAX_NUMBER}")
+            raise unsupported(key, f"'{item}' is not a range of numbers up to {MAX_NUMBER}")
         numbers = range(low, high + 1)
         wanted = wanted - set(numbers) if item.startswith("^") else wanted | set(numbers)
     if not wanted:
-        raise unsupported(key, f"no number is left of '{text}'")
+        raise unsupported(key, f"'{text}' leaves no number")
     return tuple(sorted(wanted))
 
 

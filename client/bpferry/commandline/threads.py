@@ -32,7 +32,7 @@ def thread_of(device: Named[Disk | Controller], context: Context) -> str | None:
     if device.value.iothread is None:
         return None
     if device.value.iothreads:
-        raise device.refusal("iothread", "the queues have threads already")
+        raise device.refusal("iothread", "the queues already have threads")
     return _known(device, "iothread", device.value.iothread, context)
 
 

@@ -91,7 +91,7 @@ def _check_owner(folder: Path) -> None:
     """Refuse a folder in a place where everybody may make one, if somebody else made it."""
     found = folder.stat()
     if not stat.S_ISDIR(found.st_mode):
-        raise BpferryError(f"cannot use '{folder}' as a folder: it is none")
+        raise BpferryError(f"'{folder}' is not a directory")
     above = folder.parent.stat()
     if above.st_mode & stat.S_ISVTX and found.st_uid not in (0, os.geteuid()):
         raise BpferryError(

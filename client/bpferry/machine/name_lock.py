@@ -166,7 +166,7 @@ def _acquire(path: Path, us: Holder, vm_name: str, reporter: Reporter) -> int:
             if fd is not None:
                 return fd
         if time.monotonic() > end:
-            raise BpferryError(f"cannot lock '{path}': somebody removes it again and again")
+            raise BpferryError(f"cannot lock '{path}': it is removed again and again")
         time.sleep(POLL_SECONDS)
 
 

@@ -116,7 +116,7 @@ def _records(answer: object) -> Iterator[dict[object, object]]:
 def _number(record: dict[object, object], key: str) -> int:
     value = record.get(key)
     if not isinstance(value, int):
-        raise QemuError(f"QEMU says nothing of '{key}' of its threads")
+        raise QemuError(f"QEMU does not report '{key}' of its threads")
     return value
 
 

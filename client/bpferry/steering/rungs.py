@@ -92,7 +92,7 @@ class HostFacts:
 
     def problem_of(self, device: str) -> str:
         """Return why the vhost device *device* cannot be used, or nothing."""
-        return self.vhost.get(device, f"nobody has looked at '{device}'")
+        return self.vhost.get(device, f"'{device}' was not checked")
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ def test_spice_without_a_port() -> None:
     parts = parts_of("<graphics type='spice'/>")
 
     assert "port=0" == str(values(parts, "-spice")[0]).split(",")[0]
-    assert ["it names no port, so that nobody can connect to it"] == remarks(parts)
+    assert ["it has no port, so nobody could connect to it"] == remarks(parts)
 
 
 def test_spice_that_is_to_listen_nowhere() -> None:

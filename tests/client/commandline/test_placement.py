@@ -148,7 +148,7 @@ def test_full_bus_gets_a_bridge() -> None:
         ([express(0, pci(0, 32))], "there is no slot"),
         ([express(0, pci(0, 3, 8))], "there is no slot"),
         ([express(0, pci(256, 3))], "the last PCI bus is 255"),
-        ([express(0, Address(type="pci", domain=1, bus=0, slot=3))], "one PCI domain"),
+        ([express(0, Address(type="pci", domain=1, bus=0, slot=3))], "only PCI domain"),
     ],
 )
 def test_address_that_cannot_be(devices: list[Device], words: str) -> None:

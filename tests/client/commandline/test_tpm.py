@@ -173,5 +173,5 @@ def test_refused(devices: str, element: str) -> None:
 
 def test_folder_with_a_comma_is_refused() -> None:
     """What follows a comma would be another option of swtpm."""
-    with pytest.raises(Exception, match="swtpm takes no comma"):
+    with pytest.raises(Exception, match="swtpm cannot handle a comma"):
         parts_of(tpm("<backend type='emulator'/>"), folders=Folders("/run/a,mode=0777", "/state"))

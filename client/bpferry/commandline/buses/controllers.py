@@ -94,7 +94,7 @@ def _order(device: Named[Controller]) -> tuple[int, int]:
 def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]:
     controller = device.value
     if any(_has_same_number(controller, one) for one in before(device, machine.controllers)):
-        yield device.refusal("index", "there is another controller with this number")
+        yield device.refusal("index", "another controller has this index")
     for field, types in OPTIONS.items():
         if getattr(controller, field) is not None and controller.type not in types:
             name = field.replace("_", "-")
@@ -102,7 +102,7 @@ def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]
     if controller.iothreads and controller.type != "scsi":
         yield device.refusal("iothreads", f"a {controller.type} controller has no queues")
     if controller.model is not None and controller.type in ("ide", "fdc", "sata", "ccid"):
-        yield device.refusal("model", f"there is one kind of {controller.type} controller")
+        yield device.refusal("model", f"there is only one model of {controller.type} controller")
 
 
 def _has_same_number(one: Controller, other: Controller) -> bool:
@@ -132,7 +132,7 @@ def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
         where = controller.address
         given = where is not None and where.is_pci_place
         if where and given and (where.slot, where.function or 0) != BUILT_IN[kind]:
-            yield device.refusal("address", "the machine has put this controller elsewhere")
+            yield device.refusal("address", "the machine has this controller at another address")
     elif controller.type == "ide":
         yield device.refusal("", f"'{context.machine_type}' has no such IDE controller")
     else:
@@ -143,7 +143,7 @@ def _check_floppies(device: Named[Controller], context: Context) -> Iterator[Uns
     """The machine has it, or the floppy drives bring it with them."""
     controller = device.value
     if controller.index:
-        yield device.refusal("index", "there is one floppy controller")
+        yield device.refusal("index", "a machine has only one floppy controller")
     if context.family not in ("pc", "isapc", "q35"):
         yield device.refusal("", f"'{context.machine_type}' has no floppy controller")
 
@@ -156,7 +156,7 @@ def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
         return
     driver = SCSI_DRIVERS.get(model)
     if driver is None:
-        raise device.refusal("model", f"QEMU has no SCSI controller '{model}' here")
+        raise device.refusal("model", f"the SCSI controller model '{model}' is not supported")
     yield from _refuse_virtio_options(device, model)
     yield Device(driver, device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
 
@@ -165,7 +165,7 @@ def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> It
     controller = device.value
     mapping = queue_mapping(device, context)
     if mapping and not context.capabilities.has_property(driver, "iothread-vq-mapping"):
-        yield device.refusal("iothreads", f"'{driver}' of this QEMU has one thread at most")
+        yield device.refusal("iothreads", f"'{driver}' of this QEMU can use one I/O thread at most")
     properties: dict[str, object] = {
         **virtio_properties(controller),
         "iothread": thread_of(device, context),
@@ -191,11 +191,13 @@ def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Un
 def _virtio_serial(device: Named[Controller], context: Context) -> Iterator[Found]:
     controller = device.value
     if controller.model not in SERIAL_MODELS:
-        yield device.refusal("model", "expected virtio, or one with its transitional ending")
+        yield device.refusal(
+            "model", "expected virtio, virtio-transitional or virtio-non-transitional"
+        )
     elif not context.has_pci and controller.model not in (None, "virtio"):
-        yield device.refusal("model", "there is one model without PCI")
+        yield device.refusal("model", "without a PCI bus there is only the model virtio")
     if not context.has_pci and controller.vectors is not None:
-        yield device.refusal("vectors", "there are vectors with PCI alone")
+        yield device.refusal("vectors", "vectors exist only on a PCI bus")
     properties = {
         **virtio_properties(controller),
         "max_ports": controller.ports,

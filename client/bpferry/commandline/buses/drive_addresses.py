@@ -138,7 +138,7 @@ def _given(address: Named[Address]) -> Drive:
         if field not in ("type", "controller", "bus", "target", "unit"):
             value = cast("object", getattr(where, field))
             if value is not None:
-                raise address.refusal(field, f"a drive has no {field}")
+                raise address.refusal(field, f"the address of a drive has no {field}")
     return Drive(where.controller or 0, where.bus or 0, where.target or 0, where.unit or 0)
 
 

@@ -98,13 +98,13 @@ def _check(device: Named[Controller], context: Context) -> Iterator[Unsupported]
     wanted = "pcie-root" if context.has_pci_express else "pci-root"
     is_root = model in ROOTS
     if (controller.index == 0) != is_root:
-        yield device.refusal("index", "0 is the root, and the root is 0")
+        yield device.refusal("index", "index 0 is the root bus, and the root bus has index 0")
     if is_root and model != wanted:
         yield device.refusal("model", f"the machine '{context.machine_type}' has a {wanted}")
     if not is_root and model not in ("pci-bridge", "pci-expander-bus") and wanted == "pci-root":
-        yield device.refusal("model", "there is no PCI Express in this machine")
+        yield device.refusal("model", "this machine has no PCI Express")
     if model == "pci-expander-bus" and wanted == "pcie-root":
-        yield device.refusal("model", "a machine with PCI Express has pcie-expander-bus")
+        yield device.refusal("model", "on a machine with PCI Express, use pcie-expander-bus")
 
 
 def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
@@ -176,7 +176,9 @@ class _Addresses:
         given = controller.address
         if given is not None and given.is_pci_place:
             if (given.bus or 0) >= (controller.index or 0):
-                raise device.refusal("address.bus", "its bus has to come before it")
+                raise device.refusal(
+                    "address.bus", "the controller of its bus has to come before it"
+                )
             return given
         parents = {
             "pcie-switch-upstream-port": PORTS,

@@ -89,7 +89,7 @@ def _without_pci(devices: Sequence[Device], context: Context) -> Placed:
 def _find_problem(where: Address, buses: Mapping[int, Bus]) -> str:
     """Return why nothing can be at the PCI address *where*; empty if it can."""
     if where.domain:
-        return "there is one PCI domain, 0"
+        return "the only PCI domain is 0"
     bus = buses.get(where.bus or 0)
     if bus is None:
         return f"the last PCI bus is {LAST_BUS}"

@@ -60,7 +60,7 @@ def usb_places(
             continue
         for device in of_bus:
             sentence = f"there is no USB controller {index} for it"
-            yield device, unsupported(device.key, sentence, "add one, or take it out")
+            yield device, unsupported(device.key, sentence, "add one, or remove the device")
 
 
 def _index(device: Device) -> int:
@@ -113,7 +113,7 @@ def _ports(
                 unsupported(
                     device.key,
                     "there is no USB port left beside those that other devices name",
-                    "add a hub with an address, or take the addresses out and leave them to QEMU",
+                    "add a hub with an address, or remove the addresses and leave them to QEMU",
                 ),
             )
         else:
@@ -125,7 +125,7 @@ def _find_problem(
 ) -> tuple[str, str] | None:
     """Return why a device cannot have *port*, and what to do about it."""
     if not PORT.fullmatch(port):
-        return f"'{port}' is no USB port such as 2 or 1.3", "leave the address out"
+        return f"'{port}' is not a USB port, such as 2 or 1.3", "leave the address out"
     above, _, last = port.rpartition(".")
     if above and above not in hubs:
         return f"there is no hub at the USB port {above}", "add one there"

@@ -48,7 +48,7 @@ def build_usb(device: Named[Controller], context: Context) -> Iterator[Found]:
     if model != "none":
         yield _device(device, model, context)
     elif sum(one.type == "usb" for one in context.machine.controllers) > 1:
-        yield device.refusal("model", "there are other USB controllers, so 'none' is wrong")
+        yield device.refusal("model", "'none' contradicts the other USB controllers")
 
 
 def default_model(family: str) -> str:
@@ -82,7 +82,7 @@ def _device(device: Named[Controller], model: str, context: Context) -> Device:
     device_id = device.id
     if controller.first_port is not None:
         if model not in COMPANIONS:
-            raise device.refusal("first-port", f"'{model}' is no companion")
+            raise device.refusal("first-port", f"'{model}' is not a companion controller")
         bus = bus_of(context.machine, "usb", index)
         device_id = chosen(controller) or f"{bus}-{model.removeprefix('ich9-')}"
         properties |= {"masterbus": f"{bus}.0", "firstport": controller.first_port}

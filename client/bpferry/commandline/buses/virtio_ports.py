@@ -79,7 +79,7 @@ class _Ports:
         address = device.part("address", device.value.address)
         where = address.value
         if where.type != "virtio-serial":
-            raise address.refusal("type", "its address is of the type 'virtio-serial'")
+            raise address.refusal("type", "its address has to be of type 'virtio-serial'")
         number = _number(address)
         # Without a port the address is incomplete, and what it says of the bus is not kept.
         if number and where.bus:
@@ -133,7 +133,7 @@ def _number(address: Named[Address]) -> int:
     try:
         return int(address.value.port or "0", 0)
     except ValueError:
-        raise address.refusal("port", "a port is a number") from None
+        raise address.refusal("port", "the port has to be a number") from None
 
 
 def properties_of(place: Place, machine: Machine) -> dict[str, object]:

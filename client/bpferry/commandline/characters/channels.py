@@ -102,7 +102,7 @@ def _check(device: Named[Channel]) -> Iterator[Unsupported]:
         unfit = [("name", channel.name), ("address", channel.address)]
     for field, value in unfit:
         if value is not None:
-            yield device.refusal(field, f"it means nothing for target '{channel.target}'")
+            yield device.refusal(field, f"it has no meaning for the target '{channel.target}'")
 
 
 def _virtio_user(context: Context, device: Named[Channel]) -> User:
@@ -136,7 +136,7 @@ def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Found]:
     try:
         address = ipaddress.IPv4Address(channel.guest_address)
     except ValueError:
-        raise device.refusal("guest-address", "it is no IPv4 address") from None
+        raise device.refusal("guest-address", "it is not an IPv4 address") from None
     user = User(device, channel.type)
     yield from back_ends.parts(user)
     forward = f"tcp:{address}:{channel.guest_port}-chardev:{user.chardev}"

@@ -198,12 +198,12 @@ class BackEnds:
         seconds = source.reconnect_seconds
         if not source.reconnect:
             if seconds is not None and source.reconnect is None:
-                raise user.refusal("reconnect_seconds", "it is not said whether to reconnect")
+                raise user.refusal("reconnect_seconds", "it does not say whether to reconnect")
             return {"server": True, "wait": False} if listens else {}
         if listens:
-            raise user.refusal("reconnect", "who listens has nobody to connect to")
+            raise user.refusal("reconnect", "a socket that listens does not reconnect")
         if seconds is None:
-            raise user.refusal("reconnect", "it is not said after how many seconds")
+            raise user.refusal("reconnect", "the number of seconds is missing")
         if self._context.capabilities.version < RECONNECT_MS:
             return {"reconnect": seconds}
         return {"reconnect_ms": seconds * 1000}
@@ -216,11 +216,11 @@ def _check(user: User, context: Context) -> Iterator[Unsupported]:
     for source in user.device.parts("sources", character.sources):
         for field in source.value.__struct_fields__:
             if getattr(source.value, field) is not None and field not in counts:
-                yield source.refusal(field, f"it means nothing for the type '{user.type}'")
+                yield source.refusal(field, f"it has no meaning for the type '{user.type}'")
     if len(character.sources) > (2 if user.type == "udp" else 1):
         yield user.device.refusal("sources[1]", f"the type '{user.type}' has no second source")
     if character.protocol == "telnet" and user.type != "tcp":
-        yield user.device.refusal("protocol", "telnet is spoken over tcp only")
+        yield user.device.refusal("protocol", "telnet works over tcp only")
     display = GRAPHICS.get(user.type)
     if display and all(graphics.type != display for graphics in context.machine.graphics):
         yield user.device.refusal(
@@ -259,9 +259,9 @@ def _udp(user: User) -> Properties:
     there = [source for source in sources if source.mode != "bind"]
     here = [source for source in sources if source.mode == "bind"]
     if len(there) > 1 or len(here) > 1:
-        raise user.device.refusal("sources[1].mode", "both sources are the same end")
+        raise user.device.refusal("sources[1].mode", "both sources have the same mode")
     if not there or not there[0].service:
-        raise user.device.refusal("", "it is not said to which port packets are sent")
+        raise user.device.refusal("", "the port that packets are sent to is missing")
     local = here[0] if here else Source()
     return {
         "host": there[0].host or "",

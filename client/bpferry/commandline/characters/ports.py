@@ -157,7 +157,7 @@ def _check_target(context: Context, device: Named[Serial], target: str) -> Itera
     kind = serial.address.type if serial.address else TARGETS[target]
     if kind != TARGETS[target]:
         wanted = TARGETS[target]
-        sentence = f"it is of the type '{wanted}'" if wanted else "it has a fixed place"
+        sentence = f"it has to be of type '{wanted}'" if wanted else "its address is fixed"
         yield device.refusal("address", sentence)
 
 

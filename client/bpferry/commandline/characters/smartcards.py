@@ -49,7 +49,7 @@ def _card(back_ends: BackEnds, device: Named[SmartCard], context: Context) -> It
 def _user(device: Named[SmartCard]) -> User:
     card = device.value
     if card.type is None:
-        raise device.refusal("", "a card of a client needs the type of a character device")
+        raise device.refusal("", "a card in mode passthrough needs a type of character device")
     return User(device, card.type, spice="smartcard")
 
 
@@ -66,7 +66,7 @@ def _check(device: Named[SmartCard]) -> Iterator[Unsupported]:
     address = card.address
     if address is not None:
         if address.type != "ccid":
-            yield device.refusal("address.type", "it is of the type 'ccid'")
+            yield device.refusal("address.type", "it has to be of type 'ccid'")
         if address.controller or address.slot:
             yield device.refusal("address", "there is one reader with one slot")
     others = {
@@ -75,4 +75,4 @@ def _check(device: Named[SmartCard]) -> Iterator[Unsupported]:
         "passthrough": (card.certificates, card.database),
     }
     if any(others[card.mode]):
-        yield device.refusal("", f"something is set that means nothing in the mode '{card.mode}'")
+        yield device.refusal("", f"a field is set that has no meaning in the mode '{card.mode}'")

@@ -39,9 +39,9 @@ def tpm_parts(context: Context) -> Iterator[Part]:
 def _tpm(device: Named[Tpm], context: Context) -> Iterator[Found]:
     tpm = device.value
     if any(before(device, context.machine.tpms)):
-        yield device.refusal("", "a VM has one TPM")
+        yield device.refusal("", "a VM can have one TPM")
     if tpm.address is not None:
-        yield device.refusal("address", "a TPM has a fixed place")
+        yield device.refusal("address", "the address of a TPM is fixed")
     if tpm.backend == "passthrough":
         raise device.refusal(
             "backend",
@@ -73,7 +73,7 @@ def _socket(device: Named[Tpm], path: str | None) -> str:
             raise device.refusal("", "an external TPM needs a source: the path of a Unix socket")
         for field in FOR_EMULATOR:
             if getattr(tpm, field):
-                raise device.refusal(field, "it is not for us to say how an external TPM works")
+                raise device.refusal(field, "an external TPM decides this itself")
     assert path is not None  # noqa: S101 - the caller has named that of an emulator
     return path
 
@@ -94,7 +94,7 @@ def _emulator(context: Context, device: Named[Tpm], socket: str) -> Companion:
     state = _state(device, f"{folder}/{'tpm2' if version == '2.0' else 'tpm1.2'}")
     for path in (state, folder, socket):
         if "," in path:
-            raise device.refusal("", f"swtpm takes no comma in a path, such as in '{path}'")
+            raise device.refusal("", f"swtpm cannot handle a comma in a path, as in '{path}'")
     two = ("--tpm2",) if version == "2.0" else ()
     store = f"backend-uri=file://{state}" if tpm.source_type == "file" else f"dir={state},mode=0600"
     control = f"type=unixio,path={socket},mode=0600"
@@ -114,7 +114,7 @@ def _state(device: Named[Tpm], usual: str) -> str:
     """Return where the emulator keeps its state."""
     tpm = device.value
     if tpm.source_type == "unix" or tpm.mode is not None:
-        raise device.refusal("source-type", "an emulator has a folder or a file")
+        raise device.refusal("source-type", "the state of an emulator is a folder or a file")
     if tpm.source_type is not None and tpm.path is None:
         raise device.refusal("source-type", "the path is missing")
     return tpm.path or usual
@@ -125,9 +125,9 @@ def _steps(context: Context, device: Named[Tpm], state: str, version: str) -> It
     tpm = device.value
     banks = [bank for bank in ("sha1", "sha256", "sha384", "sha512") if getattr(tpm, bank)]
     if version == "1.2" and (banks or tpm.profile):
-        raise device.refusal("", "PCR banks and profiles are things of TPM 2.0", "set the version")
+        raise device.refusal("", "only TPM 2.0 has PCR banks and profiles", "set the version")
     if tpm.profile is None and tpm.profile_remove_disabled:
-        raise device.refusal("profile-remove-disabled", "there is no profile")
+        raise device.refusal("profile-remove-disabled", "the name of the profile is missing")
     where = f"file://{state}" if tpm.source_type == "file" else state
     two = ("--tpm2",) if version == "2.0" else ()
     empty = None if tpm.source_type == "file" else state

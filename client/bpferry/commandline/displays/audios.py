@@ -68,7 +68,7 @@ def parts(context: Context) -> Iterator[Part]:
 def _audio(device: Named[Audio], context: Context) -> Iterator[Found]:
     audio = device.value
     if any(one.id == audio.id for one in before(device, context.machine.audios)):
-        yield device.refusal("id", f"there is an audio of id {audio.id} already")
+        yield device.refusal("id", f"another audio has the id {audio.id}")
     yield from _check(device, context)
     yield from _environment(audio)
     yield Option("-audiodev", json_of(_audiodev(audio)))
@@ -127,10 +127,10 @@ def _check_stream(direction: Named[AudioStream], audio_type: str) -> Iterator[Un
     meaningful = COMMON | OF_STREAM.get(audio_type, frozenset())
     yield from refuse_others(direction, meaningful, f"an audio of type '{audio_type}'")
     if stream.fixed_settings and not stream.mixing_engine:
-        yield direction.refusal("fixed-settings", "it needs 'mixing-engine'", "switch that on")
+        yield direction.refusal("fixed-settings", "it needs 'mixing-engine'", "set that to true")
     for name in SETTINGS:
         if getattr(stream, name) is not None and not stream.fixed_settings:
-            yield direction.refusal(name, "it needs 'fixed-settings'", "switch that on")
+            yield direction.refusal(name, "it needs 'fixed-settings'", "set that to true")
 
 
 def _environment(audio: Audio) -> Iterator[Part]:

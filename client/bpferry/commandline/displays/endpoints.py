@@ -42,7 +42,7 @@ def place_of(device: Named[Graphics], context: Context) -> Place:
     """
     graphics = device.value
     if len(graphics.listens) > 1:
-        raise device.refusal("listens[1]", "a display is offered in one place", "leave one of them")
+        raise device.refusal("listens[1]", "a display listens in one place", "keep one of them")
     endpoint = _endpoint(graphics)
     _check(endpoint, device)
     if endpoint.type == "none":

@@ -54,10 +54,12 @@ def _check_together(device: Named[Graphics], displays: Sequence[Graphics]) -> It
     if name in [one.type for one in earlier]:
         yield device.refusal("", f"there is one display of type '{name}' already")
     elif name not in REMOTE and local:
-        yield device.refusal("", f"QEMU has one display of its own, '{local[0]}' or '{name}'")
+        yield device.refusal("", f"QEMU opens one window, '{local[0]}' or '{name}'")
     keymaps = [one.keymap for one in earlier if one.keymap]
     if device.value.keymap and keymaps and device.value.keymap != keymaps[0]:
-        yield device.refusal("keymap", "QEMU has one layout for all", "let them be the same")
+        yield device.refusal(
+            "keymap", "QEMU has one keyboard layout for all displays", "make them the same"
+        )
     yield from _check_gl(device, [one.type for one in displays])
 
 
@@ -75,7 +77,9 @@ def _check_built_in(device: Named[Graphics], context: Context) -> Iterator[Unsup
 def _check_gl(device: Named[Graphics], types: Sequence[str]) -> Iterator[Unsupported]:
     graphics = device.value
     if graphics.type == "spice" and graphics.gl and "egl-headless" in types:
-        yield device.refusal("gl", "'egl-headless' draws already; QEMU takes one of them")
+        yield device.refusal(
+            "gl", "'egl-headless' draws already, and QEMU takes only one of the two"
+        )
     if graphics.type == "egl-headless" and not REMOTE.keys() & types:
         yield device.refusal(
             "", "'egl-headless' only draws; nothing shows it", "add graphics of type vnc or spice"
@@ -88,7 +92,7 @@ def _sdl(device: Named[Graphics], context: Context) -> Iterator[Found]:
         yield device.refusal(
             "",
             "under libvirt its environment says where sound goes (QEMU_AUDIO_DRV)",
-            "say so here: add an audio of type sdl, or of another, or none",
+            "say it here: add an audio of type sdl, of another type, or none",
         )
     if graphics.xauth is not None:
         yield Environment("XAUTHORITY", graphics.xauth)
@@ -106,7 +110,7 @@ def _egl_headless(device: Named[Graphics], context: Context) -> Iterator[Part]:
 def _dbus(device: Named[Graphics], context: Context) -> Iterator[Found]:
     graphics = device.value
     if graphics.p2p and graphics.bus_address is not None:
-        yield device.refusal("bus-address", "with 'p2p' there is no bus")
+        yield device.refusal("bus-address", "with 'p2p' no bus is used")
     if not graphics.p2p and graphics.bus_address is None:
         yield device.refusal(
             "",

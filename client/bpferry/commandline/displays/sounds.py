@@ -50,9 +50,7 @@ def _sound(device: Named[Sound], context: Context) -> Iterator[Found]:
     yield from refuse_others(device, meaningful, f"a sound card of model '{sound.model}'")
     audio = audio_id(device, context)
     if audio is None:
-        raise device.refusal(
-            "", "there is no audio that its sound could go to", "add an audio, of type none"
-        )
+        raise device.refusal("", "there is no audio for its sound", "add an audio, of type none")
     if sound.model == "pcspk":
         yield from _speaker(device, audio, context)
     else:
@@ -120,5 +118,5 @@ def _speaker(device: Named[Sound], audio: str, context: Context) -> Iterator[Fou
     if context.family not in WITH_SPEAKER:
         yield device.refusal("", f"the machine '{context.machine_type}' has no PC speaker")
     if sound.alias is not None:
-        yield device.refusal("alias", "the speaker is a part of the machine", "take it out")
+        yield device.refusal("alias", "the speaker is part of the machine", "remove it")
     yield Option("-M", join("", pcspk_audiodev=audio))

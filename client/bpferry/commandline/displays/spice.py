@@ -114,7 +114,7 @@ def _at_ports(place: Tcp, ports: Ports, device: Named[Graphics]) -> Iterator[Par
         yield Endpoint("spice", "tcp", key, place.address, str(ports.tls), protocol="spice-tls")
     if ports == Ports():
         yield Remark(
-            "it names no port, so that nobody can connect to it",
+            "it has no port, so nobody could connect to it",
             "say autoport='yes' (in TOML: autoport = true), or a listen of type socket, which only "
             "you can connect to",
             key,
@@ -124,7 +124,7 @@ def _at_ports(place: Tcp, ports: Ports, device: Named[Graphics]) -> Iterator[Par
 def _settings(device: Named[Graphics]) -> dict[str, object]:
     graphics = device.value
     if graphics.render_node is not None and not graphics.gl:
-        raise device.refusal("render-node", "it is for 'gl', which is not on")
+        raise device.refusal("render-node", "it needs 'gl', which is off")
     mouse = graphics.mouse_mode
     return {
         "agent_mouse": None if mouse is None else mouse == "client",

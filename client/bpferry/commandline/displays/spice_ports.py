@@ -77,7 +77,7 @@ def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
     graphics = device.value
     for field in ("port", "tls_port"):
         if getattr(graphics, field) not in (None, -1, 0) and not graphics.autoport:
-            yield device.refusal(field, "the display does not listen at a port", "leave it out")
+            yield device.refusal(field, "the display does not listen on a port", "leave it out")
 
 
 def automatic_ports(context: Context) -> tuple[int, int]:

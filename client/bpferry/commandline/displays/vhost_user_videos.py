@@ -66,5 +66,5 @@ def _check_graphics(
                 "backend",
                 f"graphics of type '{single.type}' without OpenGL cannot show a card that another "
                 "process plays",
-                "switch on 'gl' of graphics of type spice or sdl, or use those of type dbus",
+                "turn on 'gl' of graphics of type spice or sdl, or use those of type dbus",
             )

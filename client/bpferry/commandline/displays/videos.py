@@ -118,10 +118,10 @@ def _video(device: Named[Video], context: Context, *, primary: bool) -> Iterator
     others = context.machine.videos
     if card.model == "none":
         if len(others) > 1:
-            yield device.refusal("", "there are others; 'none' is for a VM without any")
+            yield device.refusal("", "'none' contradicts the other graphics cards")
         return
     if card.video.primary and not primary:
-        yield device.refusal("primary", "another one is the primary already")
+        yield device.refusal("primary", "another one is already the primary card")
     yield from _check(card, context)
     if card.outside:
         yield from vhost_user_videos.connection(device, context, primary=primary)
@@ -139,7 +139,7 @@ def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
     """Yield what is refused unless all that the card says can be."""
     device, video, model = card.device, card.video, card.model
     if card.outside and model != "virtio":
-        yield device.refusal("backend", "another process can play a 'virtio' card only")
+        yield device.refusal("backend", "only a 'virtio' card can run in another process")
     own = OUTSIDE if card.outside else OF_MODEL[model]
     yield from refuse_others(device, OF_ALL | own, f"a graphics card of model '{model}'")
     if not card.primary and model not in SEVERAL_HEADS:
@@ -148,7 +148,7 @@ def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
         most = SEVERAL_HEADS.get(model, 1)
         yield device.refusal("heads", f"a '{model}' has at most {most} monitors")
     if (video.width is None) != (video.height is None):
-        yield device.refusal("", "a resolution is a width and a height")
+        yield device.refusal("", "a resolution needs a width and a height")
     if video.accel2d:
         yield device.refusal("accel2d", "QEMU has no such setting")
     if video.accel3d and not card.outside:
@@ -158,13 +158,13 @@ def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
 
 def _check_3d(card: _Card, context: Context) -> Iterator[Unsupported]:
     if card.model != "virtio":
-        yield card.device.refusal("accel3d", "only a 'virtio' draws in 3D")
+        yield card.device.refusal("accel3d", "only 'virtio' has 3D acceleration")
     drawing = (single.gl or single.type == "egl-headless" for single in context.machine.graphics)
     if not any(drawing):
         yield card.device.refusal(
             "accel3d",
-            "no graphics of the VM have OpenGL",
-            "switch on 'gl' of graphics of type spice, sdl or dbus, or add egl-headless to vnc",
+            "no display of the VM has OpenGL",
+            "turn on 'gl' of graphics of type spice, sdl or dbus, or add egl-headless to vnc",
         )
 
 
@@ -242,7 +242,9 @@ def _qxl_memory(device: Named[Video]) -> dict[str, object]:
 def _bytes(size_kib: int | None, device: Named[Video], field: str) -> int:
     size = _power_of_two(size_kib or QXL_RAM_KIB) * 1024
     if size >= 1 << 32:
-        raise device.refusal(field, "as a power of two it is more than QEMU takes, 2 GiB")
+        raise device.refusal(
+            field, "rounded up to a power of two it is more than the 2 GiB that QEMU takes"
+        )
     return size
 
 

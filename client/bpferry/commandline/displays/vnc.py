@@ -147,11 +147,11 @@ def _display(device: Named[Graphics]) -> int:
     """Return the number of the display, which is its port's distance from 5900."""
     graphics = device.value
     if graphics.port is None:
-        raise device.refusal("autoport", "no port is given", "give one, or let it be automatic")
-    if graphics.port < FIRST_PORT:
         raise device.refusal(
-            "port", f"a port of VNC is one from {FIRST_PORT} to {MAX_PORT} for QEMU"
+            "autoport", "no port is given", "give one, or let QEMU choose it (autoport)"
         )
+    if graphics.port < FIRST_PORT:
+        raise device.refusal("port", f"QEMU takes VNC ports from {FIRST_PORT} to {MAX_PORT}")
     return graphics.port - FIRST_PORT
 
 
@@ -164,4 +164,4 @@ def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
     if graphics.websocket:
         yield device.refusal("websocket", "web sockets need a display that listens at a port")
     if graphics.port not in (None, -1, 0) and not graphics.autoport:
-        yield device.refusal("port", "the display does not listen at a port", "take it out")
+        yield device.refusal("port", "the display does not listen on a port", "remove it")

@@ -67,9 +67,11 @@ def _pstore(device: Named[Pstore], context: Context) -> Iterator[Found]:
     pstore = device.value
     yield from check_address(device, "pci")
     if not context.machine.features.acpi or context.family not in ("pc", "q35"):
-        yield device.refusal("", "it is a part of ACPI, on x86 machines with PCI")
+        yield device.refusal("", "it needs ACPI, on an x86 machine with PCI")
     if pstore.size < 2 * RECORD or pstore.size % RECORD:
-        yield device.refusal("size", f"it has to be a multiple of {RECORD}, and two at least")
+        yield device.refusal(
+            "size", f"it has to be a multiple of {RECORD} bytes, and at least two of them"
+        )
     if pstore.file is None:
         yield Folder(context.folders.state, device.key)
     behind = {

@@ -55,7 +55,7 @@ def _filesystem(device: Named[Filesystem], context: Context) -> Iterator[Found]:
     filesystem = device.value
     earlier = before(device, context.machine.filesystems)
     if filesystem.driver != "mtp" and any(one.tag == filesystem.tag for one in earlier):
-        yield device.refusal("tag", f"another folder is called '{filesystem.tag}' as well")
+        yield device.refusal("tag", f"another filesystem has the tag '{filesystem.tag}' too")
     if filesystem.driver == "9p":
         yield from _nine_p(context, device)
     elif filesystem.driver == "virtiofs":
@@ -74,7 +74,7 @@ def _folder(device: Named[Filesystem]) -> str:
 def _check_tag(device: Named[Filesystem], most: int) -> Iterator[Unsupported]:
     filesystem = device.value
     if len(filesystem.tag.encode()) > most:
-        yield device.refusal("tag", f"it may have {most} bytes")
+        yield device.refusal("tag", f"it can have up to {most} bytes")
 
 
 def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:

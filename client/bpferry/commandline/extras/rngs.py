@@ -64,9 +64,9 @@ def _check(device: Named[Rng]) -> Iterator[Unsupported]:
         yield device.refusal("file", f"the back end '{rng.backend}' has no file")
     for name in EGD_ONLY:
         if getattr(rng, name) and rng.backend != "egd":
-            yield device.refusal(name, f"the back end '{rng.backend}' is no daemon")
+            yield device.refusal(name, f"the back end '{rng.backend}' is not a daemon")
     if rng.period is not None and rng.max_bytes is None:
-        yield device.refusal("period", "it means nothing without 'max-bytes'")
+        yield device.refusal("period", "it has no meaning without 'max-bytes'")
 
 
 def _daemon(device: Named[Rng]) -> User:

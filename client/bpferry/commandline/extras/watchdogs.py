@@ -37,12 +37,12 @@ def _watchdog(device: Named[Watchdog], context: Context) -> Iterator[Found]:
 def _check(context: Context, device: Named[Watchdog]) -> Iterator[Unsupported]:
     watchdog = device.value
     if watchdog.action != context.machine.watchdogs[0].action:
-        yield device.refusal("action", "QEMU does the same whichever watchdog fires")
+        yield device.refusal("action", "QEMU has one action for all watchdogs")
     model, family = watchdog.model, context.family
     yield from check_address(device, *(("pci",) if model == "i6300esb" else ()))
     if model == "itco" and family != "q35":
-        yield device.refusal("model", "the iTCO timer is a part of q35 machines")
+        yield device.refusal("model", "only q35 machines have the iTCO timer")
     if model == "ib700" and family != "pc":
-        yield device.refusal("model", "the machine type 'pc' alone has the ISA bus for it")
+        yield device.refusal("model", "only the machine type 'pc' has the ISA bus for it")
     if model == "itco" and watchdog.alias is not None and watchdog.alias.startswith("ua-"):
-        yield device.refusal("alias", "it is a part of the machine, and has no id of its own")
+        yield device.refusal("alias", "it is part of the machine, and has no id of its own")

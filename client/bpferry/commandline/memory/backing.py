@@ -139,7 +139,7 @@ def _pages(backing: MemoryBacking, block: Block) -> tuple[bool, int | None]:
     if page is None and backing.huge_pages.pages:
         return False, None
     if backing.source == "anonymous":
-        raise unsupported("memory-backing.source", "huge pages do not come from anonymous memory")
+        raise unsupported("memory-backing.source", "huge pages cannot come from anonymous memory")
     if page is None:
         return True, None
     return page.size != USUAL_PAGE, page.size

@@ -49,12 +49,16 @@ def initial_size(machine: Machine) -> int:
         exact = sum(cell.memory for cell in machine.cpu.numa)
         aligned = sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
         if exact != aligned and exact + extra != (machine.memory or exact + extra):
-            raise unsupported("memory", f"the nodes have {exact} bytes, and are no whole MiB")
+            raise unsupported(
+                "memory", f"the NUMA nodes have {exact} bytes, which is not a whole number of MiB"
+            )
         return aligned
     if machine.memory == 0:
-        raise unsupported("memory", "there is none", "say how much")
+        raise unsupported("memory", "the VM has no memory", "set its size")
     if extra >= machine.memory:
-        raise unsupported("memory", "it is the sum of all, and the modules alone have so much")
+        raise unsupported(
+            "memory", "it is the sum of everything, and the modules alone are that large"
+        )
     return round_up(machine.memory - extra, MIB)
 
 
@@ -77,7 +81,7 @@ def parts(context: Context) -> Iterator[Found]:
     elif machine.memory_backing or machine.numa_tune:
         yield unsupported(
             "memory-backing" if machine.memory_backing else "numa-tune",
-            f"'{context.machine_type}' takes its memory from nowhere else than it does by itself",
+            f"'{context.machine_type}' cannot take its memory from elsewhere",
         )
     yield from modules.parts(context)
     yield from _balloon(context)
@@ -106,8 +110,8 @@ def _check_limits(machine: Machine) -> Iterator[Unsupported]:
         if value is not None and value < UNLIMITED:
             yield unsupported(
                 f"memory-limits.{name}",
-                "a limit needs a control group, which needs rights that bpferry does not ask for",
-                "run bpferry in a systemd scope with MemoryMax=",
+                "a limit needs a control group, and bpferry makes none",
+                "start it with: systemd-run --user --scope -p MemoryMax=SIZE bpferry run FILE",
             )
 
 
@@ -153,11 +157,13 @@ def _size(context: Context) -> str:
     if most is None:
         for module in named(machine.memory_devices, "memory-devices", "memory"):
             if module.value.model in ("dimm", "nvdimm"):
-                raise module.refusal("", "modules need room", "add max-memory with slots")
+                raise module.refusal(
+                    "", "memory modules need room to be plugged into", "add max-memory with slots"
+                )
         return join("", size=f"{initial // 1024}k")
     whole = initial + sum(round_up(module.size, MODULE) for module in machine.memory_devices)
     if most.size < whole:
-        raise unsupported("max-memory.size", "it is less than there is at the start")
+        raise unsupported("max-memory.size", "it is less than the memory at the start")
     return join(
         "",
         size=f"{initial // 1024}k",

@@ -67,7 +67,7 @@ def _check_processors(nodes: Sequence[Node]) -> None:
         twice = seen & set(node.processors)
         if twice:
             raise node.device.refusal(
-                "cpus", f"processor {min(twice)} belongs to another node already"
+                "cpus", f"processor {min(twice)} already belongs to another node"
             )
         seen |= set(node.processors)
 

@@ -148,7 +148,7 @@ def _caches(node: Node) -> Iterator[Found]:
     levels: set[int] = set()
     for cache in node.device.parts("caches", node.cell.caches):
         if cache.value.level in levels:
-            yield cache.refusal("level", "there is such a cache already")
+            yield cache.refusal("level", "this cache is described already")
         levels.add(cache.value.level)
         yield Option("-numa", _cache(node.number, cache.value))
 

@@ -112,11 +112,11 @@ def _check_rom(device: Named[Card], model: str, context: Context) -> Iterator[Un
     on_pci = model not in USB_MODELS and (context.has_pci or not model.startswith("virtio"))
     for field in ROM:
         if getattr(card, field) is not None and not on_pci:
-            yield device.refusal(field, "it is for cards on PCI")
+            yield device.refusal(field, "it is for PCI cards only")
     if card.rom_file and not card.rom_file.startswith("/"):
         yield device.refusal("rom-file", "it has to be an absolute path")
     if card.rom is False and (card.rom_bar is not None or card.rom_file is not None):
-        yield device.refusal("rom", "it is said that there is no ROM, and what it is like")
+        yield device.refusal("rom", "the ROM is disabled and described at the same time")
 
 
 def _slot_of(model: str) -> Slot:

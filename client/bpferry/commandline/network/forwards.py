@@ -95,7 +95,7 @@ def _check(part: Named[PortRange]) -> None:
     one = part.value
     last = one.end or one.start
     if last < one.start:
-        raise part.refusal("end", f"it is before the first port, {one.start}")
+        raise part.refusal("end", f"it is lower than the first port, {one.start}")
     if one.to is not None and one.to + last - one.start > 65535:  # noqa: PLR2004 - the last port
         raise part.refusal("to", "the last port in the guest would be above 65535")
 

@@ -91,7 +91,7 @@ def netdev_parts(device: Named[Card], context: Context) -> Iterator[Found]:
         yield Remark(
             f"its tap comes from the helper, which makes it with '{TUN_DEVICE}' and not with "
             f"'{card.tap_device}'",
-            "the guest sees no difference; take the device out to be rid of this line",
+            "the guest sees no difference; remove the device to get rid of this message",
             f"{device.key}.tap-device",
         )
     yield Option("-netdev", json_of({**properties, "id": netdev_id(device.id)}))
@@ -186,14 +186,14 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
     if not has_shared_memory(owner.context.machine):
         yield owner.device.refusal(
             "type",
-            "who serves a card of type vhostuser has to reach the guest's memory",
-            "say that the memory's access is shared",
+            "the process behind a vhost-user card has to reach the guest's memory",
+            "share it: in XML <memoryBacking><access mode='shared'/></memoryBacking>",
         )
     if _has_passt(owner):
         yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})
     elif card.socket_mode == "server":
         if card.reconnect:
-            yield owner.device.refusal("reconnect", "who listens has nobody to connect to")
+            yield owner.device.refusal("reconnect", "a socket that listens does not reconnect")
         name = f"{owner.id}.listen"
         path = str(owner.needed("socket"))
         yield Listen(name, path)
@@ -203,7 +203,7 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
         yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
     else:
         if card.reconnect and card.reconnect_seconds is None:
-            yield owner.device.refusal("reconnect", "it is not said after how many seconds")
+            yield owner.device.refusal("reconnect", "the number of seconds is missing")
         seconds = card.reconnect_seconds if card.reconnect else None
         yield _chardev(owner, {"path": owner.needed("socket"), **_again(owner, seconds)})
 

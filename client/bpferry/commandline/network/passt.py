@@ -61,7 +61,7 @@ def check_addresses(device: Named[Card]) -> None:
         ip = address.value
         version = _version_of(address, ip.address)
         if ip.family is not None and ip.family != f"ipv{version}":
-            raise address.refusal("family", f"'{ip.address}' is of another family")
+            raise address.refusal("family", f"'{ip.address}' is not an address of this family")
         if version in families:
             raise address.refusal("", f"a card has one address of IPv{version}")
         if version == IPV6 and ip.prefix not in (None, 0, IPV6_PREFIX):
@@ -76,7 +76,7 @@ def _version_of(part: Named[IpAddress | PortForward], address: str) -> int:
     try:
         return ipaddress.ip_address(address).version
     except ValueError as error:
-        raise part.refusal("address", f"'{address}' is no address") from error
+        raise part.refusal("address", f"'{address}' is not an address") from error
 
 
 def _ports(part: Named[PortForward]) -> str:
@@ -93,7 +93,7 @@ def _range(part: Named[PortRange]) -> str:
     found = part.value
     last = found.end or found.start
     if last < found.start:
-        raise part.refusal("end", f"it is before the first port, {found.start}")
+        raise part.refusal("end", f"it is lower than the first port, {found.start}")
     text = f"{'~' if found.exclude else ''}{found.start}"
     text += f"-{found.end}" if found.end is not None else ""
     if found.to is None:

@@ -144,7 +144,7 @@ class _Builder:
         """Add the nodes of an image and of all below it, and return the name of the topmost."""
         image = part.value
         if level.depth > MAX_DEPTH:
-            raise part.refusal("", f"more than {MAX_DEPTH} images are below one another")
+            raise part.refusal("", f"the chain of backing images is longer than {MAX_DEPTH}")
         check_image(part, read_only=level.read_only)
         below = self._backing(part, level)
         secrets = self._secrets(part)
@@ -183,10 +183,10 @@ class _Builder:
         below = part.part("backing", image.backing)
         if image.backing.type is None:
             if image.backing != BackingImage():
-                raise below.refusal("", "the image below has no type")
+                raise below.refusal("", "the backing image has no type")
             return {"backing": None} if image.format in BACKED else {}
         if image.format not in BACKED:
-            raise below.refusal("", f"there is none below an image in {image.format or 'raw'}")
+            raise below.refusal("", f"an image in {image.format or 'raw'} has no backing image")
         depth = level.depth + 1
         return {
             "backing": self.add_image(below, _Level(f"{self.name}-{depth}", depth, read_only=True))

@@ -38,13 +38,16 @@ def check_disk(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
 
 def _place(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:
     if disk.bus not in BUSES[disk.device]:
-        yield "bus", f"a {disk.device} on {disk.bus} is nothing that QEMU has"
+        yield "bus", f"QEMU has no {disk.device} on {disk.bus}"
     if disk.model is not None and disk.bus != "virtio":
         yield "model", f"a disk on {disk.bus} has no model"
     if disk.model not in (None, "virtio") and not context.has_pci:
-        yield "model", f"the machine '{context.machine_type}' has no PCI bus, so there is one model"
+        yield (
+            "model",
+            f"the machine '{context.machine_type}' has no PCI bus, so the only model is virtio",
+        )
     if disk.bus == "ide" and context.family not in ("pc", "isapc"):
-        yield "bus", f"the machine '{context.machine_type}' has no IDE controller; sata may do"
+        yield "bus", f"the machine '{context.machine_type}' has no IDE controller; try sata"
     if disk.bus == "fdc" and context.family not in ("pc", "isapc", "q35"):
         yield "bus", f"the machine '{context.machine_type}' has no floppy controller"
     if disk.bus in ("sata", "scsi") and not context.has_pci:
@@ -52,7 +55,7 @@ def _place(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:
     place = drive_of(disk)
     if disk.bus == "scsi" and scsi_model_of(disk, context) in SCSI_ID_ONLY:
         if place.target:
-            yield "address.target", "a disk of this controller is found by its unit alone"
+            yield "address.target", "a disk of this controller is addressed by its unit only"
         if place.unit > LAST_NARROW_ID:
             yield "address", f"this controller has the units 0 to {LAST_NARROW_ID}"
 
@@ -61,14 +64,14 @@ def _medium(disk: Disk) -> Iterator[tuple[str, str]]:
     if disk.type == "vhostuser" or has_medium(disk):
         return
     if disk.device not in ("cdrom", "floppy"):
-        yield "device", "a disk needs something behind it: a file, a block device, a server"
+        yield "device", "a disk needs a source: a file, a block device or a server"
     if disk.bus == "usb":
         yield "bus", "a drive on usb cannot be empty"
     if disk.backing is not None and disk.backing != BackingImage():
-        yield "backing", "there is nothing in the drive that this could be below"
+        yield "backing", "the drive is empty, so there is no backing image"
     for field in MEDIUM:
         if getattr(disk, field):
-            yield field.replace("_", "-"), "there is nothing in the drive that this could be about"
+            yield field.replace("_", "-"), "the drive is empty, so this has no meaning"
 
 
 def _modes(disk: Disk) -> Iterator[tuple[str, str]]:
@@ -77,11 +80,11 @@ def _modes(disk: Disk) -> Iterator[tuple[str, str]]:
     if disk.device == "lun" and (disk.format or "raw") != "raw":
         yield "format", "a lun is handed to the guest as it is, so its format is raw"
     if disk.io == "native" and cache_of(disk) not in ("none", "directsync"):
-        yield "io", "native needs the cache to be none or directsync"
+        yield "io", "native needs the cache mode none or directsync"
     if disk.io is not None and disk.type == "network":
-        yield "io", "QEMU chooses itself how it reaches what is on the network"
+        yield "io", "QEMU chooses how it reaches images on the network"
     if disk.copy_on_read and (is_read_only(disk) or disk.device != "disk"):
-        yield "copy-on-read", "copying needs a disk that can be written"
+        yield "copy-on-read", "copy-on-read needs a writable disk"
     if disk.shareable and not disk.read_only and (disk.format or "raw") != "raw":
         yield "shareable", f"several VMs cannot write to one image in the format {disk.format}"
 
@@ -89,7 +92,7 @@ def _modes(disk: Disk) -> Iterator[tuple[str, str]]:
 def _driver(disk: Disk, context: Context) -> Iterator[tuple[str, str]]:
     driver = driver_of(disk)
     if disk.read_only and driver == "ide-hd":
-        yield "read-only", f"the guest of a disk on {disk.bus} cannot be kept from writing"
+        yield "read-only", f"a disk on {disk.bus} cannot be read-only"
     if disk.discard_no_unref is not None and context.capabilities.version < (8, 1, 0):
         yield "discard-no-unref", f"QEMU {context.capabilities.version_text} does not know it"
     if disk.removable is False and driver not in ("usb-storage", "scsi-hd"):

@@ -55,4 +55,4 @@ def check_source(part: Named[Image]) -> None:
 
 def _hint(kind: str | None) -> str:
     named = " or ".join(f"'{one}'" for one in SOURCES if one != kind)
-    return f"take it out, or say that the type is {named}"
+    return f"remove it, or set the type to {named}"

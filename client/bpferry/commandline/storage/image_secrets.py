@@ -124,7 +124,7 @@ def _login(part: Named[Disk | BackingImage | DataFile], login: Login, storage: s
 def _name_of(part: Named[Reference]) -> str:
     reference = part.value
     if reference.uuid is not None and reference.usage is not None:
-        raise part.refusal("usage", "it has a uuid already", "leave one of them")
+        raise part.refusal("usage", "it has a uuid already", "keep one of them")
     name = reference.uuid or reference.usage
     if not name:
         raise part.refusal("", "it has no name", WITH_A_NAME)

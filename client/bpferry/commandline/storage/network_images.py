@@ -227,7 +227,7 @@ def _nfs(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     host = _one_host(part)
     if host.port is not None:
-        raise part.refusal("hosts[0].port", "QEMU cannot choose the port of an nfs server")
+        raise part.refusal("hosts[0].port", "QEMU cannot use another port of an NFS server")
     return {
         "server": {"host": host.name, "type": "inet"},
         "path": _name(part, "file"),

@@ -49,7 +49,7 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
         yield device.refusal(
             "",
             "the process behind the disk cannot reach the guest's memory",
-            "say that the memory's access is shared",
+            "share it: in XML <memoryBacking><access mode='shared'/></memoryBacking>",
         )
     for field in NOT_HERE:
         if getattr(disk, field) not in (None, False, (), "default"):
@@ -63,4 +63,4 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
     if disk.bus != "virtio" or disk.device != "disk":
         yield device.refusal("bus", "a disk of type vhostuser is a disk on virtio")
     if disk.reconnect_timeout is not None and not disk.reconnect:
-        yield device.refusal("reconnect-timeout", "it means nothing without 'reconnect'")
+        yield device.refusal("reconnect-timeout", "it has no meaning without 'reconnect'")

@@ -52,10 +52,12 @@ def _check_orders(machine: Machine) -> Iterator[Unsupported]:
     seen: set[int] = set()
     for device, order in _own_orders(machine):
         if order in seen:
-            yield device.refusal("boot-order", f"another device has place {order} as well")
+            yield device.refusal("boot-order", f"another device has the boot order {order} too")
         seen.add(order)
     if seen and machine.boot:
-        yield unsupported("boot", "some devices have a boot order of their own", "use one of both")
+        yield unsupported(
+            "boot", "some devices have a boot order of their own", "use one of the two"
+        )
 
 
 def _first_of_each_kind(machine: Machine) -> dict[str, str]:
@@ -115,4 +117,4 @@ def _refuse_without_kernel(machine: Machine) -> Iterator[Unsupported]:
         ("shim", machine.shim),
     ):
         if value:
-            yield unsupported(key, "it means nothing without a kernel", "name the kernel as well")
+            yield unsupported(key, "it has no meaning without a kernel", "name the kernel too")

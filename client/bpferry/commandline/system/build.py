@@ -123,8 +123,8 @@ def _ends(context: Context) -> Iterator[Found]:
     if machine.on_crash == "restart" and machine.panics:
         yield unsupported(
             "on-crash",
-            "QEMU cannot start a guest anew that says that it has panicked",
-            "use 'destroy', or take out the panic device",
+            "QEMU cannot restart a guest that has panicked",
+            "use 'destroy', or remove the panic device",
         )
     if machine.on_crash == "preserve":
         yield Option("-action", join("", panic="pause"))

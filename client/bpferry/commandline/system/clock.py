@@ -119,9 +119,9 @@ def _base(context: Context) -> str:
 
 def _check_clock(clock: Clock) -> Iterator[Unsupported]:
     if clock.timezone is not None and clock.offset != "timezone":
-        yield unsupported("clock.timezone", "it goes with the offset 'timezone'")
+        yield unsupported("clock.timezone", "it is for the offset 'timezone' only")
     if clock.start is not None and clock.offset != "absolute":
-        yield unsupported("clock.start", "it goes with the offset 'absolute'")
+        yield unsupported("clock.start", "it is for the offset 'absolute' only")
     if clock.offset == "absolute" and clock.start is None:
         yield unsupported("clock.offset", "an absolute time needs a start")
     if clock.adjustment != "reset" and clock.offset in ("timezone", "absolute"):
@@ -161,11 +161,11 @@ def _check(part: Named[Timer]) -> Iterator[Unsupported]:
         words = f"it has {' and '.join(possible)}" if possible else "it has none"
         yield part.refusal("tick-policy", f"'{timer.name}' has no such policy: {words}")
     if timer.track is not None and timer.name != "rtc":
-        yield part.refusal("track", "it goes with the timer 'rtc'")
+        yield part.refusal("track", "it is for the timer 'rtc' only")
     if timer.frequency is not None and timer.name != "tsc":
-        yield part.refusal("frequency", "it goes with the timer 'tsc'")
+        yield part.refusal("frequency", "it is for the timer 'tsc' only")
     if timer.mode is not None and timer.name != "tsc":
-        yield part.refusal("mode", "it goes with the timer 'tsc'")
+        yield part.refusal("mode", "it is for the timer 'tsc' only")
     if timer.catchup is not None and timer.tick_policy != "catchup":
         yield part.refusal("catchup", "it goes with the tick policy 'catchup'")
 

@@ -50,8 +50,8 @@ def parts(context: Context) -> Iterator[Found]:
         yield Option("-cpu", ",".join((name, *words)))
     elif words:
         yield unsupported(
-            "cpu", "features are asked for, and the machine's own processor has no name here",
-            "name a model of processor",
+            "cpu", "CPU features need a CPU model, and the machine's default has no name here",
+            "name a CPU model",
         )  # fmt: skip
     yield from topology.parts(context)
     yield from remarks(context)
@@ -62,7 +62,9 @@ def _words(context: Context) -> Iterator[str | Unsupported]:
     cpu = context.machine.cpu
     yield from _migratable(context)
     if cpu.vendor is not None:
-        yield unsupported("cpu.vendor", "hosts are not told apart by their vendor", "take it out")
+        yield unsupported(
+            "cpu.vendor", "matching the host CPU's vendor is not supported", "remove it"
+        )
     if cpu.vendor_id is not None:
         yield f"vendor={cpu.vendor_id}"
     if cpu.check == "full":
@@ -77,7 +79,7 @@ def _migratable(context: Context) -> Iterator[str | Unsupported]:
     """Yield whether the guest sees only what another host could give as well."""
     cpu = context.machine.cpu
     if cpu.migratable is not None and cpu.mode not in ("host-passthrough", "maximum"):
-        yield unsupported("cpu.migratable", "it goes with 'host-passthrough' and 'maximum'")
+        yield unsupported("cpu.migratable", "it is for the modes 'host-passthrough' and 'maximum'")
     if cpu.mode in OF_HOST and context.accelerator is Accelerator.KVM:
         yield f"migratable={'off' if cpu.migratable is False else 'on'}"
     elif cpu.migratable is not None:
@@ -104,12 +106,12 @@ def _check_model(context: Context) -> Iterator[Unsupported]:
     if cpu.mode in ("maximum", *OF_HOST):
         return
     if cpu.model is None and (cpu.mode == "custom" or cpu.features or cpu.vendor_id):
-        yield unsupported("cpu", "there is no model of processor", "name one")
+        yield unsupported("cpu", "the CPU model is missing", "name one")
     if cpu.model is not None and known.cpu_models and cpu.model not in known.cpu_models:
         yield unsupported(
             "cpu.model",
             f"'{known.qemu}' (QEMU {known.version_text}) knows no processor '{cpu.model}'",
-            f"'{known.qemu} -cpu help' lists those that it knows",
+            f"'{known.qemu} -cpu help' lists those that it has",
         )
 
 
@@ -138,8 +140,8 @@ def _features(context: Context) -> Iterator[str | Unsupported]:
         elif feature.policy in ("force", "require"):
             yield part.refusal(
                 "",
-                f"this QEMU knows no feature '{feature.name}' of a processor",
-                "take it out, or use the policy 'optional'",
+                f"this QEMU has no CPU feature '{feature.name}'",
+                "remove it, or use the policy 'optional'",
             )
         # What QEMU does not know, the guest does not have.
 
@@ -151,11 +153,11 @@ def _cache(context: Context) -> Iterator[str | Unsupported]:
     passes = context.machine.cpu.mode in ("host-passthrough", "maximum")
     if cache.mode == "passthrough" and not passes:
         yield unsupported(
-            "cpu.cache.mode", "the host's caches go with the host's processor only",
+            "cpu.cache.mode", "the host's caches need the host's CPU",
             "use the mode 'host-passthrough' or 'maximum'",
         )  # fmt: skip
     if (cache.mode == "emulate") is not (cache.level is not None):
-        yield unsupported("cpu.cache.level", "a level goes with the mode 'emulate', and only there")
+        yield unsupported("cpu.cache.level", "a level is for the mode 'emulate' only")
     if cache.mode == "passthrough":
         yield "host-cache-info=on"
     elif passes:
@@ -169,11 +171,13 @@ def _physical_bits(context: Context) -> Iterator[str | Unsupported]:
         return
     if wanted.mode == "passthrough":
         if wanted.bits is not None:
-            yield unsupported("cpu.physical-bits.bits", "the host's own number is asked for too")
+            yield unsupported(
+                "cpu.physical-bits.bits", "the host's own number of bits is asked for too"
+            )
         yield "host-phys-bits=on"
         if wanted.limit is not None:
             yield f"host-phys-bits-limit={wanted.limit}"
         return
     if wanted.limit is not None:
-        yield unsupported("cpu.physical-bits.limit", "it goes with the mode 'passthrough'")
+        yield unsupported("cpu.physical-bits.limit", "it is for the mode 'passthrough' only")
     yield "host-phys-bits=off" if wanted.bits is None else f"phys-bits={wanted.bits}"

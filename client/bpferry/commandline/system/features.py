@@ -62,9 +62,9 @@ def parts(context: Context) -> Iterator[Found]:
     features = context.machine.features
     if features.tseg is not None:
         if context.family != "q35" or not features.smm:
-            yield unsupported("features.tseg", "it goes with SMM on a q35 machine")
+            yield unsupported("features.tseg", "it needs SMM on a q35 machine")
         elif features.tseg % MIB:
-            yield unsupported("features.tseg", "it has to be whole MiB")
+            yield unsupported("features.tseg", "it has to be a whole number of MiB")
         yield Option("-global", f"mch.extended-tseg-mbytes={features.tseg // MIB}")
     if features.vmcoreinfo:
         yield Device("vmcoreinfo", "vmcoreinfo0", "features.vmcoreinfo")
@@ -96,9 +96,9 @@ def accelerator_words(context: Context) -> Iterator[str | Unsupported]:
             yield f"dirty-ring-size={kvm.dirty_ring_size}"
     if features.tcg_cache is not None:
         if features.tcg_cache % MIB:
-            yield unsupported("features.tcg-cache", "it has to be whole MiB")
+            yield unsupported("features.tcg-cache", "it has to be a whole number of MiB")
         elif is_kvm:
-            yield unsupported("features.tcg-cache", "KVM translates no code")
+            yield unsupported("features.tcg-cache", "it is for TCG, and this VM runs with KVM")
         yield f"tb-size={features.tcg_cache // MIB}"
 
 
@@ -137,7 +137,7 @@ def remarks(context: Context) -> Iterator[Remark]:
     for key, value in offers.items():
         if value and context.accelerator is not Accelerator.KVM:
             text = "this VM runs with TCG, which has none of what KVM offers to guests"
-            yield Remark(text, "use KVM, or take it out", key)
+            yield Remark(text, "use KVM, or remove it", key)
 
 
 def _only_x86(context: Context, key: str) -> Iterator[Unsupported]:

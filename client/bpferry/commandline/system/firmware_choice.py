@@ -66,10 +66,10 @@ def _check_flash(context: Context, flash: Flash) -> None:
     if context.family not in FLASH_FAMILIES:
         raise unsupported("loader", f"'{context.machine_type}' has no flash for firmware")
     if flash.secure and context.family != "q35":
-        raise unsupported("loader.secure", "secure flash is there on q35 machines only")
+        raise unsupported("loader.secure", "only q35 machines have secure flash")
     smm = context.machine.features.smm
     if flash.secure and not flash.needs_smm and not smm:
-        raise unsupported("loader.secure", "it needs SMM", "switch on features.smm as well")
+        raise unsupported("loader.secure", "it needs SMM", "turn on features.smm too")
     if flash.needs_smm and smm is False:
         raise unsupported("features.smm", "the firmware needs system management mode")
 
@@ -77,11 +77,11 @@ def _check_flash(context: Context, flash: Flash) -> None:
 def _named(context: Context, loader: Loader) -> Firmware:
     """Return the firmware whose program the document names."""
     if loader.path is None:
-        raise unsupported("loader", "it names no file", "name one, or set firmware to efi")
+        raise unsupported("loader", "it names no file", "name one, or set firmware to 'efi'")
     if loader.type != "pflash":
         # A file that is no flash is loaded as a whole; there is nothing to write to.
         if loader.secure or loader.read_only is False or loader.format == "qcow2":
-            raise unsupported("loader", "this goes with the type 'pflash'")
+            raise unsupported("loader", "this is for the type 'pflash' only")
         return Rom(loader.path)
     known = _by_path(context, loader.path)
     template = context.machine.nvram.template if context.machine.nvram else None

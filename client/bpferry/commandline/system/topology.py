@@ -50,7 +50,7 @@ def _check_number(context: Context) -> Iterator[Unsupported]:
     if found and machine.vcpus > found.cpu_max:
         yield unsupported("vcpus", f"'{context.machine_type}' takes at most {found.cpu_max}")
     if _vcpus_at_start(machine) > machine.vcpus:
-        yield unsupported("vcpus-at-start", f"there are {machine.vcpus} in all")
+        yield unsupported("vcpus-at-start", f"the VM has {machine.vcpus} vCPUs")
 
 
 def _check_topology(context: Context) -> Iterator[Unsupported]:
@@ -64,8 +64,8 @@ def _check_topology(context: Context) -> Iterator[Unsupported]:
     product = cpu.sockets * cpu.dies * cpu.clusters * cpu.cores * cpu.threads
     if product != machine.vcpus:
         yield unsupported(
-            "vcpus", f"there are {machine.vcpus}, and the arrangement has {product} places",
-            "let sockets times dies times clusters times cores times threads be their number",
+            "vcpus", f"the VM has {machine.vcpus} vCPUs, and the topology has {product}",
+            "make sockets x dies x clusters x cores x threads that number",
         )  # fmt: skip
     if cpu.dies > 1 and context.family not in ("pc", "q35"):
         yield unsupported("cpu.dies", f"'{context.machine_type}' has one die in each socket")
@@ -80,8 +80,10 @@ def _check_list(machine: Machine) -> Iterator[Unsupported]:
         vcpu = part.value
         if vcpu.enabled is not (vcpu.id < start):
             yield part.refusal(
-                "enabled", f"the first {start} processors are there at the start",
-                "let those that are enabled be the first ones, as many as 'current' says",
+                "enabled", f"the first {start} vCPUs are enabled at the start",
+                "enable the first ones, as many as 'current' says",
             )  # fmt: skip
         if vcpu.enabled and vcpu.hotpluggable:
-            yield part.refusal("hotpluggable", "those that are there cannot be taken out")
+            yield part.refusal(
+                "hotpluggable", "vCPUs that are there at the start cannot be removed"
+            )

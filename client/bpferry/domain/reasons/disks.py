@@ -104,7 +104,7 @@ DISKS: Final[dict[str, Reason]] = {
         "source/reservations",
         (
             "persistent reservations are made by qemu-pr-helper, which runs as root",
-            "remove it, if nobody else writes to the disk",
+            "remove it, if no other VM writes to the disk",
         ),
     ),
     **_below("source[@protocol='sheepdog']", GONE),
