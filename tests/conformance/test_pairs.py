@@ -30,7 +30,6 @@ NOT_FOR_USERS: Final = {
     "net-hostdev-vfio-multidomain": "a host device",
     "net-midonet": "Open vSwitch",
     "net-vdpa": "a host device",
-    "net-virtio-teaming-hostdev": "a host device",
 }
 """Pairs of the cards' family that an ordinary user cannot have, and why."""
 

@@ -20,9 +20,10 @@
     network      network cards
     characters   character devices, and what uses them
     displays     what a person sees, hears and touches
+    host_devices  devices of the host
     extras       the other devices
 
-The last eight are the families. Each is entered by the function ``parts`` of its module ``build``.
+The last nine are the families. Each is entered by the function ``parts`` of its module ``build``.
 
 Values that a document chose go into JSON, are an argument of their own, or have their commas
 doubled (``parts.join``); none can begin another option.

@@ -13,6 +13,7 @@ from bpferry.commandline.characters import build as characters
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.displays import build as displays
 from bpferry.commandline.extras import build as extras
+from bpferry.commandline.host_devices import build as host_devices
 from bpferry.commandline.network import build as network
 from bpferry.commandline.overrides import with_overrides
 from bpferry.commandline.parts import (
@@ -61,7 +62,7 @@ def build(context: Context) -> Built:
     made = [part for family in FAMILIES for part in attempt_section(family, context)]
     parts, errors = indexed(made, context.machine)
     devices = [part for part in parts if isinstance(part, Device)]
-    faults = [*_same_names(devices), *_unknown_drivers(devices, context)]
+    faults = [*_same_names(devices), *_unassigned(devices), *_unknown_drivers(devices, context)]
     lost = [fault.device for fault in faults]
     placed = place_devices([one for one in devices if one not in lost], context)
     added = _unknown_drivers(placed.added, context)
@@ -92,6 +93,7 @@ FAMILIES: Final[tuple[Callable[[Context], Iterator[Part]], ...]] = (
     network.parts,
     characters.parts,
     displays.parts,
+    host_devices.parts,
     extras.parts,
     system.own_words,
 )
@@ -136,6 +138,15 @@ def _same_names(devices: Sequence[Device]) -> Iterator[_Fault]:
             sentence = f"another device is called '{device.id}' already"
             hint = "give each device a name of its own, or none"
             yield _Fault(device, unsupported(f"{device.key}.alias", sentence, hint))
+
+
+def _unassigned(devices: Sequence[Device]) -> Iterator[_Fault]:
+    """Refuse to keep from the guest what is no device of the host."""
+    for device in devices:
+        if device.address is not None and device.address.type == "unassigned":
+            sentence = "it says that the guest does not get the device"
+            hint = "leave out the device, or its address"
+            yield _Fault(device, unsupported(f"{device.key}.address", sentence, hint))
 
 
 def _unknown_drivers(devices: Sequence[Device], context: Context) -> Iterator[_Fault]:

@@ -20,6 +20,7 @@ from bpferry.commandline.parts import Refusal
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.disks import Disk  # noqa: TC001 - as all of the model here
 from bpferry.domain.model.extras import Balloon
+from bpferry.domain.model.host_devices import HostDevice
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, listed
 from bpferry.domain.remaining import Remaining, extended, replaced, total_of
@@ -160,9 +161,15 @@ def _usb_devices(machine: Machine) -> Iterator[Named[object]]:
         "hubs": machine.hubs,
         "smart-cards": machine.smart_cards,
         "filesystems": machine.filesystems,
+        "host-devices": machine.host_devices,
     }
     for name, devices in families.items():
         for device in listed(devices, name):
-            bus = "usb" if name in ("hubs", "smart-cards") else getattr(device.value, "bus", None)
-            if bus == "usb":
+            if name in ("hubs", "smart-cards") or "usb" in _buses(device.value):
                 yield device
+
+
+def _buses(device: object) -> tuple[object, ...]:
+    """Return what *device* says of its bus; a device of the host says it by its type."""
+    of_host = device.type if isinstance(device, HostDevice) else None
+    return getattr(device, "bus", None), of_host

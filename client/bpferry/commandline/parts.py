@@ -158,6 +158,30 @@ class SocketPair:
 
 
 @dataclass(frozen=True, slots=True)
+class HostUsb:
+    """A USB device of the host, which QEMU opens itself."""
+
+    key: str
+    path: str | None
+    """Its node; None where it is found by what it is."""
+    vendor: int | None
+    product: int | None
+    optional: bool
+    """The VM starts without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostVfio:
+    """A device of the host that QEMU reaches by VFIO."""
+
+    key: str
+    path: str
+    """In sysfs."""
+    pci: bool
+    """Whether it is a PCI device, which some driver of the host has; a mediated one is made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A connected socket of which QEMU inherits one end, and a companion the other."""
 
@@ -328,6 +352,8 @@ Part = (
     | OwnSocket
     | Endpoint
     | SocketPair
+    | HostUsb
+    | HostVfio
     | Link
     | Companion
     | Environment

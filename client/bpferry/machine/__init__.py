@@ -27,6 +27,7 @@
     certificates  those by which VNC and SPICE speak TLS
     secret_map    a file that says where they are
     pinning       which processors of the host QEMU's threads run on
+    host_devices  devices of the host that the guest is to get
     companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams
     refusals      what is refused, told with its places

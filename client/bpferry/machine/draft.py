@@ -33,6 +33,7 @@ from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
+from bpferry.machine.host_devices import without_absent_devices
 from bpferry.machine.identity import find_identity
 from bpferry.machine.pinning import find_absent, online_processors
 from bpferry.machine.refusals import left_out, located, own_faults, refuse_all
@@ -82,7 +83,7 @@ class Draft:
     kvm_problem: str
     """Why KVM, which the description demands, does not work here; empty if it does."""
     absent_media: tuple[str, ...]
-    """A sentence for each optional medium that is not there."""
+    """A sentence for each optional medium or device that is not there."""
     doubts: tuple[Notice, ...]
     """Why the addresses that were made here might be those of another host's VM too, and who can
     read a password that the description holds."""
@@ -161,6 +162,7 @@ def draft(
             something is not supported, with its place in the document.
     """
     document, absent = without_absent_media(document)
+    document, unplugged = without_absent_devices(document)
     qemu = qemu_of(document.machine)
     reporter.progress(f"asking '{qemu}' what it can do")
     capabilities = find_or_probe(qemu, note=reporter.note)
@@ -189,7 +191,7 @@ def draft(
         refused=in_order((*document.ignored, *faults)),
         left_out=left_out((*refusals, *following), document),
         kvm_problem=problem,
-        absent_media=absent,
+        absent_media=absent + unplugged,
         doubts=(
             *(() if doubt is None or names_all(made.machine) else (doubt,)),
             *find_exposed(document),

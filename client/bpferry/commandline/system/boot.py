@@ -39,6 +39,7 @@ def _own_orders(machine: Machine) -> Iterator[tuple[Named[object], int]]:
         ("cards", machine.cards),
         ("redirected-devices", machine.redirected_devices),
         ("filesystems", machine.filesystems),
+        ("host-devices", machine.host_devices),
     )
     for name, devices in families:
         for device in listed(devices, name):

@@ -25,6 +25,7 @@
     inputs       mice, tablets, keyboards
     sounds       sound cards, and where their sound goes
     filesystems  shared folders
+    host_devices  devices of the host
     extras       the other devices
 
 Nothing in it depends on the machine that it will run on, so that a description means the same

@@ -23,7 +23,17 @@ class Address(Table, frozen=True, kw_only=True):
     """Where a device sits. Which fields count depends on the type; numbers are what they say."""
 
     type: Annotated[
-        Literal["pci", "drive", "virtio-serial", "ccid", "usb", "isa", "dimm", "virtio-mmio"],
+        Literal[
+            "pci",
+            "drive",
+            "virtio-serial",
+            "ccid",
+            "usb",
+            "isa",
+            "dimm",
+            "virtio-mmio",
+            "unassigned",
+        ],
         At("@type"),
     ]
     domain: Annotated[int | None, At("@domain")] = None

@@ -43,6 +43,7 @@ from bpferry.domain.model.firmware import (
     Sysinfo,
 )
 from bpferry.domain.model.graphics import Graphics
+from bpferry.domain.model.host_devices import HostDevice
 from bpferry.domain.model.inputs import Hub, Input
 from bpferry.domain.model.iothreads import IoThread, ThreadPool
 from bpferry.domain.model.memory import MaxMemory, MemoryBacking, MemoryDevice, MemoryLimits
@@ -186,6 +187,7 @@ class Machine(Table, frozen=True, kw_only=True):
     videos: Annotated[tuple[Video, ...], At("devices/video")] = ()
     sounds: Annotated[tuple[Sound, ...], At("devices/sound")] = ()
     audios: Annotated[tuple[Audio, ...], At("devices/audio")] = ()
+    host_devices: Annotated[tuple[HostDevice, ...], At("devices/hostdev")] = ()
     hubs: Annotated[tuple[Hub, ...], At("devices/hub")] = ()
     balloon: Annotated[Balloon | None, At("devices/memballoon")] = None
     memory_devices: Annotated[tuple[MemoryDevice, ...], At("devices/memory")] = ()

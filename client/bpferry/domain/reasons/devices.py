@@ -8,7 +8,6 @@ from bpferry.domain.reasons.words import (
     FREEBSD,
     IBM_Z,
     KEPT_BY_LIBVIRT,
-    NEEDS_VFIO,
     OTHERS,
     POWER,
     REMOVE,
@@ -18,11 +17,6 @@ from bpferry.domain.reasons.words import (
 )
 
 DEVICES: Final = "/domain/devices"
-
-HOST_DEVICE: Final = (
-    "giving a device of the host to a guest is for root",
-    "use what QEMU emulates; a USB device may be redirected with <redirdev>",
-)
 
 SCSI: Final = (
     "sending SCSI commands to a device of the host needs root",
@@ -42,24 +36,7 @@ CHARACTERS: Final = (
 )
 
 FOR_THE_HOST: Final[dict[str, Reason]] = {
-    f"{DEVICES}/hostdev": HOST_DEVICE,
-    f"{DEVICES}/hostdev[@type='usb']": (
-        "the device's file in /dev/bus/usb is root's, unless the administrator gives it to you",
-        "redirect the device with <redirdev bus='usb' type='spicevmc'/> and a SPICE client",
-    ),
-    f"{DEVICES}/hostdev[@type='pci']": (
-        NEEDS_VFIO,
-        "use a virtio device; for a network card, a bridge or a tap with vhost",
-    ),
-    f"{DEVICES}/hostdev[@type='mdev']": (
-        "a mediated device is made and given away by root (VFIO)",
-        "for graphics, use <video> with <model type='virtio'> and <acceleration accel3d='yes'/>",
-    ),
     f"{DEVICES}/hostdev[@type='scsi']": SCSI,
-    f"{DEVICES}/hostdev[@type='scsi_host']": (
-        "vhost-scsi's targets belong to root",
-        "use a disk on a virtio-scsi controller",
-    ),
     f"{DEVICES}/hostdev[@type='net']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='misc']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='storage']": CONTAINERS,
@@ -74,10 +51,6 @@ ADDRESSES: Final[dict[str, Reason]] = {
     f"{DEVICES}/*/address/@reg": POWER,
     f"{DEVICES}/*/address[@type='ccw']": IBM_Z,
     f"{DEVICES}/*/address[@type='spapr-vio']": POWER,
-    f"{DEVICES}/*/address[@type='unassigned']": (
-        "it says that the guest does not get the device",
-        "remove the device",
-    ),
     f"{DEVICES}/*/boot/@loadparm": IBM_Z,
 }
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Devices of the host that the guest gets for itself."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.model.base import Device, Uuid
+
+Byte = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
+Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+UsbNumber = Annotated[int, msgspec.Meta(ge=1, le=999)]
+
+
+class HostAddress(Table, frozen=True, kw_only=True):
+    """Where the device is on the host. Which fields count depends on its type."""
+
+    domain: Annotated[Word | None, At("@domain", Form.HEX)] = None
+    """Of PCI, as are slot and function."""
+    bus: Annotated[Annotated[int, msgspec.Meta(ge=0, le=999)] | None, At("@bus")] = None
+    """Of PCI or USB."""
+    slot: Annotated[Annotated[int, msgspec.Meta(ge=0, le=31)] | None, At("@slot")] = None
+    function: Annotated[Annotated[int, msgspec.Meta(ge=0, le=7)] | None, At("@function")] = None
+    device: Annotated[UsbNumber | None, At("@device")] = None
+    """Of USB; another one each time it is plugged in."""
+    uuid: Annotated[Uuid | None, At("@uuid")] = None
+    """Of a mediated device."""
+
+
+class HostDevice(Device, frozen=True, kw_only=True):
+    """One device of the host."""
+
+    mode: Annotated[Literal["subsystem"], At("@mode", always=True)] = "subsystem"
+    type: Annotated[Literal["usb", "pci", "mdev", "scsi_host"], At("@type", always=True)]
+    managed: Annotated[bool | None, At("@managed", Form.YES_NO)] = None
+    """Has no effect: a device is never taken from its driver here."""
+    model: Annotated[
+        Literal["vfio-pci", "virtio", "virtio-transitional", "virtio-non-transitional"] | None,
+        At("@model"),
+    ] = None
+    display: Annotated[bool | None, At("@display", Form.ON_OFF)] = None
+    """Whether a graphics device is shown by the VM's displays."""
+    boot_display: Annotated[bool | None, At("@ramfb", Form.ON_OFF)] = None
+    """Whether it shows something before the guest has a driver (QEMU's ramfb)."""
+    driver: Annotated[Literal["vfio"] | None, At("driver/@name")] = None
+
+    at: Annotated[HostAddress | None, At("source/address")] = None
+    vendor: Annotated[Word | None, At("source/vendor/@id", Form.HEX)] = None
+    """Of a USB device that is found by what it is, as is the product."""
+    product: Annotated[Word | None, At("source/product/@id", Form.HEX)] = None
+    startup_policy: Annotated[
+        Literal["mandatory", "requisite", "optional"] | None, At("source/@startupPolicy")
+    ] = None
+    """Whether a USB device has to be there when the VM starts: only ``optional`` says no."""
+    guest_reset: Annotated[
+        Literal["off", "uninitialized", "on"] | None, At("source/@guestReset")
+    ] = None
+    """Whether the guest may reset a USB device."""
+
+    protocol: Annotated[Literal["vhost"] | None, At("source/@protocol")] = None
+    """Of a target that the kernel serves (scsi_host)."""
+    wwpn: Annotated[
+        Annotated[
+            str,
+            msgspec.Meta(
+                pattern=r"^naa\.[0-9a-fA-F]{16}$",
+                description="the name of a target, such as naa.5123456789abcde0",
+            ),
+        ]
+        | None,
+        At("source/@wwpn"),
+    ] = None
+    """Of the target."""
+
+    boot_order: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("boot/@order")
+    ] = None
+    rom: Annotated[bool | None, At("rom/@enabled", Form.YES_NO)] = None
+    rom_bar: Annotated[bool | None, At("rom/@bar", Form.ON_OFF)] = None
+    rom_file: Annotated[str | None, At("rom/@file", Form.FILE, blank=True)] = None
+    teaming: Annotated[Literal["transient"] | None, At("teaming/@type")] = None
+    """The guest uses it in place of a virtio card, as long as it is there."""
+    stands_in_for: Annotated[str | None, At("teaming/@persistent")] = None
+    """The alias of that card."""
