@@ -301,6 +301,15 @@ class Scheduling:
 
 
 @dataclass(frozen=True, slots=True)
+class PlugIn:
+    """Processors of the guest that are added before it runs."""
+
+    vcpus: tuple[int, ...]
+    """Their numbers, in the order in which the guest is to find them."""
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Something has to be done between QEMU's start and the guest's: QEMU starts it when told."""
 
@@ -341,6 +350,7 @@ Part = (
     | Affinity
     | Scheduling
     | Pause
+    | PlugIn
     | Command
     | Remark
     | Listen

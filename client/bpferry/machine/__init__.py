@@ -26,6 +26,7 @@
     secrets       passwords and keys, read from files and handed over in memory
     certificates  those by which VNC and SPICE speak TLS
     secret_map    a file that says where they are
+    processors    processors of the guest that are plugged in before it runs
     pinning       which processors of the host QEMU's threads run on
     host_devices  devices of the host that the guest is to get
     companions    the processes beside QEMU, such as swtpm

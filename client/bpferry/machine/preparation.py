@@ -26,6 +26,7 @@ from bpferry.commandline.parts import (
     OutputFile,
     OwnSocket,
     Pause,
+    PlugIn,
     Scheduling,
     Secret,
     SocketPair,
@@ -82,6 +83,8 @@ class Prepared:
     """What QEMU is told once it answers."""
     affinities: tuple[Affinity, ...] = ()
     schedulings: tuple[Scheduling, ...] = ()
+    plugged_in: tuple[int, ...] = ()
+    """Processors of the guest that are added before it runs."""
     paused: bool = False
     """QEMU waits with the guest until it is told to let it run."""
     companions: tuple[Running, ...] = ()
@@ -125,6 +128,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             commands=built.of(Command),
             affinities=built.of(Affinity),
             schedulings=built.of(Scheduling),
+            plugged_in=tuple(number for part in built.of(PlugIn) for number in part.vcpus),
             paused=bool(built.of(Pause)),
             companions=companions,
             secrets={

@@ -23,6 +23,7 @@ from bpferry.machine.console import relay
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
+from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
@@ -187,6 +188,7 @@ class _Supervisor:
         """Do what is to be done before the guest runs, let it run, and say how to reach it."""
         prepared = self._prepared
         try:
+            await plug_in(monitor, prepared.plugged_in)
             await pin_threads(
                 monitor, self._child.pid, prepared.affinities, prepared.schedulings, self._reporter
             )

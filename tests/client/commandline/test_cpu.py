@@ -6,11 +6,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Pause, PlugIn
 from bpferry.domain.model.accelerator import Accelerator
 from tests.client.commandline.system_parts import (
     all_parts,
     context_of,
     of_document,
+    of_kind,
     values,
     words,
 )
@@ -142,25 +145,48 @@ def test_arrangement(top: str, expected: set[str]) -> None:
     assert expected == words(context_of(top), "-smp")
 
 
+def vcpus(*said: str, current: int = 2) -> Context:
+    """Return the context of a VM with a list of processors, each with the words *said*."""
+    inner = "".join(f"<vcpu id='{number}' {words}/>" for number, words in enumerate(said))
+    return context_of(f"<vcpu current='{current}'>{len(said)}</vcpu><vcpus>{inner}</vcpus>")
+
+
+FIXED = "enabled='yes' hotpluggable='no'"
+PLUGGED = "enabled='yes' hotpluggable='yes' order='{}'"
+ABSENT = "enabled='no' hotpluggable='yes'"
+
+
+def test_processors_that_are_there_at_once() -> None:
+    """Those that cannot be removed are what QEMU starts with."""
+    context = vcpus(FIXED, FIXED, ABSENT)
+
+    assert {"cpus=2", "maxcpus=3"} <= words(context, "-smp")
+    assert [] == of_kind(context, PlugIn) + of_kind(context, Pause)
+
+
+def test_processors_that_are_plugged_in() -> None:
+    """Those that can be removed are added before the guest runs, in the order that is said."""
+    context = vcpus(FIXED, ABSENT, PLUGGED.format(3), PLUGGED.format(2), current=3)
+
+    assert {"cpus=1", "maxcpus=4"} <= words(context, "-smp")
+    assert [PlugIn((3, 2), "vcpu-list")] == of_kind(context, PlugIn)
+    assert [Pause()] == of_kind(context, Pause)
+
+
 @pytest.mark.parametrize(
-    ("second", "key"),
+    ("said", "key"),
     [
-        ("enabled='yes' hotpluggable='no'", None),
-        ("enabled='yes' hotpluggable='yes'", "vcpu-list[1].hotpluggable"),
-        ("enabled='no' hotpluggable='yes'", "vcpu-list[1].enabled"),
+        ((FIXED, ABSENT, FIXED), "vcpu-list"),
+        ((PLUGGED.format(1), FIXED), "vcpu-list[0]"),
+        ((ABSENT, FIXED, FIXED), "vcpu-list[0]"),
+        ((FIXED, FIXED, FIXED), "vcpus-at-start"),
+        ((FIXED, FIXED, "enabled='no' hotpluggable='no'"), "vcpu-list[2].hotpluggable"),
+        ((FIXED, PLUGGED.format(1), PLUGGED.format(1)), "vcpu-list[2].order"),
     ],
 )
-def test_list_of_processors(second: str, key: str | None) -> None:
-    """The first ones are there at the start and stay; anything else is refused."""
-    context = context_of(
-        "<vcpu current='2'>3</vcpu><vcpus><vcpu id='0' enabled='yes' hotpluggable='no'/>"
-        f"<vcpu id='1' {second}/><vcpu id='2' enabled='no' hotpluggable='yes'/></vcpus>"
-    )
-
-    if key is None:
-        assert "maxcpus=3" in words(context, "-smp")
-    else:
-        assert refusal_of(all_parts, context).element == key
+def test_list_of_processors_that_cannot_be(said: tuple[str, ...], key: str) -> None:
+    """The first ones stay, the others come behind them, as many as the VM starts with."""
+    assert refusal_of(all_parts, vcpus(*said)).element == key
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from bpferry.commandline.parts import (
     Scheduling,
     Threads,
 )
+from bpferry.commandline.system.topology import enabled_vcpus
 from bpferry.commandline.threads import iothreads_of
 from bpferry.domain.model.tuning import CpuTune, EmulatorScheduler, IoThreadScheduler, VcpuScheduler
 from bpferry.domain.names import Named, listed
@@ -77,8 +78,7 @@ def _pins(context: Context, tune: CpuTune) -> Iterator[Part]:
 
 def _remark_of_absence(context: Context, number: int, part: Named[object]) -> Remark | None:
     """Return what is said of a processor that is not there when the guest starts, as libvirt."""
-    machine = context.machine
-    if number < (machine.vcpus_at_start or machine.vcpus):
+    if number in enabled_vcpus(context.machine):
         return None
     text = f"it has no effect: the guest starts without processor {number}"
     return Remark(text, "", part.key)

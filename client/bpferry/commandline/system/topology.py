@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Found, Option, join
+from bpferry.commandline.parts import Found, Option, Pause, PlugIn, join
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import listed
 from bpferry.errors import Unsupported
@@ -15,8 +15,12 @@ def parts(context: Context) -> Iterator[Found]:
     machine = context.machine
     yield from _check_number(context)
     yield from _check_topology(context)
-    yield from _check_list(machine)
-    start = _vcpus_at_start(machine)
+    yield from _check_list(context)
+    plugged = plugged_in(machine)
+    start = _vcpus_at_start(machine) - len(plugged)
+    if plugged:
+        yield Pause()
+        yield PlugIn(plugged, "vcpu-list")
     yield Option("-smp", join("", cpus=start, **_arrangement(machine, start)))
 
 
@@ -73,17 +77,53 @@ def _check_topology(context: Context) -> Iterator[Unsupported]:
         yield unsupported("cpu.clusters", f"'{context.machine_type}' has no clusters of cores")
 
 
-def _check_list(machine: Machine) -> Iterator[Unsupported]:
-    """Yield what is refused of a list of more than so many processors from the first on."""
-    start = _vcpus_at_start(machine)
+def _check_list(context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused of a list of single processors, as by libvirt."""
+    machine = context.machine
+    seen: set[int] = set()
+    orders: set[int] = set()
     for part in listed(machine.vcpu_list, "vcpu-list"):
         vcpu = part.value
-        if vcpu.enabled is not (vcpu.id < start):
-            yield part.refusal(
-                "enabled", f"the first {start} vCPUs are enabled at the start",
-                "enable the first ones, as many as 'current' says",
-            )  # fmt: skip
-        if vcpu.enabled and vcpu.hotpluggable:
-            yield part.refusal(
-                "hotpluggable", "vCPUs that are there at the start cannot be removed"
-            )
+        if vcpu.id in seen or vcpu.id >= machine.vcpus:
+            yield part.refusal("id", f"the vCPUs are 0 to {machine.vcpus - 1}, each once")
+        if vcpu.id == 0 and (not vcpu.enabled or vcpu.hotpluggable):
+            yield part.refusal("", "the first vCPU is there, and cannot be removed")
+        if not vcpu.enabled and vcpu.hotpluggable is False:
+            yield part.refusal("hotpluggable", "a vCPU that is not there has to be hotpluggable")
+        if vcpu.order and vcpu.enabled and vcpu.order in orders:
+            yield part.refusal("order", f"another vCPU has place {vcpu.order} as well")
+        seen.add(vcpu.id)
+        orders.add(vcpu.order or 0)
+    if machine.vcpu_list and len(enabled_vcpus(machine)) != _vcpus_at_start(machine):
+        yield unsupported(
+            "vcpus-at-start", f"{len(enabled_vcpus(machine))} of the vCPUs listed are enabled",
+            "let both numbers be the same",
+        )  # fmt: skip
+    yield from _check_plugged_in(context)
+
+
+def _check_plugged_in(context: Context) -> Iterator[Unsupported]:
+    """Yield what is refused of processors that come on top of those of the start."""
+    machine = context.machine
+    plugged = plugged_in(machine)
+    fixed = sorted(set(enabled_vcpus(machine)) - set(plugged))
+    if plugged and context.family not in ("pc", "q35"):
+        yield unsupported("vcpu-list", f"'{context.machine_type}' takes no vCPU later on")
+    if machine.vcpu_list and fixed != list(range(len(fixed))):
+        yield unsupported(
+            "vcpu-list", "vCPUs that cannot be removed are the first ones",
+            "make those behind a gap hotpluggable",
+        )  # fmt: skip
+
+
+def enabled_vcpus(machine: Machine) -> tuple[int, ...]:
+    """Return the numbers of the processors that the guest starts with."""
+    if not machine.vcpu_list:
+        return tuple(range(_vcpus_at_start(machine)))
+    return tuple(vcpu.id for vcpu in machine.vcpu_list if vcpu.enabled)
+
+
+def plugged_in(machine: Machine) -> tuple[int, ...]:
+    """Return the processors that are plugged in before the guest runs, in their order."""
+    found = [vcpu for vcpu in machine.vcpu_list if vcpu.enabled and vcpu.hotpluggable]
+    return tuple(vcpu.id for vcpu in sorted(found, key=lambda vcpu: vcpu.order or 0))

@@ -97,4 +97,4 @@ class Vcpu(Table, frozen=True, kw_only=True):
     enabled: Annotated[bool, At("@enabled", Form.YES_NO, always=True)] = True
     hotpluggable: Annotated[bool | None, At("@hotpluggable", Form.YES_NO)] = None
     order: Annotated[int | None, At("@order")] = None
-    """Has no effect: those of the start are there at once."""
+    """Of those that are hotpluggable: in which order the guest finds them."""
