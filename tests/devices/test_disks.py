@@ -317,3 +317,17 @@ def test_two_vms_write_to_a_disk_that_they_share(tmp_path: Path) -> None:
         running(domain(alone, name="second"), tmp_path),
     ):
         pass
+
+
+def test_folder_as_a_file_system(tmp_path: Path) -> None:
+    """QEMU shows a folder as a disk that cannot be written to."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_text("hello", encoding="ascii")
+    folder = (
+        "<disk type='dir' device='disk'><driver type='fat'/><source dir='files'/>"
+        "<target dev='sda' bus='usb'/><readonly/></disk>"
+    )
+    with running(domain(folder), tmp_path) as vm:
+        node = node_of(vm, "usb-disk0")
+
+    assert ("raw", True) == (node["drv"], node["ro"])

@@ -290,6 +290,41 @@ def test_group_without_limits_is_refused() -> None:
     )
 
 
+FAT = "<driver type='fat'/><readonly/>"
+
+
+@pytest.mark.parametrize(("target", "floppy"), [("vda", False), ("fda", True)])
+def test_folder_as_a_file_system(target: str, floppy: bool) -> None:  # noqa: FBT001
+    """A folder is shown as it is when the VM starts, as a disk or on a floppy."""
+    one = disk("<source dir='/srv/files'/>", FAT, "dir").replace("'vda'", f"'{target}'")
+    if floppy:
+        one = one.replace("device='disk'", "device='floppy'").replace("virtio", "fdc")
+    below, top = nodes(parts_of(one))
+
+    assert ("vvfat", "/srv/files", floppy, False) == (
+        below["driver"],
+        below["dir"],
+        below["floppy"],
+        below["rw"],
+    )
+    assert ("raw", True, below["node-name"]) == (top["driver"], top["read-only"], top["file"])
+
+
+@pytest.mark.parametrize(
+    ("devices", "key"),
+    [
+        (disk("<source dir='/x'/>", "<driver type='fat'/>", "dir"), "disks[0]"),
+        (disk("<source dir='/x'/>", "<readonly/>", "dir"), "disks[0].format"),
+        (disk(FILE, FAT), "disks[0].format"),
+        (disk("<source dir='/x'/>"), "disks[0].folder"),
+        (disk("", FAT, "dir"), "disks[0].device"),
+    ],
+)
+def test_folder_that_cannot_be_shown(devices: str, key: str) -> None:
+    """It is read only, of its own type, and in its own format."""
+    assert key == refusal_of(parts_of, devices).element
+
+
 GROUPS = """\
 <throttlegroups>
   <throttlegroup><group_name>slow</group_name><total_bytes_sec>5</total_bytes_sec></throttlegroup>

@@ -60,7 +60,7 @@ class Nodes:
 
 def has_medium(disk: Disk) -> bool:
     """Say whether there is anything in the drive."""
-    return any((disk.file, disk.block_device, disk.protocol, disk.name, disk.hosts))
+    return any((disk.file, disk.block_device, disk.folder, disk.protocol, disk.name, disk.hosts))
 
 
 def cache_of(disk: Disk) -> str | None:
@@ -117,7 +117,8 @@ class _Level:
 def _format(image: Disk | BackingImage, secrets: ImageSecrets) -> dict[str, object]:
     """Return the driver for the format of *image*; LUKS is one where the image is raw else."""
     if not is_decrypted_by_qemu(image):
-        return {"driver": image.format}
+        # A folder is a whole disk as it is; the raw node says what the topmost one has to.
+        return {"driver": "raw" if image.format == "fat" else image.format}
     opened_by = {"key-secret": secrets.encryption[0].name}
     if (image.format or "raw") == "raw":
         return {"driver": "luks", **opened_by}
@@ -233,6 +234,9 @@ class _Builder:
         image = part.value
         if image.type == "network":
             return network_node(part, secrets)
+        if image.type == "dir":
+            floppy = self.disk.device == "floppy"
+            return {"driver": "vvfat", "dir": image.folder, "floppy": floppy, "rw": False}
         if image.type == "file":
             return {"driver": "file", "filename": image.file, "aio": self.disk.io}
         is_cdrom = self.disk.device == "cdrom" and HOST_CDROM.fullmatch(image.block_device or "")

@@ -17,6 +17,7 @@ NEVER_WRITTEN: Final = frozenset({"bochs", "cloop", "dmg"})
 SOURCES: Final = {
     "file": ("file",),
     "block": ("block_device",),
+    "dir": ("folder",),
     "network": ("protocol", "name", "hosts", *OPTIONAL),
 }
 """The fields that say where an image is, by its type."""
@@ -26,6 +27,13 @@ def check_image(part: Named[Disk | BackingImage], *, read_only: bool) -> None:
     """Raise Unsupported for what does not fit the format of an image."""
     image = part.value
     check_source(part)
+    if (image.format == "fat") is not (image.type == "dir"):
+        raise part.refusal("format", "a folder, and only a folder, is shown in the format fat")
+    if image.type == "dir" and not read_only:
+        raise part.refusal(
+            "", "QEMU shows a folder as it is when the VM starts, and does not write to it",
+            "make the disk read-only",
+        )  # fmt: skip
     if image.format != "qcow2":
         for field in ("metadata_cache", "data_file", "discard_no_unref"):
             if getattr(image, field, None) is not None:

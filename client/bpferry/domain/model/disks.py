@@ -18,6 +18,7 @@ from bpferry.domain.model.images import (
     ImageConfig,
     ImageCookies,
     ImageFile,
+    ImageFolder,
     ImageGroup,
     ImageHosts,
     ImageInitiator,
@@ -113,9 +114,9 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     target as well (``shorthand_disks``).
     """
 
-    type: Annotated[Literal["file", "block", "network", "vhostuser"], At("@type", always=True)] = (
-        "file"
-    )
+    type: Annotated[
+        Literal["file", "block", "network", "dir", "vhostuser"], At("@type", always=True)
+    ] = "file"
     device: Annotated[Literal["disk", "cdrom", "floppy", "lun"], At("@device", always=True)] = (
         "disk"
     )
@@ -125,6 +126,8 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     driver: Annotated[Literal["qemu"] | None, At("driver/@name")] = None
     file: ImageFile = None
     block_device: ImageBlockDevice = None
+    folder: ImageFolder = None
+    """With the type ``dir`` and the format ``fat``: a folder as it is when the VM starts."""
     format: Annotated[Format | None, At("driver/@type", words=FORMATS)] = None
     target: Annotated[Target, At("target/@dev")]
     bus: Annotated[

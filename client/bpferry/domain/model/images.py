@@ -17,7 +17,7 @@ FORMATS = (("aio", "raw"), ("raw", "raw"), ("vhd", "vhdx"), ("ploop", "parallels
 
 Format = Literal[
     "raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "bochs", "cloop",
-    "dmg",
+    "dmg", "fat",
 ]  # fmt: skip
 
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -54,9 +54,10 @@ class Slice(Table, frozen=True, kw_only=True):
 
 Protocols = Literal["nbd", "rbd", "iscsi", "http", "https", "ftp", "ftps", "ssh", "nfs", "gluster"]
 
-ImageType = Literal["file", "block", "network"]
+ImageType = Literal["file", "block", "network", "dir"]
 ImageFile = Annotated[str | None, At("source/@file", Form.FILE, blank=True)]
 ImageBlockDevice = Annotated[str | None, At("source/@dev", Form.FILE, blank=True)]
+ImageFolder = Annotated[str | None, At("source/@dir", Form.FOLDER)]
 ImageProtocol = Annotated[Protocols | None, At("source/@protocol")]
 ImageName = Annotated[str | None, At("source/@name", blank=True)]
 ImageQuery = Annotated[str | None, At("source/@query")]
@@ -90,6 +91,10 @@ class Image(Protocol):
     @property
     def block_device(self) -> str | None:
         """Its path."""
+
+    @property
+    def folder(self) -> str | None:
+        """The path of a folder that the guest sees as a FAT file system."""
 
     @property
     def protocol(self) -> Protocols | None:
@@ -173,6 +178,7 @@ class Source(Table, frozen=True, kw_only=True):
 
     file: ImageFile = None
     block_device: ImageBlockDevice = None
+    folder: ImageFolder = None
     protocol: ImageProtocol = None
     name: ImageName = None
     query: ImageQuery = None

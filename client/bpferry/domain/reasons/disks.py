@@ -25,10 +25,6 @@ VDPA: Final = (
     "it needs a device of the host that belongs to root",
     "name a file or a block device",
 )
-FOLDER: Final = (
-    "QEMU would show a folder as a FAT file system that is wrong as soon as the folder changes",
-    "share the folder by <filesystem>, or make an image of it",
-)
 LUKS: Final = (
     "an image in LUKS is one in raw that is encrypted",
     "write type='raw', and <encryption format='luks'> in <source>",
@@ -55,7 +51,6 @@ TYPES: Final = {
     "volume": POOL,
     "nvme": NVME,
     "vhostvdpa": VDPA,
-    "dir": FOLDER,
 }
 
 WHOLE: Final = ("it is for a disk as a whole, and not for an image below it", REMOVE)
@@ -63,7 +58,6 @@ WHOLE: Final = ("it is for a disk as a whole, and not for an image below it", RE
 FORMATS: Final = {
     "iso": ("an image of a CD is raw", "write 'raw'"),
     "luks": LUKS,
-    "fat": FOLDER,
     "cow": GONE_FORMAT,
 }
 
@@ -78,7 +72,6 @@ DISKS: Final[dict[str, Reason]] = {
     **{f"{DISK}/**[@type='{word}']": reason for word, reason in TYPES.items()},
     f"{DISK}/**[@type='vhostuser']": WHOLE,
     **{f"{DISK}/driver[@type='{word}']": reason for word, reason in FORMATS.items()},
-    f"{DISK}/driver[@type='dir']": FOLDER,
     **{f"{DISK}/**/format[@type='{word}']": reason for word, reason in FORMATS.items()},
     f"{DISK}/**/dataStore/format/@type": DATA_FORMAT,
     f"{DISK}/**/dataStore/format/metadata_cache": ("a raw file has no tables to keep", REMOVE),
@@ -90,7 +83,6 @@ DISKS: Final[dict[str, Reason]] = {
     **_below("source/@managed", NVME),
     **_below("source/address", NVME),
     **_below("source[@type='pci']", NVME),
-    **_below("source/@dir", FOLDER),
     **_below("source/@fdgroup", FDS),
     **_below("source/@tls", TLS),
     **_below("source/@tlsHostname", TLS),
