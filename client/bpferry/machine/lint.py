@@ -6,12 +6,13 @@ cannot be used; what else does is refused where it is read or built, such as mor
 an address of a group of stations, or vhost-user without shared memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bpferry.domain.document import Kind
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import cards_of, listed
 from bpferry.machine.faults import Fault
 from bpferry.machine.session_lint import find_session_faults
 from bpferry.machine.steering_lint import find_steering_faults
@@ -46,12 +47,12 @@ def find_faults(
         libvirt_session: also what libvirt's session mode would make of it.
     """
     found: list[Fault] = []
-    for index, card in enumerate(machine.cards):
+    for device in cards_of(machine):
         for rule in CARD_RULES:
-            found += rule(card, f"cards[{index}]", machine)
-        found += _default_model(card, f"cards[{index}]", capabilities)
-    found += _same(machine.cards, "mac", "two cards of one network cannot have the same address")
-    found += _same(machine.cards, "tap", "a tap is opened by one card only")
+            found += rule(device.value, device.key, machine)
+        found += _default_model(device.value, device.key, capabilities)
+    found += _same(machine, "mac", "two cards of one network cannot have the same address")
+    found += _same(machine, "tap", "a tap is opened by one card only")
     found += _vectors(machine)
     if capabilities is not None and host is not None:
         told = {fault.key for fault in found}
@@ -201,17 +202,17 @@ def _slow(key: str, model: str) -> Fault:
     )
 
 
-def _same(cards: Sequence[Card], field: str, cause: str) -> Iterator[Fault]:
+def _same(machine: Machine, field: str, cause: str) -> Iterator[Fault]:
     """Find values of *field* that more than one card has."""
-    first: dict[str, int] = {}
-    for index, card in enumerate(cards):
-        value = getattr(card, field)
+    first: dict[str, str] = {}
+    for device in cards_of(machine):
+        value = getattr(device.value, field)
         if value is None:
             continue
-        earlier = first.setdefault(value.lower() if field == "mac" else value, index)
-        if earlier != index:
+        earlier = first.setdefault(value.lower() if field == "mac" else value, device.key)
+        if earlier != device.key:
             yield Fault(
-                f"cards[{index}].{field}",
+                f"{device.key}.{field}",
                 "error",
                 f"'{value}' is that of another card too",
                 cause,
@@ -221,12 +222,12 @@ def _same(cards: Sequence[Card], field: str, cause: str) -> Iterator[Fault]:
 
 def _vectors(machine: Machine) -> Iterator[Fault]:
     """Find interrupts that QEMU is told of behind our back."""
-    for index, word in enumerate(machine.qemu_arguments):
-        if word.startswith("virtio-net") and ".vectors=" in word:
+    for word in listed(machine.qemu_arguments, "qemu-arguments"):
+        if word.value.startswith("virtio-net") and ".vectors=" in word.value:
             yield Fault(
-                f"qemu-arguments[{index}]",
+                word.key,
                 "warning",
-                f"'{word}' counts for cards with one queue only",
+                f"'{word.value}' counts for cards with one queue only",
                 "N queues need 2N + 2 interrupts, and cards with several queues get them",
                 "leave it out, and the option before it",
             )

@@ -6,6 +6,7 @@ import pytest
 
 from bpferry.domain.leaving_out import leave_out
 from bpferry.domain.model.cards import Card, IpAddress
+from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import before, cards_of
 from bpferry.domain.remaining import Remaining, extended, mapped, numbered, without_entry
@@ -79,6 +80,17 @@ def test_what_the_schema_demands_takes_its_element_along() -> None:
 
     assert left is not None
     assert (USER,) == left.value.cards
+
+
+def test_password_takes_what_it_protects_along() -> None:
+    """A display whose password cannot be set is not offered to everybody."""
+    display = Graphics(type="vnc", password="longer than 8")  # noqa: S106 - of nothing
+    machine = msgspec.structs.replace(MACHINE, graphics=(display,))
+
+    left = leave_out(machine, "graphics[0].password", in_xml=True)
+
+    assert left is not None
+    assert () == left.value.graphics
 
 
 def test_those_that_are_left_keep_their_keys_and_ids() -> None:

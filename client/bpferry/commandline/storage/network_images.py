@@ -206,11 +206,11 @@ def _curl(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
 def _check_trust(part: Named[Image]) -> None:
     """Refuse to tell a server what others must not know, unless nobody on the way can read it."""
     image = part.value
-    given = {"login": image.login is not None, "cookies[0]": bool(image.cookies)}
-    for field, is_given in given.items():
-        if is_given and (image.protocol != "https" or image.verify is False):
-            raise part.refusal(
-                field,
+    logins = () if image.login is None else (part.part("login", image.login),)
+    for confided in (*logins, *part.parts("cookies", image.cookies)):
+        if image.protocol != "https" or image.verify is False:
+            raise confided.refusal(
+                "",
                 "it is sent to a server of https alone whose certificate is checked: on the way to "
                 "others it can be read, or taken by who is not the server",
                 "use https, and check the certificate",
