@@ -15,7 +15,7 @@ from bpferry.domain.remaining import numbered
 from bpferry.domain.shape import fields_of
 from bpferry.errors import Unsupported
 
-ON_PCI = (Slot.EXPRESS, Slot.CONVENTIONAL)
+ON_PCI = (Slot.EXPRESS, Slot.CONVENTIONAL, Slot.INTEGRATED)
 
 
 def indexed(

@@ -65,7 +65,7 @@ def build(context: Context) -> Built:
     faults = [*_same_names(devices), *_unassigned(devices), *_unknown_drivers(devices, context)]
     lost = [fault.device for fault in faults]
     placed = place_devices([one for one in devices if one not in lost], context)
-    added = _unknown_drivers(placed.added, context)
+    added = _unknown_drivers(placed.bridges, context)
     refusals = (
         *(part for part in parts if isinstance(part, Refusal)),
         *(Refusal(fault.error) for fault in (*faults, *added)),
@@ -74,7 +74,8 @@ def build(context: Context) -> Built:
     final, vain = with_overrides(placed.all, context)
     # A device that is not there may be one that is refused.
     vain = [replace(one, follows=one.follows or bool(refusals)) for one in vain]
-    argv = (context.capabilities.qemu, *_words(parts, placed.added, final))
+    bridges = [final[bridge.id] for bridge in placed.bridges]
+    argv = (context.capabilities.qemu, *_words(parts, bridges, final))
     return Built(argv, tuple(parts), tuple(final.values()), (*refusals, *vain))
 
 
@@ -101,27 +102,33 @@ FAMILIES: Final[tuple[Callable[[Context], Iterator[Part]], ...]] = (
 
 
 def _words(
-    parts: Sequence[Part], added: Sequence[Device], final: Mapping[str, Device]
+    parts: Sequence[Part], bridges: Sequence[Device], final: Mapping[str, Device]
 ) -> Iterator[str]:
-    """Yield the words of all options; what was *added* comes before the first device."""
+    """Yield the words of all options.
+
+    Bridges come before the first device but for the unit that translates the addresses of all.
+    """
     if any(isinstance(part, Pause) for part in parts):
         yield "-S"
-    waiting = tuple(added)
+    waiting = tuple(bridges)
+    others = {name: device for name, device in final.items() if device not in waiting}
     for part in parts:
         if isinstance(part, Option):
             yield part.name
             if part.value is not None:
                 yield part.value
-        elif isinstance(part, Device) and part.id in final:
-            for device in (*waiting, part):
-                yield from ("-device", _device(final[device.id]))
-            waiting = ()
-    for device in waiting:
-        yield from ("-device", _device(final[device.id]))
+        elif isinstance(part, Device) and part.id in others:
+            if part.family != "iommu":
+                yield from _device_words(waiting)
+                waiting = ()
+            yield from _device_words([others[part.id]])
+    yield from _device_words(waiting)
 
 
-def _device(device: Device) -> str:
-    return json_of({"driver": device.driver, "id": device.id, **device.properties})
+def _device_words(devices: Sequence[Device]) -> Iterator[str]:
+    for device in devices:
+        yield "-device"
+        yield json_of({"driver": device.driver, "id": device.id, **device.properties})
 
 
 class _Fault(NamedTuple):

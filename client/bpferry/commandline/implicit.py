@@ -7,7 +7,7 @@ that the document has, so that the keys of the document's own things stay what t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -31,7 +31,7 @@ WITH_USB: Final = ("pc", "q35")
 
 WITH_BALLOON: Final = ("pc", "q35")
 
-DISK_CONTROLLERS: Final = ("scsi", "sata")
+DISK_CONTROLLERS: Final[tuple[Literal["sata", "scsi"], ...]] = ("sata", "scsi")
 """Those of IDE disks and floppies are a part of the machine, or there is none."""
 
 
@@ -128,9 +128,11 @@ def _next_index(controller: Controller, numbered: Sequence[Controller], place: i
 def _missing(
     machine: Machine, controllers: Sequence[Controller], family: str
 ) -> Iterator[Controller]:
-    """Yield the controllers that devices need and that are not there."""
+    """Yield the controllers that devices need and that are not there, in libvirt's order."""
     have = {(controller.type, controller.index) for controller in controllers}
-    for kind in DISK_CONTROLLERS:
+    yield from _usb(machine, controllers, family)
+    # On q35, the first of SATA is a part of the machine, and the others follow it.
+    for kind in sorted(DISK_CONTROLLERS, reverse=family != "q35"):
         used = [drive_of(disk).controller for disk in machine.disks if disk.bus == kind]
         for index in range(max(used, default=-1) + 1):
             if (kind, index) not in have:
@@ -140,7 +142,6 @@ def _missing(
             yield Controller(type="virtio-serial", index=index)
     if machine.smart_cards and ("ccid", 0) not in have:
         yield Controller(type="ccid", index=0)
-    yield from _usb(machine, controllers, family)
 
 
 def _usb(machine: Machine, controllers: Sequence[Controller], family: str) -> Iterator[Controller]:

@@ -23,10 +23,21 @@ class Slot(Enum):
     NONE = auto()
     """None, or one that its properties name already."""
     EXPRESS = auto()
-    """A PCI function; where there is PCI Express, one behind a root port of its own."""
+    """A PCI function; where there is PCI Express, one of it."""
     CONVENTIONAL = auto()
-    """A PCI function; where there is PCI Express, one on its root bus."""
+    """A function of conventional PCI, whatever the machine."""
+    INTEGRATED = auto()
+    """A PCI function of the root bus."""
     USB = auto()
+
+
+def virtio_slot(model: str | None) -> Slot:
+    """Return the kind of place that a virtio device of *model* needs.
+
+    The protocol from before version 1.0 needs I/O ports, and QEMU offers it on conventional PCI
+    only.
+    """
+    return Slot.CONVENTIONAL if model == "virtio-transitional" else Slot.EXPRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +61,22 @@ class Device:
     slot: Slot = Slot.NONE
     address: Address | None = None
     """The place that the document gives it."""
-    preferred: str | None = None
-    """A place such as ``1f.2`` that it takes where nobody else has it."""
+    usual: tuple[str, ...] = ()
+    """Places of the root bus such as ``1f.2``; it takes the first that nobody else has."""
+    group: str = ""
+    """Devices of one group are functions of one slot."""
+    function: int = 0
+    """The one that it has in its group."""
+
+    @property
+    def family(self) -> str:
+        """The list of the model that it comes from, such as ``disks``."""
+        return self.key.partition("[")[0]
+
+    @property
+    def number(self) -> int:
+        """Its place in that list, from 0."""
+        return int(self.key.partition("[")[2].rstrip("]") or "0")
 
 
 @dataclass(frozen=True, slots=True)

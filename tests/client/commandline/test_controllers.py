@@ -84,7 +84,7 @@ def test_usb_companions_follow_their_controller() -> None:
     """The controller with the bus comes first; each companion takes its ports from it."""
     parts = [part for part in parts_of("".join(USB2)) if isinstance(part, Device)]
     assert ["usb", "usb-uhci2", "usb-uhci1"] == [part.id for part in parts]
-    assert ["1d.7", "1d.1", "1d.0"] == [part.preferred for part in parts]
+    assert [("usb0", 7), ("usb0", 1), ("usb0", 0)] == [(p.group, p.function) for p in parts]
     assert ("usb.0", 2) == tuple(parts[1].properties[key] for key in ("masterbus", "firstport"))
 
 
@@ -104,7 +104,7 @@ BRIDGES = [
     ("pc", "pci-bridge", {"chassis_nr": 1}),
     ("q35", "dmi-to-pci-bridge", {}),
     ("q35", "pcie-to-pci-bridge", {}),
-    ("q35", "pcie-root-port", {"port": 1, "chassis": 1}),
+    ("q35", "pcie-root-port", {"chassis": 1}),
     ("pc", "pci-expander-bus", {"bus_nr": 254}),
     ("q35", "pcie-expander-bus", {"bus_nr": 254}),
 ]
@@ -140,20 +140,6 @@ def test_expanders_count_downwards() -> None:
     assert 198 == properties(parts_of(document, "pc"), "pci.2")["bus_nr"]
 
 
-def test_switch_finds_its_port() -> None:
-    """A switch goes behind the first port that nothing is behind, its own ports behind it."""
-    document = (
-        pci(1, "pcie-root-port") + pci(2, "pcie-root-port") + pci(3, "pcie-switch-upstream-port")
-        + pci(4, "pcie-switch-downstream-port")
-        + "<disk type='file'><source file='/a'/><target dev='vda'/>"
-        "<address type='pci' bus='1' slot='0'/></disk>"
-    )  # fmt: skip
-    parts = parts_of(document)
-    places = [device(parts, f"pci.{index}").address for index in (3, 4)]
-
-    assert [(2, 0), (3, 0)] == [(place.bus, place.slot) for place in places if place]
-
-
 GLOBALS = [
     ("pc", "pci-root", "<target hotplug='on'/>", "PIIX4_PM.acpi-root-pci-hotplug=on"),
     ("pc", "pci-root", "<pcihole64 unit='KiB'>5</pcihole64>", "i440FX-pcihost.pci-hole64-size=5K"),
@@ -185,7 +171,6 @@ REFUSED = [
     ("q35", pci(1, "pcie-root"), "controllers[0].index"),
     ("q35", pci(1, "pcie-root-port", "<model name='pxb'/>"), "controllers[0].implementation"),
     ("q35", pci(1, "pcie-root-port", "<target busNr='1'/>"), "controllers[0].bus-number"),
-    ("q35", pci(1, "pcie-switch-upstream-port"), "controllers[0]"),
     ("q35", pci(1, "pcie-root-port", "<address type='pci' bus='1' slot='1'/>"),
      "controllers[0].address.bus"),
     ("q35", controller("sata", "<address type='pci' slot='4'/>", index=0),

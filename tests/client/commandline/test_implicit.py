@@ -90,7 +90,7 @@ NEEDED = [
 @pytest.mark.parametrize(("devices", "expected"), NEEDED)
 def test_device_brings_its_controllers(devices: str, expected: Found) -> None:
     """Each controller that a place names is there, and those before it."""
-    assert [*expected, USB] == controllers(devices)
+    assert [USB, *expected] == controllers(devices)
 
 
 def test_given_controller_is_not_doubled() -> None:

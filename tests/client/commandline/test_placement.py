@@ -1,179 +1,181 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which bus and address each device gets."""
+"""Which bus and address each device gets, by whatever rules."""
 
 from dataclasses import replace
 
 import pytest
 
-from bpferry.commandline.buses.placement import SPARE_ROOT_PORTS, Placed, place_devices
-from bpferry.commandline.context import Context, Folders
-from bpferry.commandline.parts import Device, Slot
-from bpferry.domain.model.accelerator import Accelerator
+from bpferry.commandline.buses.placement import place_devices
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Device
 from bpferry.domain.model.base import Address
-from tests.client.support import CAPABILITIES, MACHINE, OWNER
-
-Q35 = Context(
-    machine=MACHINE,
-    capabilities=CAPABILITIES,
-    accelerator=Accelerator.TCG,
-    plans={},
-    owner=OWNER,
-    folders=Folders("/run/x", "/state/x"),
-    fd=str,
-    machine_type="q35",
+from tests.client.commandline.placing import (
+    PC,
+    Q35,
+    VIRT,
+    as_libvirt,
+    controller,
+    old,
+    pci,
+    placed,
+    refused,
+    virtio,
 )
-PC = replace(Q35, machine_type="pc")
+
+BOTH = {
+    "pc": PC, "q35": Q35, "virt": VIRT,
+    "pc-libvirt": as_libvirt(PC), "q35-libvirt": as_libvirt(Q35),
+    "virt-libvirt": as_libvirt(VIRT),
+}  # fmt: skip
+BY_RULES = pytest.mark.parametrize("context", BOTH.values(), ids=BOTH)
 
 
-def express(number: int, address: Address | None = None) -> Device:
-    """Return the virtio device *number*."""
-    return Device("virtio-rng-pci", f"rng{number}", f"rngs[{number}]", {}, Slot.EXPRESS, address)
+@BY_RULES
+def test_address_of_the_document_is_kept(context: Context) -> None:
+    """A given address is taken, and the others go around it."""
+    alone = placed([virtio("rngs")], context)["rngs0"]
+    bus, slot = alone.split()
+    taken = pci(int(bus.partition(".")[2]), int(slot, 16))
+
+    found = placed([virtio("rngs"), virtio("cards", 0, taken)], context)
+
+    assert alone == found["cards0"]
+    assert alone != found["rngs0"]
 
 
-def conventional(number: int, preferred: str | None = None) -> Device:
-    """Return the sound card *number*."""
-    key = f"sounds[{number}]"
-    return Device("AC97", f"sound{number}", key, {}, Slot.CONVENTIONAL, None, preferred)
-
-
-def pci(bus: int, slot: int, function: int = 0) -> Address:
-    """Return an address as a document gives it."""
-    return Address(type="pci", domain=0, bus=bus, slot=slot, function=function)
-
-
-def place_of(placed: Placed, device_id: str) -> tuple[object, object]:
-    """Return bus and address of a device."""
-    found = next(device for device in placed.all if device.id == device_id)
-    return found.properties["bus"], found.properties["addr"]
-
-
-def test_express_device_gets_a_port_of_its_own() -> None:
-    """Where there is PCI Express, each device sits behind its own root port."""
-    placed = place_devices([express(0), express(1)], Q35)
-
-    assert place_of(placed, "rng0") == ("pci.1", "0x0")
-    assert place_of(placed, "rng1") == ("pci.2", "0x0")
-
-
-@pytest.mark.parametrize("context", [Q35, PC])
+@BY_RULES
 def test_address_of_zeros_asks_for_any(context: Context) -> None:
     """It is how libvirt is asked to choose."""
-    with_zeros = place_devices([express(0, pci(0, 0)), express(1)], context)
+    found = placed([virtio("rngs", 0, pci(0, 0)), virtio("rngs", 1)], context)
 
-    assert place_devices([express(0), express(1)], context).by_id == {
-        name: replace(device, address=None) for name, device in with_zeros.by_id.items()
-    }
+    assert placed([virtio("rngs"), virtio("rngs", 1)], context) == found
 
 
-def test_spare_ports_stay_for_hot_plug() -> None:
-    """There are always some empty root ports."""
-    placed = place_devices([express(0), express(1)], Q35)
+@BY_RULES
+def test_same_devices_same_places(context: Context) -> None:
+    """The same devices get the same places each time."""
+    devices = [virtio("rngs"), old("sounds"), virtio("rngs", 1, pci(0, 9)), virtio("rngs", 2)]
 
-    assert 2 + SPARE_ROOT_PORTS == len(placed.added)
-
-
-def test_ports_share_a_slot() -> None:
-    """Eight root ports are the functions of one slot, of which the first says so."""
-    placed = place_devices([express(number) for number in range(9)], Q35)
-
-    ports = [(port.properties["addr"], port.properties["multifunction"]) for port in placed.added]
-    assert [("0x1", True), ("0x1.0x1", None)] == ports[:2]
-    assert ports[8] == ("0x2", True)
+    assert place_devices(devices, context) == place_devices(devices, context)
 
 
-def test_conventional_device_sits_on_the_root_bus() -> None:
-    """A device without PCI Express needs no port."""
-    placed = place_devices([conventional(0)], Q35)
+@BY_RULES
+def test_no_place_is_given_twice(context: Context) -> None:
+    """However many devices there are."""
+    found = placed([virtio("rngs", number) for number in range(29)], context)
 
-    assert place_of(placed, "sound0") == ("pcie.0", "0x1")
-
-
-def test_pc_counts_up() -> None:
-    """On a pc, slots are given out in order behind the chipset's own."""
-    placed = place_devices([express(0), conventional(0)], PC)
-
-    assert place_of(placed, "rng0") == ("pci.0", "0x2")
-    assert place_of(placed, "sound0") == ("pci.0", "0x3")
-    assert placed.added == ()
+    assert len(found) == len(set(found.values())) >= 29
 
 
-def test_address_of_the_document_is_kept() -> None:
-    """A given address is taken, and the others go around it."""
-    placed = place_devices([express(0), express(1, pci(0, 2))], PC)
-
-    assert place_of(placed, "rng1") == ("pci.0", "0x2")
-    assert place_of(placed, "rng0") == ("pci.0", "0x3")
-
-
-def test_functions_of_one_slot() -> None:
+@BY_RULES
+def test_functions_of_one_slot(context: Context) -> None:
     """Where a document puts two devices into one slot, function 0 says that there are more."""
-    placed = place_devices([express(0, pci(0, 5)), express(1, pci(0, 5, 1))], PC)
+    devices = [virtio("rngs", 0, pci(0, 0x14)), virtio("rngs", 1, pci(0, 0x14, 1))]
 
-    assert place_of(placed, "rng1") == ("pci.0", "0x5.0x1")
-    assert placed.by_id["rng0"].properties["multifunction"] is True
+    result = place_devices(devices, context)
 
-
-def test_preferred_place() -> None:
-    """A device that has a usual place takes it, and gives it up for the document's choice."""
-    assert place_of(place_devices([conventional(0, "1b")], Q35), "sound0") == ("pcie.0", "0x1b")
-
-    placed = place_devices([conventional(0, "1b"), express(0, pci(0, 0x1B))], Q35)
-
-    assert place_of(placed, "rng0") == ("pcie.0", "0x1b")
-    assert place_of(placed, "sound0") == ("pcie.0", "0x1")
+    assert "0x14.0x1" == result.by_id["rngs1"].properties["addr"]
+    assert result.by_id["rngs0"].properties["multifunction"] is True
+    assert result.by_id["rngs1"].properties["multifunction"] is None
 
 
-def test_missing_bridge_is_added() -> None:
-    """A bus number without a controller gets one."""
-    placed = place_devices([express(0, pci(2, 3))], PC)
-
-    assert ["pci.1", "pci.2"] == [bridge.id for bridge in placed.added]
-    assert place_of(placed, "rng0") == ("pci.2", "0x3")
-
-
-def test_full_bus_gets_a_bridge() -> None:
-    """More devices than slots go behind a bridge that is added for them."""
-    placed = place_devices([express(number) for number in range(40)], PC)
-
-    places = [place_of(placed, device.id) for device in placed.all]
-    assert len(places) == len(set(places)) == 41
-    assert [bridge.driver for bridge in placed.added] == ["pci-bridge"]
-
-
+@BY_RULES
 @pytest.mark.parametrize(
     ("devices", "words"),
     [
-        ([express(0, pci(0, 5)), express(1, pci(0, 5))], "'rng0' has slot 0x5 function 0"),
-        ([express(0, pci(0, 1))], "'the chipset' has slot 0x1 function 0"),
-        ([express(0, pci(0, 32))], "there is no slot"),
-        ([express(0, pci(0, 3, 8))], "there is no slot"),
-        ([express(0, pci(256, 3))], "the last PCI bus is 255"),
-        ([express(0, Address(type="pci", domain=1, bus=0, slot=3))], "only PCI domain"),
+        ([virtio("rngs", 0, pci(0, 5)), virtio("rngs", 1, pci(0, 5))], "'rngs0' has slot 0x5"),
+        ([virtio("rngs", 0, pci(0, 32))], "there is no slot"),
+        ([virtio("rngs", 0, pci(0, 3, 8))], "there is no slot"),
+        ([virtio("rngs", 0, pci(256, 3))], "the last PCI bus is 255"),
+        ([virtio("rngs", 0, Address(type="pci", domain=1, bus=0, slot=3))], "only PCI domain"),
     ],
 )
-def test_address_that_cannot_be(devices: list[Device], words: str) -> None:
-    """An address that nothing has, or that somebody has already, is refused."""
-    placed = place_devices(devices, PC)
+def test_address_that_cannot_be(context: Context, devices: list[Device], words: str) -> None:
+    """An address that nothing has, or that somebody has already, is refused, for another one."""
+    ((key, message),) = refused(devices, context).items()
 
-    (error,) = placed.refusals
-    assert words in error.message
-    assert error.element == f"{devices[-1].key}.address"
-    assert place_of(placed, devices[-1].id)
+    assert f"{devices[-1].key}.address" == key
+    assert words in message
+    assert {device.id for device in devices} <= set(placed(devices, context))
+
+
+@pytest.mark.parametrize("context", [PC, as_libvirt(PC)])
+def test_place_of_the_chipset_is_taken(context: Context) -> None:
+    """What the machine has itself is in nobody's list, and has its places all the same."""
+    (message,) = refused([virtio("rngs", 0, pci(0, 1))], context).values()
+
+    assert "'the chipset' has slot 0x1 function 0 of the bus 'pci.0'" == message
 
 
 def test_machine_without_pci() -> None:
     """On a machine without PCI, a PCI device is refused and a virtio-mmio one is not."""
     bare = replace(Q35, machine_type="microvm")
-    mmio = replace(express(0), driver="virtio-rng-device")
+    mmio = replace(virtio("rngs"), driver="virtio-rng-device")
 
-    assert place_devices([mmio], bare).added == ()
-    (error,) = place_devices([express(0)], bare).refusals
-    assert express(0).key == error.element
+    assert place_devices([mmio], bare).bridges == ()
+    assert ["rngs[0]"] == list(refused([virtio("rngs")], bare))
+    assert {} == place_devices([virtio("rngs")], bare).by_id
 
 
-@pytest.mark.parametrize("context", [PC, Q35], ids=["pc", "q35"])
-def test_same_devices_same_places(context: Context) -> None:
-    """The same devices get the same places each time."""
-    devices = [express(0), conventional(0), express(1, pci(0, 9)), express(2)]
+@BY_RULES
+def test_address_without_pci_is_refused(context: Context) -> None:
+    """Where there is PCI, virtio devices are on it."""
+    device = virtio("rngs", 0, Address(type="virtio-mmio"))
 
-    assert place_devices(devices, context) == place_devices(devices, context)
+    ((key, message),) = refused([device], context).items()
+
+    assert "rngs[0].address.type" == key
+    assert message.endswith("has PCI, and its devices are there")
+
+
+@BY_RULES
+def test_bridges_come_after_what_they_are_on(context: Context) -> None:
+    """QEMU makes devices in the order of its command line, and needs the bus to be there."""
+    if not context.has_pci_express:
+        devices = [controller("pci-bridge", 1), controller("pci-bridge", 2, pci(1, 3))]
+    else:
+        devices = [
+            controller("pcie-pci-bridge", 1),
+            controller("pcie-root-port", 2),
+            controller("pci-bridge", 3, pci(1, 4)),
+            controller("x3130-upstream", 4),
+            controller("xio3130-downstream", 5),
+        ]
+    seen = {"pcie.0", "pci.0"}
+
+    for bridge in place_devices(devices, context).bridges:
+        assert bridge.properties["bus"] in seen
+        seen.add(bridge.id)
+
+
+@pytest.mark.parametrize("context", [PC, as_libvirt(PC)])
+def test_circle_of_bridges_is_refused(context: Context) -> None:
+    """Each behind the other cannot be."""
+    devices = [
+        controller("pci-bridge", 1, pci(2, 3)),
+        controller("pci-bridge", 2, pci(1, 3)),
+    ]
+    assert {"controllers[2].address": "its bus is behind it"} == refused(devices, context)
+
+
+@BY_RULES
+def test_bridge_that_is_refused_takes_its_bus_along(context: Context) -> None:
+    """What the document has on that bus goes somewhere else, if the VM starts without it."""
+    devices = [controller("xio3130-downstream", 3), virtio("cards", 0, pci(3, 0))]
+
+    result = place_devices(devices, context)
+
+    assert "controllers[3]" in {error.element for error in result.refusals}
+    assert result.by_id["cards0"].properties["bus"] in {"pci.0", *(b.id for b in result.bridges)}
+
+
+@BY_RULES
+def test_numbers_of_ports_follow_from_their_places(context: Context) -> None:
+    """The guest sees them; a number of the document stays what it is."""
+    if not context.has_pci_express:
+        return
+    port = replace(controller("pcie-root-port", 1, pci(0, 0x1E, 2)), properties={"port": 7})
+    devices = [controller("pcie-root-port", 2, pci(0, 0x1E)), port]
+    found = {bridge.id: bridge for bridge in place_devices(devices, context).bridges}
+
+    assert (0x1E << 3, 7) == tuple(found[name].properties["port"] for name in ("pci.2", "pci.1"))

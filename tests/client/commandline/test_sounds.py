@@ -48,14 +48,14 @@ def test_card(model: str, driver: str, slot: Slot) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "driver", "preferred"),
-    [("ich6", "intel-hda", None), ("ich9", "ich9-intel-hda", "1b")],
+    ("model", "driver", "usual"),
+    [("ich6", "intel-hda", ()), ("ich9", "ich9-intel-hda", ("1b",))],
 )
-def test_high_definition(model: str, driver: str, preferred: str | None) -> None:
+def test_high_definition(model: str, driver: str, usual: tuple[str, ...]) -> None:
     """A controller comes with a codec for both directions."""
     controller, codec = devices_in(parts_of(sound(model)))
 
-    assert (driver, preferred) == (controller.driver, controller.preferred)
+    assert (driver, usual) == (controller.driver, controller.usual)
     assert ("hda-duplex", "sound0-codec0") == (codec.driver, codec.id)
     assert {"bus": "sound0.0", "cad": 0, "audiodev": "audio1"} == properties(codec)
 

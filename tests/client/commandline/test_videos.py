@@ -56,7 +56,7 @@ def test_primary_card_has_its_usual_place(machine: str, slot: str) -> None:
     """Guests look for it there."""
     (device,) = devices_in(parts_of(video("type='vga'"), machine))
 
-    assert (slot, Slot.CONVENTIONAL) == (device.preferred, device.slot)
+    assert ((slot,), Slot.CONVENTIONAL) == (device.usual, device.slot)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_second_card() -> None:
     found = [(device.driver, device.id, device.slot) for device in devices_in(parts_of(text))]
 
     assert [
-        ("virtio-vga", "video0", Slot.CONVENTIONAL),
+        ("virtio-vga", "video0", Slot.EXPRESS),
         ("virtio-gpu-pci", "video1", Slot.EXPRESS),
         ("qxl", "video2", Slot.CONVENTIONAL),
     ] == found
@@ -189,7 +189,7 @@ def test_cards_that_other_processes_play() -> None:
     links = [part for part in parts if isinstance(part, Link)]
 
     assert [
-        ("vhost-user-vga", Slot.CONVENTIONAL),
+        ("vhost-user-vga", Slot.EXPRESS),
         ("vhost-user-gpu-pci", Slot.EXPRESS),
     ] == found
     assert 4 == len({name for link in links for name in (link.name, link.peer)})

@@ -3,7 +3,11 @@
 
     build            the devices that others are attached to
     placement        bus and address of every device
-    pci              slots and functions of PCI buses
+    libvirt_order    places on PCI as libvirt gives them
+    by_kind          places on PCI that no other kind of device moves
+    homes            which place belongs to which kind
+    topology         PCI buses while devices are put on them
+    pci              what PCI buses take, their slots and functions
     usb              ports of USB buses
     virtio_ports     ports of virtio-serial controllers
     drive_addresses  places of disks on their controllers

@@ -9,7 +9,7 @@ from bpferry.commandline.buses.controller_ids import VIRTIO_SCSI, controllers_of
 from bpferry.commandline.buses.pci_controllers import pci_builder
 from bpferry.commandline.buses.usb_controllers import build_usb
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.parts import Device, Found, Part, Slot
+from bpferry.commandline.parts import Device, Found, Part, Slot, virtio_slot
 from bpferry.commandline.threads import queue_mapping, thread_of
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
@@ -67,7 +67,7 @@ VIRTIO_ONLY: Final = (
 def parts(context: Context) -> Iterator[Part]:
     """Yield options and devices of all controllers, which have their indexes."""
     devices = tuple(controllers_of(context.machine))
-    build_pci = pci_builder([one.value for one in devices if one.value.type == "pci"], context)
+    build_pci = pci_builder([one.value for one in devices if one.value.type == "pci"])
 
     def build(device: Named[Controller], context: Context) -> Iterator[Found]:
         yield from _check(device, context.machine)
@@ -175,7 +175,8 @@ def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> It
         "max_sectors": controller.max_sectors or None,
         "ioeventfd": controller.ioeventfd,
     }
-    yield Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)
+    slot = virtio_slot(controller.model)
+    yield Device(driver, device.id, device.key, properties, slot, controller.address)
 
 
 def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Unsupported]:
@@ -204,4 +205,5 @@ def _virtio_serial(device: Named[Controller], context: Context) -> Iterator[Foun
         "vectors": controller.vectors,
     }
     driver = context.virtio("virtio-serial", controller.model)
-    yield Device(driver, device.id, device.key, properties, Slot.EXPRESS, controller.address)
+    slot = virtio_slot(controller.model)
+    yield Device(driver, device.id, device.key, properties, slot, controller.address)

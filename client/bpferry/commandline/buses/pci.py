@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""PCI buses as far as placing devices on them goes: which slots there are, and who has them."""
+"""PCI buses as far as placing devices on them goes: what each takes, and who has which function.
 
-from collections.abc import Iterator
+Which kind of device goes on which kind of bus is PCI's rule for the most part, and libvirt's for
+the rest: it leaves the root of PCI Express to ports and to what the chipset brings, so that all
+else can be unplugged (src/conf/domain_addr.c, virDomainPCIAddressBusSetModel).
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Flag, auto
 from typing import Final
 
 SLOTS: Final = 32
@@ -12,31 +18,86 @@ FUNCTIONS: Final = 8
 """Of one slot (as above)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a bus takes."""
+class Connect(Flag):
+    """How a device is connected, or what a bus has sockets for."""
 
+    PCI = auto()
+    EXPRESS = auto()
+    ROOT_PORT = auto()
+    UPSTREAM_PORT = auto()
+    DOWNSTREAM_PORT = auto()
+    DMI_BRIDGE = auto()
+    EXPRESS_BRIDGE = auto()
+    """From PCI Express to conventional PCI."""
+    PCI_BRIDGE = auto()
+    PCI_EXPANDER = auto()
+    EXPRESS_EXPANDER = auto()
+    ANY = (
+        PCI | EXPRESS | ROOT_PORT | UPSTREAM_PORT | DOWNSTREAM_PORT | DMI_BRIDGE
+        | EXPRESS_BRIDGE | PCI_BRIDGE | PCI_EXPANDER | EXPRESS_EXPANDER
+    )  # fmt: skip
+    AUTOMATIC = auto()
+    """A device that goes to buses alone that take devices without an address; such a bus."""
+    INTEGRATED = auto()
+    """A device that has to be on the root bus, whatever that has sockets for."""
+
+
+NONE: Final = Connect(0)
+DEVICE: Final = Connect.PCI | Connect.AUTOMATIC
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a PCI controller is connected to, and what can be connected to it."""
+
+    connect: Connect
+    takes: Connect
     first: int
     last: int
-    """Slots, both included."""
-    root_ports: bool = False
-    """It is a root bus of PCI Express: ports go there, and devices without hot-plug."""
-    automatic: bool = True
-    """Devices without an address may be put there."""
+    """Slots of the bus behind it, both included."""
+    drivers: tuple[str, ...] = ()
+    """QEMU's devices for it, the usual one first; none for a root."""
 
 
-BRIDGES: Final = {
-    "pci-bridge": Kind(1, SLOTS - 1),
-    "i82801b11-bridge": Kind(0, SLOTS - 1),
-    "pcie-pci-bridge": Kind(1, SLOTS - 1),
-    "pcie-root-port": Kind(0, 0),
-    "ioh3420": Kind(0, 0),
-    "x3130-upstream": Kind(0, SLOTS - 1, automatic=False),
-    "xio3130-downstream": Kind(0, 0),
-    "pxb": Kind(0, SLOTS - 1, automatic=False),
-    "pxb-pcie": Kind(0, SLOTS - 1, root_ports=True, automatic=False),
-}
-"""The bus behind each driver that has one."""
+_CONVENTIONAL: Final = Connect.PCI | Connect.PCI_BRIDGE
+_PORT: Final = Connect.EXPRESS | Connect.UPSTREAM_PORT | Connect.EXPRESS_BRIDGE | Connect.AUTOMATIC
+_LAST: Final = SLOTS - 1
+
+MODELS: Final = {
+    "pci-root": Model(NONE, _CONVENTIONAL | Connect.PCI_EXPANDER | Connect.AUTOMATIC, 1, _LAST),
+    "pcie-root": Model(
+        NONE,
+        Connect.EXPRESS | Connect.ROOT_PORT | Connect.DMI_BRIDGE | Connect.EXPRESS_EXPANDER,
+        1,
+        _LAST,
+    ),
+    "pci-bridge": Model(
+        Connect.PCI_BRIDGE, _CONVENTIONAL | Connect.AUTOMATIC, 1, _LAST, ("pci-bridge",)
+    ),
+    "dmi-to-pci-bridge": Model(
+        Connect.DMI_BRIDGE, _CONVENTIONAL, 0, _LAST, ("i82801b11-bridge",)
+    ),
+    "pcie-to-pci-bridge": Model(
+        Connect.EXPRESS_BRIDGE, _CONVENTIONAL | Connect.AUTOMATIC, 1, _LAST, ("pcie-pci-bridge",)
+    ),
+    "pcie-root-port": Model(Connect.ROOT_PORT, _PORT, 0, 0, ("pcie-root-port", "ioh3420")),
+    "pcie-switch-upstream-port": Model(
+        Connect.UPSTREAM_PORT, Connect.DOWNSTREAM_PORT, 0, _LAST, ("x3130-upstream",)
+    ),
+    "pcie-switch-downstream-port": Model(
+        Connect.DOWNSTREAM_PORT, _PORT, 0, 0, ("xio3130-downstream",)
+    ),
+    "pci-expander-bus": Model(
+        Connect.PCI_EXPANDER, _CONVENTIONAL | Connect.AUTOMATIC, 0, _LAST, ("pxb",)
+    ),
+    "pcie-expander-bus": Model(
+        Connect.EXPRESS_EXPANDER, Connect.ROOT_PORT | Connect.DMI_BRIDGE, 0, _LAST, ("pxb-pcie",)
+    ),
+}  # fmt: skip
+"""By what libvirt calls them."""
+
+MODEL_OF: Final = {driver: name for name, model in MODELS.items() for driver in model.drivers}
+"""What libvirt calls the controller that is QEMU's device of a name."""
 
 CHIPSET: Final = {
     "pc": ((0, 0), (1, 0), (1, 1), (1, 3)),
@@ -46,39 +107,104 @@ CHIPSET: Final = {
 """Slots and functions of the root bus that the machine itself has (hw/i386/pc_piix.c, pc_q35.c)."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A function of a slot of a bus."""
+
+    bus: int
+    slot: int
+    function: int = 0
+
+    @property
+    def addr(self) -> str:
+        """What QEMU's property ``addr`` is."""
+        return f"{self.slot:#x}.{self.function:#x}" if self.function else f"{self.slot:#x}"
+
+
 @dataclass(slots=True)
 class Bus:
     """One bus, and who has which function of which slot."""
 
-    id: str
     index: int
-    kind: Kind
-    taken: dict[tuple[int, int], str] = field(default_factory=dict)
-    """Device ids by slot and function."""
+    name: str
+    """Of the model, in MODELS."""
+    takes: Connect
+    holders: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Ids of devices by slot and function."""
+    shared: set[int] = field(default_factory=set)
+    """Slots that began with a root port, and take others as their functions."""
+
+    @classmethod
+    def of(cls, index: int, name: str, takes: Connect | None = None) -> "Bus":
+        """Return the bus *index* behind a controller of the model *name*."""
+        return cls(index, name, MODELS[name].takes if takes is None else takes)
+
+    @property
+    def id(self) -> str:
+        """What QEMU calls it."""
+        return "pcie.0" if self.name == "pcie-root" else f"pci.{self.index}"
+
+    @property
+    def model(self) -> Model:
+        """What it is behind."""
+        return MODELS[self.name]
+
+    @property
+    def slots(self) -> range:
+        """The slots that it has."""
+        return range(self.model.first, self.model.last + 1)
+
+    def is_free(self, slot: int) -> bool:
+        """Say whether nobody has anything in *slot*."""
+        return not any((slot, function) in self.holders for function in range(FUNCTIONS))
 
     def find_problem(self, slot: int, function: int) -> str:
         """Return why nothing can be put on a function of a slot; empty if it can."""
         if not (0 <= slot < SLOTS and 0 <= function < FUNCTIONS):
             return f"there is no slot {slot:#x} function {function} on a PCI bus"
-        if not self.kind.first <= slot <= self.kind.last:
-            return f"there is no slot {slot:#x} on the bus '{self.id}'"
-        holder = self.taken.get((slot, function))
+        holder = self.holders.get((slot, function))
         if holder is not None:
             return f"'{holder}' has slot {slot:#x} function {function} of the bus '{self.id}'"
+        if slot not in self.slots:
+            return f"there is no slot {slot:#x} on the bus '{self.id}'"
         return ""
 
-    def is_free(self, slot: int) -> bool:
-        """Say whether nobody has anything in *slot*."""
-        return not any((slot, function) in self.taken for function in range(FUNCTIONS))
+    def accepts(self, connect: Connect) -> bool:
+        """Say whether a device that is connected so may be put here without being told to."""
+        takes = self.takes
+        if Connect.INTEGRATED in connect:
+            if self.index:
+                return False
+            takes |= DEVICE
+        if Connect.AUTOMATIC in connect and Connect.AUTOMATIC not in takes:
+            return False
+        return bool(connect & takes & Connect.ANY)
 
-    def free_slots(self) -> Iterator[int]:
-        """Yield the slots where nobody has anything."""
-        used = {slot for slot, _ in self.taken}
-        yield from (n for n in range(self.kind.first, self.kind.last + 1) if n not in used)
+    def find(
+        self, connect: Connect, function: int = 0, slots: Iterable[int] | None = None
+    ) -> Place | None:
+        """Return a free place for a device, in the first of *slots* that has one.
 
-    def shared_slots(self) -> set[int]:
-        """Return the slots of which more than one function is taken."""
-        count: dict[int, int] = {}
-        for slot, _ in self.taken:
-            count[slot] = count.get(slot, 0) + 1
-        return {slot for slot, functions in count.items() if functions > 1}
+        That is *function* of a slot where nobody is, or the next of a slot full of root ports.
+        """
+        if not self.accepts(connect):
+            return None
+        for slot in self.slots if slots is None else slots:
+            if self.is_free(slot):
+                return Place(self.index, slot, function)
+            if Connect.ROOT_PORT in connect and slot in self.shared:
+                free = (n for n in range(FUNCTIONS) if (slot, n) not in self.holders)
+                number = next(free, None)
+                if number is not None:
+                    return Place(self.index, slot, number)
+        return None
+
+    def take(self, place: Place, holder: str, connect: Connect = NONE) -> None:
+        """Give *place*, which is free, to the device *holder*."""
+        if Connect.ROOT_PORT in connect and self.is_free(place.slot):
+            self.shared.add(place.slot)
+        self.holders[place.slot, place.function] = holder
+
+    def several_in(self, slot: int) -> bool:
+        """Say whether more than one function of *slot* is taken."""
+        return sum((slot, function) in self.holders for function in range(FUNCTIONS)) > 1

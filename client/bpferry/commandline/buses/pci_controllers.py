@@ -2,38 +2,24 @@
 """PCI controllers of the document: bridges, ports, switches and expanders.
 
 The root is part of the machine. Each other one is a device called ``pci.N``, whose bus has that
-name. Where the document gives no address, a bridge goes where its kind can be: a switch behind a
-port, its downstream ports behind it, a conventional bridge behind another one where there is PCI
-Express, all others on the root bus (docs/pci-hotplug and docs/pcie of libvirt and QEMU).
+name.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bpferry.commandline.attempt import Builder
-from bpferry.commandline.buses.pci import BRIDGES, SLOTS
+from bpferry.commandline.buses.pci import MODELS
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Option, Slot
-from bpferry.domain.model.base import Address
-from bpferry.domain.model.base import Device as ModelDevice
 from bpferry.domain.model.controllers import Controller
-from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, chosen
 from bpferry.errors import Unsupported
 
 ROOTS: Final = ("pci-root", "pcie-root")
 
-DRIVERS: Final = {
-    "pci-bridge": ("pci-bridge",),
-    "dmi-to-pci-bridge": ("i82801b11-bridge",),
-    "pcie-to-pci-bridge": ("pcie-pci-bridge",),
-    "pcie-root-port": ("pcie-root-port", "ioh3420"),
-    "pcie-switch-upstream-port": ("x3130-upstream",),
-    "pcie-switch-downstream-port": ("xio3130-downstream",),
-    "pci-expander-bus": ("pxb",),
-    "pcie-expander-bus": ("pxb-pcie",),
-}
-"""QEMU's devices for each model, the usual one first."""
+DRIVERS: Final = {name: model.drivers for name, model in MODELS.items() if model.drivers}
+"""QEMU's devices for each model but the roots, the usual one first."""
 
 PORTS: Final = frozenset({"pcie-root-port", "pcie-switch-downstream-port"})
 EXPANDERS: Final = frozenset({"pci-expander-bus", "pcie-expander-bus"})
@@ -51,13 +37,15 @@ FIELDS: Final = {
 }
 """Which models take what."""
 
+USUAL_PLACES: Final = {("q35", "dmi-to-pci-bridge"): ("1e",)}
+"""As on Intel's boards, by machine family and model."""
+
 LAST_BUS: Final = 256
 """Bus numbers of expanders are given from here downwards, two apart, as in libvirt."""
 
 
-def pci_builder(controllers: Sequence[Controller], context: Context) -> Builder[Controller]:
+def pci_builder(controllers: Sequence[Controller]) -> Builder[Controller]:
     """Return what builds each of *controllers*, which are all of PCI, in the order of its bus."""
-    addresses = _Addresses(context, controllers)
     numbers = _bus_numbers(controllers)
 
     def build(device: Named[Controller], context: Context) -> Iterator[Found]:
@@ -73,7 +61,8 @@ def pci_builder(controllers: Sequence[Controller], context: Context) -> Builder[
                 device.key,
                 _properties(controller, index, numbers),
                 Slot.CONVENTIONAL,
-                addresses.of(device),
+                controller.address,
+                USUAL_PLACES.get((context.family, controller.model), ()),
             )
 
     return build
@@ -95,6 +84,9 @@ def _check(device: Named[Controller], context: Context) -> Iterator[Unsupported]
     if chosen(controller):
         yield device.refusal("alias", "PCI buses have the names pci.0, pci.1 and so on")
     yield from _check_fields(device)
+    where = controller.address
+    if where is not None and where.is_pci_place and (where.bus or 0) >= (controller.index or 0):
+        yield device.refusal("address.bus", "the controller of its bus has to come before it")
     wanted = "pcie-root" if context.has_pci_express else "pci-root"
     is_root = model in ROOTS
     if (controller.index == 0) != is_root:
@@ -136,7 +128,7 @@ def _properties(controller: Controller, index: int, numbers: dict[int, int]) -> 
         return {"chassis_nr": index if number is None else number, **memory}
     if controller.model in PORTS:
         return {
-            "port": index if controller.port is None else controller.port,
+            "port": controller.port,
             "chassis": index if controller.chassis is None else controller.chassis,
             "hotplug": controller.hotplug,
             **memory,
@@ -157,62 +149,3 @@ def _bus_numbers(controllers: Sequence[Controller]) -> dict[int, int]:
             number = following
         numbers[controller.index or 0] = number
     return numbers
-
-
-class _Addresses:
-    """The addresses of controllers that have to be behind another one."""
-
-    def __init__(self, context: Context, controllers: Sequence[Controller]) -> None:
-        self._express = context.has_pci_express
-        self._models = {one.index or 0: one.model or "" for one in controllers}
-        self._drivers = {
-            one.index or 0: _driver(one) for one in controllers if one.model in DRIVERS
-        }
-        self._taken = _taken_slots(context.machine)
-
-    def of(self, device: Named[Controller]) -> Address | None:
-        """Return the address for the controller *device*, None where the root bus will do."""
-        controller = device.value
-        given = controller.address
-        if given is not None and given.is_pci_place:
-            if (given.bus or 0) >= (controller.index or 0):
-                raise device.refusal(
-                    "address.bus", "the controller of its bus has to come before it"
-                )
-            return given
-        parents = {
-            "pcie-switch-upstream-port": PORTS,
-            "pcie-switch-downstream-port": frozenset({"pcie-switch-upstream-port"}),
-        }.get(controller.model or "")
-        if parents is None and not (controller.model == "pci-bridge" and self._express):
-            return given
-        conventional = frozenset({"dmi-to-pci-bridge", "pcie-to-pci-bridge"})
-        place = self._find(parents or conventional, controller.index or 0)
-        if place is None and parents is not None:
-            raise device.refusal(
-                "", f"no controller before it is a {' or '.join(sorted(parents))} with room"
-            )
-        return place
-
-    def _find(self, models: frozenset[str], before: int) -> Address | None:
-        for index, model in sorted(self._models.items()):
-            if model not in models or index >= before:
-                continue
-            kind = BRIDGES[self._drivers[index]]
-            for slot in range(kind.first, min(kind.last, SLOTS - 1) + 1):
-                if (index, slot) not in self._taken:
-                    self._taken.add((index, slot))
-                    return Address(type="pci", bus=index, slot=slot)
-        return None
-
-
-def _taken_slots(machine: Machine) -> set[tuple[int, int]]:
-    """Return bus and slot of each PCI address in the document."""
-    taken = set()
-    for name in machine.__struct_fields__:
-        value = getattr(machine, name)
-        for device in value if isinstance(value, tuple) else (value,):
-            where = device.address if isinstance(device, ModelDevice) else None
-            if where is not None and where.is_pci_place:
-                taken.add((where.bus or 0, where.slot or 0))
-    return taken

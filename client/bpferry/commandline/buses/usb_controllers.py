@@ -35,8 +35,8 @@ GROUP: Final = ("ich9-ehci1", *COMPANIONS)
 FUNCTIONS: Final = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}
 """Of the slot that a group shares (Intel ICH9, 5.20)."""
 
-GROUP_SLOTS: Final = (0x1D, 0x1A, 0x19, 0x18, 0x17, 0x16)
-"""Where groups sit that say nothing: the first two as on Intel's boards, then downwards."""
+GROUP_SLOTS: Final = ("1d", "1a")
+"""Where the first two groups sit on Intel's boards."""
 
 MAX_XHCI_PORTS: Final = 15
 """hw/usb/hcd-xhci.h, XHCI_MAXPORTS_2 and _3."""
@@ -93,13 +93,16 @@ def _device(device: Named[Controller], model: str, context: Context) -> Device:
         properties,
         Slot.EXPRESS if model in XHCI else Slot.CONVENTIONAL,
         controller.address,
-        _preferred(model, index, context),
+        _usual(model, index, context.family),
+        f"usb{index}" if model in FUNCTIONS else "",
+        FUNCTIONS.get(model, 0),
     )
 
 
-def _preferred(model: str, index: int, context: Context) -> str | None:
-    if model in FUNCTIONS and index < len(GROUP_SLOTS):
-        return f"{GROUP_SLOTS[index]:x}.{FUNCTIONS[model]}"
-    if context.family == "pc" and index == 0 and model in ("piix3-uhci", "piix4-uhci"):
-        return "1.2"
-    return None
+def _usual(model: str, index: int, family: str) -> tuple[str, ...]:
+    """Return where it is on Intel's boards. The others of a group follow its first function."""
+    if family == "q35" and model == "ich9-uhci1":
+        return GROUP_SLOTS
+    if family == "pc" and index == 0 and model == "piix3-uhci":
+        return ("1.2",)
+    return ()

@@ -5,6 +5,8 @@ Complete addresses of the document are kept. Then come the consoles without one 
 channels, each at the first free port, in the order of the controllers' numbers. Port 0 is for
 consoles alone (hw/char/virtio-serial-bus.c). Where all ports are taken, one more controller is
 meant, as in libvirt.
+
+Where no kind of device is to move another, consoles after the first count down from the last port.
 """
 
 from collections.abc import Iterator
@@ -67,6 +69,7 @@ class _Ports:
     def __init__(self, machine: Machine) -> None:
         self.places: dict[str, Place] = {}
         self._taken: set[Place] = set()
+        self._downwards = machine.device_addresses == "by-kind"
         self._sizes = dict(_controllers(machine))
         for device in _users(machine):
             where = device.value.address
@@ -89,25 +92,33 @@ class _Ports:
 
     def find(self, device: Named[Console | Channel]) -> None:
         """Give *device* a free port, on the controller of its address if there is one."""
-        first = 0 if isinstance(device.value, Console) else 1
+        console = isinstance(device.value, Console)
         address = device.value.address
         if address is not None:
-            place = self._free(address.controller or 0, first)
+            place = self._free(address.controller or 0, console=console)
             if place is None:
                 raise device.refusal("address.controller", "all its ports are taken")
         else:
-            found = (self._free(controller, first) for controller in sorted(self._sizes))
-            place = next((one for one in found if one), None) or self._on_new_controller(first)
+            found = (self._free(number, console=console) for number in sorted(self._sizes))
+            place = next((one for one in found if one), None) or self._on_new_controller(
+                console=console
+            )
         self._take(device, place, "")
 
-    def _free(self, controller: int, first: int) -> Place | None:
-        places = (Place(controller, port) for port in range(first, self._sizes[controller]))
+    def _free(self, controller: int, *, console: bool) -> Place | None:
+        last = self._sizes[controller] - 1
+        if console:
+            others = range(last, 0, -1) if self._downwards else range(1, last + 1)
+            numbers = [0, *others]
+        else:
+            numbers = list(range(1, last + 1))
+        places = (Place(controller, port) for port in numbers if port <= last)
         return next((place for place in places if place not in self._taken), None)
 
-    def _on_new_controller(self, first: int) -> Place:
+    def _on_new_controller(self, *, console: bool) -> Place:
         index = next(number for number in range(len(self._sizes) + 1) if number not in self._sizes)
         self._sizes[index] = MAX_PORTS
-        return Place(index, first)
+        return Place(index, 0 if console else 1)
 
     def _take(self, device: Named[Console | Channel], place: Place, field: str) -> None:
         size = self._sizes[place.controller]

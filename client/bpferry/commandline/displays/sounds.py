@@ -89,7 +89,7 @@ def _high_definition(device: Named[Sound], audio: str, context: Context) -> Iter
         device.key,
         slot=Slot.CONVENTIONAL,
         address=sound.address,
-        preferred=ICH9_SLOT if sound.model == "ich9" and context.family == "q35" else None,
+        usual=(ICH9_SLOT,) if sound.model == "ich9" and context.family == "q35" else (),
     )
     for cad, codec in enumerate(sound.codecs or (Codec(type="duplex"),)):
         properties = {"bus": f"{device.id}.0", "cad": cad, "audiodev": audio}

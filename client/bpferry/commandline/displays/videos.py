@@ -28,8 +28,11 @@ PRIMARY_DRIVERS: Final = {
     "ramfb": "ramfb",
 }
 
-PRIMARY_SLOTS: Final = {"pc": "2", "q35": "1"}
+PRIMARY_SLOTS: Final = {"pc": ("2",), "q35": ("1",)}
 """Where firmware and guests expect it, by machine family (as QEMU and libvirt have it)."""
+
+EXPRESS_MODELS: Final = ("virtio", "bochs")
+"""The models that are PCI Express devices where there is PCI Express."""
 
 OF_ALL: Final = frozenset({"model", "backend", "primary", "alias", "address", "heads"})
 VIRTIO: Final = frozenset({"iommu", "ats", "packed", "page_per_vq"})
@@ -172,7 +175,7 @@ def _device(card: _Card, context: Context) -> Device:
     driver = _driver(card, context)
     if card.model == "ramfb":
         return Device(driver, card.device.id, card.device.key)
-    express = driver.startswith(("virtio-gpu", "vhost-user-gpu"))
+    express = card.model in EXPRESS_MODELS
     return Device(
         driver,
         card.device.id,
@@ -180,7 +183,7 @@ def _device(card: _Card, context: Context) -> Device:
         {**_memory(card), **_features(card), **_chardev(card)},
         Slot.EXPRESS if express else Slot.CONVENTIONAL,
         card.video.address,
-        PRIMARY_SLOTS.get(context.family) if card.primary else None,
+        PRIMARY_SLOTS.get(context.family, ()) if card.primary else (),
     )
 
 

@@ -9,7 +9,6 @@
     vsock            sockets between guest and host
     filesystems      shared folders: virtiofs, 9p, MTP
     shared_memories  memory that guests share (ivshmem)
-    transitional     which kind of place the older virtio devices need
 
 Depends on: the modules above this folder, domain.model, qemu.capabilities, errors.
 Never does: open, ask, start or look for anything.

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Command, Device, Found, Part
+from bpferry.commandline.parts import Command, Device, Found, Part, virtio_slot
 from bpferry.domain.model.extras import Balloon
 from bpferry.domain.names import Named, single
 
@@ -36,7 +35,7 @@ def _balloon(device: Named[Balloon], context: Context) -> Iterator[Found]:
             "free-page-reporting": balloon.free_page_reporting,
             **virtio_properties(balloon),
         },
-        slot_of(balloon.model),
+        virtio_slot(balloon.model),
         balloon.address,
     )
     if balloon.stats_period is not None:

@@ -58,7 +58,8 @@ def _crypto(device: Named[Crypto], context: Context) -> Iterator[Found]:
         device.id,
         device.key,
         {"cryptodev": behind["id"], **virtio_properties(crypto)},
-        Slot.EXPRESS,
+        # As libvirt has it, since the guest's addresses follow from it.
+        Slot.CONVENTIONAL,
         crypto.address,
     )
 

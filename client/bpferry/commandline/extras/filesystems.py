@@ -7,7 +7,6 @@ from typing import Final
 from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.extras.transitional import slot_of
 from bpferry.commandline.memory.shared_memory import has_shared_memory
 from bpferry.commandline.parts import (
     Companion,
@@ -18,6 +17,7 @@ from bpferry.commandline.parts import (
     Remark,
     Slot,
     join,
+    virtio_slot,
 )
 from bpferry.domain.model.filesystems import Filesystem, IdMap
 from bpferry.domain.names import Named, before, named
@@ -104,7 +104,7 @@ def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
             "mount_tag": filesystem.tag,
             **virtio_properties(filesystem),
         },
-        slot_of(filesystem.model),
+        virtio_slot(filesystem.model),
         filesystem.address,
     )
 

@@ -7,8 +7,7 @@ from typing import Final
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, Found, Option, Part, json_of
+from bpferry.commandline.parts import Device, Found, Option, Part, json_of, virtio_slot
 from bpferry.domain.model.characters import Character
 from bpferry.domain.model.extras import Rng
 from bpferry.domain.names import Named, named
@@ -53,7 +52,7 @@ def _rng(device: Named[Rng], context: Context) -> Iterator[Found]:
             "period": None if rng.max_bytes is None else rng.period or PERIOD_MS,
             **virtio_properties(rng),
         },
-        slot_of(rng.model),
+        virtio_slot(rng.model),
         rng.address,
     )
 

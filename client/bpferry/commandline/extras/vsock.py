@@ -7,8 +7,15 @@ from typing import Final
 
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, Endpoint, Found, OpenDevice, OpenVsock, Part
+from bpferry.commandline.parts import (
+    Device,
+    Endpoint,
+    Found,
+    OpenDevice,
+    OpenVsock,
+    Part,
+    virtio_slot,
+)
 from bpferry.domain.model.extras import Vsock
 from bpferry.domain.names import Named, single
 from bpferry.errors import Unsupported
@@ -44,7 +51,7 @@ def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
             "vhostfd": context.fd(name),
             **virtio_properties(vsock),
         },
-        slot_of(vsock.model),
+        virtio_slot(vsock.model),
         vsock.address,
     )
 

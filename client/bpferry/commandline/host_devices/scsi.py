@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.extras.transitional import slot_of
-from bpferry.commandline.parts import Device, Found, OpenDevice
+from bpferry.commandline.parts import Device, Found, OpenDevice, virtio_slot
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.model.host_devices import HostDevice
 from bpferry.domain.names import Named
@@ -33,6 +32,6 @@ def scsi_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
         device.id,
         device.key,
         properties,
-        slot_of(wanted.model),
+        virtio_slot(wanted.model),
         wanted.address,
     )

@@ -15,7 +15,7 @@ from bpferry.commandline.buses.controller_ids import (
 )
 from bpferry.commandline.buses.drive_addresses import drive_of, index_of
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.parts import Slot, on_off
+from bpferry.commandline.parts import Slot, on_off, virtio_slot
 from bpferry.commandline.storage.blockdev import cache_of
 from bpferry.commandline.threads import queue_mapping, thread_of
 from bpferry.domain.model.disks import Disk
@@ -96,7 +96,9 @@ def driver_of(disk: Disk) -> str:
 
 def slot_of(disk: Disk) -> Slot:
     """Return what kind of place *disk* needs."""
-    return {"virtio": Slot.EXPRESS, "usb": Slot.USB}.get(str(disk.bus), Slot.NONE)
+    if disk.bus == "virtio":
+        return virtio_slot(disk.model)
+    return Slot.USB if disk.bus == "usb" else Slot.NONE
 
 
 def properties_of(device: Named[Disk], drive: str, context: Context) -> dict[str, object]:

@@ -56,8 +56,7 @@ class Address(Table, frozen=True, kw_only=True):
 
         All zeros ask for any, as in libvirt (virDeviceInfoPCIAddressIsWanted).
         """
-        named = self.domain or self.bus or self.slot
-        return self.type == "pci" and self.slot is not None and bool(named)
+        return self.type == "pci" and bool(self.domain or self.bus or self.slot)
 
 
 Id = Annotated[

@@ -102,6 +102,12 @@ class Machine(Table, frozen=True, kw_only=True):
     arch: Annotated[Arch | None, At("os/type/@arch")] = None
     machine_type: Annotated[MachineName, At("os/type/@machine", absent="default")] = "q35"
     """``default`` is libvirt's, which is pc for x86."""
+    device_addresses: Annotated[
+        Literal["by-kind", "libvirt"],
+        At("metadata/bpferry:vm/@device-addresses", absent="libvirt"),
+    ] = "by-kind"
+    """Where devices go that have no address: each kind to places of its own, which no other kind
+    moves, or all in libvirt's order."""
     kind: Annotated[Literal["hvm"], At("os/type", always=True)] = "hvm"
 
     current_memory: Annotated[int | None, At("currentMemory", Form.SIZE)] = None
