@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.qemu import package_files
-from bpferry.qemu.firmware import FlashFile, read_descriptors
+from bpferry.qemu.firmware import FlashFile, firmware_of_host, read_descriptors
 from bpferry.qemu.package_files import folders
 from bpferry.qemu.vhost_user import find_gpu_program
 
@@ -135,3 +135,19 @@ def test_program_that_plays_graphics_cards(system: tuple[Path, Path]) -> None:
 def test_no_program_that_plays_graphics_cards() -> None:
     """Without a descriptor it is QEMU's own, which is looked for by its name."""
     assert find_gpu_program({}) == "vhost-user-gpu"
+
+
+def test_bios_without_a_descriptor(system: tuple[Path, Path], tmp_path: Path) -> None:
+    """The BIOS that QEMU loads itself is known without a descriptor, and once with one."""
+    write(system[1], "60-uefi.json")
+    file = tmp_path / "bios-256k.bin"
+    there = (str(tmp_path / "nowhere.bin"), str(file))
+
+    assert ["UEFI"] == [one.description for one in firmware_of_host({}, there)]
+    file.touch()
+    found = firmware_of_host({}, there)
+    assert ["UEFI", "SeaBIOS"] == [one.description for one in found]
+    assert (str(file), ("bios",)) == (found[1].mapping.filename, found[1].interface_types)
+    mapping = {"device": "memory", "filename": str(file)}
+    write(system[1], "70-bios.json", mapping=mapping, description="BIOS")
+    assert ["UEFI", "BIOS"] == [one.description for one in firmware_of_host({}, there)]

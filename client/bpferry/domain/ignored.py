@@ -19,6 +19,7 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/description": "words for people",
     "/domain/on_lockfailure": "what libvirt's lock manager does when it loses a lock; the one that "
     "session mode has keeps none",
+    "/domain/devices/lease": "what the lock manager would hold; the one of session mode holds none",
     "/domain/metadata/*": "data of other programs, each in a namespace of its own",
     "/domain/idmap": "libvirt maps users in containers only; QEMU is told nothing of it",
     "/domain/clock/@adjustment0": "how far the clock was off when a past run began",

@@ -43,7 +43,7 @@ from bpferry.qemu import accelerator as accelerators
 from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.defaults import machine_type_of, qemu_of
-from bpferry.qemu.firmware import read_descriptors
+from bpferry.qemu.firmware import firmware_of_host
 from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
 from bpferry.steering.plan import CardPlan, HelperAnswer, Notice, plan_card
 from bpferry.steering.requests import CardRequests
@@ -265,7 +265,7 @@ def _context(document: Document, owner: Owner, capabilities: Capabilities) -> Co
         folders=folders_of(machine.name),
         fd=str,
         machine_type=machine_type_of(machine, capabilities.arch),
-        firmware=read_descriptors() if _needs_firmware(machine) else (),
+        firmware=firmware_of_host() if _needs_firmware(machine) else (),
         now=datetime.now(UTC).astimezone(),
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),

@@ -5,7 +5,9 @@ Each is a JSON file (docs/interop/firmware.json in QEMU).
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -47,6 +49,34 @@ class Descriptor(msgspec.Struct, frozen=True, rename="kebab"):
     description: str = ""
     path: str = ""
     """Of the descriptor."""
+
+
+SEABIOS: Final = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin")
+"""Where distributions keep the BIOS that QEMU loads itself where nothing else is said."""
+
+
+def firmware_of_host(
+    environment: Mapping[str, str] = os.environ, seabios: Sequence[str] = SEABIOS
+) -> tuple[Descriptor, ...]:
+    """Return all firmware of this host, in order: what descriptors describe, and then SeaBIOS.
+
+    Debian has no descriptor of it, though QEMU depends on it.
+    """
+    found = read_descriptors(environment)
+    known = [one.mapping.filename for one in found]
+    more = (_bios(path) for path in seabios if path not in known and Path(path).is_file())
+    return (*found, *more)
+
+
+def _bios(path: str) -> Descriptor:
+    machines = ("pc", "pc-i440fx-*", "q35", "pc-q35-*", "isapc")
+    return Descriptor(
+        interface_types=("bios",),
+        mapping=Mapping_(device="memory", filename=path),
+        targets=(Target("x86_64", machines), Target("i386", machines)),
+        features=frozenset({"acpi-s3", "acpi-s4"}),
+        description="SeaBIOS",
+    )
 
 
 def read_descriptors(environment: Mapping[str, str] = os.environ) -> tuple[Descriptor, ...]:

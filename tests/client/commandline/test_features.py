@@ -199,3 +199,12 @@ def test_power(machine: str, driver: str) -> None:
 def test_refusals(top: str, machine: str, key: str) -> None:
     """What this machine does not have is refused, with its key."""
     assert refusal_of(all_parts, context_of(top, machine=machine)).element == key
+
+
+@pytest.mark.parametrize(("word", "told"), [("yes", True), ("no", False)])
+def test_teardown_beside(word: str, told: bool) -> None:  # noqa: FBT001
+    """A VM that has ended is gone, memory and all: that it could be otherwise has no effect."""
+    context = context_of(f"<features><async-teardown enabled='{word}'/></features>")
+    keys = [remark.key for remark in of_kind(context, Remark)]
+
+    assert told is ("features.async-teardown" in keys)

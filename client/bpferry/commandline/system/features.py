@@ -123,11 +123,14 @@ def paravirtual_features(context: Context) -> Iterator[str | Unsupported]:
 
 
 def remarks(context: Context) -> Iterator[Remark]:
-    """Yield what the user is told about features that only KVM has.
+    """Yield what the user is told about features that only KVM has, or that bpferry has no use for.
 
     TCG takes the properties of the processor and does nothing with them (QEMU 10.0).
     """
     features = context.machine.features
+    if features.async_teardown:
+        text = "it has no effect: bpferry waits until the memory of a VM that ends is free again"
+        yield Remark(text, "", "features.async-teardown")
     offers = {
         "features.end-of-interrupt": features.end_of_interrupt,
         "features.spinlocks": features.spinlocks,

@@ -119,6 +119,8 @@ class Features(Table, frozen=True, kw_only=True):
     io_apic: Annotated[Literal["qemu", "kvm"] | None, At("ioapic/@driver")] = None
     gic: Annotated[Literal["2", "3", "host"] | None, At("gic/@version")] = None
     """The interrupt controller of arm machines."""
+    async_teardown: Annotated[Switch, At("async-teardown/@enabled", Form.YES_NO)] = None
+    """Has no effect: bpferry waits until the memory of a VM that ends is free again."""
     vmcoreinfo: Annotated[Switch, At("vmcoreinfo", Form.STATE)] = None
     """Let the guest leave a note for who analyses a dump of its memory."""
 

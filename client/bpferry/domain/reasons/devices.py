@@ -40,10 +40,6 @@ FOR_THE_HOST: Final[dict[str, Reason]] = {
     f"{DEVICES}/hostdev[@type='net']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='misc']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='storage']": CONTAINERS,
-    f"{DEVICES}/lease": (
-        "libvirt's lock manager would keep other hosts from starting the VM, and there is none",
-        "remove it, if nothing else starts this VM or writes to its disks",
-    ),
 }
 
 ADDRESSES: Final[dict[str, Reason]] = {

@@ -116,10 +116,6 @@ SYSTEM: Final[dict[str, Reason]] = {
     ),
     "/domain/features/aia": ("it is for RISC-V, and bpferry passes it on to no machine", REMOVE),
     "/domain/features/ras": ("it is for Arm, and bpferry passes it on to no machine", REMOVE),
-    "/domain/features/async-teardown": (
-        "bpferry waits until QEMU's memory is free, so that a VM that has ended is gone",
-        REMOVE,
-    ),
     **{
         f"/domain/features/{name}": POWER
         for name in ("ccf-assist", "cfpc", "hpt", "htm", "ibs", "nested-hv", "sbbc")
