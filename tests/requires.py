@@ -6,6 +6,7 @@ With BPFERRY_REQUIRE_ALL=1 what is missing fails the test instead: a run that mu
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,6 +70,12 @@ def file(path: str, package: str) -> None:
     """Skip unless the file *path* is there, which Debian's *package* brings."""
     if not Path(path).is_file():
         _missing(f"'{path}' of the package {package} is not there")
+
+
+def something(found: Sequence[object], what: str) -> None:
+    """Skip unless anything was *found* of *what* a test looks at on this host."""
+    if not found:
+        _missing(f"this host has no {what}")
 
 
 def environment() -> dict[str, str]:

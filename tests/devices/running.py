@@ -13,6 +13,7 @@ from pathlib import Path
 from bpferry.domain.document import read_bytes
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import Draft, draft
+from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.preparation import prepare
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.network.bpf_helper import BpfHelper
@@ -63,16 +64,18 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(text: str, folder: Path, secrets: SecretFiles = NO_SECRETS) -> Iterator[Running]:
+def running(
+    text: str, folder: Path, secrets: SecretFiles = NO_SECRETS, files: HostFiles = HOST
+) -> Iterator[Running]:
     """Start the VM of the document *text*, paused; relative paths in it begin at *folder*.
 
-    The files of *secrets* hold its passwords and keys.
+    The files of *secrets* hold its passwords and keys; *files* tell of the host's devices.
     Nothing stands behind a bridge or a helper here: cards have to be of a type without one.
     """
     suffix = "xml" if text.lstrip().startswith("<") else "toml"
     document = read_bytes(text.encode(), folder / f"vm.{suffix}")
     reporter = Record()
-    found = draft(document, reporter, secrets=secrets)
+    found = draft(document, reporter, secrets=secrets, files=files)
     nowhere = str(folder / "no-helper")
     helpers = Helpers(BpfHelper(nowhere), TapHelper(nowhere))
     with (

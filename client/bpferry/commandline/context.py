@@ -2,13 +2,14 @@
 """What every part of a command line may know."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from bpferry.domain.identity import Owner
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import VirtioDevice
+from bpferry.domain.model.host_devices import Which
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
 from bpferry.qemu.capabilities import Capabilities
@@ -41,6 +42,23 @@ NO_TLS: Final = TlsFolder("")
 
 
 @dataclass(frozen=True, slots=True)
+class HostNode:
+    """What is known of a device of the host that the guest is to get."""
+
+    path: str = ""
+    """The file by which it is used; empty where there is none."""
+    by_iommufd: bool = False
+    """Whether that file is one for iommufd."""
+    problem: str = ""
+    """Why the guest cannot get it now; empty if it can."""
+    hint: str = ""
+    is_absent: bool = False
+    """Whether the problem is that it is not there."""
+    field: str = ""
+    """What in the description the problem is about, if it is not the device as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What every part of a command line may know."""
 
@@ -63,6 +81,8 @@ class Context:
     """The host's time, in its own time zone; a clock that is ahead of it is set by it."""
     has_vsock: bool = True
     """Whether this host's kernel has vhost-vsock, and so can give a CID."""
+    host_nodes: Mapping[Which, HostNode] = field(default_factory=dict)
+    """By what the document says of the device."""
     spice_certificates: TlsFolder = NO_TLS
     vnc_certificates: TlsFolder = NO_TLS
     in_xml: bool = False

@@ -183,27 +183,13 @@ class SocketPair:
 
 
 @dataclass(frozen=True, slots=True)
-class HostUsb:
-    """A USB device of the host, which QEMU opens itself."""
+class LockedMemory:
+    """Memory that QEMU has locked for a device of the host, so that it stays where it is."""
 
+    size: int
+    """Bytes."""
     key: str
-    path: str | None
-    """Its node; None where it is found by what it is."""
-    vendor: int | None
-    product: int | None
-    optional: bool
-    """The VM starts without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostVfio:
-    """A device of the host that QEMU reaches by VFIO."""
-
-    key: str
-    path: str
-    """In sysfs."""
-    pci: bool
-    """Whether it is a PCI device, which some driver of the host has; a mediated one is made."""
+    """The key of the model of such a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,8 +373,7 @@ Part = (
     | OwnSocket
     | Endpoint
     | SocketPair
-    | HostUsb
-    | HostVfio
+    | LockedMemory
     | Link
     | Companion
     | Environment

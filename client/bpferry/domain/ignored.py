@@ -37,6 +37,8 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/devices/*/source/seclabel": "as above, for one file or socket",
     "/domain/devices/disk/**/source/seclabel": "as above, for an image below another",
     "/domain/devices/rng/backend/source/seclabel": "as above, for a socket",
+    "/domain/devices/hostdev/source/address/@multifunction": "of the host's own place; that of the "
+    "guest's is read",
     "/domain/devices/disk/privateData": "what libvirt notes for itself while a VM runs",
     "/domain/devices/disk/**/privateData": "as above, for one image",
     "/domain/devices/disk[@rawio='no']/@rawio": "what every disk is like that does not say 'yes'",

@@ -29,6 +29,10 @@
     processors    processors of the guest that are plugged in before it runs
     pinning       which processors of the host QEMU's threads run on
     host_devices  devices of the host that the guest is to get
+    usb_devices   those on USB
+    vfio_devices  those on PCI, and mediated ones
+    host_files    the files by which the kernel tells of them
+    locked_memory how much memory QEMU may lock for them
     companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams
     refusals      what is refused, told with its places

@@ -33,7 +33,8 @@ from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
-from bpferry.machine.host_devices import without_absent_devices
+from bpferry.machine.host_devices import find_host_nodes
+from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.identity import find_identity
 from bpferry.machine.pinning import find_absent, online_processors
 from bpferry.machine.refusals import left_out, located, own_faults, refuse_all
@@ -83,7 +84,7 @@ class Draft:
     kvm_problem: str
     """Why KVM, which the description demands, does not work here; empty if it does."""
     absent_media: tuple[str, ...]
-    """A sentence for each optional medium or device that is not there."""
+    """A sentence for each optional medium that is not there."""
     doubts: tuple[Notice, ...]
     """Why the addresses that were made here might be those of another host's VM too, and who can
     read a password that the description holds."""
@@ -147,6 +148,7 @@ def draft(
     require_ebpf: bool = False,
     ignore_unsupported: bool = False,
     secrets: SecretFiles = NO_SECRETS,
+    files: HostFiles = HOST,
 ) -> Draft:
     """Ask QEMU what it can do, try the accelerator, and plan each card.
 
@@ -156,18 +158,18 @@ def draft(
         require_ebpf: start only if the host's kernel steers every card.
         ignore_unsupported: leave out what is not supported.
         secrets: where the user says that passwords and keys are.
+        files: by which the host tells of its devices.
 
     Raises:
         BpferryError: QEMU cannot be asked, eBPF is demanded and certainly not possible, or
             something is not supported, with its place in the document.
     """
     document, absent = without_absent_media(document)
-    document, unplugged = without_absent_devices(document)
     qemu = qemu_of(document.machine)
     reporter.progress(f"asking '{qemu}' what it can do")
     capabilities = find_or_probe(qemu, note=reporter.note)
     owner, doubt = find_identity()
-    written = _context(document, owner, capabilities)
+    written = _context(document, owner, capabilities, files)
     bare, refusals = _settle_kind(written, document)
     accelerator, reason, problem = _choose_accelerator(bare, qemu)
     bare, written = (replace(one, accelerator=accelerator) for one in (bare, written))
@@ -191,7 +193,7 @@ def draft(
         refused=in_order((*document.ignored, *faults)),
         left_out=left_out((*refusals, *following), document),
         kvm_problem=problem,
-        absent_media=absent + unplugged,
+        absent_media=absent,
         doubts=(
             *(() if doubt is None or names_all(made.machine) else (doubt,)),
             *find_exposed(document),
@@ -250,7 +252,9 @@ def _compared(
     )
 
 
-def _context(document: Document, owner: Owner, capabilities: Capabilities) -> Context:
+def _context(
+    document: Document, owner: Owner, capabilities: Capabilities, files: HostFiles
+) -> Context:
     """Return what the parts of a dry run's command line may know, but the accelerator and plans.
 
     What they need of this host's files is looked up here, once for all command lines of the VM.
@@ -267,6 +271,7 @@ def _context(document: Document, owner: Owner, capabilities: Capabilities) -> Co
         machine_type=machine_type_of(machine, capabilities.arch),
         firmware=firmware_of_host() if _needs_firmware(machine) else (),
         now=datetime.now(UTC).astimezone(),
+        host_nodes=find_host_nodes(machine, files),
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),
         has_vsock=Path(VSOCK_NODE).exists(),

@@ -10,7 +10,8 @@ from bpferry.errors import BpferryError
 from bpferry.machine.certificates import find_missing_certificates
 from bpferry.machine.draft import Draft
 from bpferry.machine.files import find_missing_files
-from bpferry.machine.host_devices import find_unusable
+from bpferry.machine.host_devices import find_host_faults
+from bpferry.machine.locked_memory import find_limit_fault, own_limits
 from bpferry.machine.refusals import located
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.uefi_files import find_firmware_faults
@@ -21,7 +22,8 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
     yield from find_missing_files(draft.document)
     found = (
         find_firmware_faults(draft.context),
-        find_unusable(draft.built, draft.document.machine),
+        find_host_faults(draft.context),
+        find_limit_fault(draft.built, own_limits()),
         find_problems(draft.built, draft.secret_files),
         find_missing_certificates(draft.built),
     )

@@ -41,6 +41,7 @@ from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.hindrances import find_hindrances
 from bpferry.machine.listening import open_listen
+from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
@@ -109,6 +110,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         file = draft.document.origins.path
         name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
         ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
+        ours.enter_context(raised_limit(draft.built))
         opened = _Opened(ours, inherited)
         cards = open_cards(draft, helpers, reporter, inherited)
         opened.fds |= cards.fds

@@ -1,14 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Devices of the host, on the command line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bpferry.commandline.context import Context, Folders
+from bpferry.commandline.build import build
+from bpferry.commandline.context import Context, Folders, HostNode
 from bpferry.commandline.host_devices import build as host_devices
 from bpferry.commandline.implicit import complete
-from bpferry.commandline.parts import Device, HostUsb, HostVfio, OpenDevice, Part, Slot
+from bpferry.commandline.parts import (
+    Device,
+    LockedMemory,
+    OpenDevice,
+    Option,
+    Part,
+    Remark,
+    Slot,
+)
 from bpferry.domain.document import read_bytes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import Unsupported
@@ -20,6 +30,7 @@ DOCUMENT = """\
   <name>vm</name>
   <memory unit='MiB'>64</memory>
   <os><type machine='{machine}'>hvm</type></os>
+  {top}
   <devices>{devices}</devices>
 </domain>
 """
@@ -39,11 +50,16 @@ def hostdev(kind: str, source: str = "", inner: str = "", attributes: str = "") 
     )
 
 
-def context_of(devices: str, machine: str = "q35") -> Context:
-    """Return the context of a document with *devices*."""
-    text = DOCUMENT.format(devices=devices, machine=machine)
+def context_of(
+    devices: str, machine: str = "q35", top: str = "", nodes: Sequence[HostNode] = ()
+) -> Context:
+    """Return the context of a document with *devices*, of which *nodes* are known in order."""
+    text = DOCUMENT.format(devices=devices, machine=machine, top=top)
+    found = read_bytes(text.encode(), Path("/vms/vm.xml")).machine
+    which = [device.which for device in found.host_devices]
     return Context(
-        machine=read_bytes(text.encode(), Path("/vms/vm.xml")).machine,
+        machine=found,
+        host_nodes=dict(zip(which, nodes, strict=False)),
         capabilities=CAPABILITIES,
         accelerator=Accelerator.KVM,
         plans={},
@@ -54,9 +70,16 @@ def context_of(devices: str, machine: str = "q35") -> Context:
     )
 
 
-def parts_of(devices: str, machine: str = "q35") -> list[Part]:
+def parts_of(
+    devices: str, machine: str = "q35", top: str = "", nodes: Sequence[HostNode] = ()
+) -> list[Part]:
     """Return what a document with *devices* gives."""
-    return sound(list(host_devices.parts(context_of(devices, machine))))
+    return sound(list(host_devices.parts(context_of(devices, machine, top, nodes))))
+
+
+def opened(parts: list[Part]) -> list[tuple[str, str]]:
+    """Return name and path of what bpferry opens."""
+    return [(part.name, part.path) for part in parts if isinstance(part, OpenDevice)]
 
 
 def device_of(parts: list[Part]) -> tuple[str, dict[str, object], Slot]:
@@ -66,21 +89,42 @@ def device_of(parts: list[Part]) -> tuple[str, dict[str, object], Slot]:
     return found.driver, kept, found.slot
 
 
-def test_usb_device_by_its_place() -> None:
-    """It is the device that is plugged in there now."""
-    parts = parts_of(hostdev("usb", PLACE, "<boot order='2'/>", "managed='yes'"))
-    node = "/dev/bus/usb/014/006"
+@pytest.mark.parametrize("source", [PLACE, KIND])
+def test_usb_device_comes_by_an_fd(source: str) -> None:
+    """Bpferry opens the one that it has found, by its place or by what it is."""
+    node = HostNode("/dev/bus/usb/014/006")
+    text = hostdev("usb", source, "<boot order='2'/>", "managed='yes'")
+    parts = parts_of(text, nodes=[node])
 
-    assert ("usb-host", {"hostdevice": node, "bootindex": 2}, Slot.USB) == device_of(parts)
-    assert HostUsb("host-devices[0]", node, None, None, optional=False) in parts
+    properties = {"hostdevice": "/dev/fdset/1000", "bootindex": 2}
+    assert ("usb-host", properties, Slot.USB) == device_of(parts)
+    assert [("hostdev0.usb", "/dev/bus/usb/014/006")] == opened(parts)
+    assert Option("-add-fd", "set=1000,fd=hostdev0.usb,opaque=hostdev0.usb") in parts
 
 
-def test_usb_device_by_what_it_is() -> None:
-    """QEMU finds it, wherever it is plugged in."""
-    parts = parts_of(hostdev("usb", KIND))
+def test_usb_devices_have_sets_of_their_own() -> None:
+    """Each is found by its own number."""
+    parts = parts_of(hostdev("usb", PLACE) + hostdev("usb", KIND))
 
-    assert ("usb-host", {"vendorid": 0x1234, "productid": 0xBEEF}, Slot.USB) == device_of(parts)
-    assert HostUsb("host-devices[0]", None, 0x1234, 0xBEEF, optional=False) in parts
+    assert ["/dev/fdset/1000", "/dev/fdset/1001"] == [
+        part.properties["hostdevice"] for part in parts if isinstance(part, Device)
+    ]
+
+
+ABSENT = HostNode(problem="the host has none", is_absent=True)
+
+
+def test_optional_usb_device_that_is_absent_is_left_out() -> None:
+    """QEMU would take any device of the host in its place; the user is told."""
+    source = f"<source startupPolicy='optional'>{KIND}</source>"
+    parts = parts_of(f"<hostdev mode='subsystem' type='usb'>{source}</hostdev>", nodes=[ABSENT])
+
+    assert [Remark("the guest goes without it: the host has none", "", "host-devices[0]")] == parts
+
+
+def test_needed_usb_device_that_is_absent_stays_on_the_command_line() -> None:
+    """A dry run shows what would be started, and says beside it what is missing."""
+    assert "usb-host" == device_of(parts_of(hostdev("usb", KIND), nodes=[ABSENT]))[0]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +157,73 @@ def test_pci_device() -> None:
     properties = {"host": "0005:90:01.2", "bootindex": 1, "rombar": 0, "romfile": "/x.rom"}
 
     assert ("vfio-pci", properties, Slot.EXPRESS) == device_of(parts)
-    path = "/sys/bus/pci/devices/0005:90:01.2"
-    assert HostVfio("host-devices[0]", path, pci=True) in parts
+    assert [] == opened(parts)
+
+
+@pytest.mark.parametrize("source", [("pci", PCI), ("mdev", f"<address uuid='{UUID}'/>")])
+def test_device_by_iommufd(source: tuple[str, str]) -> None:
+    """QEMU gets two fds, and no name."""
+    node = HostNode("/dev/vfio/devices/vfio3", by_iommufd=True)
+    parts = parts_of(hostdev(*source), nodes=[node])
+
+    _, properties, _ = device_of(parts)
+    assert {"iommufd": "iommufd0", "fd": "hostdev0.vfio"} == properties
+    assert [
+        ("hostdev0.vfio", "/dev/vfio/devices/vfio3"),
+        ("iommufd0", "/dev/iommu"),
+    ] == opened(parts)
+    described = '{"qom-type":"iommufd","id":"iommufd0","fd":"iommufd0"}'
+    assert Option("-object", described) in parts
+
+
+MIB, GIB = 2**20, 2**30
+MDEV = hostdev("mdev", f"<address uuid='{UUID}'/>")
+LOCKED = [
+    ("", hostdev("pci", PCI), 64 * MIB),
+    ("<maxMemory slots='2' unit='MiB'>512</maxMemory>", hostdev("pci", PCI), 512 * MIB),
+    ("", hostdev("pci", PCI) + MDEV, 64 * MIB),
+    ("", hostdev("pci", PCI) + MDEV + "<iommu model='virtio'/>", 128 * MIB),
+]
+
+
+@pytest.mark.parametrize(("top", "devices", "size"), LOCKED)
+def test_memory_is_locked(top: str, devices: str, size: int) -> None:
+    """All that the guest can have, once for each device behind an IOMMU, and what libvirt adds."""
+    assert [LockedMemory(size + GIB, "host-devices[0]")] == [
+        part for part in parts_of(devices, top=top) if isinstance(part, LockedMemory)
+    ]
+
+
+def test_usb_needs_no_locked_memory() -> None:
+    """QEMU stands between the device and the guest's memory."""
+    assert not any(isinstance(part, LockedMemory) for part in parts_of(hostdev("usb", KIND)))
+
+
+@pytest.mark.parametrize(
+    "text", [hostdev("pci", PCI) + hostdev("pci", PCI, attributes="managed='yes'"), MDEV + MDEV]
+)
+def test_a_device_is_given_once(text: str) -> None:
+    """Two of them would be one."""
+    with pytest.raises(Unsupported) as caught:
+        parts_of(text)
+
+    assert "host-devices[1]" == caught.value.element
+
+
+def test_usb_device_is_given_once() -> None:
+    """Also where it is named in two ways."""
+    node = HostNode("/dev/bus/usb/014/006")
+    with pytest.raises(Unsupported) as caught:
+        parts_of(hostdev("usb", PLACE) + hostdev("usb", KIND), nodes=[node, node])
+
+    assert "host-devices[1]" == caught.value.element
+
+
+def test_only_devices_of_the_host_can_be_kept_from_the_guest() -> None:
+    """Another device is there for the guest alone."""
+    built = build(context_of("<sound model='ich6'><address type='unassigned'/></sound>"))
+
+    assert "sounds[0].address" in [refusal.error.element for refusal in built.refusals]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +240,8 @@ def test_graphics_device(
 ) -> None:
     """What is shown of it is said, also before the guest has a driver."""
     source = PCI if kind == "pci" else f"<address uuid='{UUID}'/>"
-    found = device_of(parts_of(hostdev(kind, source, attributes=attributes)))
+    viewer = "<graphics type='vnc'/>"
+    found = device_of(parts_of(hostdev(kind, source, attributes=attributes) + viewer))
 
     path = f"/sys/bus/mdev/devices/{UUID}"
     where = {"host": "0005:90:01.2"} if kind == "pci" else {"sysfsdev": path}
@@ -189,6 +299,7 @@ def test_device_that_the_guest_does_not_get() -> None:
         (hostdev("pci", "<address bus='256' slot='1'/>"), "q35", ".at"),
         (hostdev("pci", PCI), "microvm", ""),
         (hostdev("pci", PCI, attributes="ramfb='on'"), "q35", ".boot-display"),
+        (hostdev("pci", PCI, attributes="display='on'"), "q35", ".display"),
         (hostdev("pci", PCI, "<rom enabled='no' bar='on'/>"), "q35", ".rom"),
         (hostdev("pci", PCI, "<teaming persistent='ua-b'/>"), "q35", ".stands-in-for"),
         (hostdev("mdev", PCI), "q35", ".at"),

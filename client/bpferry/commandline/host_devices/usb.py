@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""USB devices of the host (usb-host; hw/usb/host-libusb.c of QEMU 10.0)."""
+"""USB devices of the host (usb-host; hw/usb/host-libusb.c of QEMU 10.0).
+
+bpferry finds the device and opens its node, and QEMU finds that in a set of fds: so it is the very
+one that was found, as with libvirt. A usb-host that is told of no device, or of a kind alone, would
+take whatever of the host fits, whenever it is plugged in.
+"""
 
 from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Found, HostUsb, Slot
+from bpferry.commandline.parts import Device, Found, OpenDevice, Option, Remark, Slot, join
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.model.host_devices import HostDevice
 from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
+
+FIRST_SET: Final = 1000
+"""Sets of fds below this are of character devices."""
 
 RESETS: Final[dict[str | None, dict[str, object]]] = {
     None: {},
@@ -21,31 +29,22 @@ RESETS: Final[dict[str | None, dict[str, object]]] = {
 
 
 def usb_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
-    """Yield the device, by its place or by what it is."""
+    """Yield the device; one that is optional and not there is left out."""
     yield from _check(device)
     wanted = device.value
-    node = _node(wanted)
-    optional = wanted.startup_policy == "optional"
-    by_kind = node is None
-    if node is not None or wanted.vendor is not None:
-        yield HostUsb(device.key, node, wanted.vendor, wanted.product, optional)
+    node = context.host_nodes.get(wanted.which)
+    if node is not None and node.is_absent and wanted.startup_policy == "optional":
+        yield Remark(f"the guest goes without it: {node.problem}", "", device.key)
+        return
+    name, number = f"{device.id}.usb", FIRST_SET + device.number
+    yield OpenDevice(name, node.path if node else "", device.key)
+    yield Option("-add-fd", join("", set=number, fd=context.fd(name), opaque=name))
     properties: dict[str, object] = {
-        "hostdevice": node,
-        "vendorid": wanted.vendor if by_kind else None,
-        "productid": wanted.product if by_kind else None,
+        "hostdevice": f"/dev/fdset/{number}",
         "bootindex": boot_indexes(context.machine).get(device.key),
         **RESETS[wanted.guest_reset],
     }
     yield Device("usb-host", device.id, device.key, properties, Slot.USB, wanted.address)
-
-
-def _node(wanted: HostDevice) -> str | None:
-    """Return the device's node, if the document says its place."""
-    if wanted.at is None:
-        return None
-    if wanted.at.bus is None or wanted.at.device is None:
-        return None
-    return f"/dev/bus/usb/{wanted.at.bus:03}/{wanted.at.device:03}"
 
 
 def _check(device: Named[HostDevice]) -> Iterator[Unsupported]:
@@ -53,8 +52,7 @@ def _check(device: Named[HostDevice]) -> Iterator[Unsupported]:
     if (wanted.vendor is None) is not (wanted.product is None):
         yield device.refusal("", "a vendor goes with a product")
     if wanted.at is None:
-        # One that is optional and was not found has neither (machine.host_devices).
-        if wanted.vendor is None and wanted.startup_policy != "optional":
+        if wanted.vendor is None and wanted.product is None:
             yield device.refusal("", "it is not said which device", "name its vendor and product")
         return
     if wanted.at.bus is None or wanted.at.device is None:

@@ -1,15 +1,41 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""PCI and mediated devices of the host, by VFIO (vfio-pci; hw/vfio/pci.c of QEMU 10.0)."""
+"""PCI and mediated devices of the host, by VFIO (vfio-pci; hw/vfio/pci.c of QEMU 10.0).
+
+QEMU finds a device by its name and opens the file of its group. Where only the newer files are the
+user's, bpferry opens those, and QEMU gets two fds: of the device, and of iommufd.
+
+The device reaches all of the guest's memory by itself, so that this is locked in the host's memory.
+"""
 
 from collections.abc import Iterator
+from typing import Final
 from uuid import UUID
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Device, Found, HostVfio, Slot, on_off
+from bpferry.commandline.parts import (
+    Device,
+    Found,
+    LockedMemory,
+    OpenDevice,
+    Option,
+    Slot,
+    json_of,
+    on_off,
+)
 from bpferry.commandline.system.boot import boot_indexes
-from bpferry.domain.model.host_devices import HostDevice
-from bpferry.domain.names import Named
+from bpferry.domain.model.host_devices import HostAddress, HostDevice
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import Named, named
 from bpferry.errors import Unsupported
+
+IOMMUFD: Final = "iommufd0"
+IOMMUFD_NODE: Final = "/dev/iommu"
+
+MDEV_FOLDER: Final = "/sys/bus/mdev/devices"
+
+GIB: Final = 2**30
+"""What is mapped for a device beside the guest's memory; as much as libvirt takes for it
+(qemuDomainGetMemLockLimitBytes)."""
 
 
 def pci_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
@@ -21,9 +47,9 @@ def pci_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
     ):
         yield device.refusal("rom", "it is said that there is no ROM, and what it is like")
     host = _pci_address(device)
-    yield HostVfio(device.key, f"/sys/bus/pci/devices/{host}", pci=True)
+    yield from _node_of(device, context)
     properties = {
-        "host": host,
+        **_named_by(device, {"host": host}, context),
         **_common(device, context),
         "failover_pair_id": device.value.stands_in_for,
         **_rom(device),
@@ -39,9 +65,62 @@ def mediated_parts(device: Named[HostDevice], context: Context) -> Iterator[Foun
         raise device.refusal("at", "a mediated device is named by its UUID")
     if device.value.model not in (None, "vfio-pci"):
         yield device.refusal("model", "a mediated device has the model 'vfio-pci'")
-    path = f"/sys/bus/mdev/devices/{UUID(where.uuid)}"
-    yield HostVfio(device.key, path, pci=False)
-    yield _device(device, {"sysfsdev": path, **_common(device, context)})
+    yield from _node_of(device, context)
+    by_path: dict[str, object] = {"sysfsdev": f"{MDEV_FOLDER}/{UUID(where.uuid)}"}
+    properties = {**_named_by(device, by_path, context), **_common(device, context)}
+    yield _device(device, properties)
+
+
+def common_parts(context: Context) -> Iterator[Found]:
+    """Yield what all of them need: an object for iommufd, and memory that is locked."""
+    devices = [
+        device
+        for device in named(context.machine.host_devices, "host-devices", "hostdev")
+        if device.value.type in ("pci", "mdev") and not device.value.is_unassigned
+    ]
+    if not devices:
+        return
+    if any(_is_by_iommufd(device, context) for device in devices):
+        yield OpenDevice(IOMMUFD, IOMMUFD_NODE, devices[0].key)
+        described = {"qom-type": "iommufd", "id": IOMMUFD, "fd": context.fd(IOMMUFD)}
+        yield Option("-object", json_of(described))
+    # Behind an IOMMU of the guest's, each device has its own map of the guest's memory.
+    times = len(devices) if context.machine.iommu else 1
+    yield LockedMemory(times * _most_memory(context.machine) + GIB, devices[0].key)
+
+
+def _most_memory(machine: Machine) -> int:
+    """Return the bytes that the guest can have when all modules are added that there can be."""
+    modules = sum(module.size for module in machine.memory_devices)
+    in_nodes = sum(cell.memory for cell in machine.cpu.numa)
+    return max(
+        machine.memory, in_nodes + modules, machine.max_memory.size if machine.max_memory else 0
+    )
+
+
+def _is_by_iommufd(device: Named[HostDevice], context: Context) -> bool:
+    node = context.host_nodes.get(device.value.which)
+    return node is not None and node.by_iommufd
+
+
+def _node_of(device: Named[HostDevice], context: Context) -> Iterator[Found]:
+    """Yield the file that bpferry opens; a group is QEMU's to open."""
+    node = context.host_nodes.get(device.value.which)
+    if node is not None and node.by_iommufd:
+        yield OpenDevice(_fd_name(device), node.path, device.key)
+
+
+def _fd_name(device: Named[HostDevice]) -> str:
+    return f"{device.id}.vfio"
+
+
+def _named_by(
+    device: Named[HostDevice], words: dict[str, object], context: Context
+) -> dict[str, object]:
+    """Return how QEMU finds the device: by *words*, or by two fds."""
+    if _is_by_iommufd(device, context):
+        return {"iommufd": IOMMUFD, "fd": context.fd(_fd_name(device))}
+    return words
 
 
 def _device(device: Named[HostDevice], properties: dict[str, object]) -> Device:
@@ -53,6 +132,8 @@ def _device(device: Named[HostDevice], properties: dict[str, object]) -> Device:
 def _check(device: Named[HostDevice], context: Context) -> Iterator[Unsupported]:
     if not context.has_pci:
         yield device.refusal("", f"the machine '{context.machine_type}' has no PCI bus")
+    if device.value.display and not context.machine.graphics:
+        yield device.refusal("display", "nothing shows it", "add graphics")
     if device.value.boot_display and not device.value.display:
         sentence = "it needs the display"
         yield device.refusal("boot-display", sentence, "switch 'display' on as well")
@@ -69,10 +150,20 @@ def _common(device: Named[HostDevice], context: Context) -> dict[str, object]:
 
 def _pci_address(device: Named[HostDevice]) -> str:
     where = device.value.at
+    found = pci_address(where)
+    if found is None:
+        raise device.refusal(
+            "at", "a place on PCI is a domain, a bus, a slot and a function", "lspci -D shows it"
+        )
+    return found
+
+
+def pci_address(where: HostAddress | None) -> str | None:
+    """Return a place on PCI such as 0000:06:12.5; None if *where* is none."""
     if where is None or where.bus is None or where.slot is None:
-        raise device.refusal("at", "a place on PCI is a bus, a slot and a function")
+        return None
     if where.device is not None or where.uuid is not None or where.bus > 0xFF:  # noqa: PLR2004
-        raise device.refusal("at", "a place on PCI is a domain, a bus, a slot and a function")
+        return None
     return f"{where.domain or 0:04x}:{where.bus:02x}:{where.slot:02x}.{where.function or 0:x}"
 
 

@@ -34,7 +34,7 @@ class HostDevice(Device, frozen=True, kw_only=True):
     mode: Annotated[Literal["subsystem"], At("@mode", always=True)] = "subsystem"
     type: Annotated[Literal["usb", "pci", "mdev", "scsi_host"], At("@type", always=True)]
     managed: Annotated[bool | None, At("@managed", Form.YES_NO)] = None
-    """Has no effect: a device is never taken from its driver here."""
+    """Whether libvirt would take a PCI device from its driver and give it back afterwards."""
     model: Annotated[
         Literal["vfio-pci", "virtio", "virtio-transitional", "virtio-non-transitional"] | None,
         At("@model"),
@@ -83,3 +83,17 @@ class HostDevice(Device, frozen=True, kw_only=True):
     """The guest uses it in place of a virtio card, as long as it is there."""
     stands_in_for: Annotated[str | None, At("teaming/@persistent")] = None
     """The alias of that card."""
+
+    @property
+    def which(self) -> "Which":
+        """Which device of the host it is, as the document says it."""
+        return self.type, self.at, self.vendor, self.product
+
+    @property
+    def is_unassigned(self) -> bool:
+        """Whether the guest does not get it: it is only kept from others."""
+        return self.address is not None and self.address.type == "unassigned"
+
+
+Which = tuple[str, HostAddress | None, int | None, int | None]
+"""Type, place, vendor and product."""

@@ -4,7 +4,6 @@
 from typing import Final
 
 from bpferry.domain.reasons.words import (
-    NEEDS_VFIO,
     OTHERS,
     Reason,
     for_words,
@@ -14,7 +13,10 @@ CARD: Final = "/domain/devices/interface"
 
 SCRIPT: Final = "it would run a program with the rights of QEMU, whose sandbox lets it start none"
 
-OF_THE_HOST: Final = (NEEDS_VFIO, "use a bridge, or a tap with vhost")
+OF_THE_HOST: Final = (
+    "libvirt sets its address and VLAN before it gives a card of the host away, which needs root",
+    "use a bridge, a tap with vhost, or <hostdev type='pci'> for a card that is bound to vfio-pci",
+)
 
 CARDS: Final[dict[str, Reason]] = {
     f"{CARD}[@type='direct']": (

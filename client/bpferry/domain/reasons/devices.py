@@ -20,7 +20,14 @@ DEVICES: Final = "/domain/devices"
 
 SCSI: Final = (
     "sending SCSI commands to a device of the host needs root",
-    "name the block device: <disk type='block'>",
+    "name the block device: <disk type='block'>; or the server of iSCSI: <disk type='network'>",
+)
+
+MEDIATED: Final = ("it is for machines of IBM Z", "write 'vfio-pci'")
+
+VFIO_DRIVER: Final = (
+    "bpferry binds no device to a driver: that is for root, and was done before",
+    "remove it; a device that is bound to any driver of VFIO will do",
 )
 
 ADDRESS_PARTS: Final = ("@cssid", "@ssid", "@devno", "@reg", "zpci")
@@ -37,6 +44,33 @@ CHARACTERS: Final = (
 
 FOR_THE_HOST: Final[dict[str, Reason]] = {
     f"{DEVICES}/hostdev[@type='scsi']": SCSI,
+    f"{DEVICES}/hostdev/@sgio": SCSI,
+    f"{DEVICES}/hostdev/@rawio": SCSI,
+    f"{DEVICES}/hostdev/readonly": SCSI,
+    f"{DEVICES}/hostdev/shareable": SCSI,
+    f"{DEVICES}/hostdev/source/adapter": SCSI,
+    f"{DEVICES}/hostdev/source/host": SCSI,
+    f"{DEVICES}/hostdev/source/@name": SCSI,
+    f"{DEVICES}/hostdev/source/auth": SCSI,
+    f"{DEVICES}/hostdev/source/initiator": SCSI,
+    f"{DEVICES}/hostdev/source/address/@target": SCSI,
+    f"{DEVICES}/hostdev/source/address/@unit": SCSI,
+    **for_words(f"{DEVICES}/hostdev/source", "protocol", SCSI, "adapter", "iscsi"),
+    f"{DEVICES}/hostdev[@mode='capabilities']": CONTAINERS,
+    f"{DEVICES}/hostdev/ip": CONTAINERS,
+    f"{DEVICES}/hostdev/route": CONTAINERS,
+    f"{DEVICES}/hostdev/source/char": CONTAINERS,
+    f"{DEVICES}/hostdev/source/block": CONTAINERS,
+    f"{DEVICES}/hostdev/source/interface": CONTAINERS,
+    **for_words(f"{DEVICES}/hostdev", "model", MEDIATED, "vfio-ap", "vfio-ccw"),
+    f"{DEVICES}/hostdev/driver/@model": VFIO_DRIVER,
+    f"{DEVICES}/hostdev/driver[@name='kvm']": ("today's QEMU cannot do it", "write 'vfio'"),
+    f"{DEVICES}/hostdev/driver[@name='xen']": XEN,
+    f"{DEVICES}/hostdev/source/@writeFiltering": XEN,
+    f"{DEVICES}/hostdev/teaming[@type='persistent']": (
+        "what goes on while a device of the host is away is a network card",
+        "write 'transient' here, and 'persistent' for the card",
+    ),
     f"{DEVICES}/hostdev[@type='net']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='misc']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='storage']": CONTAINERS,

@@ -4,7 +4,6 @@
 from typing import Final
 
 from bpferry.domain.reasons.words import (
-    NEEDS_VFIO,
     OTHERS,
     REMOVE,
     XEN,
@@ -18,8 +17,8 @@ POOL: Final = (
     "name what 'virsh vol-path' says: <disk type='file'> or <disk type='block'>",
 )
 NVME: Final = (
-    NEEDS_VFIO,
-    "name its block device, if you may write to it: <disk type='block'>",
+    "QEMU would drive it itself, without the host's kernel, which bpferry does not set up",
+    "name its block device, if you may write to it, or give it to the guest: <hostdev type='pci'>",
 )
 VDPA: Final = (
     "it needs a device of the host that belongs to root",

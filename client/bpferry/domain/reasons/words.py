@@ -15,8 +15,6 @@ FREEBSD: Final = ("it is for FreeBSD", REMOVE)
 IBM_Z: Final = ("it is for machines of IBM Z, whose devices bpferry cannot place", REMOVE)
 POWER: Final = ("it is for machines of IBM Power, whose devices bpferry cannot place", REMOVE)
 
-NEEDS_VFIO: Final = "taking a device from the host (VFIO) needs root"
-
 KEPT_BY_LIBVIRT: Final = "libvirt keeps the key or password (<secret>), and bpferry keeps none"
 
 

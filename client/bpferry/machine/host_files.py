@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The files by which the host's kernel tells of devices, and gives them away.
+
+All are looked for below one folder, which is the root of the host but in tests.
+"""
+
+import grp
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """The host's /sys and /dev."""
+
+    root: Path = Path("/")
+
+    def path(self, name: str) -> Path:
+        """Return where the file *name*, such as ``/dev/vfio/3``, is."""
+        return self.root / name.lstrip("/")
+
+    def text(self, name: str) -> str:
+        """Return what is in a file of a word or a line; empty if it cannot be read."""
+        try:
+            return self.path(name).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in *folder*, in order; none if there is no such folder."""
+        try:
+            return sorted(os.listdir(self.path(folder)))  # noqa: PTH208 - names alone
+        except OSError:
+            return []
+
+    def target(self, link: str) -> str:
+        """Return the last name of what *link* points to; empty if it is no link."""
+        try:
+            return self.path(link).readlink().name
+        except OSError:
+            return ""
+
+    def exists(self, name: str) -> bool:
+        """Say whether the file *name* is there."""
+        return self.path(name).exists()
+
+    def may_use(self, node: str) -> bool:
+        """Say whether this user may read and write *node*."""
+        return os.access(self.path(node), os.R_OK | os.W_OK, effective_ids=True)
+
+    def owner_of(self, node: str) -> str:
+        """Return whose *node* is, such as ``root:kvm, mode 0660``; empty if it is not there."""
+        try:
+            found = self.path(node).stat()
+        except OSError:
+            return ""
+        return (
+            f"{_user(found.st_uid)}:{_group(found.st_gid)}, mode {stat.S_IMODE(found.st_mode):04o}"
+        )
+
+
+HOST: Final = HostFiles()
+"""Those of this host itself."""
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

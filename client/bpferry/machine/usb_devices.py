@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""USB devices of the host: which one a description means, and whether this user may have it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bpferry.commandline.context import HostNode
+from bpferry.domain.model.host_devices import HostAddress, HostDevice
+from bpferry.machine.host_files import HostFiles
+
+DEVICES: Final = "/sys/bus/usb/devices"
+
+RULES: Final = "/etc/udev/rules.d/70-bpferry.rules"
+"""Before 73-seat-late.rules, which gives what has the tag ``uaccess`` to who sits at the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice:
+    """A device that the kernel has found."""
+
+    vendor: int
+    product: int
+    bus: int
+    number: int
+    name: str
+    """As it calls itself; may be empty."""
+
+    @property
+    def node(self) -> str:
+        """The file by which programs use it."""
+        return f"/dev/bus/usb/{self.bus:03d}/{self.number:03d}"
+
+    @property
+    def ids(self) -> str:
+        """Vendor and product, as ``lsusb`` shows them."""
+        return f"{self.vendor:04x}:{self.product:04x}"
+
+    def __str__(self) -> str:
+        return f"{self.ids} {self.name}".strip()
+
+
+def find_usb(wanted: HostDevice, files: HostFiles) -> HostNode:
+    """Return what is known of the device that *wanted* means."""
+    place = wanted.at or HostAddress()
+    found = [device for device in list_usb(files) if _fits(device, wanted, place)]
+    if len(found) > 1:
+        listed = ", ".join(f"bus {one.bus} device {one.number}" for one in found)
+        return HostNode(
+            problem=f"the host has {len(found)} devices {found[0].ids}: {listed}",
+            hint=f"say which: <address bus='{found[0].bus}' device='{found[0].number}'/> in "
+            f"<source> (in TOML: at = {{ bus = {found[0].bus}, device = {found[0].number} }})",
+        )
+    if found:
+        return _node(found[0], files)
+    return HostNode(
+        problem=f"the host has no USB device {_described(wanted, place)}",
+        hint="lsusb shows what there is; plug it in, or write startupPolicy='optional' if the "
+        "guest can go without it",
+        is_absent=True,
+    )
+
+
+def list_usb(files: HostFiles) -> Iterator[UsbDevice]:
+    """Yield all USB devices of the host. Names with a colon are interfaces of devices."""
+    for name in files.names(DEVICES):
+        folder = f"{DEVICES}/{name}"
+        try:
+            yield UsbDevice(
+                vendor=int(files.text(f"{folder}/idVendor"), 16),
+                product=int(files.text(f"{folder}/idProduct"), 16),
+                bus=int(files.text(f"{folder}/busnum")),
+                number=int(files.text(f"{folder}/devnum")),
+                name=" ".join(
+                    filter(
+                        None, (files.text(f"{folder}/{one}") for one in ("manufacturer", "product"))
+                    )
+                ),
+            )
+        except ValueError:
+            continue
+
+
+def _fits(device: UsbDevice, wanted: HostDevice, place: HostAddress) -> bool:
+    pairs = (
+        (wanted.vendor, device.vendor),
+        (wanted.product, device.product),
+        (place.bus, device.bus),
+        (place.device, device.number),
+    )
+    return all(asked in (None, has) for asked, has in pairs)
+
+
+def _described(wanted: HostDevice, place: HostAddress) -> str:
+    words = []
+    if wanted.vendor is not None and wanted.product is not None:
+        words.append(f"{wanted.vendor:04x}:{wanted.product:04x}")
+    if place.bus is not None:
+        words.append(f"at bus {place.bus} device {place.device}")
+    return " ".join(words)
+
+
+def _node(device: UsbDevice, files: HostFiles) -> HostNode:
+    if files.may_use(device.node):
+        return HostNode(str(files.path(device.node)))
+    owner = files.owner_of(device.node)
+    if not owner:
+        return HostNode(
+            problem=f"'{device.node}' is not there, the file of the USB device {device}",
+            hint="in a container it has to be passed on to that",
+        )
+    match = f'ATTR{{idVendor}}=="{device.vendor:04x}", ATTR{{idProduct}}=="{device.product:04x}"'
+    return HostNode(
+        str(files.path(device.node)),
+        problem=f"you may not read and write '{device.node}', the USB device {device} "
+        f"(it is {owner})",
+        hint=f"have the administrator write into {RULES}: "
+        f'SUBSYSTEM=="usb", {match}, TAG+="uaccess" for who sits at this host, or '
+        f'GROUP="{_own_group()}", MODE="0660"; then udevadm control --reload, and plug it in again',
+    )
+
+
+def _own_group() -> str:
+    import grp  # noqa: PLC0415
+
+    try:
+        return grp.getgrgid(os.getegid()).gr_name
+    except KeyError:
+        return str(os.getegid())
