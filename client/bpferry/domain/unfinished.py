@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A table of the model while its element is read."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
 from bpferry.domain.binding import Table
+from bpferry.domain.remaining import Remaining
 from bpferry.domain.shape import Field, fields_of
 from bpferry.errors import Unsupported
 
@@ -21,6 +23,9 @@ class Unfinished:
     is_entry: bool
     """It is one of a list, or the whole; both need what libvirt's schema demands of them."""
     values: dict[str, object] = field(default_factory=dict)
+    """Of a list, pairs of each entry's number and value."""
+    totals: Counter[str] = field(default_factory=Counter)
+    """How many entries each list has in the document, with those that are lost."""
     is_lost: bool = False
     """The table cannot be without something that is refused or wrong."""
     lost_by: Unsupported | None = None
@@ -29,11 +34,10 @@ class Unfinished:
     def key_of(self, bound: Field) -> str:
         """Return the key of the next value of *bound*."""
         prefix = f"{self.key}." if self.key else ""
-        index = f"[{len(self.list_of(bound))}]" if bound.many else ""
+        index = f"[{self.totals[bound.name]}]" if bound.many else ""
         return f"{prefix}{bound.key}{index}"
 
-    def list_of(self, bound: Field) -> list[object]:
-        """Return the values that *bound* has so far."""
+    def _entries_of(self, bound: Field) -> list[tuple[int, object]]:
         have = self.values.setdefault(bound.name, [])
         assert isinstance(have, list)  # noqa: S101 - it is one of many
         return have
@@ -41,12 +45,17 @@ class Unfinished:
     def put(self, bound: Field, value: object) -> None:
         """Add *value*."""
         if bound.many:
-            self.list_of(bound).append(value)
+            self._entries_of(bound).append((self.totals[bound.name], value))
+            self.totals[bound.name] += 1
         else:
             self.values[bound.name] = value
 
     def lose(self, bound: Field, refusal: Unsupported | None) -> None:
-        """Note that a value of *bound* is refused or wrong, if the table cannot be without it."""
+        """Note that a value of *bound* is refused or wrong: the table may be lost without it.
+
+        Those after it in a list keep the numbers that they have in the document.
+        """
+        self.totals[bound.name] += 1
         needed = bound.default is msgspec.NODEFAULT
         if needed or (self.is_entry and bound.at.always and bound.at.path.startswith("@")):
             self.is_lost = True
@@ -70,7 +79,13 @@ class Unfinished:
         values = dict(self.values)
         for bound in fields_of(table):
             if bound.many and bound.name in values:
-                values[bound.name] = tuple(self.list_of(bound))
+                values[bound.name] = self._list(bound)
             elif bound.at.absent is not msgspec.UNSET:
                 values.setdefault(bound.name, bound.at.absent)
         return table(**values)
+
+    def _list(self, bound: Field) -> tuple[object, ...]:
+        entries, total = self._entries_of(bound), self.totals[bound.name]
+        if len(entries) == total:
+            return tuple(value for _, value in entries)
+        return Remaining(entries, total)

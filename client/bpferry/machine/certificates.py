@@ -2,7 +2,7 @@
 """The key and the certificates by which VNC and SPICE speak TLS: files of the user's own.
 
 They are where the user keeps settings, in one folder for each protocol, under the names by which
-QEMU looks for them (docs/system/tls.rst).
+QEMU looks for them (tls.rst in QEMU's documentation).
 """
 
 from collections.abc import Iterator

@@ -75,7 +75,7 @@ def start_companions(
         # Runs before the others: all of them are told to end before any of them is killed.
         try:
             for companion in companions:
-                reporter.progress(f"starting '{companion.name}' for '{companion.key}'")
+                reporter.progress(f"starting '{companion.name}'")
                 _prepare(companion, reporter)
                 if companion.socket:
                     stack.callback(_remove_socket, Path(companion.socket))

@@ -58,7 +58,7 @@ def _set_cid(fd: int, cid: int) -> None:
 
 def _no_cid(vsock: OpenVsock, why: str) -> BpferryError:
     return BpferryError(
-        f"cannot get a CID from '{vsock.path}' for '{vsock.key}': {why}",
+        f"cannot get a CID from '{vsock.path}': {why}",
         "give the VM a CID by its number (in XML <cid auto='no' address='77'/>)",
         vsock.key,
     )
@@ -75,7 +75,7 @@ def open_device(device: OpenDevice | OpenVsock) -> Iterator[int]:
         fd = os.open(device.path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise BpferryError(
-            f"cannot open '{device.path}' for '{device.key}': {error.strerror}",
+            f"cannot open '{device.path}': {error.strerror}",
             HINTS.get(error.errno or 0, ""),
             device.key,
         ) from error

@@ -2,7 +2,7 @@
 """What a description becomes on this host: a plan for each card, and a command line.
 
 ``draft`` asks QEMU what it can do and plans; it needs no helper, no tap and no right. What it
-found is enough for a dry run; ``inheritance`` opens the rest.
+found is enough for a dry run; ``preparation`` opens the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Final
 from bpferry.commandline.build import Built, build
 from bpferry.commandline.composition import (
     Circumstances,
+    Composition,
     IndispensableError,
     compose,
     compose_rest,
@@ -181,10 +182,7 @@ def draft(
     faults = own_faults(refusals, document)
     if faults and not ignore_unsupported:
         raise all_in_one(faults)
-    try:
-        made, following = compose_rest(made, bare, around)
-    except IndispensableError as error:
-        raise refuse_all(located(error, document), refusals, document) from error
+    made, following = _compose_rest(made, bare, around, refusals, document)
     return Draft(
         document=replace(document, machine=made.machine),
         capabilities=capabilities,
@@ -226,6 +224,19 @@ def _settle_kind(bare: Context, document: Document) -> tuple[Context, tuple[Refu
         return settle_kind(bare)
     except IndispensableError as error:
         raise located(error, document) from error
+
+
+def _compose_rest(
+    made: Composition,
+    bare: Context,
+    around: Circumstances,
+    refusals: Sequence[Refusal],
+    document: Document,
+) -> tuple[Composition, tuple[Refusal, ...]]:
+    try:
+        return compose_rest(made, bare, around)
+    except IndispensableError as error:
+        raise refuse_all(located(error, document), refusals, document) from error
 
 
 def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, str]:

@@ -32,7 +32,9 @@ from bpferry.commandline.parts import (
     SocketPair,
     StandardStreams,
 )
-from bpferry.errors import BadInput, QemuError
+from bpferry.domain.document import Document
+from bpferry.domain.origins import Origins
+from bpferry.errors import BpferryError, QemuError
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import acquire_cid, open_device
@@ -80,6 +82,8 @@ class Prepared:
     """By card; only of cards that eBPF steers."""
     inherited: contextlib.ExitStack
     """Closes our copies of what QEMU inherits: to be closed as soon as it runs."""
+    origins: Origins
+    """Where in its document each part of the VM is."""
     commands: tuple[Command, ...] = ()
     """What QEMU is told once it answers."""
     affinities: tuple[Affinity, ...] = ()
@@ -117,10 +121,12 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         # What has to be there does not depend on what the helpers said.
         built = draft.built
         make_files(built, draft.document)
-        _open_sockets(built, opened)
-        _open_secrets(built, opened, draft)
+        with _naming_places(draft.document):
+            _open_sockets(built, opened)
+            _open_secrets(built, opened, draft)
         final = draft.build(cards.plans, opened.numbers())
-        companions = ours.enter_context(_start_companions(final, reporter, opened))
+        with _naming_places(draft.document):
+            companions = ours.enter_context(_start_companions(final, reporter, opened))
         yield Prepared(
             argv=final.argv,
             plans=cards.plans,
@@ -146,7 +152,17 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
                 for card_id, granted in cards.sets.items()
             },
             inherited=inherited,
+            origins=draft.document.origins,
         )
+
+
+@contextlib.contextmanager
+def _naming_places(document: Document) -> Iterator[None]:
+    """Add the place in *document* to an error that names a key of the model."""
+    try:
+        yield
+    except BpferryError as error:
+        raise (located(error, document) if error.element else error) from error
 
 
 CONSOLE: Final = "console"
@@ -228,10 +244,7 @@ def _open_sockets(built: Built, opened: _Opened) -> None:
 
 def _open_secrets(built: Built, opened: _Opened, draft: Draft) -> None:
     for secret in built.of(Secret):
-        try:
-            fd = opened.inherited.enter_context(open_secret(secret, draft.secret_files))
-        except BadInput as error:
-            raise located(error, draft.document) from error
+        fd = opened.inherited.enter_context(open_secret(secret, draft.secret_files))
         opened.fds[secret.name] = fd
 
 

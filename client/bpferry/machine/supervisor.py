@@ -209,7 +209,8 @@ class _Supervisor:
                 await monitor.execute(command.name, dict(command.arguments))
             except QemuError as error:
                 if not self._stopping:
-                    self._reporter.warn(f"'{command.key}' has no effect: {error.message}")
+                    place = self._prepared.origins.describe(command.key)
+                    self._reporter.warn(f"{place}: it has no effect: {error.message}")
 
     def _watch_companions(self) -> None:
         loop = asyncio.get_running_loop()

@@ -84,13 +84,13 @@ def test_what_goes_with_a_thing_that_is_left_out_is_said() -> None:
 
 
 def test_places_of_what_stays_are_its_own() -> None:
-    """Keys are counted without what is left out, and lead to the right lines all the same."""
+    """Keys are counted as in the document, also behind what is left out."""
     origins = read(DISKS, ignore=True).origins
 
     assert "'/vms/web.xml':6: '/domain/devices/disk[2]/target/@dev'" == origins.describe(
-        "disks[0].target"
+        "disks[1].target"
     )
-    assert "'/vms/web.xml':8: '/domain/devices/disk[4]'" == origins.describe("disks[1].cache")
+    assert "'/vms/web.xml':8: '/domain/devices/disk[4]'" == origins.describe("disks[3].cache")
 
 
 def test_nothing_is_told_of_what_has_gone_with_the_rest() -> None:

@@ -210,7 +210,7 @@ class BackEnds:
 
 
 def _check(user: User, context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused of what a source says that means nothing for its type."""
+    """Refuse what a source says that has no meaning for its type."""
     counts = COUNTS.get(user.type, frozenset())
     character = user.device.value
     for source in user.device.parts("sources", character.sources):

@@ -102,7 +102,7 @@ def _audios_of(machine: Machine) -> tuple[Audio, ...]:
 
 
 def _check(device: Named[Audio], context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused unless this QEMU has the audio, and all that is set means something."""
+    """Refuse an audio that this QEMU does not have, and settings without a meaning for it."""
     audio = device.value
     known = context.capabilities
     driver = DRIVERS.get(audio.type, audio.type)

@@ -64,7 +64,7 @@ def _bus(device: Input, context: Context) -> str:
 
 
 def _check_ps2(part: Named[Input], context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused unless the machine has *device* already."""
+    """Refuse an input on PS/2 that the machine does not have already."""
     device = part.value
     yield from refuse_others(part, OF_ALL, "an input device on PS/2")
     if device.type == "tablet":

@@ -55,7 +55,7 @@ def _process(device: Named[Video], link: Link, context: Context) -> Companion:
 def _check_graphics(
     device: Named[Video], context: Context, *, primary: bool
 ) -> Iterator[Unsupported]:
-    """Yield what is refused if QEMU would not start since a display cannot take pictures as DMABUF.
+    """Refuse displays that cannot take pictures as DMABUF, with which QEMU would not start.
 
     QEMU asks each display (ui/console.c, console_compatible_with): those of VNC about the card that
     they begin with, the others about all cards.

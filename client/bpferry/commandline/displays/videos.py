@@ -139,7 +139,7 @@ def _usual_model(context: Context) -> str:
 
 
 def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused unless all that the card says can be."""
+    """Refuse what this model or place does not allow."""
     device, video, model = card.device, card.video, card.model
     if card.outside and model != "virtio":
         yield device.refusal("backend", "only a 'virtio' card can run in another process")

@@ -156,7 +156,7 @@ def _display(device: Named[Graphics]) -> int:
 
 
 def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
-    """Yield what is refused if a port is asked for where there is none.
+    """Refuse a port where there is none.
 
     What an automatic port came to be in a past run says nothing.
     """

@@ -116,7 +116,7 @@ def _check_limits(machine: Machine) -> Iterator[Unsupported]:
 
 
 def _check_nodes(machine: Machine) -> Iterator[Unsupported]:
-    """Yield what is refused of what is said of nodes that the guest does not have."""
+    """Refuse what is said of nodes that the guest does not have."""
     count = len(machine.cpu.numa)
     huge = machine.memory_backing.huge_pages if machine.memory_backing else None
     for page in pages_of(huge):

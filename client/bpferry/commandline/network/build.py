@@ -85,7 +85,7 @@ def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
 
 
 def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused of a card: what is not possible, or has no meaning for its kind."""
+    """Refuse what is not possible, or has no meaning for this kind of card."""
     card = device.value
     virtio = model.startswith("virtio")
     if card.type == "vhostuser" and not virtio:

@@ -78,7 +78,7 @@ def _agent(context: Context) -> Iterator[Found]:
 def _check_drivers(
     nodes: tuple[Option, ...], device: Named[Disk], context: Context
 ) -> Iterator[Unsupported]:
-    """Yield what is refused of nodes whose drivers this QEMU was built without."""
+    """Refuse nodes whose drivers this QEMU was built without."""
     known = context.capabilities.blockdevs
     for node in nodes:
         driver = json.loads(node.value or "{}")["driver"]

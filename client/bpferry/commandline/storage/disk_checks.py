@@ -29,7 +29,7 @@ LAST_NARROW_ID: Final = 6
 
 
 def check_disk(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused if the disk *device* does not fit together."""
+    """Refuse what does not fit together in what the disk *device* says."""
     disk = device.value
     found = (*_place(disk, context), *_medium(disk), *_modes(disk), *_driver(disk, context))
     for field, sentence in found:

@@ -43,7 +43,7 @@ def socket_of(device: Named[Disk], context: Context) -> Option:
 
 
 def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused of a disk that another process serves."""
+    """Refuse what a disk cannot say that another process serves."""
     disk = device.value
     if not has_shared_memory(context.machine):
         yield device.refusal(

@@ -78,7 +78,7 @@ def _check_topology(context: Context) -> Iterator[Unsupported]:
 
 
 def _check_list(context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused of a list of single processors, as by libvirt."""
+    """Refuse lists of single processors that libvirt refuses."""
     machine = context.machine
     seen: set[int] = set()
     orders: set[int] = set()
@@ -103,7 +103,7 @@ def _check_list(context: Context) -> Iterator[Unsupported]:
 
 
 def _check_plugged_in(context: Context) -> Iterator[Unsupported]:
-    """Yield what is refused of processors that come on top of those of the start."""
+    """Refuse processors that cannot come on top of those of the start."""
     machine = context.machine
     plugged = plugged_in(machine)
     fixed = sorted(set(enabled_vcpus(machine)) - set(plugged))

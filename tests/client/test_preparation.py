@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How often the command line of a VM is built: once to know all of it, once with its numbers."""
+"""From a draft to what QEMU needs: what is in it is opened, and then it is built once more."""
 
 import sys
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 
 from bpferry.commandline.build import build
 from bpferry.domain.document import read_bytes
+from bpferry.errors import CompanionError
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.preparation import prepare
@@ -55,6 +56,36 @@ def drafted() -> Draft:
 def test_a_dry_run_builds_once() -> None:
     """All that it says is in the draft."""
     assert 1 == times_built(drafted)
+
+
+TPM = """\
+<domain type='qemu'>
+  <name>without-swtpm</name>
+  <memory unit='MiB'>64</memory>
+  <os><type>hvm</type></os>
+  <devices><tpm model='tpm-crb'><backend type='emulator'/></tpm></devices>
+</domain>
+"""
+
+
+def test_what_cannot_be_started_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user is told which part of the document needs it."""
+    for variable in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    found = draft(read_bytes(TPM.encode(), Path("/vm.xml")), Record())
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with (
+        pytest.raises(CompanionError) as caught,
+        Helpers(BpfHelper(), TapHelper()) as helpers,
+        prepare(found, helpers, Record()),
+    ):
+        pass
+
+    place = "'/vm.xml':5: '/domain/devices/tpm'"
+    assert f"{place}: cannot start 'swtpm': it is not installed" == caught.value.message
 
 
 def test_a_run_builds_once_more() -> None:
