@@ -6,6 +6,7 @@ BpferryError            1  root of this package: tried and failed
 +-- Unsupported         3  asks for what this bpferry or this QEMU certainly cannot do
 +-- Refused             4  policy does not allow it
 +-- NoHelper            5  no helper answers at its socket
++-- NotReady            1  something of this host is in the way of the VM
 +-- NameTaken           1  a VM of this name and user runs already
 +-- HelperError         1  the helper answered, and the answer is a failure or not sound
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
@@ -16,8 +17,11 @@ A message is lower case: what was tried, the object in single quotes, a colon, t
 reader can do about it stands in the hint.
 """
 
+import copy
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+E = TypeVar("E", bound="BpferryError")
 
 
 class BpferryError(Exception):
@@ -29,10 +33,12 @@ class BpferryError(Exception):
         element: which part of the description it is about, such as ``cards[0].tap``; None if it
             is about none.
         code: one word for programs.
+        others: what else is wrong, so that a user learns of everything at once.
     """
 
     status: ClassVar[int] = 1
     code: str = "failed"
+    others: "tuple[BpferryError, ...]" = ()
 
     def __init__(self, message: str, hint: str = "", element: str | None = None) -> None:
         super().__init__(message)
@@ -52,14 +58,13 @@ class Unsupported(BpferryError):  # noqa: N818
     """It is asked for what cannot be done here, with certainty.
 
     Attributes:
-        others: what else the same description asks for in vain, in its order; so that a user
-            learns of everything at once.
         whole: what cannot be without it, and goes with it where it is left out; may be empty.
         line: of the description; 0 where it is not known.
     """
 
     status = 3
     code = "unsupported"
+    others: "tuple[Unsupported, ...]" = ()
 
     def __init__(
         self,
@@ -91,10 +96,12 @@ def in_order(errors: Iterable[Unsupported]) -> tuple[Unsupported, ...]:
     return tuple(sorted(errors, key=lambda error: error.line))
 
 
-def all_in_one(errors: Sequence[Unsupported]) -> Unsupported:
+def all_in_one(errors: Sequence[E]) -> E:
     """Return the first of *errors* with the rest of them as its others."""
     first, *others = errors
-    return Unsupported(first.message, first.hint, first.element, tuple(others), line=first.line)
+    told = copy.copy(first)
+    told.others = tuple(others)
+    return told
 
 
 class Refused(BpferryError):  # noqa: N818
@@ -109,6 +116,12 @@ class NoHelper(BpferryError):  # noqa: N818
 
     status = 5
     code = "no-helper"
+
+
+class NotReady(BpferryError):  # noqa: N818
+    """Something of this host is in the way of the VM: a lock, a port, a limit."""
+
+    code = "not-ready"
 
 
 class NameTaken(BpferryError):  # noqa: N818

@@ -2,7 +2,9 @@
 """What stands behind cards: each step made to fail, and what was got before is given back."""
 
 import contextlib
+import errno
 import fcntl
+import os
 import re
 import signal
 import threading
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.domain.document import read_bytes
-from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, TapError
+from bpferry.errors import BpferryError, HelperError, NoHelper, NotReady, Refused, TapError
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import draft
 from bpferry.machine.preparation import Prepared, prepare
@@ -243,17 +245,40 @@ def test_no_set_is_no_reason_to_give_up(tmp_path: Path, gives: Gives) -> None:
 VHOST = "<driver name='vhost'/>"
 
 
-def test_vhost_fails(tmp_path: Path, gives: Gives, namespace: str) -> None:
-    """Where vhost is asked for by name and is not to be had, taps and sets go back."""
-    with serve(tmp_path, *gives), grants_sets(tmp_path):
-        error = fails(tmp_path, BpferryError, driver=VHOST)
+def test_vhost_fails(
+    tmp_path: Path, gives: Gives, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where vhost is asked for by name, and its device stops working, taps and sets go back."""
+    ioctl = fcntl.ioctl
+    answers = iter([bytes(8)])
 
-        assert error.message == (
-            f"{SECOND.format(folder=tmp_path)}cannot open '/dev/vhost-net': "
-            "No such file or directory"
-        )
-        assert "modprobe vhost_net" in error.hint
+    def once(fd: int, code: int, argument: bytes) -> bytes:
+        if code != VHOST_GET_FEATURES:
+            return ioctl(fd, code, argument)
+        try:
+            return next(answers)
+        except StopIteration:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY)) from None
+
+    monkeypatch.setattr(fcntl, "ioctl", once)
+    driver = f"{VHOST}<backend vhost='/dev/null'/>"
+    with serve(tmp_path, *gives), grants_sets(tmp_path):
+        error = fails(tmp_path, BpferryError, driver=driver)
+
+        assert error.message.startswith(f"{SECOND.format(folder=tmp_path)}cannot use '/dev/null'")
         assert [] == taps.in_namespace(namespace)
+
+
+def test_vhost_that_is_not_there_is_missed_before_anybody_is_asked(
+    tmp_path: Path, gives: Gives
+) -> None:
+    """No tap is made for a card that cannot have the vhost that it asks for by name."""
+    asked: list[Request] = []
+    with serve(tmp_path, fake.keeps(asked, gives[0])), grants_sets(tmp_path):
+        error = fails(tmp_path, NotReady, driver=VHOST)
+
+    assert "cannot open '/dev/vhost-net': No such file or directory" in error.message
+    assert [] == asked
 
 
 def test_vhost_for_each_queue(
@@ -307,6 +332,6 @@ def test_tap_that_does_not_exist_has_its_place(tmp_path: Path) -> None:
         pass
 
     assert caught.value.message == (
-        f"'{tmp_path}/vm.xml':6: '/domain/devices/interface': "
+        f"'{tmp_path}/vm.xml':6: '/domain/devices/interface/target/@dev': "
         "cannot open the tap 'nosuch0': there is no such interface"
     )

@@ -209,7 +209,7 @@ def test_more_queues_than_a_tap_has(namespace: str) -> None:
 
 def test_tap_that_is_just_made_is_refused(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tap that came into being by our own TUNSETIFF is not used."""
-    monkeypatch.setattr(existing_tap, "_check_exists", lambda _name, _queues: None)
+    monkeypatch.setattr(existing_tap, "check_exists", lambda _name, _queues: None)
 
     with pytest.raises(TapError, match="it is not persistent"):
         existing_tap.open_tap(f"bpf{namespace[-8:]}", 1)

@@ -18,7 +18,7 @@ def test_file_is_cut_short_or_kept(tmp_path: Path, append: bool, expected: bytes
     path = tmp_path / "log"
     path.write_bytes(b"old")
 
-    with open_output(OutputFile("serial0.log", str(path), append)) as fd:
+    with open_output(OutputFile("serial0.log", str(path), "serials[0]", append=append)) as fd:
         os.write(fd, b"new")
 
     assert expected == path.read_bytes()
@@ -28,7 +28,7 @@ def test_new_file_is_for_the_user_alone(tmp_path: Path) -> None:
     """What a guest writes is for nobody else."""
     path = tmp_path / "log"
 
-    with open_output(OutputFile("serial0.log", str(path))):
+    with open_output(OutputFile("serial0.log", str(path), "serials[0]")):
         assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 
@@ -38,7 +38,7 @@ def test_missing_folder_is_told(tmp_path: Path) -> None:
 
     with (
         pytest.raises(BpferryError, match=f"'{path}': No such file or directory"),
-        open_output(OutputFile("serial0.log", str(path))),
+        open_output(OutputFile("serial0.log", str(path), "serials[0]")),
     ):
         pass
 
@@ -50,7 +50,7 @@ def test_pipe_that_nobody_reads_is_not_awaited(tmp_path: Path) -> None:
 
     with (
         pytest.raises(BpferryError, match="cannot write into"),
-        open_output(OutputFile("serial0.log", str(path))),
+        open_output(OutputFile("serial0.log", str(path), "serials[0]")),
     ):
         pass
 
@@ -59,5 +59,5 @@ def test_writer_of_a_pipe_waits_for_its_reader(tmp_path: Path) -> None:
     """Once open, a file is as QEMU expects it: writing waits."""
     path = tmp_path / "log"
 
-    with open_output(OutputFile("serial0.log", str(path))) as fd:
+    with open_output(OutputFile("serial0.log", str(path), "serials[0]")) as fd:
         assert os.get_blocking(fd)

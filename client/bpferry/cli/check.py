@@ -3,23 +3,28 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from bpferry.cli import output
 from bpferry.domain.document import Document, read_file
 from bpferry.errors import BpferryError, Unsupported, in_order
-from bpferry.machine.draft import Draft, draft
+from bpferry.machine.draft import KVM_HINT, Draft, draft
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
-from bpferry.machine.hindrances import find_hindrances
+from bpferry.machine.hindrances import find_doubts, find_hindrances, find_in_use
 from bpferry.machine.lint import find_faults
 from bpferry.machine.name_lock import find_conflict
+from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
 """Exit statuses. What is not supported weighs more than a fault."""
 
 
-NEEDED = "the VM cannot start without it"
+RUNNING: Final = (
+    "a user runs one VM of a name at a time: sockets, firmware variables and the TPM's state go by "
+    "the name; its own locks and ports are not looked at"
+)
 
 
 def check(
@@ -38,11 +43,7 @@ def check(
             libvirt_session=libvirt_session,
         )
     ]
-    faults += [
-        Fault(hindrance.element or "", "error", hindrance.message, NEEDED, hindrance.hint)
-        for hindrance in (find_hindrances(plan) if plan else find_missing_files(document))
-    ]
-    faults += [_located(fault, document) for fault in _running(document)]
+    faults += _of_this_host(plan, document)
     if as_json:
         output.print_json(_fields(refused, faults, note))
     else:
@@ -67,17 +68,23 @@ def _draft(
     return plan, plan.refused, ""
 
 
-def _running(document: Document) -> Iterator[Fault]:
+def _of_this_host(plan: Draft | None, document: Document) -> Iterator[Fault]:
+    """Yield what would keep the VM from starting here and now, and what it would lack."""
+    hindrances = list(find_hindrances(plan) if plan else find_missing_files(document))
     conflict = find_conflict(document.machine.name)
     if conflict is not None:
-        yield Fault(
-            "name",
-            "note",
-            conflict.message,
-            "a user runs one VM of a name at a time: sockets, firmware variables and the TPM's "
-            "state go by the name",
-            conflict.hint,
-        )
+        running = Fault("name", "note", conflict.message, RUNNING, conflict.hint)
+        yield _located(running, document)
+    elif plan is not None:
+        hindrances += find_in_use(plan)
+    for hindrance in hindrances:
+        yield Fault(hindrance.element or "", "error", hindrance.message, "", hindrance.hint)
+    if plan is not None:
+        if plan.kvm_problem:
+            yield _located(Fault("accelerator", "error", plan.kvm_problem, "", KVM_HINT), document)
+        yield from find_doubts(plan)
+        for fault in find_dispensable_programs(plan.built):
+            yield _located(fault, document)
 
 
 def _located(fault: Fault, document: Document) -> Fault:

@@ -70,10 +70,11 @@ examples:
 """
 
 CHECK_DESCRIPTION: Final = """\
-Read FILE, and say what bpferry does not support, which files are missing, and
-what is not well designed: several queues on a back end that has one, more
-queues than processors, RSS where this QEMU has no eBPF or would cost vhost,
-and the like, each with its cause and what to do.
+Read FILE, and say what bpferry does not support, what would keep the VM from
+starting here and now (missing files and programs, an image that another VM
+has, a port that is taken), and what is not well designed: several queues on a
+back end that has one, more queues than processors, RSS where this QEMU has no
+eBPF or would cost vhost, and the like, each with its cause and what to do.
 No VM is started; QEMU is only asked what it can do.
 
 The exit status is 0 if there is nothing but notes, 1 if there is more, and 3

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-from bpferry.errors import BpferryError, Unsupported
+from bpferry.errors import BpferryError, CompanionError, QemuError, Unsupported
 
 if TYPE_CHECKING:
     from bpferry.commandline.parts import Endpoint
@@ -48,26 +48,28 @@ def print_error(error: BpferryError, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": error_fields(error)})
         return
-    others = error.others if isinstance(error, Unsupported) else ()
-    for one in (error, *others):
+    for one in (error, *error.others):
         say(f"error: {one.message}")
         if one.hint:
             say(f"hint: {one.hint}")
 
 
 def error_fields(error: BpferryError) -> dict[str, object]:
-    """Return what programs are told about *error*, and about what is not supported beside it."""
-    others = error.others if isinstance(error, Unsupported) else None
+    """Return what programs are told about *error*, and about what else is wrong."""
     told = _one_error(error)
-    return told if others is None else {**told, "others": [_one_error(one) for one in others]}
+    if not error.others and not isinstance(error, Unsupported):
+        return told
+    return {**told, "others": [_one_error(one) for one in error.others]}
 
 
 def _one_error(error: BpferryError) -> dict[str, object]:
+    said = error.evidence if isinstance(error, QemuError | CompanionError) else ""
     return {
         "code": error.code,
         "message": error.message,
         "hint": error.hint,
         "element": error.element,
+        **({"evidence": said} if said else {}),
     }
 
 

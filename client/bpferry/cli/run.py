@@ -3,7 +3,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +12,9 @@ from bpferry.domain.document import read_file
 from bpferry.errors import Unsupported
 from bpferry.machine import endpoints
 from bpferry.machine.draft import Draft, draft, find_others
-from bpferry.machine.hindrances import find_hindrances
+from bpferry.machine.hindrances import find_doubts, find_hindrances, find_in_use
 from bpferry.machine.name_lock import find_conflict
+from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.steering.plan import CardPlan, Notice, Rung
 from bpferry.steering.requests import describe_source, shown
@@ -124,7 +125,12 @@ def _keyboard() -> int | None:
 
 def _notices(plan: Draft, prepared: "Prepared") -> tuple[Notice, ...]:
     of_cards = (notice for card in prepared.plans.values() for notice in card.warnings)
-    return (*plan.general_notices(), *of_cards)
+    return (*plan.general_notices(), *_doubts(plan), *of_cards)
+
+
+def _doubts(plan: Draft) -> Iterator[Notice]:
+    for doubt in find_doubts(plan):
+        yield Notice(f"{doubt.message}: {doubt.cause}", doubt.fix)
 
 
 def dry_run_fields(plan: Draft) -> dict[str, object]:
@@ -154,10 +160,14 @@ def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
 def dry_run_warnings(plan: Draft) -> list[str]:
     """Return what would be less than wished, and what would be in the way."""
     of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
-    texts = [notice.message for notice in (*plan.general_notices(), *of_cards)]
+    notices = (*plan.general_notices(), *_doubts(plan), *of_cards)
+    texts = [notice.message for notice in notices]
+    texts += [f"{fault.message}: {fault.cause}" for fault in find_dispensable_programs(plan.built)]
     conflict = find_conflict(plan.machine.name)
     texts += [conflict.message] if conflict else []
-    return texts + [hindrance.message for hindrance in find_hindrances(plan)]
+    # What a VM of this name uses now is its own.
+    in_use = () if conflict else find_in_use(plan)
+    return texts + [hindrance.message for hindrance in (*find_hindrances(plan), *in_use)]
 
 
 def dry_run_text(plan: Draft) -> str:

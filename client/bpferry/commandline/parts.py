@@ -93,6 +93,8 @@ class OutputFile:
 
     name: str
     path: str
+    key: str
+    """The key of the model that it is for."""
     append: bool = False
     """What is in it stays."""
 

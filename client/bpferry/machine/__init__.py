@@ -18,6 +18,14 @@
     folders       where the VM's own files are
     name_lock     one running VM of each name
     files         files that have to exist
+    images        the image files behind the disks, and how QEMU will use each
+    image_formats whether they are in the formats that the document says
+    image_locks   whether another process has them locked
+    access        what this user may not write to
+    ports         whether ports and sockets are free
+    programs      programs that have to be installed
+    open_files    how many files may be open at once
+    processes     which process has a file locked or a port taken
     uefi_files    files of a UEFI firmware, which have to fit together
     listening     sockets that bpferry listens on for QEMU
     own_sockets   sockets that QEMU makes itself

@@ -142,7 +142,7 @@ def _is_empty(folder: Path) -> bool:
 def _run(step: Step, companion: Companion) -> None:
     program = find_program(step.argv[0])
     if program is None:
-        raise _not_installed(step.argv[0], companion, step)
+        raise not_installed(step.argv[0], companion, step)
     with contextlib.ExitStack() as stack:
         child = _enter((program, *step.argv[1:]), companion, stack)
         end = time.monotonic() + STEP_SECONDS
@@ -170,7 +170,7 @@ def find_program(name: str) -> str | None:
 def _start(companion: Companion, stack: contextlib.ExitStack, fds: Mapping[str, int]) -> Child:
     program = find_program(companion.argv[0])
     if program is None:
-        raise _not_installed(companion.argv[0], companion)
+        raise not_installed(companion.argv[0], companion)
     inherited = [fds[name] for name in companion.inherits]
     return _enter((program, *companion.argv[1:]), companion, stack, inherited)
 
@@ -184,7 +184,7 @@ def _enter(
     try:
         return stack.enter_context(start_child(argv, inherited))
     except QemuError as error:
-        raise CompanionError(error.message, _install(companion), companion.key) from error
+        raise CompanionError(error.message, install_hint(companion), companion.key) from error
 
 
 def _wait_for_socket(running: Running) -> None:
@@ -223,13 +223,17 @@ def _ended(
     return CompanionError(f"'{name}' {what}{status}", hint, companion.key, evidence)
 
 
-def _not_installed(program: str, companion: Companion, step: Step | None = None) -> CompanionError:
+def not_installed(program: str, companion: Companion, step: Step | None = None) -> CompanionError:
+    """Return the error that *program* is missing, which is for *companion* or its *step*."""
     return CompanionError(
-        f"cannot start '{program}': it is not installed", _install(companion, step), companion.key
+        f"cannot start '{program}': it is not installed",
+        install_hint(companion, step),
+        companion.key,
     )
 
 
-def _install(companion: Companion, step: Step | None = None) -> str:
+def install_hint(companion: Companion, step: Step | None = None) -> str:
+    """Return which package has the program of *companion*, or of its *step*."""
     package = step.package if step else ""
     package = package or companion.package or Path(companion.argv[0]).name
     return f"install it; Debian's package is '{package}'"

@@ -1,32 +1,85 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What keeps a VM from starting on this host, as far as it can be found before anything is opened.
 
-A dry run and ``bpferry check`` tell all of it, and a start fails with the first.
+A dry run and ``bpferry check`` tell all of it, and a start ends with all of it before any helper is
+asked. What others use at this moment comes apart, since a VM that runs uses its own things.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from bpferry.errors import BpferryError
+from bpferry.commandline.parts import Endpoint
+from bpferry.domain.names import cards_of
+from bpferry.errors import BpferryError, NotReady
+from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
 from bpferry.machine.draft import Draft
+from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host_devices import find_host_faults
+from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
+from bpferry.machine.image_locks import find_locked_images
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
+from bpferry.machine.open_files import find_low_limit
+from bpferry.machine.ports import find_taken_ports
+from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.uefi_files import find_firmware_faults
+from bpferry.network.existing_tap import check_exists
+from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
 
 def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
     """Yield each with its place in the document."""
     yield from find_missing_files(draft.document)
+    machine = draft.document.machine
     found = (
         find_firmware_faults(draft.context),
         find_host_faults(draft.context),
         find_limit_fault(draft.built, own_limits()),
         find_problems(draft.built, draft.secret_files),
         find_missing_certificates(draft.built),
+        find_wrong_formats(machine),
+        find_unwritable(machine, draft.built),
+        _find_missing_taps(draft),
+        find_missing_programs(draft.built),
+        find_low_limit(draft),
     )
     for faults in found:
         for fault in faults:
             yield located(fault, draft.document)
+
+
+def find_in_use(draft: Draft) -> Iterator[BpferryError]:
+    """Yield what others use at this moment, each with its place in the document."""
+    machine = draft.document.machine
+    for faults in (find_locked_images(machine), find_taken_ports(draft.built.of(Endpoint))):
+        for fault in faults:
+            yield located(fault, draft.document)
+
+
+def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
+    """Yield vhost by name where it cannot be used, which the plan of the card warns of as well."""
+    for device in cards_of(draft.machine):
+        problem = draft.circumstances.host.problem_of(device.value.vhost_device)
+        if draft.plans[device.id].vhost and problem:
+            error = NotReady(f"{UNUSABLE}: {problem}", UNUSABLE_HINT, f"{device.key}.driver")
+            yield located(error, draft.document)
+
+
+def find_doubts(draft: Draft) -> Iterator[Fault]:
+    """Yield what lets the VM start, and is probably not meant so."""
+    for fault in find_shown_containers(draft.document.machine):
+        place = draft.document.origins.describe(fault.key)
+        yield replace(fault, message=f"{place}: {fault.message}")
+
+
+def _find_missing_taps(draft: Draft) -> Iterator[BpferryError]:
+    for device in cards_of(draft.machine):
+        card = device.value
+        if card.type == "ethernet" and card.tap is not None:
+            try:
+                check_exists(card.tap, draft.plans[device.id].queues)
+            except BpferryError as error:
+                yield type(error)(error.message, error.hint, f"{device.key}.tap")

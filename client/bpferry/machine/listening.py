@@ -130,11 +130,41 @@ def remove_stale(path: Path) -> None:
     Raises:
         BpferryError: there is something else, or somebody listens.
     """
+    if _is_stale(path):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise BpferryError(
+                f"cannot listen at '{path}': cannot remove the stale socket: {error.strerror}"
+            ) from error
+
+
+def check_free(path: Path) -> None:
+    """Raise BpferryError if nobody could listen at *path*; nothing is made or removed."""
+    check_path(path)
+    what = f"cannot listen at '{path}'"
+    if _is_stale(path):
+        return
+    above = path.parent
+    while not os.access(above, os.F_OK) and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise BpferryError(f"{what}: '{above}' is not a directory", "choose another path")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BpferryError(f"{what}: you may not write to '{above}'", "choose another path")
+
+
+def _is_stale(path: Path) -> bool:
+    """Say whether there is a socket at *path* that nobody listens at; False if there is nothing.
+
+    Raises:
+        BpferryError: there is something else, or somebody listens.
+    """
     what = f"cannot listen at '{path}'"
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise BpferryError(f"{what}: {error.strerror}") from error
     if not stat.S_ISSOCK(found.st_mode):
@@ -144,10 +174,7 @@ def remove_stale(path: Path) -> None:
             f"{what}: a process listens there already",
             "the VM may be running: end it, or give this one another path",
         )
-    try:
-        path.unlink()
-    except OSError as error:
-        raise BpferryError(f"{what}: cannot remove the stale socket: {error.strerror}") from error
+    return True
 
 
 def is_bound(path: Path) -> bool:

@@ -7,7 +7,7 @@ closes what was there already.
 
 import contextlib
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -34,17 +34,18 @@ from bpferry.commandline.parts import (
 )
 from bpferry.domain.document import Document
 from bpferry.domain.origins import Origins
-from bpferry.errors import BpferryError, QemuError
+from bpferry.errors import BpferryError, QemuError, all_in_one
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import acquire_cid, open_device
 from bpferry.machine.draft import KVM_HINT, Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
-from bpferry.machine.hindrances import find_hindrances
+from bpferry.machine.hindrances import find_hindrances, find_in_use, find_unusable_vhost
 from bpferry.machine.listening import open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
+from bpferry.machine.open_files import raise_limit
 from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.refusals import located
@@ -106,13 +107,14 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     Raises:
         BpferryError: something that the VM cannot do without is missing.
     """
-    for hindrance in find_hindrances(draft):
-        raise hindrance
+    _stop_at(find_hindrances(draft), find_unusable_vhost(draft))
     if draft.kvm_problem:
         raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
         file = draft.document.origins.path
         name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
+        _stop_at(find_in_use(draft))
+        raise_limit(draft)
         ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
         ours.enter_context(raised_limit(draft.built))
         opened = _Opened(ours, inherited)
@@ -163,6 +165,13 @@ def _naming_places(document: Document) -> Iterator[None]:
         yield
     except BpferryError as error:
         raise (located(error, document) if error.element else error) from error
+
+
+def _stop_at(*kinds: Iterable[BpferryError]) -> None:
+    """Raise all that is in the way at once, if there is anything."""
+    found = [hindrance for hindrances in kinds for hindrance in hindrances]
+    if found:
+        raise all_in_one(found)
 
 
 CONSOLE: Final = "console"

@@ -77,7 +77,7 @@ async def _supervise(
         if prepared.console is not None:
             own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
             stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
-        await _Supervisor(prepared, reporter, child, signals).run()
+        await _Supervisor(prepared, reporter, child, output_of_qemu, signals).run()
         status = child.exit_status()
         return status if status >= 0 else 128 - status
 
@@ -111,11 +111,17 @@ class _Supervisor:
     """One running QEMU: its monitor, the signals that come, its cards."""
 
     def __init__(
-        self, prepared: Prepared, reporter: Reporter, child: Child, signals: Signals
+        self,
+        prepared: Prepared,
+        reporter: Reporter,
+        child: Child,
+        output: QemuOutput,
+        signals: Signals,
     ) -> None:
         self._prepared = prepared
         self._reporter = reporter
         self._child = child
+        self._output = output
         self._signals = signals
         self._monitor: Monitor | None = None
         self._stopping = False
@@ -175,13 +181,16 @@ class _Supervisor:
             await asyncio.wait_for(self._ended.wait(), QUIT_SECONDS)
         if not self._ended.is_set():
             return error
+        self._output.stop()
         evidence = self._child.tail()
         status = describe_exit(self._child.exit_status())
         last = "".join(evidence.splitlines()[-1:]).strip()
-        hint = f"it said: {last}" if last else ""
-        for name, described in self._prepared.secrets.items():
-            if f'"{name}"' in last:
-                hint += f"; it has been given {described}"
+        # The user has its words already, each in a line of its own.
+        hint = "; ".join(
+            f"QEMU has been given {described}"
+            for name, described in self._prepared.secrets.items()
+            if f'"{name}"' in last
+        )
         return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
 
     async def _let_run(self, monitor: Monitor) -> None:

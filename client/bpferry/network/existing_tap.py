@@ -33,7 +33,7 @@ def open_tap(name: str, queues: int) -> OwnedFds:
     Raises:
         TapError: with what is in the way.
     """
-    _check_exists(name, queues)
+    check_exists(name, queues)
     fds = OwnedFds()
     try:
         for queue in range(queues):
@@ -53,7 +53,8 @@ def _make_hint(name: str, queues: int) -> str:
     return MAKE_HINT.format(name=name, queues=queues, multi=multi)
 
 
-def _check_exists(name: str, queues: int) -> None:
+def check_exists(name: str, queues: int) -> None:
+    """Raise TapError if there is no interface *name*."""
     try:
         socket.if_nametoindex(name)
     except OSError as error:
@@ -122,7 +123,7 @@ def _check_flags(fd: OwnedFd, name: str, flags: int, queues: int) -> None:
     if found.interface != name or found.flags & flags != flags:
         raise TapError(f"cannot use the tap '{name}': the kernel opened it with other properties")
     if not found.flags & tun.IFF_PERSIST:
-        # It vanished after _check_exists, and we may make taps. Closing the fd unmakes it.
+        # It vanished after check_exists, and we may make taps. Closing the fd unmakes it.
         raise TapError(
             f"cannot use the tap '{name}': it is not persistent", _make_hint(name, queues)
         )

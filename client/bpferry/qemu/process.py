@@ -162,8 +162,10 @@ class Child:
 
     def wait(self, seconds: float) -> bool:
         """Wait at most *seconds* for its end; say whether it ended."""
-        ready, _, _ = select.select([self.pidfd], [], [], seconds)
-        return bool(ready)
+        # Not select(), which takes no fd above 1,023, and a VM with many queues has those.
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def exit_status(self) -> int:
         """Wait for the end, and return the exit status, or minus the signal that ended it."""

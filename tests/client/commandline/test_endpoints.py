@@ -18,6 +18,8 @@ FORWARDS = (
     "<range start='80' end='89' to='8080'/><range start='85' exclude='yes'/></portForward>"
 )
 
+SLIRP = "<portForward proto='tcp'><range start='2222' to='22'/></portForward>"
+
 
 def told(parts: Sequence[Part]) -> list[str]:
     """Return what the user would be told."""
@@ -106,6 +108,7 @@ def test_character_devices(device: str, expected: list[str]) -> None:
             "<backend type='passt'/><portForward proto='udp' dev='eth0'/>",
             ["net0, ports 1-65535 of the guest: %eth0:1-65535 (UDP)"],
         ),
+        ("user", SLIRP, ["net0, port 22 of the guest: *:2222"]),
         ("user", "", []),
     ],
 )

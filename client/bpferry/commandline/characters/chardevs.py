@@ -153,7 +153,10 @@ class BackEnds:
         name = f"{user.device.id}.{what}"
         added = join("", set=number, fd=self._context.fd(name), opaque=name)
         # Whatever is to be cut short is so when we open it; QEMU is to append in either case.
-        needs = (OutputFile(name, path, append=bool(append)), Option("-add-fd", added))
+        needs = (
+            OutputFile(name, path, user.device.key, append=bool(append)),
+            Option("-add-fd", added),
+        )
         return f"/dev/fdset/{number}", needs
 
     def _standard_streams(self, user: User) -> Part:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What QEMU has to write to, and what may not be written to by this user.
+
+Nothing is opened for writing to find out: that alone would wake up who watches a file or device.
+"""
+
+import errno
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bpferry.commandline.build import Built
+from bpferry.commandline.parts import OpenDevice, OpenVsock, OutputFile
+from bpferry.domain.model.machine import Machine
+from bpferry.errors import BadInput, BpferryError, NotReady
+from bpferry.machine.device_nodes import HINTS
+from bpferry.machine.images import Image, images_of
+
+UNCHANGEABLE: Final = ("ide", "sata")
+"""Buses whose guests cannot be kept from writing, so that no disk there is read-only."""
+
+
+def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
+    """Yield images, logs and device nodes that this user may not write to.
+
+    Each error's element is a key of the model. What does not exist is somebody else's business,
+    but for images that only the header of another one names.
+    """
+    for image in images_of(machine):
+        if image.above and not _exists(image.path):
+            yield _missing_below(image)
+        elif image.writable and _exists(image.path):
+            cause = why_not_writable(image.path)
+            if cause:
+                message = f"cannot write to '{image.path}': {cause}"
+                yield BadInput(message, _fix(image), image.key)
+    for output in built.of(OutputFile):
+        yield from _output(output)
+    nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
+    for node in nodes:
+        yield from _node(node)
+
+
+def _missing_below(image: Image) -> BadInput:
+    return BadInput(
+        f"cannot read '{image.path}', the image below '{image.above}': {os.strerror(errno.ENOENT)}",
+        "put it back there, or say in the image above where it is: "
+        f"qemu-img rebase -u -F FORMAT -b PATH '{image.above}'",
+        image.key,
+    )
+
+
+def _exists(path: str) -> bool:
+    return os.access(path, os.F_OK)
+
+
+def why_not_writable(path: str) -> str:
+    """Return why this user may not write to *path*, which exists; empty if he may."""
+    if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        return ""
+    try:
+        found = Path(path).stat()
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return "its file system is mounted read-only"
+    except OSError as error:
+        return error.strerror or str(error)
+    owner = _user_name(found.st_uid)
+    return f"it belongs to '{owner}' and has the mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _fix(image: Image) -> str:
+    try:
+        ours = Path(image.path).stat().st_uid == os.geteuid()
+    except OSError:
+        ours = False
+    make = f"make it writable: chmod u+w '{image.path}'" if ours else "have its owner let you write"
+    if image.disk.bus in UNCHANGEABLE:
+        return make
+    return f"{make}; or say that the disk is not written to: read-only = true, in XML <readonly/>"
+
+
+def _output(output: OutputFile) -> Iterator[NotReady]:
+    path = Path(output.path)
+    if _exists(output.path):
+        cause, hint = why_not_writable(output.path), "make it writable, or choose another path"
+    else:
+        cause, hint = why_no_file(path.parent), "make that folder, or choose another path"
+    if cause:
+        yield NotReady(f"cannot write into '{path}': {cause}", hint, output.key)
+
+
+def why_no_file(folder: Path) -> str:
+    """Return why no file can be made in *folder*; empty if one can."""
+    if not _exists(str(folder)):
+        return f"there is no folder '{folder}'"
+    if not folder.is_dir():
+        return f"'{folder}' is not a directory"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"you may not make files in '{folder}'"
+    return ""
+
+
+def _node(node: OpenDevice | OpenVsock) -> Iterator[NotReady]:
+    number = 0
+    if not _exists(node.path):
+        number = errno.ENOENT
+    elif not os.access(node.path, os.R_OK | os.W_OK):
+        number = errno.EACCES
+    if number:
+        message = f"cannot open '{node.path}': {os.strerror(number)}"
+        yield NotReady(message, HINTS[number], node.key)

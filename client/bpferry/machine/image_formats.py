@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whether an image is in the format that the document says.
+
+An image that is used as raw and is a container, such as qcow2, shows the guest the container: it
+finds no system in it, and destroys it when it writes. Where the document says 'raw', that is a
+warning, since the guest may have written such a header into its own disk. It is no reason to take
+another format then: the header of qcow2 can name any file of the host as the image below, and QEMU
+would show that to the guest. Where the document says no format, the VM is not started, and saying
+'raw' is the way to insist.
+
+LUKS on a raw disk is what a guest does that encrypts its disk, and nothing is said of it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bpferry.domain.model.machine import Machine
+from bpferry.errors import BadInput
+from bpferry.machine.faults import Fault
+from bpferry.machine.images import Image, images_of
+
+MAGICS: Final = {
+    "qcow2": (0, (b"QFI\xfb\0\0\0\x02", b"QFI\xfb\0\0\0\x03")),
+    "qcow": (0, (b"QFI\xfb\0\0\0\x01",)),
+    "qed": (0, (b"QED\0",)),
+    "vmdk": (0, (b"KDMV", b"COWD", b"# Disk DescriptorFile")),
+    "vdi": (64, (b"\x7f\x10\xda\xbe",)),
+    "vhdx": (0, (b"vhdxfile",)),
+    "luks": (0, (b"LUKS\xba\xbe",)),
+}
+"""Where an image of each format has its magic, and what it is (the probe functions in block/)."""
+
+CERTAIN: Final = frozenset(MAGICS) - {"vmdk"}
+"""The formats without whose magic an image is certainly not in them. The text of a vmdk's
+descriptor may begin with anything."""
+
+CONTAINERS: Final = frozenset(MAGICS) - {"luks"}
+"""What nobody wants the guest to see as it is."""
+
+HEAD_BYTES: Final = 128
+
+
+def find_wrong_formats(machine: Machine) -> Iterator[BadInput]:
+    """Yield an error for each image that is certainly not in its format; its element is a key."""
+    for image, found in _formats_of(machine):
+        wanted = "luks" if image.encrypted and image.format in (None, "raw") else image.format
+        if image.is_raw:
+            if image.format is None and found in CONTAINERS:
+                yield _unsaid(image, str(found))
+        elif found != wanted and (wanted in CERTAIN or found is not None):
+            yield BadInput(
+                f"cannot use '{image.path}' as {wanted}: "
+                + (f"it is {found}" if found else f"it does not begin as {wanted} does"),
+                "name another file"
+                if image.encrypted
+                else f"set the format to '{found or 'raw'}', or name another file",
+                _format_key(image),
+            )
+
+
+def find_shown_containers(machine: Machine) -> Iterator[Fault]:
+    """Yield a warning for each image that is said to be raw, and is a container."""
+    for image, found in _formats_of(machine):
+        if image.is_raw and image.format == "raw" and found in CONTAINERS:
+            yield Fault(
+                _format_key(image),
+                "warning",
+                f"'{image.path}' is {found}, and is used as raw",
+                "the guest sees the container and not what is in it, and destroys it by writing",
+                f"set the format to '{found}' if you made the image; leave 'raw' if the guest "
+                "wrote that, since otherwise it could have files of this host shown to it",
+            )
+
+
+def _formats_of(machine: Machine) -> Iterator[tuple[Image, str | None]]:
+    """Yield each image that the document names, with the format by its magic, if it has one."""
+    for image in images_of(machine):
+        head = b"" if image.above else _head(image)
+        if head:
+            yield image, _format_of(head)
+
+
+def _unsaid(image: Image, found: str) -> BadInput:
+    return BadInput(
+        f"'{image.path}' is {found}, and the document says no format for it: used as raw, the "
+        "guest would see the container and not what is in it, and destroy it by writing",
+        f"set the format to '{found}' (in XML <driver type='{found}'/>); to 'raw' only if the "
+        f"guest itself keeps {found} on its disk",
+        image.key,
+    )
+
+
+def _format_key(image: Image) -> str:
+    return f"{image.key.rpartition('.')[0]}.format"
+
+
+def _head(image: Image) -> bytes:
+    """Return how *image* begins; empty if it cannot be read, which others say."""
+    try:
+        with Path(image.path).open("rb") as file:
+            file.seek(image.offset)
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _format_of(head: bytes) -> str | None:
+    for name, (offset, magics) in MAGICS.items():
+        if head.startswith(magics, offset):
+            return name
+    return None

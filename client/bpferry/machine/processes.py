@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which process has a file locked or a port taken, as far as this user may look (proc(5)).
+
+Only processes of the same user can be looked into; of others, nobody but root learns anything.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+PROC: Final = Path("/proc")
+
+LOCK: Final = re.compile(
+    r"^lock:\s+\d+: \w+\s+\w+\s+(?:READ|WRITE)\s+\S+\s+\S+\s+(?P<start>\d+)\s+(?P<end>\S+)$",
+    re.MULTILINE,
+)
+"""A lock in the fdinfo of the open file that has it (fs/locks.c, show_fd_locks)."""
+
+GUEST: Final = re.compile(r"(?:^|,)guest=((?:[^,]|,,)+)")
+"""The VM's name in the value of QEMU's -name."""
+
+
+def find_locker(fd: int, byte: int) -> int | None:
+    """Return the process that has a lock on *byte* of the file *fd*; None if nobody can be seen."""
+    wanted = os.fstat(fd)
+    for process, link in _open_files():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(link.stat(), wanted):
+                info = PROC.joinpath(str(process), "fdinfo", link.name).read_text("ascii")
+                if any(_covers(found, byte) for found in LOCK.finditer(info)):
+                    return process
+    return None
+
+
+def _covers(lock: "re.Match[str]", byte: int) -> bool:
+    return int(lock["start"]) <= byte and (lock["end"] == "EOF" or byte <= int(lock["end"]))
+
+
+def find_socket_owner(inode: int) -> int | None:
+    """Return a process that has the socket *inode* open; None if nobody can be seen."""
+    wanted = f"socket:[{inode}]"
+    for process, link in _open_files():
+        with contextlib.suppress(OSError):
+            if str(link.readlink()) == wanted:
+                return process
+    return None
+
+
+def _open_files() -> Iterator[tuple[int, Path]]:
+    """Yield each open file that we may look at: its process, and its link."""
+    for process in PROC.iterdir():
+        if process.name.isdecimal():
+            with contextlib.suppress(OSError):
+                yield from ((int(process.name), link) for link in (process / "fd").iterdir())
+
+
+def describe_process(pid: int) -> str:
+    """Return what *pid* is, for people: with the name of its VM if it is a QEMU that has one."""
+    try:
+        name = (PROC / str(pid) / "comm").read_text("utf-8", "replace").strip()
+        words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return f"process {pid}"
+    vm = _vm_name(words)
+    return f"process {pid} ({name}, VM '{vm}')" if vm else f"process {pid} ({name})"
+
+
+def _vm_name(words: list[str]) -> str:
+    for option, value in itertools.pairwise(words):
+        if option == "-name":
+            found = GUEST.search(value)
+            return (found[1] if found else value.partition(",")[0]).replace(",,", ",")
+    return ""
