@@ -75,7 +75,9 @@ def _kind(part: etree._Element) -> str:
 def _name(part: etree._Element) -> str:
     named = part.find(f"{RNG}name")
     name = part.get("name") or (named.text if named is not None else None) or "any"
-    spaces = [one.get("ns") for one in (part, *part.iterancestors()) if one.get("ns") is not None]
+    # The name of an attribute has no namespace but its own (RELAX NG, 4.8).
+    around = () if _kind(part) == "attribute" else part.iterancestors()
+    spaces = [one.get("ns") for one in (part, *around) if one.get("ns") is not None]
     return PREFIXES.get(spaces[0] or "", "") + name if spaces else name
 
 

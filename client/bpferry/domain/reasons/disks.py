@@ -58,6 +58,7 @@ FORMATS: Final = {
     "iso": ("an image of a CD is raw", "write 'raw'"),
     "luks": LUKS,
     "cow": GONE_FORMAT,
+    "dir": ("a folder is given to a guest as a FAT file system", "write 'fat'"),
 }
 
 

@@ -120,10 +120,6 @@ SYSTEM: Final[dict[str, Reason]] = {
         f"/domain/features/{name}": POWER
         for name in ("ccf-assist", "cfpc", "hpt", "htm", "ibs", "nested-hv", "sbbc")
     },
-    "/domain/qemu:commandline/qemu:*/@qemu:*": (
-        "attributes have no prefix here",
-        "write value='...' in place of qemu:value='...'",
-    ),
     "/domain/commandline": OTHERS,
     "/domain/namespace": OTHERS,
     "/domain/datacenterpath": OTHERS,
