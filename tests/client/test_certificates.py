@@ -9,6 +9,7 @@ from bpferry.commandline.build import Built
 from bpferry.commandline.context import TlsFolder
 from bpferry.commandline.parts import Certificates
 from bpferry.machine.certificates import FILES, find_missing_certificates, find_tls_folder
+from tests.support.people import ALICE, acting_as
 
 
 def test_folder_is_among_the_users_settings(
@@ -44,3 +45,18 @@ def test_nothing_is_missing(tmp_path: Path) -> None:
     built = Built((), (Certificates(str(tmp_path), "graphics[0]"),), ())
 
     assert [] == list(find_missing_certificates(built))
+
+
+@pytest.mark.privileged
+def test_a_home_of_somebody_else_has_no_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root's for a user whom setpriv or sudo made of root; the VM starts all the same."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "bpferry").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+
+    with acting_as(ALICE):
+        found = find_tls_folder("spice")
+
+    assert not found.are_there

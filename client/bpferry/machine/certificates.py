@@ -26,10 +26,14 @@ FILES: Final = {
 def find_tls_folder(protocol: str) -> TlsFolder:
     """Return where the certificates for *protocol*, vnc or spice, are to be, and whether they are.
 
-    A folder that is there asks for TLS, whatever is missing in it.
+    A folder that is there asks for TLS, whatever is missing in it. Below a home that is not the
+    user's, as that of root under setpriv or sudo, there is none.
     """
     folder = home_folder("XDG_CONFIG_HOME", ".config") / "bpferry" / "pki" / protocol
-    return TlsFolder(str(folder), folder.is_dir())
+    try:
+        return TlsFolder(str(folder), folder.is_dir())
+    except OSError:
+        return TlsFolder(str(folder))
 
 
 def find_missing_certificates(built: Built) -> Iterator[BadInput]:
