@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from bpferry.errors import NotReady
 from tests.devices.running import Running, domain, running
 
 pytestmark = pytest.mark.qemu
@@ -313,7 +314,7 @@ def test_two_vms_write_to_a_disk_that_they_share(tmp_path: Path) -> None:
         ]
     with (
         running(domain(alone, name="first"), tmp_path),
-        pytest.raises(AssertionError, match='Failed to get "write" lock'),
+        pytest.raises(NotReady, match="it is locked now by process"),
         running(domain(alone, name="second"), tmp_path),
     ):
         pass
