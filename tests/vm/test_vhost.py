@@ -151,7 +151,7 @@ def test_who_is_not_in_the_group_goes_without_vhost(host: Host, documents: dict[
 
     reason = (
         "no vhost: cannot open '/dev/vhost-net': it is for members of the group 'kvm', "
-        "and you are none"
+        "and you are not one"
     )
     assert (False, reason) == (card["vhost"], card["because"][-1])
 
