@@ -51,9 +51,30 @@ RSS: Final = ObjectShape(
     # ebpf-rss-fds (hw/net/virtio-net.c, virtio_net_load_ebpf_fds).
     programs=(ProgramShape("tun_rss_steering_prog", BPF_PROG_TYPE_SOCKET_FILTER),),
     maps=(
-        MapShape("tap_rss_map_configurations", BPF_MAP_TYPE_ARRAY, 4, 10, 1, BPF_F_MMAPABLE),
-        MapShape("tap_rss_map_toeplitz_key", BPF_MAP_TYPE_ARRAY, 4, 40, 1, BPF_F_MMAPABLE),
-        MapShape("tap_rss_map_indirection_table", BPF_MAP_TYPE_ARRAY, 4, 2, 128, BPF_F_MMAPABLE),
+        MapShape(
+            "tap_rss_map_configurations",
+            BPF_MAP_TYPE_ARRAY,
+            key_size=4,
+            value_size=10,
+            entries=1,
+            flags=BPF_F_MMAPABLE,
+        ),
+        MapShape(
+            "tap_rss_map_toeplitz_key",
+            BPF_MAP_TYPE_ARRAY,
+            key_size=4,
+            value_size=40,
+            entries=1,
+            flags=BPF_F_MMAPABLE,
+        ),
+        MapShape(
+            "tap_rss_map_indirection_table",
+            BPF_MAP_TYPE_ARRAY,
+            key_size=4,
+            value_size=2,
+            entries=128,
+            flags=BPF_F_MMAPABLE,
+        ),
     ),
 )
 

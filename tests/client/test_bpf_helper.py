@@ -366,7 +366,7 @@ def test_known_object_of_another_shape(path: Path) -> None:
 @pytest.mark.kernel
 def test_unknown_object_is_checked_against_its_description(path: Path) -> None:
     """Of an object that we do not know, the fds have to be what the helper says."""
-    shape = MapShape("m", 2, 4, 8, 3, 0)
+    shape = MapShape("m", 2, key_size=4, value_size=8, entries=3, flags=0)
     said = (FdDescription("m", "map", *shape[1:]),)
     data = encode_reply(LoadReply(said))
     with fake.helper(

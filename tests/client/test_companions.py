@@ -37,9 +37,9 @@ def companion(
         (sys.executable, "-c", script),
         str(tmp_path / "run" / "tester.sock"),
         "tpm",
-        "tester-package",
-        folders,
-        steps,
+        package="tester-package",
+        folders=folders,
+        steps=steps,
     )
 
 
@@ -288,5 +288,7 @@ def test_swtpm_listens_and_ends(tmp_path: Path, record: support.Record) -> None:
     control, store = f"type=unixio,path={path}", f"dir={state}"
     argv = ("swtpm", "socket", "--ctrl", control, "--tpmstate", store, "--tpm2", "--terminate")
 
-    with start_companions([Companion("swtpm", argv, path, "tpm", "", (state,))], record) as (one,):
+    with start_companions(
+        [Companion("swtpm", argv, path, "tpm", package="", folders=(state,))], record
+    ) as (one,):
         assert not one.child.wait(0.2)

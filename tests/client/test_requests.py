@@ -87,7 +87,14 @@ def test_messages_are_what_is_shown() -> None:
 
     asked = asked_for(card)["net0"]
 
-    assert asked.tap == Tap("br0", False, 2, 9000, bytes.fromhex(MAC.replace(":", "")), True)  # noqa: FBT003
+    assert asked.tap == Tap(
+        "br0",
+        is_network=False,
+        queues=2,
+        mtu=9000,
+        mac=bytes.fromhex(MAC.replace(":", "")),
+        isolated=True,
+    )
     assert asked.load == Load("rss", DIGEST)
     for message in asked:
         assert message is not None

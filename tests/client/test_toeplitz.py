@@ -130,19 +130,17 @@ def frame_of(flow: Flow) -> bytes:
 
 PORT_NUMBERS = st.integers(0, 0xFFFF)
 PROTOCOLS = st.sampled_from(["tcp", "udp", "other"])
+PORT_FIELDS = {"source_port": PORT_NUMBERS, "destination_port": PORT_NUMBERS}
 FLOWS = st.one_of(
     st.builds(
         Flow,
         st.ip_addresses(v=4),
         st.ip_addresses(v=4),
         PROTOCOLS,
-        PORT_NUMBERS,
-        PORT_NUMBERS,
-        st.booleans(),
+        **PORT_FIELDS,
+        fragment=st.booleans(),
     ),
-    st.builds(
-        Flow, st.ip_addresses(v=6), st.ip_addresses(v=6), PROTOCOLS, PORT_NUMBERS, PORT_NUMBERS
-    ),
+    st.builds(Flow, st.ip_addresses(v=6), st.ip_addresses(v=6), PROTOCOLS, **PORT_FIELDS),
 )
 
 

@@ -38,16 +38,15 @@ requests: st.SearchStrategy[m.Request] = st.one_of(
 
 gids = st.lists(uint32, max_size=limits.MAX_GIDS_SHOWN).map(tuple)
 callers = st.builds(m.Caller, uint32, gids, uint32)
-descriptions = st.builds(
-    m.FdDescription, names, st.sampled_from(packets.KINDS), uint32, uint32, uint32, uint32, uint32
-)
+sizes = dict.fromkeys(("key_size", "value_size", "entries", "flags"), uint32)
+descriptions = st.builds(m.FdDescription, names, st.sampled_from(packets.KINDS), uint32, **sizes)
 made_taps = st.builds(m.TapReply, interfaces, interfaces, uint32)
 own_taps = st.builds(m.OwnTap, interfaces, interfaces, uint32, st.booleans())
 grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX))
 
 replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
-    m.Hello: st.builds(m.HelloReply, text, text, callers, uint32, uint32),
-    m.Quota: st.builds(m.QuotaReply, uint32, uint32, uint32, uint32, text),
+    m.Hello: st.builds(m.HelloReply, text, text, callers, max_request_bytes=uint32, max_fds=uint32),
+    m.Quota: st.builds(m.QuotaReply, uint32, uint32, uint32, uint32, counted_by=text),
     m.Can: st.builds(m.CanReply, st.booleans(), text),
     m.Status: st.builds(m.StatusReply, st.lists(grants, max_size=20).map(tuple), text),
     m.Load: st.builds(m.LoadReply, st.lists(descriptions, max_size=16).map(tuple)),

@@ -61,7 +61,7 @@ def _bench(carried: CarriedObject, interrupts: Interrupts) -> Iterator[Bench]:
         with started(loader, elf) as c_load, started(floor, folder / "floor.sock") as c_floor:
             client = Client(place.socket, place.log)
             load = Load(OBJECT_ID, carried.digest)
-            yield Bench(place, client, load, c_load, c_floor, interrupts)
+            yield Bench(place, client, load, c_load=c_load, c_floor=c_floor, interrupts=interrupts)
 
 
 def _measure_warm(bench: Bench, times: Times, rounds: int) -> Memory:

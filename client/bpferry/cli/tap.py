@@ -49,7 +49,7 @@ def create(
     problem = find_name_problem(source, is_network=is_network)
     if problem:
         raise BadInput(f"wrong usage: {problem}", "see: bpferry tap create --help")
-    request = Tap(source, is_network, queues, mtu, mac, isolated)
+    request = Tap(source, is_network=is_network, queues=queues, mtu=mtu, mac=mac, isolated=isolated)
     with TapHelper() as helper:
         made = helper.create(request)
     if as_json:

@@ -91,7 +91,16 @@ def _image(
     field = "file" if image.type == "file" else "block-device"
     offset = image.slice.offset if image.slice else 0
     encrypted = image.encryption is not None
-    return Image(f"{key}.{field}", disk, path, image.format, writable, depth, offset, encrypted)
+    return Image(
+        f"{key}.{field}",
+        disk,
+        path,
+        image.format,
+        writable=writable,
+        depth=depth,
+        offset=offset,
+        encrypted=encrypted,
+    )
 
 
 def _below(image: Image) -> Iterator[Image]:

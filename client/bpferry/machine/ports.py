@@ -81,7 +81,7 @@ def _addresses(endpoint: Endpoint) -> list[Address]:
     # Of all addresses, those of IPv4 are what nobody does without.
     family = socket.AF_UNSPEC if endpoint.host else socket.AF_INET
     found = socket.getaddrinfo(
-        endpoint.host or None, endpoint.port, family, kind, 0, socket.AI_PASSIVE
+        endpoint.host or None, endpoint.port, family, kind, flags=socket.AI_PASSIVE
     )
     return [(family, kind, str(where[0]), int(where[1])) for family, kind, _, _, where in found]
 

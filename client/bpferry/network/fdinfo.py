@@ -83,8 +83,8 @@ def _of_map(shape: MapShape) -> FdDescription:
         shape.name,
         "map",
         shape.type,
-        shape.key_size,
-        shape.value_size,
-        shape.entries,
-        shape.flags,
+        key_size=shape.key_size,
+        value_size=shape.value_size,
+        entries=shape.entries,
+        flags=shape.flags,
     )

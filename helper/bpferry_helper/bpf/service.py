@@ -112,7 +112,12 @@ class BpfService:
     def _record(self, asked: Asked, request: messages.Load, loaded: LoadedSet, place: int) -> None:
         peer = asked.peer
         entry = Entry(
-            peer.uid, peer.pid, request.object_id, now_s(), loaded.map_ids, asked.connection
+            peer.uid,
+            peer.pid,
+            request.object_id,
+            granted_s=now_s(),
+            map_ids=loaded.map_ids,
+            connection=asked.connection,
         )
         self._ledger.record(entry, place)
         log(

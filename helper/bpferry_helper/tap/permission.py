@@ -61,12 +61,13 @@ class _Ruling(NamedTuple):
     key: str = QUOTA_QUEUES
 
 
-def decide_tap(  # noqa: PLR0917 - in the order of the question: by what rules, who, what
+def decide_tap(
     policy: Policy,
     bridge_conf: BridgeConfSource,
     peer: Peer,
     source: str,
-    is_network: bool,  # noqa: FBT001 - as in the request
+    *,
+    is_network: bool,
     queues: int,
 ) -> TapDecision:
     """Decide whether *peer* may have a tap of *queues* on *source*, a bridge or a network.
@@ -79,7 +80,15 @@ def decide_tap(  # noqa: PLR0917 - in the order of the question: by what rules, 
         if source not in policy.networks:
             because = _no_network(policy, source)
             taps = taps_of(policy, peer)
-            return TapDecision(False, because, Code.NO_SUCH_BRIDGE, "", 0, taps, Port())  # noqa: FBT003
+            return TapDecision(
+                allowed=False,
+                because=because,
+                code=Code.NO_SUCH_BRIDGE,
+                bridge="",
+                queues=0,
+                taps=taps,
+                port=Port(),
+            )
     bridge = policy.networks[source] if is_network else source
     check_bridge_name(bridge)
     ruling = _ruling(policy, bridge_conf, peer, bridge)

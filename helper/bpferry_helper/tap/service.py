@@ -130,7 +130,14 @@ class TapService:
             check_pace(self._list_buckets, peer, "lists", LISTS_AT_ONCE, LISTS_PER_SECOND)
 
     def _decide(self, policy: Policy, peer: Peer, tap: messages.Tap) -> TapDecision:
-        return decide_tap(policy, self._bridge_conf, peer, tap.source, tap.is_network, tap.queues)
+        return decide_tap(
+            policy,
+            self._bridge_conf,
+            peer,
+            tap.source,
+            is_network=tap.is_network,
+            queues=tap.queues,
+        )
 
     def _permit(
         self, asked: Asked, tap: messages.Tap

@@ -54,19 +54,28 @@ def as_libvirt(
 def virtio(family: str, number: int = 0, address: Address | None = None) -> Device:
     """Return the virtio device *number* of a family."""
     driver = {"cards": "virtio-net-pci", "disks": "virtio-blk-pci"}.get(family, "virtio-rng-pci")
-    return Device(driver, f"{family}{number}", f"{family}[{number}]", {}, Slot.EXPRESS, address)
+    return Device(
+        driver, f"{family}{number}", f"{family}[{number}]", {}, slot=Slot.EXPRESS, address=address
+    )
 
 
 def old(family: str, number: int = 0, address: Address | None = None) -> Device:
     """Return the device *number* of a family, of conventional PCI."""
     return Device(
-        "e1000", f"{family}{number}", f"{family}[{number}]", {}, Slot.CONVENTIONAL, address
+        "e1000",
+        f"{family}{number}",
+        f"{family}[{number}]",
+        {},
+        slot=Slot.CONVENTIONAL,
+        address=address,
     )
 
 
 def controller(driver: str, index: int, address: Address | None = None) -> Device:
     """Return a PCI controller of the document."""
-    return Device(driver, f"pci.{index}", f"controllers[{index}]", {}, Slot.CONVENTIONAL, address)
+    return Device(
+        driver, f"pci.{index}", f"controllers[{index}]", {}, slot=Slot.CONVENTIONAL, address=address
+    )
 
 
 def pci(bus: int, slot: int, function: int = 0) -> Address:

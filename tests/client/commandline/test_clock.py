@@ -44,7 +44,7 @@ EAST = timezone(timedelta(hours=2))
 )
 def test_clock(clock: str, expected: str) -> None:
     """What the clock is set to, and what drives it, is one option."""
-    context = replace(context_of(clock), now=datetime(2026, 3, 1, 13, 0, 0, 999, EAST))
+    context = replace(context_of(clock), now=datetime(2026, 3, 1, 13, microsecond=999, tzinfo=EAST))
 
     assert [expected] == values(context, "-rtc")
 

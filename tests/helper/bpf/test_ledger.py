@@ -118,7 +118,7 @@ def test_a_recorded_set_counts_once(ledger: Ledger, kernel: Kernel) -> None:
     """Also in the moment between its record and the end of its reservation."""
     with ledger.reserve(ALICE, 2, 1000) as place:
         kernel.maps.add(1)
-        ledger.record(Entry(ALICE, 1, "rss", now_s(), (1,), 1), place)
+        ledger.record(Entry(ALICE, 1, "rss", granted_s=now_s(), map_ids=(1,), connection=1), place)
         grant(ledger, kernel, 2, most=2)
 
     assert ledger.count(ALICE).held == 2
@@ -137,7 +137,9 @@ def test_a_set_that_died_is_struck_off(ledger: Ledger, kernel: Kernel) -> None:
 def test_a_set_lives_as_long_as_any_of_its_maps(ledger: Ledger, kernel: Kernel) -> None:
     """Its holder may close some of its fds."""
     with ledger.reserve(ALICE, 3, 1000) as place:
-        ledger.record(Entry(ALICE, 1, "rss", now_s(), (1, 2, 3), 1), place)
+        ledger.record(
+            Entry(ALICE, 1, "rss", granted_s=now_s(), map_ids=(1, 2, 3), connection=1), place
+        )
     kernel.maps.add(3)
 
     assert ledger.count(ALICE).held == 1

@@ -48,9 +48,27 @@ def test_rss_is_handed_over_in_qemu_s_order(rss: bytes) -> None:
 
     expected = (
         FdDescription("tun_rss_steering_prog", "program", 1),
-        FdDescription("tap_rss_map_configurations", "map", 2, 4, 10, 1, 0x400),
-        FdDescription("tap_rss_map_toeplitz_key", "map", 2, 4, 40, 1, 0x400),
-        FdDescription("tap_rss_map_indirection_table", "map", 2, 4, 2, 128, 0x400),
+        FdDescription(
+            "tap_rss_map_configurations",
+            "map",
+            2,
+            key_size=4,
+            value_size=10,
+            entries=1,
+            flags=0x400,
+        ),
+        FdDescription(
+            "tap_rss_map_toeplitz_key", "map", 2, key_size=4, value_size=40, entries=1, flags=0x400
+        ),
+        FdDescription(
+            "tap_rss_map_indirection_table",
+            "map",
+            2,
+            key_size=4,
+            value_size=2,
+            entries=128,
+            flags=0x400,
+        ),
     )
     assert expected == loaded.descriptions
     assert [frozenset({Held("map", number)}) for number in loaded.map_ids] == held[1:]
@@ -294,7 +312,9 @@ def test_the_order_in_the_file_means_nothing() -> None:
 )
 def test_an_unknown_object_is_bounded(maps: int, *, allowed: bool) -> None:
     """As many fds as one reply carries, one of them the program's."""
-    many = tuple(MapShape(f"m{n}", 2, 4, 4, 1, 0) for n in range(maps))
+    many = tuple(
+        MapShape(f"m{n}", 2, key_size=4, value_size=4, entries=1, flags=0) for n in range(maps)
+    )
     shape = ObjectShape((ProgramShape("p", 1),), many)
     try:
         check_shape(shape, "later", frozenset({1}))

@@ -302,6 +302,6 @@ def _fails(_index: int) -> None:
 @pytest.mark.parametrize("holder", [ALICES, ALICES._replace(mac="")])
 def test_alias_is_read_as_it_was_written(holder: Holder) -> None:
     """With the card's address and without one, as a helper before this one wrote it."""
-    tap = Link(1, "bft00000000", "tun", 2, 1500, "", write_alias(holder))
+    tap = Link(1, "bft00000000", "tun", master=2, mtu=1500, address="", alias=write_alias(holder))
 
     assert holder == holder_of(tap)

@@ -98,7 +98,7 @@ def decide(
 ) -> TapDecision:  # fmt: skip
     """Decide by the policy above; with *qemu*, that counts too."""
     rules = policy(bridge_conf=qemu is not None)
-    return decide_tap(rules, qemu or conf(), peer, source, is_network, queues)
+    return decide_tap(rules, qemu or conf(), peer, source, is_network=is_network, queues=queues)
 
 
 ALLOWED = {
@@ -173,7 +173,10 @@ def test_one_queue_too_many_is_refused(peer: Peer, bridge: str, queues: int, bec
 def test_without_a_file_nobody_may_but_root() -> None:
     """And the refusal says that there is none."""
     nothing = Policy(NO_FILE, users=frozenset(), groups=frozenset({107}))
-    decisions = [decide_tap(nothing, conf(allows="all"), p, "br0", False, 1) for p in (BOB, ROOT)]  # noqa: FBT003
+    decisions = [
+        decide_tap(nothing, conf(allows="all"), p, "br0", is_network=False, queues=1)
+        for p in (BOB, ROOT)
+    ]
 
     assert [(d.allowed, d.because) for d in decisions] == [
         (False, "there is no policy file, so no bridge is open"),
@@ -228,7 +231,9 @@ def test_bridge_conf_gives_as_many_queues_as_the_quota() -> None:
 def test_bridge_conf_that_does_not_count_is_not_read() -> None:
     """Neither what it allows nor what it denies matters."""
     qemu = conf(allows="br0", denies="all")
-    decisions = [decide_tap(policy(), qemu, p, "br0", False, 1) for p in (ALICE, MALLORY)]  # noqa: FBT003
+    decisions = [
+        decide_tap(policy(), qemu, p, "br0", is_network=False, queues=1) for p in (ALICE, MALLORY)
+    ]
 
     assert ([True, False], 0) == ([decision.allowed for decision in decisions], qemu.asked)
 
@@ -239,7 +244,9 @@ def test_a_bridge_conf_on_disk_decides(roots_folder: Path) -> None:
     path = roots_folder / "bridge.conf"
     path.write_text("# ours\nallow br7\n")
     rules = policy(bridge_conf=True)
-    decision = decide_tap(rules, BridgeConfFile(str(path)), MALLORY, "br7", False, 4)  # noqa: FBT003
+    decision = decide_tap(
+        rules, BridgeConfFile(str(path)), MALLORY, "br7", is_network=False, queues=4
+    )
 
     assert (True, f"{path}:2 allows 'br7'") == (decision.allowed, decision.because)
 
@@ -272,7 +279,7 @@ def test_a_network_s_name_is_no_bridge_s() -> None:
 def test_where_no_network_is_named_the_refusal_says_so() -> None:
     """There is no line to point at."""
     rules = parse_policy("/p", "", socket_gid=36)
-    decision = decide_tap(rules, conf(), ALICE, "default", True, 1)  # noqa: FBT003
+    decision = decide_tap(rules, conf(), ALICE, "default", is_network=True, queues=1)
 
     assert (Code.NO_SUCH_BRIDGE, "/p has no [networks]") == (decision.code, decision.because)
 

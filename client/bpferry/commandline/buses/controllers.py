@@ -122,7 +122,9 @@ def _other(device: Named[Controller], context: Context) -> Iterator[Found]:
     elif controller.type == "virtio-serial":
         yield from _virtio_serial(device, context)
     elif controller.type == "ccid":
-        yield Device("usb-ccid", device.id, device.key, {}, Slot.USB, controller.address)
+        yield Device(
+            "usb-ccid", device.id, device.key, {}, slot=Slot.USB, address=controller.address
+        )
 
 
 def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
@@ -136,7 +138,14 @@ def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
     elif controller.type == "ide":
         yield device.refusal("", f"'{context.machine_type}' has no such IDE controller")
     else:
-        yield Device("ich9-ahci", device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
+        yield Device(
+            "ich9-ahci",
+            device.id,
+            device.key,
+            {},
+            slot=Slot.CONVENTIONAL,
+            address=controller.address,
+        )
 
 
 def _check_floppies(device: Named[Controller], context: Context) -> Iterator[Unsupported]:
@@ -158,7 +167,9 @@ def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
     if driver is None:
         raise device.refusal("model", f"the SCSI controller model '{model}' is not supported")
     yield from _refuse_virtio_options(device, model)
-    yield Device(driver, device.id, device.key, {}, Slot.CONVENTIONAL, controller.address)
+    yield Device(
+        driver, device.id, device.key, {}, slot=Slot.CONVENTIONAL, address=controller.address
+    )
 
 
 def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> Iterator[Found]:
@@ -176,7 +187,7 @@ def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> It
         "ioeventfd": controller.ioeventfd,
     }
     slot = virtio_slot(controller.model)
-    yield Device(driver, device.id, device.key, properties, slot, controller.address)
+    yield Device(driver, device.id, device.key, properties, slot=slot, address=controller.address)
 
 
 def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Unsupported]:
@@ -206,4 +217,4 @@ def _virtio_serial(device: Named[Controller], context: Context) -> Iterator[Foun
     }
     driver = context.virtio("virtio-serial", controller.model)
     slot = virtio_slot(controller.model)
-    yield Device(driver, device.id, device.key, properties, slot, controller.address)
+    yield Device(driver, device.id, device.key, properties, slot=slot, address=controller.address)

@@ -19,7 +19,7 @@ def parts(context: Context) -> Iterator[Part]:
 
 def _hub(device: Named[Hub], _: Context) -> Iterator[Found]:
     yield from check_address(device, "usb")
-    yield Device("usb-hub", device.id, device.key, {}, Slot.USB, device.value.address)
+    yield Device("usb-hub", device.id, device.key, {}, slot=Slot.USB, address=device.value.address)
 
 
 def _depth(device: Named[Hub]) -> int:

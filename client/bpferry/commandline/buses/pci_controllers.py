@@ -60,9 +60,9 @@ def pci_builder(controllers: Sequence[Controller]) -> Builder[Controller]:
                 f"pci.{index}",
                 device.key,
                 _properties(controller, index, numbers),
-                Slot.CONVENTIONAL,
-                controller.address,
-                USUAL_PLACES.get((context.family, controller.model), ()),
+                slot=Slot.CONVENTIONAL,
+                address=controller.address,
+                usual=USUAL_PLACES.get((context.family, controller.model), ()),
             )
 
     return build

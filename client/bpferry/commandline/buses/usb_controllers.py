@@ -91,11 +91,11 @@ def _device(device: Named[Controller], model: str, context: Context) -> Device:
         device_id,
         device.key,
         properties,
-        Slot.EXPRESS if model in XHCI else Slot.CONVENTIONAL,
-        controller.address,
-        _usual(model, index, context.family),
-        f"usb{index}" if model in FUNCTIONS else "",
-        FUNCTIONS.get(model, 0),
+        slot=Slot.EXPRESS if model in XHCI else Slot.CONVENTIONAL,
+        address=controller.address,
+        usual=_usual(model, index, context.family),
+        group=f"usb{index}" if model in FUNCTIONS else "",
+        function=FUNCTIONS.get(model, 0),
     )
 
 

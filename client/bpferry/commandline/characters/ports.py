@@ -138,7 +138,7 @@ def _serial(
         properties |= _isa(serial.address)
     slot = SLOTS.get(target, Slot.NONE)
     address = serial.address if slot is not Slot.NONE else None
-    yield Device(MODELS[target], device.id, device.key, properties, slot, address)
+    yield Device(MODELS[target], device.id, device.key, properties, slot=slot, address=address)
 
 
 def _target(context: Context, serial: Serial) -> str:

@@ -34,7 +34,9 @@ def _redirected(
         "filter": "|".join(_rule(rule) for rule in context.machine.redirection_rules) or None,
         "bootindex": redirected.boot_order,
     }
-    yield Device("usb-redir", device.id, device.key, properties, Slot.USB, redirected.address)
+    yield Device(
+        "usb-redir", device.id, device.key, properties, slot=Slot.USB, address=redirected.address
+    )
 
 
 def _rule(rule: RedirectionRule) -> str:

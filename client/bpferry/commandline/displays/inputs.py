@@ -48,7 +48,9 @@ def _input(part: Named[Input], context: Context) -> Iterator[Found]:
     elif bus == "usb":
         yield from refuse_others(part, OF_ALL | {"address"}, "an input device on USB")
         yield from check_address(part, "usb")
-        yield Device(USB_DRIVERS[device.type], part.id, part.key, {}, Slot.USB, device.address)
+        yield Device(
+            USB_DRIVERS[device.type], part.id, part.key, {}, slot=Slot.USB, address=device.address
+        )
     else:
         yield from _virtio(part, context)
 
@@ -85,7 +87,7 @@ def _virtio(part: Named[Input], context: Context) -> Iterator[Found]:
         yield part.refusal("", "the device of the host is missing", "name one (evdev)")
     properties = {**virtio_properties(device), "evdev": device.evdev}
     driver = context.virtio(VIRTIO_DRIVERS[device.type])
-    yield Device(driver, part.id, part.key, properties, Slot.EXPRESS, device.address)
+    yield Device(driver, part.id, part.key, properties, slot=Slot.EXPRESS, address=device.address)
 
 
 def _host_device(part: Named[Input]) -> Iterator[Found]:

@@ -67,16 +67,18 @@ def _card(device: Named[Sound], audio: str, context: Context) -> Iterator[Found]
     elif sound.model == "usb":
         yield from check_address(device, "usb")
         own = {"audiodev": audio, "multi": sound.multichannel}
-        yield Device("usb-audio", device.id, device.key, own, Slot.USB, sound.address)
+        yield Device("usb-audio", device.id, device.key, own, slot=Slot.USB, address=sound.address)
     elif sound.model == "virtio":
         yield from check_address(device, "pci")
         driver = context.virtio("virtio-sound")
         own = {**virtio_properties(sound), "audiodev": audio, "streams": sound.streams}
-        yield Device(driver, device.id, device.key, own, Slot.EXPRESS, sound.address)
+        yield Device(driver, device.id, device.key, own, slot=Slot.EXPRESS, address=sound.address)
     else:
         yield from check_address(device, "pci")
         driver, own = PCI_DRIVERS[sound.model], {"audiodev": audio}
-        yield Device(driver, device.id, device.key, own, Slot.CONVENTIONAL, sound.address)
+        yield Device(
+            driver, device.id, device.key, own, slot=Slot.CONVENTIONAL, address=sound.address
+        )
 
 
 def _high_definition(device: Named[Sound], audio: str, context: Context) -> Iterator[Found]:

@@ -181,9 +181,9 @@ def _device(card: _Card, context: Context) -> Device:
         card.device.id,
         card.device.key,
         {**_memory(card), **_features(card), **_chardev(card)},
-        Slot.EXPRESS if express else Slot.CONVENTIONAL,
-        card.video.address,
-        PRIMARY_SLOTS.get(context.family, ()) if card.primary else (),
+        slot=Slot.EXPRESS if express else Slot.CONVENTIONAL,
+        address=card.video.address,
+        usual=PRIMARY_SLOTS.get(context.family, ()) if card.primary else (),
     )
 
 

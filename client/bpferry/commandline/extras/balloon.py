@@ -35,8 +35,8 @@ def _balloon(device: Named[Balloon], context: Context) -> Iterator[Found]:
             "free-page-reporting": balloon.free_page_reporting,
             **virtio_properties(balloon),
         },
-        virtio_slot(balloon.model),
-        balloon.address,
+        slot=virtio_slot(balloon.model),
+        address=balloon.address,
     )
     if balloon.stats_period is not None:
         yield Command(

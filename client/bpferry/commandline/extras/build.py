@@ -59,8 +59,8 @@ def _crypto(device: Named[Crypto], context: Context) -> Iterator[Found]:
         device.key,
         {"cryptodev": behind["id"], **virtio_properties(crypto)},
         # As libvirt has it, since the guest's addresses follow from it.
-        Slot.CONVENTIONAL,
-        crypto.address,
+        slot=Slot.CONVENTIONAL,
+        address=crypto.address,
     )
 
 
@@ -84,4 +84,11 @@ def _pstore(device: Named[Pstore], context: Context) -> Iterator[Found]:
     }
     yield Option("-object", json_of(behind))
     properties = {"memdev": behind["id"]}
-    yield Device("acpi-erst", device.id, device.key, properties, Slot.CONVENTIONAL, pstore.address)
+    yield Device(
+        "acpi-erst",
+        device.id,
+        device.key,
+        properties,
+        slot=Slot.CONVENTIONAL,
+        address=pstore.address,
+    )

@@ -104,8 +104,8 @@ def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
             "mount_tag": filesystem.tag,
             **virtio_properties(filesystem),
         },
-        virtio_slot(filesystem.model),
-        filesystem.address,
+        slot=virtio_slot(filesystem.model),
+        address=filesystem.address,
     )
 
 
@@ -162,8 +162,8 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
             "bootindex": filesystem.boot_order,
             **virtio_properties(filesystem),
         },
-        Slot.EXPRESS,
-        filesystem.address,
+        slot=Slot.EXPRESS,
+        address=filesystem.address,
     )
 
 
@@ -206,6 +206,6 @@ def _mtp(device: Named[Filesystem]) -> Iterator[Found]:
             "desc": filesystem.tag,
             "readonly": filesystem.read_only,
         },
-        Slot.USB,
-        filesystem.address,
+        slot=Slot.USB,
+        address=filesystem.address,
     )

@@ -26,7 +26,9 @@ def _panic(device: Named[Panic], context: Context) -> Iterator[Found]:
         yield device.refusal("model", f"'{model}' is for x86 only")
     if model == "pvpanic":
         yield from check_address(device, "pci")
-        yield Device("pvpanic-pci", device.id, device.key, {}, Slot.INTEGRATED, panic.address)
+        yield Device(
+            "pvpanic-pci", device.id, device.key, {}, slot=Slot.INTEGRATED, address=panic.address
+        )
     elif model == "isa":
         yield from check_address(device, "isa")
         yield Device("pvpanic", device.id, device.key, {"ioport": _port(device)})

@@ -52,8 +52,8 @@ def _rng(device: Named[Rng], context: Context) -> Iterator[Found]:
             "period": None if rng.max_bytes is None else rng.period or PERIOD_MS,
             **virtio_properties(rng),
         },
-        virtio_slot(rng.model),
-        rng.address,
+        slot=virtio_slot(rng.model),
+        address=rng.address,
     )
 
 

@@ -33,7 +33,14 @@ def _memory(device: Named[SharedMemory], _: Context) -> Iterator[Found]:
     made = _plain if memory.model == "ivshmem-plain" else _with_server
     behind, properties = made(device)
     yield behind
-    yield Device(memory.model, device.id, device.key, properties, Slot.CONVENTIONAL, memory.address)
+    yield Device(
+        memory.model,
+        device.id,
+        device.key,
+        properties,
+        slot=Slot.CONVENTIONAL,
+        address=memory.address,
+    )
 
 
 def _plain(device: Named[SharedMemory]) -> Made:

@@ -51,8 +51,8 @@ def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
             "vhostfd": context.fd(name),
             **virtio_properties(vsock),
         },
-        virtio_slot(vsock.model),
-        vsock.address,
+        slot=virtio_slot(vsock.model),
+        address=vsock.address,
     )
 
 

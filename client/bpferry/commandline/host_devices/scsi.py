@@ -32,6 +32,6 @@ def scsi_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
         device.id,
         device.key,
         properties,
-        virtio_slot(wanted.model),
-        wanted.address,
+        slot=virtio_slot(wanted.model),
+        address=wanted.address,
     )

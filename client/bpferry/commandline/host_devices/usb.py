@@ -44,7 +44,9 @@ def usb_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
         "bootindex": boot_indexes(context.machine).get(device.key),
         **RESETS[wanted.guest_reset],
     }
-    yield Device("usb-host", device.id, device.key, properties, Slot.USB, wanted.address)
+    yield Device(
+        "usb-host", device.id, device.key, properties, slot=Slot.USB, address=wanted.address
+    )
 
 
 def _check(device: Named[HostDevice]) -> Iterator[Unsupported]:

@@ -126,7 +126,9 @@ def _named_by(
 def _device(device: Named[HostDevice], properties: dict[str, object]) -> Device:
     wanted = device.value
     driver = "vfio-pci-nohotplug" if wanted.boot_display else "vfio-pci"
-    return Device(driver, device.id, device.key, properties, Slot.EXPRESS, wanted.address)
+    return Device(
+        driver, device.id, device.key, properties, slot=Slot.EXPRESS, address=wanted.address
+    )
 
 
 def _check(device: Named[HostDevice], context: Context) -> Iterator[Unsupported]:

@@ -116,8 +116,8 @@ def _device(context: Context, device: Named[MemoryDevice], block: Block) -> Devi
         device.id,
         device.key,
         {**common, **_virtio_properties(context, module, block)},
-        Slot.EXPRESS,
-        module.address,
+        slot=Slot.EXPRESS,
+        address=module.address,
     )
 
 

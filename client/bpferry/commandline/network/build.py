@@ -70,7 +70,9 @@ def _card(device: Named[Card], context: Context) -> Iterator[Found]:
         **(_virtio(device, context) if is_virtio else {}),
     }
     driver = context.virtio("virtio-net", model) if is_virtio else model
-    yield Device(driver, device.id, device.key, properties, _slot_of(model), card.address)
+    yield Device(
+        driver, device.id, device.key, properties, slot=_slot_of(model), address=card.address
+    )
     if card.link == "down":
         yield Command("set_link", {"name": device.id, "up": False}, f"{device.key}.link")
 

@@ -55,8 +55,8 @@ def _disk(device: Named[Disk], context: Context) -> Iterator[Found]:
         device.id,
         device.key,
         properties_of(device, drive, context) | behind,
-        slot_of(disk),
-        disk.address if disk.bus in ("virtio", "usb") else None,
+        slot=slot_of(disk),
+        address=disk.address if disk.bus in ("virtio", "usb") else None,
     )
 
 

@@ -27,7 +27,7 @@ def _iommu(device: Named[Iommu], context: Context) -> Iterator[Found]:
     if device.value.model == "virtio":
         yield from _check_virtio(context, device)
         where = device.value.address
-        yield Device("virtio-iommu", device.id, device.key, {}, Slot.INTEGRATED, where)
+        yield Device("virtio-iommu", device.id, device.key, {}, slot=Slot.INTEGRATED, address=where)
     else:
         yield from _check_intel(context, device)
         yield Device("intel-iommu", device.id, device.key, _intel(device))
