@@ -162,3 +162,10 @@ def test_device_node_that_is_not_there(tmp_path: Path) -> None:
     assert element == "vsock"
     assert message == f"cannot open '{tmp_path}/vhost-vsock': No such file or directory"
     assert "modprobe" in hint
+
+
+def test_devices_of_the_host_are_told_by_their_own_rules(tmp_path: Path) -> None:
+    """What is in the way of one is said once, with the rule of udev that it takes."""
+    node = OpenDevice("hostdev0", str(tmp_path / "gone"), "host-devices[0]")
+
+    assert [] == look(tmp_path, [], node)

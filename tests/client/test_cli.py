@@ -159,7 +159,10 @@ def test_dry_run_as_json(description: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["run", "--dry-run=json", str(description)]) == 0
 
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer) == ["argv", "requests", "nics", "warnings"]
+    assert list(answer) == [
+        "argv", "requests", "nics", "companions", "commands", "plugged_in", "affinity",
+        "scheduling", "warnings",
+    ]  # fmt: skip
     assert [(r["service"], r["op"], r["id"], r["for"]) for r in answer["requests"]] == [
         ("bpf", "load", "rss", "net0")
     ]

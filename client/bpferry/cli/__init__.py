@@ -6,6 +6,7 @@
     network_options  the same for the commands about taps
     parser           how a command line is read
     run              bpferry run
+    dry_run          bpferry run --dry-run
     check            bpferry check
     convert          bpferry convert
     capabilities     bpferry capabilities

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry run: start a VM, or say what would be started."""
 
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from bpferry.cli import dry_run as dry
 from bpferry.cli import output
+from bpferry.cli.dry_run import RUNG_NAMES, doubts_of, nics
 from bpferry.domain.document import read_file
 from bpferry.errors import Unsupported
 from bpferry.machine import endpoints
 from bpferry.machine.draft import Draft, draft, find_others
-from bpferry.machine.hindrances import find_doubts, find_hindrances, find_in_use
-from bpferry.machine.name_lock import find_conflict
-from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
-from bpferry.steering.plan import CardPlan, Notice, Rung
-from bpferry.steering.requests import describe_source, shown
+from bpferry.steering.plan import Notice
 
 if TYPE_CHECKING:
     from bpferry.machine.preparation import Prepared
@@ -25,12 +21,6 @@ if TYPE_CHECKING:
     from bpferry.steering.maps import Steering
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-OPTIONS_WITHOUT_VALUE: Final = ("-S", "-no-user-config", "-nodefaults", "-no-reboot")
-RUNG_NAMES: Final = {
-    Rung.EBPF: "steering by eBPF",
-    Rung.QEMU: "steering by QEMU",
-    Rung.NONE: "no RSS",
-}
 
 
 def run(
@@ -52,10 +42,10 @@ def run(
         secrets=secrets,
     )
     if dry_run == "json" or (dry_run and as_json):
-        output.print_json(dry_run_fields(plan))
+        output.print_json(dry.as_fields(plan))
         return 0
     if dry_run:
-        output.print_text(dry_run_text(plan))
+        output.print_text(dry.as_text(plan))
         return 0
     return _start(plan, reporter, as_json=as_json)
 
@@ -125,84 +115,7 @@ def _keyboard() -> int | None:
 
 def _notices(plan: Draft, prepared: "Prepared") -> tuple[Notice, ...]:
     of_cards = (notice for card in prepared.plans.values() for notice in card.warnings)
-    return (*plan.general_notices(), *_doubts(plan), *of_cards)
-
-
-def _doubts(plan: Draft) -> Iterator[Notice]:
-    for doubt in find_doubts(plan):
-        yield Notice(f"{doubt.message}: {doubt.cause}", doubt.fix)
-
-
-def dry_run_fields(plan: Draft) -> dict[str, object]:
-    """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
-    return {
-        "argv": list(plan.built.argv),
-        "requests": shown(plan.requests),
-        "nics": nics(plan.plans),
-        "warnings": dry_run_warnings(plan),
-    }
-
-
-def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
-    """Return each card's plan for programs."""
-    return [
-        {
-            "id": card.card_id,
-            "steering": card.rung.value,
-            "vhost": card.vhost,
-            "queues": card.queues,
-            "because": list(card.because),
-        }
-        for card in plans.values()
-    ]
-
-
-def dry_run_warnings(plan: Draft) -> list[str]:
-    """Return what would be less than wished, and what would be in the way."""
-    of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
-    notices = (*plan.general_notices(), *_doubts(plan), *of_cards)
-    texts = [notice.message for notice in notices]
-    texts += [f"{fault.message}: {fault.cause}" for fault in find_dispensable_programs(plan.built)]
-    conflict = find_conflict(plan.machine.name)
-    texts += [conflict.message] if conflict else []
-    # What a VM of this name uses now is its own.
-    in_use = () if conflict else find_in_use(plan)
-    return texts + [hindrance.message for hindrance in (*find_hindrances(plan), *in_use)]
-
-
-def dry_run_text(plan: Draft) -> str:
-    """Return the command line, one option on each line, and the reasons as comments."""
-    comments = [f"accelerator: {plan.accelerator_reason}"]
-    for card in plan.plans.values():
-        comments.append(f"{card.card_id}: {RUNG_NAMES[card.rung]}, queues: {card.queues}")
-        comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
-        comments += [f"    {reason}" for reason in card.because]
-    comments += [f"warning: {text}" for text in dry_run_warnings(plan)]
-    comments.append("fds are shown by name here; QEMU gets their numbers")
-    lines = [f"# {comment}" for comment in comments]
-    words = plan.built.argv
-    return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))
-
-
-def _tap_reasons(plan: Draft, card: CardPlan) -> list[str]:
-    asked = plan.requests[card.card_id].tap
-    if asked is None:
-        return []
-    return [f"the helper would be asked for a tap on {describe_source(asked)}"]
-
-
-def _option_lines(words: Sequence[str]) -> list[str]:
-    """Return the program and then each option with its value, quoted for a shell."""
-    lines = [shlex.quote(words[0])]
-    wants_value = False
-    for word in words[1:]:
-        if wants_value:
-            lines[-1] += " " + shlex.quote(word)
-            wants_value = False
-        else:
-            lines.append(shlex.quote(word))
-            wants_value = word not in OPTIONS_WITHOUT_VALUE
-    return lines
+    return (*plan.general_notices(), *doubts_of(plan), *of_cards)
 
 
 def _end_fields(

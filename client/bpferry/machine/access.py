@@ -41,7 +41,9 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
         yield from _output(output)
     nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
     for node in nodes:
-        yield from _node(node)
+        # Those of the host's own devices have rules of their own (host_devices).
+        if not node.key.startswith("host-devices"):
+            yield from _node(node)
 
 
 def _missing_below(image: Image) -> BadInput:

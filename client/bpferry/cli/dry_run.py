@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What would be started, and why: all of it, with nothing done."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from bpferry.commandline.parts import Affinity, Command, Companion, PlugIn, Scheduling
+from bpferry.machine.draft import Draft
+from bpferry.machine.hindrances import find_doubts, find_hindrances, find_in_use
+from bpferry.machine.name_lock import find_conflict
+from bpferry.machine.programs import find_dispensable_programs
+from bpferry.steering.plan import CardPlan, Notice, Rung
+from bpferry.steering.requests import describe_source, shown
+
+OPTIONS_WITHOUT_VALUE: Final = ("-S", "-no-user-config", "-nodefaults", "-no-reboot")
+RUNG_NAMES: Final = {
+    Rung.EBPF: "steering by eBPF",
+    Rung.QEMU: "steering by QEMU",
+    Rung.NONE: "no RSS",
+}
+
+
+def as_fields(plan: Draft) -> dict[str, object]:
+    """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
+    built = plan.built
+    return {
+        "argv": list(built.argv),
+        "requests": shown(plan.requests),
+        "nics": nics(plan.plans),
+        "companions": [
+            {
+                "name": companion.name,
+                "for": companion.key,
+                "steps": [list(step.argv) for step in companion.steps],
+                "argv": list(companion.argv),
+            }
+            for companion in built.of(Companion)
+        ],
+        "commands": [
+            {"execute": command.name, "arguments": dict(command.arguments)}
+            for command in built.of(Command)
+        ],
+        "plugged_in": [number for part in built.of(PlugIn) for number in part.vcpus],
+        "affinity": [
+            {"threads": str(affinity.threads), "processors": sorted(affinity.processors)}
+            for affinity in built.of(Affinity)
+        ],
+        "scheduling": [
+            {"threads": str(one.threads), "policy": one.policy, "priority": one.priority}
+            for one in built.of(Scheduling)
+        ],
+        "warnings": _warnings(plan),
+    }
+
+
+def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
+    """Return each card's plan for programs."""
+    return [
+        {
+            "id": card.card_id,
+            "steering": card.rung.value,
+            "vhost": card.vhost,
+            "queues": card.queues,
+            "because": list(card.because),
+        }
+        for card in plans.values()
+    ]
+
+
+def doubts_of(plan: Draft) -> Iterator[Notice]:
+    """Yield what lets the VM start, and is probably not meant so."""
+    for doubt in find_doubts(plan):
+        yield Notice(f"{doubt.message}: {doubt.cause}", doubt.fix)
+
+
+def _warnings(plan: Draft) -> list[str]:
+    """Return what would be less than wished, and what would be in the way."""
+    of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
+    notices = (*plan.general_notices(), *doubts_of(plan), *of_cards)
+    texts = [notice.message for notice in notices]
+    texts += [f"{fault.message}: {fault.cause}" for fault in find_dispensable_programs(plan.built)]
+    conflict = find_conflict(plan.machine.name)
+    texts += [conflict.message] if conflict else []
+    # What a VM of this name uses now is its own.
+    in_use = () if conflict else find_in_use(plan)
+    return texts + [hindrance.message for hindrance in (*find_hindrances(plan), *in_use)]
+
+
+def as_text(plan: Draft) -> str:
+    """Return the command line, one option on each line, and all else as comments."""
+    comments = [f"accelerator: {plan.accelerator_reason}"]
+    for card in plan.plans.values():
+        comments.append(f"{card.card_id}: {RUNG_NAMES[card.rung]}, queues: {card.queues}")
+        comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
+        comments += [f"    {reason}" for reason in card.because]
+    comments += _beside_qemu(plan)
+    comments += [f"warning: {text}" for text in _warnings(plan)]
+    comments.append("fds are shown by name here; QEMU gets their numbers")
+    lines = [f"# {comment}" for comment in comments]
+    words = plan.built.argv
+    return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))
+
+
+def _tap_reasons(plan: Draft, card: CardPlan) -> list[str]:
+    asked = plan.requests[card.card_id].tap
+    if asked is None:
+        return []
+    return [f"the helper would be asked for a tap on {describe_source(asked)}"]
+
+
+def _beside_qemu(plan: Draft) -> Iterator[str]:
+    """Yield what is done beside QEMU's start: processes, commands of QMP, threads."""
+    built = plan.built
+    for companion in built.of(Companion):
+        yield f"{companion.name} runs beside QEMU, for '{companion.key}':"
+        for step in companion.steps:
+            yield f"    before it: {shlex.join(step.argv)}"
+        yield f"    {shlex.join(companion.argv)}"
+    for part in built.of(PlugIn):
+        yield f"before the guest runs, its processors {_listed(part.vcpus)} are plugged in"
+    for command in built.of(Command):
+        text = json.dumps({"execute": command.name, "arguments": dict(command.arguments)})
+        yield f"QMP, when QEMU runs: {text}"
+    for affinity in built.of(Affinity):
+        numbers = _listed(sorted(affinity.processors))
+        yield f"{affinity.threads} runs on the host's processors {numbers}"
+    for one in built.of(Scheduling):
+        priority = f", priority {one.priority}" if one.priority else ""
+        yield f"{one.threads} is scheduled by '{one.policy}'{priority}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _option_lines(words: Sequence[str]) -> list[str]:
+    """Return the program and then each option with its value, quoted for a shell."""
+    lines = [shlex.quote(words[0])]
+    wants_value = False
+    for word in words[1:]:
+        if wants_value:
+            lines[-1] += " " + shlex.quote(word)
+            wants_value = False
+        else:
+            lines.append(shlex.quote(word))
+            wants_value = word not in OPTIONS_WITHOUT_VALUE
+    return lines
