@@ -5,6 +5,7 @@ BpferryError            1  root of this package: tried and failed
 +-- BadInput            2  wrong usage, or a description that cannot be read
 +-- Unsupported         3  asks for what this bpferry or this QEMU certainly cannot do
 +-- Refused             4  policy does not allow it
+|   +-- NotMember       4  only members of a group may ask the helper
 +-- NoHelper            5  no helper answers at its socket
 +-- NotReady            1  something of this host is in the way of the VM
 +-- NameTaken           1  a VM of this name and user runs already
@@ -109,6 +110,12 @@ class Refused(BpferryError):  # noqa: N818
 
     status = 4
     code = "refused"
+
+
+class NotMember(Refused):
+    """The helper's socket is for a group that this process is not in."""
+
+    code = "not-in-group"
 
 
 class NoHelper(BpferryError):  # noqa: N818

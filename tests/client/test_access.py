@@ -16,6 +16,7 @@ from bpferry.commandline.build import Built
 from bpferry.commandline.parts import OpenDevice, OutputFile, Part
 from bpferry.machine.access import find_unwritable
 from tests.client.images import machine_of, write_qcow2
+from tests.client.support import let_in
 
 NOBODY = 65534
 
@@ -43,8 +44,7 @@ READ_ONLY = (
 
 def look_as_nobody(folder: Path, *disks: str, prefix: tuple[str, ...] = ()) -> list[list[str]]:
     """Do the same as a user who owns nothing."""
-    for part in (folder, *folder.parents):
-        part.chmod(part.stat().st_mode | 0o055)
+    let_in(folder)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [*prefix, sys.executable, "-c", LOOK, str(folder), *disks]
     done = subprocess.run(argv, check=True, capture_output=True, env=environment)

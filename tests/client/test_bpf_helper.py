@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Asking the helper: a good one, one that says no, and those that nobody should believe."""
 
+import grp
 import os
+import pwd
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
+from bpferry.errors import BpferryError, HelperError, NoHelper, NotMember, Refused, Unsupported
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
@@ -27,7 +29,11 @@ from bpferry_wire.objects import RSS, MapShape
 from bpferry_wire.packets import encode_reply
 from tests.client import bpf
 from tests.client import fake_helper as fake
-from tests.client.support import DIGEST
+from tests.client.support import DIGEST, let_in
+from tests.support.people import ALICE, acting_as
+
+GROUP = 1_799_999
+"""One that this host does not have."""
 
 HELLO = HelloReply("bpf", "1", Caller(0, (0,), 1), 4096, 16)
 
@@ -175,17 +181,68 @@ def test_path_that_is_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.privileged
 def test_permission_denied(path: Path) -> None:
-    """Whoever may not connect is told about the group."""
+    """Whoever may not connect is told of which group he has to be, and that is a refusal."""
+    with fake.helper(path, fake.replies(HELLO)) as where:
+        os.chown(path, 0, GROUP)
+        path.chmod(0o660)
+        let_in(path.parent)
+        with acting_as(ALICE), pytest.raises(NotMember) as caught:
+            load(where)
+
+    assert caught.value.status == 4
+    assert caught.value.message == (
+        f"cannot connect to the helper at '{path}': it is for members of the group '{GROUP}', and "
+        "you are not one"
+    )
+    assert caught.value.hint == (
+        f"the administrator runs 'sudo adduser {ALICE.uid} {GROUP}'; then log in again"
+    )
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("first_group", [True, False])
+def test_session_that_is_older_than_the_membership(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, first_group: bool
+) -> None:
+    """A member whose process does not have the group yet is told to log in again."""
+    members = [] if first_group else ["alice"]
+    entry = grp.struct_group(("vms", "x", GROUP, members))
+    monkeypatch.setattr(grp, "getgrgid", lambda _: entry)
+    gid = GROUP if first_group else ALICE.gid
+    user = pwd.struct_passwd(("alice", "x", ALICE.uid, gid, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: user)
+    with fake.helper(path, fake.replies(HELLO)) as where:
+        os.chown(path, 0, GROUP)
+        path.chmod(0o660)
+        let_in(path.parent)
+        with acting_as(ALICE), pytest.raises(NotMember) as caught:
+            load(where)
+
+    assert "you are one now, and this session began before that" in caught.value.message
+    assert caught.value.hint == "log in again, or run 'newgrp vms' in this shell"
+
+
+@pytest.mark.privileged
+def test_socket_of_no_group(path: Path) -> None:
+    """Where the socket is root's alone, its unit has to be changed."""
     with fake.helper(path, fake.replies(HELLO)) as where:
         path.chmod(0o600)
-        os.seteuid(65534)
-        try:
-            with pytest.raises(NoHelper, match="not allowed") as caught:
-                load(where)
-        finally:
-            os.seteuid(0)
+        let_in(path.parent)
+        with acting_as(ALICE), pytest.raises(NotMember) as caught:
+            load(where)
 
-    assert "usermod -aG kvm" in caught.value.hint
+    assert "it is not open to users" in caught.value.message
+    assert "SocketGroup=" in caught.value.hint
+
+
+def test_socket_without_a_helper(path: Path) -> None:
+    """A socket that nobody listens at any more is a missing helper, and no refusal."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.bind(str(path))
+    with pytest.raises(NoHelper, match="Connection refused") as caught:
+        load(str(path))
+
+    assert caught.value.status == 5
 
 
 @pytest.mark.kernel

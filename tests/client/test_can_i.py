@@ -2,6 +2,8 @@
 """bpferry can-i: one line for each thing asked, and an exit status for all of it."""
 
 import json
+import os
+import socket
 from pathlib import Path
 
 import msgspec
@@ -12,9 +14,22 @@ from bpferry.cli.main import main
 from bpferry.errors import QemuError
 from bpferry.qemu.cache import find_or_probe
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import Can, CanReply, Load, Request, Tap
+from bpferry_wire.messages import (
+    Caller,
+    Can,
+    CanReply,
+    Hello,
+    HelloReply,
+    Load,
+    Quota,
+    QuotaReply,
+    Request,
+    Tap,
+)
+from bpferry_wire.packets import decode_request
 from tests.client import fake_helper as fake
-from tests.client.support import CAPABILITIES, QEMU
+from tests.client.support import CAPABILITIES, QEMU, let_in
+from tests.support.people import ALICE, acting_as
 
 YES = CanReply(allowed=True, because="/etc/bpferry/policy.toml:12 (groups.kvm)")
 NO = CanReply(allowed=False, because="/etc/bpferry/policy.toml:3 (users.bob) has no 'br0'")
@@ -26,7 +41,11 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder in which both helpers' sockets will be."""
+    """Return the folder in which both helpers' sockets will be, on a host with two bridges."""
+    for name in ("br0", "virbr0"):
+        (tmp_path / "net" / name / "bridge").mkdir(parents=True)
+    (tmp_path / "net" / "eth0").mkdir()
+    monkeypatch.setattr(can_i, "INTERFACES", tmp_path / "net")
     monkeypatch.setenv("BPFERRY_TAP_SOCKET", str(tmp_path / "tap.sock"))
     monkeypatch.setenv("BPFERRY_BPF_SOCKET", str(tmp_path / "bpf.sock"))
     return tmp_path
@@ -125,14 +144,23 @@ def test_as_json(folder: Path, no_vhost: str, capsys: Captured) -> None:
         "answers": [
             {
                 "asked": "tap",
+                "what": "tap on bridge 'br0', 4 queues",
                 "allowed": False,
                 "code": "refused",
                 "because": NO.because,
                 "hint": "",
             },
-            {"asked": "ebpf", "allowed": True, "code": None, "because": YES.because, "hint": ""},
+            {
+                "asked": "ebpf",
+                "what": f"eBPF program 'rss' of '{QEMU}'",
+                "allowed": True,
+                "code": None,
+                "because": YES.because,
+                "hint": "",
+            },
             {
                 "asked": "vhost",
+                "what": f"vhost by '{no_vhost}'",
                 "allowed": False,
                 "code": "refused",
                 "because": f"cannot open '{no_vhost}': No such file or directory",
@@ -162,30 +190,133 @@ def test_no_helper_outweighs_a_no(folder: Path, capsys: Captured) -> None:
         assert main(EVERYTHING) == 5
 
     lines = capsys.readouterr().out.splitlines()
-    assert ["no ", "   ", "no ", "no ", "   "] == [line[:3] for line in lines]
+    assert ["unknown  ", " " * 9, "no       ", "no       ", " " * 9] == [line[:9] for line in lines]
     assert "cannot connect to the helper at" in lines[0]
     assert NOT_THERE.format("tap") in lines[1]
 
 
 @pytest.mark.qemu
 def test_no_helper_for_programs(capsys: Captured) -> None:
-    """The hint names the unit of the helper that was asked."""
-    assert main(["can-i", "--ebpf"]) == 5
+    """The hint names the unit of the helper that was asked; nobody has said no."""
+    assert main(["can-i", "--ebpf", "--json"]) == 5
 
-    assert NOT_THERE.format("bpf") in capsys.readouterr().out
+    told = json.loads(capsys.readouterr().out)
+    (answer,) = told["answers"]
+    assert (told["allowed"], answer["allowed"], answer["code"]) == (None, None, "no-helper")
+    assert NOT_THERE.format("bpf") in answer["hint"]
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [(Code.REFUSED, 4), (Code.NO_SUCH_BRIDGE, 4), (Code.BUSY, 1)]
+    ("code", "word", "status"),
+    [
+        (Code.REFUSED, "no", 4),
+        (Code.NO_SUCH_BRIDGE, "no", 1),
+        (Code.UNSUPPORTED, "no", 3),
+        (Code.BUSY, "unknown", 1),
+    ],
 )
-def test_helper_that_fails(code: Code, status: int, folder: Path, capsys: Captured) -> None:
-    """A helper that cannot say whether is no yes; its words and hint are shown."""
+def test_helper_that_fails(
+    code: Code, word: str, status: int, folder: Path, capsys: Captured
+) -> None:
+    """A helper that cannot say whether leaves it open; its words and hint are shown."""
     with fake.helper(folder / "tap.sock", fake.refuses(code)):
         assert main(["can-i", "--bridge", "br0"]) == status
 
+    width = max(len("yes"), len(word))
     assert capsys.readouterr().out == (
-        "no   tap on bridge 'br0', 1 queue: the helper refused: why\n     hint: what to do\n"
+        f"{word:<{width}}  tap on bridge 'br0', 1 queue: the helper refused: why\n"
+        f"{'':{width}}  hint: what to do\n"
     )
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_bridge_that_is_not_there(folder: Path, capsys: Captured, *, as_json: bool) -> None:
+    """That is no refusal, whatever policy says about the name: status 1."""
+    words = ["can-i", "--bridge", "br9", *(["--json"] if as_json else [])]
+    with fake.helper(folder / "tap.sock", fake.replies(NO)):
+        assert main(words) == 1
+
+    out = capsys.readouterr().out
+    assert f"this host has no bridge 'br9' ({NO.because})" in out
+    if as_json:
+        assert json.loads(out)["answers"][0]["code"] == "no-such-bridge"
+
+
+@pytest.mark.privileged
+def test_who_is_not_in_the_group_is_refused(folder: Path, capsys: Captured) -> None:
+    """Not being let in at the socket is a no of the administrator's: status 4."""
+    with fake.helper(folder / "tap.sock", fake.replies(YES)) as path:
+        os.chown(path, 0, 1_799_999)
+        Path(path).chmod(0o660)
+        let_in(folder)
+        with acting_as(ALICE):
+            assert main(["can-i", "--bridge", "br0", "--json"]) == 4
+
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert (answer["allowed"], answer["code"]) == (False, "not-in-group")
+    assert "sudo adduser" in answer["hint"]
+
+
+HELLO = HelloReply("tap", "1", Caller(1, (), 0), 4096, 64)
+TAPS = QuotaReply(2, 16, 3, 256, "kernel")
+SETS = QuotaReply(0, 8, 1, 64, "kernel")
+
+
+def answers_by_source(conn: socket.socket, request: bytes) -> None:
+    """Answer as a helper whose policy opens br0 and nothing else."""
+    match decode_request(request):
+        case Hello():
+            fake.replies(HELLO)(conn, request)
+        case Quota():
+            fake.replies(TAPS)(conn, request)
+        case Can(Tap("br0")):
+            fake.replies(YES)(conn, request)
+        case _:
+            fake.replies(NO)(conn, request)
+
+
+def loads(conn: socket.socket, request: bytes) -> None:
+    """Answer as a helper that loads, and says what is held."""
+    asks_quota = isinstance(decode_request(request), Quota)
+    fake.replies(SETS if asks_quota else YES)(conn, request)
+
+
+@pytest.mark.qemu
+def test_everything_that_could_be_asked(folder: Path, no_vhost: str, capsys: Captured) -> None:
+    """Without options, each bridge of the host is asked about; a no among them is no failure."""
+    with (
+        fake.helper(folder / "tap.sock", answers_by_source),
+        fake.helper(folder / "bpf.sock", loads),
+    ):
+        assert main(["can-i"]) == 0
+        text = capsys.readouterr().out
+        assert main(["can-i", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+
+    assert text == (
+        f"yes  tap on bridge 'br0', 1 queue: {YES.because}\n"
+        f"no   tap on bridge 'virbr0', 1 queue: {NO.because}\n"
+        f"no   tap on network 'default', 1 queue: {NO.because}\n"
+        f"yes  eBPF program 'rss' of '{QEMU}': {YES.because}\n"
+        f"no   vhost by '{no_vhost}': cannot open '{no_vhost}': No such file or directory\n"
+        "     hint: the administrator runs 'modprobe vhost_net', and the device is there\n"
+        "taps: you hold 2 of 16, all users 3 of 256\n"
+        "eBPF sets: you hold 0 of 8, all users 1 of 64\n"
+    )
+    assert [answer["allowed"] for answer in told["answers"]] == [True, False, False, True, False]
+    assert told["quota"] == {"taps": TAPS._asdict(), "sets": SETS._asdict()}
+
+
+@pytest.mark.qemu
+@pytest.mark.usefixtures("no_vhost")
+def test_everything_without_helpers(capsys: Captured) -> None:
+    """A helper that is not there is told once, and is status 5."""
+    assert main(["can-i"]) == 5
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("unknown  taps on bridges of this host: cannot connect")
+    assert lines[2].startswith(f"unknown  eBPF program 'rss' of '{QEMU}': cannot connect")
+    assert len(lines) == 6
 
 
 def test_qemu_without_the_program(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -206,4 +337,4 @@ def test_qemu_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, capsys: Capt
     monkeypatch.setattr(can_i, "find_or_probe", fails)
 
     assert main(["can-i", "--ebpf"]) == 1
-    assert "cannot ask it\n     hint: look at it\n" in capsys.readouterr().out
+    assert "cannot ask it\n         hint: look at it\n" in capsys.readouterr().out

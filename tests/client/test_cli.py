@@ -117,8 +117,6 @@ def test_help_lists_exit_statuses_and_the_variables(capsys: pytest.CaptureFixtur
         ["tap", "delete", "a-bridge-of-16-b"],
         ["can-i", "--bridge", "br0", "--network", "lan"],
         ["can-i", "--bridge", ""],
-        ["can-i"],
-        ["can-i", "--json"],
         ["can-i", "--ebpf", "--queues", "4"],
         ["can-i", "--vhost", "--mtu", "1500"],
     ],

@@ -203,7 +203,7 @@ COMMANDS = (["tap", "create", "br0"], ["tap", "list"], ["tap", "delete", NAME])
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[1])
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(Code.REFUSED, 4), (Code.QUOTA, 4), (Code.NO_SUCH_BRIDGE, 4), (Code.FAILED, 1)],
+    [(Code.REFUSED, 4), (Code.QUOTA, 4), (Code.NO_SUCH_BRIDGE, 1), (Code.FAILED, 1)],
 )
 def test_helper_that_says_no(
     words: list[str], code: Code, status: int, path: Path, capsys: Captured

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
+from bpferry.errors import BpferryError, HelperError, NoHelper, NotReady, Refused, Unsupported
 from bpferry.network import tun
 from bpferry.network.tap_helper import GrantedTap, TapHelper
 from bpferry_wire.errors import Code
@@ -191,7 +191,7 @@ def test_refused_tap_is_gone(path: Path, namespace: str) -> None:
     [
         (Code.REFUSED, Refused, 4),
         (Code.QUOTA, Refused, 4),
-        (Code.NO_SUCH_BRIDGE, Refused, 4),
+        (Code.NO_SUCH_BRIDGE, NotReady, 1),
         (Code.UNSUPPORTED, Unsupported, 3),
         (Code.FAILED, HelperError, 1),
         (Code.BUSY, HelperError, 1),

@@ -107,7 +107,7 @@ def test_group_that_the_user_is_not_in(closed_device: Path) -> None:
         f"it is for members of the group '{GROUP}', and you are not one"
     )
     assert error.hint == (
-        f"the administrator runs 'usermod -aG {GROUP} {ALICE.uid}'; then log in again"
+        f"the administrator runs 'sudo adduser {ALICE.uid} {GROUP}'; then log in again"
     )
 
 
@@ -124,7 +124,7 @@ def test_group_that_the_session_does_not_know(
     error = denied(closed_device)
 
     assert "for members of the group 'vms'; you are one now, and this session" in error.message
-    assert error.hint == "log in again"
+    assert error.hint == "log in again, or run 'newgrp vms' in this shell"
 
 
 @pytest.mark.privileged

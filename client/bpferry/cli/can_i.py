@@ -3,10 +3,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from bpferry.cli import output
 from bpferry.domain.model.cards import VHOST_DEVICE
-from bpferry.errors import BadInput, BpferryError, Refused, Unsupported
+from bpferry.errors import BadInput, BpferryError, NotReady, Refused, Unsupported
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
 from bpferry.network.vhost import open_vhost
@@ -14,7 +16,16 @@ from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.defaults import default_qemu
 from bpferry.steering.plan import RSS_OBJECT
 from bpferry.steering.requests import build_load, describe_source
-from bpferry_wire.messages import CanReply, Tap
+from bpferry_wire.messages import CanReply, QuotaReply, Tap
+
+NETWORKS: Final = ("default",)
+"""Names that policies have for networks, since libvirt's documents do. The wire lists none."""
+
+INTERFACES: Final = Path("/sys/class/net")
+
+NO_BRIDGE: Final = "no-such-bridge"
+
+WORDS: Final = {True: "yes", False: "no", None: "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,14 @@ class Answer:
         """The exit status that it leads to."""
         return self.problem.status if self.problem else 0
 
+    @property
+    def allowed(self) -> bool | None:
+        """Whether it is allowed; None if nobody has said so."""
+        if self.problem is None:
+            return True
+        certain = isinstance(self.problem, Refused | Unsupported | NotReady)
+        return False if certain else None
+
 
 def can_i(
     bridge: str | None,
@@ -48,24 +67,22 @@ def can_i(
     """Print whether each of the things asked for is allowed, and why; return the exit status.
 
     Raises:
-        BadInput: nothing is asked, or queues of no tap.
+        BadInput: queues of no tap are asked for.
     """
     source = bridge or network
-    if not (source or ebpf or vhost):
-        raise BadInput(
-            "wrong usage: nothing is asked", "such as: bpferry can-i --bridge br0 --ebpf --vhost"
-        )
     if source is None and (queues or mtu):
         raise BadInput(
             "wrong usage: '--queues' and '--mtu' are about a tap, and no bridge is named",
             "add '--bridge NAME' or '--network NAME'",
         )
+    if not (source or ebpf or vhost):
+        return _show_all(as_json=as_json)
     tap = Tap(source, bridge is None, queues or 1, mtu) if source else None
     answers = list(_answers(tap, ebpf=ebpf, vhost=vhost))
     if as_json:
         output.print_json(_fields(answers))
     else:
-        output.print_text(_text(answers))
+        output.print_text("\n".join(_lines(answers)))
     # A helper that is not there weighs more than a no, and a no more than a failure.
     return max(answer.status for answer in answers)
 
@@ -77,6 +94,57 @@ def _answers(tap: Tap | None, *, ebpf: bool, vhost: bool) -> Iterator[Answer]:
         yield _answer("ebpf", f"eBPF program '{RSS_OBJECT}' of '{default_qemu()}'", _ask_ebpf)
     if vhost:
         yield _answer("vhost", f"vhost by '{VHOST_DEVICE}'", _ask_vhost)
+
+
+def _show_all(*, as_json: bool) -> int:
+    """Print what is open to the caller, and what is not; return 0 if the helpers answered."""
+    answers = list(_everything())
+    quotas, missing = _quotas()
+    if as_json:
+        held = {name: quota._asdict() for name, quota in quotas.items()}
+        output.print_json({**_fields(answers), "quota": held})
+    else:
+        of_quotas = (_quota_line(name, quota) for name, quota in quotas.items())
+        output.print_text("\n".join((*_lines(answers), *of_quotas)))
+    # A no is no failure here: the question was what there is.
+    return max((error.status for error in missing), default=0)
+
+
+def _everything() -> Iterator[Answer]:
+    """Yield an answer for each thing that could be asked on this host."""
+    try:
+        with TapHelper() as helper:
+            helper.hello()
+    except BpferryError as error:
+        yield Answer("tap", "taps on bridges of this host", error.message, error)
+    else:
+        names = sorted(path.parent.name for path in INTERFACES.glob("*/bridge"))
+        taps = [Tap(name, is_network=False, queues=1) for name in names]
+        taps += [Tap(name, is_network=True, queues=1) for name in NETWORKS]
+        for tap in taps:
+            yield from _answers(tap, ebpf=False, vhost=False)
+    yield from _answers(None, ebpf=True, vhost=True)
+
+
+def _quotas() -> tuple[dict[str, QuotaReply], list[BpferryError]]:
+    """Return what the caller holds and may hold, by what it is, and why a helper does not say."""
+    quotas: dict[str, QuotaReply] = {}
+    missing: list[BpferryError] = []
+    for name, helper in (("taps", TapHelper()), ("sets", BpfHelper())):
+        try:
+            with helper:
+                quotas[name] = helper.quota()
+        except BpferryError as error:
+            missing.append(error)
+    return quotas, missing
+
+
+def _quota_line(name: str, quota: QuotaReply) -> str:
+    what = {"taps": "taps", "sets": "eBPF sets"}[name]
+    return (
+        f"{what}: you hold {quota.held} of {quota.allowed}, all users {quota.held_by_all} of "
+        f"{quota.allowed_to_all}"
+    )
 
 
 def _describe(tap: Tap) -> str:
@@ -96,7 +164,14 @@ def _answer(asked: str, what: str, ask: Callable[[], CanReply]) -> Answer:
 
 def _ask_tap(tap: Tap) -> CanReply:
     with TapHelper() as helper:
-        return helper.can(tap)
+        reply = helper.can(tap)
+    if not (reply.allowed or tap.is_network or (INTERFACES / tap.source / "bridge").is_dir()):
+        # The helper itself looks for a bridge only where policy opens one of that name.
+        message = f"this host has no bridge '{tap.source}' ({reply.because})"
+        error = NotReady(message, "see: ip link show type bridge")
+        error.code = NO_BRIDGE
+        raise error
+    return reply
 
 
 def _ask_ebpf() -> CanReply:
@@ -119,22 +194,23 @@ def _ask_vhost() -> CanReply:
     return CanReply(allowed=True, because="the device opens for you, and is one")
 
 
-def _text(answers: list[Answer]) -> str:
-    lines = []
+def _lines(answers: list[Answer]) -> Iterator[str]:
+    width = max(len("yes"), *(len(WORDS[answer.allowed]) for answer in answers))
     for answer in answers:
-        lines.append(f"{'no ' if answer.problem else 'yes'}  {answer.what}: {answer.because}")
+        yield f"{WORDS[answer.allowed]:<{width}}  {answer.what}: {answer.because}"
         if answer.problem and answer.problem.hint:
-            lines.append(f"     hint: {answer.problem.hint}")
-    return "\n".join(lines)
+            yield f"{'':{width}}  hint: {answer.problem.hint}"
 
 
 def _fields(answers: list[Answer]) -> dict[str, object]:
+    said = {answer.allowed for answer in answers}
     return {
-        "allowed": not any(answer.problem for answer in answers),
+        "allowed": False if False in said else None if None in said else True,
         "answers": [
             {
                 "asked": answer.asked,
-                "allowed": answer.problem is None,
+                "what": answer.what,
+                "allowed": answer.allowed,
                 "code": answer.problem.code if answer.problem else None,
                 "because": answer.because,
                 "hint": answer.problem.hint if answer.problem else "",

@@ -42,16 +42,20 @@ The tap of a `bpferry run` goes with its VM, and not by this.
 
 CAN_I_DESCRIPTION: Final = """\
 Ask the helpers what they would do for you, and which line of the
-administrator's policy decides. Nothing is made. One line for each thing asked.
+administrator's policy decides. Nothing is made. One line for each thing asked;
+'unknown' where no helper answered. Without options, all is shown that could be
+asked on this host: its bridges, the network 'default', eBPF and vhost.
 
-The exit status is 0 if all of it is allowed, 4 if something is not, and 5 if a
-helper is not there.
+The exit status is 0 if all of it is allowed, 4 if something is not or you are
+not in the group that may ask, 1 if the bridge is not there, and 5 if a helper
+is not. Without options it is 0 if the helpers answered.
 """
 
 CAN_I_EPILOG: Final = """\
 examples:
   bpferry can-i --bridge br0 --queues 4 --ebpf --vhost
   bpferry can-i --network default
+  bpferry can-i
 """
 
 INTERFACE: Final = ("an interface", limits.MAX_INTERFACE_BYTES)

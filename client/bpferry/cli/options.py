@@ -23,7 +23,7 @@ exit status:
   1    failed
   2    wrong usage, or a description that cannot be read
   3    asks for something that is not supported here
-  4    refused by the helper's policy
+  4    refused by the helper's policy, or not in the group that may ask it
   5    no helper is there
   of `run`, once the VM runs: QEMU's own; 128 + n if signal n ended it
 

@@ -15,7 +15,7 @@ from bpferry.commandline.network.build import set_names
 from bpferry.commandline.network.netdevs import tap_names, vhost_names
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
-from bpferry.errors import BpferryError, NoHelper
+from bpferry.errors import BpferryError, NoHelper, NotMember
 from bpferry.machine.draft import Draft
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
@@ -103,7 +103,7 @@ class _Asking:
         self._reporter = reporter
         self._stack = stack
         self._found = found
-        self._absent: NoHelper | None = None
+        self._absent: NoHelper | NotMember | None = None
 
     def open_tap(self, device: Named[Card]) -> None:
         """Open the tap that the card names, or ask for one."""
@@ -122,8 +122,8 @@ class _Asking:
         )
         try:
             tap = self._stack.enter_context(self._helpers.taps.tap(asked))
-        except NoHelper as error:
-            raise NoHelper(error.message, f"{error.hint}; {OWN_TAP_HINT}") from error
+        except (NoHelper, NotMember) as error:
+            raise type(error)(error.message, f"{error.hint}; {OWN_TAP_HINT}") from error
         self._found.taps[card_id] = tap
         return tap.borrow()
 
@@ -135,7 +135,7 @@ class _Asking:
             return
         self._reporter.progress(f"asking the helper for the eBPF set of '{device.id}'")
         answer: HelperAnswer | GrantedSet = self._absent or self._load(asked)
-        if isinstance(answer, NoHelper):
+        if isinstance(answer, NoHelper | NotMember):
             self._absent = answer
         if isinstance(answer, GrantedSet):
             granted = self._stack.enter_context(answer)

@@ -8,6 +8,7 @@
     tun           what the queue of a tap is, as the kernel says
     vhost         the kernel's vhost-net, one fd for each queue
     fdinfo        what a BPF fd is, as the kernel says
+    groups        why a device or socket of a group is closed to this process
 
 Depends on: errors, bpferry_wire.
 Never does: use an fd that was not looked at, make a tap, or keep an fd after an error.

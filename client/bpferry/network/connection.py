@@ -10,7 +10,16 @@ import os
 import socket
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
-from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, Unsupported
+from bpferry.errors import (
+    BpferryError,
+    HelperError,
+    NoHelper,
+    NotMember,
+    NotReady,
+    Refused,
+    Unsupported,
+)
+from bpferry.network.groups import explain_denied
 from bpferry_wire import channel
 from bpferry_wire.errors import Code, PeerClosed, WireError
 from bpferry_wire.fds import Closing, OwnedFds
@@ -53,19 +62,19 @@ ATTEMPTS: Final = 2
 ASKED_ONCE: Final = (Create, Delete)
 """What a helper that died over it may have done already: it would be done twice."""
 
-GROUP_HINT: Final = (
-    "members of the socket's group may use the helper: ask the administrator to run "
-    "'usermod -aG kvm USER', then log in again"
+CLOSED_HINT: Final = (
+    "the socket has to belong to a group, such as 'kvm': see SocketGroup= in the socket's unit"
 )
 
 ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {
     Code.REFUSED: Refused,
     Code.QUOTA: Refused,
     Code.UNKNOWN_OBJECT: Refused,
-    Code.NO_SUCH_BRIDGE: Refused,
+    Code.NO_SUCH_BRIDGE: NotReady,
     Code.UNSUPPORTED: Unsupported,
 }
-"""Who may have how much of what is policy; every other code is a failure."""
+"""Who may have how much of what is policy. A bridge that is not there is nobody's refusal, and
+every other code is a failure."""
 
 
 class Connection(Closing):
@@ -190,10 +199,12 @@ class Connection(Closing):
         self._sock = sock
         return sock
 
-    def _no_helper(self, error: OSError | ValueError) -> NoHelper:
+    def _no_helper(self, error: OSError | ValueError) -> BpferryError:
+        """Return that no helper is there, or that this user is not let in."""
         message = f"cannot connect to the helper at '{self.path}'"
         if isinstance(error, PermissionError):
-            return NoHelper(f"{message}: not allowed", GROUP_HINT)
+            cause, hint = explain_denied(self.path, CLOSED_HINT, "")
+            return NotMember(f"{message}: {cause}", hint)
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         unit, usual, variable = self.service
         hint = f"is the helper installed and started? See: systemctl status {unit}.socket"

@@ -6,14 +6,11 @@ of linux/vhost.h), which needs no right beyond the open and changes nothing.
 """
 
 import fcntl
-import grp
 import os
-import pwd
-import stat
-from pathlib import Path
 from typing import Final
 
 from bpferry.errors import BpferryError
+from bpferry.network.groups import explain_denied
 from bpferry_wire.fds import OwnedFd, OwnedFds
 
 VHOST_GET_FEATURES: Final = 0x8008_AF00
@@ -55,7 +52,7 @@ def _open(device: str) -> OwnedFd:
     try:
         fd = OwnedFd(os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
     except PermissionError as error:
-        cause, hint = _explain_denied(device)
+        cause, hint = explain_denied(device, CLOSED_HINT.format(device), HINT)
         raise BpferryError(f"cannot open '{device}': {cause}", hint) from error
     except OSError as error:
         raise BpferryError(f"cannot open '{device}': {error.strerror}", HINT) from error
@@ -67,38 +64,3 @@ def _open(device: str) -> OwnedFd:
             f"cannot use '{device}': it is not a vhost device ({error.strerror})", HINT
         ) from error
     return fd
-
-
-def _explain_denied(device: str) -> tuple[str, str]:
-    """Return why *device* may not be opened, and who can change that."""
-    try:
-        found = Path(device).stat()
-    except OSError as error:
-        return error.strerror or str(error), HINT
-    wanted = stat.S_IRGRP | stat.S_IWGRP
-    if found.st_mode & wanted != wanted or found.st_gid == 0:
-        return "it is not open to users", CLOSED_HINT.format(device)
-    if found.st_gid in (os.getegid(), *os.getgroups()):
-        return "something other than its mode denies it", "see the log of the security module"
-    group, members = _group(found.st_gid)
-    user = _user()
-    closed = f"it is for members of the group '{group}'"
-    if user in members:
-        return f"{closed}; you are one now, and this session began before that", "log in again"
-    join = f"the administrator runs 'usermod -aG {group} {user}'; then log in again"
-    return f"{closed}, and you are not one", join
-
-
-def _group(gid: int) -> tuple[str, list[str]]:
-    try:
-        entry = grp.getgrgid(gid)
-    except KeyError:
-        return str(gid), []
-    return entry.gr_name, entry.gr_mem
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

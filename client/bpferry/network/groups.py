@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Why a device or socket that a group may use is closed to this process.
+
+A process has the groups that its user had when the session began. Who has become a member since
+then has to log in again, which is easily taken for a refusal.
+"""
+
+import grp
+import os
+import pwd
+import stat
+from pathlib import Path
+
+
+def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str, str]:
+    """Return why *path* may not be opened, and who can change that.
+
+    Args:
+        path: a device or a socket.
+        closed_hint: what to do where no group may use it.
+        missing_hint: what to do where it cannot even be looked at.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        return error.strerror or str(error), missing_hint
+    wanted = stat.S_IRGRP | stat.S_IWGRP
+    if found.st_mode & wanted != wanted or found.st_gid == 0:
+        return "it is not open to users", closed_hint
+    if found.st_gid in (os.getegid(), *os.getgroups()):
+        return "something other than its mode denies it", "see the log of the security module"
+    group, members = _group(found.st_gid)
+    user = _user()
+    theirs = f"it is for members of the group '{group}'"
+    if user in members:
+        return (
+            f"{theirs}; you are one now, and this session began before that",
+            f"log in again, or run 'newgrp {group}' in this shell",
+        )
+    return (
+        f"{theirs}, and you are not one",
+        f"the administrator runs 'sudo adduser {user} {group}'; then log in again",
+    )
+
+
+def _group(gid: int) -> tuple[str, list[str]]:
+    """Return name and members of a group, with the user if it is his first group."""
+    try:
+        entry = grp.getgrgid(gid)
+    except KeyError:
+        return str(gid), []
+    try:
+        first = [_user()] if pwd.getpwuid(os.geteuid()).pw_gid == gid else []
+    except KeyError:
+        first = []
+    return entry.gr_name, [*entry.gr_mem, *first]
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
