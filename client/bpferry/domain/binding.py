@@ -80,6 +80,8 @@ class At:
     """An attribute without which its element is bad input, to libvirt as to us."""
     blank: bool = False
     """An empty value says the same as none."""
+    verbatim: bool = False
+    """Spaces around the text are part of it."""
     also: str = ""
     """Another element that says the same in documents that are read; it is never written."""
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is passed over in a libvirt document, with the reason for each.
+"""What is ignored in a libvirt document, with the reason for each.
 
-Nothing else is: what is neither here nor in the model is refused. Each entry is a pattern of paths
-(``patterns``). What the model knows is passed over only under a condition, which is an attribute of
-an element above it.
+Nothing else is ignored: what is neither here nor in the model is refused. Each entry is a pattern
+of paths (``patterns``). What the model knows is ignored only under a condition, which is an
+attribute of an element above it.
 """
 
 import re
@@ -15,62 +15,63 @@ from typing import Final
 from bpferry.domain.patterns import Patterns
 
 IGNORED: Final[dict[str, str]] = {
-    "/domain/@id": "the number of a VM that ran under libvirt; it says nothing about the VM",
-    "/domain/description": "words for people",
-    "/domain/on_lockfailure": "what libvirt's lock manager does when it loses a lock; the one that "
-    "session mode has keeps none",
-    "/domain/devices/lease": "what the lock manager would hold; the one of session mode holds none",
-    "/domain/metadata/*": "data of other programs, each in a namespace of its own",
-    "/domain/idmap": "libvirt maps users in containers only; QEMU is told nothing of it",
-    "/domain/clock/@adjustment0": "how far the clock was off when a past run began",
-    "/domain/qemu:capabilities": "corrects what libvirt believes of QEMU; bpferry asks QEMU",
-    "/domain/resource/partition": "the control group of a VM in system mode; session mode has none",
-    "/domain/features/pae": "processors have it by their model; QEMU is told nothing of it",
-    "/domain/features/viridian": "Xen's word for what Windows is told; QEMU is told nothing of it",
-    "/domain/features/xen": "what guests of Xen are told; QEMU is told nothing of it",
-    "/domain/features/privnet": "a network of a container's own; QEMU is told nothing of it",
-    "/domain/features/capabilities": "what a container may do; QEMU is told nothing of it",
-    "/domain/features/msrs": "what FreeBSD's bhyve does; QEMU is told nothing of it",
-    "/domain/features/hap": "QEMU is told nothing of it; KVM always uses it",
-    "/domain/seclabel": "session mode has no security driver that could set a label",
-    "/domain/devices/*/alias": "names of a run under libvirt; names that users chose are read",
-    "/domain/devices/*/source/seclabel": "as above, for one file or socket",
-    "/domain/devices/disk/**/source/seclabel": "as above, for an image below another",
-    "/domain/devices/rng/backend/source/seclabel": "as above, for a socket",
-    "/domain/devices/hostdev/source/address/@multifunction": "of the host's own place; that of the "
-    "guest's is read",
-    "/domain/devices/disk/privateData": "what libvirt notes for itself while a VM runs",
-    "/domain/devices/disk/**/privateData": "as above, for one image",
-    "/domain/devices/disk[@rawio='no']/@rawio": "what every disk is like that does not say 'yes'",
-    "/domain/devices/disk[@sgio='filtered']/@sgio": "what every disk is like that says nothing",
-    "/domain/devices/memory/target/current": "what the guest had of it in a past run",
-    "/domain/devices/disk/**/@index": "numbers that libvirt gave to images in a past run",
-    "/domain/devices/disk/@snapshot": "what libvirt's own command for snapshots does with a disk",
-    "/domain/devices/disk/encryption/cipher": "how an image is encrypted when it is made",
-    "/domain/devices/disk/encryption/ivgen": "as above, for its cipher",
-    "/domain/devices/disk/**/encryption/cipher": "as above, for an image below another",
-    "/domain/devices/disk/**/encryption/ivgen": "as above, for its cipher",
-    "/domain/devices/disk/mirror": "a copy that was made in a past run; a start makes none",
-    "/domain/devices/disk/target/@tray": "where the tray was in a past run; QEMU starts with the "
-    "medium in the drive, and so does libvirt",
-    "/domain/devices/interface/source/@portid": "the number of a port of a past run",
-    "/domain/devices/interface/source/@macTableManager": "how libvirt ran its network's bridge",
-    "/domain/devices/interface/mac/@type": "VMware's, as is the next; QEMU is told neither",
-    "/domain/devices/interface/mac/@check": "VMware's, as the type is",
-    "/domain/devices/interface/mac/@currentAddress": "what the guest had set in a past run",
-    "/domain/devices/interface/guest": "a name inside of a container; QEMU's guests choose theirs",
-    "/domain/devices/interface/backenddomain": "a domain of Xen; QEMU has none",
-    "/domain/devices/console/@tty": "the terminal of a past run; each run has a new one",
-    "/domain/devices/serial/@tty": "as above, of a port",
-    "/domain/devices/parallel/@tty": "as above, of a port",
-    "/domain/devices/channel/target/@state": "whether an agent was there in a past run",
-    "/domain/features/hyperv[@mode='passthrough']/*": "QEMU turns on all that the host can do, and "
-    "libvirt reads none of the single features then",
-    "/domain/devices/interface[@type!='ethernet']/target/@dev": "the helper names a tap that it "
-    "makes, as libvirt's session mode has it done; the other types have none",
-    "/domain/devices/tpm/backend/profile/@name": "what libvirt noted after a past run",
+    "/domain/@id": "the number that libvirt gave the VM in a past run",
+    "/domain/description": "a comment for people",
+    "/domain/on_lockfailure": "for libvirt's lock manager; session mode has none",
+    "/domain/devices/lease": "for libvirt's lock manager; session mode has none",
+    "/domain/metadata/*": "data of other programs, each in its own namespace",
+    "/domain/idmap": "maps the users of containers; it means nothing to QEMU",
+    "/domain/clock/@adjustment0": "the clock's offset when a past run began",
+    "/domain/qemu:capabilities": "corrects libvirt's view of QEMU; bpferry asks QEMU itself",
+    "/domain/resource/partition": "the control group of a system mode VM; session mode has none",
+    "/domain/features/pae": "part of the CPU model; libvirt does not pass it to QEMU",
+    "/domain/features/viridian": "for Xen; libvirt does not pass it to QEMU",
+    "/domain/features/xen": "for Xen guests; libvirt does not pass it to QEMU",
+    "/domain/features/privnet": "for containers; libvirt does not pass it to QEMU",
+    "/domain/features/capabilities": "for containers; libvirt does not pass it to QEMU",
+    "/domain/features/msrs": "for bhyve; libvirt does not pass it to QEMU",
+    "/domain/features/hap": "KVM always uses it; libvirt does not pass it to QEMU",
+    "/domain/seclabel": "session mode has no security driver that could set labels",
+    "/domain/devices/*/alias": "an id from a past run; ids that users chose (ua-...) are kept",
+    "/domain/devices/*/source/seclabel": "the same, for one file or socket",
+    "/domain/devices/disk/**/source/seclabel": "the same, for a backing image",
+    "/domain/devices/rng/backend/source/seclabel": "the same, for a socket",
+    "/domain/devices/hostdev/source/address/@multifunction": "about the device's address on the "
+    "host; the guest's address has its own",
+    "/domain/devices/disk/privateData": "libvirt's own notes while a VM runs",
+    "/domain/devices/disk/**/privateData": "the same, for one image",
+    "/domain/devices/disk[@rawio='no']/@rawio": "it is the default",
+    "/domain/devices/disk[@sgio='filtered']/@sgio": "it is the default",
+    "/domain/devices/memory/target/current": "how much of it the guest had in a past run",
+    "/domain/devices/disk/**/@index": "numbers that libvirt gave the images in a past run",
+    "/domain/devices/disk/@snapshot": "what libvirt's snapshot command does with the disk",
+    "/domain/devices/disk/encryption/cipher": "only used to create an image",
+    "/domain/devices/disk/encryption/ivgen": "only used to create an image",
+    "/domain/devices/disk/**/encryption/cipher": "only used to create an image",
+    "/domain/devices/disk/**/encryption/ivgen": "only used to create an image",
+    "/domain/devices/disk/mirror": "a copy that was under way in a past run",
+    "/domain/devices/disk/target/@tray": "the tray's state in a past run; QEMU starts with the "
+    "medium inserted, as under libvirt",
+    "/domain/devices/interface/source/@portid": "the id of a port in a past run",
+    "/domain/devices/interface/source/@macTableManager": "how libvirt's network manages its bridge",
+    "/domain/devices/interface/mac/@type": "for VMware; it means nothing to QEMU",
+    "/domain/devices/interface/mac/@check": "for VMware; it means nothing to QEMU",
+    "/domain/devices/interface/mac/@currentAddress": "the address that the guest had set in a "
+    "past run",
+    "/domain/devices/interface/guest": "the card's name inside a container; other guests choose "
+    "their own",
+    "/domain/devices/interface/backenddomain": "for Xen; it means nothing to QEMU",
+    "/domain/devices/console/@tty": "the terminal of a past run; each run gets a new one",
+    "/domain/devices/serial/@tty": "the terminal of a past run; each run gets a new one",
+    "/domain/devices/parallel/@tty": "the terminal of a past run; each run gets a new one",
+    "/domain/devices/channel/target/@state": "whether an agent was connected in a past run",
+    "/domain/features/hyperv[@mode='passthrough']/*": "passthrough turns on everything the host "
+    "supports; libvirt ignores the single features, too",
+    "/domain/devices/interface[@type!='ethernet']/target/@dev": "the helper names the taps it "
+    "makes; libvirt's session mode ignores the name, too",
+    "/domain/devices/tpm/backend/profile/@name": "noted by libvirt after a past run",
 }
-"""Paths, and why nothing is lost. What stands below a path is passed over with it."""
+"""Paths, and why nothing is lost. Everything below a path is ignored with it."""
 
 
 CONDITION: Final = re.compile(
@@ -81,14 +82,14 @@ CONDITION: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """When something below an element is passed over though the model knows it."""
+    """When something below an element is ignored though the model knows it."""
 
     name: str
     """Of an attribute of the element."""
     word: str
     negated: bool
     below: str
-    """The path that is passed over."""
+    """The path that is ignored."""
 
 
 @cache
@@ -106,7 +107,7 @@ def _conditions() -> dict[str, tuple[Condition, ...]]:
 
 
 def passed_over_in(path: str, attributes: Mapping[str, str]) -> frozenset[str]:
-    """Return the paths that are passed over in the element *path* with these *attributes*.
+    """Return the paths that are ignored in the element *path* with these *attributes*.
 
     One that ends in ``/*`` means each element in that place.
     """
@@ -122,14 +123,14 @@ PATTERNS: Final = Patterns(path for path in IGNORED if "[" not in path)
 PARTS: Final = frozenset(
     path.rpartition("/")[0] for path in IGNORED if "*" not in path and "[" not in path
 )
-"""The elements of which only a part is passed over."""
+"""The elements of which only a part is ignored."""
 
 
 def is_ignored(path: str) -> bool:
-    """Say whether what stands at *path*, an XPath without numbers, may be passed over."""
+    """Say whether *path*, an XPath without numbers, may be ignored."""
     return PATTERNS.find_around(path) is not None
 
 
 def is_partly_ignored(path: str) -> bool:
-    """Say whether something right below *path* may be passed over."""
+    """Say whether a child or attribute of *path* may be ignored."""
     return path in PARTS

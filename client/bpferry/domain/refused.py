@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Why a place in a libvirt document is refused, and what to do instead.
 
-Whatever the model does not know is refused by its path in any case. ``reasons`` has words for what
-people have in their documents, so that the refusal says more than that. The longest path that fits
-counts, and what stands below it is meant too.
+What the model does not know is refused by its path in any case. ``reasons`` says why for what
+people have in their documents. The longest path that fits counts, and covers everything below it.
 """
 
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ PATTERNS: Final = Patterns(REFUSED)
 def find_reason(
     path: str, attributes: Mapping[str, str] = NOTHING, text: str = ""
 ) -> Reason | None:
-    """Return why what stands at *path* is refused, and what to do; None if it is not listed.
+    """Return why *path* is refused, and what to do; None if it is not listed.
 
     *attributes* are those of the element, and *text* is the value of an attribute.
     """

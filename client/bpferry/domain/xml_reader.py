@@ -152,9 +152,9 @@ class XmlReader:
             target.put(bound, found)
 
     def _text(self, node: Node, spot: Spot, target: Unfinished) -> None:
-        """Take what stands between the tags; space around it, and nothing at all, say nothing."""
-        text = (spot.element.text or "").strip()
-        bound = node.text
+        """Take the text of the element, without the spaces around it unless they are part of it."""
+        whole, bound = spot.element.text or "", node.text
+        text = whole if whole.strip() and bound and bound.at.verbatim else whole.strip()
         if bound is None or bound.at.form is Form.PRESENT:
             self._refuse_text(spot)
         if bound is None:

@@ -45,6 +45,24 @@ def test_place_comes_from_the_target(
     assert place == {name: found[name] for name in place}
 
 
+def test_lun_of_an_iscsi_server() -> None:
+    """The guest may send it any SCSI command: these need no privilege on the way to a server."""
+    source = "<source protocol='iscsi' name='iqn.x/2'><host name='h.example'/></source>"
+    parts = parts_of(
+        VIRTIO_SCSI.replace("'1'", "'0'")
+        + f"<disk type='network' device='lun'>{source}<target dev='sda' bus='scsi'/></disk>"
+    )
+
+    assert "scsi-block" == device(parts, "scsi0-0-0-0").driver
+
+
+def test_serial_number_with_spaces() -> None:
+    """Those around it are part of it, as in libvirt."""
+    parts = parts_of(disk("hda", "ide", "<serial>  WD-WMAP9A966149</serial>"), "pc")
+
+    assert "  WD-WMAP9A966149" == properties(parts, "ide0-0-0")["serial"]
+
+
 VIRTIO_SCSI = "<controller type='scsi' index='1' model='virtio-scsi'/>"
 ADDRESS = "<address type='drive' controller='1' bus='0' target='4' unit='5'/>"
 

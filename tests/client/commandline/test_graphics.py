@@ -7,7 +7,7 @@ import pytest
 
 from bpferry.commandline.context import TlsFolder
 from bpferry.commandline.displays import build as displays
-from bpferry.commandline.parts import Certificates, Command, Endpoint, Option, Part, Secret
+from bpferry.commandline.parts import Certificates, Command, Endpoint, Option, Part, Remark, Secret
 from tests.client.commandline.display_parts import (
     context_of,
     environment,
@@ -114,6 +114,20 @@ def test_vnc_that_listens_nowhere() -> None:
     text = "<graphics type='vnc'><listen type='none'/></graphics>"
 
     assert "none,audiodev=audio1" == vnc(text)
+
+
+def test_rendering_that_nobody_sees() -> None:
+    """QEMU renders without a window and a server too; the user is told that this is all."""
+    parts = parts_of("<graphics type='egl-headless'/>")
+
+    assert ["egl-headless"] == values(parts, "-display")
+    assert [
+        Remark(
+            "'egl-headless' only renders: nobody can see the guest's screen",
+            "add graphics of type 'vnc' or 'spice'",
+            "graphics[0]",
+        )
+    ] == [part for part in parts if isinstance(part, Remark)]
 
 
 def test_keymap_is_one_for_all() -> None:
@@ -270,7 +284,6 @@ def test_display_of_qemu_itself(text: str, expected: str) -> None:
         ("<graphics type='sdl'/>", "graphics[0]"),
         ("<graphics type='dbus'/>", "graphics[0]"),
         ("<graphics type='dbus' p2p='yes' address='unix:path=/b'/>", "graphics[0].bus-address"),
-        ("<graphics type='egl-headless'/>", "graphics[0]"),
         ("<graphics type='spice'/><graphics type='spice'/>", "graphics[1]"),
         ("<graphics type='dbus' p2p='yes'/><graphics type='sdl'/>" + AUDIO, "graphics[1]"),
         ("<graphics type='spice'><gl enable='yes'/></graphics><graphics type='egl-headless'/>",

@@ -186,7 +186,8 @@ def test_policy_of_a_control_group() -> None:
     context = context_of(
         cells(CELL.format(0, "cpus='0-3'", 32))
         + "<numatune><memory mode='restrictive' nodeset='0'/>"
-        "<memnode cellid='0' mode='restrictive' nodeset='3'/></numatune>"
+        "<memnode cellid='0' mode='restrictive' nodeset='3'/></numatune>",
+        memory="<memory unit='MiB'>32</memory>",
     )
 
     (remark,) = of_kind(context, Remark)
@@ -200,3 +201,33 @@ def test_policy_of_a_control_group_is_that_of_all() -> None:
 
     refusal = refusal_of(all_parts, context_of(cells(CELL.format(0, "", 32)) + tune))
     assert refusal.element == "numa-tune.cells[0].mode"
+
+
+def test_node_is_rounded_up_to_a_whole_mib() -> None:
+    """As in libvirt; the VM gets their sum, and its user is told where <memory> says otherwise."""
+    odd = CELL.replace("MiB", "KiB")
+    context = context_of(
+        cells(odd.format(0, "cpus='0-1'", 109550), odd.format(1, "cpus='2-3'", 109550)),
+        memory="<memory unit='GiB'>2</memory>",
+    )
+
+    assert {"ram-node0": 107, "ram-node1": 107} == sizes(context)
+    assert ["size=219136k"] == values(context, "-m")
+    assert [
+        Remark(
+            "the VM gets 214 MiB, the sum of its NUMA nodes and modules, and not 2048 MiB",
+            "write 214 MiB here",
+            "memory",
+        )
+    ] == of_kind(context, Remark)
+
+
+def test_nodes_that_make_up_the_memory_need_no_word() -> None:
+    """Also where both are rounded up."""
+    odd = CELL.replace("MiB", "KiB")
+    context = context_of(
+        cells(odd.format(0, "", 109550), odd.format(1, "", 109550)),
+        memory="<memory unit='KiB'>219100</memory>",
+    )
+
+    assert [] == of_kind(context, Remark)

@@ -180,7 +180,7 @@ def test_unsupported_comes_before_wrong() -> None:
         ),
         (
             "<on_reboot>sleep</on_reboot>",
-            "is not supported: QEMU starts the guest again, or ends; possible are restart, destroy",
+            "QEMU either resets the guest or exits; possible are restart, destroy",
             "write 'restart' or 'destroy'",
         ),
         (

@@ -111,8 +111,7 @@ def test_words_that_are_possible_come_with_the_reason() -> None:
 
     assert caught.value.message == (
         "'/vms/vm.xml':1: '/domain/devices/disk/@type' is 'volume', which is not supported: only "
-        "libvirt knows what is in its storage pools; possible are file, block, network, dir, "
-        "vhostuser"
+        "libvirt knows its storage pools; possible are file, block, network, dir, vhostuser"
     )
     assert "virsh vol-path" in caught.value.hint
 

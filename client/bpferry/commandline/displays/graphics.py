@@ -12,7 +12,7 @@ from bpferry.commandline.displays.spice import MEANINGFUL as OF_SPICE
 from bpferry.commandline.displays.spice import spice
 from bpferry.commandline.displays.vnc import MEANINGFUL as OF_VNC
 from bpferry.commandline.displays.vnc import vnc
-from bpferry.commandline.parts import Environment, Found, Option, Part, join
+from bpferry.commandline.parts import Environment, Found, Option, Part, Remark, join
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named, before, listed
 from bpferry.errors import Unsupported
@@ -78,11 +78,7 @@ def _check_gl(device: Named[Graphics], types: Sequence[str]) -> Iterator[Unsuppo
     graphics = device.value
     if graphics.type == "spice" and graphics.gl and "egl-headless" in types:
         yield device.refusal(
-            "gl", "'egl-headless' draws already, and QEMU takes only one of the two"
-        )
-    if graphics.type == "egl-headless" and not REMOTE.keys() & types:
-        yield device.refusal(
-            "", "'egl-headless' only draws; nothing shows it", "add graphics of type vnc or spice"
+            "gl", "QEMU renders with OpenGL for one display only, and 'egl-headless' is that one"
         )
 
 
@@ -103,7 +99,9 @@ def _sdl(device: Named[Graphics], context: Context) -> Iterator[Found]:
 
 
 def _egl_headless(device: Named[Graphics], context: Context) -> Iterator[Part]:
-    del context
+    if not REMOTE.keys() & {one.type for one in context.machine.graphics}:
+        text = "'egl-headless' only renders: nobody can see the guest's screen"
+        yield Remark(text, "add graphics of type 'vnc' or 'spice'", device.key)
     yield Option("-display", join("egl-headless", rendernode=device.value.render_node))
 
 

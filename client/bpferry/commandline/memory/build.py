@@ -46,13 +46,7 @@ def initial_size(machine: Machine) -> int:
     """Return the bytes that the guest has without its modules."""
     extra = sum(module.size for module in machine.memory_devices)
     if machine.cpu.numa:
-        exact = sum(cell.memory for cell in machine.cpu.numa)
-        aligned = sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
-        if exact != aligned and exact + extra != (machine.memory or exact + extra):
-            raise unsupported(
-                "memory", f"the NUMA nodes have {exact} bytes, which is not a whole number of MiB"
-            )
-        return aligned
+        return sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
     if machine.memory == 0:
         raise unsupported("memory", "the VM has no memory", "set its size")
     if extra >= machine.memory:
@@ -68,6 +62,7 @@ def parts(context: Context) -> Iterator[Found]:
     yield from _check_limits(machine)
     yield from _check_nodes(machine)
     yield from _tuning_remarks(machine)
+    yield from _sum_remark(machine)
     yield Option("-m", _size(context))
     backing = machine.memory_backing or MemoryBacking()
     if backing.source == "file":
@@ -148,6 +143,14 @@ def _tuning_remarks(machine: Machine) -> Iterator[Found]:
             "mode does not have either"
         )
         yield Remark(text, "use 'strict', which QEMU sees to itself", "numa-tune.mode")
+
+
+def _sum_remark(machine: Machine) -> Iterator[Remark]:
+    """Yield what the user is told where NUMA nodes and <memory> do not agree, as libvirt has it."""
+    said, total = round_up(machine.memory, MIB) // MIB, -(-_total(machine) // MIB)
+    if said and machine.cpu.numa and said != total:
+        text = f"the VM gets {total} MiB, the sum of its NUMA nodes and modules, and not {said} MiB"
+        yield Remark(text, f"write {total} MiB here", "memory")
 
 
 def _size(context: Context) -> str:

@@ -75,10 +75,10 @@ def _medium(disk: Disk) -> Iterator[tuple[str, str]]:
 
 
 def _modes(disk: Disk) -> Iterator[tuple[str, str]]:
-    if disk.device == "lun" and disk.type != "block":
-        yield "device", "a lun is a SCSI device of this host, so its type is block"
+    if disk.device == "lun" and disk.type != "block" and disk.protocol != "iscsi":
+        yield "device", "a lun is a SCSI device, so its type is block, or network with iscsi"
     if disk.device == "lun" and (disk.format or "raw") != "raw":
-        yield "format", "a lun is handed to the guest as it is, so its format is raw"
+        yield "format", "the guest gets the lun as it is, so its format is raw"
     if disk.io == "native" and cache_of(disk) not in ("none", "directsync"):
         yield "io", "native needs the cache mode none or directsync"
     if disk.io is not None and disk.type == "network":

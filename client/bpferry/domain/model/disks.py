@@ -45,7 +45,8 @@ Target = Annotated[
 Serial = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[A-Za-z0-9_.+-]{1,128}$", description="1 to 128 letters, digits and _ . + -"
+        pattern=r"^[A-Za-z0-9 _.+-]{1,128}$",
+        description="1 to 128 letters, digits, spaces and _ . + -",
     ),
 ]
 WorldWideName = Annotated[
@@ -171,7 +172,7 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     iothread: Annotated[Threads | None, At("driver/@iothread")] = None
     iothreads: Annotated[tuple[QueueThread, ...], At("driver/iothreads/iothread")] = ()
 
-    serial: Annotated[Serial | None, At("serial")] = None
+    serial: Annotated[Serial | None, At("serial", verbatim=True)] = None
     wwn: Annotated[WorldWideName | None, At("wwn")] = None
     vendor: Annotated[Vendor | None, At("vendor")] = None
     product: Annotated[Product | None, At("product")] = None

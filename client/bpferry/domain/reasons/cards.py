@@ -11,29 +11,27 @@ from bpferry.domain.reasons.words import (
 
 CARD: Final = "/domain/devices/interface"
 
-SCRIPT: Final = "it would run a program with the rights of QEMU, whose sandbox lets it start none"
+SCRIPT: Final = "QEMU would have to run a program, which its sandbox does not allow"
 
 OF_THE_HOST: Final = (
-    "libvirt sets its address and VLAN before it gives a card of the host away, which needs root",
-    "use a bridge, a tap with vhost, or <hostdev type='pci'> for a card that is bound to vfio-pci",
+    "setting the MAC address and VLAN of a host card before the guest gets it needs root",
+    "use a bridge, or <hostdev type='pci'> for a card that is already bound to vfio-pci",
 )
 
 CARDS: Final[dict[str, Reason]] = {
     f"{CARD}[@type='direct']": (
-        "macvtap needs a privilege over an interface of the host (CAP_NET_ADMIN)",
-        "use a bridge that the interface is a port of: <interface type='bridge'>",
+        "creating a macvtap needs CAP_NET_ADMIN on the host",
+        "use a bridge that has the interface as a port: <interface type='bridge'>",
     ),
     f"{CARD}[@type='vdpa']": (
-        "it needs a device of the host that belongs to root",
-        "use a bridge, or a tap with vhost",
+        "it needs a vDPA device of the host, which only root may open",
+        "use a bridge",
     ),
     f"{CARD}[@type='hostdev']": OF_THE_HOST,
     **for_words(CARD, "type", OTHERS, "internal", "null", "vds"),
     f"{CARD}/@managed": OF_THE_HOST,
     **for_words(f"{CARD}/driver", "name", OF_THE_HOST, "kvm", "vfio"),
-    **for_words(
-        f"{CARD}/driver", "name", ("it is for Xen alone", "write 'vhost' or 'qemu'"), "xen"
-    ),
+    **for_words(f"{CARD}/driver", "name", ("it is for Xen only", "write 'vhost' or 'qemu'"), "xen"),
     f"{CARD}/driver/@model": OF_THE_HOST,
     f"{CARD}/source/address": OF_THE_HOST,
     f"{CARD}/source/vendor": OF_THE_HOST,
@@ -46,46 +44,46 @@ CARDS: Final[dict[str, Reason]] = {
     f"{CARD}/teaming[@type='transient']": OF_THE_HOST,
     f"{CARD}/teaming/@persistent": OF_THE_HOST,
     f"{CARD}[@trustGuestRxFilters='yes']": (
-        "libvirt changes the filters of a macvtap for it while the guest runs",
-        "remove it: a tap passes on what the guest asks for",
+        "it is for macvtap, whose filters libvirt changes while the guest runs",
+        "remove it: a tap needs no such filter",
     ),
-    f"{CARD}/script": (SCRIPT, "have the tap set up before, and use it with managed='no'"),
-    f"{CARD}/downscript": (SCRIPT, "have the tap taken down by who has set it up"),
+    f"{CARD}/script": (SCRIPT, "set the tap up beforehand, and name it with managed='no'"),
+    f"{CARD}/downscript": (SCRIPT, "take the tap down with whatever set it up"),
     f"{CARD}/source/ip": (
-        "giving the host's side an address is for who owns the network",
-        "have the administrator give the tap its address",
+        "giving the host's end an address needs CAP_NET_ADMIN",
+        "ask the administrator to give the tap its address",
     ),
     f"{CARD}/source/route": (
-        "a route of the host is for who owns the network",
-        "have the administrator set it",
+        "setting a route on the host needs CAP_NET_ADMIN",
+        "ask the administrator to set it",
     ),
     f"{CARD}/ip/@peer": (
-        "QEMU gives the guest one address and knows no other end",
+        "QEMU's user networking has no peer address",
         "set it in the guest",
     ),
     f"{CARD}/route": ("QEMU cannot set a route in the guest", "set it in the guest"),
     f"{CARD}/source/reconnect/@delay": (
-        "a card tries again after a fixed time",
+        "QEMU retries after a fixed time",
         "write <reconnect enabled='yes' timeout='SECONDS'/>",
     ),
     f"{CARD}/virtualport": (
-        "a port of Open vSwitch, or of a switch after 802.1Qbg or 802.1Qbh, is for who owns it",
-        "have a tap on that switch made, and use it with managed='no'",
+        "it is for ports of Open vSwitch or of 802.1Qbg/Qbh, not of a Linux bridge",
+        "ask for a tap on that switch, and name it with managed='no'",
     ),
     f"{CARD}/vlan": (
-        "a tag for a port of a bridge is for who owns the bridge",
+        "setting the VLAN of a bridge port needs CAP_NET_ADMIN",
         "use a bridge that is in the VLAN",
     ),
     f"{CARD}/bandwidth": (
-        "limits on a tap are traffic control (tc), which is for who owns the network",
-        "have the administrator set them on the tap or the bridge",
+        "limits on a tap are set with tc, which needs CAP_NET_ADMIN",
+        "ask the administrator to set them on the bridge",
     ),
     f"{CARD}/coalesce": (
-        "a setting of the host's side of a tap (ethtool -C) is for who owns the network",
-        "have the administrator set it",
+        "changing a tap's coalescing (ethtool -C) needs CAP_NET_ADMIN",
+        "ask the administrator to set it",
     ),
     f"{CARD}/filterref": (
-        "filters are rules of the host's firewall, which libvirt's session mode has none of either",
-        "have the administrator filter on the bridge",
+        "filters are firewall rules of the host; libvirt's session mode does not apply them either",
+        "ask the administrator to filter on the bridge",
     ),
 }

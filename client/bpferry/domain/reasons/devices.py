@@ -7,7 +7,6 @@ from bpferry.domain.reasons.words import (
     CONTAINERS,
     FREEBSD,
     IBM_Z,
-    KEPT_BY_LIBVIRT,
     OTHERS,
     POWER,
     REMOVE,
@@ -19,15 +18,15 @@ from bpferry.domain.reasons.words import (
 DEVICES: Final = "/domain/devices"
 
 SCSI: Final = (
-    "sending SCSI commands to a device of the host needs root",
-    "name the block device: <disk type='block'>; or the server of iSCSI: <disk type='network'>",
+    "sending raw SCSI commands to a host device needs root",
+    "name the block device in <disk type='block'>, or the iSCSI server in <disk type='network'>",
 )
 
-MEDIATED: Final = ("it is for machines of IBM Z", "write 'vfio-pci'")
+MEDIATED: Final = ("it is for IBM Z machines", "write 'vfio-pci'")
 
 VFIO_DRIVER: Final = (
-    "bpferry binds no device to a driver: that is for root, and was done before",
-    "remove it; a device that is bound to any driver of VFIO will do",
+    "binding a device to a driver needs root; bpferry uses the driver it is bound to",
+    "remove it; any VFIO driver will do",
 )
 
 ADDRESS_PARTS: Final = ("@cssid", "@ssid", "@devno", "@reg", "zpci")
@@ -64,12 +63,12 @@ FOR_THE_HOST: Final[dict[str, Reason]] = {
     f"{DEVICES}/hostdev/source/interface": CONTAINERS,
     **for_words(f"{DEVICES}/hostdev", "model", MEDIATED, "vfio-ap", "vfio-ccw"),
     f"{DEVICES}/hostdev/driver/@model": VFIO_DRIVER,
-    f"{DEVICES}/hostdev/driver[@name='kvm']": ("today's QEMU cannot do it", "write 'vfio'"),
+    f"{DEVICES}/hostdev/driver[@name='kvm']": ("current QEMU no longer has it", "write 'vfio'"),
     f"{DEVICES}/hostdev/driver[@name='xen']": XEN,
     f"{DEVICES}/hostdev/source/@writeFiltering": XEN,
     f"{DEVICES}/hostdev/teaming[@type='persistent']": (
-        "what goes on while a device of the host is away is a network card",
-        "write 'transient' here, and 'persistent' for the card",
+        "the persistent half of a team is the virtio card, not the host device",
+        "write 'transient' here, and 'persistent' on the card",
     ),
     f"{DEVICES}/hostdev[@type='net']": CONTAINERS,
     f"{DEVICES}/hostdev[@type='misc']": CONTAINERS,
@@ -90,42 +89,42 @@ OF_CHARACTERS: Final[dict[str, Reason]] = {
     **{f"{DEVICES}/{one}/source/@slave": FREEBSD for one in CHARACTERS},
     **{
         f"{DEVICES}/{one}/protocol/@type": (
-            "QEMU speaks plain text or Telnet here",
+            "QEMU supports raw TCP and telnet here",
             "write 'raw' or 'telnet'",
         )
         for one in CHARACTERS
     },
     **{
         f"{DEVICES}/{one}/source/reconnect/@delay": (
-            "QEMU tries again after a fixed time",
+            "QEMU retries after a fixed time",
             "write <reconnect enabled='yes' timeout='SECONDS'/>",
         )
         for one in CHARACTERS
     },
     f"{DEVICES}/channel/target[@type='xen']": XEN,
-    f"{DEVICES}/console/target/model": ("it is for <serial>", "write it there"),
+    f"{DEVICES}/console/target/model": ("it belongs to <serial>", "move it there"),
     f"{DEVICES}/console/target/@type": (
-        "no machine that bpferry lays out has such a console",
+        "none of the machines that bpferry supports has such a console",
         "write 'serial' or 'virtio'",
     ),
     f"{DEVICES}/serial/target/@type": (
-        "no machine that bpferry lays out has such a port",
-        "leave <target> out: a serial port of the machine's own kind is taken",
+        "none of the machines that bpferry supports has such a port",
+        "remove <target>; the machine's usual serial port is used",
     ),
     f"{DEVICES}/serial/target/model/@name": (
-        "no machine that bpferry lays out has such a port",
-        "leave <model> out: a serial port of the machine's own kind is taken",
+        "none of the machines that bpferry supports has such a port",
+        "remove <model>; the machine's usual serial port is used",
     ),
-    f"{DEVICES}/parallel/target/@type": ("a parallel port has no kinds", REMOVE),
-    f"{DEVICES}/parallel/target/model": ("a parallel port has no kinds", REMOVE),
-    f"{DEVICES}/smartcard/target": ("a smart card has no kinds of places", REMOVE),
-    f"{DEVICES}/rng/backend/log": ("random numbers are kept in no log", REMOVE),
+    f"{DEVICES}/parallel/target/@type": ("QEMU has only one kind of parallel port", REMOVE),
+    f"{DEVICES}/parallel/target/model": ("QEMU has only one kind of parallel port", REMOVE),
+    f"{DEVICES}/smartcard/target": ("a smartcard has no target", REMOVE),
+    f"{DEVICES}/rng/backend/log": ("random numbers are not logged", REMOVE),
 }
 
 OF_VIEWERS: Final[dict[str, Reason]] = {
     f"{DEVICES}/graphics[@type='desktop']": OTHERS,
     f"{DEVICES}/graphics[@type='rdp']": (
-        "QEMU has no RDP of its own; libvirt starts qemu-rdp beside it",
+        "QEMU itself has no RDP server; libvirt starts qemu-rdp next to it",
         "use type='vnc' or 'spice'",
     ),
     f"{DEVICES}/graphics/@username": ("it is for RDP", REMOVE),
@@ -143,27 +142,27 @@ OF_VIEWERS: Final[dict[str, Reason]] = {
     f"{DEVICES}/video/driver/@vgaconf": FREEBSD,
     f"{DEVICES}/sound[@model='ich7']": ("QEMU has no such card", "write 'ich6' or 'ich9'"),
     f"{DEVICES}/input[@bus='xen']": ("it is Xen's bus", "write 'usb' or 'virtio'"),
-    f"{DEVICES}/input/@model": ("QEMU has one kind of it", REMOVE),
+    f"{DEVICES}/input/@model": ("QEMU has only one model of it", REMOVE),
 }
 
 OF_OTHERS: Final[dict[str, Reason]] = {
     f"{DEVICES}/controller[@type='xenbus']": XEN,
     f"{DEVICES}/controller[@type='isa']": (
-        "the machine has the one bus that there can be",
+        "a machine has exactly one ISA bus, which is already there",
         "remove the controller",
     ),
     f"{DEVICES}/controller/@maxEventChannels": XEN,
     f"{DEVICES}/controller/@maxGrantFrames": XEN,
     f"{DEVICES}/controller/target/@index": POWER,
     f"{DEVICES}/crypto/backend[@model='lkcf']": (
-        "bpferry has QEMU do the work itself, and not the host's kernel",
+        "bpferry supports only QEMU's own implementation, not the host kernel's",
         "write 'builtin'",
     ),
     **for_words(
         f"{DEVICES}/filesystem", "type", CONTAINERS, "bind", "block", "file", "ram", "template"
     ),
     f"{DEVICES}/filesystem/driver[@type='handle']": (
-        "today's QEMU cannot do it",
+        "current QEMU no longer has it",
         "write 'path' or 'virtiofs'",
     ),
     **for_words(f"{DEVICES}/filesystem/driver", "type", CONTAINERS, "loop", "nbd", "ploop"),
@@ -174,39 +173,39 @@ OF_OTHERS: Final[dict[str, Reason]] = {
     },
     f"{DEVICES}/filesystem/space_*": CONTAINERS,
     f"{DEVICES}/filesystem/binary/lock": (
-        "today's virtiofsd has no such switch",
+        "current virtiofsd has no option for it",
         REMOVE,
     ),
     f"{DEVICES}/iommu[@model='smmuv3']": (
-        "bpferry gives machines of Arm no IOMMU of their own",
+        "bpferry does not support the IOMMU of Arm machines",
         "write 'virtio'",
     ),
     f"{DEVICES}/memballoon[@model='xen']": ("it is Xen's balloon", "write 'virtio', or 'none'"),
     f"{DEVICES}/memory[@model='sgx-epc']": (
-        "bpferry gives guests no protected memory (SGX)",
+        "SGX memory is not supported",
         "remove the module",
     ),
     f"{DEVICES}/nvram": POWER,
     **for_words(
         f"{DEVICES}/panic",
         "model",
-        ("it is for machines of IBM Z or Power", "leave the model out"),
+        ("it is for IBM Z or Power machines", "remove the model"),
         "pseries",
         "s390",
     ),
     f"{DEVICES}/shmem/model[@type='ivshmem']": (
-        "QEMU has two others in its place",
+        "QEMU replaced it by two others",
         "write 'ivshmem-plain', or 'ivshmem-doorbell' with a server",
     ),
     **for_words(f"{DEVICES}/tpm", "model", POWER, "spapr-tpm-proxy", "tpm-spapr"),
     f"{DEVICES}/tpm/backend/encryption": (
-        KEPT_BY_LIBVIRT,
-        "remove it; the TPM's state is in a folder that only you can read",
+        "bpferry does not encrypt the TPM's state",
+        "remove it; the state is in a folder that only you can read",
     ),
     f"{DEVICES}/watchdog[@model='diag288']": IBM_Z,
     f"{DEVICES}/watchdog[@action='dump']": (
-        "bpferry writes no dump of a guest's memory",
-        "write 'pause', which keeps the guest stopped as it is",
+        "bpferry does not dump a guest's memory",
+        "write 'pause', which stops the guest so that it can be examined",
     ),
 }
 

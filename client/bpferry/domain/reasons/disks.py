@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reasons about disks, and about what stands behind them."""
+"""Reasons about disks and their images."""
 
 from typing import Final
 
@@ -13,38 +13,44 @@ from bpferry.domain.reasons.words import (
 DISK: Final = "/domain/devices/disk"
 
 POOL: Final = (
-    "only libvirt knows what is in its storage pools",
-    "name what 'virsh vol-path' says: <disk type='file'> or <disk type='block'>",
+    "only libvirt knows its storage pools",
+    "name the path that 'virsh vol-path' prints, in <disk type='file'> or <disk type='block'>",
 )
 NVME: Final = (
-    "QEMU would drive it itself, without the host's kernel, which bpferry does not set up",
-    "name its block device, if you may write to it, or give it to the guest: <hostdev type='pci'>",
+    "QEMU's own NVMe driver is not supported",
+    "name its block device, or give the whole device to the guest: <hostdev type='pci'>",
 )
 VDPA: Final = (
-    "it needs a device of the host that belongs to root",
+    "it needs a vDPA device of the host, which only root may open",
     "name a file or a block device",
 )
 LUKS: Final = (
-    "an image in LUKS is one in raw that is encrypted",
+    "a LUKS image is a raw image that is encrypted",
     "write type='raw', and <encryption format='luks'> in <source>",
 )
 OLD_CIPHER: Final = (
-    "the old encryption of qcow2 images is not safe, and libvirt has given it up too",
-    "convert the image with qemu-img to one with LUKS",
+    "qcow2's old encryption is not safe; QEMU and libvirt no longer support it",
+    "convert the image to LUKS with qemu-img",
 )
-FDS: Final = ("libvirt is given such fds over its API, and bpferry has none", "name a file")
+FDS: Final = (
+    "such fds are passed to libvirt over its API, which bpferry does not have",
+    "name a file",
+)
 TLS: Final = (
-    "which certificates are meant is a setting of libvirt",
-    "reach the server through a tunnel, such as ssh -L",
+    "the certificates are part of libvirt's configuration",
+    "reach the server through a tunnel, for example 'ssh -L'",
 )
 SSH: Final = (
-    "QEMU reads your own ~/.ssh/config, and takes no such file from a description",
-    "write it there for this server, as UserKnownHostsFile or IdentityFile, and leave it out here",
+    "QEMU has no option for it; it reads ~/.ssh/config",
+    "set UserKnownHostsFile or IdentityFile for this server there, and remove it here",
 )
-RAW_COMMANDS: Final = ("sending any SCSI command to a disk of the host needs root", REMOVE)
-GONE: Final = ("today's QEMU cannot do it", "use another protocol, or a file or block device")
-GONE_FORMAT: Final = ("today's QEMU cannot read it", "convert it with qemu-img of an old QEMU")
-DATA_FORMAT: Final = ("a file with the data of a qcow2 image is raw", "write 'raw'")
+RAW_COMMANDS: Final = ("sending raw SCSI commands to a host disk needs root", REMOVE)
+GONE: Final = ("current QEMU no longer has it", "use another protocol, a file or a block device")
+GONE_FORMAT: Final = (
+    "current QEMU no longer has this format",
+    "convert the image with an older qemu-img",
+)
+DATA_FORMAT: Final = ("the data file of a qcow2 image is raw", "write 'raw'")
 
 TYPES: Final = {
     "volume": POOL,
@@ -52,18 +58,18 @@ TYPES: Final = {
     "vhostvdpa": VDPA,
 }
 
-WHOLE: Final = ("it is for a disk as a whole, and not for an image below it", REMOVE)
+WHOLE: Final = ("it applies to a whole disk, not to one of its backing images", REMOVE)
 
 FORMATS: Final = {
-    "iso": ("an image of a CD is raw", "write 'raw'"),
+    "iso": ("CD images are raw", "write 'raw'"),
     "luks": LUKS,
     "cow": GONE_FORMAT,
-    "dir": ("a folder is given to a guest as a FAT file system", "write 'fat'"),
+    "dir": ("the guest sees a folder as a FAT file system", "write 'fat'"),
 }
 
 
 def _below(what: str, reason: Reason) -> dict[str, Reason]:
-    """Return the entries of what may stand in a disk, or in an image below it."""
+    """Return the entries of *what* in a disk, and in its backing images."""
     return {f"{DISK}/{what}": reason, f"{DISK}/**/{what}": reason}
 
 
@@ -74,8 +80,8 @@ DISKS: Final[dict[str, Reason]] = {
     **{f"{DISK}/driver[@type='{word}']": reason for word, reason in FORMATS.items()},
     **{f"{DISK}/**/format[@type='{word}']": reason for word, reason in FORMATS.items()},
     f"{DISK}/**/dataStore/format/@type": DATA_FORMAT,
-    f"{DISK}/**/dataStore/format/metadata_cache": ("a raw file has no tables to keep", REMOVE),
-    f"{DISK}/**/dataStore/source/dataStore": ("a raw file has no second one", REMOVE),
+    f"{DISK}/**/dataStore/format/metadata_cache": ("a raw file has no metadata to cache", REMOVE),
+    f"{DISK}/**/dataStore/source/dataStore": ("a raw file has no data file of its own", REMOVE),
     **_below("source/@pool", POOL),
     **_below("source/@volume", POOL),
     **_below("source/@mode", POOL),
@@ -95,22 +101,22 @@ DISKS: Final[dict[str, Reason]] = {
     **_below(
         "source/reservations",
         (
-            "persistent reservations are made by qemu-pr-helper, which runs as root",
+            "persistent reservations go through qemu-pr-helper, which runs as root",
             "remove it, if no other VM writes to the disk",
         ),
     ),
     **_below("source[@protocol='sheepdog']", GONE),
     **_below("source[@protocol='tftp']", GONE),
     **_below("source[@protocol='vxhs']", GONE),
-    **_below("source/host[@transport='rdma']", ("today's QEMU cannot do it", "write 'tcp'")),
+    **_below("source/host[@transport='rdma']", ("current QEMU no longer has it", "write 'tcp'")),
     f"{DISK}/**/source/@startupPolicy": WHOLE,
     f"{DISK}/**/source/@path": WHOLE,
     f"{DISK}/**/source/@type": WHOLE,
     f"{DISK}/**/source/reconnect/@enabled": WHOLE,
     f"{DISK}/**/source/reconnect/@timeout": WHOLE,
     f"{DISK}/transient": (
-        "bpferry makes no image that is thrown away after each run",
-        "make one before each: qemu-img create -f qcow2 -F FORMAT -b FILE THROWN-AWAY.qcow2",
+        "bpferry does not create throw-away images",
+        "create one before each run: qemu-img create -f qcow2 -F FORMAT -b FILE SCRATCH.qcow2",
     ),
     f"{DISK}/@rawio": RAW_COMMANDS,
     f"{DISK}/@sgio": RAW_COMMANDS,
@@ -118,7 +124,7 @@ DISKS: Final[dict[str, Reason]] = {
     f"{DISK}/target[@bus='xen']": ("it is Xen's bus", "write 'virtio'"),
     f"{DISK}/target[@bus='uml']": OTHERS,
     f"{DISK}/target[@bus='sd']": (
-        "no machine that bpferry lays out has a reader for SD cards",
-        "write 'virtio', or 'usb' for something that can be pulled out",
+        "none of the machines that bpferry supports has an SD card reader",
+        "write 'virtio', or 'usb' for a removable one",
     ),
 }

@@ -14,62 +14,62 @@ from bpferry.domain.reasons.words import (
     for_words,
 )
 
-GROUP: Final = "it needs a control group, and libvirt's session mode has none either"
+GROUP: Final = "it needs a control group; libvirt's session mode cannot do it either"
 
 SHARES: Final = (GROUP, "run bpferry in a scope: systemd-run --user --scope -p CPUWeight=200")
 QUOTA: Final = (GROUP, "run bpferry in a scope: systemd-run --user --scope -p CPUQuota=150%")
 RESCTRL: Final = (
-    "caches and memory bandwidth are shared out by the host's resctrl, which is root's",
-    "have the administrator set it up, and leave it out here",
+    "caches and memory bandwidth are partitioned through resctrl, which needs root",
+    "remove it here, and ask the administrator to set it up",
 )
 
 KEEP_FILE: Final = (
-    "the firmware keeps its variables in a file",
-    "leave type and source out, or write type='file' and the path of a file",
+    "UEFI variables are kept in a local file only",
+    "remove 'type' and <source>, or write type='file' and the path of a file",
 )
 
 SYSTEM: Final[dict[str, Reason]] = {
     "/domain/@type": (
-        "bpferry starts QEMU and no other hypervisor",
-        "write 'kvm', or 'qemu' for a VM that needs no KVM",
+        "bpferry runs QEMU with KVM or TCG only",
+        "write 'kvm', or 'qemu' for TCG",
     ),
-    "/domain/os/type": ("a guest of QEMU is a whole machine", "write 'hvm'"),
+    "/domain/os/type": ("QEMU guests are full virtual machines", "write 'hvm'"),
     "/domain/os/type/@arch": (
-        "bpferry does not know how such machines are laid out",
-        "use an image for one of those that are possible",
+        "machines of this architecture are not supported",
+        "use an image for one of the supported architectures",
     ),
     "/domain/bootloader": (
         "it is Xen's way to start a kernel",
-        "name kernel and initrd in <os>, or boot from a disk",
+        "name <kernel> and <initrd> in <os>, or boot from a disk",
     ),
     "/domain/bootloader_args": XEN,
     "/domain/os/init": CONTAINERS,
     "/domain/os/init*": CONTAINERS,
     "/domain/os/root": (
-        "it is Xen's word for the file system that the kernel starts from",
+        "it is Xen's way to name the root file system",
         "write root=... in <cmdline>",
     ),
     "/domain/os/smbios[@mode='host']": (
-        "the host's own tables are for root to read",
-        "write mode='sysinfo', and what the guest is to see in <sysinfo type='smbios'>",
+        "only root may read the host's SMBIOS tables",
+        "write mode='sysinfo', and describe what the guest should see in <sysinfo type='smbios'>",
     ),
     "/domain/os/acpi/table[@type='rawset']": (
-        "a file with several tables is for Xen",
-        "name each table by itself, with type='raw'",
+        "files with several tables are for Xen",
+        "name each table separately, with type='raw'",
     ),
     "/domain/os/nvram/@type": KEEP_FILE,
     "/domain/os/nvram/source/*": KEEP_FILE,
     "/domain/on_poweroff": (
-        "bpferry ends with its QEMU, and starts no second one",
-        "write 'destroy'; a service of your own systemd with Restart=always starts it again",
+        "bpferry ends when QEMU does, and does not start it again",
+        "write 'destroy', and run bpferry in a systemd user service with Restart=always",
     ),
     "/domain/on_reboot": (
-        "QEMU starts the guest again, or ends",
+        "QEMU either resets the guest or exits",
         "write 'restart' or 'destroy'",
     ),
     "/domain/on_crash": (
-        "bpferry writes no dump of a guest's memory, and renames no VM",
-        "write 'preserve', which keeps the guest stopped as it is, or 'destroy'",
+        "bpferry neither dumps a guest's memory nor renames a VM",
+        "write 'preserve', which stops the guest so that it can be examined, or 'destroy'",
     ),
     "/domain/cputune/shares": SHARES,
     **{
@@ -81,41 +81,41 @@ SYSTEM: Final[dict[str, Reason]] = {
     "/domain/cputune/memorytune": RESCTRL,
     "/domain/blkiotune": (
         GROUP,
-        "limit disks by <iotune>, or use a scope: systemd-run --user --scope -p IOWeight=50",
+        "use <iotune>, or run bpferry in a scope: systemd-run --user --scope -p IOWeight=50",
     ),
     "/domain/memtune/min_guarantee": OTHERS,
     "/domain/resource/fibrechannel": (
-        "a name for the host's storage network is set in a control group of root's",
+        "it is set through a control group that only root may write",
         REMOVE,
     ),
     "/domain/perf": (
-        "libvirt counts these events for its own statistics",
-        "have the administrator count them with 'perf kvm' on the host",
+        "these events feed libvirt's own statistics",
+        "remove it; the administrator can count them with 'perf kvm' on the host",
     ),
     "/domain/keywrap": IBM_Z,
     "/domain/launchSecurity": (
-        "bpferry starts no guests with encrypted memory (SEV, TDX)",
-        "remove it if the guest may run without",
+        "guests with encrypted memory (SEV, TDX) are not supported",
+        "remove it if the guest may run unprotected",
     ),
     "/domain/cpu/@deprecated_features": IBM_Z,
     "/domain/cpu[@match='minimum']": (
-        "libvirt finds out from a table of its own what else the host's processor can do",
+        "libvirt computes the extra features from its own CPU tables, which bpferry does not have",
         "write <cpu mode='host-model'/>, or match='exact'",
     ),
     **for_words(
         "/domain/cpu/cache",
         "level",
-        ("QEMU tells the guest of the third level only", "write level='3', or leave it out"),
+        ("QEMU can emulate only the level 3 cache", "write level='3', or remove it"),
         "1",
         "2",
     ),
     "/domain/clock/timer[@name='platform']": XEN,
     "/domain/clock/timer[@track='boot']": (
-        "it is for other timers than QEMU's",
+        "QEMU has no timer that tracks the time since boot",
         "write 'guest', or 'wall'",
     ),
-    "/domain/features/aia": ("it is for RISC-V, and bpferry passes it on to no machine", REMOVE),
-    "/domain/features/ras": ("it is for Arm, and bpferry passes it on to no machine", REMOVE),
+    "/domain/features/aia": ("it is for RISC-V machines, which bpferry does not support", REMOVE),
+    "/domain/features/ras": ("bpferry does not support it on Arm machines", REMOVE),
     **{
         f"/domain/features/{name}": POWER
         for name in ("ccf-assist", "cfpc", "hpt", "htm", "ibs", "nested-hv", "sbbc")
