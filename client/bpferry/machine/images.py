@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.commandline.storage.blockdev import HOST_CDROM, MAX_DEPTH, is_read_only
-from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.images import BackingImage, DataFile
+from bpferry.domain.model.disks import Disk, Layer
+from bpferry.domain.model.images import DataFile
 from bpferry.domain.model.machine import Machine
 
 QCOW2: Final = b"QFI\xfb"
@@ -66,7 +66,7 @@ def images_of(machine: Machine) -> Iterator[Image]:
 
 
 def _chain(disk: Disk, key: str) -> Iterator[Image]:
-    image: Disk | BackingImage = disk
+    image: Layer = disk
     writable = not is_read_only(disk)
     for depth in range(MAX_DEPTH + 1):
         found = _image(image, key, disk, depth, writable=writable)
@@ -83,7 +83,7 @@ def _chain(disk: Disk, key: str) -> Iterator[Image]:
 
 
 def _image(
-    image: Disk | BackingImage | DataFile, key: str, disk: Disk, depth: int, *, writable: bool
+    image: Layer | DataFile, key: str, disk: Disk, depth: int, *, writable: bool
 ) -> Image | None:
     path = image.file if image.type == "file" else image.block_device
     if image.type == "network" or path is None:

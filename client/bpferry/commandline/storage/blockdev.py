@@ -27,8 +27,8 @@ from bpferry.commandline.storage.image_secrets import (
     secrets_of,
 )
 from bpferry.commandline.storage.network_images import network_node
-from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.images import BackingImage, DataFile, Image
+from bpferry.domain.model.disks import Disk, Image, Layer
+from bpferry.domain.model.images import BackingImage
 from bpferry.domain.names import Named
 
 HOST_CDROM: Final = re.compile(r"/dev/(cdrom|cdrw|dvd|dvdrw|sr[0-9]+|scd[0-9]+)")
@@ -114,7 +114,7 @@ class _Level:
     read_only: bool
 
 
-def _format(image: Disk | BackingImage, secrets: ImageSecrets) -> dict[str, object]:
+def _format(image: Layer, secrets: ImageSecrets) -> dict[str, object]:
     """Return the driver for the format of *image*; LUKS is one where the image is raw else."""
     if not is_decrypted_by_qemu(image):
         # A folder is a whole disk as it is; the raw node says what the topmost one has to.
@@ -141,7 +141,7 @@ class _Builder:
         self._add({"node-name": name, "discard": "unmap", **properties})
         return name
 
-    def add_image(self, part: Named[Disk | BackingImage], level: _Level) -> str:
+    def add_image(self, part: Named[Layer], level: _Level) -> str:
         """Add the nodes of an image and of all below it, and return the name of the topmost."""
         image = part.value
         if level.depth > MAX_DEPTH:
@@ -171,12 +171,12 @@ class _Builder:
         self._add(properties, **below)
         return name
 
-    def _secrets(self, part: Named[Disk | BackingImage | DataFile]) -> ImageSecrets:
+    def _secrets(self, part: Named[Image]) -> ImageSecrets:
         found = secrets_of(part, self.numbers[part.key])
         self.secrets += found.all
         return found
 
-    def _backing(self, part: Named[Disk | BackingImage], level: _Level) -> dict[str, str | None]:
+    def _backing(self, part: Named[Layer], level: _Level) -> dict[str, str | None]:
         """Return the property that names the node below an image; none where its header does."""
         image = part.value
         if image.backing is None:

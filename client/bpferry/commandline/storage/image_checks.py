@@ -4,8 +4,7 @@
 from typing import Final
 
 from bpferry.commandline.storage.network_images import OPTIONAL
-from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.images import BackingImage, Image
+from bpferry.domain.model.disks import Image, Layer
 from bpferry.domain.names import Named
 
 BACKED: Final = frozenset({"qcow2", "qcow", "qed", "vmdk"})
@@ -23,7 +22,7 @@ SOURCES: Final = {
 """The fields that say where an image is, by its type."""
 
 
-def check_image(part: Named[Disk | BackingImage], *, read_only: bool) -> None:
+def check_image(part: Named[Layer], *, read_only: bool) -> None:
     """Raise Unsupported for what does not fit the format of an image."""
     image = part.value
     check_source(part)

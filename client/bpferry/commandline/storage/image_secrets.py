@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bpferry.commandline.parts import Secret
-from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.images import BackingImage, DataFile, Image
+from bpferry.domain.model.disks import Disk, Image, Layer
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.secrets import Cookie, Encryption, Login
 from bpferry.domain.names import Named, named
@@ -70,9 +69,9 @@ def image_numbers(machine: Machine) -> Mapping[str, int]:
     return numbers
 
 
-def images_of(disk: Named[Disk]) -> Iterator[Named[Disk | BackingImage | DataFile]]:
+def images_of(disk: Named[Disk]) -> Iterator[Named[Image]]:
     """Yield each image of *disk* before those below it."""
-    image: Named[Disk] | Named[BackingImage] | None = disk
+    image: Named[Layer] | None = disk
     if disk.value.type == "vhostuser":
         return
     while image is not None and image.value.type is not None:
@@ -88,7 +87,7 @@ def is_decrypted_by_qemu(image: Image) -> bool:
     return image.encryption is not None and image.encryption.engine != "librbd"
 
 
-def secrets_of(part: Named[Disk | BackingImage | DataFile], number: int) -> ImageSecrets:
+def secrets_of(part: Named[Image], number: int) -> ImageSecrets:
     """Return the secrets of the image that has this *number*.
 
     Raises:
@@ -103,7 +102,7 @@ def secrets_of(part: Named[Disk | BackingImage | DataFile], number: int) -> Imag
     )
 
 
-def _login(part: Named[Disk | BackingImage | DataFile], login: Login, storage: str) -> Secret:
+def _login(part: Named[Image], login: Login, storage: str) -> Secret:
     here = part.part("login", login)
     if login.secret is None:
         raise here.refusal("", UNNAMED, "add <secret type='...' usage='NAME'/>")
@@ -131,7 +130,7 @@ def _name_of(part: Named[Reference]) -> str:
     return name
 
 
-def _cookies(part: Named[Disk | BackingImage | DataFile], storage: str) -> Secret:
+def _cookies(part: Named[Image], storage: str) -> Secret:
     for cookie in part.parts("cookies", part.value.cookies):
         _check_cookie(cookie)
     text = "; ".join(f"{cookie.name}={cookie.value}" for cookie in part.value.cookies)
@@ -147,9 +146,7 @@ def _check_cookie(part: Named[Cookie]) -> None:
         raise part.refusal("value", "no cookie can have this value (RFC 6265)")
 
 
-def _encryption(
-    part: Named[Disk | BackingImage | DataFile], encryption: Encryption, number: int
-) -> tuple[Secret, ...]:
+def _encryption(part: Named[Image], encryption: Encryption, number: int) -> tuple[Secret, ...]:
     here = part.part("encryption", encryption)
     _check_engine(part, here)
     if not encryption.secrets:
@@ -162,9 +159,7 @@ def _encryption(
     )
 
 
-def _check_engine(
-    part: Named[Disk | BackingImage | DataFile], encryption: Named[Encryption]
-) -> None:
+def _check_engine(part: Named[Image], encryption: Named[Encryption]) -> None:
     image, given = part.value, encryption.value
     if given.engine == "librbd":
         if image.protocol != "rbd":

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from bpferry.commandline.parts import Secret
 from bpferry.commandline.storage.image_secrets import ImageSecrets
-from bpferry.domain.model.images import Host, Image
+from bpferry.domain.model.disks import Image
+from bpferry.domain.model.images import Host
 from bpferry.domain.names import Named
 
 PORTS: Final = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Disks, CD drives and floppies as the guest sees them; ``images`` is what stands behind them."""
+"""Disks, CD drives and floppies as the guest sees them; ``images`` is what is behind them."""
 
 from typing import Annotated, Literal
 
@@ -212,3 +212,10 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     reconnect: Annotated[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
     reconnect_timeout: Annotated[Count | None, At("source/reconnect/@timeout")] = None
     """Seconds between tries to reach the vhost-user process again."""
+
+
+Layer = Disk | BackingImage
+"""What has a format, and can have an image below it."""
+
+Image = Layer | DataFile
+"""What has the fields of ``images.Source``."""

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands behind a disk: a file, a block device or something on the network, and its format.
+"""What is behind a disk: a file, a block device or something on the network, and its format.
 
-A disk, the images below it and a data file say this in the same words, so the fields are named
-here once and used by each of the three classes.
+A disk, the images below it and a data file have the same fields for this. The type of each field,
+with its place in XML, is defined here once. ``Disk`` has to list the fields again: it is a device,
+and a msgspec class cannot inherit fields from two others.
 """
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -58,123 +59,44 @@ ImageType = Literal["file", "block", "network", "dir"]
 ImageFile = Annotated[str | None, At("source/@file", Form.FILE, blank=True)]
 ImageBlockDevice = Annotated[str | None, At("source/@dev", Form.FILE, blank=True)]
 ImageFolder = Annotated[str | None, At("source/@dir", Form.FOLDER)]
+"""A folder that the guest sees as a FAT file system."""
 ImageProtocol = Annotated[Protocols | None, At("source/@protocol")]
 ImageName = Annotated[str | None, At("source/@name", blank=True)]
+"""What the server calls it: a path, an export, ``pool/image``, or ``target/lun``."""
 ImageQuery = Annotated[str | None, At("source/@query")]
+"""What follows the question mark of a URL."""
 ImageHosts = Annotated[tuple[Host, ...], At("source/host")]
+"""The servers that have it."""
 ImageSnapshot = Annotated[str | None, At("source/snapshot/@name")]
+"""For rbd."""
 ImageConfig = Annotated[str | None, At("source/config/@file", Form.FILE)]
+"""The configuration file of rbd."""
 ImageVerify = Annotated[bool | None, At("source/ssl/@verify", Form.YES_NO)]
+"""Whether the server's certificate is checked."""
 ImageReadAhead = Annotated[ReadAhead | None, At("source/readahead/@size")]
+"""Bytes, for http and ftp."""
 ImageTimeout = Annotated[Seconds | None, At("source/timeout/@seconds")]
+"""For http and ftp."""
 ImageReconnect = Annotated[Seconds | None, At("source/reconnect/@delay")]
+"""For how long nbd tries again before requests fail."""
 ImageInitiator = Annotated[str | None, At("source/initiator/iqn/@name")]
+"""The name under which iscsi logs in."""
 ImageUserName = Annotated[str | None, At("source/identity/@username")]
+"""For ssh."""
 ImageUser = Annotated[Number | None, At("source/identity/@user")]
+"""For nfs."""
 ImageGroup = Annotated[Number | None, At("source/identity/@group")]
+"""For nfs."""
 ImageSlice = Annotated[Slice | None, At("source/slices/slice")]
+"""The part of the file that the guest sees as the whole disk."""
 ImageCookies = Annotated[tuple[Cookie, ...], At("source/cookies/cookie")]
+"""For http, https, ftp and ftps."""
 ImageAgent = Annotated[str | None, At("source/identity/@agentsock", Form.PLACE)]
-
-
-class Image(Protocol):
-    """What all three classes have."""
-
-    @property
-    def type(self) -> str | None:
-        """Where it is: file, block or network."""
-
-    @property
-    def file(self) -> str | None:
-        """Its path."""
-
-    @property
-    def block_device(self) -> str | None:
-        """Its path."""
-
-    @property
-    def folder(self) -> str | None:
-        """The path of a folder that the guest sees as a FAT file system."""
-
-    @property
-    def protocol(self) -> Protocols | None:
-        """Of something on the network."""
-
-    @property
-    def name(self) -> str | None:
-        """What the server calls it: a path, an export, ``pool/image``, or ``target/lun``."""
-
-    @property
-    def query(self) -> str | None:
-        """What follows the question mark of a URL."""
-
-    @property
-    def hosts(self) -> tuple[Host, ...]:
-        """Its servers."""
-
-    @property
-    def snapshot(self) -> str | None:
-        """Of rbd."""
-
-    @property
-    def config(self) -> str | None:
-        """The configuration file of rbd."""
-
-    @property
-    def verify(self) -> bool | None:
-        """Whether the server's certificate is checked."""
-
-    @property
-    def read_ahead(self) -> int | None:
-        """Bytes, of http and ftp."""
-
-    @property
-    def timeout(self) -> int | None:
-        """Seconds, of http and ftp."""
-
-    @property
-    def reconnect_delay(self) -> int | None:
-        """Seconds for which nbd tries again before requests fail."""
-
-    @property
-    def initiator(self) -> str | None:
-        """The name under which iscsi logs in."""
-
-    @property
-    def user_name(self) -> str | None:
-        """Of ssh."""
-
-    @property
-    def user(self) -> str | None:
-        """Of nfs."""
-
-    @property
-    def group(self) -> str | None:
-        """Of nfs."""
-
-    @property
-    def slice(self) -> Slice | None:
-        """The part of it that counts."""
-
-    @property
-    def cookies(self) -> tuple[Cookie, ...]:
-        """Of https."""
-
-    @property
-    def agent(self) -> str | None:
-        """Where the agent with the keys for ssh listens."""
-
-    @property
-    def login(self) -> Login | None:
-        """How its server lets somebody in."""
-
-    @property
-    def encryption(self) -> Encryption | None:
-        """How it is encrypted."""
+"""The socket of the agent that has the keys for ssh."""
 
 
 class Source(Table, frozen=True, kw_only=True):
-    """Where an image below another one is; a disk has the same fields beside its own."""
+    """Where an image is; ``Disk`` lists the same fields."""
 
     file: ImageFile = None
     block_device: ImageBlockDevice = None
@@ -201,14 +123,14 @@ class Source(Table, frozen=True, kw_only=True):
 
 
 class DataFile(Source, frozen=True, kw_only=True):
-    """The file with the data of a qcow2 image that has only the tables itself."""
+    """The file that holds the data of a qcow2 image, which then holds only the tables."""
 
     type: Annotated[ImageType, At("@type", always=True)] = "file"
     format: Annotated[Literal["raw"], At("format/@type", always=True)] = "raw"
 
 
 class BackingImage(Source, frozen=True, kw_only=True):
-    """The image below another; without a type it says that there is none."""
+    """The image below another; without a type, there is no image below."""
 
     type: Annotated[ImageType | None, At("@type")] = None
     format: Annotated[Format | None, At("format/@type", words=FORMATS)] = None
