@@ -132,6 +132,36 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["run", "--nonsense", "x.toml"], "bpferry run"),
+        (["run", "x.toml", "y.toml"], "bpferry run"),
+        (["check", "--secret", "x", "y.toml"], "bpferry check"),
+        (["convert", "x.toml", "--ot", "xml"], "bpferry convert"),
+        (["tap", "create", "br0", "br1"], "bpferry tap create"),
+        (["walk"], "bpferry"),
+    ],
+)
+def test_wrong_usage_leads_to_the_help_of_its_command(
+    words: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hint names the command that was meant, also for what no command knows."""
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith(f"bpferry: hint: see: {command} --help\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_usage_has_all_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands below in a help text is in its first lines too."""
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+
+    usage, _, rest = capsys.readouterr().out.partition("\n\n")
+    described = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", rest, re.MULTILINE))
+    assert described - {"--help"} <= set(re.findall(r"--[a-z-]+", usage))
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["run", "--json"],

@@ -160,10 +160,10 @@ def harmless(path: Path, key: str, text: str) -> Built | None:
 
 def leaves(option: str, word: str) -> list[tuple[str, str]]:
     """Return the values of a word of a command line, each with the way to it."""
-    if word.startswith("{"):
-        return list(_of_json(json.loads(word), ""))
     if option in WHOLE:
         return [("", word)]
+    if word.startswith("{"):
+        return list(_of_json(json.loads(word), ""))
     found = []
     for item in word.replace(",,", "\0").split(","):
         name, equals, value = item.replace("\0", ",").partition("=")

@@ -120,7 +120,8 @@ def _add_run(commands: Commands) -> None:
         commands,
         "run",
         usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
-        "                   [--ignore-unsupported] [--secret NAME=FILE] [--json] FILE",
+        "                   [--ignore-unsupported] [--secret NAME=FILE]\n"
+        "                   [--secrets FILE] [--json] FILE",
         help="start a VM and stay until it ends",
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,

@@ -2,6 +2,7 @@
 """How a command line is read: no abbreviations, no exit, help as it was written."""
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 from bpferry.errors import BadInput
@@ -9,6 +10,15 @@ from bpferry.errors import BadInput
 
 class Parser(argparse.ArgumentParser):
     """Raises what is wrong with the command line in place of exiting."""
+
+    def parse_known_args(  # type: ignore[override]  # argparse says Any where we say what it is
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Refuse what no option takes here, where the command is known that it was given to."""
+        found, extra = super().parse_known_args(args, namespace)
+        if extra:
+            self.error(f"unrecognized arguments: {' '.join(extra)}")
+        return found, extra
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput."""

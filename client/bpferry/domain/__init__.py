@@ -28,6 +28,8 @@
     origins          where in its document a part was
     bounds           hold a value to the type of its field, and say what is possible
     explain          what is wrong with a native description
+    suggestions      what was meant by a name that there is not
+    shown            a value as a message repeats it
 
 Depends on: errors; msgspec, defusedxml and tomli_w.
 Never does: start a process, open a device, or look whether a file that is named exists.

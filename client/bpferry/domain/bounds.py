@@ -8,7 +8,7 @@ import msgspec
 from bpferry.domain.binding import WORDS
 from bpferry.domain.shape import Field
 
-KINDS: Final = {int: "a whole number", bool: "true or false", str: "a text"}
+KINDS: Final = {int: "a whole number", bool: "true or false", str: "text"}
 
 
 def is_possible(bound: Field, value: object) -> bool:
@@ -23,10 +23,10 @@ def is_possible(bound: Field, value: object) -> bool:
 
 
 def describe_possible(bound: Field, *, in_xml: bool = False) -> str:
-    """Return what *bound* can be, such as ``possible are a, b``, in the words of its document."""
+    """Return what *bound* can be, such as ``possible values: a, b``, in its document's words."""
     words = words_of(bound, in_xml=in_xml)
     if words:
-        return "possible are " + ", ".join(words)
+        return "possible values: " + ", ".join(words)
     described = next((meta.description for meta in bound.bounds if meta.description), None)
     return "expected " + (described or KINDS.get(bound.scalar, "a table") + _range(bound))
 

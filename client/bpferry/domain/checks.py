@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.domain.binding import PATHS, Form, Table
-from bpferry.domain.explain import shown
 from bpferry.domain.model.features import Hyperv
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
 from bpferry.domain.remaining import numbered
 from bpferry.domain.shape import Field, fields_of
+from bpferry.domain.shown import shown
 from bpferry.errors import BadInput
 
 UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")

@@ -5,7 +5,7 @@ msgspec says what it expected and at which key. The place in the document, the v
 found, and the keys and words that are possible are added here.
 """
 
-import difflib
+import datetime as dt
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -13,10 +13,14 @@ from typing import Final
 import msgspec
 
 from bpferry.domain.binding import Form, Table
-from bpferry.domain.bounds import describe_possible
+from bpferry.domain.bounds import describe_possible, is_possible, words_of
+from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
 from bpferry.domain.shape import Field, fields_of
+from bpferry.domain.shorthand import explain_missing_type
+from bpferry.domain.shown import any_of, as_written, shorten, shown
+from bpferry.domain.suggestions import find_near
 from bpferry.errors import BadInput
 
 STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
@@ -31,6 +35,10 @@ MANUAL: Final = (
 )
 
 
+TRUTH: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""What people write for a truth value."""
+
+
 def explain(
     error: msgspec.ValidationError, values: Mapping[str, object], origins: Origins
 ) -> BadInput:
@@ -39,46 +47,86 @@ def explain(
     key = where.rstrip("`").lstrip(".")
     quoted = re.search(r"field `([^`]*)`", what)
     if quoted and "missing" in what:
-        return _explain_missing(quoted[1], key, origins)
+        return _explain_missing(quoted[1], key, values, origins)
     if quoted:
         return _explain_unknown(quoted[1], key, origins)
-    found = shown(look_up(values, key), field_at(key))
-    message = f"{origins.describe(key)} is {found}: {_possibilities(what, key)}"
-    return BadInput(message, element=origins.element_of(key))
+    found = look_up(values, key)
+    bound = field_at(key)
+    message = f"{origins.describe(key)} is {shown(found, bound)}: {_possibilities(what, key)}"
+    hint = "" if bound is None else _value_hint(found, bound, key)
+    return BadInput(message, hint, origins.element_of(key))
 
 
-def _explain_missing(name: str, key: str, origins: Origins) -> BadInput:
-    whole = _join(key, name)
+def _explain_missing(
+    name: str, key: str, values: Mapping[str, object], origins: Origins
+) -> BadInput:
+    whole, around = _join(key, name), look_up(values, key)
+    if table_at(key) is Card and name == "type" and isinstance(around, dict):
+        sentence, hint = explain_missing_type(around)
+        return BadInput(f"{origins.describe(key)}: {sentence}", hint, whole)
     bound = field_at(whole)
     hint = describe_possible(bound) if bound and bound.choices else ""
-    return BadInput(f"{origins.describe(key)}: '{whole}' is missing", hint, whole)
+    return BadInput(f"{origins.describe_line(key)}: '{whole}' is missing", hint, whole)
 
 
 def _explain_unknown(name: str, key: str, origins: Origins) -> BadInput:
     whole = _join(key, name)
-    message = f"{origins.describe(whole)}: unknown key {shorten(whole)}"
+    message = f"{origins.describe_line(whole)}: unknown key {shorten(whole)}"
     return BadInput(message, _other_keys(name, key), whole)
 
 
 def _other_keys(name: str, key: str) -> str:
     """Return which keys there are in place of *name*: those that are near, or all if they are few.
 
-    A key may also be one of the tables below.
+    A key may also be one of the tables below, or of the whole: what follows the header of a table
+    belongs to it.
     """
-    here = fields_of(table_at(key))
-    known = [bound.key for bound in here]
-    near = [f"'{one}'" for one in difflib.get_close_matches(name, known, 3)]
+    here = {bound.key: bound for bound in fields_of(table_at(key))}
+    near = [_as_written(here[one], key) for one in find_near(name, list(here))]
     if near:
-        return f"did you mean {_any_of(near)}?"
-    inside = [f"'{bound.key}'" for bound in here if bound.table and name in _keys_of(bound.table)]
+        return f"did you mean {any_of(near)}?"
+    if key and name in _keys_of(Machine):
+        return f"write '{name}' above the first line with a [table]: it is about the VM as a whole"
+    inside = [bound for bound in here.values() if bound.table and name in _keys_of(bound.table)]
     if inside:
-        return f"it is a key of {_any_of(inside[:3])}"
-    return "the keys here are " + ", ".join(known) if len(known) <= FEW else MANUAL
+        return f"it is a key of {any_of([_as_written(one, key) for one in inside[:3]])}"
+    return "the keys here are " + ", ".join(here) if len(here) <= FEW else MANUAL
 
 
-def _any_of(words: list[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
+def _as_written(bound: Field, key: str) -> str:
+    """Return the key of *bound* in the table *key*: as a header where it is a table."""
+    if bound.table is None:
+        return f"'{bound.key}'"
+    header = _join(re.sub(r"\[\d+\]", "", key), bound.key)
+    return f"[[{header}]]" if bound.many else f"[{header}]"
+
+
+def _value_hint(found: object, bound: Field, key: str) -> str:
+    """Return how *found* is to be written where *bound* is, if it is clear what was meant."""
+    name = key.rpartition(".")[2]
+    if bound.table is not None or bound.at.form is Form.SECRET:
+        return ""
+    if bound.many and not name.endswith("]"):
+        return f"write it in brackets, as in {name} = [...]"
+    meant = _meant(found, bound)
+    if meant is not None:
+        how = "in quotes" if isinstance(meant, str) else "without quotes"
+        written = f'"{meant}"' if isinstance(meant, str) else as_written(meant)
+        return f"write it {how}: {written if name.endswith(']') else f'{name} = {written}'}"
+    near = find_near(found, words_of(bound)) if isinstance(found, str) else ()
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def _meant(found: object, bound: Field) -> object:
+    """Return the value of the right type that *found* means in the wrong one; None if none does."""
+    meant: object = None
+    if isinstance(found, str) and bound.scalar is bool:
+        meant = TRUTH.get(found.lower())
+    elif isinstance(found, str) and bound.scalar is int:
+        meant = int(found) if re.fullmatch(r"-?[0-9]{1,18}", found) else None
+    elif bound.scalar is str and isinstance(found, bool | int | float | dt.date):
+        meant = as_written(found)
+    return meant if meant is not None and is_possible(bound, meant) else None
 
 
 def _keys_of(table: type[Table]) -> tuple[str, ...]:
@@ -124,25 +172,3 @@ def look_up(plain: object, key: str) -> object:
         elif index and isinstance(value, list):
             value = value[int(index)]
     return value
-
-
-def shown(value: object, bound: Field | None) -> str:
-    """Return *value*, which was found where *bound* is, as it may stand in a message.
-
-    What nobody else may see does not, and what is in a table or in a list may be that.
-    """
-    if bound is not None and bound.at.form is Form.SECRET:
-        return "something that is not shown here"
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    return shorten(value)
-
-
-def shorten(value: object) -> str:
-    """Return *value* as it may stand in a message."""
-    try:
-        text = repr(value)
-    except ValueError:
-        # Python writes no number of more than 4,300 digits.
-        return "a number beyond all bounds"
-    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - fits a line

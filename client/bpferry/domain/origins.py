@@ -56,7 +56,10 @@ class Origins:
     def describe(self, key: str) -> str:
         """Return the file, and the line and element of *key* where they are known."""
         place = self.find(key)
-        if place is None:
-            return f"'{self.path}'"
-        line = f":{place.line}" if place.line else ""
-        return f"'{self.path}'{line}" + (f": '{place.element}'" if place.element else "")
+        element = f": '{place.element}'" if place and place.element else ""
+        return f"{self.describe_line(key)}{element}"
+
+    def describe_line(self, key: str) -> str:
+        """Return the file, and the line of *key* where it is known."""
+        place = self.find(key)
+        return f"'{self.path}':{place.line}" if place and place.line else f"'{self.path}'"

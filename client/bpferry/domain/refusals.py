@@ -6,7 +6,6 @@ own schema could tell it from a slip of the pen. So each is unsupported, and wha
 named. Reasons and ways out that are known beforehand are in ``refused``.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from bpferry.domain.bounds import describe_possible, words_of
 from bpferry.domain.origins import Place
 from bpferry.domain.refused import find_reason, find_reason_of_value
 from bpferry.domain.shape import Field
+from bpferry.domain.shown import any_of, quoted
+from bpferry.domain.suggestions import find_near
 from bpferry.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -103,16 +104,32 @@ def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
         others = f"; {possible}" if words else ""
         sentence = f"{sentence}: {reason[0]}{others}"
         return Unsupported(sentence, reason[1], spot.xpath, line=spot.place.line)
-    hint = f"{_did_you_mean(spot.shown, words if look else ())}write what is possible, "
-    hint = f"{hint}or use {LEAVE_OUT}"
+    near = find_near(spot.shown, words if look else ())
+    meant = f"did you mean {any_of([quoted(one) for one in near])}? otherwise " if near else ""
+    hint = f"{meant}write what is possible, or use {LEAVE_OUT}"
     return Unsupported(f"{sentence}; {possible}", hint, spot.xpath, line=spot.place.line)
 
 
+def refuse_text(spot: Spot, text: str, known: Sequence[str]) -> Unsupported:
+    """Return the refusal of *text* in an element that has none.
+
+    *known* are elements in its place that do have one.
+    """
+    near = find_near(spot.name, known)
+    written = [f"<{name}>{text}</{name}>" for name in near]
+    meant = f"did you mean {any_of(written)}? otherwise " if near else ""
+    return Unsupported(
+        f"{spot} holds the text {quoted(text)}, where only elements and attributes can be",
+        f"{meant}remove the text, or use {LEAVE_OUT}",
+        spot.xpath,
+        line=spot.place.line,
+    )
+
+
 def _general_hint(name: str, known: Sequence[str]) -> str:
-    kind = "attribute" if name.startswith("@") else "element"
-    return f"{_did_you_mean(name, known)}remove the {kind}, or use {LEAVE_OUT}"
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1) if known else ()
-    return f"did you mean '{near[0]}'? " if near else ""
+    is_attribute = name.startswith("@")
+    kind = "attribute" if is_attribute else "element"
+    near = find_near(name, known)
+    written = [f"{one.removeprefix('@')}='...'" if is_attribute else f"<{one}>" for one in near]
+    meant = f"did you mean {any_of(written)}? otherwise " if near else ""
+    return f"{meant}remove the {kind}, or use {LEAVE_OUT}"

@@ -34,6 +34,18 @@ def expand(plain: Plain) -> None:
                 card.setdefault("managed", False)
 
 
+def explain_missing_type(card: Plain) -> tuple[str, str]:
+    """Return why it is not clear what is behind *card*, which has no type, and what to do."""
+    found = [f"'{name}'" for name in TYPE_BY_KEY if name in card]
+    one_of = "a card has one of 'bridge', 'network', 'tap' and 'socket'"
+    if found:
+        return f"{one_of}, and this one has {' and '.join(found)}", "leave out all but one"
+    return (
+        f"{one_of}, or a 'type', and this one has none of them",
+        'write for example bridge = "br0", or type = "user" for a card that needs no bridge',
+    )
+
+
 def contract(plain: Plain) -> None:
     """Take from the cards of *plain* what they mean without it: ``expand`` gives it back."""
     for card in _cards(plain):

@@ -14,6 +14,7 @@ from typing import Final
 from bpferry.domain.binding import PATHS, Form, Table
 from bpferry.domain.origins import Origins, Place
 from bpferry.domain.shape import Field, fields_of
+from bpferry.domain.shown import shorten
 from bpferry.domain.sizes import parse_written, split_size
 from bpferry.errors import BadInput
 
@@ -22,6 +23,12 @@ KEY: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 
 DEEP: Final = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){32}""")
 """A key of more parts than the model is deep. tomllib's work grows with the square of the parts."""
+
+
+AT_LINE: Final = re.compile(r" \(at line (\d+), column (\d+)\)")
+"""How tomllib says where something is."""
+
+SIZE_HINT: Final = 'write a number and a unit in quotes, as in {} = "512 MiB"'
 
 
 def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
@@ -41,8 +48,16 @@ def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
         raise BadInput(f"'{path}' is not valid TOML: it is nested too deeply") from error
     except ValueError as error:
         # TOMLDecodeError is one, and so is Python's own bound for the digits of a number.
-        raise BadInput(f"'{path}' is not valid TOML: {error}") from error
+        raise BadInput(_syntax(path, str(error))) from error
     return plain, Origins(path, find_places(text))
+
+
+def _syntax(path: Path, said: str) -> str:
+    """Return what tomllib *said* of a file, with its line in front as in all other messages."""
+    found = AT_LINE.search(said)
+    line = f":{found[1]}" if found else ""
+    what = AT_LINE.sub(r" (column \2)", said)
+    return f"'{path}'{line} is not valid TOML: {what}"
 
 
 def _loads(text: str) -> dict[str, object]:
@@ -61,6 +76,9 @@ def find_places(text: str) -> dict[str, Place]:
         if header:
             prefix = _enter(header[2].replace(" ", ""), counts, many=header[1] == "[[")
             places.setdefault(prefix, Place(prefix, number))
+            if prefix.endswith("]"):
+                entries = prefix.rpartition("[")[0]
+                places.setdefault(entries, Place(entries, number))
             continue
         found = KEY.match(line)
         if found:
@@ -110,14 +128,15 @@ def _single(bound: Field, value: object, origins: Origins, key: str) -> object:
     if bound.at.form is Form.SIZE:
         if not isinstance(value, str):
             raise BadInput(
-                f"{origins.describe(key)} is {value!r}: expected a size such as '512 MiB'",
-                element=key,
+                f"{origins.describe(key)} is {shorten(value)}: expected a size with a unit",
+                SIZE_HINT.format(key.rpartition(".")[2]),
+                key,
             )
         try:
             return parse_written(value)
         except ValueError as error:
             raise BadInput(
-                f"{origins.describe(key)} is '{value[:40]}': {error}", element=key
+                f"{origins.describe(key)} is {shorten(value)}: {error}", element=key
             ) from error
     if bound.at.form in PATHS and isinstance(value, str) and value:
         return str(origins.path.absolute().parent / value)

@@ -86,13 +86,23 @@ def _tree(raw: bytes, path: Path) -> "tuple[Element, dict[Element, int], dict[st
         return parser.close(), lines, prefixes
     except DefusedXmlException as error:
         raise BadInput(
-            f"'{path}' is refused: it declares a document type or entities ({error})",
-            "a domain document needs neither; take the declaration out",
+            f"'{path}' is refused: it declares a document type or entities",
+            "a domain document needs neither; remove the declaration (<!DOCTYPE ...>)",
         ) from error
     except (ParseError, ValueError, LookupError) as error:
         if isinstance(error, ParseError):
             _refuse_second(raw, path, error)
-        raise BadInput(f"'{path}' is not valid XML: {error}") from error
+        raise BadInput(_syntax(path, error)) from error
+
+
+def _syntax(path: Path, error: Exception) -> str:
+    """Return what the parser found, with its line in front as in all other messages."""
+    position = getattr(error, "position", None)
+    said = str(error).partition(": line ")[0]
+    if position is None:
+        return f"'{path}' is not valid XML: {said}"
+    line, column = position
+    return f"'{path}':{line} is not valid XML: {said} (column {column + 1})"
 
 
 def _refuse_second(raw: bytes, path: Path, error: "ParseError") -> None:

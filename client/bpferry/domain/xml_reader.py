@@ -19,7 +19,7 @@ from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
 from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in
 from bpferry.domain.origins import Origins, Place
-from bpferry.domain.refusals import Spot, refuse_place, refuse_value
+from bpferry.domain.refusals import Spot, refuse_place, refuse_text, refuse_value
 from bpferry.domain.shape import Field, Node, shape_of
 from bpferry.domain.unfinished import Unfinished
 from bpferry.domain.xml_values import parse_value
@@ -34,6 +34,9 @@ PREFIXES: Final = {uri: prefix for prefix, uri in NAMESPACES.items()}
 
 LEAF_ATTRIBUTES: Final = {Form.SIZE: "unit", Form.STATE: "state"}
 """The one attribute that an element with text of this form may have."""
+
+MOST_TEXT: Final = 40
+"""Letters of stray text in a message."""
 
 MANY: Final = 30
 """Refusals after which none is compared with what is possible."""
@@ -52,6 +55,8 @@ class XmlReader:
     """What libvirt would not take either."""
     _passed_over: frozenset[str] = frozenset()
     """What is passed over in the table that is read, by path."""
+    _siblings: tuple[str, ...] = ()
+    """The elements with text that may stand where the last one was that is read."""
 
     def read(self, table: type[T], root: "Element") -> T | None:
         """Return what *root* says of a *table*; None if what is wrong leaves nothing of it."""
@@ -140,10 +145,12 @@ class XmlReader:
         elif known.table is not None:
             self._nested(known.table, spot, target)
         else:
+            self._siblings = tuple(name for name, one in node.children.items() if one.text)
             self._walk(known, spot, target)
 
     def _nested(self, bound: Field, spot: Spot, target: Unfinished) -> None:
         assert bound.table is not None  # noqa: S101 - the caller has looked
+        self._siblings = ()
         told = len(self.refusals)
         found = self._table(bound.table, spot, target.key_of(bound), is_entry=bound.many)
         if found is None:
@@ -169,8 +176,9 @@ class XmlReader:
         """Refuse text that stands before, between or after the elements in *spot*."""
         texts = (spot.element.text, *(child.tail for child in spot.element))
         text = next((text.strip() for text in texts if text and text.strip()), "")
-        if text:
-            self._refuse(spot, why=f"there can be no text, such as '{text[:40]}'")
+        if text and not is_ignored(spot.path):
+            known = self._siblings if len(self.refusals) < MANY and not len(spot.element) else ()
+            self.refusals.append(refuse_text(spot, text[:MOST_TEXT], known))
 
     def _put(self, bound: Field, spot: Spot, target: Unfinished) -> None:
         """Put the text of *spot* into *bound*, or refuse it."""

@@ -39,7 +39,7 @@ def parse_value(bound: Field, text: str, element: "Element", document: Path) -> 
 def _truth(form: Form, text: str) -> bool:
     words = WORDS[form]
     if text not in words:
-        raise ValueError(f"possible are {' and '.join(words)}")
+        raise ValueError(f"possible values: {', '.join(words)}")
     return words[text]
 
 

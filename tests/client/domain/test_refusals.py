@@ -138,7 +138,7 @@ def test_words_are_libvirts_own() -> None:
     with pytest.raises(Unsupported) as caught:
         read_bytes(raw, PATH)
 
-    assert caught.value.message.endswith("; possible are kvm, qemu")
+    assert caught.value.message.endswith("; possible values: kvm, qemu")
 
 
 def test_unsupported_comes_before_wrong() -> None:
@@ -161,12 +161,12 @@ def test_unsupported_comes_before_wrong() -> None:
         (
             "<memmory>1</memmory>",
             "'/domain/memmory' is not supported",
-            "did you mean 'memory'? remove the element, or use --ignore-unsupported, ",
+            "did you mean <memory>? otherwise remove the element, or use --ignore-unsupported, ",
         ),
         (
             "<vcpu curent='1'>2</vcpu>",
             "'/domain/vcpu/@curent' (here '1') is not supported",
-            "did you mean '@current'? remove the attribute, or ",
+            "did you mean current='...'? otherwise remove the attribute, or ",
         ),
         (
             "<title>a</title><title>b</title>",
@@ -175,17 +175,22 @@ def test_unsupported_comes_before_wrong() -> None:
         ),
         (
             "<devices>text</devices>",
-            "'/domain/devices' is not supported: there can be no text, such as 'text'",
-            "",
+            "'/domain/devices' holds the text 'text', where only elements and attributes can be",
+            "remove the text, or use --ignore-unsupported, which leaves it out and says so",
+        ),
+        (
+            "<vcpus>4</vcpus>",
+            "'/domain/vcpus' holds the text '4', where only elements and attributes can be",
+            "did you mean <vcpu>4</vcpu>? otherwise remove the text, or use --ignore-unsupported",
         ),
         (
             "<on_reboot>sleep</on_reboot>",
-            "QEMU either resets the guest or exits; possible are restart, destroy",
+            "QEMU either resets the guest or exits; possible values: restart, destroy",
             "write 'restart' or 'destroy'",
         ),
         (
             "<clock offset='moon'/>",
-            "is 'moon', which is not supported; possible are utc, localtime, ",
+            "is 'moon', which is not supported; possible values: utc, localtime, ",
             "write what is possible, or use --ignore-unsupported, which leaves it out and says so",
         ),
         (
@@ -207,7 +212,7 @@ def test_many_refusals_are_told_without_looking_for_what_was_meant() -> None:
     """A document of nothing but unknown words takes no time that grows with its square."""
     found = refusals("".join(f"<memor{number}/>" for number in range(1000)))
 
-    assert found[0].hint.startswith("did you mean 'memory'? ")
+    assert found[0].hint.startswith("did you mean <memory>? ")
     assert found[-1].hint.startswith("remove the element")
 
 

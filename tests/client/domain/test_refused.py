@@ -111,7 +111,7 @@ def test_words_that_are_possible_come_with_the_reason() -> None:
 
     assert caught.value.message == (
         "'/vms/vm.xml':1: '/domain/devices/disk/@type' is 'volume', which is not supported: only "
-        "libvirt knows its storage pools; possible are file, block, network, dir, vhostuser"
+        "libvirt knows its storage pools; possible values: file, block, network, dir, vhostuser"
     )
     assert "virsh vol-path" in caught.value.hint
 
@@ -123,7 +123,9 @@ def test_a_word_that_is_near_is_named() -> None:
     with pytest.raises(Unsupported) as caught:
         read_bytes(raw.encode(), Path("/vms/vm.xml"))
 
-    assert caught.value.hint.startswith("did you mean 'bridge'? write what is possible, or ")
+    assert caught.value.hint.startswith(
+        "did you mean 'bridge'? otherwise write what is possible, or "
+    )
 
 
 def test_patterns() -> None:

@@ -48,11 +48,21 @@ def test_type_by_what_stands_behind(lines: str, kind: str) -> None:
     assert kind == card_of(lines).type
 
 
-@pytest.mark.parametrize("lines", ['mac = "52:54:00:00:00:01"', 'bridge = "a"\ntap = "b"'])
-def test_type_that_nothing_tells(lines: str) -> None:
-    """Where no key tells the type, or two do, it has to be said."""
-    with pytest.raises(BadInput, match=r"'cards\[0\]\.type' is missing"):
+@pytest.mark.parametrize(
+    ("lines", "words", "hint"),
+    [
+        ('mac = "52:54:00:00:00:01"', "and this one has none of them", 'bridge = "br0", or type'),
+        ('bridge = "a"\ntap = "b"', "and this one has 'bridge' and 'tap'", "leave out all but one"),
+    ],
+)
+def test_type_that_nothing_tells(lines: str, words: str, hint: str) -> None:
+    """Where no key tells what is behind a card, or two do, the message says which."""
+    with pytest.raises(BadInput) as caught:
         card_of(lines)
+
+    assert "'cards[0]': a card has one of 'bridge', 'network', 'tap' " in caught.value.message
+    assert words in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_tap_exists() -> None:

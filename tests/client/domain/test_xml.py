@@ -201,7 +201,7 @@ def test_text_between_elements(inner: str) -> None:
     error = read_wrong(f"{HEAD}{inner}</domain>")
 
     assert (error.status, error.element) == (3, "/domain/os")
-    assert "there can be no text, such as 'text'" in error.message
+    assert "holds the text 'text', where only" in error.message
 
 
 def test_ignored_list_gives_reasons() -> None:

@@ -63,7 +63,7 @@ def _model(device: Named[Controller], context: Context) -> str:
     model = controller.model or ("piix3-uhci" if old else "qemu-xhci")
     if model != "none" and model not in DRIVERS:
         raise device.refusal(
-            "model", f"there is no such USB controller; possible are {', '.join(DRIVERS)}"
+            "model", f"there is no such USB controller; possible values: {', '.join(DRIVERS)}"
         )
     if controller.ports is not None and (
         model not in XHCI or not 1 <= controller.ports <= MAX_XHCI_PORTS

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A value of a document as a message repeats it: as documents write it, never as Python does."""
+
+import datetime as dt
+from typing import Final
+
+from bpferry.domain.binding import Form
+from bpferry.domain.shape import Field
+
+MOST: Final = 60
+"""Letters of a value in a message; more do not fit a line."""
+
+
+def shown(value: object, bound: Field | None) -> str:
+    """Return *value*, which was found where *bound* is, as it may stand in a message.
+
+    What nobody else may see does not, and what is in a table or in a list may be that.
+    """
+    if bound is not None and bound.at.form is Form.SECRET:
+        return "something that is not shown here"
+    return shorten(value)
+
+
+def shorten(value: object) -> str:
+    """Return *value* as it may stand in a message, a text in quotes."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return as_written(value)
+
+
+def as_written(value: object) -> str:
+    """Return a single *value* that is no text as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    try:
+        text = str(value)
+    except ValueError:
+        # Python writes no number of more than 4,300 digits.
+        return "a number beyond all bounds"
+    return _cut(text)
+
+
+def quoted(text: str) -> str:
+    """Return *text* in quotes; what a terminal would not show as a letter is written as a code."""
+    letters = (
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[:MOST]
+    )
+    return f"'{_cut(''.join(letters), text)}'"
+
+
+def _cut(text: str, whole: str = "") -> str:
+    return text if max(len(text), len(whole)) < MOST else text[: MOST - 5] + "..."
+
+
+def any_of(words: list[str]) -> str:
+    """Return *words* in a row, as ``a, b or c``."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
