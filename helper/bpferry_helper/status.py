@@ -109,6 +109,7 @@ def describe_policy(path: str) -> str:
     policy = read_policy(path, socket_gid=os.getgid())
     lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
     lines += [
+        *(f"warning: {warning}" for warning in policy.warnings),
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
@@ -123,19 +124,18 @@ def describe_policy(path: str) -> str:
 
 def _who(policy: Policy) -> str:
     if not any(key.startswith("load") for key in policy.lines):
-        return "uid 0, and the members of the socket's group"
-    who = ["uid 0"]
-    who += [f"uid {uid}" for uid in sorted(policy.users)]
+        return "the members of the socket's group"
+    who = [f"uid {uid}" for uid in sorted(policy.users)]
     who += [f"group {gid}" for gid in sorted(policy.groups)]
-    return ", ".join(who)
+    return ", ".join(who) or "nobody"
 
 
 def _bridges(policy: Policy) -> list[str]:
     """Return lines about who may have taps on which bridges."""
-    lines = ["Who may have taps: uid 0, on every bridge."]
-    lines += [_rule(policy, rule) for rule in policy.rules]
+    who = [_rule(policy, rule) for rule in policy.rules]
     if policy.bridge_conf:
-        lines.append(_bridge_conf(policy))
+        who.append(_bridge_conf(policy))
+    lines = ["Who may have taps:", *who] if who else ["Who may have taps: nobody."]
     lines += [_port(port) for port in policy.ports]
     lines += [f"The network '{name}' is '{bridge}'." for name, bridge in policy.networks.items()]
     return lines
@@ -146,7 +146,8 @@ def _rule(policy: Policy, rule: Rule) -> str:
     taps = policy.taps_per_user if rule.taps is None else rule.taps
     who = f"each member of group {rule.id}" if rule.is_group else f"uid {rule.id}"
     bridges = ", ".join(rule.bridges) or "no bridge that no other rule names"
-    return f"  {who} on: {bridges}; {taps} taps of {queues} queues."
+    denied = f"not on: {', '.join(rule.deny)}; " if rule.deny else ""
+    return f"  {who} on: {bridges}; {denied}{taps} taps of {queues} queues."
 
 
 def _bridge_conf(policy: Policy) -> str:

@@ -72,7 +72,7 @@ def test_a_good_policy_is_put_in_words(roots_folder: Path) -> None:
     assert (
         done.returncode,
         done.stderr,
-        [word in done.stdout for word in ("is a valid policy", "uid 0, uid 1001.", "3 for each")],
+        [word in done.stdout for word in ("is a valid policy", "objects: uid 1001.", "3 for each")],
     ) == (0, "", [True] * 3)
 
 

@@ -209,10 +209,10 @@ def test_can_tells_what_load_would_do(helper: HelperProcess, rss_digest: bytes) 
 def test_a_broken_policy_grants_nothing_and_says_which_line() -> None:
     """Mended, it works without a restart."""
     with running_helper("[quota]\nsets-per-user = many\n") as helper:
-        refused = ask_once(helper.path, Load("rss", bytes(32)), ROOT).reply
+        refused = ask_once(helper.path, Load("rss", bytes(32))).reply
         greeted = ask_once(helper.path, Hello()).reply
         helper.write_policy("[quota]\nsets-per-user = 5\n")
-        later = ask_once(helper.path, Load("rss", bytes(32)), ROOT).reply
+        later = ask_once(helper.path, Load("rss", bytes(32))).reply
 
     assert isinstance(refused, ErrorReply)
     assert isinstance(later, ErrorReply)

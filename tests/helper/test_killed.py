@@ -18,7 +18,7 @@ from bpferry_wire.packets import decode_reply, encode_request
 from tests.helper.conftest import check_unharmed
 from tests.support.census import Held, held_through_fds
 from tests.support.children import fork
-from tests.support.helper_process import HelperProcess, left_alive, running_helper
+from tests.support.helper_process import NO_LIMITS, HelperProcess, left_alive, running_helper
 from tests.support.people import ALICE, ask_once, connect
 
 pytestmark = [
@@ -30,6 +30,10 @@ pytestmark = [
 
 HELPER_KILLS = 300
 CLIENT_KILLS = 120
+
+OPEN_TO_ROOT = f"{NO_LIMITS}[load]\nusers = [0, {ALICE.uid}]\n"
+"""Who asks in the thread is root."""
+
 LATEST_S = 0.16
 """A load takes 0.07 s: the kills fall before, into and after it."""
 
@@ -74,7 +78,7 @@ def test_a_helper_that_is_killed_leaves_nothing(rss_digest: bytes) -> None:
     """Three hundred times: a client got four fds or none, and every id is gone in the end."""
     load = Load("rss", rss_digest)
     chance = random.Random()  # noqa: S311 - other moments each time
-    with running_helper() as helper:
+    with running_helper(OPEN_TO_ROOT) as helper:
         asking = Asking(helper, load)
         asking.start()
         try:
@@ -103,7 +107,7 @@ def test_clients_that_are_killed_leave_nothing(rss_digest: bytes) -> None:
     """Before the reply, in it, or with the fds in hand; the helper holds as much as before."""
     request = encode_request(Load("rss", rss_digest))
     chance = random.Random()  # noqa: S311 - other moments each time
-    with running_helper() as helper:
+    with running_helper(OPEN_TO_ROOT) as helper:
         before = (helper.settle(), helper.held())
         for _ in range(CLIENT_KILLS // 2):
             pids = [asking_child(helper, request) for _ in range(2)]

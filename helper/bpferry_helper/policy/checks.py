@@ -6,7 +6,7 @@ Each returns the value as Policy has it, or raises ValueError with words that fo
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bpferry_helper.policy.names import is_bridge_name, is_bridge_pattern, is_network_name
 from bpferry_wire.limits import MAX_INTERFACE_BYTES, MAX_NETWORK_BYTES, UINT32_MAX
@@ -21,11 +21,24 @@ A_PATTERN: Final = (
 
 IDS: Final = re.compile("0|[1-9][0-9]{0,9}")
 
+ACCOUNTS: Final = re.compile(r"[A-Za-z_][^\x00-\x20:,/]*")
+"""What may be the name of an account that is not here at the moment. Names without a letter in
+front, such as "-1" and "01", are numbers that somebody mistyped."""
+
+
+class Missing(NamedTuple):
+    """An account that this host does not have, which is no mistake of the file.
+
+    The user was deleted, or the name is not known while a name service is away.
+    """
+
+    name: str
+
 
 def ids(find: Callable[[str], int], kind: str) -> Check:
     """Return the check of a list of accounts of *kind*, whose id *find* tells or KeyError."""
 
-    def check(value: object) -> frozenset[int]:
+    def check(value: object) -> frozenset[int | Missing]:
         if not isinstance(value, list):
             raise ValueError(f"must be a list of {kind} names and ids")
         return frozenset(_id(entry, find, kind) for entry in value)
@@ -33,29 +46,37 @@ def ids(find: Callable[[str], int], kind: str) -> Check:
     return check
 
 
-def _id(entry: object, find: Callable[[str], int], kind: str) -> int:
+def _id(entry: object, find: Callable[[str], int], kind: str) -> int | Missing:
     if type(entry) is int and 0 <= entry < UINT32_MAX:
         return entry
     if not isinstance(entry, str):
         raise ValueError(f"has {entry!r}, which is neither a {kind} name nor an id")
+    found = _find(entry, find)
+    if found is None:
+        raise ValueError(f"has {entry!a}, which cannot be the name of a {kind}")
+    return found
+
+
+def _find(name: str, find: Callable[[str], int]) -> int | Missing | None:
+    """Return the id of *name*, that it is not here, or None if nobody can be called that."""
     try:
-        return find(entry)
-    except KeyError:
-        raise ValueError(f"names the {kind} '{entry}', which this host does not have") from None
+        return find(name)
+    except (KeyError, ValueError):
+        # The latter for a name with a NUL.
+        return Missing(name) if ACCOUNTS.fullmatch(name) else None
 
 
 def account(find: Callable[[str], int], kind: str) -> Check:
     """Return the check of a table's name, where TOML writes an id in letters too."""
 
-    def check(name: object) -> int:
+    def check(name: object) -> int | Missing:
         text = str(name)
         if IDS.fullmatch(text) and int(text) < UINT32_MAX:
             return int(text)
-        try:
-            return find(text)
-        except (KeyError, ValueError):
-            # The latter for a name with a NUL.
-            raise ValueError(f"is not a {kind} of this host") from None
+        found = _find(text, find)
+        if found is None:
+            raise ValueError(f"cannot be the name of a {kind}")
+        return found
 
     return check
 

@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from bpferry_helper.errors import PolicyError
+from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import NO_FILE, Policy
 from bpferry_wire.fds import OwnedFd
 
@@ -20,7 +21,7 @@ MAX_POLICY_BYTES: Final = 65_536
 """A policy of some hundred users fits; anything larger is a mistake."""
 
 RETRY_S: Final = 1.0
-"""For how long a mistake is believed of a file that has not changed."""
+"""For how long a mistake, or a name that is not known, is believed of a file that is the same."""
 
 
 Identity = tuple[int, ...]
@@ -37,6 +38,7 @@ class PolicyFile:
         self._seen: Identity | None = None
         self._read_at = 0.0
         self._answer: Policy | PolicyError | None = None
+        self._warned: tuple[str, ...] = ()
 
     def current(self) -> Policy:
         """Return the policy in force.
@@ -48,14 +50,23 @@ class PolicyFile:
         if self._answer is None or seen != self._seen or self._may_be_better():
             self._seen, self._read_at = seen, time.monotonic()
             self._answer = self._read()
+            self._warn()
         if isinstance(self._answer, PolicyError):
             raise self._answer
         return self._answer
 
     def _may_be_better(self) -> bool:
-        """Say whether a mistake may have gone by itself: a user was added, an fd became free."""
+        """Say whether what was wrong may have mended itself: a user was added, an fd is free."""
         old = time.monotonic() - self._read_at >= RETRY_S
-        return old and isinstance(self._answer, PolicyError)
+        return old and (isinstance(self._answer, PolicyError) or bool(self._warned))
+
+    def _warn(self) -> None:
+        """Write down what was skipped, once."""
+        warnings = self._answer.warnings if isinstance(self._answer, Policy) else ()
+        for warning in warnings:
+            if warning not in self._warned:
+                log(WARNING, f"{warning}, ignoring")
+        self._warned = warnings
 
     def _read(self) -> Policy | PolicyError:
         try:

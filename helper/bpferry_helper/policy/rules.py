@@ -3,8 +3,8 @@
 
 Here is what a policy says and how it decides; ``file`` reads it, ``toml_form`` checks it.
 No file is a policy too: members of the socket's group may load objects, and no bridge is open to
-anybody but uid 0. A file that cannot be used is an error with its line, and then nobody is granted
-anything.
+anybody. A file that cannot be used is an error with its line, and then nobody is granted anything.
+uid 0 is a user like others: it may do what a line says of "root", or of a group that it is in.
 
     [load]                                  # who may load eBPF objects
     users = ["alice", 1001]                 # names or ids
@@ -12,6 +12,7 @@ anything.
 
     [users.alice]                           # who may use which bridges; or [users.1001]
     bridges = ["br0", "vm-*"]               # names, with * ? [] as wildcards
+    deny = ["vm-7"]                         # not these, whatever is allowed here or to a group
     queues-per-tap = 8                      # default: that of [quota]
     taps = 4                                # alive at once; default: taps-per-user of [quota]
 
@@ -97,6 +98,8 @@ class Rule(NamedTuple):
     """Names, with wildcards as in fnmatch."""
     queues_per_tap: int | None = None
     taps: int | None = None
+    deny: tuple[str, ...] = ()
+    """As bridges; beats every rule that allows. A user's rule alone has it."""
 
 
 class Port(NamedTuple):
@@ -138,6 +141,8 @@ class Policy(NamedTuple):
     taps_per_second: int = DEFAULT_TAPS_PER_SECOND
     idle_exit_s: int = DEFAULT_IDLE_EXIT_S
     lines: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
+    warnings: tuple[str, ...] = ()
+    """What was skipped, each with its line: accounts that this host does not have."""
 
     def where(self, key: str) -> str:
         """Return file and line of *key* such as "load.groups", or that it is the default."""
@@ -155,8 +160,6 @@ class Decision(NamedTuple):
 
 def may_load(policy: Policy, peer: Peer) -> Decision:
     """Decide whether *peer* may load objects at all."""
-    if peer.uid == 0:
-        return Decision(allowed=True, because="uid 0 can load programs without asking")
     if peer.uid in policy.users:
         return Decision(allowed=True, because=f"{policy.where('load.users')} names uid {peer.uid}")
     shared = policy.groups & peer.gids

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.policy import checks
-from bpferry_helper.policy.checks import Check
-from bpferry_helper.policy.lines import Keys, dotted, key_lines, line_of
+from bpferry_helper.policy.checks import Check, Missing
+from bpferry_helper.policy.lines import KeyLines, Keys, dotted
 from bpferry_helper.policy.rules import MAX_SETS, Policy, Port, Rule
 from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
@@ -26,10 +26,10 @@ ANY: Final = "*"
 
 class _File(NamedTuple):
     path: str
-    lines: dict[Keys, int]
+    lines: KeyLines
 
     def mistake(self, keys: Keys, message: str) -> PolicyError:
-        return PolicyError(self.path, line_of(self.lines, keys), message)
+        return PolicyError(self.path, self.lines.of(keys), message)
 
 
 def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
@@ -43,8 +43,9 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
     except (ValueError, RecursionError) as error:
         # A number of 5,000 digits is a plain ValueError, a thousand brackets a RecursionError.
         raise PolicyError(path, _line_in(error, text), f"is not valid TOML: {error}") from error
-    file = _File(path, dict(key_lines(text)))
-    values = dict(_checked_values(file, tables))
+    file = _File(path, KeyLines(text))
+    checked = dict(_checked_values(file, tables))
+    values = {keys: _here(value) for keys, value in checked.items()}
     fields = {CHECKS[dotted(k)][0]: v for k, v in values.items() if k[0] not in NAMES}
     # Tables and what is in inline tables need no statement of their own.
     implied = [*((table,) for table in tables), *values]
@@ -55,7 +56,8 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
         rules=tuple(_rules(file, tables, values)),
         ports=tuple(_ports(tables, values)),
         networks={keys[1]: value for keys, value in values.items() if keys[0] == "networks"},
-        lines={dotted(keys): line_of(file.lines, keys) for keys in (*file.lines, *implied)},
+        warnings=tuple(_missing(file, checked)),
+        lines={dotted(keys): file.lines.of(keys) for keys in (*file.lines.exact, *implied)},
         **fields,
     )
 
@@ -78,6 +80,24 @@ def _checked_values(file: _File, tables: dict[str, Any]) -> Iterator[tuple[Keys,
             raise file.mistake((table,), f"'{table}' must be a table, and not a list or a value")
         for name, value in content.items():
             yield from _checked_entry(file, (table, name), value)
+
+
+def _here(value: Any) -> Any:  # noqa: ANN401 - see CHECKS
+    """Return *value* without the accounts that are not here."""
+    if not isinstance(value, frozenset):
+        return value
+    return frozenset(entry for entry in value if not isinstance(entry, Missing))
+
+
+def _missing(file: _File, checked: dict[Keys, Any]) -> Iterator[str]:
+    """Yield a warning for each account that is named and not here."""
+    for keys, value in checked.items():
+        entries = [value] if isinstance(value, Missing) else value
+        if isinstance(entries, list | frozenset):
+            for entry in entries:
+                if isinstance(entry, Missing):
+                    what = f"this host has no such account: {entry.name!a}; it is skipped"
+                    yield str(file.mistake(keys, f"'{dotted(keys)}': {what}"))
 
 
 def _checked_entry(file: _File, keys: Keys, value: object) -> Iterator[tuple[Keys, Any]]:
@@ -124,6 +144,8 @@ def _rules(file: _File, tables: dict[str, Any], values: dict[Keys, Any]) -> Iter
         for name, content in tables.get(table, {}).items():
             keys = (table, name)
             number = values[keys]
+            if isinstance(number, Missing):
+                continue
             first = found.setdefault(number, keys)
             if first != keys:
                 message = f"'{name}' is id {number}, as is [{dotted(first)}]"
@@ -162,6 +184,7 @@ CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "load.users": ("users", checks.ids(*_USER)),
     "load.groups": ("groups", checks.ids(*_GROUP)),
     "users.*.bridges": ("bridges", checks.bridge_patterns),
+    "users.*.deny": ("deny", checks.bridge_patterns),
     "users.*.queues-per-tap": ("queues_per_tap", checks.number(1, MAX_QUEUES)),
     "users.*.taps": ("taps", checks.number(0, MAX_TAPS)),
     "groups.*.bridges": ("bridges", checks.bridge_patterns),

@@ -2,7 +2,7 @@
 """Who may have a tap on which bridge. Decisions only: nothing is looked up in the kernel.
 
     1. A network is the bridge that policy maps it to. The bridge's name is checked as bytes.
-    2. uid 0 may use every bridge.
+    2. What the user's own rule denies is denied. uid 0 is a user like others.
     3. Where policy says that /etc/qemu/bridge.conf counts, what that denies is denied, also to
        those whom policy would allow it. An administrator who wrote "deny br0" there meant
        everybody, and of two files that disagree the one that says no is the safer to believe.
@@ -24,7 +24,6 @@ from bpferry_helper.policy.names import check_bridge_name, check_network_name
 from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule
 from bpferry_helper.tap.bridge_conf import BridgeConf
 from bpferry_wire.errors import Code
-from bpferry_wire.limits import MAX_QUEUES
 
 QUOTA_QUEUES: Final = "quota.queues-per-tap"
 
@@ -121,15 +120,16 @@ def port_of(policy: Policy, bridge: str) -> Port:
 
 
 def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: str) -> _Ruling:
-    if peer.uid == 0:
-        return _Ruling(True, "uid 0 can make taps without asking", MAX_QUEUES)  # noqa: FBT003
+    denied = _denial(policy, peer, bridge)
+    if denied:
+        return _Ruling(allowed=False, because=denied)
     qemu = bridge_conf.current() if policy.bridge_conf else None
     verdict = qemu.decide(bridge) if qemu else None
     if verdict is not None and not verdict.allowed:
         return _Ruling(*verdict)
     for rule in _rules_of(policy, peer):
-        pattern = next((pattern for pattern in rule.bridges if _fits(bridge, pattern)), None)
-        if pattern is not None:
+        pattern = _first_that_fits(bridge, rule.bridges)
+        if pattern:
             return _by_rule(policy, rule, bridge, pattern)
     if verdict is not None:
         return _Ruling(*verdict, queues=policy.queues_per_tap)
@@ -144,10 +144,26 @@ def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
     yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
 
 
+def _denial(policy: Policy, peer: Peer, bridge: str) -> str:
+    """Return which line of the peer's own rule denies *bridge*, or ""."""
+    for rule in _rules_of(policy, peer):
+        pattern = _first_that_fits(bridge, rule.deny)
+        if pattern:
+            return _naming(policy, f"{rule.key}.deny", bridge, pattern)
+    return ""
+
+
+def _first_that_fits(bridge: str, patterns: tuple[str, ...]) -> str:
+    return next((pattern for pattern in patterns if _fits(bridge, pattern)), "")
+
+
+def _naming(policy: Policy, key: str, bridge: str, pattern: str) -> str:
+    fits = "" if pattern == bridge else f", which fits '{bridge}'"
+    return f"{policy.where(key)} names '{pattern}'{fits}"
+
+
 def _by_rule(policy: Policy, rule: Rule, bridge: str, pattern: str) -> _Ruling:
-    because = f"{policy.where(f'{rule.key}.bridges')} names '{pattern}'"
-    if pattern != bridge:
-        because += f", which fits '{bridge}'"
+    because = _naming(policy, f"{rule.key}.bridges", bridge, pattern)
     if rule.queues_per_tap is None:
         return _Ruling(allowed=True, because=because, queues=policy.queues_per_tap)
     key = f"{rule.key}.queues-per-tap"

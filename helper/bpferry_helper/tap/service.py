@@ -126,8 +126,7 @@ class TapService:
         """Take note that a client went away; its taps go by themselves."""
 
     def _check_list_pace(self, peer: Peer) -> None:
-        if peer.uid != 0:
-            check_pace(self._list_buckets, peer, "lists", LISTS_AT_ONCE, LISTS_PER_SECOND)
+        check_pace(self._list_buckets, peer, "lists", LISTS_AT_ONCE, LISTS_PER_SECOND)
 
     def _decide(self, policy: Policy, peer: Peer, tap: messages.Tap) -> TapDecision:
         return decide_tap(

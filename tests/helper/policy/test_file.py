@@ -23,7 +23,7 @@ def test_no_file_is_the_default(path: Path) -> None:
 
 
 def test_without_a_file_no_bridge_is_open(path: Path) -> None:
-    """Nobody but uid 0 gets a tap before the administrator said so."""
+    """Nobody gets a tap before the administrator said so."""
     policy = read_policy(str(path), GROUP)
 
     assert ((), (), {}, False) == (
@@ -126,11 +126,26 @@ def test_a_mistake_that_went_by_itself_is_noticed(
     path.write_text("[load]\nusers = ['later']\n")
     file = PolicyFile(str(path), GROUP)
     monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
-    with pytest.raises(PolicyError):
-        file.current()
+    before = file.current().users
     monkeypatch.setattr("pwd.getpwnam", _found)
 
-    assert file.current().users == frozenset({4321})
+    assert (frozenset(), frozenset({4321})) == (before, file.current().users)
+
+
+def test_a_user_who_was_deleted_is_written_to_the_journal_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """However often the file is read again to see whether the user has come back."""
+    path.write_text("[users.gone-user]\nbridges = ['br0']\n")
+    file = PolicyFile(str(path), GROUP)
+    monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
+    for _ in range(3):
+        file.current()
+
+    assert capfd.readouterr().err == (
+        f"bpferry-helper: warning: {path}:1: 'users.gone-user': this host has no such account: "
+        "'gone-user'; it is skipped, ignoring\n"
+    )
 
 
 class _Account:

@@ -14,7 +14,6 @@ ALLOWING = Policy(
 @pytest.mark.parametrize(
     ("uid", "gids", "because"),
     [
-        (0, {0}, "uid 0 can load programs without asking"),
         (7, {1}, "/p:2 (load.users) names uid 7"),
         (9, {1, 8}, "/p:3 (load.groups) names group 8, which you are in"),
     ],
@@ -24,8 +23,9 @@ def test_who_is_named_may_load(uid: int, gids: set[int], because: str) -> None:
     assert (True, because) == may_load(ALLOWING, Peer(uid, frozenset(gids), 1))
 
 
-def test_who_is_not_named_may_not() -> None:
-    """The refusal names the line that would have to change."""
-    decision = may_load(ALLOWING, Peer(9, frozenset({1}), 1))
+@pytest.mark.parametrize("uid", [9, 0])
+def test_who_is_not_named_may_not(uid: int) -> None:
+    """The refusal names the line that would have to change; uid 0 is a user like others."""
+    decision = may_load(ALLOWING, Peer(uid, frozenset({1}), 1))
 
     assert decision == (False, "/p:2 (load.users) names neither you nor your groups")

@@ -26,7 +26,7 @@ queues-per-tap = 8
 taps = 4
 
 [users.1001]
-
+deny = ["br1"]
 [groups.107]
 bridges = ["virbr0"]
 
@@ -65,9 +65,9 @@ idle-exit-seconds = 12
 """
 
 
-def rule(key: str, number: int, bridges: tuple[str, ...], **limits: int) -> Rule:
+def rule(key: str, number: int, bridges: tuple[str, ...], deny: tuple[str, ...] = ()) -> Rule:
     """Return the rule that stands at *key*."""
-    return Rule(key, key.startswith("groups"), number, bridges, **limits)
+    return Rule(key, key.startswith("groups"), number, bridges, deny=deny)
 
 
 def test_every_key_is_read(path: Path) -> None:
@@ -83,8 +83,10 @@ def test_every_key_is_read(path: Path) -> None:
         loads_at_once=5,
         loads_per_second=6,
         rules=(
-            rule("users.root", 0, ("br0", "vm-*", "v[0-9]"), queues_per_tap=8, taps=4),
-            rule("users.1001", 1001, ()),
+            rule("users.root", 0, ("br0", "vm-*", "v[0-9]"))._replace(
+                queues_per_tap=8, taps=4
+            ),
+            rule("users.1001", 1001, (), deny=("br1",)),
             rule("groups.107", 107, ("virbr0",)),
         ),
         ports=(
@@ -112,8 +114,9 @@ def test_every_key_has_its_line(path: Path) -> None:
     expected = {
         "load": 2, "load.users": 3, "load.groups": 4,
         "users": 9, "users.root": 9, "users.root.bridges": 10, "users.root.queues-per-tap": 11,
-        "users.root.taps": 12, "users.1001": 14, "groups": 16, "groups.107": 16,
-        "groups.107.bridges": 17, "bridges": 19, 'bridges."br0.7"': 19,
+        "users.root.taps": 12, "users.1001": 14, "users.1001.deny": 15,
+        "groups": 16, "groups.107": 16, "groups.107.bridges": 17, "bridges": 19,
+        'bridges."br0.7"': 19,
         'bridges."br0.7".isolated': 20, 'bridges."br0.7".learning': 21,
         'bridges."br0.7".address': 22, 'bridges."vm-*"': 24, 'bridges."vm-*".address': 25,
         "networks": 27, "networks.default": 28, 'networks."default/fast"': 29,
@@ -181,3 +184,21 @@ def test_a_long_list_is_read_quickly(path: Path) -> None:
     users = read(path, text).users
 
     assert (len(users), time.perf_counter() - then < 1) == (3000, True)
+
+
+def test_an_account_that_is_not_here_is_skipped_with_a_warning(path: Path) -> None:
+    """A user was deleted: the rules of the others still count."""
+    policy = read(
+        path,
+        "[load]\nusers = [1, 'gone']\ngroups = ['gone-group']\n[users.gone]\ntaps = 3\n"
+        "[groups.107]\nbridges = ['br0']\n",
+    )
+
+    assert (frozenset({1}), frozenset(), ("groups.107",)) == (
+        policy.users, policy.groups, tuple(rule.key for rule in policy.rules)
+    )  # fmt: skip
+    assert policy.warnings == (
+        f"{path}:2: 'load.users': this host has no such account: 'gone'; it is skipped",
+        f"{path}:3: 'load.groups': this host has no such account: 'gone-group'; it is skipped",
+        f"{path}:4: 'users.gone': this host has no such account: 'gone'; it is skipped",
+    )

@@ -12,9 +12,9 @@ from bpferry_helper.tap import bridge_conf
 pytestmark = pytest.mark.privileged
 
 WORDS = """\
-Who may have taps: uid 0, on every bridge.
+Who may have taps:
   uid 1001 on: br0, vm-*; 4 taps of 8 queues.
-  uid 1002 on: no bridge that no other rule names; 0 taps of 16 queues.
+  uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues.
   each member of group 107 on: virbr0; 16 taps of 16 queues.
 Taps on 'br0' reach no other isolated port, teach the bridge no address but the card's, \
 need a bridge with an address of its own.
@@ -29,7 +29,7 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
     """With what a rule leaves to the quota filled in."""
     path.write_text(
         "[users.1001]\nbridges = ['br0', 'vm-*']\nqueues-per-tap = 8\ntaps = 4\n"
-        "[users.1002]\ntaps = 0\n"
+        "[users.1002]\ndeny = ['vm-7']\ntaps = 0\n"
         "[groups.107]\nbridges = ['virbr0']\n"
         "[bridges.br0]\nisolated = true\nlearning = false\naddress = 'refuse'\n"
         "[bridges.'vm-*']\n"

@@ -38,7 +38,7 @@ KILLS = 100
 LATEST_S = 0.06
 """A tap takes 0.005 to 0.05 s, a start 0.2 s: the kills fall before, into and after a request."""
 
-MANY = f"{OPEN_POLICY}taps-per-user = 1024\ntaps-in-total = 1024\n"
+MANY = f"{OPEN_POLICY}taps-per-user = 1024\ntaps-in-total = 1024\n[users.0]\nbridges = ['*']\n"
 
 
 # -- T7

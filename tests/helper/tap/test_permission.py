@@ -102,7 +102,6 @@ def decide(
 
 
 ALLOWED = {
-    "uid 0, any bridge": (ROOT, "br9", 64, "uid 0 can make taps without asking"),
     "a user's bridge": (ALICE, "br0", 8, "/p:2 (users.1001.bridges) names 'br0'"),
     "by a pattern": (
         ALICE, "vm-7", 8, "/p:2 (users.1001.bridges) names 'vm-*', which fits 'vm-7'"
@@ -140,6 +139,7 @@ REFUSED = {
         BOB, "vm-1", "'vm-1' is not named in /p:6 (users.1002) nor /p:10 (groups.107.bridges)"
     ),
     "a group's id as a user's": (TRUDY, "virbr0", "/p has no rule about bridges for you or your"),
+    "root like anybody": (ROOT, "br0", "/p has no rule about bridges for you or your groups"),
     "nobody's rule": (MALLORY, "br0", "/p has no rule about bridges for you or your groups"),
 }  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_one_queue_too_many_is_refused(peer: Peer, bridge: str, queues: int, bec
     assert decision.because.endswith(f", not {queues}")
 
 
-def test_without_a_file_nobody_may_but_root() -> None:
+def test_without_a_file_nobody_may() -> None:
     """And the refusal says that there is none."""
     nothing = Policy(NO_FILE, users=frozenset(), groups=frozenset({107}))
     decisions = [
@@ -180,8 +180,7 @@ def test_without_a_file_nobody_may_but_root() -> None:
 
     assert [(d.allowed, d.because) for d in decisions] == [
         (False, "there is no policy file, so no bridge is open"),
-        (True, "uid 0 can make taps without asking"),
-    ]
+    ] * 2
 
 
 BY_QEMU = {
@@ -206,7 +205,7 @@ BY_QEMU = {
         ALICE, conf(allows="all", mistake=PolicyError("/b", 7, "oh")), False,
         "nothing is granted while there is a mistake: /b:7: oh",
     ),
-    "root, denied there": (ROOT, conf(denies="all"), True, "uid 0 can make taps without asking"),
+    "root, denied there": (ROOT, conf(denies="all"), False, "/b:2 denies all"),
 }  # fmt: skip
 
 
@@ -218,6 +217,27 @@ def test_bridge_conf_where_it_counts(
     decision = decide(peer, "br0", qemu=qemu)
 
     assert (allowed, because) == (decision.allowed, decision.because)
+
+
+@pytest.mark.parametrize(
+    ("denied", "bridge", "because"),
+    [
+        ("br0", "br0", "/p:2 (users.1001.deny) names 'br0'"),
+        ("vm-*", "vm-3", "/p:2 (users.1001.deny) names 'vm-*', which fits 'vm-3'"),
+        ("br9", "br0", "/p:4 (groups.107.bridges) names '*', which fits 'br0'"),
+    ],
+)
+def test_what_is_denied_to_a_user_no_other_rule_allows(
+    denied: str, bridge: str, because: str
+) -> None:
+    """Neither a group's, nor the user's own, nor QEMU's file."""
+    text = f"[users.1001]\ndeny = ['{denied}']\n[groups.107]\nbridges = ['*']\n[qemu]\n"
+    rules = parse_policy("/p", f"{text}bridge-conf = true\n", socket_gid=36)
+    decision = decide_tap(
+        rules, conf(allows="all"), ALICE_IN_KVM, bridge, is_network=False, queues=1
+    )
+
+    assert (denied == "br9", because) == (decision.allowed, decision.because)
 
 
 def test_bridge_conf_gives_as_many_queues_as_the_quota() -> None:

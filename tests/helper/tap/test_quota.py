@@ -39,7 +39,7 @@ from tests.support.tuns import as_person, open_queue
 pytestmark = pytest.mark.privileged
 
 DEFAULT = OPEN_POLICY
-FEW = f"{OPEN_POLICY}taps-per-user = 3\ntaps-in-total = 5\n"
+FEW = f"{OPEN_POLICY}taps-per-user = 3\ntaps-in-total = 5\n[users.0]\nbridges = ['br0']\n"
 
 ONE: Tap = tap_on(queues=1)
 
