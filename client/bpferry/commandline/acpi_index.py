@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Numbers by which a guest may name its PCI devices (ACPI's _DSM, function 7), as eno7 for a card.
 
-Any device may be given one, so that one place sees to all.
+Any device may be given one, so all of them are handled here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ def indexed(
 ) -> tuple[tuple[Part, ...], tuple[Unsupported, ...]]:
     """Return *parts* with each device's number among its properties, and what is refused of them.
 
-    That is a number that two devices have, or one of a device that is not on PCI.
+    Refused are numbers that two devices share, and that of a device that is not on PCI.
     """
     wanted = dict(_indexes(machine))
     errors = tuple(_check(parts, wanted))
@@ -39,7 +39,7 @@ def _field(key: str) -> str:
 
 def _check(parts: Sequence[Part], wanted: Mapping[str, int]) -> Iterator[Unsupported]:
     on_pci = {part.key for part in parts if isinstance(part, Device) and part.slot in ON_PCI}
-    # Of a device that is refused itself, nothing can be told.
+    # Nothing can be said about a device that is refused itself.
     gone = {part.error.element for part in parts if isinstance(part, Refusal)}
     seen: set[int] = set()
     for key, index in wanted.items():

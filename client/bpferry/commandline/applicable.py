@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Refuse what is set and has no meaning where it stands: nothing is passed over in silence."""
+"""Refuse what is set and has no meaning where it is: nothing is ignored silently."""
 
 from collections.abc import Collection, Iterator
 from typing import Final

@@ -5,10 +5,10 @@ A builder says what it refuses in two ways. It yields an Unsupported and goes on
 where it cannot. Either way the part is built once more without that, so that what comes after it
 (places, names, other devices) meets the part as it is going to be.
 
-A builder that went to its end has found all that is wrong with what the document says. What it
-refuses when it is called again follows from what was left out, and is no fault of the user's.
-One that raised after it had yielded may have raised for the same reason; it raises once more if
-not.
+A builder that ran to its end has found all that is wrong with what the document says. What it
+refuses when it is called again follows from what was left out, and is not the user's mistake.
+One that raised after it had yielded may have raised because of what it yielded; otherwise it raises
+again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -83,7 +83,7 @@ def _tries(
 
 
 def split(words: Iterable[str | Unsupported]) -> tuple[list[str], list[Unsupported]]:
-    """Return the *words* of an option, and what is refused of what they would say."""
+    """Return the *words* of an option, and what is refused of them."""
     kept: list[str] = []
     errors: list[Unsupported] = []
     for word in words:

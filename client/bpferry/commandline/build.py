@@ -46,11 +46,11 @@ class Built:
 
     argv: tuple[str, ...]
     parts: tuple[Part, ...]
-    """All of them; those that are no words of the command line are for who starts it."""
+    """All of them; those that are not words of the command line are for the code that starts it."""
     devices: tuple[Device, ...]
     """With their places, in the order of the command line."""
     refusals: tuple[Refusal, ...] = ()
-    """What cannot be done; the command line is what can be without it, and not complete."""
+    """What cannot be done; the command line lacks it."""
 
     def of(self, kind: type[P]) -> tuple[P, ...]:
         """Return the parts of one kind, such as ``Listen``."""
@@ -106,7 +106,7 @@ def _words(
 ) -> Iterator[str]:
     """Yield the words of all options.
 
-    Bridges come before the first device but for the unit that translates the addresses of all.
+    Bridges come before all other devices, except the IOMMU.
     """
     if any(isinstance(part, Pause) for part in parts):
         yield "-S"
@@ -132,7 +132,7 @@ def _device_words(devices: Sequence[Device]) -> Iterator[str]:
 
 
 class _Fault(NamedTuple):
-    """A device that cannot be on the command line."""
+    """A device that cannot be put on the command line."""
 
     device: Device
     error: Unsupported
@@ -148,7 +148,7 @@ def _same_names(devices: Sequence[Device]) -> Iterator[_Fault]:
 
 
 def _unassigned(devices: Sequence[Device]) -> Iterator[_Fault]:
-    """Refuse to keep from the guest what is no device of the host."""
+    """Refuse to keep something from the guest that is not a device of the host."""
     for device in devices:
         if device.address is not None and device.address.type == "unassigned":
             sentence = "it says that the guest does not get the device"

@@ -30,7 +30,7 @@ from bpferry.steering.requests import CardRequests, requests_of
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the plans of cards depend on beside QEMU."""
+    """What the plans of cards depend on besides QEMU."""
 
     host: HostFacts
     require_ebpf: bool = False
@@ -52,7 +52,7 @@ class Composition:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """One card that can be as it says."""
+    """One card that is possible as described."""
 
     device: Named[Card]
     plan: CardPlan
@@ -148,7 +148,7 @@ def _indispensable(refusal: Refusal) -> IndispensableError:
 def compose_rest(
     first: Composition, bare: Context, around: Circumstances
 ) -> tuple[Composition, tuple[Refusal, ...]]:
-    """Return the VM without what is refused of *first*, and what is refused in consequence.
+    """Return the VM without what is refused in *first*, and what is refused as a consequence.
 
     Raises:
         IndispensableError: no VM can do without something that is refused.

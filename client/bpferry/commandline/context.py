@@ -46,14 +46,14 @@ class HostNode:
     """What is known of a device of the host that the guest is to get."""
 
     path: str = ""
-    """The file by which it is used; empty where there is none."""
+    """The file by which it is used; empty if there is none."""
     by_iommufd: bool = False
     """Whether that file is one for iommufd."""
     problem: str = ""
     """Why the guest cannot get it now; empty if it can."""
     hint: str = ""
     is_absent: bool = False
-    """Whether the problem is that it is not there."""
+    """Whether the problem is that it does not exist."""
     field: str = ""
     """What in the description the problem is about, if it is not the device as a whole."""
 
@@ -69,16 +69,16 @@ class Context:
     plans: Mapping[str, CardPlan]
     """By the id of the card."""
     owner: Owner
-    """Of whom addresses are made that the document does not name."""
+    """What the addresses that the document does not give are made from."""
     folders: Folders
     fd: Callable[[str], str]
     """The text for an fd, or for another number that is known only when it is open, by its name."""
     machine_type: str
     """As QEMU calls it, such as ``pc-q35-10.0``, or as the document does, such as ``q35``."""
     firmware: tuple[Descriptor, ...] = ()
-    """What this host has a descriptor of, in order."""
+    """What this host has descriptors for, in order."""
     now: datetime = EPOCH
-    """The host's time, in its own time zone; a clock that is ahead of it is set by it."""
+    """The host's time, in its own time zone; a clock with an offset is set relative to it."""
     has_vsock: bool = True
     """Whether this host's kernel has vhost-vsock, and so can give a CID."""
     host_nodes: Mapping[Which, HostNode] = field(default_factory=dict)
@@ -86,9 +86,9 @@ class Context:
     spice_certificates: TlsFolder = NO_TLS
     vnc_certificates: TlsFolder = NO_TLS
     in_xml: bool = False
-    """Whether the document is libvirt's: what it means where it says nothing differs."""
+    """Whether the document is libvirt's: what is left out means something else there."""
     gpu_program: str = GPU_PROGRAM
-    """What plays graphics cards outside QEMU: a path, or a name to look for."""
+    """The program that implements graphics cards outside QEMU: a path, or a name to look for."""
 
     @property
     def family(self) -> str:
@@ -106,7 +106,7 @@ class Context:
 
     @property
     def has_pci_express(self) -> bool:
-        """Whether the root bus is one of PCI Express."""
+        """Whether the root bus is PCI Express."""
         return self.family in ("q35", "virt")
 
     @property
@@ -133,5 +133,5 @@ def virtio_properties(device: VirtioDevice) -> dict[str, object]:
 
 
 def unsupported(key: str, sentence: str, hint: str = "") -> Unsupported:
-    """Return the error that refuses what stands at *key* of the model."""
+    """Return the error that refuses what is at *key* of the model."""
     return Unsupported(sentence, hint, key)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a document means without saying it: the controllers that its devices need, and the like.
+"""What a document implies: the controllers that its devices need, and so on.
 
-What comes from here is what libvirt would add (src/qemu/qemu_postparse.c), and stands behind all
-that the document has, so that the keys of the document's own things stay what they are.
+This adds what libvirt would add (src/qemu/qemu_postparse.c), after everything that the document
+has, so that the keys of the document's own things stay the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ WITH_USB: Final = ("pc", "q35")
 WITH_BALLOON: Final = ("pc", "q35")
 
 DISK_CONTROLLERS: Final[tuple[Literal["sata", "scsi"], ...]] = ("sata", "scsi")
-"""Those of IDE disks and floppies are a part of the machine, or there is none."""
+"""Controllers of IDE disks and floppies are part of the machine, or do not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Completed:
 
     machine: Machine
     refusals: tuple[Refusal, ...]
-    """Places of devices that cannot be; the devices are there without them, or not at all."""
+    """Impossible places of devices; the devices are in the VM without them, or not at all."""
 
 
 def complete(bare: Context) -> Completed:
@@ -59,7 +59,7 @@ def complete(bare: Context) -> Completed:
 
 
 def _with_places(bare: Context) -> tuple[Machine, list[Refusal]]:
-    """Return the machine with the places of its drives, and with devices that can have theirs."""
+    """Return the machine with places for its drives, without addresses that cannot be kept."""
     refusals: list[Refusal] = []
     disks: list[tuple[int, Disk]] = []
     for found in place_drives(bare):
@@ -131,7 +131,7 @@ def _missing(
     """Yield the controllers that devices need and that are not there, in libvirt's order."""
     have = {(controller.type, controller.index) for controller in controllers}
     yield from _usb(machine, controllers, family)
-    # On q35, the first of SATA is a part of the machine, and the others follow it.
+    # On q35, the first SATA controller is part of the machine, and the others follow it.
     for kind in sorted(DISK_CONTROLLERS, reverse=family != "q35"):
         used = [drive_of(disk).controller for disk in machine.disks if disk.bus == kind]
         for index in range(max(used, default=-1) + 1):

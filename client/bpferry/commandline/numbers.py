@@ -13,7 +13,7 @@ def parse_numbers(text: str, key: str) -> tuple[int, ...]:
     """Return the numbers of *text*, in order.
 
     Raises:
-        Unsupported: there is none in it, or one that is too large, naming *key*.
+        Unsupported: it contains no number, or one that is too large; the error names *key*.
     """
     wanted: set[int] = set()
     for item in text.split(","):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Properties of devices that the user sets past bpferry, as libvirt's <qemu:override> does.
 
-They are put in last, so that they hold whatever bpferry would say.
+They are applied last, so that they win over whatever bpferry would set.
 """
 
 import re
@@ -45,7 +45,7 @@ def with_overrides(
 def _changed(
     devices: Mapping[str, Device], override: Named[Override]
 ) -> Iterator[Device | Unsupported]:
-    """Yield the device that *override* is about as it is to be, or what is refused of it."""
+    """Yield the device that *override* changes, with the change, or what is refused of it."""
     device = devices.get(override.value.device)
     if device is None:
         yield override.refusal(

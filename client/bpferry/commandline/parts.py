@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a command line consists of, before every device has its place.
 
-An fd that QEMU inherits has a name, such as ``net0.tap0``. In a dry run the name stands in the
-command line, otherwise the fd's number; so it is with a CID that the kernel gives. What stands
-behind a name is a part as well, so that the families of devices say in one place what they need
-and how they use it.
+An fd that QEMU inherits has a name, such as ``net0.tap0``. A dry run shows the name in the command
+line; otherwise the fd's number is there. The same goes for a CID that the kernel assigns. What a
+name refers to is a part as well, so that each family of devices says in one place what it needs
+and how it uses it.
 """
 
 import json
@@ -21,7 +21,7 @@ class Slot(Enum):
     """What kind of place a device needs."""
 
     NONE = auto()
-    """None, or one that its properties name already."""
+    """No place, or one that its properties name already."""
     EXPRESS = auto()
     """A PCI function; where there is PCI Express, one of it."""
     CONVENTIONAL = auto()
@@ -66,7 +66,7 @@ class Device:
     group: str = ""
     """Devices of one group are functions of one slot."""
     function: int = 0
-    """The one that it has in its group."""
+    """Its function within its group."""
 
     @property
     def family(self) -> str:
@@ -96,7 +96,7 @@ class OutputFile:
     key: str
     """The key of the model that it is for."""
     append: bool = False
-    """What is in it stays."""
+    """Keep what the file already contains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,12 @@ class OpenDevice:
 
 @dataclass(frozen=True, slots=True)
 class OpenVsock:
-    """The node of vhost-vsock, which bpferry opens as another and asks for a CID that is free."""
+    """The node of vhost-vsock, which bpferry opens like others, and asks for a free CID."""
 
     name: str
     """Of the fd that QEMU inherits."""
     cid: str
-    """The name of the CID, for which the number stands once it is known."""
+    """The name of the CID, which the number replaces once it is known."""
     path: str
     key: str
 
@@ -133,7 +133,7 @@ class Secret:
     wanted: str = ""
     """What the description calls it where a file holds it: a UUID or a usage."""
     form: Literal["text", "base64"] = "text"
-    """How it is written; of base64, QEMU takes what that stands for."""
+    """How it is written; QEMU decodes base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Certificates:
 
 @dataclass(frozen=True, slots=True)
 class OwnSocket:
-    """A Unix socket that QEMU itself makes and listens on, since it takes no fd for it."""
+    """A Unix socket that QEMU itself creates and listens on, since it takes no fd for it."""
 
     path: str
 
@@ -157,7 +157,7 @@ class Endpoint:
     """Where a user or a program of this host can connect to the VM, as long as it runs."""
 
     name: str
-    """What is there, for people: ``vnc``, ``serial0``, ``guest agent``."""
+    """What people call it: ``vnc``, ``serial0``, ``guest agent``."""
     kind: Literal["tcp", "udp", "unix", "pty", "pipe", "vsock"]
     key: str
     host: str = ""
@@ -170,11 +170,11 @@ class Endpoint:
     protocol: Literal[
         "", "vnc", "vnc-tls", "websocket", "spice", "spice-tls", "telnet", "vhost-user"
     ] = ""
-    """What is spoken there, if it is not what the guest says."""
+    """The protocol that is spoken there, if it is not simply what the guest sends."""
     chardev: str = ""
     """The id of the chardev, if it is one."""
     waits: bool = False
-    """QEMU does not start before somebody is there."""
+    """QEMU does not start before somebody has connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class Step:
     without: str = ""
     """What the user is told if it fails; if empty, the companion is not started then."""
     package: str = ""
-    """As of a companion, if it is another one."""
+    """As for a companion, if the command is in another package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Companion:
 
     name: str
     argv: tuple[str, ...]
-    """The program is looked for by name where there is no slash in it."""
+    """The program is looked up in PATH if there is no slash in it."""
     socket: str
     """The path of the socket that it listens on; QEMU is started when it is there. Empty where
     it has none, and inherits one end of a ``Link`` instead."""
@@ -235,7 +235,7 @@ class Companion:
     """Folders that it needs besides the socket's; those that are missing are made, mode 0700."""
     steps: tuple[Step, ...] = ()
     inherits: tuple[str, ...] = ()
-    """The names of the fds that it inherits; they stand in *argv* as in QEMU's command line."""
+    """The names of the fds that it inherits; *argv* has them as QEMU's command line does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ class Copy:
 
     source: str
     target: str
-    """Its folder has to be there, but for the VM's own state folder, which is made."""
+    """Its folder has to exist, except the VM's own state folder, which is made."""
     key: str
     """The key of the model that it is for."""
 
@@ -318,13 +318,13 @@ class PlugIn:
     """Processors of the guest that are added before it runs."""
 
     vcpus: tuple[int, ...]
-    """Their numbers, in the order in which the guest is to find them."""
+    """Their numbers, in the order in which the guest should find them."""
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Something has to be done between QEMU's start and the guest's: QEMU starts it when told."""
+    """Something has to be done after QEMU starts and before the guest does: QEMU starts paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +352,7 @@ class Refusal:
     error: Unsupported
     """Its element is a key of the model."""
     follows: bool = False
-    """It is refused only since something that it needs was left out."""
+    """It is refused only because something that it needs was left out."""
 
 
 Part = (

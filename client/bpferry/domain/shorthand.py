@@ -21,7 +21,7 @@ TYPE_BY_KEY: Final = {
     "tap": "ethernet",
     "socket": "vhostuser",
 }
-"""The type of a card by the key that names what stands behind it."""
+"""The type of a card by the key that names what is behind it."""
 
 
 def expand(plain: Plain) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands behind the cards: taps first, then eBPF sets, then vhost.
+"""What is behind the cards: taps first, then eBPF sets, then vhost.
 
 Whatever was got is closed with the stack of whoever asks, and goes back with that: a tap that the
 helper made, and a set, live as long as their fds. So a step that fails undoes the steps before it.

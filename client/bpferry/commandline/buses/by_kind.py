@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Places on PCI by kind: a device at the end of its list, or one of another kind, moves no other.
 
-What a document says is kept. Whatever it says, a device has the place that belongs to its number
-among those of its kind (``homes``), so that an address given to one moves no other either. Only
-where that is taken, or where there are more of a kind than it has places, is another one found.
-Bridges of the document come behind all levels, so that they do not change the numbers of buses.
+Addresses in the document are kept. Any other device gets the place that belongs to its number
+among all of its kind (``homes``), so that an address given to one moves no other either. Only if
+that is taken, or if a kind has more devices than places, another one is found. Bridges of the
+document come after all levels, so that they do not change the numbers of buses.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from bpferry.commandline.parts import Device, Slot
 from bpferry.domain.remaining import numbered
 
 MOST_LEVELS: Final = 31
-"""Those of eight buses each, of which there are 255."""
+"""Each has eight buses, of which there can be 255."""
 
 WITH_LEGACY: Final = frozenset({
     "virtio-9p-pci", "virtio-balloon-pci", "virtio-blk-pci", "virtio-net-pci", "virtio-rng-pci",
@@ -48,12 +48,12 @@ def place(devices: Sequence[Device], context: Context) -> tuple[Topology, tuple[
 
 
 def lacks_port(device: Device, place: Place, context: Context) -> bool:
-    """Say whether *device* asks for what QEMU leaves out without a word unless it has a port."""
+    """Say whether *device* asks for something that QEMU silently drops unless it is on a port."""
     return place.bus == 0 and context.has_pci_express and bool(device.properties.get("ats"))
 
 
 def properties_of(device: Device, place: Place, context: Context) -> dict[str, object]:
-    """Return what *device* needs at *place* to be what it is behind a port.
+    """Return the properties that make *device* the same at *place* as it would be behind a port.
 
     On the root of PCI Express, QEMU gives virtio devices the protocol from before version 1.0 too
     (hw/virtio/virtio-pci.c).
@@ -99,7 +99,7 @@ class _Layout:
         return named and spare and not missing
 
     def refuse_rest(self) -> None:
-        """Note what has no place, and what is not where it is to be."""
+        """Note what has no place, and what is not where it should be."""
         for device in self.devices:
             place = self.topology.place_named(device)
             if place is not None and place.bus not in self.topology.buses:
@@ -128,7 +128,7 @@ class _Layout:
             self.topology.put(device, place)
 
     def _add_levels(self, levels: int) -> None:
-        """Add the buses of *levels*, whose numbers are the lowest that the document leaves."""
+        """Add the buses of *levels*, with the lowest numbers that the document leaves free."""
         own = set(self.topology.buses)
         numbers = (number for number in count(1) if number not in own)
         model = "pcie-root-port" if self.express else "pci-bridge"
@@ -180,7 +180,7 @@ class _Layout:
         }
 
     def _place_bridge(self, device: Device) -> None:
-        """Put a bridge of the document where its kind can be, on ports of ours at the last."""
+        """Put a bridge of the document where its kind can be; our own ports come last."""
         connect = self.topology.connect_of(device)
         ours = [index for level in self.levels for index in level if index]
         own = [index for index in self.topology.buses if index and index not in ours]
@@ -194,7 +194,7 @@ class _Layout:
         self.topology.refuse(device.key, "there is no PCI bus with room for it", "add one")
 
     def _place_at_home(self) -> None:
-        """Put each device where its kind and its number among them belong, if that is free."""
+        """Put each device at the place of its kind and number, if that is free."""
         if self.express:
             self.topology.shared.add((0, homes.WITH_EXPRESS["cards"]))
         kinds: dict[tuple[str, bool], list[Device]] = {}
@@ -223,7 +223,7 @@ class _Layout:
         if slot is None:
             return
         ordered = sorted(self._numbered(kind, devices), key=lambda pair: pair[0])
-        # A guest does not see functions of a slot without its first.
+        # A guest does not see functions of a slot without function 0.
         if ordered and (slot, 0) not in self.topology.buses[0].holders:
             ordered[0] = (0, ordered[0][1])
         for function, device in ordered:
@@ -269,7 +269,7 @@ class _Layout:
                 yield bus.find(connect, device.function, reversed(bus.slots))
 
     def _empty_ports(self) -> Iterator[int]:
-        """Yield the buses of ours where nothing is, those first that are needed last."""
+        """Yield our own buses that are empty, those that are needed least first."""
         for level in reversed(self.levels):
             for index in reversed(level):
                 if not self.topology.buses[index].holders:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What controllers are called, and which model a SCSI controller is that names none."""
+"""What controllers are called, and the model of a SCSI controller that names none."""
 
 from collections.abc import Iterator
 from dataclasses import replace

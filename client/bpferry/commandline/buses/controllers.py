@@ -29,7 +29,7 @@ SCSI_DRIVERS: Final = {
 SERIAL_MODELS: Final = (None, "virtio", "virtio-transitional", "virtio-non-transitional")
 
 BUILT_IN: Final = {("pc", "ide"): (1, 1), ("isapc", "ide"): None, ("q35", "sata"): (0x1F, 2)}
-"""Slot and function of the controllers that machines have themselves, each the first of its type
+"""Slot and function of the controllers built into machines, each the first of its type
 (hw/i386/pc_piix.c, pc_q35.c)."""
 
 OPTIONS: Final = {
@@ -55,13 +55,13 @@ OPTIONS: Final = {
     "reserved_memory": ("pci",),
     "hole": ("pci",),
 }
-"""Which types of controllers take what."""
+"""Which fields mean something for which types of controllers."""
 
 VIRTIO_ONLY: Final = (
     "queues", "commands_per_lun", "max_sectors", "ioeventfd", "iothread", "iommu", "ats", "packed",
     "page_per_vq",
 )  # fmt: skip
-"""What only the virtio models of SCSI controllers take."""
+"""Fields that only the virtio models of SCSI controllers have."""
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -81,7 +81,7 @@ def parts(context: Context) -> Iterator[Part]:
 def _order(device: Named[Controller]) -> tuple[int, int]:
     """Return what controllers are sorted by: buses of PCI by their numbers, then those of USB.
 
-    Of the latter, those with a bus come before the companions that share it.
+    USB controllers with a bus come before the companions that share it.
     """
     controller = device.value
     if controller.type == "pci":

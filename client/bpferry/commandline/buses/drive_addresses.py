@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where drives sit that do not say so: the bus, the name of the target, and the place on the bus.
+"""Where drives sit if they do not say so: the bus, the name of the target, the place on the bus.
 
 The rules are libvirt's (docs/formatdomain, 'target'; src/conf/domain_postparse.c): the beginning
-of the target's name stands for a bus, and its last letters for a place there. A description may
-leave the target out as well; then it is the next that is free on a bus that suits the machine.
+of the target's name selects a bus, and its last letters a place on it. A description may leave
+the target out as well; then it is the next free one on a bus that suits the machine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from bpferry.errors import Unsupported
 Bus = Literal["virtio", "scsi", "sata", "ide", "usb", "fdc"]
 
 BUSES: Final[dict[str, Bus]] = {"vd": "virtio", "sd": "scsi", "hd": "ide", "fd": "ide"}
-"""What the beginning of a target's name stands for, where nothing else is said."""
+"""The bus that the beginning of a target's name selects if the document names none."""
 
 ADDRESS_TYPES: Final = {
     "virtio": ("pci", "virtio-mmio"), "usb": ("usb",), "scsi": ("drive",), "sata": ("drive",),
@@ -54,7 +54,7 @@ MAXIMA: Final = {
 def place_drives(context: Context) -> Iterator[Named[Disk] | Refusal]:
     """Yield the disks with target, bus and, where they have controllers, address.
 
-    What is refused is a place that is not there, or that two disks have.
+    Places that do not exist, or that two disks have, are refused.
     """
     placed: list[Named[Disk]] = []
     for device in named(context.machine.disks, "disks", "disk"):
@@ -143,7 +143,7 @@ def _given(address: Named[Address]) -> Drive:
 
 
 def _find_problem(place: Drive, bus: Bus) -> str:
-    """Return why there is no such *place*; empty if there is."""
+    """Return why there is no such *place*; empty if there is one."""
     last = MAXIMA[bus]
     for field in ("controller", "bus", "target", "unit"):
         value, highest = getattr(place, field), getattr(last, field)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which places belong to which kind of device, where no kind is to move another.
+"""Which places belong to which kind of device, if no kind is to move another.
 
-Cards, disks and devices of the host can be unplugged, and so each has a place of its own: a root
-port where there is PCI Express, a slot where there is not. Root ports come in levels of eight, and
-a level is there as a whole, whether all of its ports are needed or not: the guest numbers its buses
-in the order of the ports, so that one more port would move all that follow. On a pc, the first
-level is on the root bus, and each further one behind a bridge of its own.
+Cards, disks and devices of the host can be unplugged, so each has a place of its own: a root port
+with PCI Express, otherwise a slot. Root ports come in levels of eight, and a level is always
+complete, whether all of its ports are needed or not: the guest numbers its buses in the order of
+the ports, so one more port would move all that follow. On a pc, the first level is on the root
+bus, and each further one behind a bridge of its own.
 
-All other kinds have a slot of the root bus each, of which their devices are the functions.
+Each other kind has a slot of the root bus, and its devices are the functions of that slot.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,10 +46,10 @@ OWN_SLOT: Final = {
     "shared-memories": 0x15, "serials": 0x16, "watchdogs": 0x17, "cryptos": 0x18, "panics": 0x19,
     "iommu": 0x1A, "sounds": 0x1B, "pstore": 0x1C, "usb2": 0x1D,
 }  # fmt: skip
-"""Of each kind; those of sound and of USB 2 are Intel's."""
+"""The slot of each kind; those of sound and of USB 2 are Intel's."""
 
 WITH_EXPRESS: Final = {"videos": 0x01, "cards": 0x08, "disks": 0x09, **OWN_SLOT}
-"""Cards and disks here are those of conventional PCI, which need no port."""
+"""Cards and disks here are conventional PCI devices, which need no port."""
 
 WITHOUT_EXPRESS: Final = {"videos": 0x02, **OWN_SLOT}
 
@@ -69,7 +69,7 @@ def has_level(device: Device, *, express: bool) -> bool:
 
 
 def levels_for(devices: Iterable[Device], *, express: bool) -> int:
-    """Return how many levels *devices* need; there is one at least."""
+    """Return how many levels *devices* need, at least one."""
     leveled = [device.family for device in devices if has_level(device, express=express)]
     return max(
         _level_of(kind, max(0, leveled.count(kind) - 1), express=express) + 1 for kind in ROWS
@@ -102,9 +102,9 @@ def place_in_level(
 
 
 def slots_for_others(*, express: bool) -> tuple[int, ...]:
-    """Return the slots of the root bus in the order in which they go to what has no place.
+    """Return the slots of the root bus in the order in which they go to devices without a place.
 
-    First come those that belong to nobody, and last those that are needed most.
+    Slots that belong to no kind come first, and those that are needed most come last.
     """
     own = (WITH_EXPRESS if express else WITHOUT_EXPRESS).values()
     levels = LEVEL_SLOTS[express]

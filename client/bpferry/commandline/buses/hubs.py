@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""USB hubs: before all that may hang on them."""
+"""USB hubs: they come before everything that may be plugged into them."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from bpferry.domain.names import Named, named
 
 
 def parts(context: Context) -> Iterator[Part]:
-    """Yield the hubs, one that hangs on another after it."""
+    """Yield the hubs, each after the one that it is plugged into."""
     for device in sorted(named(context.machine.hubs, "hubs", "hub"), key=_depth):
         yield from attempt(_hub, device, context)
 

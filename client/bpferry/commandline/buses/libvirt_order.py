@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Places on PCI as libvirt gives them, so that a guest which moves keeps the names of its devices.
 
-What a document says is kept; then come those that have a usual place, and then all others, family
-by family: bridges, shared folders, cards, sound, controllers, disks and so on. There are two
+Addresses in the document are kept; then come devices that have a usual place, and then all others,
+family by family: bridges, shared folders, cards, sound, controllers, disks and so on. There are two
 rounds, as in libvirt (src/qemu/qemu_domain_address.c, qemuDomainAssignPCIAddresses). In the first,
 buses are added where there is no room, and one more root port for what is plugged in later; this
-tells which bridges there are. In the second, the bridges take part, and come first.
+shows which bridges there are. In the second, the bridges take part, and come first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,24 +31,24 @@ ORDER: Final = (
     "watchdogs", "videos", "graphics", "shared-memories", "inputs", "serials", "iommu", "vsock",
     "memory-devices", "cryptos", "panics", "pstore",
 )  # fmt: skip
-"""Of the families, when places are given out (qemuDomainAssignDevicePCISlots). A graphics card
-that no document names belongs to the display that needs it."""
+"""The order of families when places are given out (qemuDomainAssignDevicePCISlots). A graphics card
+that the document does not name belongs to the display that needs it."""
 
 ORDER_OF_GIVEN: Final = (
     "disks", "cards", "sounds", "host-devices", "videos", "controllers", "serials", "inputs",
     "filesystems", "watchdogs", "balloon", "rngs", "shared-memories", "panics", "memory-devices",
     "iommu", "vsock", "cryptos", "pstore",
 )  # fmt: skip
-"""Of the families, when the document's own places are looked at: the first device on a bus that
-is not there decides what kind of bus it becomes (virDomainDeviceInfoIterateFlags)."""
+"""The order of families when the document's own places are looked at: the first device on a bus
+that is not there decides what kind of bus it becomes (virDomainDeviceInfoIterateFlags)."""
 
 BEHIND_PORT: Final = Connect.EXPRESS | Connect.UPSTREAM_PORT | Connect.EXPRESS_BRIDGE
-"""What a root port is added for. libvirt has one for a bridge only where a device needs it."""
+"""What a root port is added for. For a bridge, libvirt adds one only if a device needs it."""
 
 NO_BUS: Final = "there is no such bus, and none can be added for it"
 
 USUAL_FAMILIES: Final = ("controllers", "videos", "graphics", "sounds")
-"""In the order in which they take their usual places (qemuDomainValidateDevicePCISlotsQ35)."""
+"""The order in which they take their usual places (qemuDomainValidateDevicePCISlotsQ35)."""
 
 
 def place(devices: Sequence[Device], context: Context) -> tuple[Topology, tuple[Device, ...]]:
@@ -119,7 +119,7 @@ class _Round:
     topology: Topology
     devices: Sequence[Device]
     may_grow: bool = False
-    """It is the first, in which buses are added."""
+    """Whether this is the first round, in which buses are added."""
     named: dict[str, Place] = field(default_factory=dict)
     """Places that the document names, by the id of the device, once they are known."""
     _fixed: frozenset[str] = frozenset()
@@ -184,10 +184,10 @@ class _Round:
             topology.put(device, place)
 
     def _grow_to(self, bus: int, connect: Connect) -> int | None:
-        """Add buses up to *bus* for a device that is connected so; return where it really goes.
+        """Add buses up to *bus* for a device of this connection; return where it really goes.
 
-        Where there is PCI Express only, a device of conventional PCI needs a bridge, and the
-        bridge a port, so that its bus is one further.
+        If there is only PCI Express, a device of conventional PCI needs a bridge, and the bridge a
+        port, so its bus is one further.
         """
         buses = self.topology.buses
         missing = bus - len(buses) + 1
@@ -208,7 +208,7 @@ class _Round:
         return bus
 
     def _grow_by_bridge(self) -> None:
-        """Add the first bus of conventional PCI, and the port before it for its bridge alone."""
+        """Add the first bus of conventional PCI, and before it the port for its bridge."""
         topology = self.topology
         index = len(topology.buses)
         if topology.context.capabilities.has_device("pcie-pci-bridge"):
@@ -234,9 +234,9 @@ class _Round:
             self._put(Device("", "reserved for hot-plug", "", slot=Slot.EXPRESS))
 
     def _reserve_for_added(self) -> None:
-        """Keep a slot for each bridge that was added, wherever there is one.
+        """Keep a slot for each bridge that was added, wherever one is free.
 
-        In the second round they come first, and so get places that can be.
+        In the second round they come first, and get their real places.
         """
         topology = self.topology
         own = {index_of(device) for device in self.devices if is_bridge(device)}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""PCI buses as far as placing devices on them goes: what each takes, and who has which function.
+"""PCI buses as far as placing devices goes: what each takes, and which device has which function.
 
-Which kind of device goes on which kind of bus is PCI's rule for the most part, and libvirt's for
-the rest: it leaves the root of PCI Express to ports and to what the chipset brings, so that all
-else can be unplugged (src/conf/domain_addr.c, virDomainPCIAddressBusSetModel).
+Which kind of device goes on which kind of bus is mostly PCI's rule. The rest is libvirt's: it
+leaves the root of PCI Express to ports and to what the chipset contains, so that everything else
+can be unplugged (src/conf/domain_addr.c, virDomainPCIAddressBusSetModel).
 """
 
 from collections.abc import Iterable
@@ -37,9 +37,9 @@ class Connect(Flag):
         | EXPRESS_BRIDGE | PCI_BRIDGE | PCI_EXPANDER | EXPRESS_EXPANDER
     )  # fmt: skip
     AUTOMATIC = auto()
-    """A device that goes to buses alone that take devices without an address; such a bus."""
+    """A device that goes only to buses that take devices without an address; such a bus."""
     INTEGRATED = auto()
-    """A device that has to be on the root bus, whatever that has sockets for."""
+    """A device that has to be on the root bus, whatever kind that is."""
 
 
 NONE: Final = Connect(0)
@@ -97,7 +97,7 @@ MODELS: Final = {
 """By what libvirt calls them."""
 
 MODEL_OF: Final = {driver: name for name, model in MODELS.items() for driver in model.drivers}
-"""What libvirt calls the controller that is QEMU's device of a name."""
+"""libvirt's name of a controller, by the name of QEMU's device."""
 
 CHIPSET: Final = {
     "pc": ((0, 0), (1, 0), (1, 1), (1, 3)),
@@ -127,12 +127,12 @@ class Bus:
 
     index: int
     name: str
-    """Of the model, in MODELS."""
+    """The name of the model, in MODELS."""
     takes: Connect
     holders: dict[tuple[int, int], str] = field(default_factory=dict)
     """Ids of devices by slot and function."""
     shared: set[int] = field(default_factory=set)
-    """Slots that began with a root port, and take others as their functions."""
+    """Slots whose first function is a root port, and which take others as further functions."""
 
     @classmethod
     def of(cls, index: int, name: str, takes: Connect | None = None) -> "Bus":
@@ -151,7 +151,7 @@ class Bus:
 
     @property
     def slots(self) -> range:
-        """The slots that it has."""
+        """The slots of this bus."""
         return range(self.model.first, self.model.last + 1)
 
     def is_free(self, slot: int) -> bool:
@@ -170,7 +170,7 @@ class Bus:
         return ""
 
     def accepts(self, connect: Connect) -> bool:
-        """Say whether a device that is connected so may be put here without being told to."""
+        """Say whether a device of this connection may be put here without an address."""
         takes = self.takes
         if Connect.INTEGRATED in connect:
             if self.index:
@@ -185,7 +185,7 @@ class Bus:
     ) -> Place | None:
         """Return a free place for a device, in the first of *slots* that has one.
 
-        That is *function* of a slot where nobody is, or the next of a slot full of root ports.
+        That is *function* of an empty slot, or the next function of a slot of root ports.
         """
         if not self.accepts(connect):
             return None

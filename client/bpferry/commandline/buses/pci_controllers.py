@@ -35,17 +35,17 @@ FIELDS: Final = {
     "hole": frozenset(ROOTS),
     "implementation": frozenset(DRIVERS),
 }
-"""Which models take what."""
+"""Which fields mean something for which models."""
 
 USUAL_PLACES: Final = {("q35", "dmi-to-pci-bridge"): ("1e",)}
 """As on Intel's boards, by machine family and model."""
 
 LAST_BUS: Final = 256
-"""Bus numbers of expanders are given from here downwards, two apart, as in libvirt."""
+"""Bus numbers of expanders count down from here, two apart, as in libvirt."""
 
 
 def pci_builder(controllers: Sequence[Controller]) -> Builder[Controller]:
-    """Return what builds each of *controllers*, which are all of PCI, in the order of its bus."""
+    """Return what builds one of *controllers*, which are all PCI, in the order of their buses."""
     numbers = _bus_numbers(controllers)
 
     def build(device: Named[Controller], context: Context) -> Iterator[Found]:

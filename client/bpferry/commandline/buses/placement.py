@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which bus and address each device gets.
 
-Addresses in the document are kept. The others are given by one of two sets of rules, as the
-document has it: libvirt's order, or a place for each kind of device that no other kind moves.
+Addresses in the document are kept. The others follow one of two sets of rules, which the document
+chooses: libvirt's order, or a place for each kind of device that no other kind moves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class Placed:
     by_id: dict[str, Device]
     """The others, without those that have no place."""
     refusals: tuple[Unsupported, ...] = ()
-    """Addresses that cannot be, and devices for which there is no place."""
+    """Impossible addresses, and devices for which there is no place."""
 
     @property
     def all(self) -> tuple[Device, ...]:
@@ -67,7 +67,7 @@ def _with_pci(devices: Sequence[Device], context: Context) -> Placed:
     refusals = dict(topology.refusals)
     lost = [one for one in on_pci if is_bridge(one) and one.id not in topology.places]
     if lost:
-        # What would be behind them has to go somewhere else.
+        # Devices that would be behind them have to go somewhere else.
         on_pci = [device for device in on_pci if device not in lost]
         topology, added = rules.place(on_pci, context)
     refusals = {error.element or "": error for error in _misplaced(on_pci, topology)} | refusals
@@ -131,7 +131,7 @@ def _finish(device: Device, topology: Topology) -> Device:
 
 
 def _port_of(device: Device, place: Place) -> dict[str, object]:
-    """Return the number of a port that has none yet, which the guest sees; as libvirt has it."""
+    """Return the number, as in libvirt, of a port that has none yet; the guest sees it."""
     model = MODEL_OF.get(device.driver)
     if device.properties.get("port") is not None:
         return {}

@@ -43,9 +43,9 @@ class Topology:
     places: dict[str, Place] = field(default_factory=dict)
     """By the id of the device."""
     refusals: dict[str, Unsupported] = field(default_factory=dict)
-    """Addresses that cannot be, and devices that have no place, by their keys."""
+    """Impossible addresses, and devices that have no place, by their keys."""
     shared: set[tuple[int, int]] = field(default_factory=set)
-    """Bus and slot of what says that it has several functions, whether it has or not."""
+    """Bus and slot of devices that are said to have several functions, whether they do or not."""
 
     @classmethod
     def of(cls, context: Context, devices: Iterable[Device]) -> "Topology":
@@ -117,11 +117,11 @@ class Topology:
         self.places[device.id] = place
 
     def refuse(self, key: str, sentence: str, hint: str = "") -> None:
-        """Note that what stands at *key* cannot be done, unless that is known."""
+        """Note that what is at *key* cannot be done, unless that is known already."""
         self.refusals.setdefault(key, unsupported(key, sentence, hint))
 
     def place_named(self, device: Device) -> Place | None:
-        """Return the place that the document gives *device*; None if none or none that can be."""
+        """Return the place that the document gives *device*; None if none, or an impossible one."""
         where = device.address
         if where is None or not where.is_pci_place:
             return None
@@ -173,7 +173,7 @@ class Topology:
         return not self.buses[place.bus].find_problem(place.slot, place.function)
 
     def several_in(self, place: Place) -> bool:
-        """Say whether what is at *place*, a function 0, has to say that there are others."""
+        """Say whether the function 0 at *place* has to announce that there are others."""
         several = self.buses[place.bus].several_in(place.slot)
         return several or (place.bus, place.slot) in self.shared
 

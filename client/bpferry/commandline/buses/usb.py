@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which USB port each device gets.
 
-Where no device of a bus has a port in the document, QEMU hands them out, and adds hubs when they
-run out. Otherwise it could give away a port that a later device is to have, so that all are handed
-out here: those of the controller, then those of the document's hubs.
+If no device of a bus has a port in the document, QEMU assigns them, and adds hubs when they run
+out. Otherwise QEMU could give away a port that a later device needs, so all of them are assigned
+here: those of the controller, then those of the document's hubs.
 """
 
 import re
@@ -25,7 +25,7 @@ PORTS: Final = {
     "nec-xhci": 4,
     "qemu-xhci": 4,
 }
-"""Of each model of a controller (hw/usb/hcd-*.c), where no other number is given."""
+"""The number of ports of each model of controller by default (hw/usb/hcd-*.c)."""
 
 FEWEST_PORTS: Final = 2
 HUB_PORTS: Final = 8
@@ -44,8 +44,8 @@ def usb_places(
 ) -> Iterator[tuple[Device, Place | Unsupported]]:
     """Yield those of *devices* that are on USB with their places.
 
-    A place may be refused: a port is there twice or not at all, or there are not enough. A device
-    whose own port is refused has another place after that.
+    A place may be refused: a port is used twice or does not exist, or there are not enough. A
+    device whose own port is refused gets another place after that.
     """
     on_usb = [device for device in devices if device.slot is Slot.USB]
     for index in sorted({_index(device) for device in on_usb}):

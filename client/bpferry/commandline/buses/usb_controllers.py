@@ -33,7 +33,7 @@ COMPANIONS: Final = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
 GROUP: Final = ("ich9-ehci1", *COMPANIONS)
 
 FUNCTIONS: Final = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}
-"""Of the slot that a group shares (Intel ICH9, 5.20)."""
+"""Functions of the slot that a group shares (Intel ICH9, 5.20)."""
 
 GROUP_SLOTS: Final = ("1d", "1a")
 """Where the first two groups sit on Intel's boards."""
@@ -43,7 +43,7 @@ MAX_XHCI_PORTS: Final = 15
 
 
 def build_usb(device: Named[Controller], context: Context) -> Iterator[Found]:
-    """Yield the controller *device*, unless it says that there is none."""
+    """Yield the controller *device*, unless its model is ``none``."""
     model = _model(device, context)
     if model != "none":
         yield _device(device, model, context)
@@ -52,7 +52,7 @@ def build_usb(device: Named[Controller], context: Context) -> Iterator[Found]:
 
 
 def default_model(family: str) -> str:
-    """Return the model of a controller that is there although no document names it."""
+    """Return the model of a controller that exists although the document does not name it."""
     return {"pc": "piix3-uhci", "q35": "qemu-xhci"}.get(family, "qemu-xhci")
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which port of which virtio-serial controller each console and channel gets.
 
-Complete addresses of the document are kept. Then come the consoles without one and then the
+Complete addresses of the document are kept. Then come the consoles without one, and then the
 channels, each at the first free port, in the order of the controllers' numbers. Port 0 is for
-consoles alone (hw/char/virtio-serial-bus.c). Where all ports are taken, one more controller is
-meant, as in libvirt.
+consoles only (hw/char/virtio-serial-bus.c). If all ports are taken, one more controller is added,
+as in libvirt.
 
-Where no kind of device is to move another, consoles after the first count down from the last port.
+If no kind of device is to move another, consoles after the first count down from the last port.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, named
 
 MAX_PORTS: Final = 31
-"""Ports of a controller that nobody gave a number: QEMU's own default."""
+"""Ports of a controller if the document does not say how many: QEMU's own default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def virtio_places(machine: Machine) -> dict[str, Place]:
     The controllers in it are those that the VM needs, whether the document has them or not.
 
     Raises:
-        Unsupported: an address that cannot be.
+        Unsupported: an address is impossible.
     """
     ports = _Ports(machine)
     waiting = list(_users(machine))
@@ -84,7 +84,7 @@ class _Ports:
         if where.type != "virtio-serial":
             raise address.refusal("type", "its address has to be of type 'virtio-serial'")
         number = _number(address)
-        # Without a port the address is incomplete, and what it says of the bus is not kept.
+        # Without a port the address is incomplete, and its bus is not kept.
         if number and where.bus:
             raise address.refusal("bus", "a virtio-serial controller has one bus, 0")
         if number:

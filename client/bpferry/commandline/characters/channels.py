@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Channels between guest and host, and consoles of virtio-serial.
 
-A channel of type unix without a path is there for who knows the VM, such as the guest agent's: it
-is a socket in the VM's own folder. The paths of this kind that libvirt once made for itself, and
-that stand in documents which it wrote, mean the same (qemuDomainChrDefDropDefaultPath of libvirt).
+A channel of type unix without a path, such as the guest agent's, gets a socket in the VM's own
+folder. Paths that older versions of libvirt chose themselves and wrote into documents mean the same
+(qemuDomainChrDefDropDefaultPath of libvirt).
 """
 
 import ipaddress
@@ -26,10 +26,10 @@ from bpferry.domain.names import Named, named
 from bpferry.errors import Unsupported
 
 SPICE_PORT: Final = "com.redhat.spice.0"
-"""The port's name that SPICE's agent in the guest looks for."""
+"""The name of the port that SPICE's agent in the guest looks for."""
 
 AGENT_PORT: Final = "org.qemu.guest_agent.0"
-"""The port's name that QEMU's agent in the guest looks for."""
+"""The name of the port that QEMU's agent in the guest looks for."""
 
 AGENT: Final = "guest agent"
 
@@ -122,14 +122,14 @@ def _is_of_libvirt(channel: Channel, path: str) -> bool:
 
 
 def _file_name(machine: Machine, device: Named[Channel]) -> str:
-    """Return the socket's name: the channel's, where it is fit and no other has it."""
+    """Return the socket's name: the channel's, if it can be a file name and no other has it."""
     name = device.value.name or ""
     same = sum(other.name == name for other in machine.channels)
     return name if FILE_NAME.fullmatch(name) and same == 1 else device.id
 
 
 def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Found]:
-    """Yield a channel at an address of the guest's network, which QEMU itself plays (libslirp)."""
+    """Yield a channel at an address of the guest's network, which is QEMU's own (libslirp)."""
     channel = device.value
     if channel.guest_address is None or channel.guest_port is None:
         raise device.refusal("", "a forwarded channel needs an address and a port in the guest")

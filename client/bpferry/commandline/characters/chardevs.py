@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands behind a character device: QEMU's ``-chardev``, and what it inherits for it.
+"""What is behind a character device: QEMU's ``-chardev``, and what it inherits for it.
 
-Sockets to listen at and files to write are opened by bpferry and inherited, so that a path that
-does not work is found before QEMU starts, and QEMU needs no right to make anything.
+Sockets to listen on and files to write are opened by bpferry and inherited, so that a path that
+does not work is found before QEMU starts, and QEMU needs no permission to create anything.
 
 ``-chardev`` is written in QEMU's own notation: up to version 10.0 no JSON is taken there.
 """
@@ -28,7 +28,7 @@ from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
 
 RECONNECT_MS: Final = (9, 2, 0)
-"""The first version whose sockets count the time to reconnect in milliseconds (qapi/char.json)."""
+"""The first version that takes the time to reconnect in milliseconds (qapi/char.json)."""
 
 ADDRESS: Final = frozenset({"mode", "host", "service"})
 AGAIN: Final = frozenset({"reconnect", "reconnect_seconds"})
@@ -46,7 +46,7 @@ COUNTS: Final[Mapping[str, frozenset[str]]] = {
     "dbus": frozenset({"channel"}),
     "qemu-vdagent": frozenset({"clipboard", "mouse"}),
 }
-"""The fields of a source that say something, by type; what else is set there is refused."""
+"""The fields of a source that have a meaning, by type; any other is refused."""
 
 CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -64,7 +64,7 @@ class User:
     """The chardev is called by its id, after ``char``."""
     type: str
     spice: str = "vdagent"
-    """What SPICE is to do with it (chardev/spice.c: vdagent, usbredir, smartcard)."""
+    """What SPICE uses it for (chardev/spice.c: vdagent, usbredir, smartcard)."""
     path: str | None = None
     """Where to listen if the document names no place."""
     parallel: bool = False
@@ -89,7 +89,7 @@ class User:
         """Return the text in *field* of the source.
 
         Raises:
-            Unsupported: there is none.
+            Unsupported: the field is not set.
         """
         value = getattr(self.source, field)
         if not value:
@@ -152,7 +152,7 @@ class BackEnds:
         number, self._sets = self._sets, self._sets + 1
         name = f"{user.device.id}.{what}"
         added = join("", set=number, fd=self._context.fd(name), opaque=name)
-        # Whatever is to be cut short is so when we open it; QEMU is to append in either case.
+        # A file that is to be truncated is truncated when we open it; QEMU always appends.
         needs = (
             OutputFile(name, path, user.device.key, append=bool(append)),
             Option("-add-fd", added),
@@ -213,7 +213,7 @@ class BackEnds:
 
 
 def _check(user: User, context: Context) -> Iterator[Unsupported]:
-    """Refuse what a source says that has no meaning for its type."""
+    """Refuse fields of a source that have no meaning for its type."""
     counts = COUNTS.get(user.type, frozenset())
     character = user.device.value
     for source in user.device.parts("sources", character.sources):
@@ -257,7 +257,7 @@ def _endpoints(user: User) -> Iterator[Part]:
 
 
 def _udp(user: User) -> Properties:
-    """Return where packets go to, and where they come from if that is said."""
+    """Return where packets go, and where they come from if the document says so."""
     sources = user.device.value.sources
     there = [source for source in sources if source.mode != "bind"]
     here = [source for source in sources if source.mode == "bind"]
@@ -306,4 +306,4 @@ PLAIN: Final[Mapping[str, Callable[[User], Properties]]] = {
     "dbus": _named,
     "qemu-vdagent": _agent,
 }
-"""The types that need nothing beside the chardev. The rest have no properties of their own."""
+"""The types that need nothing besides the chardev. The rest have no properties of their own."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Serial and parallel ports, and the consoles that are one of them.
 
-The first console is the first serial port by another name, unless its target is virtio: where
-there is no serial port it makes one, and where there is one it adds nothing, whatever it says of
-what stands behind it. So it is in libvirt (virDomainDefAddConsoleCompat).
+The first console is the first serial port by another name, unless its target is virtio: if there
+is no serial port it makes one, and if there is one it adds nothing, whatever source it names. This
+is libvirt's rule (virDomainDefAddConsoleCompat).
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def serial_ports(machine: Machine) -> tuple[Named[Serial], ...]:
 
 
 def _console(device: Named[Console], context: Context) -> Iterator[Found]:
-    """Yield what the user is told of a console that says what does not happen."""
+    """Yield what the user is told of a console whose source is not used."""
     machine = context.machine
     if device.value.target == "virtio":
         return
@@ -75,7 +75,7 @@ def _console(device: Named[Console], context: Context) -> Iterator[Found]:
 
 
 def _as_serial(console: Console) -> Serial:
-    """Return the serial port that *console* stands for."""
+    """Return the serial port that *console* adds."""
     fields = {
         name: getattr(console, name)
         for name in console.__struct_fields__
@@ -142,7 +142,7 @@ def _serial(
 
 
 def _target(context: Context, serial: Serial) -> str:
-    """Return the target, by default the one that the machine type has its own place for."""
+    """Return the target, by default the kind of port that the machine type has."""
     usual = "system-serial" if context.family == "virt" else "isa-serial"
     return usual if serial.target in (None, "isa-serial") else str(serial.target)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""USB devices that come over a character device, and the rules for which are let in."""
+"""USB devices that are redirected over a character device, and the rules for which are let in."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -40,7 +40,7 @@ def _redirected(
 
 
 def _rule(rule: RedirectionRule) -> str:
-    """Return *rule* as usbredir writes it: class, vendor, product, version, and whether allowed."""
+    """Return *rule* in usbredir's format: class, vendor, product, version, and whether allowed."""
     version = ANY if rule.version == str(ANY) else binary_version(rule.version)
     numbers = [_number(rule.usb_class, 2), _number(rule.vendor, 4), _number(rule.product, 4)]
     return ":".join([*numbers, _number(version, 4), str(int(rule.allow))])
@@ -51,6 +51,6 @@ def _number(value: int, digits: int) -> str:
 
 
 def binary_version(text: str) -> int:
-    """Return a device's version such as 1.10 as USB writes it, 0x0110; 1.1 is the same."""
+    """Return a device's version, such as 1.10 or 1.1, in BCD as USB has it: 0x0110."""
     major, _, minor = text.partition(".")
     return int(f"{int(major):02d}{minor.ljust(2, '0')}", 16)

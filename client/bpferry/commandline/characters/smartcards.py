@@ -18,7 +18,7 @@ CERTIFICATES: Final = 3
 """What QEMU's emulated card is made of (hw/usb/ccid-card-emulated.c)."""
 
 USUAL_DATABASE: Final = "/etc/pki/nssdb"
-"""Where NSS keeps certificates, as libvirt takes it too."""
+"""Where NSS keeps certificates; libvirt has the same default."""
 
 
 def smart_card_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The TPM: an emulator, swtpm, in a process of its own, or one that is there already.
+"""The TPM: an emulator, swtpm, in a process of its own, or one that is already there.
 
 The emulator's state is kept in the VM's folder from run to run. Its first start makes a TPM that
-guests can use. swtpm_setup, where it is installed, gives it an endorsement key with certificates
-before that, as libvirt does; a guest needs them only to prove to others what kind of TPM it has.
+guests can use. Before that, swtpm_setup gives it an endorsement key with certificates if it is
+installed, as in libvirt; a guest needs them only to prove to others what kind of TPM it has.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ FOR_EMULATOR: Final = (
     "version", "persistent_state", "debug", "sha1", "sha256", "sha384", "sha512", "profile",
     "profile_remove_disabled",
 )  # fmt: skip
-"""What says something about an emulator only."""
+"""The fields that only an emulator uses."""
 
 
 def tpm_parts(context: Context) -> Iterator[Part]:
@@ -64,7 +64,7 @@ def _driver(context: Context, tpm: Tpm) -> str:
 
 
 def _socket(device: Named[Tpm], path: str | None) -> str:
-    """Return the socket at which the TPM answers."""
+    """Return the socket on which the TPM answers."""
     tpm = device.value
     if tpm.device is not None:
         raise device.refusal("device", "a device of the host is for passthrough only")
@@ -79,7 +79,7 @@ def _socket(device: Named[Tpm], path: str | None) -> str:
 
 
 def _version(context: Context, tpm: Tpm) -> str:
-    """Return the version; tpm-tis on x86 is a TPM 1.2 unless it is said, as in libvirt."""
+    """Return the version; tpm-tis on x86 is a TPM 1.2 by default, as in libvirt."""
     if tpm.version is not None:
         return tpm.version
     return "2.0" if tpm.model == "tpm-crb" or context.family == "virt" else "1.2"
@@ -136,7 +136,7 @@ def _steps(context: Context, device: Named[Tpm], state: str, version: str) -> It
     uuid = named_uuid(machine)
     owner = f"{machine.name}:{uuid}" if uuid else machine.name
     certified = ("--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram")
-    # The programs behind swtpm_setup have to find folders that a user may write to.
+    # The programs that swtpm_setup calls have to find folders that a user may write to.
     yield Step(("swtpm_setup", "--create-config-files", "skip-if-exist"), empty, optional, TOOLS)
     yield Step(
         ("swtpm_setup", *two, "--tpm-state", where, "--vmid", owner, *certified, *_profile(tpm),

@@ -16,7 +16,7 @@ from bpferry.domain.shape import fields_of
 from bpferry.errors import Unsupported
 
 DRIVERS: Final = {"file": "wav", "pulseaudio": "pa"}
-"""What QEMU calls a back end where it has another name for it."""
+"""QEMU's name of a back end, if it differs."""
 
 COMMON: Final = frozenset(
     {
@@ -39,7 +39,7 @@ OF_STREAM: Final[dict[str, frozenset[str]]] = {
     "pulseaudio": frozenset({"name", "stream_name", "latency"}),
     "sdl": frozenset({"buffer_count"}),
 }
-"""What a direction has beside the common settings, by type."""
+"""The settings of a direction in addition to the common ones, by type."""
 
 OF_AUDIO: Final[dict[str, frozenset[str]]] = {
     "file": frozenset({"path"}),
@@ -48,12 +48,12 @@ OF_AUDIO: Final[dict[str, frozenset[str]]] = {
     "pulseaudio": frozenset({"server"}),
     "sdl": frozenset({"sdl_driver"}),
 }
-"""What a back end has beside what all have, by type."""
+"""The settings of a back end in addition to the common ones, by type."""
 
 OF_ALL: Final = frozenset({"id", "type", "timer_period", "input", "output"})
 
 SETTINGS: Final = ("frequency", "channels", "format")
-"""What counts only where the host's side has fixed settings."""
+"""What counts only if the host's side has fixed settings."""
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -75,10 +75,10 @@ def _audio(device: Named[Audio], context: Context) -> Iterator[Found]:
 
 
 def audio_id(device: Named[Graphics | Sound], context: Context) -> str | None:
-    """Return QEMU's id of the back end of *device*, or of the first; None if there is none at all.
+    """Return QEMU's id of the back end of *device*, or of the first; None if there are none.
 
     Raises:
-        Unsupported: there is none of the number that it names.
+        Unsupported: it names a number that no back end has.
     """
     wanted = device.value.audio
     ids = [audio.id for audio in _audios_of(context.machine)]
@@ -102,7 +102,7 @@ def _audios_of(machine: Machine) -> tuple[Audio, ...]:
 
 
 def _check(device: Named[Audio], context: Context) -> Iterator[Unsupported]:
-    """Refuse an audio that this QEMU does not have, and settings without a meaning for it."""
+    """Refuse a back end that this QEMU does not have, and settings without a meaning for it."""
     audio = device.value
     known = context.capabilities
     driver = DRIVERS.get(audio.type, audio.type)

@@ -38,7 +38,7 @@ def place_of(device: Named[Graphics], context: Context) -> Place:
     """Return where the display *device* is offered.
 
     Raises:
-        Unsupported: in more than one place, or the two places of the document differ.
+        Unsupported: it listens in more than one place, or the document contradicts itself.
     """
     graphics = device.value
     if len(graphics.listens) > 1:
@@ -60,7 +60,7 @@ def _endpoint(graphics: Graphics) -> Endpoint:
 
 
 def _check(endpoint: Endpoint, device: Named[Graphics]) -> None:
-    """Raise Unsupported where *device* says something else than its *endpoint*."""
+    """Raise Unsupported if *device* contradicts its *endpoint*."""
     for name in ("address", "socket"):
         inner, outer = getattr(endpoint, name), getattr(device.value, name)
         if endpoint.type != name and (inner or outer):

@@ -18,9 +18,9 @@ from bpferry.domain.names import Named, before, listed
 from bpferry.errors import Unsupported
 
 REMOTE: Final = {"vnc": "query-vnc-servers", "spice": "query-spice"}
-"""What goes with any other, and the command of QMP that is there if it is built in.
+"""What can be combined with any other, and the QMP command that exists if it is built in.
 
-Of the rest, QEMU has one at a time (-display)."""
+QEMU has only one of the others at a time (-display)."""
 
 Builder = Callable[[Named[Graphics], Context], Iterator[Found]]
 
@@ -33,7 +33,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield Option("-display", "none")
     for device in listed(graphics, "graphics"):
         yield from attempt(_display, device, context)
-    # The one layout of the keyboard that QEMU knows of.
+    # QEMU knows of only one keyboard layout.
     for layout in {single.keymap: None for single in graphics if single.keymap}:
         yield Option("-k", layout)
 

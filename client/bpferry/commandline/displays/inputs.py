@@ -91,7 +91,7 @@ def _virtio(part: Named[Input], context: Context) -> Iterator[Found]:
 
 
 def _host_device(part: Named[Input]) -> Iterator[Found]:
-    """Yield what reads the host's device; it is no device of the guest's."""
+    """Yield the object that reads the host's device; it is not a device of the guest."""
     device = part.value
     yield from refuse_others(part, {"type", "alias"} | GRABBING, "an input of type 'evdev'")
     if device.device is None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Passwords of VNC and SPICE, and until when they count.
+"""Passwords of VNC and SPICE, and how long they are valid.
 
-A display has its password before it listens. One that no password fits any more lets nobody in, as
-in libvirt: QEMU then asks for a password and has none.
+A display has its password before it listens. Once the password has expired nobody gets in, as in
+libvirt: QEMU then asks for a password and has none.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
 
 MEANINGFUL: Final = frozenset({"password", "password_valid_to", "connected"})
-"""The fields that are about it."""
+"""The fields about passwords."""
 
 MAX_VNC_BYTES: Final = 8
 """A password is the key of a cipher with keys of 56 bits, DES (RFC 6143, 7.2.2)."""
@@ -26,10 +26,10 @@ MAX_VNC_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """What becomes of the password of a display."""
+    """How the password of a display is set."""
 
     secret: str | None
-    """The object in QEMU that has it; None if there is none that could fit."""
+    """The object in QEMU that has it; None if it has expired."""
     parts: tuple[Part, ...]
 
 
@@ -45,10 +45,10 @@ def check_password(device: Named[Graphics]) -> Iterator[Unsupported]:
 
 
 def password_of(device: Named[Graphics], context: Context) -> Password | None:
-    """Return what becomes of the password of *device*; None if everybody may connect.
+    """Return how the password of *device* is set; None if everybody may connect.
 
     Raises:
-        Unsupported: it is to end at a time that there is not.
+        Unsupported: it expires at a time that does not exist.
     """
     graphics = device.value
     if graphics.password is None:
@@ -77,7 +77,7 @@ def _check_vnc(device: Named[Graphics], password: str) -> Iterator[Unsupported]:
 
 
 def _end(device: Named[Graphics]) -> datetime | None:
-    """Return when the password ends; libvirt's documents say it in UTC."""
+    """Return when the password expires; libvirt's documents give it in UTC."""
     text = device.value.password_valid_to
     if text is None:
         return None

@@ -21,7 +21,7 @@ OF_MODEL: Final[dict[str, frozenset[str]]] = {
     "usb": frozenset({"multichannel"}),
     "virtio": VIRTIO | {"streams"},
 }
-"""What a card has beside what all have, by model."""
+"""The fields of a card in addition to the common ones, by model."""
 
 PCI_DRIVERS: Final = {
     "ac97": "AC97",
@@ -33,7 +33,7 @@ PCI_DRIVERS: Final = {
 CODECS: Final = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
 
 ICH9_SLOT: Final = "1b"
-"""Where an ICH9 has it (hw/pci-host/q35.c describes the chipset's layout)."""
+"""Its place in an ICH9 (hw/pci-host/q35.c describes the chipset's layout)."""
 
 WITH_SPEAKER: Final = ("pc", "q35", "isapc")
 
@@ -113,7 +113,7 @@ def _sound_blaster(device: Named[Sound], audio: str) -> Iterator[Found]:
 def _speaker(device: Named[Sound], audio: str, context: Context) -> Iterator[Found]:
     """Yield what connects the machine's own speaker.
 
-    QEMU merges it with what stands at ``-machine``.
+    QEMU merges it with the other ``-machine`` options.
     """
     sound = device.value
     yield from check_address(device)

@@ -84,13 +84,13 @@ def _where(place: Place, ports: Ports) -> dict[str, object]:
     if isinstance(place, Local):
         return {"unix": True, "addr": place.path}
     if not isinstance(place, Tcp) or ports == Ports():
-        # Without any port the server listens nowhere; QEMU wants to read so.
+        # Without any port the server does not listen on TCP; QEMU wants that written out.
         return {"port": 0}
     return {"port": ports.plain or None, "tls_port": ports.tls or None, "addr": place.address}
 
 
 def _ticket(password: Password | None) -> dict[str, object]:
-    """Return who may connect: everybody, or who knows the password; without one, nobody."""
+    """Return who may connect: everybody, those who know the password, or without one nobody."""
     if password is None:
         return {"disable_ticketing": True}
     return {"password_secret": password.secret}

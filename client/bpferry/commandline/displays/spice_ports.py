@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The two ports of SPICE: one in plain text, and one with TLS. Which of them a channel may use.
+"""The two ports of SPICE, one in plain text and one with TLS, and which of them a channel may use.
 
 As in libvirt (qemu_process.c, qemuProcessSPICEAllocatePorts), automatic ports are those that the
-modes of the channels need, and one with TLS where there are certificates.
+modes of the channels need, and one with TLS if there are certificates.
 """
 
 import zlib
@@ -39,7 +39,7 @@ def ports_of(device: Named[Graphics], place: Place, context: Context) -> Ports:
 
 
 def check_ports(device: Named[Graphics], place: Place, ports: Ports) -> Iterator[Unsupported]:
-    """Yield a refusal of each port where there is none, and of channels that have none to use."""
+    """Yield a refusal of each port that cannot exist, and of channels that have no port to use."""
     if not isinstance(place, Tcp):
         yield from _refuse_ports(device)
     has_plain = bool(ports.plain) or isinstance(place, Local | Nowhere)
@@ -73,7 +73,7 @@ def _modes(graphics: Graphics) -> Iterator[tuple[str, str | None]]:
 
 
 def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
-    """Refuse a port; what an automatic one came to be in a past run says nothing."""
+    """Refuse a port; the number that an automatic port had in a past run is ignored."""
     graphics = device.value
     for field in ("port", "tls_port"):
         if getattr(graphics, field) not in (None, -1, 0) and not graphics.autoport:
@@ -81,10 +81,10 @@ def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
 
 
 def automatic_ports(context: Context) -> tuple[int, int]:
-    """Return the ports of a VM that leaves them open: always the same for one user's VM.
+    """Return the ports of a VM that does not choose them: always the same for one user's VM.
 
-    A heuristic: QEMU has no means to look for a free port of SPICE, and says so if another process
-    has this one. The folder of the VM's sockets tells users and VMs apart.
+    A heuristic: QEMU cannot look for a free port for SPICE, and fails if another process has this
+    one. The folder of the VM's sockets tells users and VMs apart.
     """
     chosen = FIRST_AUTOMATIC_PORT + zlib.crc32(context.folders.runtime.encode()) % AUTOMATIC_PORTS
     return chosen, chosen + AUTOMATIC_PORTS

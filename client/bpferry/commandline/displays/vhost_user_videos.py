@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Graphics cards that another process plays: vhost-user-gpu, or a program with its options.
+"""Graphics cards that another process implements: vhost-user-gpu, or one with the same options.
 
 QEMU and the process are connected from their start: each inherits one end of a socket pair.
 """
@@ -17,7 +17,7 @@ from bpferry.errors import Unsupported
 PACKAGE: Final = "qemu-system-gui"
 
 WITH_GL: Final = ("spice", "sdl")
-"""Graphics that can show such a card only with OpenGL."""
+"""Displays that can show such a card only with OpenGL."""
 
 
 def chardev_of(video_id: str) -> str:

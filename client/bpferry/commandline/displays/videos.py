@@ -39,7 +39,7 @@ VIRTIO: Final = frozenset({"iommu", "ats", "packed", "page_per_vq"})
 ACCELERATION: Final = frozenset({"accel2d", "accel3d"})
 RESOLUTION: Final = frozenset({"width", "height"})
 IGNORED_MEMORY: Final = frozenset({"vram_kib"})
-"""libvirt writes it into each document, and leaves the size to QEMU for these models."""
+"""A size that libvirt writes into each document, but leaves to QEMU for these models."""
 
 OF_MODEL: Final[dict[str, frozenset[str]]] = {
     "vga": RESOLUTION | ACCELERATION | {"vram_kib"},
@@ -51,10 +51,10 @@ OF_MODEL: Final[dict[str, frozenset[str]]] = {
     "ramfb": IGNORED_MEMORY | ACCELERATION,
     "none": frozenset(),
 }
-"""What a card has beside what all have, by model."""
+"""The fields of a card in addition to the common ones, by model."""
 
 OUTSIDE: Final = RESOLUTION | ACCELERATION | VIRTIO | IGNORED_MEMORY | {"render_node"}
-"""Of a virtio card that another process plays."""
+"""The fields of a virtio card that another process implements."""
 
 SEVERAL_HEADS: Final = {"qxl": 65535, "virtio": 16}
 """The most monitors of one card (hw/display/qxl.c; VIRTIO_GPU_MAX_SCANOUTS)."""
@@ -81,7 +81,7 @@ class _Card:
 
     @property
     def outside(self) -> bool:
-        """Whether another process plays it."""
+        """Whether another process implements it."""
         return self.video.backend == "vhostuser"
 
 
@@ -94,7 +94,7 @@ def parts(context: Context) -> Iterator[Part]:
 def _ordered(context: Context) -> list[Named[Video]]:
     """Return the cards, the primary one first; displays without any card get one.
 
-    They are called by their place in this order, as in libvirt.
+    They are named by their place in this order, as in libvirt.
     """
     videos = list(named(context.machine.videos, "videos", "video"))
     if not videos and context.machine.graphics:
@@ -111,7 +111,7 @@ def _ordered(context: Context) -> list[Named[Video]]:
 
 
 def _behind(primary: Named[Video], device: Named[Video]) -> Named[Video]:
-    """Return *device* with the id that it has behind *primary*, which went before all."""
+    """Return *device* with the id that it has once *primary* is first."""
     place = device.number + (device.number < primary.number)
     return replace(device, id=chosen(device.value) or f"video{place}")
 
@@ -139,7 +139,7 @@ def _usual_model(context: Context) -> str:
 
 
 def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
-    """Refuse what this model or place does not allow."""
+    """Refuse what is not possible with this model or place."""
     device, video, model = card.device, card.video, card.model
     if card.outside and model != "virtio":
         yield device.refusal("backend", "only a 'virtio' card can run in another process")
@@ -257,5 +257,5 @@ def _check_least(size_kib: int, device: Named[Video], field: str) -> None:
 
 
 def _power_of_two(number: int) -> int:
-    """Return the least power of two that is not below *number*."""
+    """Return the smallest power of two that is at least *number*."""
     return 1 << (number - 1).bit_length()

@@ -49,7 +49,7 @@ LESS_THAN_TLS: Final = (
 )
 
 FIRST_PORT: Final = 5900
-"""Of display 0 (RFC 6143, section 8.1)."""
+"""The port of display 0 (RFC 6143, section 8.1)."""
 
 LAST_AUTOMATIC_DISPLAY: Final = 99
 """QEMU looks for a free port from display 0 to this one, when it starts."""
@@ -88,7 +88,7 @@ def vnc(device: Named[Graphics], context: Context) -> Iterator[Found]:
 
 
 def _password(password: Password | None) -> dict[str, object]:
-    """Return who may connect: everybody, or who knows the password; without one, nobody."""
+    """Return who may connect: everybody, those who know the password, or without one nobody."""
     if password is None:
         return {}
     return {"password_secret": password.secret, "password": None if password.secret else True}
@@ -118,7 +118,7 @@ def _tcp(place: Tcp, device: Named[Graphics]) -> dict[str, object]:
     return {
         "vnc": f"{host}:{display}",
         "to": last,
-        # With -1, QEMU takes 5700 and the number of the display, or the next that is free.
+        # With -1, QEMU takes 5700 plus the number of the display, or the next free port.
         "websocket": "on" if websocket == -1 else websocket,
     }
 
@@ -126,7 +126,7 @@ def _tcp(place: Tcp, device: Named[Graphics]) -> dict[str, object]:
 def _endpoints(
     place: Tcp, device: Named[Graphics], protocol: Literal["vnc", "vnc-tls"]
 ) -> Iterator[Part]:
-    """Yield where to connect; ports that QEMU chooses are known when it runs."""
+    """Yield where to connect; ports that QEMU chooses are known once it runs."""
     graphics, key = device.value, device.key
     port = "" if _is_automatic(device) else str(graphics.port)
     yield Endpoint("vnc", "tcp", key, place.address, port, protocol=protocol)
@@ -144,7 +144,7 @@ def _is_automatic(device: Named[Graphics]) -> bool:
 
 
 def _display(device: Named[Graphics]) -> int:
-    """Return the number of the display, which is its port's distance from 5900."""
+    """Return the number of the display, which is its port minus 5900."""
     graphics = device.value
     if graphics.port is None:
         raise device.refusal(
@@ -156,9 +156,9 @@ def _display(device: Named[Graphics]) -> int:
 
 
 def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
-    """Refuse a port where there is none.
+    """Refuse a port that cannot exist.
 
-    What an automatic port came to be in a past run says nothing.
+    The number that an automatic port had in a past run is ignored.
     """
     graphics = device.value
     if graphics.websocket:

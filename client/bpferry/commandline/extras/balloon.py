@@ -23,7 +23,7 @@ def parts(context: Context) -> Iterator[Part]:
 def _balloon(device: Named[Balloon], context: Context) -> Iterator[Found]:
     balloon = device.value
     if balloon.model == "none":
-        # libvirt takes no notice of an address here, and so documents may have one.
+        # libvirt ignores an address here, so documents may have one.
         yield from refuse_others(device, ("model", "address", "alias"), "a balloon of model 'none'")
         return
     yield Device(

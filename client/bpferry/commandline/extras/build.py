@@ -21,7 +21,7 @@ from bpferry.domain.model.extras import Crypto, Pstore
 from bpferry.domain.names import Named, named, single
 
 RECORD: Final = 8192
-"""Bytes of one record of ACPI ERST, unless somebody says otherwise (hw/acpi/erst.c)."""
+"""Bytes of one record of ACPI ERST by default (hw/acpi/erst.c)."""
 
 
 def parts(context: Context) -> Iterator[Part]:

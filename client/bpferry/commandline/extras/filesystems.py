@@ -31,7 +31,7 @@ NINE_P: Final = (
     ALWAYS | VIRTIO | {"model", "access", "file_mode", "folder_mode", "multidevs", "write_policy"}
 )
 VIRTIOFS: Final = ALWAYS | VIRTIO | {"socket", "boot_order", "queue"}
-"""What counts, whoever runs virtiofsd."""
+"""Fields that count no matter who runs virtiofsd."""
 
 DAEMON: Final = frozenset(
     {"binary", "xattr", "cache", "sandbox", "threads", "open_files", "uid_map", "gid_map"}
@@ -46,7 +46,7 @@ MAX_VIRTIOFS_TAG: Final = 36
 
 
 def parts(context: Context) -> Iterator[Part]:
-    """Yield the devices after what stands behind each."""
+    """Yield the devices, each after what is behind it."""
     for device in named(context.machine.filesystems, "filesystems", "fs"):
         yield from attempt(_filesystem, device, context)
 
@@ -110,7 +110,7 @@ def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
 
 
 def _fsdev(fsdev_id: str, folder: str, filesystem: Filesystem) -> str:
-    # The words of the document that are free text stand in join(), which doubles their commas.
+    # Free text of the document goes through join(), which doubles its commas.
     words = [
         join("local", id=fsdev_id, path=folder),
         f"security_model={SECURITY[filesystem.access]}",
@@ -141,7 +141,7 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
             "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
             "</memoryBacking>",
         )
-    # Called after its number, as an id that the user chose may hold any sign.
+    # Named after its number, since an id that the user chose may hold any character.
     socket = filesystem.socket or f"{context.folders.runtime}/fs{device.number}.sock"
     if filesystem.socket is None:
         yield _daemon(device, socket)

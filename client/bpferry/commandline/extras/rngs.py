@@ -20,13 +20,13 @@ PERIOD_MS: Final = 1000
 """As in libvirt."""
 
 DAEMON_TYPES: Final = ("tcp", "udp", "unix", "pty", "dev", "pipe")
-"""The types of character devices at whose other end a daemon can be."""
+"""The types of character devices that can have a daemon at the other end."""
 
 EGD_ONLY: Final = ("type", "sources", "protocol")
 
 
 def parts(context: Context) -> Iterator[Part]:
-    """Yield each source of random numbers with what stands behind it."""
+    """Yield each source of random numbers with what is behind it."""
     for device in named(context.machine.rngs, "rngs", "rng"):
         yield from attempt(_rng, device, context)
 

@@ -21,7 +21,7 @@ Made = tuple[Option, dict[str, object]]
 
 
 def parts(context: Context) -> Iterator[Part]:
-    """Yield each device after what stands behind it."""
+    """Yield each device after what is behind it."""
     for device in named(context.machine.shared_memories, "shared-memories", "shmem"):
         yield from attempt(_memory, device, context)
 
@@ -69,7 +69,7 @@ def _with_server(device: Named[SharedMemory]) -> Made:
     for name, value in (("size", memory.size), ("role", memory.role)):
         if value is not None:
             raise device.refusal(name, "the server decides this")
-    # Without a path, where libvirt has agreed with its users that the socket is.
+    # Without a path, the socket is where libvirt documents it.
     path = memory.server.path or f"/var/lib/libvirt/shmem-{memory.name}-sock"
     chardev = f"char{device.id}"
     wanted = memory.interrupts or Interrupts()

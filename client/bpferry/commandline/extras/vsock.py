@@ -27,7 +27,7 @@ FIRST_CID: Final = 3
 
 
 def parts(context: Context) -> Iterator[Part]:
-    """Yield the device. bpferry opens the node, as QEMU may have no right to."""
+    """Yield the device. bpferry opens the node, since QEMU may not be allowed to."""
     if context.machine.vsock is not None:
         yield from attempt(_vsock, single(context.machine.vsock, "vsock"), context)
 
@@ -57,12 +57,12 @@ def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
 
 
 def _is_automatic(vsock: Vsock) -> bool:
-    """Say whether the host gives the CID; as in libvirt, also where there is none."""
+    """Say whether the host assigns the CID; as in libvirt, also if the document gives none."""
     return vsock.auto if vsock.auto is not None else vsock.cid is None
 
 
 def _check_host(device: Named[Vsock], context: Context) -> Iterator[Unsupported]:
-    """Yield a refusal if the kernel has nothing to answer with, so that nobody knows the CID."""
+    """Yield a refusal if this kernel cannot assign a CID."""
     if not context.has_vsock:
         suggested = suggest_cid(context.folders.runtime)
         yield device.refusal(
@@ -74,11 +74,11 @@ def _check_host(device: Named[Vsock], context: Context) -> Iterator[Unsupported]
 
 
 def _number(text: str) -> int | str:
-    """Return the number that *text* is, or the name that stands for it in a dry run."""
+    """Return the number that *text* is, or the name that replaces it in a dry run."""
     return int(text) if text.isdecimal() else text
 
 
 def suggest_cid(of: str) -> int:
-    """Return a CID that hardly anything else has, made from the text *of*: always the same one."""
+    """Return a CID made from the text *of*: always the same, and hardly one that others have."""
     digest = hashlib.sha256(of.encode()).digest()
     return FIRST_CID + int.from_bytes(digest[:4]) % (2**31 - FIRST_CID)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Watchdogs. A q35 machine has one without being asked: the iTCO timer of its chipset."""
+"""Watchdogs. A q35 machine always has one: the iTCO timer of its chipset."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def parts(context: Context) -> Iterator[Part]:
     for device in named(watchdogs, "watchdogs", "watchdog"):
         yield from attempt(_watchdog, device, context)
     if context.family == "q35":
-        # Up to QEMU 7.2, a strap that is on by default keeps the timer from doing anything.
+        # Up to QEMU 7.2, a strap that is on by default keeps the timer from having an effect.
         yield Option("-global", "ICH9-LPC.noreboot=off")
     if watchdogs or context.family == "q35":
         yield Option("-watchdog-action", watchdogs[0].action if watchdogs else "reset")

@@ -62,7 +62,7 @@ def _is_given_before(device: Named[HostDevice], context: Context) -> bool:
 
 
 def _itself(hostdev: HostDevice, context: Context) -> object:
-    """Return what tells a device of the host from all others, as far as it is known."""
+    """Return what distinguishes a device of the host from all others, as far as it is known."""
     if hostdev.type == "usb":
         node = context.host_nodes.get(hostdev.which)
         return (node.path or None) if node else None

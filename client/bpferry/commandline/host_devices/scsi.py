@@ -14,7 +14,7 @@ NODE: Final = "/dev/vhost-scsi"
 
 
 def scsi_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
-    """Yield the controller of a target. bpferry opens the node, as QEMU may have no right to."""
+    """Yield the controller of a target. bpferry opens the node, as QEMU may not be allowed to."""
     wanted = device.value
     if wanted.wwpn is None:
         yield device.refusal("wwpn", "a target is named by its WWPN, such as naa.5123456789abcde0")

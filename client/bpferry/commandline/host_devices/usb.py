@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """USB devices of the host (usb-host; hw/usb/host-libusb.c of QEMU 10.0).
 
-bpferry finds the device and opens its node, and QEMU finds that in a set of fds: so it is the very
-one that was found, as with libvirt. A usb-host that is told of no device, or of a kind alone, would
-take whatever of the host fits, whenever it is plugged in.
+bpferry finds the device and opens its node, and QEMU finds that in a set of fds: so it is exactly
+the one that was found, as with libvirt. A usb-host that names no device, or only a kind of device,
+would take anything on the host that matches, whenever it is plugged in.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
 
 FIRST_SET: Final = 1000
-"""Sets of fds below this are of character devices."""
+"""Sets of fds below this number belong to character devices."""
 
 RESETS: Final[dict[str | None, dict[str, object]]] = {
     None: {},

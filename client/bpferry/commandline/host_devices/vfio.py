@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """PCI and mediated devices of the host, by VFIO (vfio-pci; hw/vfio/pci.c of QEMU 10.0).
 
-QEMU finds a device by its name and opens the file of its group. Where only the newer files are the
-user's, bpferry opens those, and QEMU gets two fds: of the device, and of iommufd.
+QEMU finds a device by its name and opens the file of its group. If only the newer files belong to
+the user, bpferry opens those, and QEMU gets two fds: of the device, and of iommufd.
 
-The device reaches all of the guest's memory by itself, so that this is locked in the host's memory.
+The device accesses all of the guest's memory directly, so that memory is locked on the host.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ IOMMUFD_NODE: Final = "/dev/iommu"
 MDEV_FOLDER: Final = "/sys/bus/mdev/devices"
 
 GIB: Final = 2**30
-"""What is mapped for a device beside the guest's memory; as much as libvirt takes for it
+"""What is mapped for a device besides the guest's memory; libvirt allows as much
 (qemuDomainGetMemLockLimitBytes)."""
 
 
@@ -72,7 +72,7 @@ def mediated_parts(device: Named[HostDevice], context: Context) -> Iterator[Foun
 
 
 def common_parts(context: Context) -> Iterator[Found]:
-    """Yield what all of them need: an object for iommufd, and memory that is locked."""
+    """Yield what all of them need: an object for iommufd, and locked memory."""
     devices = [
         device
         for device in named(context.machine.host_devices, "host-devices", "hostdev")
@@ -84,13 +84,13 @@ def common_parts(context: Context) -> Iterator[Found]:
         yield OpenDevice(IOMMUFD, IOMMUFD_NODE, devices[0].key)
         described = {"qom-type": "iommufd", "id": IOMMUFD, "fd": context.fd(IOMMUFD)}
         yield Option("-object", json_of(described))
-    # Behind an IOMMU of the guest's, each device has its own map of the guest's memory.
+    # Behind an IOMMU in the guest, each device has its own map of the guest's memory.
     times = len(devices) if context.machine.iommu else 1
     yield LockedMemory(times * _most_memory(context.machine) + GIB, devices[0].key)
 
 
 def _most_memory(machine: Machine) -> int:
-    """Return the bytes that the guest can have when all modules are added that there can be."""
+    """Return the bytes that the guest can have once all possible modules are added."""
     modules = sum(module.size for module in machine.memory_devices)
     in_nodes = sum(cell.memory for cell in machine.cpu.numa)
     return max(
@@ -104,7 +104,7 @@ def _is_by_iommufd(device: Named[HostDevice], context: Context) -> bool:
 
 
 def _node_of(device: Named[HostDevice], context: Context) -> Iterator[Found]:
-    """Yield the file that bpferry opens; a group is QEMU's to open."""
+    """Yield the file that bpferry opens; QEMU opens groups itself."""
     node = context.host_nodes.get(device.value.which)
     if node is not None and node.by_iommufd:
         yield OpenDevice(_fd_name(device), node.path, device.key)
@@ -161,7 +161,7 @@ def _pci_address(device: Named[HostDevice]) -> str:
 
 
 def pci_address(where: HostAddress | None) -> str | None:
-    """Return a place on PCI such as 0000:06:12.5; None if *where* is none."""
+    """Return a place on PCI such as 0000:06:12.5; None if *where* is not one."""
     if where is None or where.bus is None or where.slot is None:
         return None
     if where.device is not None or where.uuid is not None or where.bus > 0xFF:  # noqa: PLR2004
@@ -170,7 +170,7 @@ def pci_address(where: HostAddress | None) -> str | None:
 
 
 def _check_team(device: Named[HostDevice], context: Context) -> Iterator[Unsupported]:
-    """Refuse a device that stands in for what is no card of a team."""
+    """Refuse a device that stands in for something that is not a card of a team."""
     wanted = device.value
     if wanted.teaming is None:
         if wanted.stands_in_for is not None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where memory comes from: the objects behind the guest's memory.
 
-Huge pages come from memfd_create(2), which needs no mounted file system and no right, where libvirt
-maps files of /dev/hugepages. What is shared between processes without a file comes from there too.
+Huge pages come from memfd_create(2), which needs no mounted file system and no privilege; libvirt
+maps files in /dev/hugepages. Memory that processes share without a file comes from memfd as well.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ POLICIES = {"strict": "bind", "preferred": "preferred", "interleave": "interleav
 """QEMU's words (QAPI HostMemPolicy)."""
 
 RESTRICTIVE = "restrictive"
-"""The policy that libvirt leaves to a control group."""
+"""The policy that libvirt leaves to a cgroup."""
 
 USUAL_PAGE = 4096
-"""A huge page of the usual size is none; x86 and most other hosts."""
+"""A page of this size is not a huge page; true for x86 and most other hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Block:
     """The guest's node that it belongs to."""
     access: str | None = None
     page_size: int | None = None
-    """Of huge pages that it needs by itself."""
+    """The size of huge pages that this block asks for itself."""
     host_nodes: str | None = None
     file: str | None = None
-    """That it is, whatever the rest of the memory is."""
+    """The block is shared, whatever the rest of the memory is."""
     discard: bool | None = None
-    """Whether a file's contents may be forgotten at the end; other memory always is."""
+    """Whether a file's contents may be discarded at the end; other memory always is."""
     preallocate: bool | None = None
-    """None where the VM's memory says so."""
+    """None to use the VM's memory setting."""
 
 
 def memory_object(context: Context, block: Block) -> dict[str, object]:
@@ -66,7 +66,7 @@ def memory_object(context: Context, block: Block) -> dict[str, object]:
 
 
 def access_of(context: Context, block: Block) -> str | None:
-    """Return who sees what the guest writes to *block*: it says so, or its node, or the VM."""
+    """Return who sees what the guest writes to *block*; it, its node or the VM says so."""
     cell, backing = _cell_of(context, block), context.machine.memory_backing
     of_node = cell.access if cell else None
     return block.access or of_node or (backing.access if backing else None)
@@ -81,14 +81,14 @@ def _cell_of(context: Context, block: Block) -> NumaCell | None:
 
 
 def is_preallocated(context: Context, block: Block) -> bool:
-    """Say whether *block* would be allocated at the start, as other memory of the VM."""
+    """Say whether *block* would be allocated at the start, like the VM's other memory."""
     backing = context.machine.memory_backing or MemoryBacking()
     huge, _ = _pages(backing, block)
     return _preallocates(backing, block, huge=huge)
 
 
 def folder_of(context: Context) -> str:
-    """Return the folder of memory that is asked for as files."""
+    """Return the folder for memory that is to be in files."""
     return f"{context.folders.state}/memory"
 
 
@@ -110,7 +110,7 @@ def _source(
 
 
 def _discards(context: Context, block: Block) -> bool | None:
-    """Return what *block* says about its contents, or its node, or the VM."""
+    """Return what *block*, its node or the VM says about its contents."""
     cell, backing = _cell_of(context, block), context.machine.memory_backing
     if block.discard is not None:
         return block.discard
@@ -158,12 +158,12 @@ def _page_of(huge: HugePages, node: int | None) -> HugePage | None:
 
 
 def pages_of(huge: HugePages | None) -> Iterator[Named[HugePage]]:
-    """Yield the kinds of huge pages that the VM's memory is of."""
+    """Yield the kinds of huge pages that the VM's memory uses."""
     return listed(huge.pages if huge else (), "memory-backing.huge-pages.pages")
 
 
 def cells_of(tune: NumaTune | None) -> Iterator[Named[NodeMemory]]:
-    """Yield what is said of where single nodes of the guest come from."""
+    """Yield the host nodes that single nodes of the guest are bound to."""
     return listed(tune.cells if tune else (), "numa-tune.cells")
 
 
@@ -178,7 +178,7 @@ def _placement(context: Context, block: Block) -> dict[str, object]:
 
 
 def _tuned(context: Context, block: Block) -> tuple[str, str | None, str]:
-    """Return how, from which nodes if any, and the key that says so."""
+    """Return the policy, the host's nodes if any, and the key that names them."""
     tune = context.machine.numa_tune
     if tune is None or tune.placement == "auto":
         return "strict" if tune is None else tune.mode, None, ""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The guest's memory: how much, its NUMA nodes, and modules of it.
 
-Sizes are whole MiB, modules an even number of them, as libvirt has it: what is between is rounded
-up.
+As in libvirt, sizes are rounded up to whole MiB, and those of modules to an even number of MiB.
 """
 
 from collections.abc import Iterator
@@ -88,7 +87,7 @@ def _main_id(context: Context) -> str:
 
 
 def _with_old_name(context: Context, memory: dict[str, object]) -> dict[str, object]:
-    """Return *memory* such that migration streams call it as they always did."""
+    """Return *memory* with the name that it has always had in migration streams."""
     name = "x-use-canonical-path-for-ramblock-id"
     kind = str(memory["qom-type"])
     if kind != "memory-backend-ram" and context.capabilities.has_property(kind, name):
@@ -111,7 +110,7 @@ def _check_limits(machine: Machine) -> Iterator[Unsupported]:
 
 
 def _check_nodes(machine: Machine) -> Iterator[Unsupported]:
-    """Refuse what is said of nodes that the guest does not have."""
+    """Refuse settings for nodes that the guest does not have."""
     count = len(machine.cpu.numa)
     huge = machine.memory_backing.huge_pages if machine.memory_backing else None
     for page in pages_of(huge):
@@ -124,7 +123,7 @@ def _check_nodes(machine: Machine) -> Iterator[Unsupported]:
 
 
 def _tuning_remarks(machine: Machine) -> Iterator[Found]:
-    """Yield what the user is told of wishes that are left to the kernel."""
+    """Yield what the user is told of settings that are left to the kernel."""
     tune = machine.numa_tune
     if tune is None:
         return
@@ -146,7 +145,7 @@ def _tuning_remarks(machine: Machine) -> Iterator[Found]:
 
 
 def _sum_remark(machine: Machine) -> Iterator[Remark]:
-    """Yield what the user is told where NUMA nodes and <memory> do not agree, as libvirt has it."""
+    """Yield what the user is told if NUMA nodes and <memory> disagree; as in libvirt, nodes win."""
     said, total = round_up(machine.memory, MIB) // MIB, -(-_total(machine) // MIB)
     if said and machine.cpu.numa and said != total:
         text = f"the VM gets {total} MiB, the sum of its NUMA nodes and modules, and not {said} MiB"
@@ -176,7 +175,7 @@ def _size(context: Context) -> str:
 
 
 def _total(machine: Machine) -> int:
-    """Return the bytes of memory that are asked for, before anything is rounded up."""
+    """Return the bytes of memory that the document asks for, before rounding up."""
     if not machine.cpu.numa:
         return machine.memory
     extra = sum(module.size for module in machine.memory_devices)
@@ -184,7 +183,7 @@ def _total(machine: Machine) -> int:
 
 
 def _balloon(context: Context) -> Iterator[Remark | Command]:
-    """Yield the command by which the guest gives up what it is not to have at the start."""
+    """Yield the command by which the guest gives up the memory that it should not start with."""
     machine = context.machine
     wanted = machine.current_memory
     if wanted is None or wanted >= _total(machine):

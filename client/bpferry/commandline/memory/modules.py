@@ -28,7 +28,7 @@ MEANINGFUL: Final = {
     "virtio-mem": ALL | ANONYMOUS | VIRTIO | {"requested", "block", "dynamic_slots"},
     "virtio-pmem": ALL | VIRTIO | {"file"},
 }
-"""What can be said about each kind of module."""
+"""The fields that each kind of module can have."""
 
 FILES: Final = ("nvdimm", "virtio-pmem")
 """Modules that are files."""
@@ -84,10 +84,10 @@ def _block(device: Named[MemoryDevice]) -> Block:
 
 
 def _preallocates(module: MemoryDevice) -> bool | None:
-    """Say whether the object itself is allocated at the start; None where the VM's memory says.
+    """Say whether the object itself is allocated at the start; None to use the VM's setting.
 
-    What is persistent needs none. A file is, so that a full file system shows at once. Memory that
-    comes and goes is allocated by its device.
+    Persistent memory needs no allocation. A file is allocated, so that a full file system shows at
+    once. Memory that comes and goes is allocated by its device.
     """
     if module.model == "nvdimm":
         return not module.persistent

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The guest's NUMA nodes: which number each has, and which processors belong to it.
 
-As in libvirt, nodes that say no number have that of their place, and processors that no node names
-belong to node 0.
+As in libvirt, nodes without a number are numbered by their position, and processors that no node
+names belong to node 0.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Node:
 
 
 def nodes_of(machine: Machine) -> tuple[Node, ...]:
-    """Return the nodes by their numbers, which are 0 and so on.
+    """Return the nodes by their numbers, which count up from 0.
 
     Raises:
         Unsupported: two have the same number or processor, or there are gaps between the numbers.
@@ -73,7 +73,7 @@ def _check_processors(nodes: Sequence[Node]) -> None:
 
 
 def _with_the_rest(machine: Machine, nodes: list[Node]) -> list[Node]:
-    """Return *nodes* with all processors that none of them has in the first."""
+    """Return *nodes*, with all processors that no node has added to the first."""
     if not nodes:
         return nodes
     named = {number for node in nodes for number in node.processors}

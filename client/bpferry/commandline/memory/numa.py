@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The guest's NUMA nodes on the command line: their memory, how far and how fast they are.
 
-How fast memory is stands in ACPI's heterogeneous memory attribute table (HMAT).
+The guest finds the speed of memory in ACPI's heterogeneous memory attribute table (HMAT).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from bpferry.errors import Unsupported
 
 NEAR: Final = 10
 FAR: Final = 20
-"""Distances of a node to itself and to others that are not said (ACPI, SLIT)."""
+"""Default distances of a node to itself and to others (ACPI, SLIT)."""
 
 HIERARCHIES: Final = ("memory", "first-level", "second-level", "third-level")
 """QEMU's words for memory itself and for each level of cache."""
@@ -67,7 +67,7 @@ def parts(context: Context) -> Iterator[Found]:
         yield Option("-object", json_of(memory_object(context, block)))
         yield Option("-numa", _node(node, _initiator(cpu, node, nodes) if has_hmat(cpu) else None))
     yield from _distances(nodes)
-    # QEMU takes a cache only after what there is between the nodes.
+    # QEMU takes a cache only after the bandwidths and latencies between nodes.
     yield from _interconnects(cpu, nodes)
     for node in nodes:
         yield from _caches(node)
@@ -80,7 +80,7 @@ def _node(node: Node, initiator: int | None) -> str:
 
 
 def _distances(nodes: Sequence[Node]) -> Iterator[Found]:
-    """Yield how far all nodes are from each other, if that is said of any two."""
+    """Yield how far all nodes are from each other, if the document says so for any two."""
     said = {
         (node.number, sibling.id): sibling.value
         for node in nodes
@@ -123,7 +123,7 @@ def _interconnects(cpu: Cpu, nodes: Sequence[Node]) -> Iterator[Found]:
 
 
 def _check_ends(part: Named[Latency | Bandwidth], nodes: Sequence[Node]) -> Iterator[Unsupported]:
-    """Yield a refusal of nodes that are not there, or have no processor that could look."""
+    """Yield a refusal of nodes that do not exist, or of initiators without a processor."""
     between = part.value
     ends = {"initiator": between.initiator, "target": between.target}
     for name, number in ends.items():

@@ -4,12 +4,12 @@
 from typing import Final
 
 MIB: Final = 2**20
-"""Bytes that the size of main memory and of a node is a multiple of."""
+"""Bytes; the size of main memory and of a node is a multiple of this."""
 
 MODULE: Final = 2 * MIB
-"""Bytes that the size of a module is a multiple of."""
+"""Bytes; the size of a module is a multiple of this."""
 
 
 def round_up(size: int, step: int) -> int:
-    """Return the least multiple of *step* that is at least *size*."""
+    """Return the smallest multiple of *step* that is at least *size*."""
     return -(-size // step) * step

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Network cards: the devices that the guest sees. What stands behind them is in ``netdevs``."""
+"""Network cards: the devices that the guest sees. What is behind them is in ``netdevs``."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -25,15 +25,15 @@ EXPRESS_MODELS: Final = ("virtio", "virtio-non-transitional", "e1000e", "igb")
 """The models that are PCI Express devices where there is PCI Express."""
 
 VIRTUAL_FUNCTIONS: Final = ("igb",)
-"""The models that have functions of their own on their bus, for which a conventional one has no
-room: QEMU puts them 16 slots behind the card, where others sit (hw/net/igb.c)."""
+"""Models with virtual functions, for which a conventional bus has no room: QEMU puts them 16 slots
+behind the card, where other devices sit (hw/net/igb.c)."""
 
 USB_MODELS: Final = ("usb-net",)
 
 ROM: Final = ("rom", "rom_bar", "rom_file")
 
 TX_MODES: Final = {"iothread": "bh", "timer": "timer"}
-"""What libvirt calls the ways to send, and what QEMU does."""
+"""The ways to send, by libvirt's name and by QEMU's."""
 
 OFFLOADS: Final = (
     "ioeventfd", "event_idx", "csum", "gso", "host_tso4", "host_tso6", "host_ecn", "host_ufo",
@@ -78,7 +78,7 @@ def _card(device: Named[Card], context: Context) -> Iterator[Found]:
 
 
 def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
-    """Yield what the user is told of words for virtio cards on another."""
+    """Yield what the user is told of virtio settings on other cards."""
     fields = fields_without_effect(device.value)
     if fields:
         words = ", ".join(f"'{field}'" for field in fields)

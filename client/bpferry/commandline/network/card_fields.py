@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which fields of a card say something, by its type, its back end, and its model."""
+"""Which fields of a card mean something, by its type, its back end, and its model."""
 
 from typing import Final
 
@@ -16,17 +16,17 @@ DRIVER: Final = frozenset({
     "host_ufo", "mrg_rxbuf", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo",
     "vhost_device",
 })  # fmt: skip
-"""What libvirt reads of virtio cards only, and passes over at others (virDomainNetDefParseXML)."""
+"""What libvirt reads only for virtio cards, and ignores for others (virDomainNetDefParseXML)."""
 
 VIRTIO: Final = DRIVER | {"teaming", "iommu", "ats", "packed", "page_per_vq"}
-"""What says something about virtio cards only."""
+"""What has a meaning only for virtio cards."""
 
 BRIDGE: Final = frozenset({"mtu", "send_buffer", "isolated", "tap_device"})
 PASST: Final = frozenset({"backend", "interface", "log_file", "ips", "port_forwards", "mtu"})
 
 BY_TYPE: Final = {
     "bridge": BRIDGE | {"bridge"},
-    # Where libvirt runs the VM, it notes the bridge of the network here, and reads it never.
+    # libvirt writes the bridge of the network here while it runs the VM, and never reads it.
     "network": BRIDGE | {"network", "port_group", "bridge"},
     "ethernet": frozenset({"tap", "managed", "send_buffer"}),
     "user": frozenset({"ips", "port_forwards"}),
@@ -41,7 +41,7 @@ BY_TYPE: Final = {
 
 
 def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
-    """Return the fields that say something about *card*."""
+    """Return the fields that have a meaning for *card*."""
     found = ALWAYS | BY_TYPE[card.type]
     if card.type in ("user", "vhostuser") and card.backend == "passt":
         found = ALWAYS | PASST
@@ -50,18 +50,18 @@ def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
         found |= {"vhost_device"}
     if virtio:
         found |= VIRTIO - {"vhost_device"}
-        # The guest is told. A bridge's tap has no less, and an existing tap has its own.
+        # The guest is told. A bridge's tap has at least this, and an existing tap has its own.
         found |= {"mtu"} if card.type == "ethernet" else frozenset()
     if card.type != "ethernet" and card.managed:
-        # The document asks for nothing by it: nobody but the helper makes the tap.
+        # This asks for nothing more: the helper makes the tap in any case.
         found |= {"managed"}
     return found
 
 
 def fields_without_effect(card: Card) -> list[str]:
-    """Return the keys of what is said of *card*, which is no virtio card, and changes nothing.
+    """Return the keys of settings that change nothing for *card*, which is not a virtio card.
 
-    Of vhost the plan speaks; one queue and no RSS is what it has anyway.
+    vhost is left to the plan; one queue and no RSS is what the card has anyway.
     """
     usual = {"queues": 1, "rss": False}
     return [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Ports of the host that lead into the guest, by passt or by QEMU's own user network (libslirp).
 
-QEMU takes single ports of IPv4. What only passt can do is refused with passt as the way out.
+QEMU takes single ports of IPv4. What only passt can do is refused with a hint to use passt.
 """
 
 import ipaddress
@@ -37,7 +37,7 @@ def host_forwards(device: Named[Card]) -> list[dict[str, str]]:
 
 
 def forwarded_ports(device: Named[Card]) -> Iterator[Endpoint]:
-    """Yield the ports of this host that are the guest's."""
+    """Yield the ports of this host that lead into the guest."""
     for part in device.parts("port-forwards", device.value.port_forwards):
         forward = part.value
         host = forward.address or ""

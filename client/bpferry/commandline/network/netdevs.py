@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands behind network cards: ``-netdev``, and what it needs beside it."""
+"""What is behind network cards: ``-netdev``, and what else that needs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Properties = dict[str, object]
 
 
 def netdev_id(card_id: str) -> str:
-    """Return the id of what stands behind the card *card_id*."""
+    """Return the id of what is behind the card *card_id*."""
     return f"host{card_id}"
 
 
@@ -56,7 +56,7 @@ class _Owner:
         """Return the value of *field*.
 
         Raises:
-            Unsupported: there is none.
+            Unsupported: it is not set.
         """
         value = getattr(self.card, field)
         if value is None or value == "":
@@ -103,7 +103,7 @@ def netdev_parts(device: Named[Card], context: Context) -> Iterator[Found]:
 
 
 def _has_passt(owner: _Owner) -> bool:
-    """Say whether passt is behind the card: by its name, or where QEMU has no SLIRP, as libvirt."""
+    """Say whether passt is behind the card: if it is named or, as in libvirt, QEMU lacks SLIRP."""
     card, known = owner.card, owner.context.capabilities.netdevs
     if card.type == "user" and "user" not in known and "stream" in known:
         return True
@@ -160,7 +160,7 @@ def _network(address: Named[IpAddress]) -> Properties:
 
 
 def _stream(owner: _Owner) -> Properties:
-    """Return the connection to passt, which is tried again as libvirt does."""
+    """Return the connection to passt, which QEMU retries as under libvirt."""
     known = owner.context.capabilities.netdevs.get("stream", frozenset())
     again: Properties = {}
     if "reconnect-ms" in known:
@@ -181,7 +181,7 @@ def _vhost_user(owner: _Owner) -> Properties:
 
 
 def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
-    """Yield the socket between QEMU and who serves the card."""
+    """Yield the socket between QEMU and the process that serves the card."""
     card = owner.card
     if not has_shared_memory(owner.context.machine):
         yield owner.device.refusal(
@@ -221,7 +221,7 @@ def _again(owner: _Owner, seconds: int | None) -> Properties:
 
 
 def _socket(role: str) -> Callable[[_Owner], Properties]:
-    """Return the maker of a netdev that is a socket in the role *role* (qapi/net.json)."""
+    """Return the builder of a netdev that is a socket in the role *role* (qapi/net.json)."""
 
     def make(owner: _Owner) -> Properties:
         host = owner.card.host or "" if role == "listen" else owner.needed("host")

@@ -55,7 +55,7 @@ def _addresses(device: Named[Card]) -> Iterator[str]:
 
 
 def check_addresses(device: Named[Card]) -> None:
-    """Raise Unsupported unless the card has at most one sound address of each family."""
+    """Raise Unsupported unless the card has at most one valid address of each family."""
     families: set[int] = set()
     for address in device.parts("ips", device.value.ips):
         ip = address.value
@@ -72,7 +72,7 @@ def check_addresses(device: Named[Card]) -> None:
 
 
 def _version_of(part: Named[IpAddress | PortForward], address: str) -> int:
-    """Return the version of IP that the *address* of *part* is of."""
+    """Return the IP version of the *address* of *part*."""
     try:
         return ipaddress.ip_address(address).version
     except ValueError as error:

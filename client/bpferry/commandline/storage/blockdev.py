@@ -3,7 +3,7 @@
 
     storage   opens a file, a host's device, or something on the network
     slice     a part of it (only where the document says so)
-    format    qcow2 and the like, and LUKS; raw needs none
+    format    qcow2 and others, and LUKS; raw needs none
     copy      copies what is read from an image below into the top one
     throttle  limits
 
@@ -41,7 +41,7 @@ CACHES: Final = {
     "directsync": {"direct": True, "no-flush": False},
     "unsafe": {"direct": False, "no-flush": True},
 }
-"""libvirt's names (docs/formatdomain, 'driver'); the guest's own cache is the device's affair."""
+"""libvirt's names (docs/formatdomain, 'driver'); the guest's own cache is set on the device."""
 
 MAX_DEPTH: Final = 200
 """Images below one another, as in libvirt (storage_source_conf.h, VIR_STORAGE_MAX_CHAIN_DEPTH)."""
@@ -115,9 +115,9 @@ class _Level:
 
 
 def _format(image: Layer, secrets: ImageSecrets) -> dict[str, object]:
-    """Return the driver for the format of *image*; LUKS is one where the image is raw else."""
+    """Return the driver for the format of *image*; for an encrypted raw image that is LUKS."""
     if not is_decrypted_by_qemu(image):
-        # A folder is a whole disk as it is; the raw node says what the topmost one has to.
+        # A folder needs no format; the raw node carries what the topmost node has to say.
         return {"driver": "raw" if image.format == "fat" else image.format}
     opened_by = {"key-secret": secrets.encryption[0].name}
     if (image.format or "raw") == "raw":
@@ -177,7 +177,7 @@ class _Builder:
         return found
 
     def _backing(self, part: Named[Layer], level: _Level) -> dict[str, str | None]:
-        """Return the property that names the node below an image; none where its header does."""
+        """Return the property that names the node below an image; none if its header names it."""
         image = part.value
         if image.backing is None:
             return {}
@@ -216,7 +216,7 @@ class _Builder:
         top: dict[str, object] | None,
         secrets: ImageSecrets,
     ) -> str:
-        """Add the nodes that reach an image; with *top*, the last of them is the topmost one."""
+        """Add the nodes that open an image; with *top*, the last of them is the topmost one."""
         under = {"auto-read-only": True, "discard": "unmap", **self._cache()}
         name = f"{level.prefix}-storage"
         cut = part.value.slice
@@ -244,7 +244,7 @@ class _Builder:
         return {"driver": driver, "filename": image.block_device, "aio": self.disk.io}
 
     def _add(self, properties: dict[str, object], **null: str | None) -> None:
-        """Add a node; what is None in *properties* is left out, in *null* it is said."""
+        """Add a node; None is left out in *properties*, and written as null in *null*."""
         kept = {name: value for name, value in properties.items() if value is not None}
         text = json.dumps({**kept, **null}, separators=(",", ":"))
         self.options.append(Option("-blockdev", text))

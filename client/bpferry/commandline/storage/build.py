@@ -61,7 +61,7 @@ def _disk(device: Named[Disk], context: Context) -> Iterator[Found]:
 
 
 def _agent(context: Context) -> Iterator[Found]:
-    """Yield where QEMU finds the agent with the keys for ssh, of which it knows one."""
+    """Yield where QEMU finds the ssh agent, of which it can use only one."""
     agent: str | None = None
     images = (image for disk in disks_of(context) for image in images_of(disk))
     for image in images:
@@ -91,7 +91,7 @@ def _check_drivers(
 
 
 def _floppy_controller(context: Context, indexes: dict[str, int]) -> Iterator[Part]:
-    """Yield the floppy controller where the machine has none, and where its drives boot."""
+    """Yield the floppy controller if the machine has none, and the boot order of its drives."""
     boot: dict[str, object] = {}
     present = False
     for device in disks_of(context):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The devices of disks: which driver, with which properties, on which bus.
 
-What a document asks for that the driver has no property for is refused.
+Whatever a document asks for that the driver has no property for is refused.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, chosen, named
 
 WRITE_BACK: Final = {"none": True, "writeback": True, "unsafe": True}
-"""Modes in which the guest sees a cache that it has to flush; in others it sees none."""
+"""Modes in which the guest sees a cache that it has to flush; in the others it sees no cache."""
 
 SCSI_ID_ONLY: Final = frozenset({"lsilogic", "am53c974", "dc390"})
 """Controllers of narrow SCSI, on which a disk is found by one number."""
@@ -116,7 +116,7 @@ def properties_of(device: Named[Disk], drive: str, context: Context) -> dict[str
             raise device.refusal(field, f"'{driver}' has no property '{name}'")
     properties = {**_place(disk, context), "drive": drive or None}
     if driver == "usb-storage":
-        # QEMU's default is the same; libvirt says it, and so it stays if QEMU changes its mind.
+        # This is QEMU's default; libvirt writes it out, so that it stays if QEMU's default changes.
         properties["removable"] = False
     return properties | {name: value for name, value in asked.items() if value is not None}
 
@@ -160,7 +160,7 @@ def _virtio(device: Named[Disk], context: Context) -> dict[str, object]:
 
 
 def _policies(device: Named[Disk]) -> dict[str, object]:
-    """Return what happens when writing and reading fail; reading as writing, where it can."""
+    """Return what happens when writing and reading fail; by default the same, where possible."""
     disk = device.value
     if disk.device == "floppy" and (disk.error_policy or disk.read_error_policy):
         raise device.refusal("error-policy", "a floppy drive always reports errors")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What images need passwords and keys for: their encryption, and servers that ask who one is.
+"""What images need passwords and keys for: their encryption, and servers that authenticate users.
 
 The objects in QEMU are called as libvirt calls them: by the number that it would give to the image
 (qemu_domain.c, qemuDomainStorageIDNew), by the node, and by what the secret is for.
@@ -23,7 +23,7 @@ COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token (RFC 9110, 5.6.2)."""
 
 COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]*")
-"""RFC 6265, 4.1.1; quotes may stand around it."""
+"""RFC 6265, 4.1.1; it may be in quotes."""
 
 UNNAMED: Final = "it names no secret"
 WITH_A_NAME: Final = "name one by its uuid or its usage"
@@ -48,11 +48,11 @@ class ImageSecrets:
     login: Secret | None = None
     cookies: Secret | None = None
     encryption: tuple[Secret, ...] = ()
-    """Of librbd, that of the image itself comes first."""
+    """For librbd, that of the image itself comes first."""
 
     @property
     def all(self) -> tuple[Secret, ...]:
-        """Every one that there is."""
+        """All secrets that there are."""
         return (*filter(None, (self.login, self.cookies)), *self.encryption)
 
 
@@ -91,7 +91,7 @@ def secrets_of(part: Named[Image], number: int) -> ImageSecrets:
     """Return the secrets of the image that has this *number*.
 
     Raises:
-        Unsupported: what is said about them does not fit together, or not to the image.
+        Unsupported: they contradict each other or do not fit the image.
     """
     image = part.value
     storage = f"libvirt-{number}-storage"
@@ -111,7 +111,7 @@ def _login(part: Named[Image], login: Login, storage: str) -> Secret:
         raise here.refusal(
             "secret.type", f"the secret for {part.value.protocol} is one of type '{wanted}'"
         )
-    # Of Ceph, what its own tools print: base64, as which QEMU gives it to the library again.
+    # Ceph's own tools print keys in base64, and QEMU hands them to its library in base64 again.
     return Secret(
         f"{storage}-auth-secret0",
         f"{here.key}.secret",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Images on the network that QEMU itself opens: the properties of their block nodes.
 
-Each protocol has a driver of its own in QEMU (qapi/block-core.json, BlockdevOptions). Where a
-server asks who one is, it is answered with what nobody on the way can use: CHAP of iSCSI and cephx
-of RBD send no password, and https sends it, and cookies, to a server whose certificate is checked.
+Each protocol has a driver of its own in QEMU (qapi/block-core.json, BlockdevOptions). A server that
+authenticates users gets nothing that others on the network could use: CHAP (iSCSI) and cephx (RBD)
+send no password, and https sends it, and cookies, only to a server whose certificate is checked.
 """
 
 import ipaddress
@@ -22,10 +22,10 @@ PORTS: Final = {
     "nbd": 10809, "ssh": 22, "http": 80, "https": 443, "ftp": 21, "ftps": 990, "iscsi": 3260,
     "gluster": 24007,
 }  # fmt: skip
-"""Where servers listen that name no port (src/conf/storage_source_conf.c, libvirt 11.3)."""
+"""The default ports of servers (src/conf/storage_source_conf.c, libvirt 11.3)."""
 
 KEPT_IN_PATHS: Final = "/;@&=+$,:!*'()~"
-"""Signs of a path that a URL may hold as they are (RFC 3986, 3.3, and libxml2's xmlSaveUri)."""
+"""Characters of a path that a URL needs no escapes for (RFC 3986, 3.3; libxml2's xmlSaveUri)."""
 
 CONFIDED: Final = ("login", "cookies")
 """What a server is told that others must not know."""
@@ -42,7 +42,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "nfs": frozenset({"user", "group"}),
     "gluster": frozenset(),
 }
-"""What else a document can say with each protocol."""
+"""What else a document can set with each protocol."""
 
 OPTIONAL: Final = (
     "query", "snapshot", "config", "verify", "read_ahead", "timeout", "reconnect_delay",
@@ -58,7 +58,7 @@ def network_node(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]
         secrets: what its server is told, and what decrypts it.
 
     Raises:
-        Unsupported: what it says does not fit its protocol.
+        Unsupported: a field does not fit the protocol.
     """
     protocol = part.value.protocol
     if protocol is None:
@@ -205,7 +205,7 @@ def _curl(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
 
 
 def _check_trust(part: Named[Image]) -> None:
-    """Refuse to tell a server what others must not know, unless nobody on the way can read it."""
+    """Refuse to send secrets to a server if others on the network could read them."""
     image = part.value
     logins = () if image.login is None else (part.part("login", image.login),)
     for confided in (*logins, *part.parts("cookies", image.cookies)):

@@ -48,10 +48,10 @@ def group_options(context: Context) -> Iterator[Found]:
 
 
 def groups_of(device: Named[Disk], machine: Machine) -> tuple[str, ...]:
-    """Return the ids of the groups of a disk, in the order in which their nodes stand.
+    """Return the ids of the groups of a disk, in the order of their nodes.
 
     Raises:
-        Unsupported: it names a group that has no limits, or is nowhere.
+        Unsupported: it names a group that has no limits, or does not exist.
     """
     shared = tuple(_shared_groups(device, machine))
     own = _own_group(device, machine)
@@ -92,7 +92,7 @@ def _shared_id(number: int) -> str:
 
 
 def _group_id(device: Named[Disk]) -> str:
-    """Return the id of the group that begins with a disk; one of the user's may hold any sign."""
+    """Return the id of the group that begins with a disk; a user's name may hold any character."""
     return f"throttle{device.number}"
 
 

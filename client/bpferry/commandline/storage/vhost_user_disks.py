@@ -13,7 +13,7 @@ from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
 
 MILLISECONDS_SINCE: Final = (9, 2, 0)
-"""The QEMU that has ``reconnect-ms`` and deprecates ``reconnect`` (docs/about/deprecated.rst)."""
+"""From here on, ``reconnect-ms`` replaces ``reconnect`` (docs/about/deprecated.rst)."""
 
 NOT_HERE: Final = (
     "read_only", "cache", "io", "discard", "detect_zeroes", "discard_no_unref", "copy_on_read",
@@ -43,7 +43,7 @@ def socket_of(device: Named[Disk], context: Context) -> Option:
 
 
 def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
-    """Refuse what a disk cannot say that another process serves."""
+    """Refuse what cannot be set for a disk that another process serves."""
     disk = device.value
     if not has_shared_memory(context.machine):
         yield device.refusal(

@@ -11,14 +11,14 @@ from bpferry.domain.names import Named, cards_of, listed
 from bpferry.errors import Unsupported
 
 DISK_DEVICES: Final = {"disk": "hd", "lun": "hd", "cdrom": "cdrom", "floppy": "fd"}
-"""The word for each kind of drive among those to boot from."""
+"""The word for each kind of drive in a boot order."""
 
 
 def boot_indexes(machine: Machine) -> dict[str, int]:
     """Return the place in the boot order of each device that has one, by its key.
 
-    Devices that say it themselves come in their own order. Otherwise the kinds count that the
-    machine names, each for its first device, as in libvirt; without any, it is the first disk.
+    Devices with a boot order of their own are in that order. Otherwise the kinds that the machine
+    names count, each for its first device, as in libvirt; by default it is the first disk.
     """
     own = {device.key: order for device, order in _own_orders(machine)}
     if own:
@@ -33,7 +33,7 @@ def boot_indexes(machine: Machine) -> dict[str, int]:
 
 
 def _own_orders(machine: Machine) -> Iterator[tuple[Named[object], int]]:
-    """Yield each device that says its place in the boot order, and the place."""
+    """Yield each device that has a place in the boot order of its own, and the place."""
     families: Sequence[tuple[str, Sequence[object]]] = (
         ("disks", machine.disks),
         ("cards", machine.cards),
@@ -49,7 +49,7 @@ def _own_orders(machine: Machine) -> Iterator[tuple[Named[object], int]]:
 
 
 def _check_orders(machine: Machine) -> Iterator[Unsupported]:
-    """Yield a refusal of two ways to say the order, and of devices that have one place."""
+    """Yield a refusal if the order is given in two ways, or two devices have the same place."""
     seen: set[int] = set()
     for device, order in _own_orders(machine):
         if order in seen:

@@ -28,10 +28,10 @@ from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
 
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-"""Everything that QEMU can deny itself. All fds are inherited, so that it needs none of it."""
+"""Everything that QEMU's sandbox can deny. All fds are inherited, so QEMU needs none of it."""
 
 ALIASES: Final = (("q35", "q35"), ("i440fx", "pc"), ("virt", "virt"), ("pc", "pc"))
-"""A part of the names of a family of machine types, and the short name of its newest."""
+"""A part that the names of a family of machine types share, and the short name of the newest."""
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -55,7 +55,7 @@ def _general(context: Context) -> Iterator[Found]:
 
 
 def _compatibility(machine: Machine) -> Iterator[Option]:
-    """Yield what QEMU does with what it will drop one day (qapi/compat.json)."""
+    """Yield what QEMU does with deprecated features (qapi/compat.json)."""
     behavior = machine.qemu_deprecation
     if behavior == "none":
         return
@@ -65,7 +65,7 @@ def _compatibility(machine: Machine) -> Iterator[Option]:
 
 
 def _machine(context: Context) -> Iterator[Found]:
-    """Yield the machine type with its properties; those that are None say nothing."""
+    """Yield the machine type with its properties; those that are None are left out."""
     yield from features.check_switches(context)
     yield from clock.check_hpet(context)
     properties: dict[str, object] = {"usb": False}
@@ -101,10 +101,10 @@ def check_kind(context: Context) -> Iterator[Unsupported]:
 
 
 def _other_machine(context: Context) -> str:
-    """Return what to write for a machine type that this QEMU has not.
+    """Return what to write instead of a machine type that this QEMU does not have.
 
-    Debian's own has none of those that Ubuntu (``pc-q35-noble``) and RHEL (``pc-q35-rhel9.4.0``)
-    name after themselves.
+    Debian's QEMU has none of the types that Ubuntu (``pc-q35-noble``) and RHEL
+    (``pc-q35-rhel9.4.0``) name after themselves.
     """
     known = context.capabilities
     everything = f"'{known.qemu} -machine help' lists those that it has"
@@ -116,7 +116,7 @@ def _other_machine(context: Context) -> str:
 
 
 def _ends(context: Context) -> Iterator[Found]:
-    """Yield what becomes of the VM when the guest starts anew or panics."""
+    """Yield what happens to the VM when the guest reboots or panics."""
     machine = context.machine
     if machine.on_reboot == "destroy":
         yield Option("-no-reboot")

@@ -22,12 +22,12 @@ TICK_POLICIES: Final = {
     "kvmclock": (),
     "hypervclock": (),
 }
-"""What each timer can do with late ticks; of other timers libvirt takes any, and does nothing."""
+"""What each timer can do with late ticks; for other timers libvirt takes any and ignores it."""
 
 ALWAYS_THERE: Final = ("rtc", "pit", "tsc")
 
 ONLY_MODES: Final = ("auto", "native")
-"""How a guest of QEMU reads the TSC: under KVM it is the processor's own."""
+"""How the guest reads the TSC: under KVM it is the processor's own."""
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -108,7 +108,7 @@ def _timer(context: Context, name: str) -> Timer | None:
 
 
 def _base(context: Context) -> str:
-    """Return what the clock is set to, as QEMU's option says it."""
+    """Return what the clock is set to, in the words of QEMU's option."""
     clock = context.machine.clock
     if clock.offset == "absolute":
         return _written(datetime.fromtimestamp(clock.start or 0, UTC))
@@ -132,12 +132,12 @@ def _check_clock(clock: Clock) -> Iterator[Unsupported]:
 
 
 def _is_variable(clock: Clock) -> bool:
-    """Say whether the clock is ahead of another: also one of UTC is, that has an adjustment."""
+    """Say whether the clock has an offset; one in UTC has if there is an adjustment."""
     return clock.offset == "variable" or clock.adjustment != "reset"
 
 
 def _ahead(now: datetime, clock: Clock) -> datetime:
-    """Return the time that the clock shows at *now*, as if it were that of UTC."""
+    """Return the time that the clock shows at *now*, as if it were in UTC."""
     seconds = 0 if clock.adjustment == "reset" else int(clock.adjustment)
     basis = clock.basis if clock.offset == "variable" else clock.offset
     local = now.utcoffset() if basis == "localtime" else None
@@ -150,7 +150,7 @@ def _ahead(now: datetime, clock: Clock) -> datetime:
 
 
 def _written(time: datetime) -> str:
-    # strftime would leave out the zeros before a year such as 970.
+    # strftime would leave out the leading zero of a year such as 970.
     return time.replace(tzinfo=None, microsecond=0).isoformat()
 
 
@@ -171,9 +171,9 @@ def _check(part: Named[Timer]) -> Iterator[Unsupported]:
 
 
 def _interval_timer(context: Context) -> Iterator[Option]:
-    """Yield what becomes of late ticks of the PIT, which KVM runs itself.
+    """Yield what happens to late ticks of the PIT, which KVM emulates itself.
 
-    To catch up is the default of KVM's; that of QEMU delivers them late, whatever is said.
+    KVM's PIT catches up by default; QEMU's own delivers them late in any case.
     """
     timer = _timer(context, "pit")
     if timer is not None and context.accelerator is Accelerator.KVM:
@@ -183,7 +183,7 @@ def _interval_timer(context: Context) -> Iterator[Option]:
 
 
 def _remarks(context: Context) -> Iterator[Remark]:
-    """Yield what the user is told of words that change nothing, under libvirt as here."""
+    """Yield what the user is told of settings that change nothing, in libvirt as well."""
     for part in _timers(context):
         for field, sentence in _without_effect(context, part.value):
             yield Remark(f"it has no effect: {sentence}", "", f"{part.key}.{field}")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processors: the model with its features, and how many there are.
 
-``host-model`` means to libvirt the model of its own list that is nearest to the host, with the
+In libvirt, ``host-model`` is the model of its own list that is nearest to the host, with the
 features that differ. There is no such list here, and no need for one: under KVM it is the host's
-own processor with what could also be had on another host (QEMU's ``host,migratable=on``), under
-TCG all that TCG can do (``max``).
+own processor with the features that can migrate (QEMU's ``host,migratable=on``), under TCG all
+that TCG can do (``max``).
 
 A feature that the host cannot give is left out by QEMU, which says so in its log; with
 ``check='full'`` QEMU ends instead.
@@ -26,18 +26,18 @@ FEATURE_NAMES: Final = {
     "pclmuldq": "pclmulqdq",
     "vmx-invvpid-single-context-noglobals": "vmx-invept-single-context-noglobals",
 }
-"""Features that libvirt calls otherwise than QEMU, beyond underscores instead of hyphens."""
+"""Features that have another name in libvirt, apart from underscores instead of hyphens."""
 
 VENDORS: Final = {"Intel": "GenuineIntel", "AMD": "AuthenticAMD", "Hygon": "HygonGenuine"}
 
 ON: Final = ("force", "require", "optional")
 
 DEFAULT_MODELS: Final = {"x86_64": "qemu64", "i686": "qemu32", "i386": "qemu32"}
-"""What a PC has that asks for nothing, where QEMU does not say what its machines have."""
+"""What a PC has by default, if QEMU does not say what its machines have."""
 
 
 OF_HOST: Final = ("host-passthrough", "host-model")
-"""The modes that mean the host's own processor where KVM gives it."""
+"""The modes that mean the host's own processor under KVM."""
 
 
 def parts(context: Context) -> Iterator[Found]:
@@ -76,7 +76,7 @@ def _words(context: Context) -> Iterator[str | Unsupported]:
 
 
 def _migratable(context: Context) -> Iterator[str | Unsupported]:
-    """Yield whether the guest sees only what another host could give as well."""
+    """Yield whether the guest sees only features that can migrate to another host."""
     cpu = context.machine.cpu
     if cpu.migratable is not None and cpu.mode not in ("host-passthrough", "maximum"):
         yield unsupported("cpu.migratable", "it is for the modes 'host-passthrough' and 'maximum'")
@@ -116,9 +116,9 @@ def _check_model(context: Context) -> Iterator[Unsupported]:
 
 
 def _default_model(context: Context) -> str:
-    """Return the processor that the machine has by itself, whatever the guest is to be.
+    """Return the machine's own default processor, whatever the guest's architecture.
 
-    So has libvirt, which takes 'qemu32' for guests of 32 bits only where it does not know that
+    So does libvirt, which takes 'qemu32' for 32-bit guests only if it does not know that
     (qemuDomainDefSetDefaultCPU, src/qemu/qemu_postparse.c, libvirt 11.3).
     """
     arch = context.machine.arch or context.capabilities.arch
@@ -143,7 +143,7 @@ def _features(context: Context) -> Iterator[str | Unsupported]:
                 f"this QEMU has no CPU feature '{feature.name}'",
                 "remove it, or use the policy 'optional'",
             )
-        # What QEMU does not know, the guest does not have.
+        # The guest does not have a feature that QEMU does not know.
 
 
 def _cache(context: Context) -> Iterator[str | Unsupported]:

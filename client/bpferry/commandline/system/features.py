@@ -19,7 +19,7 @@ HYPERV: Final = (
     "relaxed", "vapic", "vpindex", "runtime", "synic", "reset", "frequencies",
     "reenlightenment", "ipi", "evmcs", "avic", "emsr_bitmap", "xmm_input",
 )  # fmt: skip
-"""What is simply on or off; the names are QEMU's (docs/system/i386/hyperv.rst)."""
+"""Features that are just on or off; the names are QEMU's (docs/system/i386/hyperv.rst)."""
 
 
 SWITCHES: Final = {"vmport": "vmport", "smm": "smm", "i8042": "ps2", "gic-version": "gic"}
@@ -51,7 +51,7 @@ def _has(context: Context, name: str) -> bool:
 
 
 def _acpi(context: Context) -> bool | None:
-    """Return the switch for ACPI; None where the machine has none, and no ACPI either."""
+    """Return the switch for ACPI; None if the machine has neither a switch nor ACPI."""
     if _has(context, "acpi"):
         return context.machine.features.acpi
     return None
@@ -85,7 +85,7 @@ def _power(context: Context) -> Iterator[Found]:
 
 
 def accelerator_words(context: Context) -> Iterator[str | Unsupported]:
-    """Yield what the accelerator is told."""
+    """Yield the options of the accelerator."""
     features = context.machine.features
     is_kvm = context.accelerator is Accelerator.KVM
     kvm = features.kvm
@@ -123,7 +123,7 @@ def paravirtual_features(context: Context) -> Iterator[str | Unsupported]:
 
 
 def remarks(context: Context) -> Iterator[Remark]:
-    """Yield what the user is told about features that only KVM has, or that bpferry has no use for.
+    """Yield what the user is told of features that only KVM has, or that bpferry does not use.
 
     TCG takes the properties of the processor and does nothing with them (QEMU 10.0).
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The files of the firmware.
 
-Variables of UEFI are kept in a file for each VM, made from the firmware's template where it is not
-there yet.
+UEFI variables are kept in a file for each VM, which is made from the firmware's template if it does
+not exist yet.
 """
 
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def variables_of(context: Context, flash: Flash) -> Variables | None:
     """Return where the variables of *flash* are kept; None where it keeps none.
 
     Raises:
-        Unsupported: the document says how, and it cannot be.
+        Unsupported: they cannot be kept as the document says.
     """
     if not _has_variables(context, flash):
         return None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which firmware a VM has: QEMU's own, one that it names, or one that this host has.
 
-Of the descriptors of this host the first is taken that is what the document asks for.
+The first of this host's descriptors that matches what the document asks for is used.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Flash:
     code_format: str
     read_only: bool
     secure: bool
-    """Only code in system management mode writes to the flash."""
+    """Whether only code in system management mode can write to the flash."""
     template: str | None
     template_format: str
     needs_smm: bool = False
@@ -79,7 +79,7 @@ def _named(context: Context, loader: Loader) -> Firmware:
     if loader.path is None:
         raise unsupported("loader", "it names no file", "name one, or set firmware to 'efi'")
     if loader.type != "pflash":
-        # A file that is no flash is loaded as a whole; there is nothing to write to.
+        # A file that is not flash is loaded as a whole; there is nothing to write to.
         if loader.secure or loader.read_only is False or loader.format == "qcow2":
             raise unsupported("loader", "this is for the type 'pflash' only")
         return Rom(loader.path)
@@ -111,7 +111,7 @@ def _by_path(context: Context, path: str) -> Descriptor | None:
 
 
 def _described(context: Context, kind: str) -> Firmware:
-    """Return the first firmware of this host that is what the document asks for."""
+    """Return the first firmware of this host that matches what the document asks for."""
     for found in context.firmware:
         if _fits(context, found, kind):
             mapping = found.mapping
@@ -131,7 +131,7 @@ def _described(context: Context, kind: str) -> Firmware:
 
 
 def _no_firmware_for_template(context: Context, template: str) -> Unsupported:
-    """Return the refusal of a template that belongs to no firmware that could be chosen."""
+    """Return the refusal of a template if no firmware that could be chosen has it."""
     known = [d.mapping for d in context.firmware if _targets(context, d)]
     pairs = [f"'{m.nvram_template.filename}'" for m in known if m.nvram_template]
     there = f"; templates of this host's firmware: {', '.join(pairs)}" if pairs else ""

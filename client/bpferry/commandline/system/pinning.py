@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which processors of the host QEMU's threads run on, and how they are scheduled.
 
-QEMU has no word for either: bpferry does it, as soon as QEMU says which thread is which, and before
-the guest runs.
+QEMU has no option for either: bpferry does it, once QEMU says which thread is which, and before the
+guest runs.
 """
 
 from collections.abc import Collection, Iterator
@@ -34,7 +34,7 @@ Scheduler = VcpuScheduler | IoThreadScheduler | EmulatorScheduler
 
 
 def parts(context: Context) -> Iterator[Found]:
-    """Yield where threads run; what is said of one of them comes after what is said of all."""
+    """Yield where threads run; settings for one thread come after those for all."""
     machine = context.machine
     if machine.vcpu_placement == "auto":
         yield _remark_of_placement("vcpu-placement")
@@ -77,7 +77,7 @@ def _pins(context: Context, tune: CpuTune) -> Iterator[Part]:
 
 
 def _remark_of_absence(context: Context, number: int, part: Named[object]) -> Remark | None:
-    """Return what is said of a processor that is not there when the guest starts, as libvirt."""
+    """Return a remark if processor *number* is not there when the guest starts."""
     if number in enabled_vcpus(context.machine):
         return None
     text = f"it has no effect: the guest starts without processor {number}"

@@ -61,7 +61,7 @@ def _says_something(board: BaseBoard) -> bool:
 def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
     """Yield table *number*.
 
-    Of values with the same name the first counts, and an empty one says nothing: libvirt asks for
+    Of values with the same name the first counts, and an empty one is ignored: libvirt asks for
     each by its XPath (virXPathEvalString, src/util/virxml.c).
     """
     said: dict[str, str] = {}
@@ -75,7 +75,7 @@ def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
 def _check_uuid(context: Context, part: Named[Sysinfo]) -> Iterator[Unsupported]:
     """Yield a refusal of a UUID that the VM does not have.
 
-    The first counts, and an empty one is none.
+    The first one counts, and an empty one is ignored.
     """
     for entry in part.parts("system", part.value.system):
         said = entry.value.value

@@ -103,7 +103,7 @@ def _check_list(context: Context) -> Iterator[Unsupported]:
 
 
 def _check_plugged_in(context: Context) -> Iterator[Unsupported]:
-    """Refuse processors that cannot come on top of those of the start."""
+    """Refuse processors that cannot be added to those of the start."""
     machine = context.machine
     plugged = plugged_in(machine)
     fixed = sorted(set(enabled_vcpus(machine)) - set(plugged))

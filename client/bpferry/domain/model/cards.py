@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Network cards, and what stands behind them."""
+"""Network cards, and what is behind them."""
 
 from typing import Annotated, Final, Literal
 
@@ -118,7 +118,7 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"
 
     backend: Annotated[Literal["default", "passt"], At("backend/@type")] = "default"
-    """What stands behind a card of type user or vhostuser."""
+    """What is behind a card of type user or vhostuser."""
     interface: Annotated[Interface | None, At("source/@dev")] = None
     """Of passt: the interface of the host whose addresses and routes the guest gets."""
     log_file: Annotated[str | None, At("backend/@logFile", Form.PLACE)] = None
@@ -190,5 +190,5 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
 
     @property
     def has_tap(self) -> bool:
-        """Whether a tap stands behind it."""
+        """Whether a tap is behind it."""
         return self.type in ("bridge", "network", "ethernet")

@@ -24,7 +24,7 @@ UsbVersion = Annotated[
 
 
 class Source(Table, frozen=True, kw_only=True):
-    """One end of what stands behind a character device. Which fields count depends on its type."""
+    """One end of what is behind a character device. Which fields count depends on its type."""
 
     mode: Annotated[Literal["bind", "connect"] | None, At("@mode")] = None
     path: Annotated[str | None, At("@path", Form.PLACE)] = None

@@ -14,7 +14,7 @@ ProfileName = Annotated[
 
 
 class Tpm(Device, frozen=True, kw_only=True):
-    """A TPM, and what stands behind it. Which fields count depends on the back end."""
+    """A TPM, and what is behind it. Which fields count depends on the back end."""
 
     model: Annotated[Literal["tpm-tis", "tpm-crb"] | None, At("@model")] = None
     backend: Annotated[

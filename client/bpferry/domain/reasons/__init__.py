@@ -4,7 +4,7 @@
     words    what is said more than once
     system   what concerns the VM as a whole
     cards    network cards
-    disks    disks and what stands behind them
+    disks    disks and what is behind them
     devices  all other devices
 
 Each is a table from a pattern (``patterns``) to the reason, which stands after a colon, and to the
