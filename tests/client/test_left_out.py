@@ -267,3 +267,30 @@ def test_people_are_told_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[s
     errors = [line for line in err.splitlines() if line.startswith("bpferry: error: ")]
     assert (3, "") == (status, out)
     assert [f"'{file}':6", f"'{file}':7"] == [line.split(": ")[2] for line in errors]
+
+
+@pytest.mark.parametrize(
+    ("toml", "xml"),
+    [
+        (
+            'mode = "custom"\nmodel = "nonesuch"',
+            "<cpu mode='custom'><model>nonesuch</model></cpu>",
+        ),
+        ('model = "nonesuch"', "<cpu><model>nonesuch</model></cpu>"),
+        ('mode = "host-passthrough"', "<cpu mode='host-passthrough'/>"),
+    ],
+)
+def test_processor_that_is_left_out_is_the_same_in_both_forms(toml: str, xml: str) -> None:
+    """A guest that wants a certain processor gets all that there is here, and not the least."""
+    native = f'name = "vm"\nmemory = "64 MiB"\naccelerator = "tcg"\n[cpu]\n{toml}\n'
+    of_toml = read_bytes(native.encode(), Path("/vms/vm.toml"))
+
+    found = [
+        draft(of_toml, Record(), ignore_unsupported=True),
+        left_of(domain().replace("<devices>", f"{xml}<devices>")),
+    ]
+
+    for one in found:
+        argv = one.built.argv
+        assert argv[argv.index("-cpu") + 1] == "max"
+        assert len(one.refused) == 1

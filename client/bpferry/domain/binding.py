@@ -74,6 +74,9 @@ class At:
     """What a size without a unit is counted in."""
     absent: object = msgspec.UNSET
     """What a libvirt document means that says nothing here, if that is not the native default."""
+    instead: object = msgspec.UNSET
+    """What either document means from which this is left out, if that is not what it means where it
+    says nothing."""
     always: bool = False
     """Written to XML also where it has its default, since libvirt's schema demands it."""
     demanded: bool = False

@@ -74,8 +74,16 @@ def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
         raise parsed.faults[0]
     if parsed.table is None:
         raise all_in_one(parsed.refusals)
-    machine = check(parsed.table, parsed.origins)
+    machine = check(_with_cpu_mode(parsed.table), parsed.origins)
     return Document(machine, parsed.origins, "xml", parsed.refusals)
+
+
+def _with_cpu_mode(machine: Machine) -> Machine:
+    """Return *machine* with the mode that a model of processor alone means (virCPUDefParseXML)."""
+    cpu = machine.cpu
+    if cpu.mode != "default" or cpu.model is None:
+        return machine
+    return msgspec.structs.replace(machine, cpu=msgspec.structs.replace(cpu, mode="custom"))
 
 
 def _read_toml(raw: bytes, path: Path) -> Document:

@@ -99,8 +99,10 @@ def _without_entry(
 def _with_usual(table: T, bound: Field, *, in_xml: bool) -> T | None:
     """Return *table* with what its document means where it does not say *bound*.
 
-    libvirt's schema demands some attributes, such as a card's type; nothing is meant without them.
-    What a password was to protect does not stay without it.
+    A processor that cannot be had is one that can all that is possible here, in both forms: a
+    guest that wants a certain one does not run on less. libvirt's schema demands some attributes,
+    such as a card's type; nothing is meant without them. What a password was to protect does not
+    stay without it.
     """
     if bound.default is msgspec.NODEFAULT or bound.at.form is Form.SECRET:
         return None
@@ -109,4 +111,6 @@ def _with_usual(table: T, bound: Field, *, in_xml: bool) -> T | None:
     usual = bound.default
     if in_xml and bound.at.absent is not msgspec.UNSET:
         usual = bound.at.absent
+    if bound.at.instead is not msgspec.UNSET:
+        usual = bound.at.instead
     return msgspec.structs.replace(table, **{bound.name: usual})

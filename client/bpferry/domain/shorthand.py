@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the native form leaves unsaid about network cards.
+"""What the native form leaves unsaid about network cards, and about the processor.
 
     bridge = "br0"       a card of type bridge
     network = "lan"      one of type network
     tap = "tap0"         one of type ethernet, with managed = false: the tap exists
     socket = "/run/x"    one of type vhostuser
     backend = "passt"    one of type user
+
+    [cpu] model = "..."  a processor of mode custom
 
 Both functions work on plain values, before they are held to any type.
 """
@@ -25,7 +27,10 @@ TYPE_BY_KEY: Final = {
 
 
 def expand(plain: Plain) -> None:
-    """Add to the cards of *plain* what they mean without saying it."""
+    """Add to *plain* what its cards and its processor mean without saying it."""
+    cpu = plain.get("cpu")
+    if isinstance(cpu, dict) and "model" in cpu:
+        cpu.setdefault("mode", "custom")
     for card in _cards(plain):
         inferred = _type_of(card)
         if inferred is not None and "type" not in card:
@@ -47,7 +52,13 @@ def explain_missing_type(card: Plain) -> tuple[str, str]:
 
 
 def contract(plain: Plain) -> None:
-    """Take from the cards of *plain* what they mean without it: ``expand`` gives it back."""
+    """Take from *plain* what it means without saying it: ``expand`` gives it back.
+
+    The usual mode of a processor, which *plain* leaves out, is not what a model alone means.
+    """
+    cpu = plain.get("cpu")
+    if isinstance(cpu, dict) and "model" in cpu and cpu.setdefault("mode", "maximum") == "custom":
+        del cpu["mode"]
     for card in _cards(plain):
         if card.get("type") == _type_of(card):
             _leave_type_out(card)

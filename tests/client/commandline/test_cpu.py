@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Pause, PlugIn
+from bpferry.commandline.parts import Pause, PlugIn, Remark
 from bpferry.domain.model.accelerator import Accelerator
 from tests.client.commandline.system_parts import (
     all_parts,
@@ -67,6 +67,28 @@ def test_native_default() -> None:
     context = of_document('name = "vm"\nmemory = "64 MiB"\n', "q35", TCG)
 
     assert ["max"] == values(context, "-cpu")
+
+
+def test_native_model_alone() -> None:
+    """A model is what the guest gets, also where no mode is said, as in a domain document."""
+    text = 'name = "vm"\nmemory = "64 MiB"\n[cpu]\nmodel = "core2duo"\n'
+
+    assert ["core2duo"] == values(of_document(text, "q35", TCG), "-cpu")
+
+
+@pytest.mark.parametrize("mode", ["maximum", "host-model", "host-passthrough"])
+def test_model_that_the_mode_does_not_use(mode: str) -> None:
+    """Both forms say that it has no effect; libvirt passes over it without a word."""
+    native = f'name = "vm"\nmemory = "64 MiB"\n[cpu]\nmode = "{mode}"\nmodel = "core2duo"\n'
+    contexts = [
+        of_document(native, "q35", KVM),
+        context_of(f"<cpu mode='{mode}'><model>core2duo</model></cpu>", accelerator=KVM),
+    ]
+
+    for context in contexts:
+        (remark,) = of_kind(context, Remark)
+        assert remark.text.startswith(f"the model 'core2duo' is not used: the mode '{mode}'")
+        assert "use the mode 'custom'" in remark.hint
 
 
 def test_features() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bpferry.domain.document import read_bytes, to_toml, to_xml
 from bpferry.domain.model.cards import Card
+from bpferry.domain.model.cpu import Cpu
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput
 from tests.client.domain.machines import is_sound, tables
@@ -104,3 +105,31 @@ def test_cards_are_the_same_after_either_way(cards: list[Card]) -> None:
 
     assert machine == read_bytes(to_toml(machine).encode(), Path("/vm.toml")).machine
     assert machine == read_bytes(to_xml(machine).encode(), Path("/vm.xml")).machine
+
+
+@pytest.mark.parametrize(
+    ("cpu", "written"),
+    [
+        ({"mode": "custom", "model": "qemu64"}, {"model": "qemu64"}),
+        ({"mode": "maximum", "model": "qemu64"}, {"mode": "maximum", "model": "qemu64"}),
+        ({"mode": "host-model"}, {"mode": "host-model"}),
+        ({"mode": "maximum", "cores": 2}, {"cores": 2}),
+    ],
+)
+def test_mode_of_a_processor(cpu: dict[str, object], written: dict[str, object]) -> None:
+    """A model alone is one of mode custom, and what is written is read as the same."""
+    machine = Machine(name="x", memory=2**26, cpu=msgspec.convert(cpu, Cpu))
+
+    text = to_toml(machine)
+
+    assert written == tomllib.loads(text)["cpu"]
+    assert machine == read_bytes(text.encode(), Path("/vm.toml")).machine
+
+
+def test_model_alone_in_a_domain_document() -> None:
+    """It is of mode custom there too, as in libvirt."""
+    text = "<domain type='kvm'><name>x</name><memory>1</memory><cpu><model>a</model></cpu></domain>"
+
+    cpu = read_bytes(text.encode(), Path("/vm.xml")).machine.cpu
+
+    assert (cpu.mode, cpu.model) == ("custom", "a")

@@ -15,7 +15,7 @@ from typing import Final
 
 from bpferry.commandline.attempt import split
 from bpferry.commandline.context import Context, unsupported
-from bpferry.commandline.parts import Found, Option
+from bpferry.commandline.parts import Found, Option, Remark
 from bpferry.commandline.system import topology
 from bpferry.commandline.system.features import paravirtual_features, remarks
 from bpferry.domain.model.accelerator import Accelerator
@@ -55,6 +55,18 @@ def parts(context: Context) -> Iterator[Found]:
         )  # fmt: skip
     yield from topology.parts(context)
     yield from remarks(context)
+    yield from _unused_model(context)
+
+
+def _unused_model(context: Context) -> Iterator[Remark]:
+    """Say that a mode which chooses the processor takes no model; libvirt passes over it too."""
+    cpu = context.machine.cpu
+    if cpu.model is not None and cpu.mode in ("maximum", *OF_HOST):
+        yield Remark(
+            f"the model '{cpu.model}' is not used: the mode '{cpu.mode}' chooses the processor",
+            f"for a '{cpu.model}' use the mode 'custom'; otherwise leave the model out",
+            "cpu.model",
+        )
 
 
 def _words(context: Context) -> Iterator[str | Unsupported]:

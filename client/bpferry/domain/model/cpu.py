@@ -53,9 +53,10 @@ class Cpu(Table, frozen=True, kw_only=True):
 
     mode: Annotated[
         Literal["default", "custom", "host-model", "host-passthrough", "maximum"],
-        At("@mode", absent="default"),
+        At("@mode", absent="default", instead="maximum"),
     ] = "maximum"
-    """``default`` is QEMU's own choice for the machine type, unless there is a model."""
+    """``default`` is QEMU's own choice for the machine type. A document that names a model alone
+    means ``custom``."""
     model: Annotated[Name | None, At("model")] = None
     match: Annotated[Literal["exact", "strict"], At("@match")] = "exact"
     """Both mean the model that is named; there is no list of models here to compare hosts with."""

@@ -128,7 +128,7 @@ class Machine(Table, frozen=True, kw_only=True):
     """The host's processors that QEMU runs on."""
     cpu_tune: Annotated[CpuTune | None, At("cputune")] = None
     vcpu_list: Annotated[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
-    cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"))] = Cpu()
+    cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"), instead=Cpu())] = Cpu()
     iothreads: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_IOTHREADS)] | None, At("iothreads")
     ] = None
