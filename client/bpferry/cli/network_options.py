@@ -82,7 +82,7 @@ def add_tap(commands: Commands) -> None:
         deeds, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
     )
     delete.add_argument(
-        "name", metavar="NAME", type=_interface, help="the tap, such as bfp1a2b3c4d"
+        "name", metavar="NAME", type=_interface, help="the tap, such as bfp1a2b3c4d5e6f"
     )
     for command in (listing, delete):
         command.add_argument("--json", action="store_true", help="print one JSON object")

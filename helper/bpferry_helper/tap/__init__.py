@@ -17,6 +17,7 @@ it, which nobody without CAP_NET_ADMIN can change; so a count is right after any
     bridges     whether a tap can be on a bridge, and whether it could do harm to it
     nursery     where taps are born, and where spare ones wait
     maker       from a decision to a tap on its bridge, or to nothing at all
+    marks       what marks a tap as ours: its whole name and its alias
     census      which taps are alive, whose they are, and what has to be swept away
     service     what each request does, and why it is safe to do for anybody
 

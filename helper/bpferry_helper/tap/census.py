@@ -13,22 +13,17 @@ for mistakes: who holds a tap may send from any address, whatever was said when 
 Known hole: a tap counts for the user who asked for it as long as it is there, whoever holds it.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.quota import Places
 from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.marks import PREFIXES, Holder, OurTap, as_ours
 from bpferry_helper.tap.netlink import LinkError
-from bpferry_helper.tap.nursery import CREATED_PREFIX, GRANTED_PREFIX, SPARE_ALIAS
 from bpferry_wire.errors import Code
-
-PREFIXES: Final = (GRANTED_PREFIX, CREATED_PREFIX)
-
-ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?")
 
 SETTLE_S: Final = 5.0
 """A tap is made in some milliseconds; who is kept waiting for longer is refused, if need be."""
@@ -38,34 +33,6 @@ LARGER_HINT: Final = (
 )
 
 LATER: Final = "try again later"
-
-NOBODY: Final = -1
-"""The owner of a tap that has our prefix and was made by somebody else; it counts for all."""
-
-
-class Holder(NamedTuple):
-    """Who asked for a tap."""
-
-    uid: int
-    pid: int
-    since_s: int
-    """CLOCK_BOOTTIME."""
-    mac: str = ""
-    """Of the card behind it, in the way of ``ip link``; empty if that was not said."""
-
-
-def write_alias(holder: Holder) -> str:
-    """Return the alias of a tap of *holder*; ``ip link`` shows it."""
-    card = f" mac={holder.mac}" if holder.mac else ""
-    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{card}"
-
-
-def holder_of(link: Link) -> Holder:
-    """Return who asked for the tap *link*."""
-    found = ALIAS.fullmatch(link.alias)
-    if found is None:
-        return Holder(NOBODY, 0, 0)
-    return Holder(int(found[1]), int(found[2]), int(found[3]), found[4] or "")
 
 
 class Census:
@@ -86,7 +53,7 @@ class Census:
         """Bridges and addresses of the taps that are being made."""
         self._delete_left(self.alive())
 
-    def alive(self) -> list[Link]:
+    def alive(self) -> list[OurTap]:
         """Ask the kernel for all taps that somebody has of us, and remember them.
 
         Raises:
@@ -132,7 +99,7 @@ class Census:
             same = [index for index, known in self._known.items() if known.mac == holder.mac]
             for ifindex in same if holder.mac else ():
                 tap = self._ask_about(ifindex)
-                if tap and tap.master == bridge.ifindex and holder_of(tap).mac == holder.mac:
+                if tap and tap.link.master == bridge.ifindex and tap.holder.mac == holder.mac:
                     raise _refusal(bridge, holder, tap)
 
     def record(self, ifindex: int, holder: Holder, place: int) -> None:
@@ -152,12 +119,12 @@ class Census:
         except LinkError as error:
             log(WARNING, f"{error}, ignoring")
 
-    def _delete_left(self, taps: list[Link]) -> None:
+    def _delete_left(self, taps: list[OurTap]) -> None:
         for tap in taps:
-            if tap.name.startswith(GRANTED_PREFIX) and tap.stays and not tap.queues:
-                self._host.delete(tap.ifindex)
-                uid = holder_of(tap).uid
-                log(INFO, f"deleted '{tap.name}', which uid {uid} had made persistent and left")
+            if not tap.was_created and tap.link.stays and not tap.link.queues:
+                self._host.delete(tap.link.ifindex)
+                what = f"'{tap.link.name}', which uid {tap.holder.uid} had made persistent and left"
+                log(INFO, f"deleted {what}")
 
     def _owners(self) -> list[int]:
         return [holder.uid for holder in self._known.values()]
@@ -170,31 +137,32 @@ class Census:
         except LinkError as error:
             raise RequestError(Code.BUSY, str(error), LATER) from error
 
-    def _ask_about(self, ifindex: int) -> Link | None:
+    def _ask_about(self, ifindex: int) -> OurTap | None:
         try:
-            return self._host.by_index(ifindex)
+            link = self._host.by_index(ifindex)
+            return as_ours(link) if link else None
         except LinkError as error:
             raise RequestError(Code.BUSY, str(error), LATER) from error
 
-    def _ask(self) -> list[Link]:
-        taps = [tap for tap in self._host.taps(PREFIXES) if tap.alias != SPARE_ALIAS]
-        self._known = {tap.ifindex: holder_of(tap) for tap in taps}
+    def _ask(self) -> list[OurTap]:
+        taps = [tap for link in self._host.taps(PREFIXES) if (tap := as_ours(link))]
+        self._known = {tap.link.ifindex: tap.holder for tap in taps}
         return taps
 
 
-def _refusal(bridge: Link, holder: Holder, tap: Link) -> RequestError:
+def _refusal(bridge: Link, holder: Holder, tap: OurTap) -> RequestError:
     """Return what *holder* is told, whose card has the address that the card of *tap* has."""
-    uid = holder_of(tap).uid
+    uid, name = tap.holder.uid, tap.link.name
     whose = "your own" if uid == holder.uid else f"uid {uid}'s"
     hint = (
         "give one of the two cards another MAC address, or its VM another name, if the address is "
         "made of that"
     )
-    if uid == holder.uid and tap.name.startswith(CREATED_PREFIX):
-        hint += f"; or delete the tap: bpferry tap delete {tap.name}"
+    if uid == holder.uid and tap.was_created:
+        hint += f"; or delete the tap: bpferry tap delete {name}"
     return RequestError(
         Code.REFUSED,
-        f"cannot make a tap on '{bridge.name}' for '{holder.mac}': {whose} tap '{tap.name}' there "
+        f"cannot make a tap on '{bridge.name}' for '{holder.mac}': {whose} tap '{name}' there "
         "is for a card with that address",
         hint,
     )

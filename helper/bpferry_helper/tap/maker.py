@@ -28,7 +28,7 @@ from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
 
 NAME_ATTEMPTS: Final = 3
-"""A name of 32 random bits is taken by accident once in some million taps."""
+"""A name of 48 random bits is never taken by accident; somebody else may take one on purpose."""
 
 UNLIKE_ANY: Final = 0xFE
 """First byte of a tap's own address: the highest, so that no bridge takes it for the lowest of its

@@ -8,30 +8,19 @@ on the host already: down, on no bridge, ours. Each is given once. They go when 
 """
 
 import os
-import secrets
 from threading import Condition, Thread
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.tap.links import Attributes, Links
+from bpferry_helper.tap.marks import CREATED_PREFIX, GRANTED_PREFIX, SPARE_ALIAS, new_name
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.tun import make_queues
 from bpferry_wire.fds import OwnedFds
 
-GRANTED_PREFIX: Final = "bft"
-"""A tap that was handed over, and goes with its last fd."""
-
-CREATED_PREFIX: Final = "bfp"
-"""A tap that was made to stay."""
-
-NAME_BYTES: Final = 4
-"""Random bytes of a name, two digits each."""
-
 SPARES: Final = 2
 """Taps that wait. A VM with more cards has its first ones sooner than the others."""
-
-SPARE_ALIAS: Final = "bpferry spare"
 
 
 class Newborn(NamedTuple):
@@ -93,7 +82,7 @@ class Nursery:
             self._own.give(newborn.ifindex, self._namespace.borrow(), attributes, up=up)
 
     def _bear(self, prefix: str, queues: int) -> Newborn:
-        name = prefix + secrets.token_hex(NAME_BYTES)
+        name = new_name(prefix)
         fds = make_queues(name, queues, os.getuid())
         try:
             index = self._own.expect(name).ifindex

@@ -25,11 +25,11 @@ from bpferry_helper.role import (
 )
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.bridges import Wanted
-from bpferry_helper.tap.census import Census, Holder, holder_of, write_alias
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.census import Census
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
+from bpferry_helper.tap.marks import Holder, OurTap, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
-from bpferry_helper.tap.nursery import CREATED_PREFIX
 from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
 from bpferry_wire import messages
 from bpferry_wire.errors import Code
@@ -199,14 +199,14 @@ class TapService:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
 
-    def _alive(self) -> list[Link]:
+    def _alive(self) -> list[OurTap]:
         try:
             return self._census.alive()
         except LinkError as error:
             raise RequestError(Code.FAILED, str(error), "try again later") from error
 
     def _quota(self, policy: Policy, peer: Peer) -> Answer:
-        owners = [holder_of(tap).uid for tap in self._alive()]
+        owners = [tap.holder.uid for tap in self._alive()]
         reply = messages.QuotaReply(
             held=owners.count(peer.uid),
             allowed=taps_of(policy, peer),
@@ -218,19 +218,16 @@ class TapService:
 
     def _status(self, peer: Peer) -> Answer:
         check_is_root(peer)
-        held = sorted(
-            ((holder_of(tap), tap.name) for tap in self._alive()), key=lambda h: h[0].since_s
-        )
+        held = sorted(self._alive(), key=lambda tap: tap.holder.since_s)
         now = now_s()
         grants = (
-            messages.Grant(holder.uid, holder.pid, name, max(0, now - holder.since_s))
-            for holder, name in held
-            if holder.uid >= 0
+            messages.Grant(holder.uid, holder.pid, link.name, max(0, now - holder.since_s))
+            for link, holder in held
         )
         return Answer(messages.StatusReply(tuple(grants), BY_KERNEL))
 
     def _list(self, peer: Peer) -> Answer:
-        mine = [tap for tap in self._alive() if holder_of(tap).uid == peer.uid]
+        mine = [tap.link for tap in self._alive() if tap.holder.uid == peer.uid]
         names = {master: self._name(master) for master in {tap.master for tap in mine}}
         taps = (
             messages.OwnTap(tap.name, names[tap.master], tap.queues, tap.stays)
@@ -243,9 +240,9 @@ class TapService:
         return link.name if link else ""
 
     def _delete(self, peer: Peer, interface: str) -> Answer:
-        mine = (tap for tap in self._alive() if holder_of(tap).uid == peer.uid)
-        tap = next((tap for tap in mine if tap.name == interface), None)
-        if tap is None or not interface.startswith(CREATED_PREFIX):
+        mine = (tap for tap in self._alive() if tap.holder.uid == peer.uid and tap.was_created)
+        tap = next((tap.link for tap in mine if tap.link.name == interface), None)
+        if tap is None:
             raise RequestError(
                 Code.REFUSED,
                 f"uid {peer.uid} has no tap '{interface}' that was created to stay",

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple, TypeVar
 from bpferry_helper.policy.rules import Port
 from bpferry_helper.tap import nursery
 from bpferry_helper.tap.bridges import Wanted
-from bpferry_helper.tap.census import Holder, write_alias
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
+from bpferry_helper.tap.marks import Holder, write_alias
 from bpferry_helper.tap.netlink import Netlink, open_netlink
 from tests.support.census import fd_targets
 from tests.support.children import in_child

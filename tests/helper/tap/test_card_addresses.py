@@ -11,8 +11,9 @@ import pytest
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.tap import census
-from bpferry_helper.tap.census import Census, Holder, holder_of, write_alias
+from bpferry_helper.tap.census import Census
 from bpferry_helper.tap.links import Link
+from bpferry_helper.tap.marks import Holder, OurTap, as_ours, write_alias
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
@@ -304,4 +305,4 @@ def test_alias_is_read_as_it_was_written(holder: Holder) -> None:
     """With the card's address and without one, as a helper before this one wrote it."""
     tap = Link(1, "bft00000000", "tun", master=2, mtu=1500, address="", alias=write_alias(holder))
 
-    assert holder == holder_of(tap)
+    assert OurTap(tap, holder) == as_ours(tap)

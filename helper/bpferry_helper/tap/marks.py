@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What marks a tap as the helper's: its whole name and its alias, which only root can give both.
+
+An administrator may have a tap ``bft-office``, or one that is called as ours are by accident. The
+helper counts, shows and deletes a tap only if name and alias have both the form that it gave them.
+"""
+
+import re
+import secrets
+from typing import Final, NamedTuple
+
+from bpferry_helper.tap.links import Link
+
+GRANTED_PREFIX: Final = "bft"
+"""A tap that was handed over, and goes with its last fd."""
+
+CREATED_PREFIX: Final = "bfp"
+"""A tap that was made to stay."""
+
+PREFIXES: Final = (GRANTED_PREFIX, CREATED_PREFIX)
+
+NAME_BYTES: Final = 6
+"""Random bytes of a name, two digits each: as many as fit into the kernel's 15 characters. Who
+could guess a name could try to join the tap before it has its owner; see docs/security.md."""
+
+NAME: Final = re.compile(r"bf[tp](?:[0-9a-f]{12}|[0-9a-f]{8})")
+"""With 8 digits, as the helper named taps before; one that stays may be as old as that."""
+
+SPARE_ALIAS: Final = "bpferry spare"
+
+ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?")
+
+
+class Holder(NamedTuple):
+    """Who asked for a tap."""
+
+    uid: int
+    pid: int
+    since_s: int
+    """CLOCK_BOOTTIME."""
+    mac: str = ""
+    """Of the card behind it, in the way of ``ip link``; empty if that was not said."""
+
+
+class OurTap(NamedTuple):
+    """A tap that the helper made for somebody."""
+
+    link: Link
+    holder: Holder
+
+    @property
+    def was_created(self) -> bool:
+        """It was made to stay until its user deletes it."""
+        return self.link.name.startswith(CREATED_PREFIX)
+
+
+def new_name(prefix: str) -> str:
+    """Return a name that no tap has, and that nobody can guess."""
+    return prefix + secrets.token_hex(NAME_BYTES)
+
+
+def write_alias(holder: Holder) -> str:
+    """Return the alias of a tap of *holder*; ``ip link`` shows it."""
+    card = f" mac={holder.mac}" if holder.mac else ""
+    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{card}"
+
+
+def as_ours(link: Link) -> OurTap | None:
+    """Return *link* with who asked for it; None if it is not provably a tap that we gave away."""
+    found = ALIAS.fullmatch(link.alias)
+    if link.kind != "tun" or found is None or NAME.fullmatch(link.name) is None:
+        return None
+    return OurTap(link, Holder(int(found[1]), int(found[2]), int(found[3]), found[4] or ""))
