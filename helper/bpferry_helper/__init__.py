@@ -1,55 +1,56 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The small programs that hold a privilege, one for each role, and what they do with it.
+"""The two privileged helpers, one per role.
 
-Theory of operation. A helper is started by systemd when somebody connects to its socket, and passes
-through four stages, in this order and never back:
+Theory of operation. systemd starts a helper when somebody connects to its socket. The helper then
+passes through four stages, in this order and never back:
 
 1. adopt    (activation)  Take the listening socket that systemd opened; the role tap also takes a
-            netlink socket of the host's network namespace.
-            Should:       make sure that there is no other, of the right kind, not open to all.
-            Mustn't:      listen on a socket of its own, or go on without one.
-2. shrink   (privilege)   Hold exactly the capabilities of this role; be closed to tracers.
-            Should:       refuse to start with one capability more or less than named there.
-            Mustn't:      drop the role's capabilities: each load and each tap needs them again.
+            netlink socket in the host's network namespace.
+            Should:       check that each is of the right kind, that there are no others, and that
+                          the listening socket is not open to everybody.
+            Mustn't:      open a socket to listen on, or go on without one.
+2. shrink   (privilege)   Hold exactly the capabilities of this role; do not be traceable.
+            Should:       refuse to start with one capability more or less than listed there.
+            Mustn't:      drop the role's capabilities: every load and every tap needs them.
 3. serve    (server)      The only stage that reads bytes from a client, one packet at a time.
-            Should:       decide on the kernel's word about the peer (identity) and on the
-                          administrator's (policy), count what is alive (bpf/ledger,
+            Should:       decide by what the kernel says about the peer (identity) and what the
+                          administrator allows (policy), count what is alive (bpf/ledger,
                           tap/census), and answer.
-            Mustn't:      wait for anybody, keep an fd that a client sent, or open a path of theirs.
+            Mustn't:      wait for anybody, keep an fd that a client sent, or open a client's path.
 4. leave                  Exit after some idle minutes; the socket stays with systemd.
-            Should:       leave every grant working: nothing here is in the data path.
+            Should:       leave every grant working: the helper is not in the data path.
 
-A client names things; it never sends code, paths or flags. The role ``bpf`` finds the object that
-a client names by its digest in a QEMU that root installed (bpf/trust), loads it (bpf/loader) and
-hands the fds over. The role ``tap`` makes a tap in its own network namespace (tap/nursery), moves
-it to a bridge that policy allows (tap/permission, tap/maker) and hands its queues over. They are
-two services, since they hold two privileges; privilege says what each is needed for.
+A client names things; it never sends code, paths or flags. The role ``bpf`` gets the digest of an
+object, finds that object in a QEMU that root installed (bpf/trust), loads it (bpf/loader) and
+hands over the fds. The role ``tap`` makes a tap in its own network namespace (tap/nursery), moves
+it to a bridge that policy allows (tap/permission, tap/maker) and hands over its queues. They are
+two services because they need different privileges; ``privilege`` says what each is for.
 
-Known holes, tolerable for the reasons named where they are: a grant cannot be taken back
-(bpf/ledger); the state folder is trusted as much as the helper itself (bpf/trust); a tap that its
-holder made persistent and left stays until the next sweep (tap/census).
+Known holes, each explained where it is: a grant cannot be revoked (bpf/ledger); the state folder is
+trusted as much as the helper itself (bpf/trust); a tap that its holder made persistent and then
+closed stays until the next sweep (tap/census).
 
     cli         what the administrator and systemd type
     status      what is granted now, and what the policy means, for the administrator
-    server      the loop that serves everybody
+    server      the loop that serves all clients
     bpf         the role that loads objects
     tap         the role that makes taps
     connection  one client's connection
-    role        what both roles do alike
-    work        the threads for what takes time
-    exchange    what the loop and the service of a role say to each other
-    activation  the sockets that systemd opened, and what it is told
+    role        what both roles do in the same way
+    work        worker threads for slow jobs
+    exchange    the interface between the loop and the service of a role
+    activation  the sockets passed by systemd, and notifications to it
     policy      what the administrator allows
-    privilege   the capabilities of each role, and the process closed around them
-    quota       how much may be alive
-    rate        how much may be asked for in a time
-    identity    who the peer is, as the kernel says
-    clock       the clock that grants are dated by
+    privilege   the capabilities of each role, and how the process is locked down
+    quota       how much may be alive at a time
+    rate        how often a user may ask
+    identity    who the peer is, according to the kernel
+    clock       the clock for the age of grants
     log         lines for the journal
     errors      what ends the helper, or one request
 
 Depends on: the standard library, bpferry_wire, msgpack (through bpferry_wire); bpf/ on libbpf.so.1,
 tap/ on the message codecs of pyroute2.
-Never does: run a program, send or receive a packet of the network, parse more of a client than one
-short packet, or write outside its state folder.
+Never does: run a program, send or receive network packets, parse more from a client than one short
+packet at a time, or write outside its state folder.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The sockets that systemd opened for us, and what we tell it: sd_listen_fds(3), sd_notify(3)."""
+"""The sockets that systemd passes to us, and what we tell it: sd_listen_fds(3), sd_notify(3)."""
 
 import os
 import socket
@@ -17,17 +17,17 @@ VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class Listener(NamedTuple):
-    """The listening socket, which the holder of this owns, and the group that may connect to it."""
+    """The listening socket, owned by the holder of this, and the group that may connect to it."""
 
     sock: socket.socket
     gid: int
 
 
 def adopt_listener(environ: MutableMapping[str, str]) -> Listener:
-    """Take the one listening socket over and clear the variables that named it.
+    """Take over the one listening socket and clear the variables that named it.
 
     Raises:
-        StartupError: there is none, more than one, or one of the wrong kind.
+        StartupError: no socket was passed, or more than one, or one of the wrong kind.
     """
     (sock,) = _take_sockets(environ, 1)
     return _listen(sock)
@@ -36,10 +36,10 @@ def adopt_listener(environ: MutableMapping[str, str]) -> Listener:
 def adopt_listener_and_netlink(
     environ: MutableMapping[str, str],
 ) -> tuple[Listener, socket.socket]:
-    """Take the listening socket over, and the netlink socket of the host's network namespace.
+    """Take over the listening socket and the netlink socket in the host's network namespace.
 
     Raises:
-        StartupError: there are not just these two.
+        StartupError: something else than these two was passed.
     """
     socks = _take_sockets(environ, 2)
     netlinks = [sock for sock in socks if sock.family == socket.AF_NETLINK]
@@ -96,9 +96,9 @@ def _check_kind(sock: socket.socket) -> None:
 
 
 def _socket_group(sock: socket.socket) -> int:
-    """Return the group of the socket's file, and refuse a socket that anybody may connect to.
+    """Return the group of the socket's file; refuse a socket that anybody may connect to.
 
-    CVE-2020-15708 and CVE-2019-10132 were sockets that packaging left open to the world.
+    CVE-2020-15708 and CVE-2019-10132 were sockets that packaging left world-writable.
     """
     path = sock.getsockname()
     if not isinstance(path, str) or not path.startswith("/"):
@@ -113,22 +113,22 @@ def _socket_group(sock: socket.socket) -> int:
 
 
 class Notifier:
-    """Tells systemd about readiness and life. Without NOTIFY_SOCKET it tells nobody."""
+    """Tells systemd that we are ready and alive. Does nothing without NOTIFY_SOCKET."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Take NOTIFY_SOCKET and WATCHDOG_USEC out of *environ*."""
+        """Read NOTIFY_SOCKET and WATCHDOG_USEC, and remove them from *environ*."""
         self._path = environ.pop("NOTIFY_SOCKET", "")
         usec = environ.pop("WATCHDOG_USEC", "0")
         pid = environ.pop("WATCHDOG_PID", str(os.getpid()))
         meant = usec.isdigit() and pid == str(os.getpid())
         self.watchdog_s = int(usec) / 1_000_000 if meant else 0.0
-        """Seconds after which systemd gives us up; 0 if it does not watch."""
+        """Seconds of silence after which systemd kills us; 0 without a watchdog."""
 
     def tell(self, message: str) -> None:
-        """Send *message*, such as READY=1. A service manager that does not listen is no error."""
+        """Send *message*, such as READY=1. It is not an error if nobody listens."""
         if not self._path:
             return
         address = "\0" + self._path[1:] if self._path.startswith("@") else self._path
-        # The socket too may fail to be made, for want of fds: that must not end the helper.
+        # Even socket() may fail, if we are out of fds: that must not end the helper.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(message.encode(), socket.MSG_DONTWAIT, address)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Opens a file if root alone could have changed it.
+"""Opens a file if only root could have changed it.
 
-Trusted is what root alone can change: a regular file of root's that nobody else may write, in
-folders of which the same is true, all the way up. That is checked on what was opened, never on a
-name, and symbolic links are not followed: who trusts a link's target can name the target.
+A file is trusted if only root can change it: a regular file that belongs to root and that nobody
+else may write, in folders that are the same, all the way up. This is checked on the opened fds,
+never on a name. Symbolic links are not followed: to trust a link's target, name the target.
 """
 
 import os
@@ -17,7 +17,7 @@ WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Untrusted(HelperError):  # noqa: N818
-    """A file or one of its folders could have been changed by somebody else than root."""
+    """Somebody other than root could have changed the file or one of its folders."""
 
 
 class Binary(NamedTuple):
@@ -26,15 +26,15 @@ class Binary(NamedTuple):
     path: str
     fd: OwnedFd
     key: str
-    """What changes whenever the file does."""
+    """Changes whenever the file does."""
     size: int
 
 
 def open_trusted(path: str) -> Binary:
-    """Open the absolute *path* if root alone could have changed it.
+    """Open the absolute *path* if only root could have changed it.
 
     Raises:
-        Untrusted: with the part of the path that is not root's alone.
+        Untrusted: names the part of the path that others can change.
         OSError: it cannot be opened.
     """
     _, *folders, name = path.split("/")
@@ -70,7 +70,7 @@ def _checked_binary(path: str, file: OwnedFd) -> Binary:
 
 
 def _check_root_alone(fd: OwnedFd, path: str) -> os.stat_result:
-    # A POSIX ACL that lets somebody else write shows in the group bits (acl(5), the mask entry).
+    # A POSIX ACL that lets others write shows in the group bits (acl(5), the mask entry).
     info = os.fstat(fd.borrow())
     if info.st_uid != 0:
         raise Untrusted(f"'{path}' does not belong to root")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which maps are alive, as a BPF iterator tells (map_ids.bpf.c).
+"""Which maps are alive, according to a BPF iterator (map_ids.bpf.c).
 
-With it a quota counts what its user really holds: also after this helper was restarted, also when
-the fds went on to QEMU and the asking process is gone. Loading the iterator takes 12 ms, once;
-asking takes 50 us. A kernel without BTF cannot load it: then ``CensusUnavailable`` is raised,
-always, and the ledger counts connections instead.
+With it a quota counts what a user really holds, even after this helper was restarted, and even if
+the fds were passed on to QEMU and the process that asked is gone. Loading the iterator takes 12 ms,
+once; each query takes 50 us. A kernel without BTF cannot load it: then every query raises
+``CensusUnavailable``, and the ledger counts connections instead.
 """
 
 import os
@@ -26,7 +26,7 @@ READ_BYTES: Final = 65_536
 
 
 class CensusUnavailable(HelperError):  # noqa: N818
-    """This kernel cannot say which maps are alive."""
+    """This kernel cannot tell which maps are alive."""
 
 
 class Census:
@@ -41,8 +41,8 @@ class Census:
         """Return the ids of all maps that are alive on this host.
 
         Raises:
-            CensusUnavailable: not on this kernel; the same answer for ever.
-            LibbpfError: not this time, for want of fds or memory.
+            CensusUnavailable: this kernel cannot tell; the answer never changes.
+            LibbpfError: out of fds or memory; the next call may work.
         """
         with self._lock:
             if self._unavailable is not None:
@@ -65,7 +65,7 @@ class Census:
 
 
 def _attach() -> OwnedFd:
-    """Load the iterator and return a link to it. The object itself is no longer needed then."""
+    """Load the iterator and return a link to it. The object is not needed after that."""
     lib = library()
     with open(OBJECT, "rb") as file:
         elf = file.read()

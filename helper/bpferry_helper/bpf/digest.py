@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""SHA-256, from the C code that CPython itself carries.
+"""SHA-256, from the C code in CPython itself.
 
-hashlib would give the same, through OpenSSL: 4 MB of library, and the largest one by far, in a
-process that holds a privilege and needs one function. The module has been called _sha2 since 3.12.
+hashlib would do the same through OpenSSL: 4 MB, by far the largest library in a privileged process
+that needs one function of it. The module is called _sha2 since Python 3.12.
 """
 
 try:
@@ -12,6 +12,6 @@ except ModuleNotFoundError:
 
 
 def sha256(data: bytes) -> bytes:
-    """Return the digest of *data*, 32 bytes."""
+    """Return the digest of *data* (32 bytes)."""
     digest: bytes = _sha256(data).digest()
     return digest

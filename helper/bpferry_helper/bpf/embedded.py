@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Finds the eBPF objects inside a binary.
 
-QEMU carries its eBPF objects verbatim among its read-only data: an ELF file of type ET_REL for
-EM_BPF, whose length its own header tells. Nothing else of an object is looked at here.
+QEMU carries its eBPF objects verbatim in its read-only data. Each is an ELF file of type ET_REL for
+EM_BPF, and its header tells its length. Nothing else of an object is looked at here.
 """
 
 import os
@@ -15,13 +15,13 @@ from bpferry_helper.bpf.binary import Binary
 from bpferry_helper.bpf.digest import sha256
 
 MAX_OBJECT_BYTES: Final = 1_048_576
-"""One eBPF object. "rss" has 20,208 bytes; libbpf and the kernel take far more."""
+"""Of one eBPF object. "rss" has 20,208 bytes; libbpf and the kernel would take far more."""
 
 MAX_OBJECTS_PER_BINARY: Final = 32
 """QEMU 11 carries one."""
 
 CHUNK_BYTES: Final = 1_048_576
-"""Read at a time while scanning. Not mmap(2): a file that shrinks meanwhile would be a SIGBUS."""
+"""Read at a time while scanning. Not mmap(2): if the file shrinks, that is a SIGBUS."""
 
 ELF_MAGIC: Final = b"\x7fELF"
 ELF_HEADER: Final = struct.Struct("=4s5B7xHHIQQQIHHHHHH")
@@ -31,7 +31,7 @@ ELFCLASS64: Final = 2
 ELFDATA: Final = 1 if sys.byteorder == "little" else 2
 ET_REL: Final = 1
 EM_BPF: Final = 247
-"""elf.h. The kernel takes programs of the host's byte order only."""
+"""elf.h. The kernel takes only programs in the host's byte order."""
 
 
 class Embedded(NamedTuple):
@@ -43,7 +43,7 @@ class Embedded(NamedTuple):
 
 
 def scan(binary: Binary) -> list[Embedded]:
-    """Return every eBPF object in *binary*, by reading all of it."""
+    """Read all of *binary* and return every eBPF object in it."""
     found: list[Embedded] = []
     for offset in _magic_offsets(binary):
         length = _object_length(binary, offset)
@@ -56,7 +56,7 @@ def scan(binary: Binary) -> list[Embedded]:
 
 
 def _magic_offsets(binary: Binary) -> Iterator[int]:
-    """Yield where an ELF header may start. Chunks overlap, so that none is cut in two."""
+    """Yield where an ELF header may start. Chunks overlap, so that no header is cut in two."""
     base = 0
     while base < binary.size:
         chunk = os.pread(binary.fd.borrow(), CHUNK_BYTES + len(ELF_MAGIC) - 1, base)
@@ -70,7 +70,7 @@ def _magic_offsets(binary: Binary) -> Iterator[int]:
 def _object_length(binary: Binary, offset: int) -> int:
     """Return the length of the eBPF object at *offset*, or 0 if there is none.
 
-    The section headers are the last thing in an object file as compilers write it.
+    Compilers write the section headers last.
     """
     raw = os.pread(binary.fd.borrow(), ELF_HEADER.size, offset)
     if len(raw) < ELF_HEADER.size:

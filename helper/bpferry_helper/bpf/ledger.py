@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""To whom each set was given, and which of them are still alive.
+"""Who was given which set, and which sets are still alive.
 
-A set is written here before it is handed over, and struck off when the kernel says that its maps
-are gone. So the ledger errs to one side only: a helper that is killed between the two counts a set
-too many until the next census, never one too few.
+A set is written down before it is handed over, and struck off when the kernel says that its maps
+are gone. So the ledger errs in one direction only: if the helper is killed in between, it counts
+one set too many until the next census, never one too few.
 
-Known hole: a grant is a bearer token. Its holder may pass it on, and nobody can take it back; it
-counts for the user who asked for as long as anybody holds it.
+Known hole: a grant is a bearer token. Its holder may pass it on, and nobody can revoke it. It
+counts for the user who asked for it, as long as anybody holds it.
 """
 
 from contextlib import AbstractContextManager
@@ -28,7 +28,7 @@ LEDGER_FORMAT: Final = 1
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 MANY_ENTRIES: Final = 64
-"""From here on each new one costs more to write than the question which are alive: 0.6 ms."""
+"""Above this, writing the entries costs more than asking which are alive: 0.6 ms."""
 
 FEWER_HINT: Final = "stop a VM, or ask the administrator to raise [quota] sets-per-user"
 
@@ -37,32 +37,32 @@ BY_CONNECTIONS: Final = "connections"
 
 
 class Entry(NamedTuple):
-    """One set that was handed over."""
+    """A set that was handed over."""
 
     uid: int
     pid: int
     object_id: str
     granted_s: int
-    """CLOCK_BOOTTIME, which nobody can set."""
+    """CLOCK_BOOTTIME, which cannot be set."""
     map_ids: tuple[int, ...]
     connection: int
-    """Number of the connection that asked, counted from the start of this process; 0 before it."""
+    """The connection that asked, numbered since this process started; 0 for an earlier process."""
 
 
 class Living(Protocol):
-    """What can say which maps are alive: Census, or a fake in a test."""
+    """Tells which maps are alive: Census, or a fake in a test."""
 
     def alive(self) -> frozenset[int]:
         """Return their ids.
 
         Raises:
-            CensusUnavailable: it can never say.
-            HelperError: not this time.
+            CensusUnavailable: it never can.
+            HelperError: it cannot this time.
         """
 
 
 class Count(NamedTuple):
-    """Sets that one user holds, that all hold, and how we know."""
+    """How many sets one user holds, how many all users hold, and how we know."""
 
     held: int
     held_by_all: int
@@ -73,7 +73,7 @@ class Ledger:
     """The entries of this boot. Safe to use from several threads."""
 
     def __init__(self, state: StateFolder, living: Living) -> None:
-        """Read what an earlier process left in *state*; *living* says which maps are alive."""
+        """Read what an earlier process left in *state*; *living* tells which maps are alive."""
         self._state = state
         self._living = living
         self._counted_by = BY_KERNEL
@@ -87,12 +87,12 @@ class Ledger:
         """Reserve a place for one more set of *uid* while it is being loaded; see ``Places``.
 
         Raises:
-            RequestError: quota, if policy does not allow one more.
+            RequestError: quota, if policy does not allow another.
         """
         return self._places.reserve(uid, per_user, in_total)
 
     def record(self, entry: Entry, place: int) -> None:
-        """Write down that *entry* is being handed over, in the reserved *place*.
+        """Write down *entry*, which is about to be handed over, in the reserved *place*.
 
         Raises:
             RequestError: it cannot be written down, so it must not be handed over.
@@ -110,12 +110,12 @@ class Ledger:
                     "free some space where the helper keeps its state (/var/lib)",
                 ) from error
             self._entries = entries
-            # At once, or the set would count twice until its place is given up.
+            # Now, or the set would count twice until its place is given up.
             self._places.give_up(place)
             self._open.add(entry.connection)
 
     def connection_closed(self, connection: int) -> None:
-        """Forget the sets of *connection* where the kernel cannot say which are alive."""
+        """Forget the sets of *connection*, if the kernel cannot tell which are alive."""
         with self._lock:
             self._open.discard(connection)
             if self._counted_by == BY_CONNECTIONS:
@@ -125,7 +125,7 @@ class Ledger:
         self._entries = [entry for entry in self._entries if entry.connection in self._open]
 
     def count(self, uid: int) -> Count:
-        """Count what is alive at this moment."""
+        """Count what is alive now."""
         with self._lock:
             self._strike_off_the_dead()
             return Count(self._owners().count(uid), len(self._entries), self._counted_by)
@@ -147,7 +147,7 @@ class Ledger:
         try:
             alive = self._living.alive()
         except CensusUnavailable as error:
-            # Said once, since from here on nobody asks again.
+            # Logged once: after this, nobody asks again.
             log(WARNING, str(error))
             self._counted_by = BY_CONNECTIONS
             self._forget_closed()
@@ -155,8 +155,8 @@ class Ledger:
         except HelperError as error:
             log(WARNING, f"counting every set that was ever granted: {error}, ignoring")
             return
-        # A set is alive while anybody holds one of its maps. Ids are given out in a circle
-        # (kernel/bpf/syscall.c, bpf_map_alloc_id), so that one is not used again for long.
+        # A set is alive while anybody holds one of its maps. Ids are allocated cyclically
+        # (kernel/bpf/syscall.c, bpf_map_alloc_id), so an id is not reused for a long time.
         self._entries = [e for e in self._entries if alive.intersection(e.map_ids)]
 
 
@@ -166,7 +166,7 @@ def _boot_id() -> str:
 
 
 def _read(state: StateFolder, boot_id: str) -> list[Entry]:
-    """Return the entries of this boot; what an earlier one left is about maps that are gone."""
+    """Return the entries of this boot; those of an earlier one are about maps that are gone."""
     raw = state.read(LEDGER_FILE)
     if raw is None:
         return []

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The functions of libbpf.so.1 that are used, with the C types of bpf/libbpf.h.
+"""The functions of libbpf.so.1 that are used, with the C types from bpf/libbpf.h.
 
-Pointers to libbpf's structures are opaque here, so that no layout of theirs is relied on, but for
-the first fields of struct bpf_map_info (linux/bpf.h), which is the kernel's and cannot change.
-The test tests/helper/bpf/test_libbpf.py compiles every prototype below against the header.
+Pointers to libbpf's structures are opaque here, so that we do not depend on their layout. The one
+structure used is struct bpf_map_info (linux/bpf.h), whose first fields are kernel ABI.
+tests/helper/bpf/test_libbpf.py compiles every prototype below against the header.
 
-libbpf is the operating system's: loaded by its SONAME, so that its security updates reach us.
+libbpf is the operating system's, loaded by its SONAME, so that its security updates reach us.
 """
 
 import ctypes
@@ -70,10 +70,10 @@ class MapInfo(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL:
-    """Return libbpf with all prototypes set, silenced.
+    """Return libbpf with all prototypes set and its printing turned off.
 
-    Errors come back as errno and as the verifier's log; what libbpf prints beside them would only
-    repeat that in the journal.
+    Errors come back as errno and in the verifier's log; what libbpf prints would only repeat them
+    in the journal.
 
     Raises:
         LibbpfError: there is no libbpf.so.1, or it is not what its name says.
@@ -93,7 +93,7 @@ def library() -> ctypes.CDLL:
 
 
 def last_error(what: str) -> LibbpfError:
-    """Return the error of the call that just failed in this thread, *what* being what was tried."""
+    """Return the error of the call that just failed in this thread; *what* says what was tried."""
     return LibbpfError(what, ctypes.get_errno())
 
 

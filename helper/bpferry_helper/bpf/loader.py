@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From the bytes of a trusted object to owned, described fds.
+"""Turns the bytes of a trusted object into owned, described fds.
 
-What comes in has been found in a file of root's (trust): libbpf is not made for anything else. Its
-maintainers say so, and one in three hundred random changes to an object crashes libbpf 1.1.
+The bytes come from a file that only root can write (trust). libbpf is not made for anything else:
+its maintainers say so, and one in three hundred random changes to an object crashes libbpf 1.1.
 
-The shape of the object is checked between opening and loading, before the kernel sees it: for an id
-that we know exactly its programs and maps, for any other only the program types that policy names.
-Programs and maps are looked up by name, since their order in the file means nothing.
+The shape of the object is checked after libbpf has opened it and before the kernel sees it. If we
+know the id, it must have exactly the right programs and maps; if not, only program types that
+policy names. Programs and maps are looked up by name, since their order in the file means nothing.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from bpferry_wire.messages import FdDescription
 from bpferry_wire.objects import KNOWN, MapShape, ObjectShape, ProgramShape
 
 VERIFIER_LOG_BYTES: Final = 262_144
-"""Filled only when a program is refused. Kernels before 6.4 answer ENOSPC if the log is longer."""
+"""Filled only if a program is rejected. Kernels before 6.4 answer ENOSPC if the log is longer."""
 
 MIN_FD: Final = 3
 """Copies of fds are made above standard error."""
@@ -42,12 +42,12 @@ class LoadedSet(NamedTuple):
 
 
 def load(elf: bytes, object_id: str, program_types: frozenset[int]) -> LoadedSet:
-    """Load *elf* into new maps. Takes some 70 ms of one processor; other threads run meanwhile.
+    """Load *elf* with fresh maps. Takes about 70 ms of CPU time; other threads run meanwhile.
 
     Args:
         elf: the bytes of a trusted object file.
-        object_id: what the client calls it, "rss" for one.
-        program_types: BPF_PROG_TYPE_* that policy allows for ids that we do not know.
+        object_id: what the client calls it, such as "rss".
+        program_types: BPF_PROG_TYPE_* that policy allows for unknown ids.
 
     Raises:
         RequestError: the object does not have the shape of its id, or cannot be loaded.
@@ -63,7 +63,7 @@ def load(elf: bytes, object_id: str, program_types: frozenset[int]) -> LoadedSet
 
 @contextmanager
 def _opened(elf: bytes) -> Iterator[Pointer]:
-    """Open *elf* and close it again, which closes libbpf's own fds too."""
+    """Open *elf*, and close it afterwards together with libbpf's own fds."""
     lib = library()
     obj = lib.bpf_object__open_mem(elf, len(elf), None)
     if not obj:
@@ -75,7 +75,7 @@ def _opened(elf: bytes) -> Iterator[Pointer]:
 
 
 def _cannot_open(error: LibbpfError) -> HelperError:
-    """Return what to raise: libbpf rejects the format, unless there was nothing to read it with."""
+    """Return what to raise: the format is rejected, unless we were out of fds or memory."""
     if error.errno in NO_RESOURCES:
         return error
     return RequestError(
@@ -151,9 +151,9 @@ def _load(obj: Pointer, shape: ObjectShape) -> LoadedSet:
 
 
 def _verdict(log: bytes) -> str:
-    """Return the line of the verifier's log that says why, and how many were left out.
+    """Return the line of the verifier's log that says why, and how many lines were left out.
 
-    The verifier's last line but the statistics, which start with "processed".
+    It is the last one before the statistics, which start with "processed".
     """
     lines = [line for line in _text(log).splitlines() if line and not line.startswith("processed")]
     if not lines:
@@ -184,8 +184,7 @@ def _collect(obj: Pointer, shape: ObjectShape) -> LoadedSet:
 
 
 def _copy(fd: int) -> int:
-    # CLOEXEC from birth: this thread may be interrupted by a fork of nobody, but a rule without
-    # exceptions is easier to check.
+    # CLOEXEC from the start: nobody forks here, but a rule without exceptions is easier to check.
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, MIN_FD)
     except OSError as error:

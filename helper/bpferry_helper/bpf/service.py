@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What each request of the role bpf does, and why it is safe to do for anybody who may connect."""
+"""What each request to the role bpf does, and why it is safe to do for anybody who may connect."""
 
 from functools import partial
 from typing import Final
@@ -31,7 +31,7 @@ NAME: Final = "bpf"
 
 
 class BpfService:
-    """Answers for the role bpf. ``prepare`` runs in the loop, the work it returns in a worker."""
+    """The role's service. ``prepare`` runs in the loop, the work it returns in a worker."""
 
     def __init__(self, policy: PolicyFile, state: StateFolder) -> None:
         self._policy = policy
@@ -40,16 +40,16 @@ class BpfService:
         self._buckets = TokenBuckets()
 
     # The peer is not trusted. Why each request is safe for it to make:
-    #  * Hello:   tells the peer what it knows about itself, and constants.
-    #  * Quota:   two counts; the census reads ids of maps and shows none of them.
-    #  * Can:     the decision alone, nothing is loaded; it reads what Load reads.
-    #  * Status:  who holds what, for uid 0 alone, which can see that anyway.
-    #  * Load:    the peer supplies a name and a digest. The bytes come from a file that root alone
-    #             can write (trust), have a known shape (loader), and go into fresh maps that nobody
-    #             else holds. What it costs is bounded by rate and quota, both counted per uid.
-    # Each request but Hello needs a usable policy.
+    #  * Hello:   tells the peer constants, and what it knows about itself.
+    #  * Quota:   two counts; the census reads map ids, and none of them is shown.
+    #  * Can:     only the decision, nothing is loaded; it reads what Load reads.
+    #  * Status:  who holds what; only for uid 0, which can see that anyway.
+    #  * Load:    the peer supplies a name and a digest. The bytes come from a file that only root
+    #             can write (trust), have a known shape (loader), and get fresh maps that nobody
+    #             else holds. The cost is bounded by rate and quota, both per uid.
+    # Every request except Hello needs a usable policy.
     def prepare(self, asked: Asked) -> Work:
-        """Decide what is to be done; everything here is quick."""
+        """Decide what to do; everything here is quick."""
         request, peer = asked.request, asked.peer
         match request:
             case messages.Hello():
@@ -69,7 +69,7 @@ class BpfService:
         raise not_here(NAME, request)
 
     def connection_closed(self, connection: int) -> None:
-        """Take note that a client went away."""
+        """Note that a client has gone."""
         self._ledger.connection_closed(connection)
 
     def _quota(self, policy: Policy, peer: Peer) -> Answer:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The state folder: a few small files that survive the helper's restart.
 
-systemd makes it (StateDirectory=) and names it in STATE_DIRECTORY. Each file is written whole
-beside its place and renamed into it, so that a kill at any moment leaves the old file or the new
-one. There is no fsync: after a power failure all grants are gone, and so is what these files are
-about.
+systemd makes it (StateDirectory=) and names it in STATE_DIRECTORY. Each file is written under a
+temporary name and renamed, so that a kill at any moment leaves the old file or the new one. There
+is no fsync: after a power failure all grants are gone, and nothing in these files matters.
 """
 
 import os
@@ -17,13 +16,13 @@ from bpferry_helper.errors import StartupError
 from bpferry_wire.fds import OwnedFd
 
 MAX_FILE_BYTES: Final = 4_194_304
-"""What is read of one file: four times the largest object that is kept."""
+"""Read from one file: four times the largest object that is kept."""
 
 NEW: Final = ".new"
 
 
 class StateFolder:
-    """Reads and writes files by their plain names."""
+    """Reads and writes files by name."""
 
     def __init__(self, path: str) -> None:
         """Use the folder *path*, which must exist."""
@@ -35,7 +34,7 @@ class StateFolder:
         self._lock = Lock()
 
     def read(self, name: str) -> bytes | None:
-        """Return what *name* holds, or None if it cannot be read or is too long."""
+        """Return the content of *name*, or None if it cannot be read or is too long."""
         try:
             fd = os.open(self._file(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -47,14 +46,14 @@ class StateFolder:
         return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace *name* by *content*, or leave it as it was.
+        """Replace the content of *name*, or leave it as it was.
 
         Raises:
-            OSError: the disk is full, or the like.
+            OSError: such as a full disk.
         """
         new = self._file(name + NEW)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        # Two workers may want to write the same file; the name beside its place is one.
+        # Two workers may write the same file, and there is one temporary name.
         with self._lock:
             try:
                 with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
@@ -65,7 +64,7 @@ class StateFolder:
                 raise
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names that start with *prefix*, oldest first."""
+        """Return the names that start with *prefix*, oldest file first."""
         found = [n for n in os.listdir(self._path) if n.startswith(prefix) and NEW not in n]
         return sorted(found, key=lambda name: os.stat(self._file(name)).st_mtime_ns)
 

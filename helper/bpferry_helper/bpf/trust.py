@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Finds an object by its digest in a QEMU that root installed.
 
-QEMU carries its objects verbatim, so that the helper need not believe anybody about an object: it
-looks through the binaries that policy names, as far as root alone could have changed them
-(``binary``), for an object of the digest that was asked for (``embedded``).
+QEMU carries its objects verbatim, so the helper need not take anybody's word for an object. It goes
+through the binaries that policy names and that only root could have changed (``binary``), and looks
+for an object with the requested digest (``embedded``).
 
-The index of what was found where is a hint that saves reading some hundred MB again. It is never
-believed: each time the file is checked again, and the bytes are read again and hashed.
+The index of what was found where only saves reading some hundred MB again. It is never trusted:
+the file is checked each time, and the bytes are read and hashed again.
 
-An object that was found once is also kept in the state folder, so that a card can be hot-plugged
-into a QEMU that still runs after its package was upgraded. Known hole: that folder is believed as
-much as the helper itself, since only the helper's user can write there. ``systemctl clean
---what=state bpferry-bpf`` forgets it.
+An object is also kept in the state folder once found, so that a card can be hot-plugged into a QEMU
+that is still running after its package was upgraded. Known hole: that folder is trusted as much as
+the helper itself, since only the helper's user can write there. ``systemctl clean --what=state
+bpferry-bpf`` empties it.
 """
 
 import errno
@@ -32,10 +32,10 @@ from bpferry_helper.log import INFO, WARNING, log
 from bpferry_wire.errors import Code
 
 MAX_BINARIES: Final = 256
-"""Debian's whole QEMU has 60 system emulators."""
+"""All of Debian's QEMU packages together have 60 system emulators."""
 
 MAX_REMEMBERED: Final = 64
-"""Objects kept in the state folder: one for each QEMU release that a long-lived host has seen."""
+"""Objects kept in the state folder: one per QEMU release that a long-lived host has seen."""
 
 
 INDEX_FILE: Final = "index.msgpack"
@@ -55,12 +55,12 @@ class TrustedObjects:
         """Return the object whose SHA-256 is *digest*.
 
         Raises:
-            RequestError: no trusted binary has it, and none had it before.
+            RequestError: no trusted binary has it, and none had it earlier.
         """
         try:
             found = self._find_in_binaries(digest, patterns)
         except OSError as error:
-            # Not "unknown": it may well be there, and the client may remember what we say.
+            # Not "unknown": it may well be there, and the client may cache our answer.
             raise RequestError(
                 Code.FAILED,
                 f"cannot look through the trusted binaries: {error.strerror}",
@@ -103,7 +103,7 @@ class TrustedObjects:
             return
         self._distrusted.add(path)
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            # Distributions have such links beside their targets, which are looked into.
+            # Distributions put such links next to their targets, which are searched.
             log(INFO, f"not following the symbolic link '{path}'")
         else:
             log(WARNING, f"not looking into '{path}': {error}, ignoring")
@@ -113,7 +113,7 @@ class TrustedObjects:
         if found is None:
             found = scan(binary)
             log(INFO, f"'{binary.path}' carries {len(found)} eBPF objects")
-            # A new dict, never a changed one: another worker may be reading the old one.
+            # A new dict: another worker may be reading the old one.
             newest = list(self._index.items())[-MAX_BINARIES + 1 :]
             self._index = index = {**dict(newest), binary.key: found}
             _write_index(self._state, index)
@@ -136,7 +136,7 @@ def _file_name(digest: bytes) -> str:
 
 
 def _matches(patterns: Iterable[str]) -> Iterator[str]:
-    """Yield the paths that the patterns name, each once. Only the last part has wildcards."""
+    """Yield the paths that the patterns match, each once. Only the last part has wildcards."""
     seen: set[str] = set()
     for pattern in patterns:
         folder, _, name = pattern.rpartition("/")
@@ -149,13 +149,13 @@ def _matches(patterns: Iterable[str]) -> Iterator[str]:
 
 
 def _read(binary: Binary, embedded: Embedded) -> bytes | None:
-    """Return the bytes of *embedded* as they are now, or None if they are no longer those."""
+    """Return the bytes of *embedded*, or None if they have changed."""
     elf = os.pread(binary.fd.borrow(), embedded.length, embedded.offset)
     return elf if sha256(elf) == embedded.digest else None
 
 
 def _read_index(state: StateFolder) -> dict[str, list[Embedded]]:
-    """Return the index as it was written, or an empty one: losing it costs time only."""
+    """Return the saved index, or an empty one: losing it only costs time."""
     raw = state.read(INDEX_FILE)
     if raw is None:
         return {}
