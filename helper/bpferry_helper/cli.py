@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the administrator and systemd type: ``bpferry-helper``.
+"""The command ``bpferry-helper``, for systemd and for the administrator.
 
-The daemon takes no switches: its unit and the policy file say what it may do. Arguments are
-read by hand, since argparse would cost a third of the start.
+The daemon takes no options: its unit and the policy file say what it may do. Arguments are parsed
+by hand, since argparse would take a third of the start-up time.
 """
 
 import os
@@ -46,7 +46,7 @@ exit status: 0 done, 1 failed, 2 wrong usage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each command
-    """Run the command in *arguments* (default: the process's own) and return the exit status."""
+    """Run the command in *arguments* (default: sys.argv) and return the exit status."""
     match list(sys.argv[1:] if arguments is None else arguments):
         case ["bpf"]:
             return _serve(_start_bpf)
@@ -77,11 +77,11 @@ class _Started(NamedTuple):
     service: "Service"
     policy: PolicyFile
     finish: Callable[[], None] = lambda: None
-    """What is to be done when nobody has come for a while."""
+    """Called before the helper exits because it was idle."""
 
 
 def _serve(start: Callable[[], _Started]) -> int:
-    # Imported late: check-policy needs none of it, and works where there is no libbpf.
+    # Imported late: check-policy does not need it, and works without libbpf.
     from bpferry_helper.activation import Notifier  # noqa: PLC0415
     from bpferry_helper.server import Server  # noqa: PLC0415
 
@@ -118,7 +118,7 @@ def _start_tap() -> _Started:
 
     listener, netlink = adopt_listener_and_netlink(os.environ)
     shrink("tap")
-    # pyroute2 is imported with the privilege held and everything else given up.
+    # pyroute2 is imported after all other privileges are given up.
     from bpferry_helper.tap.netlink import Netlink, open_netlink  # noqa: PLC0415
     from bpferry_helper.tap.service import TapService  # noqa: PLC0415
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The clock that grants are dated by: seconds since the host was started, which nobody can set."""
+"""The clock for the age of grants: seconds since boot, which cannot be set."""
 
 import time
 
 
 def now_s() -> int:
-    """Return seconds since the host was started, the time that it slept included."""
+    """Return seconds since boot, including time in suspend."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -3,10 +3,10 @@
 
 A connection is in one of three states:
 
-    LISTENING   we wait for a request. Left by a packet, or closed at its deadline.
-    WORKING     a worker has its request. It is not read; there is nothing to be had from it.
-    DELIVERED   as LISTENING, but a reply with fds is on its way. A request that comes while the
-                client has not taken that reply is answered with ``busy`` and the connection closed.
+    LISTENING   we wait for a request. Ends when a packet arrives, or at the deadline (closed).
+    WORKING     a worker has its request. The connection is not read meanwhile.
+    DELIVERED   as LISTENING, but a reply with fds is on its way. If another request arrives before
+                the client has taken that reply, we answer ``busy`` and close the connection.
 """
 
 import array
@@ -24,7 +24,7 @@ from bpferry_wire.messages import ErrorReply
 from bpferry_wire.packets import encode_reply
 
 FIRST_REQUEST_S: Final = 10.0
-"""From connecting to the first request. 5 s has been too short on slow boots (D-Bus, 2014)."""
+"""From connecting to the first request. 5 s was too short on slow boots (D-Bus, 2014)."""
 
 NEXT_REQUEST_S: Final = 30.0
 """From a reply to the next request."""
@@ -52,11 +52,11 @@ class Connection:
 
 
 def turn_away(sock: socket.socket, reply: ErrorReply) -> None:
-    """Send *reply* if that is possible at once, and close *sock*.
+    """Send *reply* if that works without waiting, and close *sock*.
 
-    The client has sent its request, or is about to. To close with that unread would give it
-    ECONNRESET in place of our reply (net/unix/af_unix.c, unix_release_sock); so no more is let in,
-    and what is there already is thrown away.
+    The client has sent its request, or is about to. If we closed the socket with that unread, the
+    client would get ECONNRESET instead of our reply (net/unix/af_unix.c, unix_release_sock). So we
+    shut down the receiving side and throw away what is there already.
     """
     with sock, suppress(OSError):
         sock.shutdown(socket.SHUT_RD)
@@ -66,7 +66,7 @@ def turn_away(sock: socket.socket, reply: ErrorReply) -> None:
 
 
 def untaken_bytes(sock: socket.socket) -> int:
-    """Return how much of what we sent the client has not read yet (SIOCOUTQ of unix(7))."""
+    """Return how much of our replies the client has not read yet (SIOCOUTQ of unix(7))."""
     count = array.array("i", [0])
     fcntl.ioctl(sock, TIOCOUTQ, count)
     return count[0]

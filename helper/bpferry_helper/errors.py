@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ends the helper, and what ends one request.
+"""Errors that end the helper, and errors that end one request.
 
 HelperError             root of this package
 +-- StartupError        this process must not serve; main() prints it and exits with status 1
-+-- PolicyError         the policy file cannot be used; carries file and line
-+-- RequestError        one request cannot be fulfilled; carries the code and hint to answer with
++-- PolicyError         the policy file cannot be used; has file and line
++-- RequestError        one request is refused or failed; has the code and the hint for the client
 """
 
 import errno
@@ -14,11 +14,11 @@ from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply
 
 NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""For want of fds or memory: says something about this moment, and nothing about what was tried."""
+"""Out of fds or memory: a later try may work, whatever was tried."""
 
 
 class HelperError(Exception):
-    """Root of everything that the helper raises on purpose."""
+    """Root of all errors that the helper raises on purpose."""
 
 
 class StartupError(HelperError):
@@ -26,11 +26,11 @@ class StartupError(HelperError):
 
 
 class PolicyError(HelperError):
-    """The policy file cannot be used. Nothing is granted until it can.
+    """The policy file cannot be used. Nothing is granted until it is corrected.
 
     Attributes:
         path: the file.
-        line: the line where the mistake is, from 1; 0 if it is the file as a whole.
+        line: the line of the mistake, from 1; 0 if it is about the whole file.
     """
 
     def __init__(self, path: str, line: int, message: str) -> None:
@@ -41,10 +41,10 @@ class PolicyError(HelperError):
 
 
 class RequestError(HelperError):
-    """One request cannot be fulfilled.
+    """One request is refused or failed.
 
     Attributes:
-        code: what the client is told.
+        code: sent to the client.
         hint: what the user or the administrator can do about it.
     """
 
@@ -54,5 +54,5 @@ class RequestError(HelperError):
         self.hint = hint
 
     def reply(self) -> ErrorReply:
-        """Return this error as the wire carries it."""
+        """Return this error as a reply."""
         return ErrorReply(self.code, str(self), self.hint)

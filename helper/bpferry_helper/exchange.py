@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the loop and the service of a role say to each other.
+"""The interface between the loop and the service of a role.
 
-    the loop  -- Asked -->   Service.prepare    in the loop: decides quickly, or refuses
-    a worker  <-- Work ---                      what takes time
+    the loop  -- Asked -->   Service.prepare    runs in the loop: decides quickly, or refuses
+    a worker  <-- Work ---                      the slow part
     the loop  <-- Answer -                      a reply and its fds, or a RequestError
 
 Neither side imports the other.
@@ -26,15 +26,15 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A reply and the fds that go with it, which its holder owns."""
+    """A reply and its fds, which the holder of this owns."""
 
     reply: Reply | ErrorReply
     fds: OwnedFds = OwnedFds()
-    """Most answers have none, and share this empty owner, which has nothing to close."""
+    """Most answers have none and share this empty owner, which has nothing to close."""
 
 
 Work = Callable[[], Answer]
-"""Runs in a worker. Raises RequestError where the request cannot be fulfilled."""
+"""Runs in a worker. Raises RequestError if the request is refused or fails."""
 
 
 class Service(Protocol):
@@ -44,4 +44,4 @@ class Service(Protocol):
         """Decide quickly, or raise RequestError; return what a worker is to do."""
 
     def connection_closed(self, connection: int) -> None:
-        """Take note that a client went away."""
+        """Note that a client has gone."""

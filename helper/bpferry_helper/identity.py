@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who asks, on the kernel's word alone.
+"""Who the peer is, according to the kernel only.
 
-Decided on the uid and the gids that the peer had when it connected, read once at accept. The pid
-may be another process by the time we look (CVE-2019-6133): it is written to the log and decides
-nothing. Any doubt is a refusal: an identity that cannot be read is not read as 0 (CVE-2021-3560).
+What counts is the uid and the gids that the peer had when it connected, read once after accept.
+By the time we look, the pid may be another process (CVE-2019-6133), so it is only logged. If in
+doubt, refuse: an identity that cannot be read must not be taken for uid 0 (CVE-2021-3560).
 """
 
 import ctypes
@@ -16,39 +16,40 @@ from typing import Final, NamedTuple
 from bpferry_helper.errors import HelperError
 
 SO_PEERGROUPS: Final = 59
-"""asm-generic/socket.h. Python has no name for it, and its getsockopt() ends at 1,024 bytes, which
-is 256 groups (python/cpython#112740); a process may have 65,536 (NGROUPS_MAX, linux/limits.h)."""
+"""asm-generic/socket.h. Python has no name for it, and its getsockopt() returns at most 1,024
+bytes, 256 groups (python/cpython#112740). A process may have 65,536 (NGROUPS_MAX of
+linux/limits.h)."""
 
 MAX_GROUPS: Final = 65_536
 USUAL_GROUPS: Final = 256
-"""Tried first: room for the most would cost 256 KiB for each connection."""
+"""Tried first: room for the maximum would take 256 KiB per connection."""
 
 UCRED: Final = struct.Struct("iII")
-"""struct ucred of unix(7): pid, uid, gid. The ids are unsigned: read as signed, a uid above 2^31
-would become negative (CVE-2018-19788)."""
+"""struct ucred of unix(7): pid, uid, gid. The ids are unsigned: as signed numbers, uids above 2^31
+would be negative (CVE-2018-19788)."""
 
 OVERFLOW_FILES: Final = ("/proc/sys/kernel/overflowuid", "/proc/sys/kernel/overflowgid")
 
 NO_ID: Final = 0xFFFF_FFFF
-"""(uid_t) -1 of chown(2): means nobody in particular."""
+"""(uid_t) -1 of chown(2): not a user."""
 
 
 class IdentityError(HelperError):
-    """The kernel did not say who the peer is, or said that it cannot."""
+    """The kernel could not tell who the peer is."""
 
 
 class Peer(NamedTuple):
-    """The process that connected, at that moment."""
+    """The process that connected, as it was then."""
 
     uid: int
     gids: frozenset[int]
-    """Its effective and its supplementary groups."""
+    """Its effective and supplementary groups."""
     pid: int
     """For the log only."""
 
 
 def overflow_ids() -> frozenset[int]:
-    """Return the ids that stand for "not mapped into this user namespace", 65534 by default."""
+    """Return the ids that mean "not mapped into this user namespace", 65534 by default."""
     ids = set()
     for path in OVERFLOW_FILES:
         with open(path, encoding="ascii") as file:
@@ -60,7 +61,7 @@ def identify(sock: socket.socket, unmapped: frozenset[int]) -> Peer:
     """Return who connected to *sock*.
 
     Raises:
-        IdentityError: on any doubt.
+        IdentityError: it cannot be told for certain.
     """
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
@@ -76,7 +77,7 @@ def identify(sock: socket.socket, unmapped: frozenset[int]) -> Peer:
 
 @cache
 def _libc() -> ctypes.CDLL:
-    """Return the C library, opened once and not for each client."""
+    """Return the C library, opened once."""
     return ctypes.CDLL(None, use_errno=True)
 
 

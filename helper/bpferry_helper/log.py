@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lines for the journal: standard error with sd-daemon(3) priorities. People get words instead.
+"""Log lines on standard error: for the journal with sd-daemon(3) priorities, for people with words.
 
-The logging package costs a third of the helper's start-up time, and would add nothing here.
+The logging package would take a third of the helper's start-up time and add nothing.
 """
 
 import os
@@ -14,30 +14,30 @@ INFO: Final = 6
 """Priorities of syslog(3); systemd strips the <n> in front of a line."""
 
 WORDS: Final = {ERROR: "error: ", WARNING: "warning: ", INFO: ""}
-"""How a line begins for a person, by its priority."""
+"""How a line begins for a person, by priority."""
 
 STDERR: Final = 2
 
 
 def never_wait() -> None:
-    """Lose lines from now on rather than wait for a journal that does not read them.
+    """From now on, drop lines rather than wait for a journal that does not read them.
 
-    Standard error is a socket to the journal that this process shares with nobody.
+    Standard error is a socket to the journal that no other process shares.
     """
     os.set_blocking(STDERR, False)
 
 
 def log(priority: int, text: str) -> None:
-    """Write one line. Control characters in *text* are escaped, so that nobody forges a line."""
+    """Write one line. Control characters in *text* are escaped, so that nobody can forge a line."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     start = f"<{priority}>" if _is_journal() else f"bpferry-helper: {WORDS[priority]}"
-    # A journal that is full, stuck or gone: serving goes on, there is nobody left to tell.
+    # The journal may be full, stuck or gone. There is nobody left to tell; go on serving.
     with suppress(OSError):
         os.write(STDERR, f"{start}{line}\n".encode())
 
 
 def _is_journal() -> bool:
-    """Say whether standard error is what systemd connected to the journal (systemd.exec(5))."""
+    """Return whether systemd connected standard error to the journal (systemd.exec(5))."""
     try:
         found = os.fstat(STDERR)
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The capabilities of each role, why it needs them, and how the process is closed around them."""
+"""The capabilities of each role, why it needs them, and how the process is locked down."""
 
 import ctypes
 import re
@@ -13,16 +13,16 @@ CAPABILITY_NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 
 
 CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {
     # CAP_BPF:     bpf(2) itself: create the maps, load the program and the iterator.
-    # CAP_PERFMON: QEMU's program compares packet pointers, which the verifier allows only where
+    # CAP_PERFMON: QEMU's program compares packet pointers, which the verifier allows only if
     #              pointers may leak (kernel/bpf/verifier.c, allow_ptr_leaks); without it the load
-    #              ends in EACCES. The iterator is a tracing program and needs it too.
+    #              fails with EACCES. The iterator is a tracing program and needs it too.
     "bpf": ("CAP_BPF", "CAP_PERFMON"),
     # CAP_NET_ADMIN: make a tap and give it an owner (drivers/net/tun.c), move it to the host's
     #              network namespace, put it on a bridge and delete it (net/core/rtnetlink.c), and
     #              ask a socket for its namespace (SIOCGSKNS).
     "tap": ("CAP_NET_ADMIN",),
 }
-"""Exactly what each role holds. Unit files and documentation say the same; a test compares."""
+"""Exactly what each role holds. A test compares this with the unit files and documentation."""
 
 PR_SET_DUMPABLE: Final = 4
 PR_SET_NO_NEW_PRIVS: Final = 38
@@ -32,10 +32,10 @@ STATUS_FILE: Final = "/proc/thread-self/status"
 
 
 def shrink(role: str) -> None:
-    """Refuse any capability that is not the role's, and close the process to tracers.
+    """Refuse to run with other capabilities than the role's, and be untraceable.
 
     Should: hold exactly CAPABILITIES[role], gain nothing by execve, leave no core dump.
-    Mustn't: go on with more, out of kindness to an administrator who ran it as root.
+    Mustn't: go on with more, even if an administrator ran it as root.
 
     Raises:
         StartupError: the permitted capabilities are not exactly the role's.
@@ -61,7 +61,7 @@ def _check_capabilities(names: tuple[str, ...]) -> None:
 
 
 def _held_capabilities(kind: str) -> set[int]:
-    """Return the numbers of the capabilities in the mask *kind* of proc(5)'s status file."""
+    """Return the capability numbers in the mask *kind* of /proc/self/status."""
     with open(STATUS_FILE, encoding="ascii", errors="replace") as file:
         found = re.search(rf"^{kind}:\s*([0-9a-f]+)$", file.read(), re.MULTILINE)
     if found is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How many things a user may hold, and the places that are reserved while one more is made.
+"""How many things a user may hold, and the places reserved while another is being made.
 
-The same for sets (bpf/ledger) and for taps (tap/census), which keep what is held themselves. What
-they know is an upper bound, since nobody tells the helper when a thing goes. Only when that bound
-says no is the kernel asked, which keeps the usual grant quick.
+Used for sets (bpf/ledger) and for taps (tap/census), which themselves record what is held. What
+they know is an upper bound, since nobody tells the helper when a thing goes away. The kernel is
+asked only if that bound is reached, which keeps the usual grant quick.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +17,11 @@ from bpferry_wire.errors import Code
 
 
 class Places:
-    """The places of things that are being made. Safe to use from several threads.
+    """Places for things that are being made. Safe to use from several threads.
 
-    A thing that is made gives its place up in the same moment in which it begins to be held, or it
-    would count twice or not at all. So both are under one lock, ``changed``, which is notified
-    whenever a place is given up. Both functions that this is made with are called with it held.
+    A place must be given up at the same moment as its thing is recorded, or the thing would count
+    twice or not at all. So one lock, ``changed``, covers both; it is notified whenever a place is
+    given up. ``owners`` and ``recount`` are called with it held.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Places:
         """Count *things* ("sets", "taps").
 
         Args:
-            things: what is counted, as messages and the policy's [quota] call it.
-            hint: what a user who may not have one more can do.
-            owners: of each thing that may be alive, whose it is.
-            recount: asks the kernel, so that *owners* names only what is alive.
+            things: what is counted, in the words of messages and of the policy's [quota].
+            hint: what a user at the limit can do.
+            owners: returns the owner of each thing that may be alive.
+            recount: asks the kernel, so that *owners* returns only what is alive.
         """
         self.changed: Final = Condition()
         self._things = things
@@ -46,19 +46,19 @@ class Places:
         self._recount = recount
         self._numbers = count(1)
         self._reserved: dict[int, int] = {}
-        """Of each place, for whom."""
+        """By place: the uid it is reserved for."""
 
     @contextmanager
     def reserve(self, uid: int, per_user: int, in_total: int) -> Iterator[int]:
-        """Reserve a place for one more thing of *uid* while it is being made; yield its number.
+        """Reserve a place for another thing of *uid* while it is being made; yield its number.
 
         Args:
             uid: who asks.
             per_user: the most that one user may have.
-            in_total: the most that all users may have together.
+            in_total: the most that all users together may have.
 
         Raises:
-            RequestError: quota, if there is no place left.
+            RequestError: quota, if no place is left.
         """
         with self.changed:
             self._check(uid, per_user, in_total)
@@ -71,12 +71,12 @@ class Places:
                 self.give_up(place)
 
     def give_up(self, place: int) -> None:
-        """Give *place* up, unless that was done before. To be called with ``changed`` held."""
+        """Give up *place*, unless that was done already. Call with ``changed`` held."""
         self._reserved.pop(place, None)
         self.changed.notify_all()
 
     def wait_until_free(self, patience_s: float) -> None:
-        """Wait until no place is reserved, but no longer than that. ``changed`` is let go of."""
+        """Wait up to *patience_s* until no place is reserved. Releases ``changed`` meanwhile."""
         self.changed.wait_for(lambda: not self._reserved, patience_s)
 
     def _check(self, uid: int, per_user: int, in_total: int) -> None:
@@ -88,7 +88,7 @@ class Places:
             raise refusal
 
     def _refusal(self, uid: int, per_user: int, in_total: int) -> RequestError | None:
-        """Return what to raise if there is no place for one more."""
+        """Return what to raise if there is no place for another."""
         owners, coming = self._owners(), list(self._reserved.values())
         held = owners.count(uid)
         if held + coming.count(uid) >= per_user:

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A token bucket for each user: so many at once, then so many a second."""
+"""A token bucket per user: so many at once, then so many a second."""
 
 import time
 from typing import Final
 
 MAX_BUCKETS: Final = 4096
-"""Users with a bucket that is not full. Beyond that the fullest are forgotten."""
+"""Users whose bucket is not full. Beyond this, the fullest buckets are dropped."""
 
 
 class TokenBuckets:
-    """Counts what each uid took recently. A bucket that has filled up again is forgotten."""
+    """Counts what each uid took recently. A bucket that has filled up again is dropped."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, tuple[float, float]] = {}
 
     def take(self, uid: int, burst: int, per_second: int) -> float:
-        """Take one token; return 0.0, or the seconds until there will be one."""
+        """Take one token and return 0.0, or return the seconds until there will be one."""
         now = time.monotonic()
         tokens, then = self._buckets.get(uid, (float(burst), now))
         tokens = min(float(burst), tokens + (now - then) * per_second)

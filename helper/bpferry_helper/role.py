@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What both roles do in the same way: say who they are, and go by the policy of now."""
+"""What both roles do in the same way: introduce themselves, and apply the current policy."""
 
 from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.exchange import Answer
@@ -13,7 +13,7 @@ from bpferry_wire.packets import OPS
 
 
 def hello(role: str, peer: Peer) -> Answer:
-    """Tell *peer* who we are, and how we see it."""
+    """Tell *peer* who we are, and who we take it for."""
     gids = sorted(peer.gids)
     caller = messages.Caller(peer.uid, tuple(gids[: limits.MAX_GIDS_SHOWN]), len(gids))
     reply = messages.HelloReply(
@@ -26,7 +26,7 @@ def usable_policy(file: PolicyFile) -> Policy:
     """Return the policy in force.
 
     Raises:
-        RequestError: refused, if there is a mistake in it.
+        RequestError: refused, if the file has a mistake.
     """
     try:
         return file.current()
@@ -41,7 +41,7 @@ def usable_policy(file: PolicyFile) -> Policy:
 def check_allowed(
     decision: Decision, peer: Peer, action: str, policy: Policy, code: Code = Code.REFUSED
 ) -> None:
-    """Raise RequestError with *code* unless *decision* is that *peer* may do *action*."""
+    """Raise RequestError with *code* unless *decision* lets *peer* do *action*."""
     if not decision.allowed:
         raise RequestError(
             code,
@@ -65,7 +65,7 @@ def check_pace(
 
 
 def check_is_root(peer: Peer) -> None:
-    """Raise RequestError, refused, unless *peer* is root, which can see everything anyway."""
+    """Raise RequestError, refused, unless *peer* is uid 0, which can see everything anyway."""
     if peer.uid != 0:
         raise RequestError(Code.REFUSED, "only uid 0 may see who holds what", "ask with sudo")
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The loop that serves everybody: one thread, no waiting, a deadline for each client.
+"""The loop that serves all clients: one thread, no waiting, a deadline per client.
 
-A client whose reply with fds is still on its way gets no further one (``connection``). The kernel
-counts fds in flight for the sending user, and past RLIMIT_NOFILE every send of the helper would
-fail (net/unix/scm.c, too_many_unix_fds), also to others. Closing our end does not take them back.
-So there is at most one undelivered grant for each connection, MAX_PER_UID connections for each
-user, and the quota for what outlives them.
+While a reply with fds is still on its way to a client, that client gets no other (``connection``).
+The kernel counts fds in flight against the sending user, and past RLIMIT_NOFILE every send by the
+helper would fail (net/unix/scm.c, too_many_unix_fds), to other clients too. Closing our end does
+not take them back. So there is at most one undelivered grant per connection, at most MAX_PER_UID
+connections per user, and a quota for what outlives the connections.
 """
 
 import errno
@@ -33,27 +33,27 @@ MAX_CONNECTIONS: Final = 1024
 """Of all users. The unit's LimitNOFILE= is eight times that."""
 
 MAX_PER_UID: Final = 16
-"""Connections of one user: a VM with sixteen cards that asks for all at once."""
+"""Connections of one user: a VM with sixteen cards that asks for all of them at once."""
 
 MAX_ACCEPTS: Final = 64
-"""Accepted before the clients that are there already get their turn."""
+"""Accepted in a row before connected clients get their turn."""
 
 ACCEPT_PAUSE_S: Final = 0.2
-"""Without fds or memory to accept with; clients wait in the socket's backlog meanwhile."""
+"""When out of fds or memory; clients wait in the socket's backlog meanwhile."""
 
 JOB_STUCK_S: Final = 20.0
-"""A load takes 0.07 s. After this we stop telling the watchdog that all is well."""
+"""A load takes 0.07 s. If a job takes longer than this, we stop feeding the watchdog."""
 
 REFUSALS_LOGGED_AT_ONCE: Final = 10
 REFUSALS_LOGGED_PER_SECOND: Final = 1
-"""For each user, so that one cannot push another's lines out of the journal."""
+"""Per user, so that nobody can push another user's lines out of the journal."""
 
 CANNOT_ACCEPT: Final = NO_RESOURCES | {errno.ENOBUFS}
-"""What accept(2) says when it is not the client that is at fault."""
+"""Errors of accept(2) that are not about the client."""
 
 
 class Server:
-    """Serves one listening socket until nobody has come for a while."""
+    """Serves one listening socket until no client has come for a while."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Server:
         notifier: Notifier,
         idle_exit_s: Callable[[], float],
     ) -> None:
-        """Borrow *listener*; *idle_exit_s* says after how many quiet seconds to end."""
+        """Borrow *listener*; *idle_exit_s* returns after how many idle seconds to exit."""
         self._listener = listener
         self._service = service
         self._notifier = notifier
@@ -112,7 +112,7 @@ class Server:
             except OSError as error:
                 if error.errno in CANNOT_ACCEPT:
                     self._pause_accepting(error)
-                # Anything else is about one client that went away before it was accepted.
+                # Anything else is about a client that left before it was accepted.
                 return
             self._admit(sock)
 
@@ -211,7 +211,7 @@ class Server:
             self._refuse(connection, ErrorReply(Code.FAILED, "internal error in the helper", _HINT))
 
     def _send(self, connection: Connection, answer: Answer) -> None:
-        """Send *answer* and close our copies of its fds, whatever happens."""
+        """Send *answer*, and close our copies of its fds in any case."""
         connection.deadline = time.monotonic() + NEXT_REQUEST_S
         with answer.fds:
             try:
@@ -232,7 +232,7 @@ class Server:
             )
             self._send(connection, Answer(busy))
             return
-        # The client went away, or does not read what it asked for. Its grant is closed with us.
+        # The client has gone, or does not read its replies. Our copies of its fds are closed.
         self._close(connection)
 
     # -- the end of a connection, and of the helper
@@ -261,7 +261,7 @@ class Server:
         return not self._connections and idle_s >= self._idle_exit_s()
 
     def _patience_s(self) -> float:
-        """Return for how long there is nothing to do but wait."""
+        """Return how many seconds the loop can wait."""
         now = time.monotonic()
         ends = [c.deadline for c in self._connections.values() if c.state is not State.WORKING]
         if not self._connections:

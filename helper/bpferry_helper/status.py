@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""For the administrator: what is granted now, and what the policy file means."""
+"""For the administrator: what is granted now, and what the policy allows."""
 
 import os
 import socket
@@ -21,11 +21,11 @@ class _Role(NamedTuple):
 
     name: str
     variable: str
-    """Names another socket than the installed one."""
+    """The environment variable that names another socket than the installed one."""
     thing: str
-    """What it grants."""
+    """What the helper grants."""
     column: str
-    """What the name of a grant is."""
+    """Heading for the names of grants."""
 
 
 ROLES: Final = (
@@ -35,9 +35,9 @@ ROLES: Final = (
 
 
 def show_status() -> int:
-    """Print who holds what, as both running helpers say; return the exit status.
+    """Ask both helpers who holds what, print it, and return the exit status.
 
-    It is 1 as soon as one of them does not say.
+    It is 1 if either of them does not answer.
     """
     tables = [_table_of(role) for role in ROLES]
     sys.stdout.write("\n".join(table for table in tables if table is not None))
@@ -45,7 +45,7 @@ def show_status() -> int:
 
 
 def _table_of(role: _Role) -> str | None:
-    """Return what the helper *role* says, or None after an error was printed."""
+    """Return the table of the helper *role*, or None if an error was printed."""
     path = os.environ.get(role.variable, f"/run/bpferry/{role.name}.sock")
     try:
         reply = _ask(path)
@@ -101,10 +101,10 @@ def _row(grant: Grant) -> str:
 
 
 def describe_policy(path: str) -> str:
-    """Return what the policy in *path* allows, in words.
+    """Return in words what the policy in *path* allows.
 
     Raises:
-        PolicyError: with the line of the first mistake; also one in QEMU's file, if that counts.
+        PolicyError: with the line of the first mistake, also in bridge.conf if that counts.
     """
     policy = read_policy(path, socket_gid=os.getgid())
     lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
@@ -131,7 +131,7 @@ def _who(policy: Policy) -> str:
 
 
 def _bridges(policy: Policy) -> list[str]:
-    """Return lines about who may have taps on which bridges."""
+    """Return lines that say who may have taps on which bridges."""
     who = [_rule(policy, rule) for rule in policy.rules]
     if policy.bridge_conf:
         who.append(_bridge_conf(policy))
@@ -151,7 +151,7 @@ def _rule(policy: Policy, rule: Rule) -> str:
 
 
 def _bridge_conf(policy: Policy) -> str:
-    # Imported late, as it is of use to few hosts.
+    # Imported late: few hosts need it.
     from bpferry_helper.tap import bridge_conf  # noqa: PLC0415
 
     qemu = bridge_conf.read_bridge_conf(bridge_conf.BRIDGE_CONF_PATH)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Worker threads for what takes time, so that the loop that serves everybody never waits.
+"""Worker threads for slow jobs, so that the loop that serves all clients never waits.
 
-Jobs are taken from the users in turn: somebody with sixteen requests waiting does not come sixteen
-times before somebody with one. ctypes lets go of the interpreter's lock, so that two loads really
-run at the same time.
+Users take turns: sixteen waiting requests of one user do not delay the single request of another.
+ctypes releases the GIL, so two loads really run at the same time.
 """
 
 import os
@@ -16,12 +15,12 @@ from typing import Final, NamedTuple
 from bpferry_helper.log import ERROR, log
 
 WORKERS: Final = 2
-"""Loads at the same time. More would not make a machine of two processors faster; the unit's
-TasksMax= counts these and the main thread."""
+"""Jobs at the same time. More would not be faster on two processors. The unit's TasksMax= counts
+these threads and the main one."""
 
 
 class Job(NamedTuple):
-    """What to do for *uid*, and whom to give the result of ``run`` to."""
+    """What to do for ``uid``, and which connection gets the result of ``run``."""
 
     uid: int
     connection: int
@@ -29,7 +28,7 @@ class Job(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The result of a job: what ``run`` returned, or what it raised."""
+    """The end of a job: what ``run`` returned, or what it raised."""
 
     connection: int
     result: object
@@ -37,11 +36,11 @@ class Done(NamedTuple):
 
 
 class Workers:
-    """Runs jobs and says through ``wake_fd`` that results are there."""
+    """Runs jobs, and signals through ``wake_fd`` that there are results."""
 
     def __init__(self) -> None:
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Readable when ``results`` has something to give. Owned by this object, for good."""
+        """Readable when there are results. Owned by this object and never closed."""
         self._waiting: dict[int, deque[Job]] = {}
         self._running: dict[int, float] = {}
         self._done: deque[Done] = deque()
@@ -56,7 +55,7 @@ class Workers:
             self._changed.notify()
 
     def results(self) -> list[Done]:
-        """Return what has been done since the last call, and make ``wake_fd`` quiet."""
+        """Return the jobs done since the last call, and reset ``wake_fd``."""
         try:
             os.eventfd_read(self.wake_fd)
         except BlockingIOError:
@@ -67,7 +66,7 @@ class Workers:
         return done
 
     def oldest_s(self) -> float:
-        """Return for how many seconds the oldest running job has been running; 0.0 if none is."""
+        """Return how many seconds the oldest running job has been running; 0.0 if none is."""
         with self._changed:
             started = min(self._running.values(), default=None)
         return 0.0 if started is None else time.monotonic() - started
@@ -85,7 +84,7 @@ class Workers:
             os.eventfd_write(self.wake_fd, 1)
 
     def _next(self) -> Job:
-        """Take the first job of the user whose turn it is, and put that user last."""
+        """Take the first job of the next user, and move that user to the end of the queue."""
         uid, jobs = next(iter(self._waiting.items()))
         del self._waiting[uid]
         job = jobs.popleft()
@@ -98,12 +97,12 @@ def _run(job: Job) -> Done:
     try:
         return Done(job.connection, job.run(), None)
     except Exception as error:  # noqa: BLE001 - a worker must outlive any job
-        # RequestError is an answer; anything else is a fault of ours and is answered as such.
+        # A RequestError is an answer; anything else is a bug and is answered as one.
         return Done(job.connection, None, error)
 
 
 def log_fault(what: str, error: BaseException) -> None:
-    """Write down a fault of ours that was survived, with where it happened."""
+    """Log a bug that we survived, and where it happened."""
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the administrator allows: /etc/bpferry/policy.toml, and what it decides.
+"""The policy: what the administrator allows in /etc/bpferry/policy.toml.
 
-    rules      what a policy says, as frozen values; who may load objects by it
-    file       the policy as its file is now; read again when that has changed
-    toml_form  from the text of the file to those values, each mistake with its line
+    rules      the policy as frozen values, and who may load objects
+    file       the current policy; reads the file again when it has changed
+    toml_form  parses the file into those values; every mistake has a line
     checks     one check for each kind of value in the file
     lines      the line in which each key is written
     names      what the names of bridges and networks may look like
 
 Most hosts have no such file. So ``file`` imports ``toml_form``, and with it ``checks``, ``lines``
-and tomllib, only when there is one to read. Who may have a tap on which bridge is decided in
-tap/permission, since QEMU's own file may have a say in it too.
+and tomllib, only if there is one to read. Who may have a tap on which bridge is decided in
+tap/permission, since QEMU's bridge.conf may matter there too.
 
 Depends on: errors and identity of bpferry_helper, bpferry_wire, tomllib.
-Never does: use a file that others than root could have written, allow anything by a file with a
-mistake in it, or ask the kernel about a link.
+Never does: use a file that anybody but root could have written, allow anything because of a file
+with a mistake in it, or ask the kernel about a link.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One check for each kind of value in a policy file.
 
-Each returns the value as Policy has it, or raises ValueError with words that follow the key's name.
+Each returns the value for Policy, or raises ValueError with words that follow the key's name.
 """
 
 import re
@@ -22,21 +22,21 @@ A_PATTERN: Final = (
 IDS: Final = re.compile("0|[1-9][0-9]{0,9}")
 
 ACCOUNTS: Final = re.compile(r"[A-Za-z_][^\x00-\x20:,/]*")
-"""What may be the name of an account that is not here at the moment. Names without a letter in
-front, such as "-1" and "01", are numbers that somebody mistyped."""
+"""What may be the name of an account that this host does not have at the moment. Names that do not
+begin with a letter, such as "-1" and "01", are mistyped numbers."""
 
 
 class Missing(NamedTuple):
-    """An account that this host does not have, which is no mistake of the file.
+    """An account that this host does not have. That is not a mistake in the file.
 
-    The user was deleted, or the name is not known while a name service is away.
+    The user was deleted, or a name service is not reachable.
     """
 
     name: str
 
 
 def ids(find: Callable[[str], int], kind: str) -> Check:
-    """Return the check of a list of accounts of *kind*, whose id *find* tells or KeyError."""
+    """Return the check of a list of accounts of *kind*; *find* returns an id or raises KeyError."""
 
     def check(value: object) -> frozenset[int | Missing]:
         if not isinstance(value, list):
@@ -58,16 +58,16 @@ def _id(entry: object, find: Callable[[str], int], kind: str) -> int | Missing:
 
 
 def _find(name: str, find: Callable[[str], int]) -> int | Missing | None:
-    """Return the id of *name*, that it is not here, or None if nobody can be called that."""
+    """Return the id of *name*, Missing, or None if no account can have that name."""
     try:
         return find(name)
     except (KeyError, ValueError):
-        # The latter for a name with a NUL.
+        # ValueError: a name with a NUL.
         return Missing(name) if ACCOUNTS.fullmatch(name) else None
 
 
 def account(find: Callable[[str], int], kind: str) -> Check:
-    """Return the check of a table's name, where TOML writes an id in letters too."""
+    """Return the check of a table's name, which is a string even if it is an id."""
 
     def check(name: object) -> int | Missing:
         text = str(name)
@@ -116,21 +116,21 @@ def number(low: int, high: int) -> Check:
 
 
 def flag(value: object) -> bool:
-    """Check that it is true or false, and no number."""
+    """Check that it is true or false, not a number."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
 def refuses(value: object) -> bool:
-    """Check what to do with a bridge without an address; say whether to refuse it."""
+    """Check what to do with a bridge without an address; return whether to refuse it."""
     if value not in ("set", "refuse"):
         raise ValueError("must be 'set' or 'refuse'")
     return value == "refuse"
 
 
 def bridge_patterns(value: object) -> tuple[str, ...]:
-    """Check a list of names of bridges, with wildcards."""
+    """Check a list of bridge names, which may have wildcards."""
     if not isinstance(value, list):
         raise ValueError("must be a list of names of bridges")
     for pattern in value:
@@ -140,7 +140,7 @@ def bridge_patterns(value: object) -> tuple[str, ...]:
 
 
 def bridge_pattern(name: object) -> str:
-    """Check the name of a table about the bridges that it fits."""
+    """Check the name of a [bridges] table, which may have wildcards."""
     if not is_bridge_pattern(str(name)):
         raise ValueError(f"matches no name of a bridge; {A_PATTERN}")
     return str(name)

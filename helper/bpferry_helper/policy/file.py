@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The policy as its file says it now.
+"""The current policy.
 
-The file must be root's and writable by nobody else, or it is not used. It is looked at before each
-decision and read again when it has changed, so that the administrator need not restart anything.
+The file must belong to root and be writable by nobody else, or it is not used. It is looked at
+before each decision and read again when it has changed, so there is nothing to restart or reload.
 """
 
 import os
@@ -18,21 +18,21 @@ from bpferry_wire.fds import OwnedFd
 POLICY_PATH: Final = "/etc/bpferry/policy.toml"
 
 MAX_POLICY_BYTES: Final = 65_536
-"""A policy of some hundred users fits; anything larger is a mistake."""
+"""Enough for some hundred users; anything larger is a mistake."""
 
 RETRY_S: Final = 1.0
-"""For how long a mistake, or a name that is not known, is believed of a file that is the same."""
+"""How long to believe a mistake or an unknown name while the file does not change."""
 
 
 Identity = tuple[int, ...]
-"""Changes with the file, or with what keeps us from it."""
+"""Changes when the file does, or the error that keeps us from reading it."""
 
 
 class PolicyFile:
-    """The policy of now: the file is read again whenever it has changed."""
+    """The current policy: the file is read again whenever it has changed."""
 
     def __init__(self, path: str, socket_gid: int) -> None:
-        """Watch *path*; *socket_gid* is the group that may load where no file says otherwise."""
+        """Watch *path*; *socket_gid* is the group that may load unless a file says otherwise."""
         self._path = path
         self._socket_gid = socket_gid
         self._seen: Identity | None = None
@@ -56,12 +56,12 @@ class PolicyFile:
         return self._answer
 
     def _may_be_better(self) -> bool:
-        """Say whether what was wrong may have mended itself: a user was added, an fd is free."""
+        """Return whether the problem may have gone: a user was added, or an fd is free."""
         old = time.monotonic() - self._read_at >= RETRY_S
         return old and (isinstance(self._answer, PolicyError) or bool(self._warned))
 
     def _warn(self) -> None:
-        """Write down what was skipped, once."""
+        """Log once what was skipped."""
         warnings = self._answer.warnings if isinstance(self._answer, Policy) else ()
         for warning in warnings:
             if warning not in self._warned:
@@ -76,7 +76,7 @@ class PolicyFile:
 
 
 def read_policy(path: str, socket_gid: int) -> Policy:
-    """Read and check *path*; where there is no file, return the default.
+    """Read and check *path*; return the default if there is no file.
 
     Raises:
         PolicyError: with the line of the first mistake.
@@ -87,7 +87,7 @@ def read_policy(path: str, socket_gid: int) -> Policy:
         return Policy(NO_FILE, users=frozenset(), groups=frozenset({socket_gid}))
     except OSError as error:
         raise PolicyError(path, 0, f"cannot be read: {error.strerror}") from error
-    # Imported late: most hosts have no policy file, and tomllib costs 10 ms of the start.
+    # Imported late: most hosts have no policy file, and tomllib takes 10 ms of the start.
     from bpferry_helper.policy.toml_form import parse_policy  # noqa: PLC0415
 
     return parse_policy(path, text, socket_gid)
@@ -103,7 +103,7 @@ def _read_text(path: str) -> str:
 
 
 def file_identity(path: str) -> Identity:
-    """Return what changes when *path* does. To be asked before it is read."""
+    """Return what changes when *path* does. Call it before reading the file."""
     try:
         info = os.stat(path)
     except OSError as error:
@@ -112,10 +112,10 @@ def file_identity(path: str) -> Identity:
 
 
 def read_roots_file(path: str) -> bytes:
-    """Return what is in *path*, which nobody but root can have written.
+    """Return the content of *path*, which only root can have written.
 
     Raises:
-        PolicyError: somebody else could have, or it is no file of a sensible length.
+        PolicyError: somebody else could have, or it is not a regular file or too long.
         OSError: it cannot be read.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

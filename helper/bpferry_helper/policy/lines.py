@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The line in which each key of a TOML file is, which tomllib does not say.
+"""The line of each key in a TOML file, which tomllib does not tell.
 
-A TOML file is a sequence of statements, and a statement parses on its own. It ends with the first
-line in which no bracket and no text of several lines is open. So each part of the file is looked at
-once, and parsed once: a file of 64 KiB of the worst takes no longer than others.
+A TOML file is a sequence of statements, and each statement parses on its own. It ends with the
+first line that leaves no bracket and no multi-line string open. So each part of the file is
+scanned once and parsed once, and the worst 64 KiB take no longer than others.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 Keys = tuple[str, ...]
-"""A key with the tables that it is in, outermost first."""
+"""A key and the tables that it is in, outermost first."""
 
 BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A key that needs no quotes (TOML 1.0, "Keys")."""
@@ -22,7 +22,7 @@ TOKEN: Final = re.compile(
     r"""|'''.*?'{3,5}|'[^'\n]*'""",
     re.DOTALL,
 )
-"""What decides where a statement ends. Only of use for a text that is valid TOML."""
+"""What decides where a statement ends, in a text that is valid TOML."""
 
 
 class KeyLines:
@@ -31,9 +31,9 @@ class KeyLines:
     def __init__(self, text: str) -> None:
         """Find the keys in *text*."""
         self.exact: Final[dict[Keys, int]] = {}
-        """Of each key that has a statement, where that begins."""
+        """By key with a statement: the line where that begins."""
         self._first: dict[Keys, int] = {}
-        """Of each table, where the first key in it is."""
+        """By table: the line of the first key in it."""
         for keys, line in _key_lines(text.replace("\r\n", "\n")):
             self.exact[keys] = line
             for length in range(1, len(keys)):
@@ -42,7 +42,7 @@ class KeyLines:
     def of(self, keys: Keys) -> int:
         """Return the line of *keys*, or of the first key below it, or of the table that it is in.
 
-        An inline table has one line for all that is in it. 0 if there is nothing of it at all.
+        Everything in an inline table has the line of the table. 0 if nothing is found.
         """
         while keys:
             line = self.exact.get(keys) or self._first.get(keys)
@@ -53,7 +53,7 @@ class KeyLines:
 
 
 def _key_lines(text: str) -> Iterator[tuple[Keys, int]]:
-    """Yield each key with its tables, and the line where its statement begins."""
+    """Yield each key with its tables and the line where its statement begins."""
     table: Keys = ()
     for line, statement in _statements(text):
         parsed = tomllib.loads(statement)
@@ -68,7 +68,7 @@ def _key_lines(text: str) -> Iterator[tuple[Keys, int]]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each statement of *text*, the empty ones too, and the line where it begins."""
+    """Yield each statement of *text*, even empty ones, and the line where it begins."""
     start, line, first, depth = 0, 1, 1, 0
     for token in TOKEN.finditer(text):
         found = token[0]
@@ -94,7 +94,7 @@ def _only_path(parsed: dict[str, Any]) -> Keys:
 
 
 def dotted(keys: Keys) -> str:
-    """Return *keys* as TOML writes them in one, such as ``bridges."br0.7".isolated``."""
+    """Return *keys* as a dotted key of TOML, such as ``bridges."br0.7".isolated``."""
     return ".".join(key if BARE.fullmatch(key) else _quoted(key) for key in keys)
 
 

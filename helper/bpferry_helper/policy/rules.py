@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the administrator allows: /etc/bpferry/policy.toml as one frozen value.
 
-Here is what a policy says and how it decides; ``file`` reads it, ``toml_form`` checks it.
-No file is a policy too: members of the socket's group may load objects, and no bridge is open to
-anybody. A file that cannot be used is an error with its line, and then nobody is granted anything.
-uid 0 is a user like others: it may do what a line says of "root", or of a group that it is in.
+This module holds the values and decides who may load; ``file`` reads the file, ``toml_form`` checks
+it. Without a file, members of the socket's group may load objects, and no bridge is open to
+anybody. A mistake in the file is an error with its line, and then nobody is granted anything.
+uid 0 is a user like others: it may do what the file allows "root", or a group that it is in.
 
     [load]                                  # who may load eBPF objects
     users = ["alice", 1001]                 # names or ids
@@ -12,7 +12,7 @@ uid 0 is a user like others: it may do what a line says of "root", or of a group
 
     [users.alice]                           # who may use which bridges; or [users.1001]
     bridges = ["br0", "vm-*"]               # names, with * ? [] as wildcards
-    deny = ["vm-7"]                         # not these, whatever is allowed here or to a group
+    deny = ["vm-7"]                         # not these, even if allowed here or by a group
     queues-per-tap = 8                      # default: that of [quota]
     taps = 4                                # alive at once; default: taps-per-user of [quota]
 
@@ -56,38 +56,39 @@ from bpferry_helper.identity import Peer
 from bpferry_wire.limits import MAX_STATUS_GRANTS
 
 DEFAULT_TRUSTED: Final = ("/usr/bin/qemu-system-*", "/usr/libexec/qemu-kvm")
-"""Debian and most others; RHEL and its kin."""
+"""Debian and most others; RHEL and its derivatives."""
 
 DEFAULT_SETS_PER_USER: Final = 64
 DEFAULT_SETS_IN_TOTAL: Final = 1024
-"""One set is 43 KB of kernel memory, charged to the helper's cgroup for as long as somebody holds
-it: 1,024 are 44 MB, well under the unit's MemoryMax=."""
+"""One set takes 43 KB of kernel memory, charged to the helper's cgroup while somebody holds it:
+1,024 sets are 44 MB, well below the unit's MemoryMax=."""
 
 DEFAULT_LOADS_AT_ONCE: Final = 16
 DEFAULT_LOADS_PER_SECOND: Final = 4
-"""One load costs 70 ms of one processor: a user at this pace takes 28 % of one."""
+"""One load takes 70 ms of CPU time: a user at this pace takes 28 % of one CPU."""
 
 DEFAULT_TAPS_PER_USER: Final = 16
 """As many as systemd-nsresourced allows (nsresourcework.c)."""
 
 DEFAULT_TAPS_IN_TOTAL: Final = 256
-"""A bridge has 1,023 ports (below BR_MAX_PORTS, net/bridge/br_private.h), which others need too."""
+"""A bridge has at most 1,023 ports (less than BR_MAX_PORTS, net/bridge/br_private.h), and not all
+are for us."""
 
 DEFAULT_QUEUES_PER_TAP: Final = 16
 DEFAULT_TAPS_AT_ONCE: Final = 16
 DEFAULT_TAPS_PER_SECOND: Final = 8
-"""Each tap costs the host a grace period with the lock of its network configuration held."""
+"""Each tap costs the host an RCU grace period with the RTNL lock held."""
 
 DEFAULT_IDLE_EXIT_S: Final = 300
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
-"""A policy may not allow more in total than ``status`` can list."""
+"""A policy cannot allow more in total than ``status`` can list."""
 
 NO_FILE: Final = "no policy file"
 
 
 class Rule(NamedTuple):
-    """What one user, or each member of one group, may do with bridges."""
+    """What one user, or each member of a group, may do with bridges."""
 
     key: str
     """Its table in the file: "users.alice" or "groups.kvm"."""
@@ -95,28 +96,28 @@ class Rule(NamedTuple):
     id: int
     """A uid or a gid."""
     bridges: tuple[str, ...]
-    """Names, with wildcards as in fnmatch."""
+    """Names; wildcards as in fnmatch."""
     queues_per_tap: int | None = None
     taps: int | None = None
     deny: tuple[str, ...] = ()
-    """As bridges; beats every rule that allows. A user's rule alone has it."""
+    """Like bridges; overrides every rule that allows. Only in the rule of a user."""
 
 
 class Port(NamedTuple):
-    """How taps are attached to the bridges that *pattern* fits."""
+    """How taps are attached to the bridges that *pattern* matches."""
 
     key: str = ""
     pattern: str = "*"
     isolated: bool = False
     """The port reaches no other isolated port (IFLA_BRPORT_ISOLATED)."""
     learning: bool = True
-    """False: the bridge learns no address from the port, and knows the card's alone."""
+    """False: the bridge learns no address from the port, and knows only the card's."""
     refuse_unset_address: bool = False
-    """A bridge without an address of its own is refused; else it is given its present one."""
+    """True: refuse a bridge without an address of its own. False: set its present one."""
 
 
 class Policy(NamedTuple):
-    """The administrator's word. ``lines`` says where each key was written."""
+    """What the administrator allows. ``lines`` says where each key was written."""
 
     path: str
     users: frozenset[int]
@@ -145,14 +146,14 @@ class Policy(NamedTuple):
     """What was skipped, each with its line: accounts that this host does not have."""
 
     def where(self, key: str) -> str:
-        """Return file and line of *key* such as "load.groups", or that it is the default."""
+        """Return file and line of *key*, such as "load.groups", or that it is the default."""
         if key in self.lines:
             return f"{self.path}:{self.lines[key]} ({key})"
         return f"the default of '{key}'"
 
 
 class Decision(NamedTuple):
-    """Whether it is allowed, and the line that decided."""
+    """Whether something is allowed, and the line that decided."""
 
     allowed: bool
     because: str

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From the text of a policy file to a checked Policy; every mistake has a line.
+"""Parses the text of a policy file into a checked Policy; every mistake has a line.
 
-The file as a whole is parsed by tomllib, which also notices a key that is there twice; ``lines``
-says where each key was. In four of the tables the administrator chooses the next name: a user, a
-group, a bridge, a network.
+tomllib parses the whole file, and also notices a duplicate key; ``lines`` tells where each key is.
+In four of the tables the administrator chooses the next name: a user, a group, a bridge, a network.
 """
 
 import grp
@@ -21,7 +20,7 @@ from bpferry_helper.policy.rules import MAX_SETS, Policy, Port, Rule
 from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
 ANY: Final = "*"
-"""In CHECKS, the place of a name that the administrator chose."""
+"""In CHECKS, the placeholder for a name that the administrator chose."""
 
 
 class _File(NamedTuple):
@@ -33,7 +32,7 @@ class _File(NamedTuple):
 
 
 def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
-    """Return the policy that *text* says.
+    """Return the policy in *text*.
 
     Raises:
         PolicyError: with the line of the first mistake.
@@ -41,13 +40,13 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # A number of 5,000 digits is a plain ValueError, a thousand brackets a RecursionError.
+        # 5,000 digits are a plain ValueError, a thousand brackets a RecursionError.
         raise PolicyError(path, _line_in(error, text), f"is not valid TOML: {error}") from error
     file = _File(path, KeyLines(text))
     checked = dict(_checked_values(file, tables))
     values = {keys: _here(value) for keys, value in checked.items()}
     fields = {CHECKS[dotted(k)][0]: v for k, v in values.items() if k[0] not in NAMES}
-    # Tables and what is in inline tables need no statement of their own.
+    # Tables, and keys in inline tables, need not have a statement.
     implied = [*((table,) for table in tables), *values]
     fields.setdefault("users", frozenset())
     fields.setdefault("groups", frozenset() if "load" in tables else frozenset({socket_gid}))
@@ -63,7 +62,7 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
 
 
 def _line_in(error: Exception, text: str) -> int:
-    """Return the line in tomllib's message; its words are stable, its attributes came in 3.14."""
+    """Return the line in tomllib's message: the attributes are new in Python 3.14."""
     found = re.search(r"at line (\d+)", str(error))
     if found:
         return int(found[1])
@@ -71,7 +70,7 @@ def _line_in(error: Exception, text: str) -> int:
 
 
 def _checked_values(file: _File, tables: dict[str, Any]) -> Iterator[tuple[Keys, Any]]:
-    """Yield each value with its keys, and for a user or a group its id with the two of its rule."""
+    """Yield each value with its keys, and each user's and group's id with the keys of its rule."""
     for table, content in tables.items():
         if table not in TABLES:
             allowed = ", ".join(f"[{known}]" for known in TABLES)
@@ -83,14 +82,14 @@ def _checked_values(file: _File, tables: dict[str, Any]) -> Iterator[tuple[Keys,
 
 
 def _here(value: Any) -> Any:  # noqa: ANN401 - see CHECKS
-    """Return *value* without the accounts that are not here."""
+    """Return *value* without accounts that this host does not have."""
     if not isinstance(value, frozenset):
         return value
     return frozenset(entry for entry in value if not isinstance(entry, Missing))
 
 
 def _missing(file: _File, checked: dict[Keys, Any]) -> Iterator[str]:
-    """Yield a warning for each account that is named and not here."""
+    """Yield a warning for each named account that this host does not have."""
     for keys, value in checked.items():
         entries = [value] if isinstance(value, Missing) else value
         if isinstance(entries, list | frozenset):
@@ -134,7 +133,7 @@ def _checked(file: _File, keys: Keys, value: object, check: Check) -> Any:  # no
 
 
 def _shape(keys: Keys) -> str:
-    """Return the key of CHECKS that *keys* would have."""
+    """Return the key in CHECKS for *keys*."""
     return ".".join((keys[0], ANY, *keys[2:]) if keys[0] in NAMES else keys)
 
 
@@ -165,7 +164,7 @@ def _fields(keys: Keys, content: dict[str, Any], values: dict[Keys, Any]) -> dic
 
 
 MAX_PACE: Final = 1000
-"""Loads or taps a second. No machine reaches it; it keeps the arithmetic sane."""
+"""Loads or taps a second. No machine gets there; this keeps the arithmetic sane."""
 
 MAX_IDLE_S: Final = 86_400
 
@@ -178,7 +177,7 @@ NAMES: Final[dict[str, Check]] = {
     "bridges": checks.bridge_pattern,
     "networks": checks.network,
 }
-"""Tables in which the administrator chooses the names, and their check."""
+"""Tables in which the administrator chooses the names, and how those are checked."""
 
 CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "load.users": ("users", checks.ids(*_USER)),
