@@ -91,7 +91,9 @@ def _number(annotation: object, bound: Field) -> st.SearchStrategy[int]:
 def _text(annotation: object, bound: Field) -> st.SearchStrategy[str]:
     pattern = next((m.pattern for m in _meta(annotation) if m.pattern), None)
     if pattern:
-        return st.from_regex(pattern, fullmatch=True)
+        texts = st.from_regex(pattern, fullmatch=True)
+        # The root is a folder, and so it is refused as the path of a file.
+        return texts.filter(lambda text: text.strip("/")) if bound.at.form in PATHS else texts
     return PATH if bound.at.form in PATHS else TEXT
 
 
