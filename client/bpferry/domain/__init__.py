@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a VM is, as a frozen value, and the two kinds of document that become it.
+"""What a VM is, as a frozen value, and the two kinds of document that describe it.
 
     model            the value, class by class; each field knows its place in a libvirt document
     names            what the devices of a VM are called
     architectures    what kinds of guests are called, by documents and by QEMU
     identity         the UUID and the addresses that a description leaves out
-    binding          how a field says where it is in XML
+    binding          how fields are bound to places in XML
     shape            the trees of elements that follow from the bindings
     document         read either kind into the model, and write the model as either
     xml              the text of libvirt's form
@@ -13,19 +13,19 @@
     unfinished       a table of the model while its element is read
     xml_values       from the text of one place to a value
     xml_writer       from the model to elements
-    ignored          what is passed over in a libvirt document, and why
+    ignored          what is ignored in a libvirt document, and why
     refusals         what a user is told of what is not supported
     refused          why a place in a libvirt document is refused
-    reasons          the words for it
-    patterns         which places in a libvirt document are meant
+    reasons          the reasons themselves
+    patterns         patterns of places in a libvirt document
     toml             the native form
-    shorthand        what the native form leaves unsaid
+    shorthand        what can be left out in the native form
     shorthand_disks  the same for disks
     sizes            amounts with units, in both forms
     checks           what has to hold beyond types
     remaining        lists of which something was left out
     leaving_out      a VM without something that was refused
-    origins          where in its document a part was
+    origins          where each part was in its document
     bounds           hold a value to the type of its field, and say what is possible
     explain          what is wrong with a native description
     suggestions      what was meant by a name that there is not

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What kinds of guests are called: by documents as in libvirt, by QEMU with its own words."""
+"""The names of architectures: documents use libvirt's, QEMU has its own."""
 
 from typing import Final
 
 PCS: Final = ("x86_64", "i686", "i386")
-"""The PCs. Documents write x86_64 and i686, QEMU calls itself x86_64 or i386."""
+"""PCs. Documents have x86_64 and i686, QEMU calls itself x86_64 or i386."""
 
 QEMU_NAMES: Final = {"i686": "i386"}
-"""What QEMU calls otherwise than documents do."""
+"""Architectures that have another name in QEMU than in documents."""
 
 
 def is_pc(arch: str) -> bool:

@@ -10,8 +10,8 @@ Each class of the model is one element, each field a place in or below it:
     disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()       as many as there are
     boot: Annotated[tuple[str, ...], At("os/boot/@dev")] = ()         an attribute of each of many
 
-The native form has the same fields under their own names, written with hyphens. So one class says
-what there is, how it is spelt in both forms, and what values are possible.
+The native form has the same fields under their own names, with hyphens. So one class says which
+fields there are, how they are written in both forms, and which values are possible.
 """
 
 from collections.abc import Mapping
@@ -28,25 +28,25 @@ class Form(Enum):
     PLAIN = auto()
     """As text: words, and numbers in decimal or hexadecimal."""
     HEX = auto()
-    """A number that libvirt's schema wants in hexadecimal; read as any number is."""
+    """A number that libvirt's schema wants in hexadecimal; it is read like any number."""
     FILE = auto()
-    """The path of a file; one that is relative begins at the folder of the document."""
+    """The path of a file; a relative one begins at the folder of the document."""
     FOLDER = auto()
-    """As of a file, that of a folder."""
+    """The same for a folder."""
     SECRET = auto()
-    """As text that nobody else may see: no message repeats it."""
+    """A text that nobody else may see: no message repeats it."""
     PLACE = auto()
-    """A path like that of a file, of what need not be there yet, such as a socket."""
+    """A path like that of a file, of something that need not exist yet, such as a socket."""
     SIZE = auto()
-    """An element's text with its attribute ``unit`` (KiB where none is given). Bytes here."""
+    """An element's text with its attribute ``unit`` (by default KiB). Bytes in the model."""
     YES_NO = auto()
     ON_OFF = auto()
     ENABLED = auto()
     """enabled or disabled."""
     PRESENT = auto()
-    """True where the element is there."""
+    """True if the element is there."""
     STATE = auto()
-    """True where the element is there, unless its attribute ``state`` is ``off``."""
+    """True if the element is there, unless its attribute ``state`` is ``off``."""
 
 
 WORDS: Final[Mapping[Form, Mapping[str, bool]]] = {
@@ -59,42 +59,41 @@ WORDS: Final[Mapping[Form, Mapping[str, bool]]] = {
 
 
 PATHS: Final = (Form.FILE, Form.FOLDER, Form.PLACE)
-"""The forms of what is a path."""
+"""The forms that are paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Where a field stands, relative to the element of its class."""
+    """Where a field is, relative to the element of its class."""
 
     path: str
     form: Form = Form.PLAIN
     words: tuple[tuple[str, str], ...] = ()
-    """Pairs of libvirt's word and ours, for values that have another name here."""
+    """Pairs of libvirt's word and ours, for values with another name here."""
     unit: str = "KiB"
     """What a size without a unit is counted in."""
     absent: object = msgspec.UNSET
-    """What a libvirt document means that says nothing here, if that is not the native default."""
+    """The default in a libvirt document, if it is not that of the native form."""
     instead: object = msgspec.UNSET
-    """What either document means from which this is left out, if that is not what it means where it
-    says nothing."""
+    """What takes its place when it is left out of either document, if that is not the default."""
     always: bool = False
-    """Written to XML also where it has its default, since libvirt's schema demands it."""
+    """Written to XML even if it has its default, since libvirt's schema requires it."""
     demanded: bool = False
-    """An attribute without which its element is bad input, to libvirt as to us."""
+    """An attribute without which the element is bad input, for libvirt as for us."""
     blank: bool = False
-    """An empty value says the same as none."""
+    """An empty value means the same as no value."""
     verbatim: bool = False
     """Spaces around the text are part of it."""
     also: str = ""
-    """Another element that says the same in documents that are read; it is never written."""
+    """Another element that means the same when a document is read; it is never written."""
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename="kebab"):
-    """What all classes of the model have in common: no unknown field, none that changes."""
+    """What all classes of the model have in common: no unknown fields, and none that change."""
 
 
 NAMESPACES: Final = {
     "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
     "bpferry": "https://bpferry.org/schemas/domain/1.0",
 }
-"""The prefixes that paths use, and what they stand for."""
+"""The namespaces of the prefixes that paths use."""

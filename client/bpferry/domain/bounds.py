@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Hold one value to the type of its field, and say in words what is possible there."""
+"""Check one value against the type of its field, and say in words what is possible there."""
 
 from typing import Final
 
@@ -32,7 +32,7 @@ def describe_possible(bound: Field, *, in_xml: bool = False) -> str:
 
 
 def words_of(bound: Field, *, in_xml: bool = False) -> list[str]:
-    """Return the words that are possible for *bound* as its document writes them, if only some."""
+    """Return the possible words for *bound* as its document has them; empty if any is possible."""
     if in_xml and bound.at.form in WORDS:
         return list(WORDS[bound.at.form])
     theirs = {ours: word for word, ours in bound.at.words} if in_xml else {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What has to hold in a VM beyond the types of its fields, whichever document it came from."""
+"""What has to be true of a VM beyond the types of its fields, whichever document it came from."""
 
 import re
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from bpferry.domain.shown import shown
 from bpferry.errors import BadInput
 
 UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-"""Control characters, and surrogates, which are no characters at all."""
+"""Control characters, and surrogates, which are not characters at all."""
 
 MAX_PATH_BYTES: Final = 4095
 """PATH_MAX without its final zero byte (linux/limits.h)."""
 
 PASSTHROUGH: Final = Hyperv(mode="passthrough")
-"""All there is to say in this mode."""
+"""The only settings in this mode."""
 
 
 def check(machine: Machine, origins: Origins) -> Machine:
-    """Return *machine* if it is sound.
+    """Return *machine* if it is valid.
 
     Raises:
         BadInput: with the place, what was found, and what is possible.
@@ -43,7 +43,7 @@ def check(machine: Machine, origins: Origins) -> Machine:
 
 
 def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
-    """Yield what a domain document cannot say, since it is passed over there (``ignored``).
+    """Yield what a domain document cannot express, since it is ignored there (``ignored``).
 
     Each is a key, what is wrong with it, and what to do.
     """
@@ -64,7 +64,7 @@ def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
 
 
 def texts_of(table: Table, prefix: str = "") -> Iterator[tuple[str, Field, str]]:
-    """Yield each text in *table* with its key and its field."""
+    """Yield each string in *table* with its key and its field."""
     for bound in fields_of(type(table)):
         value = getattr(table, bound.name)
         key = f"{prefix}{bound.key}"
@@ -81,10 +81,10 @@ def texts_of(table: Table, prefix: str = "") -> Iterator[tuple[str, Field, str]]
 
 
 def _problem_of(bound: Field, text: str) -> str:
-    """Return what is wrong with *text*, or nothing.
+    """Return what is wrong with *text*; empty if nothing is.
 
-    No text of a document goes on to QEMU with a sign that ends a string, a line or an option
-    there: control characters, and what is no character at all.
+    No text of a document reaches QEMU with anything that could end a string, a line or an option
+    there: control characters, and what is not a character at all.
     """
     if UNFIT.search(text):
         return "it holds a control character"

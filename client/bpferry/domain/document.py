@@ -4,8 +4,8 @@
 Both kinds are held to the types and bounds of the same classes, by msgspec. An error names file,
 line, and XPath or key, what was found, and what is possible there.
 
-In XML, a word or number that the model does not know may still be one that libvirt knows, so that
-it is refused as unsupported; in the native form, whose words are ours, it is bad input.
+In XML, a word or number that the model does not know may still be one that libvirt knows, so it is
+refused as unsupported; in the native form, whose words are ours, it is bad input.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Kind = Literal["xml", "toml"]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A VM, and where its parts stood."""
+    """A VM, and where its parts were in the document."""
 
     machine: Machine
     origins: Origins
@@ -44,7 +44,7 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
 
     Raises:
         BadInput: it cannot be read, or says something that is not possible.
-        Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is not given.
+        Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is false.
     """
     try:
         with path.open("rb") as file:

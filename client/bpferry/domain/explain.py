@@ -27,7 +27,7 @@ STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
 """One step on the way to a value, such as ``.tap`` or ``[0]``."""
 
 FEW: Final = 12
-"""As many keys as a hint may list."""
+"""The most keys that a hint lists."""
 
 MANUAL: Final = (
     "docs/documents.md has the keys that are used most, and 'bpferry convert' shows those of "
@@ -76,7 +76,7 @@ def _explain_unknown(name: str, key: str, origins: Origins) -> BadInput:
 
 
 def _other_keys(name: str, key: str) -> str:
-    """Return which keys there are in place of *name*: those that are near, or all if they are few.
+    """Return the possible keys in place of *name*: similar ones, or all of them if they are few.
 
     A key may also be one of the tables below, or of the whole: what follows the header of a table
     belongs to it.
@@ -94,7 +94,7 @@ def _other_keys(name: str, key: str) -> str:
 
 
 def _as_written(bound: Field, key: str) -> str:
-    """Return the key of *bound* in the table *key*: as a header where it is a table."""
+    """Return the key of *bound* in the table *key*, with a header's brackets if it is a table."""
     if bound.table is None:
         return f"'{bound.key}'"
     header = _join(re.sub(r"\[\d+\]", "", key), bound.key)
@@ -102,7 +102,7 @@ def _as_written(bound: Field, key: str) -> str:
 
 
 def _value_hint(found: object, bound: Field, key: str) -> str:
-    """Return how *found* is to be written where *bound* is, if it is clear what was meant."""
+    """Return how *found* should be written where *bound* is, if it is clear what was meant."""
     name = key.rpartition(".")[2]
     if bound.table is not None or bound.at.form is Form.SECRET:
         return ""
@@ -118,7 +118,7 @@ def _value_hint(found: object, bound: Field, key: str) -> str:
 
 
 def _meant(found: object, bound: Field) -> object:
-    """Return the value of the right type that *found* means in the wrong one; None if none does."""
+    """Return the value that *found*, which has the wrong type, means; None if that is unclear."""
     meant: object = None
     if isinstance(found, str) and bound.scalar is bool:
         meant = TRUTH.get(found.lower())
@@ -153,7 +153,7 @@ def table_at(key: str) -> type[Table]:
 
 
 def field_at(key: str) -> Field | None:
-    """Return the field of the model at *key*; None for the whole, and for what is no key."""
+    """Return the field of the model at *key*; None for the whole, and for what is not a key."""
     bound: Field | None = None
     table: type[Table] | None = Machine
     for name, _ in STEP.findall(key):
@@ -164,7 +164,7 @@ def field_at(key: str) -> Field | None:
 
 
 def look_up(plain: object, key: str) -> object:
-    """Return what stands at *key* of plain values."""
+    """Return what is at *key* of plain values."""
     value = plain
     for name, index in STEP.findall(key):
         if name and isinstance(value, dict):

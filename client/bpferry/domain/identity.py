@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The UUID and the addresses of a VM whose description names none.
 
-They follow from the host, its user, the VM's name, and the place of the card: the same in each run,
-and others for each VM of a network, whatever names its users choose.
+They follow from the host, its user, the VM's name, and the position of the card: the same in each
+run, and different for each VM of a network, whatever names its users choose.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from bpferry.domain.model.machine import Machine
 UUID: Final = re.compile(UUID_PATTERN)
 
 NO_MAC: Final = "00:00:00:00:00:00"
-"""Means none, as in libvirt."""
+"""Means no address, as in libvirt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose VMs they are: a user of a host."""
+    """The owner of VMs: a user of a host."""
 
     host: uuid.UUID
     """An id of the host that is made for bpferry alone (``machine.identity``)."""
@@ -39,7 +39,7 @@ def uuid_of(machine: Machine, owner: Owner) -> str:
 def named_uuid(machine: Machine) -> uuid.UUID | None:
     """Return the UUID that the description names, if it names one.
 
-    As in libvirt, the one that the guest's firmware would show counts where there is no other.
+    As in libvirt, the one that the guest's firmware would show counts if there is no other.
     """
     if machine.uuid is not None:
         return uuid.UUID(machine.uuid)
@@ -66,7 +66,7 @@ def has_own_mac(card: Card) -> bool:
 
 
 def names_all(machine: Machine) -> bool:
-    """Say whether the description names all that would be made here."""
+    """Say whether the description names everything that would be made here."""
     return named_uuid(machine) is not None and all(map(has_own_mac, machine.cards))
 
 

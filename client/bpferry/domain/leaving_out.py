@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A VM, or a part of it, without something that was refused.
 
-What goes leaves what its document means where it says nothing there, which differs between the two
-forms. What cannot be without it goes with it.
+In its place comes the default of its document, which differs between the two forms. What cannot
+exist without it is left out with it.
 """
 
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ class Left(Generic[T]):
 
     value: T
     gone: str
-    """The key of what went; empty if that had gone before."""
+    """The key of what was left out; empty if that had been left out before."""
 
 
 class _AlreadyGoneError(Exception):
-    """What is to go was in an entry that is not there any more."""
+    """What is to be left out was in an entry that is already gone."""
 
 
 def leave_out(table: T, key: str, *, in_xml: bool) -> Left[T] | None:
-    """Return *table* without what stands at *key* of it; None if it cannot be without that.
+    """Return *table* without what is at *key*; None if it cannot be without that.
 
-    Where that has its usual value already, or is needed by what is around it, the nearest part
-    around it goes whose absence makes a difference.
+    If that has its default value already, or its table needs it, the nearest enclosing part whose
+    absence makes a difference is left out.
     """
     steps = _steps(key)
     for length in range(len(steps), 0, -1):
@@ -66,7 +66,7 @@ def _join(steps: list[Step]) -> str:
 
 
 def _replaced(table: T, steps: list[Step], *, in_xml: bool) -> T | None:
-    """Return *table* with what is usual in place of what *steps* lead to; None where it cannot."""
+    """Return *table* with the default in place of what *steps* lead to; None if there is none."""
     (name, number), *rest = steps
     bound = next((field for field in fields_of(type(table)) if field.key == name), None)
     if bound is None:
@@ -97,12 +97,12 @@ def _without_entry(
 
 
 def _with_usual(table: T, bound: Field, *, in_xml: bool) -> T | None:
-    """Return *table* with what its document means where it does not say *bound*.
+    """Return *table* with the default that its document has for *bound*.
 
-    A processor that cannot be had is one that can all that is possible here, in both forms: a
-    guest that wants a certain one does not run on less. libvirt's schema demands some attributes,
-    such as a card's type; nothing is meant without them. What a password was to protect does not
-    stay without it.
+    An impossible processor is replaced by one with everything that is possible here, in both
+    forms: a guest that wants a certain one does not run on less. libvirt's schema requires some
+    attributes, such as a card's type; these have no default. What a password was to protect is
+    not kept without it.
     """
     if bound.default is msgspec.NODEFAULT or bound.at.form is Form.SECRET:
         return None

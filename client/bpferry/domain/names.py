@@ -19,7 +19,7 @@ U = TypeVar("U")
 D = TypeVar("D", bound=Device)
 
 USER_PREFIX = "ua-"
-"""How an alias that a user chose begins (docs/formatdomain, 'alias'); others are of a past run."""
+"""How a user's own alias begins (docs/formatdomain, 'alias'); others are from a past run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Named(Generic[T_co]):
     key: str
     """In the native form, such as ``disks[0]``; ``domain.origins`` turns it into a place."""
     id: str
-    """In QEMU. A part of a device has the device's."""
+    """In QEMU. A part of a device has the device's id."""
     value: T_co
 
     @property
@@ -38,7 +38,7 @@ class Named(Generic[T_co]):
         return int(self.key.rpartition("[")[2].rstrip("]"))
 
     def refusal(self, field: str, sentence: str, hint: str = "") -> Unsupported:
-        """Return the error that refuses *field* of it, or all of it where that is empty.
+        """Return the error that refuses *field* of it, or all of it if *field* is empty.
 
         Args:
             field: as the native form or as the class of the model calls it.
@@ -48,7 +48,7 @@ class Named(Generic[T_co]):
         return Unsupported(sentence, hint, self._key_of(field))
 
     def part(self, field: str, value: U) -> "Named[U]":
-        """Return what stands in *field* of it."""
+        """Return what is in *field* of it."""
         return Named(self._key_of(field), self.id, value)
 
     def parts(self, field: str, values: Sequence[U]) -> "Iterator[Named[U]]":
@@ -57,7 +57,7 @@ class Named(Generic[T_co]):
             yield self.part(f"{field}[{number}]", value)
 
     def field_of(self, key: str) -> str:
-        """Return which field of it stands at *key*; empty if that is all of it, or another part."""
+        """Return which field of it is at *key*; empty if that is all of it, or another part."""
         prefix = f"{self.key}." if self.key else ""
         return key.removeprefix(prefix) if key.startswith(prefix) else ""
 
@@ -78,7 +78,7 @@ def listed(values: Sequence[U], key: str) -> Iterator[Named[U]]:
 
 
 def before(part: Named[U], values: Sequence[U]) -> Iterator[U]:
-    """Yield those of *values* that stand before *part*, which is one of them."""
+    """Yield those of *values* that come before *part*, which is one of them."""
     return (value for number, value in numbered(values) if number < part.number)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where in its document each part of a VM stood, so that a message can name the place.
+"""Where each part of a VM was in its document, so that a message can name the place.
 
 Everywhere in bpferry a part of a VM is called by its key in the native form, such as
-``disks[0].cache``. Only who reports an error turns that into the XPath and line of a document.
+``disks[0].cache``. It becomes the XPath and line of a document only when an error is reported.
 """
 
 import re
@@ -19,7 +19,7 @@ class Place:
     element: str
     """An XPath in XML, a key in TOML."""
     line: int
-    """From 1; 0 where it is not known."""
+    """From 1; 0 if it is not known."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Origins:
         self.places.setdefault(key, place)
 
     def forget(self, count: int) -> None:
-        """Forget all places but the first *count*: what they were of is no part of the VM."""
+        """Forget all places but the first *count*: the rest is not part of the VM any more."""
         while len(self.places) > count:
             self.places.popitem()
 
@@ -44,17 +44,17 @@ class Origins:
             if key in self.places:
                 return self.places[key]
             shorter = LAST_STEP.sub("", key)
-            # A key of the user's own may be shaped like none of ours.
+            # A key that the user made up may not look like any of ours.
             key = shorter if len(shorter) < len(key) else ""
         return self.places.get("")
 
     def element_of(self, key: str) -> str:
-        """Return the element of *key* as its document calls it; the key itself if it has none."""
+        """Return the element of *key* as its document names it; the key itself if it has none."""
         place = self.find(key)
         return place.element if place else key
 
     def describe(self, key: str) -> str:
-        """Return the file, and the line and element of *key* where they are known."""
+        """Return the file, and the line and element of *key* if they are known."""
         place = self.find(key)
         element = f": '{place.element}'" if place and place.element else ""
         return f"{self.describe_line(key)}{element}"

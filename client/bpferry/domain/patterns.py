@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Patterns of places in a libvirt document.
 
-A pattern is an XPath without numbers. ``*`` stands for any part of one step, ``**`` for one step
+A pattern is an XPath without numbers. ``*`` matches any part of one step, ``**`` matches one step
 or more. A step with ``[@name='word']`` is an element with that attribute, and ``[.='word']`` is one
 with that text.
 """
@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 
 
 class Patterns:
-    """A set of patterns, to find which of them fits a place."""
+    """A set of patterns, to find which of them matches a place."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = tuple(patterns)
@@ -22,17 +22,17 @@ class Patterns:
 
     @cached_property
     def _wild(self) -> list[tuple[re.Pattern[str], str]]:
-        """Those with a star, made when a document first has something that no other fits."""
+        """Those with a star, compiled when a document first has something that no other matches."""
         return [(re.compile(_expression(one)), one) for one in self._patterns if "*" in one]
 
     def _find(self, place: str) -> str | None:
-        """Return the pattern that fits *place*; one without a star before all others."""
+        """Return the pattern that matches *place*; one without a star before all others."""
         if place in self._exact:
             return place
         return next((one for wild, one in self._wild if wild.fullmatch(place)), None)
 
     def find_around(self, path: str) -> str | None:
-        """Return the pattern that fits *path*, or else the nearest element around it."""
+        """Return the pattern that matches *path*, or else the nearest element around it."""
         while path:
             found = self.find(path)
             if found is not None:

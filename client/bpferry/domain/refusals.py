@@ -2,8 +2,8 @@
 """What a user is told of a place in a libvirt document that is not supported.
 
 A word or number that the model does not know may still be one that libvirt knows; only libvirt's
-own schema could tell it from a slip of the pen. So each is unsupported, and what is possible is
-named. Reasons and ways out that are known beforehand are in ``refused``.
+own schema could tell it from a typo. So each is unsupported, and the message says what is possible.
+Reasons and ways out that are known beforehand are in ``refused``.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LEAVE_OUT: Final = "--ignore-unsupported, which leaves it out and says so"
 
 MAX_SHOWN: Final = 40
-"""Letters of a value in a message."""
+"""The most characters of a value that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Spot:
     path: str
     """The XPath without numbers, and with the model's own prefixes."""
     text: str = ""
-    """The attribute's value, or what stands between the tags."""
+    """The attribute's value, or the text between the tags."""
 
     def attribute(self, name: str, canonical: str, text: str) -> "Spot":
         """Return the spot of an attribute of this element, whose value is *text*.
@@ -50,12 +50,12 @@ class Spot:
         return Spot(self.document, self.element, place, f"{self.path}/@{canonical}", text)
 
     def with_text(self, text: str) -> "Spot":
-        """Return the spot of this element with what stands between its tags."""
+        """Return the spot of this element with the text between its tags."""
         return Spot(self.document, self.element, self.place, self.path, text)
 
     @property
     def xpath(self) -> str:
-        """The place as the document's reader would look for it."""
+        """The place as a reader of the document would look for it."""
         return self.place.element
 
     @property
@@ -65,12 +65,12 @@ class Spot:
 
     @property
     def name(self) -> str:
-        """Of the element, or of the attribute with its sign."""
+        """The name of the element, or of the attribute with its @."""
         return self.path.rpartition("/")[2]
 
     @property
     def shown(self) -> str:
-        """The text as a message has it."""
+        """The text as a message shows it."""
         return self.text.strip()[:MAX_SHOWN]
 
     def __str__(self) -> str:
@@ -79,9 +79,9 @@ class Spot:
 
 
 def refuse_place(spot: Spot, known: Sequence[str], why: str) -> Unsupported:
-    """Return the refusal of a place that the model has not, and that is not passed over.
+    """Return the refusal of a place that the model does not have, and that is not ignored.
 
-    *known* are the places that there are, and *why* says what is wrong where that is clear.
+    *known* are the possible places, and *why* says what is wrong if that is clear.
     """
     here = f" (here '{spot.shown}')" if spot.is_attribute else ""
     sentence, hint = f"{spot}{here} is not supported", _general_hint(spot.name, known)

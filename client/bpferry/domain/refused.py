@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Why a place in a libvirt document is refused, and what to do instead.
 
-What the model does not know is refused by its path in any case. ``reasons`` says why for what
-people have in their documents. The longest path that fits counts, and covers everything below it.
+What the model does not know is refused by its path in any case. ``reasons`` says why for things
+that people have in their documents. The longest path that matches counts, and covers everything
+below it.
 """
 
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ def find_reason(
 
 
 def find_reason_of_value(path: str, text: str) -> Reason | None:
-    """Return the same for the value *text* of a place that is supported as such."""
+    """Return the same for the value *text* of a place that is itself supported."""
     around, _, name = path.rpartition("/@")
     word = f"{around}[@{name}='{text}']" if around else f"{path}[.='{text}']"
     found = PATTERNS.find(word) or PATTERNS.find(path)

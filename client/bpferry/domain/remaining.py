@@ -2,7 +2,7 @@
 """Lists of a document from which entries were left out.
 
 What is left keeps the number that it has in the document, so that its key, its id, and the address
-that is made from its place stay what they are.
+that is made from its position do not change.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ U = TypeVar("U")
 
 
 class Remaining(tuple[T_co, ...]):  # noqa: SLOT001 - a tuple with slots can have no attribute
-    """The entries that are left of a list, which know their numbers in the whole.
+    """The entries that are left of a list, which know their numbers in the original list.
 
     Attributes:
         numbers: of each entry, in order, from 0.
@@ -25,7 +25,7 @@ class Remaining(tuple[T_co, ...]):  # noqa: SLOT001 - a tuple with slots can hav
     total: int
 
     def __new__(cls, entries: Iterable[tuple[int, T_co]], total: int) -> "Remaining[T_co]":
-        """Return what is left: each entry after its number."""
+        """Return what is left: pairs of number and entry."""
         pairs = tuple(entries)
         made = super().__new__(cls, (value for _, value in pairs))
         made.numbers = tuple(number for number, _ in pairs)
@@ -34,13 +34,13 @@ class Remaining(tuple[T_co, ...]):  # noqa: SLOT001 - a tuple with slots can hav
 
 
 def numbered(values: Sequence[T]) -> Iterator[tuple[int, T]]:
-    """Yield each of *values* after the number that it has in the document."""
+    """Yield pairs of each value's number in the document and the value."""
     numbers = values.numbers if isinstance(values, Remaining) else range(len(values))
     return zip(numbers, values, strict=True)
 
 
 def total_of(values: Sequence[object]) -> int:
-    """Return how many there were before any was left out."""
+    """Return how many values there were before any was left out."""
     return values.total if isinstance(values, Remaining) else len(values)
 
 
@@ -62,6 +62,6 @@ def without_entry(values: Sequence[T], number: int) -> tuple[T, ...]:
 
 
 def extended(values: Sequence[T], more: Sequence[T]) -> tuple[T, ...]:
-    """Return *values* and *more* behind them, with numbers that none of the document's has."""
+    """Return *values* with *more* after them, which get numbers beyond those of the document."""
     total = total_of(values)
     return Remaining((*numbered(values), *enumerate(more, total)), total + len(more))

@@ -30,18 +30,18 @@ class Field:
     table: type[Table] | None
     many: bool
     default: object
-    """``msgspec.NODEFAULT`` where the field is needed."""
+    """``msgspec.NODEFAULT`` if the field is required."""
     choices: tuple[object, ...] = ()
-    """The words that are possible, where there are only some."""
+    """The possible words, if not every word is possible."""
     single: object = object
     """The type of one value, as it is annotated."""
     bounds: tuple[msgspec.Meta, ...] = ()
-    """What holds for one value beyond its type."""
+    """Bounds of one value beyond its type."""
 
 
 @dataclass(slots=True)
 class Node:
-    """One element, as far as a class knows it."""
+    """What a class knows about one element."""
 
     attributes: dict[str, Field] = field(default_factory=dict)
     children: dict[str, "Node"] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def _binding_of(annotation: object) -> At | None:
 
 
 def _kind_of(annotation: object) -> tuple[type, type[Table] | None, bool]:
-    """Return what one value is, the class of the model if it is one, and whether there are many."""
+    """Return the type of one value, its class of the model if it has one, and if there are many."""
     inner = _strip(annotation)
     if get_origin(inner) is tuple:
         scalar, table, _ = _kind_of(get_args(inner)[0])
@@ -131,7 +131,7 @@ def _kind_of(annotation: object) -> tuple[type, type[Table] | None, bool]:
 
 
 def _choices_of(annotation: object) -> tuple[object, ...]:
-    """Return the values of a Literal, wherever in *annotation* it stands."""
+    """Return the values of a Literal, wherever it is in *annotation*."""
     if get_origin(annotation) is typing.Literal:
         return get_args(annotation)
     for arg in get_args(annotation):
@@ -142,7 +142,7 @@ def _choices_of(annotation: object) -> tuple[object, ...]:
 
 
 def _single_of(annotation: object) -> object:
-    """Return the type of one of many values, and *annotation* itself where there is one."""
+    """Return the type of one entry of a list, and *annotation* itself if it is not a list."""
     bare = annotation
     while get_origin(bare) is Annotated:
         bare = get_args(bare)[0]
@@ -150,7 +150,7 @@ def _single_of(annotation: object) -> object:
 
 
 def _bounds_of(annotation: object) -> Iterator[msgspec.Meta]:
-    """Yield the bounds in *annotation*, wherever they stand."""
+    """Yield the bounds in *annotation*, wherever they are."""
     for part in get_args(annotation):
         if isinstance(part, msgspec.Meta):
             yield part

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the native form leaves unsaid about network cards, and about the processor.
+"""What can be left out of network cards, and of the processor, in the native form.
 
     bridge = "br0"       a card of type bridge
     network = "lan"      one of type network
@@ -9,7 +9,7 @@
 
     [cpu] model = "..."  a processor of mode custom
 
-Both functions work on plain values, before they are held to any type.
+Both functions work on plain values, before they are checked against any type.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ TYPE_BY_KEY: Final = {
 
 
 def expand(plain: Plain) -> None:
-    """Add to *plain* what its cards and its processor mean without saying it."""
+    """Add to *plain* what the keys of its cards and its processor imply."""
     cpu = plain.get("cpu")
     if isinstance(cpu, dict) and "model" in cpu:
         cpu.setdefault("mode", "custom")
@@ -52,9 +52,9 @@ def explain_missing_type(card: Plain) -> tuple[str, str]:
 
 
 def contract(plain: Plain) -> None:
-    """Take from *plain* what it means without saying it: ``expand`` gives it back.
+    """Remove from *plain* what ``expand`` would add again.
 
-    The usual mode of a processor, which *plain* leaves out, is not what a model alone means.
+    The default mode of a processor, which *plain* leaves out, is not what a model alone means.
     """
     cpu = plain.get("cpu")
     if isinstance(cpu, dict) and "model" in cpu and cpu.setdefault("mode", "maximum") == "custom":
@@ -72,7 +72,7 @@ def _cards(plain: Plain) -> Iterator[Plain]:
 
 
 def _type_of(card: Plain) -> str | None:
-    """Return the type of *card* by its keys; None unless they are clear."""
+    """Return the type of *card* by its keys; None if they are ambiguous."""
     found = {kind for key, kind in TYPE_BY_KEY.items() if key in card}
     if not found and card.get("backend") == "passt":
         return "user"
@@ -80,7 +80,7 @@ def _type_of(card: Plain) -> str | None:
 
 
 def _leave_type_out(card: Plain) -> None:
-    """Take the type out, unless that would say that a tap exists of which it is not said."""
+    """Remove the type, unless that would imply that a tap exists and the card does not say so."""
     if card["type"] == "ethernet":
         if "managed" not in card:
             return

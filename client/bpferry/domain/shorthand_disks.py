@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the native form leaves unsaid about disks: the bus, and what the guest calls the disk.
+"""What can be left out of disks in the native form: the bus, and the name of the target.
 
 A disk is on virtio, a CD drive on what the machine has for it, a floppy on its own bus.
-The name follows from the bus and the place in the list: vda, vdb, ..., as libvirt's documents have
-it. It works on plain values, before they are held to any type.
+The name follows from the bus and the position in the list: vda, vdb, ..., as in libvirt's
+documents. This works on plain values, before they are checked against any type.
 """
 
 import re
@@ -41,14 +41,14 @@ def expand(plain: Plain) -> None:
         if "target" not in disk and isinstance(bus, str) and bus in PREFIXES:
             disk["bus"] = bus
             target = next(names[PREFIXES[bus]], None)
-            # Beyond the last name the target stays missing, which is said of it then.
+            # Beyond the last name the target stays missing, which is reported later.
             disk.update({"target": target} if target else {})
             if bus == "scsi":
                 _want_virtio_scsi(plain)
 
 
 def _want_virtio_scsi(plain: Plain) -> None:
-    """Add the controller that everybody wants, where libvirt would take one of the last century."""
+    """Add the controller that everybody wants, since libvirt's default is an LSI 53C895A."""
     controllers = plain.setdefault("controllers", [])
     if isinstance(controllers, list) and not any(_is_scsi(entry) for entry in controllers):
         controllers.append({"type": "scsi", "model": "virtio-scsi"})

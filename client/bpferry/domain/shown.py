@@ -12,9 +12,9 @@ MOST: Final = 60
 
 
 def shown(value: object, bound: Field | None) -> str:
-    """Return *value*, which was found where *bound* is, as it may stand in a message.
+    """Return *value*, which was found where *bound* is, as a message may show it.
 
-    What nobody else may see does not, and what is in a table or in a list may be that.
+    Secrets are not shown; tables and lists are not either, since they may contain some.
     """
     if bound is not None and bound.at.form is Form.SECRET:
         return "something that is not shown here"
@@ -22,7 +22,7 @@ def shown(value: object, bound: Field | None) -> str:
 
 
 def shorten(value: object) -> str:
-    """Return *value* as it may stand in a message, a text in quotes."""
+    """Return *value* as a message shows it, with text in quotes."""
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, dict | list):
@@ -31,7 +31,7 @@ def shorten(value: object) -> str:
 
 
 def as_written(value: object) -> str:
-    """Return a single *value* that is no text as TOML writes it."""
+    """Return a single *value* that is not text as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dt.date | dt.time):
@@ -39,7 +39,7 @@ def as_written(value: object) -> str:
     try:
         text = str(value)
     except ValueError:
-        # Python writes no number of more than 4,300 digits.
+        # Python refuses to print a number of more than 4,300 digits.
         return "a number beyond all bounds"
     return _cut(text)
 

@@ -18,7 +18,7 @@ UNITS: Final = {
 FOLDED: Final = {unit.lower(): factor for unit, factor in UNITS.items()}
 
 MAX_BYTES: Final = 2**63 - 1
-"""What QEMU's own sizes end at (QAPI 'size' is 64 bits, and some of its users are signed)."""
+"""The largest size that QEMU takes (QAPI 'size' is 64 bits, and some of its users are signed)."""
 
 WRITTEN: Final = ("EiB", "PiB", "TiB", "GiB", "MiB", "KiB")
 
@@ -27,7 +27,7 @@ def parse_size(text: str, unit: str) -> int:
     """Return the bytes of *text*, a whole number, counted in *unit*.
 
     Raises:
-        ValueError: it is no such number, the unit is unknown, or the amount is beyond bounds.
+        ValueError: it is not such a number, the unit is unknown, or the amount is out of bounds.
     """
     factor = FOLDED.get(unit.strip().lower())
     if factor is None:

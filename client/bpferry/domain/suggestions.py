@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What was meant by a name that there is not: one that is spelt alike, or that means the same."""
+"""What an unknown name may have meant: one that is spelled similarly, or that means the same."""
 
 import difflib
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def find_near(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _alike(name: str, known: Sequence[str]) -> list[str]:
-    """Return those of *known* that are spelt most like *name*."""
+    """Return those of *known* that are spelled most like *name*."""
     near = difflib.get_close_matches(name, known, MOST, ALIKE)
     ratios = {one: difflib.SequenceMatcher(None, name, one).ratio() for one in near}
     return [one for one in near if ratios[one] >= ratios[near[0]] - NEXT]

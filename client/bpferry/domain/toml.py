@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The text of a native description: parsed to plain values, and written.
 
-tomllib does not say where a value stood. Headers and keys stand at the beginning of a line in all
-but odd documents, and so a line is found by reading those; where that fails, no line is named.
+tomllib does not say where a value was. Headers and keys are at the beginning of a line in all but
+odd documents, so lines are found by reading those; if that fails, no line is named.
 """
 
 import re
@@ -22,7 +22,7 @@ HEADER: Final = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s-]+?)\s*\]\]?\s*(?:#.*)
 KEY: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 
 DEEP: Final = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){32}""")
-"""A key of more parts than the model is deep. tomllib's work grows with the square of the parts."""
+"""A key with more parts than the model is deep. tomllib needs quadratic time for its parts."""
 
 
 AT_LINE: Final = re.compile(r" \(at line (\d+), column (\d+)\)")
@@ -35,7 +35,7 @@ def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
     """Return the values of the file *raw* by their keys, and the places of the keys.
 
     Raises:
-        BadInput: it is no TOML.
+        BadInput: it is not TOML.
     """
     try:
         text = raw.decode()
@@ -47,7 +47,7 @@ def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
     except RecursionError as error:
         raise BadInput(f"'{path}' is not valid TOML: it is nested too deeply") from error
     except ValueError as error:
-        # TOMLDecodeError is one, and so is Python's own bound for the digits of a number.
+        # TOMLDecodeError is one, and so is the error for a number with too many digits.
         raise BadInput(_syntax(path, str(error))) from error
     return plain, Origins(path, find_places(text))
 
@@ -67,7 +67,7 @@ def _loads(text: str) -> dict[str, object]:
 
 
 def find_places(text: str) -> dict[str, Place]:
-    """Return the line of each key of *text*, by the key's way from the root."""
+    """Return the line of each key of *text*, by the key's path from the root."""
     places: dict[str, Place] = {}
     counts: Counter[str] = Counter()
     prefix = ""
@@ -88,7 +88,7 @@ def find_places(text: str) -> dict[str, Place]:
 
 
 def _enter(name: str, counts: Counter[str], *, many: bool) -> str:
-    """Return the way to the table *name*, with the places of the lists that it is in."""
+    """Return the path to the table *name*, with its positions in lists."""
     way = ""
     *above, last = name.split(".")
     for step in above:
@@ -103,7 +103,7 @@ def _enter(name: str, counts: Counter[str], *, many: bool) -> str:
 
 
 def to_values(plain: object, table: type[Table], origins: Origins, key: str = "") -> object:
-    """Return *plain* with what only the native form writes in another way: sizes and files."""
+    """Return *plain* with what the native form writes differently: sizes and files."""
     if not isinstance(plain, dict):
         return plain
     values = dict(plain)
@@ -144,7 +144,7 @@ def _single(bound: Field, value: object, origins: Origins, key: str) -> object:
 
 
 def to_plain(table: Table) -> dict[str, object]:
-    """Return *table* as the native form writes it, without what has its default."""
+    """Return *table* as the native form has it, without defaults."""
     plain: dict[str, object] = {}
     for bound in fields_of(type(table)):
         value = getattr(table, bound.name)

@@ -21,15 +21,15 @@ class Unfinished:
 
     key: str
     is_entry: bool
-    """It is one of a list, or the whole; both need what libvirt's schema demands of them."""
+    """Whether it is one of a list, or the whole; both need what libvirt's schema requires."""
     values: dict[str, object] = field(default_factory=dict)
-    """Of a list, pairs of each entry's number and value."""
+    """For a list, pairs of each entry's number and value."""
     totals: Counter[str] = field(default_factory=Counter)
-    """How many entries each list has in the document, with those that are lost."""
+    """How many entries each list has in the document, including those that are lost."""
     is_lost: bool = False
-    """The table cannot be without something that is refused or wrong."""
+    """Whether something is refused or wrong that the table cannot be without."""
     lost_by: Unsupported | None = None
-    """What that is, if it is refused."""
+    """That refusal, if there is one."""
 
     def key_of(self, bound: Field) -> str:
         """Return the key of the next value of *bound*."""
@@ -62,7 +62,7 @@ class Unfinished:
             self.lost_by = self.lost_by or refusal
 
     def find_missing(self, table: type[Table]) -> Field | None:
-        """Return a field without which there is no *table*, and which its element does not have."""
+        """Return a field that *table* requires and its element does not have."""
         return next(
             (
                 bound
@@ -75,7 +75,7 @@ class Unfinished:
         )
 
     def build(self, table: type[T]) -> T:
-        """Return the table, with what is meant where nothing is said."""
+        """Return the table, with the defaults of libvirt's documents."""
         values = dict(self.values)
         for bound in fields_of(table):
             if bound.many and bound.name in values:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The text of a libvirt domain document: parsed without entities, and written.
 
-defusedxml refuses document types, entities and external references, which is what the attacks on
-XML parsers are made of. Nesting costs nothing here: only what the model knows is walked into.
+defusedxml refuses document types, entities and external references, which attacks on XML parsers
+are made of. Deep nesting costs nothing here: only what the model knows is walked into.
 """
 
 import io
@@ -27,10 +27,10 @@ AFTER_THE_END: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[T]):
-    """What came of a document, where its parts stood, and what is not supported."""
+    """What a document describes, where its parts were, and what is not supported."""
 
     table: T | None
-    """None if nothing is left without what is wrong or not supported."""
+    """None if nothing is left once what is wrong or not supported is left out."""
     origins: Origins
     refusals: tuple[Unsupported, ...]
     faults: tuple[BadInput, ...]
@@ -38,10 +38,10 @@ class Parsed(Generic[T]):
 
 
 def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
-    """Return what the document *raw* says, whose root *table* describes.
+    """Return what the document *raw* describes; *table* is the class of its root.
 
     Raises:
-        BadInput: it is no XML, or holds what no document needs, such as a DTD.
+        BadInput: it is not XML, or contains what no document needs, such as a DTD.
     """
     root, lines, prefixes = _tree(raw, path)
     if root.tag != "domain":
@@ -77,7 +77,7 @@ def _tree(raw: bytes, path: Path) -> "tuple[Element, dict[Element, int], dict[st
             return element
 
         def start_ns(self, prefix: str, uri: str, /) -> None:
-            """Keep a namespace."""
+            """Note a namespace and its prefix."""
             prefixes[uri] = prefix
 
     parser = DefusedXMLParser(target=Builder(), forbid_dtd=True)
@@ -106,7 +106,7 @@ def _syntax(path: Path, error: Exception) -> str:
 
 
 def _refuse_second(raw: bytes, path: Path, error: "ParseError") -> None:
-    """Raise BadInput with a way out where one document follows another."""
+    """Raise BadInput with a way out if one document follows another."""
     if error.code == AFTER_THE_END and len(re.findall(rb"<domain[\s>]", raw)) > 1:
         raise BadInput(
             f"'{path}':{error.position[0]}: a second <domain> begins here, and a file has one; "

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From a libvirt domain document to the model.
 
-Each value is held to the type of its field where it is read, so that a word or number that is not
-supported is refused there and then, and the rest is read on. What the model does not know is found
-here too: each element and attribute has either a field, or an entry on the list of what is passed
-over with a reason (``ignored``), or it is refused by its XPath.
+Each value is checked against the type of its field when it is read, so that an unsupported word or
+number is refused at once, and reading goes on. What the model does not know is found here too: each
+element and attribute has a field, or an entry on the list of what is ignored and why (``ignored``),
+or it is refused by its XPath.
 
-A table that needs what was refused is left out with it. What else is refused or wrong in that table
-is not told then: it has gone with the rest.
+A table that needs what was refused is left out with it. Anything else that is refused or wrong in
+that table is not reported then: it is gone with the rest.
 """
 
 from collections import Counter
@@ -39,12 +39,12 @@ MOST_TEXT: Final = 40
 """Letters of stray text in a message."""
 
 MANY: Final = 30
-"""Refusals after which none is compared with what is possible."""
+"""After this many refusals, no more are compared with what is possible."""
 
 
 @dataclass(slots=True)
 class XmlReader:
-    """Reads one document. What is refused is collected, so that all of it can be told at once."""
+    """Reads one document. Refusals are collected, so that all of them can be reported at once."""
 
     lines: "dict[Element, int]"
     prefixes: dict[str, str]
@@ -54,12 +54,12 @@ class XmlReader:
     faults: list[BadInput] = field(default_factory=list)
     """What libvirt would not take either."""
     _passed_over: frozenset[str] = frozenset()
-    """What is passed over in the table that is read, by path."""
+    """What is ignored in the current table, by path."""
     _siblings: tuple[str, ...] = ()
     """The elements with text that may stand where the last one was that is read."""
 
     def read(self, table: type[T], root: "Element") -> T | None:
-        """Return what *root* says of a *table*; None if what is wrong leaves nothing of it."""
+        """Return the *table* that *root* describes; None if errors leave nothing of it."""
         path = f"/{self._name(root.tag)}"
         return self._table(table, self._spot(root, path, path), "", is_entry=True)
 
@@ -81,7 +81,7 @@ class XmlReader:
         return len(self.refusals), len(self.faults), len(self.origins.places)
 
     def _undo(self, before: tuple[int, int, int]) -> None:
-        """Forget what was found since there was as much as *before*."""
+        """Forget what was found since the counts were *before*."""
         refusals, faults, places = before
         del self.refusals[refusals:]
         del self.faults[faults:]
@@ -173,7 +173,7 @@ class XmlReader:
             self._put(bound, spot.with_text(text), target)
 
     def _refuse_text(self, spot: Spot) -> None:
-        """Refuse text that stands before, between or after the elements in *spot*."""
+        """Refuse text before, between or after the elements in *spot*."""
         texts = (spot.element.text, *(child.tail for child in spot.element))
         text = next((text.strip() for text in texts if text and text.strip()), "")
         if text and not is_ignored(spot.path):
@@ -205,10 +205,10 @@ class XmlReader:
     def _refuse(
         self, spot: Spot, known: Iterable[str] = (), sign: str = "", *, why: str = ""
     ) -> None:
-        """Refuse what has no field; *known* is what there is in its place, after *sign*."""
+        """Refuse what has no field; *known* is what is possible there, after *sign*."""
         if is_ignored(spot.path):
             return
-        # Looking for a word that is near takes time, which a document must not make long.
+        # Looking for similar words takes time, and a document must not be able to make it long.
         near = [f"{sign}{name}" for name in known] if len(self.refusals) < MANY else ()
         self.refusals.append(refuse_place(spot, near, why))
 

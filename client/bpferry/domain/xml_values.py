@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def parse_value(bound: Field, text: str, element: "Element", document: Path) -> object:
-    """Return the value of *bound* that *text* writes at *element*.
+    """Return the value of *bound* that *text* has at *element*.
 
-    A path that is relative begins at the folder of *document*. A word that only the native form has
-    is none here, which is None.
+    A relative path begins at the folder of *document*. None is returned for a word that only the
+    native form has.
 
     Raises:
-        ValueError: it is written in a way that cannot be meant, such as letters for a number.
+        ValueError: it is malformed, such as letters for a number.
     """
     form = bound.at.form
     if form is Form.SIZE:
@@ -44,10 +44,10 @@ def _truth(form: Form, text: str) -> bool:
 
 
 def parse_number(text: str) -> int:
-    """Return the number that *text* writes in decimal, or in hexadecimal after ``0x``.
+    """Return the number that *text* is in decimal, or in hexadecimal after ``0x``.
 
     Raises:
-        ValueError: it is no such number.
+        ValueError: it is not such a number.
     """
     stripped = text.strip()
     digits = stripped.removeprefix("-")

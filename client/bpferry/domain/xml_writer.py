@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From the model to a libvirt domain document: the inverse of ``xml_reader``.
 
-A field that has its default is left out, unless libvirt's schema demands the place (``At.always``).
+A field with its default value is left out, unless libvirt's schema requires it (``At.always``).
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ def _fill(element: "Element", table: Table) -> None:
 
 
 def _add_one(element: "Element", bound: Field, value: object) -> None:
-    """Write one of many: its element is a new one, below the only one of each kind above it."""
+    """Write one of many as a new element; the elements above it are shared."""
     path = bound.at.path
     above, _, attribute = path.partition("/@") if "/@" in path else (path, "", "")
     head, _, last = above.rpartition("/")
@@ -54,7 +54,7 @@ def _add_one(element: "Element", bound: Field, value: object) -> None:
 
 
 def _descend(element: "Element", path: str) -> "Element":
-    """Return the element of *path* below *element*, made where it is not there."""
+    """Return the element of *path* below *element*; it is made if it is not there."""
     for step in path.split("/"):
         if step and step != "." and not step.startswith("@"):
             found = element.find(_qualified(step))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A VM as a frozen value, which both kinds of document become.
+"""A VM as a frozen value, which both kinds of document are read into.
 
     machine      the whole
     base         addresses, and what all devices have
@@ -32,5 +32,5 @@ Nothing in it depends on the machine that it will run on, so that a description 
 everywhere; what follows from it is worked out by ``commandline``.
 
 Depends on: domain.binding; msgspec.
-Never does: hold what was not in the document, or a place on the host that nobody named.
+Never does: hold anything that was not in the document.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who executes the guest's instructions."""
+"""What executes the guest's instructions."""
 
 from enum import StrEnum
 

@@ -16,11 +16,11 @@ Uuid = Annotated[
         description="a UUID of 32 hexadecimal digits, with hyphens or without",
     ),
 ]
-"""With hyphens or without any."""
+"""With or without hyphens."""
 
 
 class Address(Table, frozen=True, kw_only=True):
-    """Where a device sits. Which fields count depends on the type; numbers are what they say."""
+    """Where a device sits. Which fields count depends on the type."""
 
     type: Annotated[
         Literal[
@@ -45,7 +45,7 @@ class Address(Table, frozen=True, kw_only=True):
     target: Annotated[int | None, At("@target")] = None
     unit: Annotated[int | None, At("@unit")] = None
     port: Annotated[str | None, At("@port")] = None
-    """A number, or for USB the way through hubs, such as 1.2."""
+    """A number, or for USB the path through hubs, such as 1.2."""
     iobase: Annotated[int | None, At("@iobase", Form.HEX)] = None
     irq: Annotated[int | None, At("@irq", Form.HEX)] = None
     base: Annotated[int | None, At("@base", Form.HEX)] = None
@@ -77,7 +77,7 @@ class Device(Table, frozen=True, kw_only=True):
     """What every device may have."""
 
     alias: Annotated[Id | None, At("alias/@name")] = None
-    """The id that the user chose; libvirt demands that it begins with ``ua-``."""
+    """The id that the user chose; libvirt requires it to begin with ``ua-``."""
     address: Annotated[Address | None, At("address")] = None
     acpi_index: Annotated[AcpiIndex | None, At("acpi/@index")] = None
     """A number by which the guest may name the device, if it is on PCI."""

@@ -29,7 +29,7 @@ Mac = Annotated[
         description="the address of one station, such as 52:54:00:12:34:56",
     ),
 ]
-"""The address of one station. Bit 0 of the first byte would mean a group of them."""
+"""The address of one station. Bit 0 of the first byte is not set: it would mean a group."""
 Interface = Annotated[
     str,
     msgspec.Meta(
@@ -40,7 +40,7 @@ Interface = Annotated[
 Host = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9.-]+$", description="the name or IPv4 address of a host")
 ]
-"""The name or IPv4 address of a host. What follows a colon would be a port."""
+"""The name or IPv4 address of a host, without a colon: what follows that would be a port."""
 IpText = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f:.]+$", description="an IP address")]
 QueueSize = Literal[256, 512, 1024]
 """Descriptors of one queue: a power of two from 256 to 1024 (virtio_net_device_realize)."""
@@ -57,7 +57,7 @@ Model = Literal[
 VIRTIO_MODELS: Final = (
     ("virtio-net", "virtio"), ("virtio-net-pci", "virtio"), ("virtio", "virtio"),
 )  # fmt: skip
-"""QEMU's own names are taken by libvirt as well, which passes on a name that it does not know."""
+"""libvirt takes QEMU's own names as well: it passes on a name that it does not know."""
 
 
 class IpAddress(Table, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class IpAddress(Table, frozen=True, kw_only=True):
 
 
 class PortRange(Table, frozen=True, kw_only=True):
-    """Ports of the host, and where in the guest they lead to."""
+    """Ports of the host, and where they lead in the guest."""
 
     start: Annotated[Port, At("@start")]
     end: Annotated[Port | None, At("@end")] = None
@@ -80,7 +80,7 @@ class PortRange(Table, frozen=True, kw_only=True):
 
 
 class PortForward(Table, frozen=True, kw_only=True):
-    """Ports of the host that are the guest's; all of them, if no range is given."""
+    """Ports of the host that lead into the guest; all of them, if no range is given."""
 
     protocol: Annotated[Literal["tcp", "udp"], At("@proto")]
     address: Annotated[IpText | None, At("@address")] = None
@@ -109,41 +109,41 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     tap: Annotated[Interface | None, At("target/@dev")] = None
     """A tap that exists, of type ethernet."""
     managed: Annotated[bool | None, At("target/@managed", Form.YES_NO)] = None
-    """Whether somebody else than its owner makes the tap; here, nobody does."""
+    """Whether libvirt would make the tap; here it has to exist."""
     tap_device: Annotated[str, At("backend/@tap", Form.PLACE)] = TUN_DEVICE
     """Where taps of a bridge or a network come from; the helper has one such device."""
     vhost_device: Annotated[str, At("backend/@vhost", Form.PLACE)] = VHOST_DEVICE
     isolated: Annotated[bool, At("port/@isolated", Form.YES_NO)] = False
-    """The bridge lets it speak only with ports that are not isolated."""
+    """Whether the bridge lets it talk only to ports that are not isolated."""
     trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"
 
     backend: Annotated[Literal["default", "passt"], At("backend/@type")] = "default"
     """What is behind a card of type user or vhostuser."""
     interface: Annotated[Interface | None, At("source/@dev")] = None
-    """Of passt: the interface of the host whose addresses and routes the guest gets."""
+    """For passt: the interface of the host whose addresses and routes the guest gets."""
     log_file: Annotated[str | None, At("backend/@logFile", Form.PLACE)] = None
     ips: Annotated[tuple[IpAddress, ...], At("ip")] = ()
     port_forwards: Annotated[tuple[PortForward, ...], At("portForward")] = ()
 
     socket_type: Annotated[Literal["unix"] | None, At("source/@type")] = None
     socket: Annotated[str | None, At("source/@path", Form.PLACE)] = None
-    """Of vhostuser."""
+    """For vhostuser."""
     socket_mode: Annotated[Literal["client", "server"] | None, At("source/@mode")] = None
     reconnect: Annotated[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
     reconnect_seconds: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=4294967)] | None, At("source/reconnect/@timeout")
     ] = None
     host: Annotated[Host | None, At("source/@address")] = None
-    """Of udp, mcast, server and client: who is spoken to, or where it listens."""
+    """For udp, mcast, server and client: where to connect or send to, or where to listen."""
     port: Annotated[Port | None, At("source/@port")] = None
     local_host: Annotated[Host | None, At("source/local/@address")] = None
     local_port: Annotated[Port | None, At("source/local/@port")] = None
 
     driver: Annotated[Literal["qemu", "vhost"] | None, At("driver/@name")] = None
-    """Who moves the packets: the kernel (vhost) or QEMU; if it is not said, the plan decides."""
+    """Who moves the packets: the kernel (vhost) or QEMU; by default the plan decides."""
     queues: Annotated[Queues | None, At("driver/@queues")] = None
     rss: Annotated[bool | None, At("driver/@rss", Form.ON_OFF)] = None
-    """Whether the guest is offered RSS; if it is not said, ``default_rss`` of the VM decides."""
+    """Whether the guest is offered RSS; by default ``default_rss`` of the VM decides."""
     rss_hash_report: Annotated[bool, At("driver/@rss_hash_report", Form.ON_OFF)] = False
     txmode: Annotated[Literal["iothread", "timer"] | None, At("driver/@txmode")] = None
     ioeventfd: Annotated[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
@@ -190,5 +190,5 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
 
     @property
     def has_tap(self) -> bool:
-        """Whether a tap is behind it."""
+        """Whether it is connected to a tap."""
         return self.type in ("bridge", "network", "ethernet")

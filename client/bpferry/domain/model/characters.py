@@ -43,13 +43,13 @@ class Source(Table, frozen=True, kw_only=True):
 
 
 class Character(Device, frozen=True, kw_only=True):
-    """What every character device has behind it, besides the type."""
+    """What every character device may have behind it, besides the type."""
 
     sources: Annotated[tuple[Source, ...], At("source")] = ()
     """One, or two for UDP: where packets come from, and where they go to."""
     protocol: Annotated[Literal["raw", "telnet"] | None, At("protocol/@type")] = None
     log: Annotated[str | None, At("log/@file", Form.PLACE)] = None
-    """A file for what the guest writes."""
+    """A file in which everything that the guest writes is logged."""
     log_append: Annotated[bool | None, At("log/@append", Form.ON_OFF)] = None
 
 
@@ -96,7 +96,7 @@ class Channel(Character, frozen=True, kw_only=True):
 
 
 class RedirectedDevice(Character, frozen=True, kw_only=True):
-    """A USB device that comes over a character device (USB redirection)."""
+    """A USB device that is redirected over a character device."""
 
     type: Annotated[BackEnd, At("@type", always=True)]
     bus: Annotated[Literal["usb"], At("@bus", always=True)] = "usb"
@@ -106,7 +106,7 @@ class RedirectedDevice(Character, frozen=True, kw_only=True):
 
 
 class RedirectionRule(Table, frozen=True, kw_only=True):
-    """Which redirected devices it is about, and whether they are let in. The first match counts."""
+    """Which redirected devices are let in or kept out. The first rule that matches counts."""
 
     usb_class: Annotated[Annotated[int, msgspec.Meta(ge=-1, le=0xFF)], At("@class", Form.HEX)] = -1
     """-1 is any, here and below."""
@@ -115,7 +115,7 @@ class RedirectionRule(Table, frozen=True, kw_only=True):
         Annotated[int, msgspec.Meta(ge=-1, le=0xFFFF)], At("@product", Form.HEX)
     ] = -1
     version: Annotated[UsbVersion, At("@version")] = "-1"
-    """Such as 1.10."""
+    """A version such as 1.10."""
     allow: Annotated[bool, At("@allow", Form.YES_NO, always=True)]
 
 
@@ -124,7 +124,7 @@ class SmartCard(Character, frozen=True, kw_only=True):
 
     mode: Annotated[Literal["host", "host-certificates", "passthrough"], At("@mode", always=True)]
     type: Annotated[BackEnd | None, At("@type")] = None
-    """Of the character device over which a client's card comes."""
+    """The type of the character device that reaches a client's card."""
     certificates: Annotated[tuple[str, ...], At("certificate")] = ()
     """Names of three certificates in the database."""
     database: Annotated[str | None, At("database", Form.PLACE)] = None

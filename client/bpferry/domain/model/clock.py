@@ -29,7 +29,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Catchup(Table, frozen=True, kw_only=True):
-    """How fast late ticks are caught up. Has no effect: QEMU has its own way, and libvirt's."""
+    """How fast late ticks are made up for. As in libvirt, it has no effect: QEMU decides."""
 
     threshold: Annotated[Count | None, At("@threshold")] = None
     slew: Annotated[Count | None, At("@slew")] = None
@@ -46,7 +46,7 @@ class Timer(Table, frozen=True, kw_only=True):
     tick_policy: Annotated[
         Literal["delay", "catchup", "discard", "merge"] | None, At("@tickpolicy")
     ] = None
-    """What becomes of ticks that could not be delivered in time."""
+    """What happens to ticks that could not be delivered in time."""
     track: Annotated[Literal["guest", "wall", "realtime"] | None, At("@track")] = None
     frequency: Annotated[Hertz | None, At("@frequency")] = None
     mode: Annotated[
@@ -70,5 +70,5 @@ class Clock(Table, frozen=True, kw_only=True):
     """Seconds that the clock is ahead of UTC or of the host's local time, or ``reset`` for none.
     What the guest sets is not kept for its next start."""
     basis: Annotated[Literal["utc", "localtime"], At("@basis")] = "utc"
-    """What a variable clock is ahead of."""
+    """What a variable clock is relative to."""
     timers: Annotated[tuple[Timer, ...], At("timer")] = ()

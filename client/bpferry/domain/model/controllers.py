@@ -17,7 +17,7 @@ Threads = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
 
 
 class QueueThread(Table, frozen=True, kw_only=True):
-    """An I/O thread, and the queues that it serves; all of them in turn where none are named."""
+    """An I/O thread, and the queues that it serves; if none are named, threads take turns."""
 
     id: Annotated[Threads, At("@id")]
     queues: Annotated[tuple[Count, ...], At("queue/@id")] = ()
@@ -33,11 +33,11 @@ class Controller(VirtioDevice, frozen=True, kw_only=True):
     model: Annotated[str | None, At("@model")] = None
 
     ports: Annotated[Count | None, At("@ports")] = None
-    """Of USB and of virtio-serial."""
+    """For USB and virtio-serial."""
     vectors: Annotated[Count | None, At("@vectors")] = None
-    """Interrupts of virtio-serial."""
+    """Interrupts, for virtio-serial."""
     first_port: Annotated[Count | None, At("master/@startport")] = None
-    """Of the USB 2 controller whose companion this one is."""
+    """The first port of the USB 2 controller that this companion serves."""
 
     queues: Annotated[Count | None, At("driver/@queues")] = None
     commands_per_lun: Annotated[Word | None, At("driver/@cmd_per_lun")] = None
@@ -49,7 +49,7 @@ class Controller(VirtioDevice, frozen=True, kw_only=True):
     implementation: Annotated[str | None, At("model/@name")] = None
     """QEMU's device behind a PCI controller."""
     chassis_number: Annotated[Byte | None, At("target/@chassisNr")] = None
-    """Of a bridge of conventional PCI."""
+    """For a bridge of conventional PCI."""
     chassis: Annotated[Byte | None, At("target/@chassis")] = None
     port: Annotated[Byte | None, At("target/@port")] = None
     bus_number: Annotated[Byte | None, At("target/@busNr")] = None
@@ -59,4 +59,4 @@ class Controller(VirtioDevice, frozen=True, kw_only=True):
     reserved_memory: Annotated[Word | None, At("target/@memReserve")] = None
     """KiB of addresses that a bridge keeps free for devices plugged in later."""
     hole: Annotated[int | None, At("pcihole64", Form.SIZE)] = None
-    """Bytes of addresses above 4 GiB for PCI devices, of a root."""
+    """Bytes of addresses above 4 GiB for PCI devices, for a root."""

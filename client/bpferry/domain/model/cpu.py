@@ -20,7 +20,7 @@ Name = Annotated[
         description="a name of letters, digits and _ . + -",
     ),
 ]
-"""A model or a feature, as it may stand in a list with commas."""
+"""A model or a feature, which may be in a list with commas."""
 
 
 class CpuFeature(Table, frozen=True, kw_only=True):
@@ -59,13 +59,13 @@ class Cpu(Table, frozen=True, kw_only=True):
     means ``custom``."""
     model: Annotated[Name | None, At("model")] = None
     match: Annotated[Literal["exact", "strict"], At("@match")] = "exact"
-    """Both mean the model that is named; there is no list of models here to compare hosts with."""
+    """Both mean the named model; there is no list of models here to compare hosts with."""
     check: Annotated[Literal["none", "partial", "full"] | None, At("@check")] = None
-    """With ``full``, QEMU does not start where the host lacks a feature."""
+    """With ``full``, QEMU does not start if the host lacks a feature."""
     migratable: Annotated[bool | None, At("@migratable", Form.ON_OFF)] = None
-    """With no, the guest also sees features of this host that no other could take over."""
+    """If false, the guest also sees features of this host that cannot migrate."""
     fallback: Annotated[Literal["allow", "forbid"], At("model/@fallback")] = "allow"
-    """Has no effect: a model that this QEMU does not know is never replaced by another."""
+    """It has no effect: a model that this QEMU does not know is never replaced by another."""
     vendor_id: Annotated[
         Annotated[
             str,
@@ -98,4 +98,4 @@ class Vcpu(Table, frozen=True, kw_only=True):
     enabled: Annotated[bool, At("@enabled", Form.YES_NO, always=True)] = True
     hotpluggable: Annotated[bool | None, At("@hotpluggable", Form.YES_NO)] = None
     order: Annotated[int | None, At("@order")] = None
-    """Of those that are hotpluggable: in which order the guest finds them."""
+    """For hotpluggable processors: the order in which the guest finds them."""

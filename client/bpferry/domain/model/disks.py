@@ -71,7 +71,7 @@ class Geometry(Table, frozen=True, kw_only=True):
 
 
 class Limits(Table, frozen=True, kw_only=True):
-    """Limits: bytes and requests in a second, what a burst may reach, and for how many seconds."""
+    """Limits: bytes and requests per second, what a burst may reach, and for how many seconds."""
 
     total_bytes_sec: Annotated[Rate | None, At("total_bytes_sec")] = None
     read_bytes_sec: Annotated[Rate | None, At("read_bytes_sec")] = None
@@ -103,7 +103,7 @@ class Throttle(Limits, frozen=True, kw_only=True):
 
 
 class ThrottleGroup(Limits, frozen=True, kw_only=True):
-    """Limits that disks share that name the group."""
+    """Limits that are shared by the disks that name the group."""
 
     name: Annotated[str, At("group_name")]
 
@@ -136,9 +136,9 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     ] = None
     removable: Annotated[bool | None, At("target/@removable", Form.ON_OFF)] = None
     rotation_rate: Annotated[Count | None, At("target/@rotation_rate")] = None
-    """Turns in a minute; 1 for a disk without moving parts."""
+    """Revolutions per minute; 1 for a disk without moving parts."""
     read_only: Annotated[bool, At("readonly", Form.PRESENT)] = False
-    """A CD always is."""
+    """A CD always is read-only."""
     shareable: Annotated[bool, At("shareable", Form.PRESENT)] = False
     boot_order: Annotated[Positive | None, At("boot/@order")] = None
     startup_policy: Annotated[
@@ -182,7 +182,7 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     geometry: Annotated[Geometry | None, At("geometry")] = None
     throttle: Annotated[Throttle | None, At("iotune")] = None
     throttle_groups: Annotated[tuple[str, ...], At("throttlefilters/throttlefilter/@group")] = ()
-    """Names of groups of the VM, whose limits all hold."""
+    """Names of groups of the VM; the limits of all of them apply."""
 
     protocol: ImageProtocol = None
     name: ImageName = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The smaller devices: balloon, random numbers, watchdog, panic, vsock, IOMMU, and the like."""
+"""The smaller devices: balloon, random numbers, watchdog, panic, vsock, IOMMU and others."""
 
 from typing import Annotated, Literal
 
@@ -15,20 +15,20 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
 
 
 class Balloon(VirtioDevice, frozen=True, kw_only=True):
-    """The memory balloon; libvirt adds one where a document names none."""
+    """The memory balloon; libvirt adds one if a document has none."""
 
     model: Annotated[
         Literal["virtio", "virtio-transitional", "virtio-non-transitional", "none"],
         At("@model", always=True),
     ] = "virtio"
     auto_deflate: Annotated[bool | None, At("@autodeflate", Form.ON_OFF)] = None
-    """Give memory back before the guest kills a process for want of it."""
+    """Give memory back to the guest before it has to kill a process."""
     free_page_reporting: Annotated[bool | None, At("@freePageReporting", Form.ON_OFF)] = None
-    """Memory that the guest does not use goes back to the host."""
+    """Whether memory that the guest does not use goes back to the host."""
     stats_period: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("stats/@period")
     ] = None
-    """Seconds between two times that the guest is asked how it uses its memory."""
+    """How often the guest is asked how it uses its memory, in seconds."""
 
 
 class Rng(VirtioDevice, frozen=True, kw_only=True):
@@ -36,18 +36,18 @@ class Rng(VirtioDevice, frozen=True, kw_only=True):
 
     model: Annotated[VirtioModel, At("@model", always=True)] = "virtio"
     backend: Annotated[Literal["random", "builtin", "egd"], At("backend/@model")]
-    """A file of the host, QEMU's own generator, or a daemon that is reached by a character device.
+    """A file of the host, QEMU's own generator, or a daemon behind a character device.
     """
     file: Annotated[str | None, At("backend", Form.FILE)] = None
     """For the back end random; /dev/random if none is named."""
     type: Annotated[BackEnd | None, At("backend/@type")] = None
-    """Of the character device; it and the next two are for egd."""
+    """The type of the character device; it and the next two are for egd."""
     sources: Annotated[tuple[Source, ...], At("backend/source")] = ()
     protocol: Annotated[Literal["raw", "telnet"] | None, At("backend/protocol/@type")] = None
     max_bytes: Annotated[Count | None, At("rate/@bytes")] = None
     """Bytes that the guest gets in each period."""
     period: Annotated[Count | None, At("rate/@period")] = None
-    """Milliseconds; 1000 if there is none."""
+    """Milliseconds; 1000 by default."""
 
 
 class Watchdog(Device, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class Panic(Device, frozen=True, kw_only=True):
     """What tells the host that the guest's kernel has panicked."""
 
     model: Annotated[Literal["isa", "pvpanic", "hyperv"] | None, At("@model")] = None
-    """If there is none, isa on x86 and pvpanic elsewhere."""
+    """By default, isa on x86 and pvpanic elsewhere."""
 
 
 class Vsock(VirtioDevice, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class SharedMemory(Device, frozen=True, kw_only=True):
     """Memory that several VMs see."""
 
     name: Annotated[str, At("@name")]
-    """Of a file in /dev/shm."""
+    """The name of a file in /dev/shm."""
     role: Annotated[Literal["master", "peer"] | None, At("@role")] = None
     model: Annotated[
         Literal["ivshmem-plain", "ivshmem-doorbell"], At("model/@type", always=True)
@@ -108,7 +108,7 @@ class SharedMemory(Device, frozen=True, kw_only=True):
 
 
 class Iommu(Device, frozen=True, kw_only=True):
-    """A unit that translates the addresses of devices."""
+    """An IOMMU, which translates the addresses of devices."""
 
     model: Annotated[Literal["intel", "virtio"], At("@model")]
     interrupt_remapping: Annotated[bool | None, At("driver/@intremap", Form.ON_OFF)] = None
@@ -137,6 +137,6 @@ class Pstore(Device, frozen=True, kw_only=True):
 
     backend: Annotated[Literal["acpi-erst"], At("@backend", always=True)] = "acpi-erst"
     file: Annotated[str | None, At("path", Form.PLACE)] = None
-    """One of the VM's own if none is named; it is made where it is not there."""
+    """By default one of the VM's own; it is made if it does not exist."""
     size: Annotated[int, At("size", Form.SIZE)]
     """Bytes."""

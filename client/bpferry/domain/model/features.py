@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the machine has beside its devices, and what the hypervisor tells the guest."""
+"""What the machine has besides its devices, and what the hypervisor tells the guest."""
 
 from typing import Annotated, Literal
 
@@ -11,12 +11,12 @@ Switch = bool | None
 
 
 def _state(path: str) -> At:
-    """Return the binding of a switch that libvirt demands wherever its element is."""
+    """Return the binding of a switch that libvirt requires wherever its element is."""
     return At(f"{path}/@state", Form.ON_OFF, demanded=True)
 
 
 def _imply(table: Table, switch: str, detail: object) -> None:
-    """Turn the *switch* of *table* on where a *detail* is given and nothing is said of it."""
+    """Turn the *switch* of *table* on if a *detail* is given and the switch is not set."""
     if detail is not None and getattr(table, switch) is None:
         msgspec.structs.force_setattr(table, switch, True)  # noqa: FBT003 - the value itself
 
@@ -37,7 +37,7 @@ class HypervTlbFlush(Table, frozen=True, kw_only=True):
 
 
 class Hyperv(Table, frozen=True, kw_only=True):
-    """What Windows is told so that it runs well."""
+    """Features of Hyper-V, which Windows uses to run well."""
 
     mode: Annotated[Literal["custom", "passthrough"], At("@mode")] = "custom"
     relaxed: Annotated[Switch, _state("relaxed")] = None
@@ -74,13 +74,13 @@ class Hyperv(Table, frozen=True, kw_only=True):
     xmm_input: Annotated[Switch, _state("xmm_input")] = None
 
     def __post_init__(self) -> None:
-        """Turn on what is described further."""
+        """Turn on each feature that has details."""
         _imply(self, "spinlocks", self.spinlock_retries)
         _imply(self, "vendor", self.vendor_id)
 
 
 class Kvm(Table, frozen=True, kw_only=True):
-    """What guests are told about KVM."""
+    """Features of KVM that the guest sees."""
 
     hidden: Annotated[Switch, _state("hidden")] = None
     hint_dedicated: Annotated[Switch, _state("hint-dedicated")] = None
@@ -98,7 +98,7 @@ class Kvm(Table, frozen=True, kw_only=True):
 
 
 class Features(Table, frozen=True, kw_only=True):
-    """What the machine has beside its devices."""
+    """What the machine has besides its devices."""
 
     acpi: Annotated[bool, At("acpi", Form.PRESENT, absent=False)] = True
     end_of_interrupt: Annotated[Switch, At("apic/@eoi", Form.ON_OFF)] = None
@@ -120,10 +120,10 @@ class Features(Table, frozen=True, kw_only=True):
     gic: Annotated[Literal["2", "3", "host"] | None, At("gic/@version")] = None
     """The interrupt controller of arm machines."""
     async_teardown: Annotated[Switch, At("async-teardown/@enabled", Form.YES_NO)] = None
-    """Has no effect: bpferry waits until the memory of a VM that ends is free again."""
+    """It has no effect: bpferry waits until the memory of a VM that ends is free again."""
     vmcoreinfo: Annotated[Switch, At("vmcoreinfo", Form.STATE)] = None
-    """Let the guest leave a note for who analyses a dump of its memory."""
+    """Let the guest leave a note that helps to analyse a dump of its memory."""
 
     def __post_init__(self) -> None:
-        """Turn on system management mode where its memory is named."""
+        """Turn on system management mode if its memory is given."""
         _imply(self, "smm", self.tseg)

@@ -41,7 +41,7 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
     ] = "9p"
     folder: Annotated[str | None, At("source/@dir", Form.FOLDER)] = None
     socket: Annotated[str | None, At("source/@socket", Form.PLACE)] = None
-    """Of a virtiofsd that somebody else runs."""
+    """The socket of a virtiofsd that somebody else runs."""
     tag: Annotated[str, At("target/@dir")]
     """What the guest calls it."""
     access: Annotated[Literal["passthrough", "mapped", "squash"], At("@accessmode")] = "passthrough"
@@ -52,7 +52,7 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
     multidevs: Annotated[Literal["default", "remap", "forbid", "warn"], At("@multidevs")] = (
         "default"
     )
-    """What 9p does where other file systems are mounted in the folder."""
+    """What 9p does if other file systems are mounted in the folder."""
     write_policy: Annotated[Literal["immediate"] | None, At("driver/@wrpolicy")] = None
     read_only: Annotated[bool, At("readonly", Form.PRESENT)] = False
     boot_order: Annotated[
@@ -62,7 +62,7 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
     """Entries of virtiofs's queue: a power of two (VIRTQUEUE_MAX_SIZE of QEMU is 1024)."""
 
     binary: Annotated[str | None, At("binary/@path", Form.FILE)] = None
-    """The virtiofsd to run. The rest is what it is told."""
+    """The virtiofsd to run. The fields below are its options."""
     xattr: Annotated[bool | None, At("binary/@xattr", Form.ON_OFF)] = None
     cache: Annotated[Literal["none", "always"] | None, At("binary/cache/@mode")] = None
     sandbox: Annotated[Literal["namespace", "chroot"] | None, At("binary/sandbox/@mode")] = None

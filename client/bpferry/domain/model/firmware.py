@@ -11,7 +11,7 @@ Format = Literal["raw", "qcow2"]
 
 
 class FirmwareFeature(Table, frozen=True, kw_only=True):
-    """What the firmware has to have, or not to have."""
+    """A feature that the firmware must have, or must not have."""
 
     name: Annotated[Literal["secure-boot", "enrolled-keys"], At("@name")]
     enabled: Annotated[bool, At("@enabled", Form.YES_NO, always=True)] = True
@@ -24,17 +24,17 @@ class Loader(Table, frozen=True, kw_only=True):
     type: Annotated[Literal["rom", "pflash"] | None, At("@type")] = None
     read_only: Annotated[bool | None, At("@readonly", Form.YES_NO)] = None
     secure: Annotated[bool | None, At("@secure", Form.YES_NO)] = None
-    """Only code in system management mode writes to the flash."""
+    """Whether only code in system management mode can write to the flash."""
     stateless: Annotated[bool | None, At("@stateless", Form.YES_NO)] = None
-    """There is no place for variables."""
+    """Whether the firmware keeps no variables."""
     format: Annotated[Format | None, At("@format")] = None
 
 
 class Nvram(Table, frozen=True, kw_only=True):
-    """Where the firmware keeps its variables; a file that is made from a template at first."""
+    """Where the firmware keeps its variables: a file that is first made from a template."""
 
     path: Annotated[str | None, At(".")] = None
-    """Absolute. Its folder has to be there."""
+    """Absolute. Its folder has to exist."""
     type: Annotated[Literal["file"] | None, At("@type")] = None
     file: Annotated[str | None, At("source/@file")] = None
     """Another place for the path."""
@@ -66,7 +66,7 @@ class BiosEntry(Table, frozen=True, kw_only=True):
 
 
 class SystemEntry(Table, frozen=True, kw_only=True):
-    """A value about the whole."""
+    """A value about the machine."""
 
     name: Annotated[
         Literal["manufacturer", "product", "version", "serial", "uuid", "sku", "family"],
@@ -118,4 +118,4 @@ class Sysinfo(Table, frozen=True, kw_only=True):
     chassis: Annotated[tuple[ChassisEntry, ...], At("chassis/entry")] = ()
     oem_strings: Annotated[tuple[str, ...], At("oemStrings/entry")] = ()
     entries: Annotated[tuple[FwCfgEntry, ...], At("entry")] = ()
-    """Of ``fwcfg``."""
+    """For ``fwcfg``."""

@@ -8,20 +8,20 @@ import msgspec
 from bpferry.domain.binding import At, Form, Table
 
 MAX_PORT = 65535
-"""Of TCP (RFC 9293)."""
+"""A port of TCP (RFC 9293)."""
 
 MAX_AUDIO_ID = 255
-"""Of an audio back end, in libvirt's schema."""
+"""The id of an audio back end, in libvirt's schema."""
 
 Port = Annotated[int, msgspec.Meta(ge=-1, le=MAX_PORT)]
-"""-1 means one that is free."""
+"""-1 means any free one."""
 
 AudioId = Annotated[int, msgspec.Meta(ge=1, le=MAX_AUDIO_ID)]
 
 HostName = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9.:-]*$", description="the name or address of a host")
 ]
-"""An IP address or a name; empty where none is given."""
+"""An IP address or a name; empty if none is given."""
 
 KeymapName = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+$", description="the name of a keymap, such as de")
@@ -73,7 +73,7 @@ class Graphics(Table, frozen=True, kw_only=True):
     password: Annotated[str | None, At("@passwd", Form.SECRET)] = None
     password_valid_to: Annotated[Time | None, At("@passwdValidTo")] = None
     connected: Annotated[Literal["keep", "disconnect", "fail"] | None, At("@connected")] = None
-    """What becomes of those who are connected when the password changes. It does not here."""
+    """What happens to connected clients when the password changes. Here it never changes."""
     keymap: Annotated[KeymapName | None, At("@keymap")] = None
     audio: Annotated[AudioId | None, At("audio/@id")] = None
     """The id of the audio back end whose sound goes with the display."""
@@ -104,10 +104,10 @@ class Graphics(Table, frozen=True, kw_only=True):
     gl: Annotated[bool | None, At("gl/@enable", Form.YES_NO)] = None
     render_node: Annotated[str | None, At("gl/@rendernode", Form.FILE)] = None
     display: Annotated[str | None, At("@display")] = None
-    """Of the X server, such as ``:0``."""
+    """The address of the X server, such as ``:0``."""
     xauth: Annotated[str | None, At("@xauth", Form.FILE)] = None
     full_screen: Annotated[bool | None, At("@fullscreen", Form.YES_NO)] = None
     bus_address: Annotated[str | None, At("@address")] = None
-    """Of a D-Bus, such as ``unix:path=/run/user/1000/bus``."""
+    """The address of a D-Bus, such as ``unix:path=/run/user/1000/bus``."""
     p2p: Annotated[bool | None, At("@p2p", Form.YES_NO)] = None
     """D-Bus without a bus: over a socket that a client hands to QEMU."""

@@ -17,15 +17,15 @@ class HostAddress(Table, frozen=True, kw_only=True):
     """Where the device is on the host. Which fields count depends on its type."""
 
     domain: Annotated[Word | None, At("@domain", Form.HEX)] = None
-    """Of PCI, as are slot and function."""
+    """For PCI, like slot and function."""
     bus: Annotated[Annotated[int, msgspec.Meta(ge=0, le=999)] | None, At("@bus")] = None
-    """Of PCI or USB."""
+    """For PCI or USB."""
     slot: Annotated[Annotated[int, msgspec.Meta(ge=0, le=31)] | None, At("@slot")] = None
     function: Annotated[Annotated[int, msgspec.Meta(ge=0, le=7)] | None, At("@function")] = None
     device: Annotated[UsbNumber | None, At("@device")] = None
-    """Of USB; another one each time it is plugged in."""
+    """For USB; another one each time it is plugged in."""
     uuid: Annotated[Uuid | None, At("@uuid")] = None
-    """Of a mediated device."""
+    """For a mediated device."""
 
 
 class HostDevice(Device, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class HostDevice(Device, frozen=True, kw_only=True):
     mode: Annotated[Literal["subsystem"], At("@mode", always=True)] = "subsystem"
     type: Annotated[Literal["usb", "pci", "mdev", "scsi_host"], At("@type", always=True)]
     managed: Annotated[bool | None, At("@managed", Form.YES_NO)] = None
-    """Whether libvirt would take a PCI device from its driver and give it back afterwards."""
+    """Whether libvirt would unbind a PCI device from its driver, and rebind it afterwards."""
     model: Annotated[
         Literal["vfio-pci", "virtio", "virtio-transitional", "virtio-non-transitional"] | None,
         At("@model"),
@@ -47,7 +47,7 @@ class HostDevice(Device, frozen=True, kw_only=True):
 
     at: Annotated[HostAddress | None, At("source/address")] = None
     vendor: Annotated[Word | None, At("source/vendor/@id", Form.HEX)] = None
-    """Of a USB device that is found by what it is, as is the product."""
+    """For a USB device that is found by what it is, like the product."""
     product: Annotated[Word | None, At("source/product/@id", Form.HEX)] = None
     startup_policy: Annotated[
         Literal["mandatory", "requisite", "optional"] | None, At("source/@startupPolicy")
@@ -59,7 +59,7 @@ class HostDevice(Device, frozen=True, kw_only=True):
     """Whether the guest may reset a USB device."""
 
     protocol: Annotated[Literal["vhost"] | None, At("source/@protocol")] = None
-    """Of a target that the kernel serves (scsi_host)."""
+    """For a target that the kernel serves (scsi_host)."""
     wwpn: Annotated[
         Annotated[
             str,
@@ -71,7 +71,7 @@ class HostDevice(Device, frozen=True, kw_only=True):
         | None,
         At("source/@wwpn"),
     ] = None
-    """Of the target."""
+    """The address of the target."""
 
     boot_order: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("boot/@order")
@@ -80,18 +80,18 @@ class HostDevice(Device, frozen=True, kw_only=True):
     rom_bar: Annotated[bool | None, At("rom/@bar", Form.ON_OFF)] = None
     rom_file: Annotated[str | None, At("rom/@file", Form.FILE, blank=True)] = None
     teaming: Annotated[Literal["transient"] | None, At("teaming/@type")] = None
-    """The guest uses it in place of a virtio card, as long as it is there."""
+    """Whether the guest uses it in place of a virtio card, as long as it is there."""
     stands_in_for: Annotated[str | None, At("teaming/@persistent")] = None
     """The alias of that card."""
 
     @property
     def which(self) -> "Which":
-        """Which device of the host it is, as the document says it."""
+        """Which device of the host it is, as the document has it."""
         return self.type, self.at, self.vendor, self.product
 
     @property
     def is_unassigned(self) -> bool:
-        """Whether the guest does not get it: it is only kept from others."""
+        """Whether it is only kept from others, and the guest does not get it."""
         return self.address is not None and self.address.type == "unassigned"
 
 

@@ -38,13 +38,13 @@ class Host(Table, frozen=True, kw_only=True):
 
     name: Annotated[str | None, At("@name")] = None
     port: Annotated[Port | None, At("@port")] = None
-    """The protocol's own where none is given."""
+    """By default the protocol's own."""
     transport: Annotated[Literal["tcp", "unix"], At("@transport")] = "tcp"
     socket: Annotated[str | None, At("@socket")] = None
 
 
 class Slice(Table, frozen=True, kw_only=True):
-    """A part of a file that is taken for the whole."""
+    """A part of a file that is used as if it were the whole."""
 
     type: Annotated[Literal["storage"], At("@type", always=True)] = "storage"
     offset: Annotated[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], At("@offset")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a person types and points with, and the USB hubs it may hang on."""
+"""What a person types and points with, and the USB hubs it may be plugged into."""
 
 from typing import Annotated, Literal
 
@@ -14,16 +14,16 @@ class Input(VirtioDevice, frozen=True, kw_only=True):
     bus: Annotated[Literal["ps2", "usb", "virtio"] | None, At("@bus")] = None
     model: Annotated[Literal["virtio"] | None, At("@model")] = None
     evdev: Annotated[str | None, At("source/@evdev", Form.FILE)] = None
-    """Of passthrough: the host's device, such as /dev/input/event3, which the guest drives."""
+    """For passthrough: the host's device, such as /dev/input/event3, which the guest drives."""
     device: Annotated[str | None, At("source/@dev", Form.FILE)] = None
-    """Of evdev: the host's device whose keys and movements the guest's own devices get."""
+    """For evdev: the host's device whose keys and movements the guest's own devices get."""
     grab: Annotated[Literal["all"] | None, At("source/@grab")] = None
     grab_toggle: Annotated[
         Literal["ctrl-ctrl", "alt-alt", "shift-shift", "meta-meta", "scrolllock", "ctrl-scrolllock"]
         | None,
         At("source/@grabToggle"),
     ] = None
-    """The keys that give the device to the host and to the guest in turn."""
+    """The keys that switch the device between host and guest."""
     repeat: Annotated[bool | None, At("source/@repeat", Form.ON_OFF)] = None
 
 

@@ -26,6 +26,6 @@ class IoThread(Table, frozen=True, kw_only=True):
     pool_min: Annotated[Threads | None, At("@thread_pool_min")] = None
     pool_max: Annotated[Threads | None, At("@thread_pool_max")] = None
     poll_max: Annotated[Amount | None, At("poll/@max")] = None
-    """Nanoseconds of waiting actively at most."""
+    """The longest time of busy polling, in nanoseconds."""
     poll_grow: Annotated[Amount | None, At("poll/@grow")] = None
     poll_shrink: Annotated[Amount | None, At("poll/@shrink")] = None

@@ -81,7 +81,7 @@ class Machine(Table, frozen=True, kw_only=True):
 
     name: Annotated[str, At("name")]
     memory: Annotated[int, At("memory", Form.SIZE, absent=0)]
-    """Bytes. Where there are NUMA nodes, the sum of theirs counts instead, as in libvirt."""
+    """Bytes. If there are NUMA nodes, the sum of theirs counts instead, as in libvirt."""
     uuid: Annotated[Uuid | None, At("uuid")] = None
     generation_id: Annotated[GenerationId | None, At("genid")] = None
     title: Annotated[str | None, At("title")] = None
@@ -91,27 +91,27 @@ class Machine(Table, frozen=True, kw_only=True):
     tcg_fallback: Annotated[
         bool, At("metadata/bpferry:vm/@tcg-fallback", Form.YES_NO, absent=False)
     ] = True
-    """Run with TCG, and say so, where KVM does not work."""
+    """Run with TCG, and say so, if KVM does not work."""
     require_ebpf: Annotated[bool, At("metadata/bpferry:vm/@require-ebpf", Form.YES_NO)] = False
     """Start only if the host's kernel steers every card with RSS."""
     default_rss: Annotated[
         bool, At("metadata/bpferry:vm/@default-rss", Form.YES_NO, absent=False)
     ] = True
-    """Offer RSS on each tap with several queues whose card does not say, if it costs nothing."""
+    """Offer RSS on each tap with several queues, unless its card decides, if it costs nothing."""
     qemu: Annotated[str | None, At("devices/emulator")] = None
     arch: Annotated[Arch | None, At("os/type/@arch")] = None
     machine_type: Annotated[MachineName, At("os/type/@machine", absent="default")] = "q35"
-    """``default`` is libvirt's, which is pc for x86."""
+    """``default`` is libvirt's default, which is pc for x86."""
     device_addresses: Annotated[
         Literal["by-kind", "libvirt"],
         At("metadata/bpferry:vm/@device-addresses", absent="libvirt"),
     ] = "by-kind"
-    """Where devices go that have no address: each kind to places of its own, which no other kind
+    """Where devices without an address go: each kind to places of its own, which no other kind
     moves, or all in libvirt's order."""
     kind: Annotated[Literal["hvm"], At("os/type", always=True)] = "hvm"
 
     current_memory: Annotated[int | None, At("currentMemory", Form.SIZE)] = None
-    """Bytes that the balloon leaves to the guest; beyond the memory, it says nothing."""
+    """Bytes that the balloon leaves to the guest; no effect if larger than the memory."""
     max_memory: Annotated[MaxMemory | None, At("maxMemory")] = None
     memory_backing: Annotated[MemoryBacking | None, At("memoryBacking")] = None
     memory_limits: Annotated[MemoryLimits | None, At("memtune")] = None
@@ -121,9 +121,9 @@ class Machine(Table, frozen=True, kw_only=True):
 
     vcpus: Annotated[Vcpus, At("vcpu", always=True)] = 1
     vcpus_at_start: Annotated[Vcpus | None, At("vcpu/@current")] = None
-    """As many of ``vcpus`` as are there when the guest starts; the others are plugged in later."""
+    """How many of ``vcpus`` are there when the guest starts; the others are plugged in later."""
     vcpu_placement: Annotated[Literal["static", "auto"], At("vcpu/@placement")] = "static"
-    """With ``auto``, which processors are best is up to the kernel."""
+    """With ``auto``, the kernel chooses the processors."""
     vcpu_affinity: Annotated[NumberSet | None, At("vcpu/@cpuset")] = None
     """The host's processors that QEMU runs on."""
     cpu_tune: Annotated[CpuTune | None, At("cputune")] = None
@@ -147,11 +147,11 @@ class Machine(Table, frozen=True, kw_only=True):
     boot: Annotated[tuple[Literal["hd", "cdrom", "network", "fd"], ...], At("os/boot/@dev")] = ()
     boot_menu: Annotated[BootMenu | None, At("os/bootmenu")] = None
     serial_bios: Annotated[bool | None, At("os/bios/@useserial", Form.YES_NO)] = None
-    """Whether the BIOS speaks on the serial port."""
+    """Whether the BIOS writes to the serial port."""
     reboot_timeout: Annotated[
         Annotated[int, msgspec.Meta(ge=-1, le=65535)] | None, At("os/bios/@rebootTimeout")
     ] = None
-    """Milliseconds until the BIOS starts anew where nothing boots; -1 for never."""
+    """Milliseconds until the BIOS reboots if nothing boots; -1 for never."""
     acpi_tables: Annotated[tuple[AcpiTable, ...], At("os/acpi/table")] = ()
     smbios: Annotated[Literal["emulate", "sysinfo"], At("os/smbios/@mode")] = "emulate"
     sysinfo: Annotated[tuple[Sysinfo, ...], At("sysinfo")] = ()
@@ -170,11 +170,11 @@ class Machine(Table, frozen=True, kw_only=True):
     qemu_environment: Annotated[tuple[Variable, ...], At("qemu:commandline/qemu:env")] = ()
 
     qemu_overrides: Annotated[tuple[Override, ...], At("qemu:override/qemu:device")] = ()
-    """Properties of devices, set past bpferry."""
+    """Properties of devices that override bpferry's."""
     qemu_deprecation: Annotated[
         Literal["none", "omit", "reject", "crash"], At("qemu:deprecation/@behavior")
     ] = "none"
-    """What QEMU does where it is told something that it will drop one day."""
+    """What QEMU does if it is given something that is deprecated."""
 
     throttle_groups: Annotated[tuple[ThrottleGroup, ...], At("throttlegroups/throttlegroup")] = ()
     disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()

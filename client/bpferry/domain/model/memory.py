@@ -10,7 +10,7 @@ from bpferry.domain.model.base import Uuid, VirtioDevice
 from bpferry.domain.model.numa import Node, NumberSet
 
 UNLIMITED = 9007199254740991 * 1024
-"""From here on a limit is none (docs/formatdomain, 'Memory Tuning')."""
+"""A limit of this value or more means no limit (docs/formatdomain, 'Memory Tuning')."""
 
 
 class MaxMemory(Table, frozen=True, kw_only=True):
@@ -28,11 +28,11 @@ class HugePage(Table, frozen=True, kw_only=True):
     size: Annotated[int, At("@size", Form.SIZE)]
     """Bytes."""
     nodes: Annotated[NumberSet | None, At("@nodeset")] = None
-    """The nodes of the guest whose memory they are; all, if none are named."""
+    """The nodes of the guest whose memory they are for; by default all."""
 
 
 class HugePages(Table, frozen=True, kw_only=True):
-    """Large pages of the host's usual size, or of those in the list."""
+    """Large pages of the host's default size, or of the sizes in the list."""
 
     pages: Annotated[tuple[HugePage, ...], At("page")] = ()
 
@@ -53,7 +53,7 @@ class MemoryBacking(Table, frozen=True, kw_only=True):
 
 
 class MemoryLimits(Table, frozen=True, kw_only=True):
-    """Limits of a cgroup. Without root there is none, so that only what is no limit is possible."""
+    """Limits of a cgroup. Without root there is no cgroup, so only "no limit" is possible."""
 
     hard: Annotated[int | None, At("hard_limit", Form.SIZE)] = None
     soft: Annotated[int | None, At("soft_limit", Form.SIZE)] = None

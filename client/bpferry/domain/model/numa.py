@@ -24,7 +24,7 @@ NumberSet = Annotated[
 Policy = Literal["strict", "preferred", "interleave", "restrictive"]
 """How memory is taken from the host's nodes, for QEMU to do itself (mbind(2)).
 
-``restrictive`` is left to a control group, which libvirt's session mode does not have either.
+``restrictive`` needs a cgroup, which libvirt's session mode does not have either.
 """
 
 
@@ -60,14 +60,14 @@ class Latency(Table, frozen=True, kw_only=True):
 
 
 class Bandwidth(Table, frozen=True, kw_only=True):
-    """How much goes in a second between processors of one node and memory of another."""
+    """How many bytes per second go between processors of one node and memory of another."""
 
     initiator: Annotated[Node, At("@initiator")]
     target: Annotated[Node, At("@target")]
     cache: Annotated[Literal[0, 1, 2, 3], At("@cache")] = 0
     type: Annotated[Literal["access", "read", "write"], At("@type")]
     value: Annotated[int, At("@value", Form.SIZE)]
-    """Bytes in a second."""
+    """Bytes per second."""
 
 
 class NumaCell(Table, frozen=True, kw_only=True):
@@ -96,6 +96,6 @@ class NumaTune(Table, frozen=True, kw_only=True):
 
     mode: Annotated[Policy, At("memory/@mode")] = "strict"
     placement: Annotated[Literal["static", "auto"], At("memory/@placement")] = "static"
-    """With ``auto``, which nodes are best is up to the kernel."""
+    """With ``auto``, the kernel chooses the nodes."""
     nodes: Annotated[NumberSet | None, At("memory/@nodeset")] = None
     cells: Annotated[tuple[NodeMemory, ...], At("memnode")] = ()

@@ -42,7 +42,7 @@ class Encryption(Table, frozen=True, kw_only=True):
     engine: Annotated[Literal["qemu", "librbd"] | None, At("@engine")] = None
     """Who decrypts: QEMU itself, or the library for RBD."""
     secrets: Annotated[tuple[Passphrase, ...], At("secret")] = ()
-    """One, or of librbd one for each image and those below it."""
+    """One; for librbd, one for each image and those below it."""
 
 
 class Login(Table, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class Login(Table, frozen=True, kw_only=True):
 
 
 class Cookie(Table, frozen=True, kw_only=True):
-    """What a web server is sent with each request."""
+    """A cookie that a web server gets with each request."""
 
     name: Annotated[str, At("@name")]
     value: Annotated[str, At(".", Form.SECRET)] = ""

@@ -23,13 +23,13 @@ class Tpm(Device, frozen=True, kw_only=True):
     version: Annotated[Literal["1.2", "2.0"] | None, At("backend/@version")] = None
     persistent_state: Annotated[bool | None, At("backend/@persistent_state", Form.YES_NO)] = None
     debug: Annotated[Annotated[int, msgspec.Meta(ge=0, le=255)] | None, At("backend/@debug")] = None
-    """swtpm writes a log of this level into the folder of the VM's state."""
+    """The level of the log that swtpm writes into the folder of the VM's state."""
     source_type: Annotated[Literal["file", "dir", "unix"] | None, At("backend/source/@type")] = None
     path: Annotated[str | None, At("backend/source/@path", Form.PLACE)] = None
-    """Of an emulator its state, of an external TPM its socket."""
+    """For an emulator its state, for an external TPM its socket."""
     mode: Annotated[Literal["connect"] | None, At("backend/source/@mode")] = None
     sha1: Annotated[bool, At("backend/active_pcr_banks/sha1", Form.PRESENT)] = False
-    """Banks of PCRs that are active; if none is named, those that the emulator chooses."""
+    """The active PCR banks; by default the emulator chooses."""
     sha256: Annotated[bool, At("backend/active_pcr_banks/sha256", Form.PRESENT)] = False
     sha384: Annotated[bool, At("backend/active_pcr_banks/sha384", Form.PRESENT)] = False
     sha512: Annotated[bool, At("backend/active_pcr_banks/sha512", Form.PRESENT)] = False

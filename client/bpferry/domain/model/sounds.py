@@ -25,12 +25,12 @@ class Sound(VirtioDevice, frozen=True, kw_only=True):
         Literal["sb16", "es1370", "pcspk", "ac97", "ich6", "ich9", "usb", "virtio"], At("@model")
     ]
     audio: Annotated[AudioId | None, At("audio/@id")] = None
-    """The id of its back end; the first one, where none is given."""
+    """The id of its back end; by default the first one."""
     codecs: Annotated[tuple[Codec, ...], At("codec")] = ()
     multichannel: Annotated[bool | None, At("@multichannel", Form.YES_NO)] = None
-    """Of usb: more than stereo."""
+    """For usb: more than stereo."""
     streams: Annotated[Count | None, At("@streams")] = None
-    """Of virtio."""
+    """For virtio."""
 
 
 class AudioStream(Table, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class AudioStream(Table, frozen=True, kw_only=True):
 
     mixing_engine: Annotated[bool | None, At("@mixingEngine", Form.YES_NO)] = None
     fixed_settings: Annotated[bool | None, At("@fixedSettings", Form.YES_NO)] = None
-    """The host's side has the next three settings, whatever the guest plays."""
+    """Whether the host's side has the next three settings, whatever the guest plays."""
     frequency: Annotated[Count | None, At("settings/@frequency")] = None
     """Hertz."""
     channels: Annotated[Count | None, At("settings/@channels")] = None
@@ -50,7 +50,7 @@ class AudioStream(Table, frozen=True, kw_only=True):
     """Microseconds."""
     buffer_count: Annotated[Count | None, At("@bufferCount")] = None
     dev: Annotated[str | None, At("@dev")] = None
-    """Of ALSA its name for a device, of OSS a path."""
+    """For ALSA its name for a device, for OSS a path."""
     try_poll: Annotated[bool | None, At("@tryPoll", Form.YES_NO)] = None
     server_name: Annotated[str | None, At("@serverName")] = None
     client_name: Annotated[str | None, At("@clientName")] = None
@@ -58,7 +58,7 @@ class AudioStream(Table, frozen=True, kw_only=True):
     """A regular expression for the names of JACK's ports."""
     exact_name: Annotated[bool | None, At("@exactName", Form.YES_NO)] = None
     name: Annotated[str | None, At("@name")] = None
-    """Of PulseAudio's and PipeWire's sink or source."""
+    """The name of PulseAudio's or PipeWire's sink or source."""
     stream_name: Annotated[str | None, At("@streamName")] = None
     latency: Annotated[Count | None, At("@latency")] = None
     """Microseconds."""
@@ -89,13 +89,13 @@ class Audio(Table, frozen=True, kw_only=True):
     input: Annotated[AudioStream | None, At("input")] = None
     output: Annotated[AudioStream | None, At("output")] = None
     server: Annotated[str | None, At("@serverName")] = None
-    """Of PulseAudio."""
+    """For PulseAudio."""
     runtime_dir: Annotated[str | None, At("@runtimeDir", Form.PLACE)] = None
-    """Of PipeWire: the folder of its socket."""
+    """For PipeWire: the folder of its socket."""
     sdl_driver: Annotated[Literal["esd", "alsa", "arts", "pulseaudio"] | None, At("@driver")] = None
     path: Annotated[str | None, At("@path", Form.PLACE)] = None
-    """Of file: the WAV file that is written."""
+    """For file: the WAV file that is written."""
     try_mmap: Annotated[bool | None, At("@tryMMap", Form.YES_NO)] = None
     exclusive: Annotated[bool | None, At("@exclusive", Form.YES_NO)] = None
     dsp_policy: Annotated[Annotated[int, msgspec.Meta(ge=0, le=10)] | None, At("@dspPolicy")] = None
-    """Of OSS: timing, from 0 to 10; the default of QEMU is 5."""
+    """For OSS: timing, from 0 to 10; QEMU's default is 5."""

@@ -10,10 +10,10 @@ from bpferry.domain.model.base import Uuid
 
 
 class GenerationId(Table, frozen=True, kw_only=True):
-    """A number that tells the guest that it is another one, such as a restored snapshot."""
+    """A number that tells the guest that it is a different VM now, such as a restored snapshot."""
 
     value: Annotated[Uuid | None, At(".")] = None
-    """A new one for each start where there is none."""
+    """By default a new one for each start."""
 
 
 class Variable(Table, frozen=True, kw_only=True):
@@ -38,11 +38,11 @@ class Property(Table, frozen=True, kw_only=True):
     ]
     type: Annotated[Literal["string", "signed", "unsigned", "bool", "remove"], At("@type")]
     value: Annotated[str | None, At("@value")] = None
-    """None where the property is removed."""
+    """None to remove the property."""
 
 
 class Override(Table, frozen=True, kw_only=True):
-    """Properties that the user sets on a device of QEMU, whatever bpferry says."""
+    """Properties that the user sets on a device of QEMU, whatever bpferry would set."""
 
     device: Annotated[str, At("@alias")]
     """Its id."""

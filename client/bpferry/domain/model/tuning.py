@@ -37,7 +37,7 @@ class VcpuScheduler(Table, frozen=True, kw_only=True):
     vcpus: Annotated[NumberSet, At("@vcpus")]
     policy: Annotated[Policy, At("@scheduler")]
     priority: Annotated[Priority | None, At("@priority")] = None
-    """For ``fifo`` and ``rr``, which need the right to be real-time (RLIMIT_RTPRIO)."""
+    """For ``fifo`` and ``rr``, which need permission for real-time scheduling (RLIMIT_RTPRIO)."""
 
 
 class IoThreadScheduler(Table, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class EmulatorScheduler(Table, frozen=True, kw_only=True):
 
 
 class CpuTune(Table, frozen=True, kw_only=True):
-    """Where threads of QEMU run. The emulator is all that is neither a processor nor for I/O."""
+    """Where threads of QEMU run. The emulator's are those for neither processors nor I/O."""
 
     vcpus: Annotated[tuple[VcpuPin, ...], At("vcpupin")] = ()
     emulator: Annotated[NumberSet | None, At("emulatorpin/@cpuset")] = None

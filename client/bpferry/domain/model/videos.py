@@ -9,14 +9,14 @@ from bpferry.domain.binding import At, Form
 from bpferry.domain.model.base import VirtioDevice
 
 MAX_MEMORY_KIB = 4 * 1024 * 1024 - 1
-"""Of one graphics card: libvirt takes the number of bytes as 32 bits."""
+"""Memory of one graphics card: libvirt keeps the number of bytes in 32 bits."""
 
 MemoryKib = Annotated[int, msgspec.Meta(ge=0, le=MAX_MEMORY_KIB)]
-"""0 means as much as there usually is."""
+"""0 means the default."""
 
 
 class Video(VirtioDevice, frozen=True, kw_only=True):
-    """One graphics card. Memory sizes are those of QXL, but ``vram_kib``, which VGA has too."""
+    """One graphics card. Memory sizes are for QXL, except ``vram_kib``, which VGA has too."""
 
     model: Annotated[
         Literal["vga", "cirrus", "vmvga", "qxl", "virtio", "bochs", "ramfb", "none"] | None,
@@ -31,7 +31,7 @@ class Video(VirtioDevice, frozen=True, kw_only=True):
     heads: Annotated[Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, At("model/@heads")] = None
     """Monitors."""
     primary: Annotated[bool | None, At("model/@primary", Form.YES_NO)] = None
-    """The one that the firmware draws on; the first, where none says so."""
+    """The one that the firmware draws on; by default the first."""
     blob: Annotated[bool | None, At("model/@blob", Form.ON_OFF)] = None
     accel3d: Annotated[bool | None, At("model/acceleration/@accel3d", Form.YES_NO)] = None
     accel2d: Annotated[bool | None, At("model/acceleration/@accel2d", Form.YES_NO)] = None
@@ -40,7 +40,7 @@ class Video(VirtioDevice, frozen=True, kw_only=True):
     width: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, At("model/resolution/@x")
     ] = None
-    """Of the first picture that the guest is offered, in pixels."""
+    """Of the first mode that the guest is offered, in pixels."""
     height: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=65535)] | None, At("model/resolution/@y")
     ] = None

@@ -7,9 +7,9 @@
     disks    disks and what is behind them
     devices  all other devices
 
-Each is a table from a pattern (``patterns``) to the reason, which stands after a colon, and to the
-way out. ``refused`` puts them together.
+Each is a table from a pattern (``patterns``) to the reason, which follows a colon in messages, and
+to the way out. ``refused`` puts them together.
 
 Depends on: nothing.
-Never does: anything; it is words.
+Never does: anything; it is only text.
 """

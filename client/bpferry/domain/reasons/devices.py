@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reasons about all devices but disks and network cards."""
+"""Reasons about all devices except disks and network cards."""
 
 from typing import Final
 
