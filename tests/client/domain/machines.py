@@ -23,8 +23,11 @@ LETTERS = st.characters(
     exclude_characters="\ufffe\uffff\x85\u2028\u2029",
 )
 TEXT = st.text(LETTERS, min_size=1, max_size=12).filter(lambda text: text == text.strip())
-PATH = st.text(LETTERS.filter(lambda sign: sign != "/"), min_size=1, max_size=12).map(
-    lambda name: f"/{name.strip() or 'x'}"
+# Without "/." and "/..", which are the root: that is no path of a file.
+PATH = (
+    st.text(LETTERS.filter(lambda sign: sign != "/"), min_size=1, max_size=12)
+    .map(lambda name: f"/{name.strip() or 'x'}")
+    .filter(lambda path: path not in ("/.", "/.."))
 )
 T = TypeVar("T", bound=Table)
 
@@ -91,9 +94,7 @@ def _number(annotation: object, bound: Field) -> st.SearchStrategy[int]:
 def _text(annotation: object, bound: Field) -> st.SearchStrategy[str]:
     pattern = next((m.pattern for m in _meta(annotation) if m.pattern), None)
     if pattern:
-        texts = st.from_regex(pattern, fullmatch=True)
-        # The root is a folder, and so it is refused as the path of a file.
-        return texts.filter(lambda text: text.strip("/")) if bound.at.form in PATHS else texts
+        return st.from_regex(pattern, fullmatch=True)
     return PATH if bound.at.form in PATHS else TEXT
 
 
