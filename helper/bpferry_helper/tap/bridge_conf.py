@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""/etc/qemu/bridge.conf, by which qemu-bridge-helper decides who may use which bridge: everybody.
+"""/etc/qemu/bridge.conf, in which qemu-bridge-helper looks up the bridges that everybody may use.
 
-    # a comment, or nothing
+    # a comment, or an empty line
     allow NAME                      or: allow all
     deny NAME                       or: deny all
     include /path/of/another/file
 
 Grammar and precedence are QEMU's (qemu-bridge-helper.c, QEMU 10.0): white space before the verb and
-after the argument does not count; the verb ends at the line's first space, or at its first tab if
-it has no space; a name has at most 15 bytes; there are no wildcards. What is denied anywhere is
-denied, whatever allows it and in whatever order; what nothing allows is not allowed.
+after the argument is ignored; the verb ends at the line's first space, or at its first tab if there
+is no space; a name has at most 15 bytes; there are no wildcards. A deny anywhere overrides any
+allow, in any order; a bridge that no line allows is not allowed.
 
 Stricter than QEMU, so that nothing is granted by accident:
 
- *  An error grants nothing to anybody, also one in an included file, which QEMU passes over. A
-    file that is not there at all is no error: it says nothing.
- *  Includes are absolute paths, bounded in depth and number, and must not lead back to themselves.
+ *  If there is an error, nobody is granted anything. That includes errors in included files, which
+    QEMU skips. A missing file is not an error: it has no lines.
+ *  Include paths are absolute, limited in depth and number, and must not form a loop.
  *  All these files must belong to root and be writable by nobody else.
- *  A name that no interface can have is an error; QEMU takes "deny br0 # why" for a name of 11
-    bytes and denies nothing.
- *  A line that QEMU would cut in two, and take the second part for a line, is an error.
+ *  A name that no interface can have is an error. QEMU reads "deny br0 # why" as a name of 11 bytes
+    and denies nothing.
+ *  A line that is so long that QEMU would read it as two lines is an error.
 """
 
 import os
@@ -46,7 +46,7 @@ MAX_DEPTH: Final = 8
 """Includes within includes."""
 
 MAX_FILES: Final = 32
-"""In total. Each is looked at before each decision."""
+"""In total. All are checked for changes before each decision."""
 
 ALL: Final = "all"
 
@@ -55,27 +55,27 @@ class Entry(NamedTuple):
     """One line that allows or denies."""
 
     name: str
-    """A bridge's, or ALL."""
+    """Of a bridge, or ALL."""
     where: str
     """File and line."""
 
     def is_about(self, bridge: str) -> bool:
-        """Say whether it is about *bridge*."""
+        """Return whether it is about *bridge*."""
         return self.name in (ALL, bridge)
 
 
 class BridgeConf(NamedTuple):
-    """What the file and those that it includes say, or the mistake in one of them."""
+    """The content of the file and its includes, or the mistake in one of them."""
 
     path: str
     allows: tuple[Entry, ...] = ()
     denies: tuple[Entry, ...] = ()
     mistake: PolicyError | None = None
     seen: tuple[tuple[str, Identity], ...] = ()
-    """Each file that was looked at, as it was just before."""
+    """Each file that was read, and its identity just before."""
 
     def decide(self, bridge: str) -> Decision | None:
-        """Say whether anybody may use *bridge*, and which line decides; None if no line does."""
+        """Return whether *bridge* is open to everybody, by which line; None if no line decides."""
         if self.mistake is not None:
             return Decision(
                 allowed=False,
@@ -93,30 +93,30 @@ class BridgeConf(NamedTuple):
 
 
 class BridgeConfFile:
-    """What the files say now: read again whenever one of them has changed."""
+    """The current content of the files: read again whenever one of them has changed."""
 
     def __init__(self, path: str = BRIDGE_CONF_PATH) -> None:
-        """Watch *path*, and what it includes."""
+        """Watch *path* and its includes."""
         self._path = path
         self._read_at = 0.0
         self._answer: BridgeConf | None = None
 
     def current(self) -> BridgeConf:
-        """Return what they say; a mistake in them is part of it."""
+        """Return what they say; a mistake is returned, not raised."""
         if self._answer is None or self._is_old(self._answer):
             self._read_at = time.monotonic()
             self._answer = read_bridge_conf(self._path)
         return self._answer
 
     def _is_old(self, answer: BridgeConf) -> bool:
-        # A mistake may have gone by itself: an fd became free.
+        # A mistake may be gone by now: an fd is free again.
         if answer.mistake is not None and time.monotonic() - self._read_at >= RETRY_S:
             return True
         return any(file_identity(path) != seen for path, seen in answer.seen)
 
 
 def read_bridge_conf(path: str) -> BridgeConf:
-    """Read *path* and all that it includes."""
+    """Read *path* and everything that it includes."""
     reader = _Reader()
     try:
         reader.read(path, ())
@@ -196,7 +196,7 @@ def _entry(path: str, number: int, name: bytes) -> Entry:
         raise PolicyError(path, number, message)
     if name in (b".", b"..") or any(byte in IN_NO_NAME for byte in name):
         raise PolicyError(path, number, f"no interface can have the name {_shown(name)}")
-    # Other bytes than ASCII become a backslash, which no name that we compare with has.
+    # Bytes outside ASCII become a backslash, which is in no name that we compare with.
     return Entry(name.decode("ascii", "backslashreplace"), f"{path}:{number}")
 
 

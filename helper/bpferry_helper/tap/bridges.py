@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The host's bridges: whether a tap can be on one, and whether a tap could do harm to it.
+"""The host's bridges: whether a bridge can take a tap, and how it is protected from the tap.
 
-Found by name once; from then on the index counts.
+A bridge is looked up by name once; after that, only its index is used.
 """
 
 import errno
@@ -15,22 +15,22 @@ from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 
 GROUP_BIT: Final = 0x01
-"""Of the first byte (is_multicast_ether_addr, linux/etherdevice.h)."""
+"""In the first byte (is_multicast_ether_addr, linux/etherdevice.h)."""
 
 ADDRESS_TYPE: Final = "/sys/devices/virtual/net/{}/addr_assign_type"
 INDEX: Final = "/sys/devices/virtual/net/{}/ifindex"
-"""Where bridges are. The unit binds this folder as the host has it: for a service with a network
-namespace of its own, newer systemds mount a /sys of its own too (257 does, 252 does not)."""
+"""The unit bind-mounts this folder from the host: for a service with its own network namespace,
+newer versions of systemd also mount a new /sys (257 does, 252 does not)."""
 
 NET_ADDR_SET: Final = 3
-"""linux/netdevice.h: somebody chose the address; a bridge then keeps it (br_stp_recalculate...)."""
+"""linux/netdevice.h: somebody set the address; a bridge then keeps it (br_stp_recalculate...)."""
 
 
 class Wanted(NamedTuple):
-    """What a tap is to be, as far as the bridge is concerned."""
+    """What a bridge needs to know about the tap to be made."""
 
     bridge: str
-    """A name that was checked."""
+    """A checked name."""
     port: Port
     mtu: int | None
     mac: bytes | None
@@ -46,17 +46,17 @@ class Bridges:
         self._lock = Lock()
 
     def check(self, wanted: Wanted) -> Link:
-        """Return the bridge; raise RequestError if no tap such as *wanted* can be made now."""
+        """Return the bridge; raise RequestError if the tap *wanted* cannot be made now."""
         bridge = self.find(wanted)
         if wanted.port.refuse_unset_address:
             _check_own_address(bridge)
         return bridge
 
     def find(self, wanted: Wanted) -> Link:
-        """Return the bridge, on which a tap such as *wanted* can be.
+        """Return the bridge for the tap *wanted*.
 
         Raises:
-            RequestError: there is none, or it cannot be on it.
+            RequestError: there is no such bridge, or it cannot take this tap.
         """
         try:
             bridge = self._host.find(wanted.bridge)
@@ -85,9 +85,9 @@ class Bridges:
     def secure(self, bridge: Link, port: Port) -> None:
         """Make sure that no port can change the address of *bridge*.
 
-        A bridge without an address of its own takes the lowest one among its ports, and who holds
-        a tap can change the tap's: the host would lose its connections (SIOCSIFHWADDR needs no
-        capability on a tap's fd).
+        A bridge without an address of its own takes the lowest one among its ports, and the holder
+        of a tap can change the tap's (SIOCSIFHWADDR on its fd needs no capability). The host would
+        lose its connections.
         """
         with self._lock:
             this = (bridge.ifindex, bridge.name, bridge.address)
@@ -106,7 +106,7 @@ class Bridges:
             raise explain(error, bridge.name) from error
 
     def is_gone(self, bridge: Link) -> bool:
-        """Say whether *bridge* was deleted meanwhile, for which the kernel has several errors."""
+        """Return whether *bridge* was deleted, which the kernel reports with different errors."""
         try:
             return self._host.by_index(bridge.ifindex) is None
         except LinkError:
@@ -114,9 +114,9 @@ class Bridges:
 
 
 def has_own_address(bridge: Link) -> bool | None:
-    """Say whether somebody chose the address of *bridge*; None if that cannot be seen from here.
+    """Return whether somebody set the address of *bridge*; None if we cannot see that.
 
-    Netlink does not tell. sysfs does, if the one that is mounted here shows the host's namespace.
+    Netlink does not tell. sysfs does, if our mount of it shows the host's network namespace.
     """
     try:
         with open(INDEX.format(bridge.name), encoding="ascii") as file:
@@ -129,7 +129,7 @@ def has_own_address(bridge: Link) -> bool | None:
 
 
 def _check_own_address(bridge: Link) -> None:
-    """Raise RequestError unless somebody chose the address of *bridge*."""
+    """Raise RequestError unless somebody set the address of *bridge*."""
     known = has_own_address(bridge)
     if not known:
         doubt = "has no" if known is False else "is not known to have an"
@@ -142,7 +142,7 @@ def _check_own_address(bridge: Link) -> None:
 
 
 def _check_mac(mac: bytes | None, bridge: str) -> None:
-    """Raise RequestError unless *mac* can be the one address that a port may send as."""
+    """Raise RequestError unless *mac* can be the only address behind a port."""
     if mac is None:
         raise RequestError(
             Code.FAILED,
@@ -150,7 +150,7 @@ def _check_mac(mac: bytes | None, bridge: str) -> None:
             "send as their own card only",
             "send the card's MAC address with the request",
         )
-    # The bridge would take an entry for a group, which no frame comes from.
+    # The bridge would accept a group address, but no frame has one as its source.
     if mac[0] & GROUP_BIT or not any(mac):
         raise RequestError(
             Code.FAILED,
@@ -170,7 +170,7 @@ EXPLANATIONS: Final = {
 
 
 def explain(error: LinkError, bridge: str, *, gone: bool = False) -> RequestError:
-    """Return what the client is told about *error*, if the bridge is *gone* that it is."""
+    """Return what the client is told about *error*; if *gone*, that the bridge was deleted."""
     other = (Code.FAILED, "see the journal of bpferry-tap")
     code, hint = _GONE if gone else EXPLANATIONS.get(error.errno, other)
     return RequestError(code, f"cannot make a tap on '{bridge}': {error}", hint)

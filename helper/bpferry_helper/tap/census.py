@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which taps are alive, whose they are, and what has to be swept away.
+"""Which taps are alive, whose they are, and which have to be deleted.
 
 A tap's alias says who asked for it. So the kernel's list of links is the ledger: it cannot be lost,
-and it cannot be wrong after a crash. It is read as a whole when this process starts, and whenever
-somebody wants to see it. Between that, what was granted is remembered here, which can only be too
-much: before anybody is refused for it, the kernel is asked about the taps in question.
+and it is right even after a crash. It is read as a whole when this process starts, and whenever
+somebody asks to see it. In between, what was granted is remembered here. That can only be too much:
+before anybody is refused because of it, the kernel is asked about the taps in question.
 
-The alias also has the MAC address of the card behind the tap, where the request named one. Two
-cards with one address on one bridge get each other's packets, so the second one is refused. That is
-for mistakes: who holds a tap may send from any address, whatever was said when it was made.
+If the request named the MAC address of the card behind the tap, the alias has that too. Two cards
+with the same address on one bridge get each other's packets, so the second one is refused. This
+only catches mistakes: the holder of a tap can send from any address, whatever the request said.
 
-Known hole: a tap counts for the user who asked for it as long as it is there, whoever holds it.
+Known hole: a tap counts for the user who asked for it as long as it exists, whoever holds it.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 
 SETTLE_S: Final = 5.0
-"""A tap is made in some milliseconds; who is kept waiting for longer is refused, if need be."""
+"""A tap is made in some milliseconds; a request that waits longer is refused, if necessary."""
 
 LARGER_HINT: Final = (
     "stop a VM, delete a tap that stays (bpferry tap list), or ask for a larger limit"
@@ -42,22 +42,22 @@ class Census:
         """Read what is there, and sweep what an earlier process could not. Borrows *host*.
 
         Raises:
-            LinkError: the kernel does not say.
+            LinkError: the kernel did not answer.
         """
         self._host = host
         self._places = Places("taps", LARGER_HINT, self._owners, self._strike_off_the_dead)
         self._lock = self._places.changed
         self._known: dict[int, Holder] = {}
-        """Of each tap that may be alive, by its ifindex: who asked for it."""
+        """By ifindex of each tap that may be alive: who asked for it."""
         self._claims: set[tuple[int, str]] = set()
-        """Bridges and addresses of the taps that are being made."""
+        """Bridge and address of each tap that is being made."""
         self._delete_left(self.alive())
 
     def alive(self) -> list[OurTap]:
-        """Ask the kernel for all taps that somebody has of us, and remember them.
+        """Ask the kernel for all taps that we granted, and remember them.
 
         Raises:
-            LinkError: it does not say.
+            LinkError: it did not answer.
         """
         with self._lock:
             return self._ask()
@@ -66,21 +66,21 @@ class Census:
         """Reserve a place for one more tap of *uid* while it is being made; see ``Places``.
 
         Raises:
-            RequestError: quota, if policy does not allow one more; busy, if the kernel does not
-                say what is alive.
+            RequestError: quota, if policy does not allow another; busy, if the kernel does not
+                tell what is alive.
         """
         return self._places.reserve(uid, per_user, in_total)
 
     @contextmanager
     def claim(self, bridge: Link, holder: Holder) -> Iterator[None]:
-        """Keep others from the address of *holder*'s card on *bridge* while its tap is being made.
+        """Reserve the address of *holder*'s card on *bridge* while its tap is being made.
 
         Raises:
-            RequestError: refused, if a tap on *bridge* has it; busy, if that cannot be told.
+            RequestError: refused, if a tap on *bridge* has it; busy, if we cannot tell.
         """
         claim = (bridge.ifindex, holder.mac)
         with self._lock:
-            # Of two that ask at once, the second waits to see what becomes of the first.
+            # If two ask at once, the second waits for the outcome of the first.
             if not self._lock.wait_for(lambda: claim not in self._claims, SETTLE_S):
                 raise RequestError(Code.BUSY, f"a tap for '{holder.mac}' is being made", LATER)
             self.check_address(bridge, holder)
@@ -103,16 +103,16 @@ class Census:
                     raise _refusal(bridge, holder, tap)
 
     def record(self, ifindex: int, holder: Holder, place: int) -> None:
-        """Remember the tap *ifindex* that was made in the reserved *place*."""
+        """Remember the tap *ifindex*, which was made in the reserved *place*."""
         with self._lock:
             self._known[ifindex] = holder
             self._places.give_up(place)
 
     def sweep(self) -> None:
-        """Delete the taps that were to go with their last fd, and were made to stay.
+        """Delete taps that were meant to go away with their last fd but were made persistent.
 
-        Who holds a tap can do that with TUNSETPERSIST, which needs no capability, and take the
-        tap over with TUNSETOWNER; so the name decides, which needs one.
+        The holder of a tap can make it persistent with TUNSETPERSIST and take it over with
+        TUNSETOWNER, without a capability. Changing the name needs one, so the name decides.
         """
         try:
             self._delete_left(self.alive())
@@ -130,7 +130,7 @@ class Census:
         return [holder.uid for holder in self._known.values()]
 
     def _strike_off_the_dead(self) -> None:
-        # A tap in the making may be on the kernel's list already, and would count twice.
+        # A tap that is still being made may be on the kernel's list already and would count twice.
         self._places.wait_until_free(SETTLE_S)
         try:
             self._ask()
@@ -151,7 +151,7 @@ class Census:
 
 
 def _refusal(bridge: Link, holder: Holder, tap: OurTap) -> RequestError:
-    """Return what *holder* is told, whose card has the address that the card of *tap* has."""
+    """Return the refusal for *holder*, whose card has the same address as the card of *tap*."""
     uid, name = tap.holder.uid, tap.link.name
     whose = "your own" if uid == holder.uid else f"uid {uid}'s"
     hint = (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The few things that are asked of the kernel about links, each a fixed message.
+"""The few requests about links that are sent to the kernel, each a fixed message.
 
-Nothing else can be asked from here: no address, no route, no link of another kind than a tap is
-made or deleted. All of linux/if_link.h and linux/rtnetlink.h, built by pyroute2's codecs.
+Nothing else can be requested here: no IP addresses, no routes, and no links are made or deleted
+except taps. All are from linux/if_link.h and linux/rtnetlink.h, built by pyroute2's codecs.
 """
 
 import errno
@@ -33,13 +33,13 @@ IFF_UP: Final = 0x1
 
 NUD_NOARP: Final = 0x40
 NTF_MASTER: Final = 0x04
-"""linux/neighbour.h: an entry of the bridge's table that does not age ("static")."""
+"""linux/neighbour.h: an entry in the bridge's table that does not age ("static")."""
 
 NLA_F_NESTED: Final = 0x8000
 """linux/netlink.h."""
 
 RTEXT_FILTER_SKIP_STATS: Final = 8
-"""linux/rtnetlink.h: leave counters out, half of each answer."""
+"""linux/rtnetlink.h: leave out the counters, half of each answer."""
 
 GONE: Final = frozenset({errno.ENODEV, errno.ENOENT})
 
@@ -55,18 +55,18 @@ class Link(NamedTuple):
     ifindex: int
     name: str
     kind: str
-    """"bridge", "tun", or nothing for hardware."""
+    """"bridge", "tun", or empty for hardware."""
     master: int
     """Index of the bridge that it is a port of; 0 if none."""
     mtu: int
     address: str
     alias: str
     owner: int | None = None
-    """Of a tap: the uid that may open it; None for anybody."""
+    """For a tap: the uid that may open it; None for anybody."""
     stays: bool = False
-    """Of a tap: it outlives its last fd."""
+    """For a tap: it outlives its last fd."""
     queues: int = 0
-    """Of a tap: queues that somebody has open, switched off ones too."""
+    """For a tap: how many queues are open, including disabled ones."""
 
 
 class Links:
@@ -77,15 +77,15 @@ class Links:
         self._netlink = netlink
 
     def find(self, name: str) -> Link | None:
-        """Return the link that is called *name*, not one that has it as another name."""
+        """Return the link with this *name*, not one that has it as an alternative name."""
         link = self._get(f"look for the interface '{name}'", [("IFLA_IFNAME", name)])
         return link if link is not None and link.name == name else None
 
     def expect(self, name: str) -> Link:
-        """Return the link that is called *name*, which was made just now.
+        """Return the link with this *name*, which was just made.
 
         Raises:
-            LinkError: it is not there.
+            LinkError: it does not exist.
         """
         link = self.find(name)
         if link is None:
@@ -93,7 +93,7 @@ class Links:
         return link
 
     def by_index(self, index: int) -> Link | None:
-        """Return the link of this *index*."""
+        """Return the link with this *index*."""
         return self._get(f"look at the interface {index}", [], index=index)
 
     def taps(self, prefixes: tuple[str, ...]) -> list[Link]:
@@ -101,13 +101,13 @@ class Links:
         kind = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "tun")]})
         message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), kind])
         found = map(_read, self._netlink.dump("list the taps", message, RTM_GETLINK))
-        # A kernel that does not know the filter answers with all links.
+        # Kernels that do not know the filter answer with all links.
         return [link for link in found if link.kind == "tun" and link.name.startswith(prefixes)]
 
     def give(self, index: int, namespace: BorrowedFd, attributes: Attributes, *, up: bool) -> None:
-        """Move the link *index* to *namespace*, where *attributes* count, and switch it on if *up*.
+        """Move the link *index* to *namespace*, set *attributes* there, and set it up if *up*.
 
-        One message: net/core/rtnetlink.c, do_setlink moves first and then sets the rest.
+        One message: do_setlink (net/core/rtnetlink.c) moves the link first and then sets the rest.
         """
         flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
         moved = [("IFLA_NET_NS_FD", namespace), *attributes]
@@ -115,18 +115,18 @@ class Links:
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
     def set(self, index: int, attributes: Attributes, *, up: bool) -> None:
-        """Give the link *index*, which is here already, *attributes*; switch it on if *up*."""
+        """Set *attributes* of the link *index*, which is here already; set it up if *up*."""
         flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
         message = _link_message(attributes, index=index, **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
     def set_address(self, index: int, address: str) -> None:
-        """Give the link *index* this *address* as its own."""
+        """Set the MAC *address* of the link *index*."""
         message = _link_message([("IFLA_ADDRESS", address)], index=index)
         self._netlink.change("give the bridge an address of its own", message, RTM_NEWLINK)
 
     def set_port(self, index: int, *, isolated: bool, learning: bool) -> None:
-        """Say how the bridge treats its port *index*."""
+        """Set how the bridge treats its port *index*."""
         settings = [("IFLA_BRPORT_ISOLATED", isolated), ("IFLA_BRPORT_LEARNING", learning)]
         port = {"attrs": [(name, int(value)) for name, value in settings]}
         attributes: Attributes = [("IFLA_PROTINFO", port, NLA_F_NESTED)]
@@ -137,7 +137,7 @@ class Links:
         """Tell the bridge that *address* is behind its port *index*.
 
         Raises:
-            LinkError: with EEXIST, if the bridge has it somewhere else.
+            LinkError: with EEXIST, if the bridge has it behind another port.
         """
         message = NDMSG()
         message["family"], message["ifindex"] = AF_BRIDGE, index
@@ -147,7 +147,7 @@ class Links:
         self._netlink.change(what, message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL)
 
     def delete(self, index: int) -> None:
-        """Delete the tap *index*; one that is gone already is no error."""
+        """Delete the tap *index*; it is not an error if it is gone already."""
         try:
             self._netlink.change("delete the tap", _link_message([], index=index), RTM_DELLINK)
         except LinkError as error:
@@ -193,9 +193,9 @@ def _read(raw: bytes) -> Link:
 
 
 def _with_tap(link: Link, data: Any, carrier: bool) -> Link:  # noqa: ANN401, FBT001 - as above
-    """Return *link* with what the kernel says of it as a tap (drivers/net/tun.c, tun_fill_info)."""
+    """Return *link* with what the kernel says about taps (drivers/net/tun.c, tun_fill_info)."""
     counts = [data.get_attr(f"IFLA_TUN_NUM_{which}QUEUES") for which in ("", "DISABLED_")]
-    # A tap of one queue has no number, but a carrier as long as somebody has it open.
+    # A tap with one queue has no count, but it has a carrier as long as it is open.
     queues = int(carrier) if counts[0] is None else sum(count or 0 for count in counts)
     return link._replace(
         owner=data.get_attr("IFLA_TUN_OWNER"),

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From a decision to a tap on its bridge, or to nothing at all.
+"""Turns a decision into a tap on its bridge. If anything fails, nothing is left behind.
 
-    1. look      the bridge is there, is a bridge, and carries frames that are long enough
-    2. secure    it has an address of its own, which no port can change
+    1. look      the bridge exists, is a bridge, and its MTU is large enough
+    2. secure    the bridge has an address of its own, which no port can change
     3. make      the tap with all its queues and its owner, in our own namespace (nursery)
-    4. give      one message moves it to the host, names its bridge, sets it up; where policy wants
-                 settings of the port, those come before it is switched on
-    5. check     it is there, on this bridge
+    4. give      one message moves it to the host, puts it on its bridge and sets it up; if policy
+                 has settings for the port, they are made before it is up
+    5. check     the tap is there, on this bridge
 
-A spare tap of the nursery has been through step 3, and has moved; the rest of step 4 is the same.
+A spare tap of the nursery has been through step 3 and has moved; the rest of step 4 is the same.
 
-Until the last step the tap hangs on the fds that are held here. Whatever goes wrong closes them,
-and with them goes the tap, wherever it is.
+Until the last step only the fds held here keep the tap alive. Any failure closes them, and the tap
+goes away, in whatever namespace it is.
 """
 
 import errno
@@ -31,21 +31,21 @@ NAME_ATTEMPTS: Final = 3
 """A name of 48 random bits is never taken by accident; somebody else may take one on purpose."""
 
 UNLIKE_ANY: Final = 0xFE
-"""First byte of a tap's own address: the highest, so that no bridge takes it for the lowest of its
-ports' addresses (net/bridge/br_stp_if.c); unicast, locally administered. QEMU does the same."""
+"""First byte of a tap's own MAC address: the highest that is unicast and locally administered, as a
+bridge may take the lowest address of its ports (net/bridge/br_stp_if.c). So does QEMU's helper."""
 
 
 class Order(NamedTuple):
-    """What is to be made. Nothing in it but numbers, a name that was checked, and a decision."""
+    """What to make: only numbers, a checked name and a decision."""
 
     wanted: Wanted
     queues: int
     owner: int
-    """The user of a tap that stays, who may open its queues; of others it is this helper."""
+    """Who may open the queues: the user, if the tap stays; else this helper."""
     stays: bool
     alias: str
     isolated: bool
-    """The user wishes so; policy may say so as well."""
+    """The user asked for it; policy may demand it too."""
 
 
 class MadeTap(NamedTuple):
@@ -69,23 +69,23 @@ class Maker:
     def check(self, wanted: Wanted) -> Link:
         """Return the bridge; raise RequestError if such a tap cannot be made now.
 
-        Nothing is made or changed.
+        Makes and changes nothing.
         """
         return self._bridges.check(wanted)
 
     def find(self, wanted: Wanted) -> Link:
-        """Return the bridge, on which such a tap can be (step 1).
+        """Return the bridge for such a tap (step 1).
 
         Raises:
-            RequestError: there is none, or it cannot be on it.
+            RequestError: there is no such bridge, or it cannot take this tap.
         """
         return self._bridges.find(wanted)
 
     def make(self, order: Order, bridge: Link) -> MadeTap:
-        """Make the tap of *order* on *bridge*, which was found for it.
+        """Make the tap of *order* on *bridge*, which ``find`` returned.
 
         Raises:
-            RequestError: it could not be made, and nothing is left of it.
+            RequestError: it could not be made; nothing is left behind.
         """
         self._bridges.secure(bridge, order.wanted.port)
         for attempt in range(NAME_ATTEMPTS):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What marks a tap as the helper's: its whole name and its alias, which only root can give both.
+"""How the helper recognizes its own taps: by name and alias, which only root can set.
 
-An administrator may have a tap ``bft-office``, or one that is called as ours are by accident. The
-helper counts, shows and deletes a tap only if name and alias have both the form that it gave them.
+An administrator may have a tap ``bft-office``, or by accident one with a name like ours. The helper
+counts, shows and deletes a tap only if both name and alias have the form that it gives them.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from bpferry_helper.tap.links import Link
 
 GRANTED_PREFIX: Final = "bft"
-"""A tap that was handed over, and goes with its last fd."""
+"""A tap that was handed over and goes away with its last fd."""
 
 CREATED_PREFIX: Final = "bfp"
 """A tap that was made to stay."""
@@ -20,11 +20,11 @@ CREATED_PREFIX: Final = "bfp"
 PREFIXES: Final = (GRANTED_PREFIX, CREATED_PREFIX)
 
 NAME_BYTES: Final = 6
-"""Random bytes of a name, two digits each: as many as fit into the kernel's 15 characters. Who
-could guess a name could try to join the tap before it has its owner; see docs/security.md."""
+"""Random bytes in a name, two digits each: as many as fit into the kernel's 15 characters. Somebody
+who guessed a name could try to attach to the tap before it has its owner; see docs/security.md."""
 
 NAME: Final = re.compile(r"bf[tp](?:[0-9a-f]{12}|[0-9a-f]{8})")
-"""With 8 digits, as the helper named taps before; one that stays may be as old as that."""
+"""8 digits are from earlier versions; a tap that stays may be that old."""
 
 SPARE_ALIAS: Final = "bpferry spare"
 
@@ -39,7 +39,7 @@ class Holder(NamedTuple):
     since_s: int
     """CLOCK_BOOTTIME."""
     mac: str = ""
-    """Of the card behind it, in the way of ``ip link``; empty if that was not said."""
+    """Of the card behind it, written as in ``ip link``; empty if the request named none."""
 
 
 class OurTap(NamedTuple):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One rtnetlink socket: send a message, wait for what answers it, give up in time.
+"""One rtnetlink socket: send a message, wait for the answer, give up in time.
 
-pyroute2 turns messages into bytes and back. Its own sockets cannot be used: they open themselves,
-and ours was opened by systemd in another network namespace. The socket outlives this process, so
-that what an earlier one did not read may still come in; it has another sequence number.
+pyroute2 turns messages into bytes and back. Its socket classes cannot be used: they open a socket
+themselves, and ours was opened by systemd in another network namespace. That socket outlives this
+process, so answers that an earlier one did not read may still come in; their sequence numbers
+differ.
 """
 
 import errno
@@ -42,26 +43,26 @@ ERROR: Final = struct.Struct("=i")
 """struct nlmsgerr begins with the negative errno; 0 means done."""
 
 SIOCGSKNS: Final = 0x894C
-"""linux/sockios.h: an fd of the network namespace that a socket is in; needs CAP_NET_ADMIN."""
+"""linux/sockios.h: get an fd of the network namespace of a socket; needs CAP_NET_ADMIN."""
 
 RECEIVE_BYTES: Final = 262_144
-"""More than the kernel puts into one packet of a dump (32 KiB, net/netlink/af_netlink.c)."""
+"""More than one packet of a dump has (32 KiB, net/netlink/af_netlink.c)."""
 
 ANSWER_S: Final = 5.0
-"""Moving a link takes some milliseconds, but the lock that it needs may be held by others."""
+"""Moving a link takes some milliseconds, but others may hold the RTNL lock."""
 
 DUMP_ATTEMPTS: Final = 5
 
 AGAIN: Final = frozenset({errno.EINTR, errno.EBUSY})
-"""A dump that the links changed under (NLM_F_DUMP_INTR) is asked for again; and one that an earlier
-process, which was killed, has left half read on this socket (netlink_dump_start, cb_running)."""
+"""Ask again if links changed during a dump (NLM_F_DUMP_INTR), and if an earlier process was killed
+and left a dump half read on this socket (netlink_dump_start, cb_running)."""
 
 
 class LinkError(HelperError):
     """The kernel refused, or did not answer in time.
 
     Attributes:
-        errno: what it said; ETIMEDOUT if it said nothing.
+        errno: the kernel's; ETIMEDOUT if it did not answer.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -72,8 +73,8 @@ class LinkError(HelperError):
 def load_codec(module: str, name: str) -> type[Any]:
     """Return the message class *name* of pyroute2's *module*, without the rest of pyroute2.
 
-    The package's own __init__ imports all that it has: 310 modules and 22 MB, four times what this
-    helper weighs without it. The codecs need a fifth of them, in 0.7 as in 0.9.
+    The package's own __init__ imports everything: 310 modules and 22 MB, four times the helper
+    without it. The codecs need a fifth of that, in 0.7 and in 0.9.
 
     Raises:
         StartupError: there is no pyroute2.
@@ -85,8 +86,8 @@ def load_codec(module: str, name: str) -> type[Any]:
         package = ModuleType("pyroute2")
         package.__path__ = list(spec.submodule_search_locations)
         sys.modules["pyroute2"] = package
-        # Its own "config" runs two programs to learn about the machine, "uname" and "file" (before
-        # 0.9.7), and imports multiprocessing. These are the values that the codecs read there.
+        # Its "config" runs two programs to learn about the machine, "uname" and "file" (before
+        # 0.9.7), and imports multiprocessing. The codecs read these values from it.
         config = ModuleType("pyroute2.config")
         vars(config).update(AF_BRIDGE=7, data_plugins_pkgs=[], data_plugins_path=[])
         vars(package)["config"] = sys.modules["pyroute2.config"] = config
@@ -95,14 +96,14 @@ def load_codec(module: str, name: str) -> type[Any]:
 
 
 def open_netlink() -> "Netlink":
-    """Return a socket of our own network namespace."""
+    """Return a socket in our own network namespace."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     sock.bind((0, 0))
     return Netlink(sock)
 
 
 class Netlink(Closing):
-    """Asks the kernel about one network namespace. Safe to use from several threads."""
+    """Talks to the kernel about one network namespace. Safe to use from several threads."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Take ownership of *sock*, a bound NETLINK_ROUTE socket."""
@@ -128,7 +129,7 @@ class Netlink(Closing):
                 pass
 
     def ask(self, what: str, message: Any, kind: int) -> bytes:  # noqa: ANN401 - as above
-        """Send *message* and return the one message that answers it.
+        """Send *message* and return the answer, a single message.
 
         Raises:
             LinkError: there is no answer, or it is an error.
@@ -141,10 +142,10 @@ class Netlink(Closing):
         return answers[0]
 
     def dump(self, what: str, message: Any, kind: int) -> list[bytes]:  # noqa: ANN401 - as above
-        """Send *message* and return all messages that answer it.
+        """Send *message* and return all messages of the answer.
 
         Raises:
-            LinkError: the list is not whole.
+            LinkError: the list is not complete.
         """
         for attempt in range(DUMP_ATTEMPTS):
             try:
@@ -163,7 +164,7 @@ class Netlink(Closing):
         self._sock.close()
 
     def _drain(self) -> None:
-        """Read the rest of a list that nobody waits for; until then there is no other."""
+        """Read the rest of a dump that nobody waits for; until then no other can start."""
         with self._lock, suppress(OSError):
             while self._poll.poll(0):
                 self._sock.recvfrom(RECEIVE_BYTES)
@@ -180,16 +181,16 @@ class Netlink(Closing):
             raise LinkError("cannot ask the kernel", error.errno or errno.EIO) from error
 
     def _answers(self, what: str) -> Iterator[bytes]:
-        """Yield each message that answers the last one sent; to be read to its end.
+        """Yield each message of the answer to the last one sent; must be read to the end.
 
         Raises:
-            LinkError: as the kernel says; with EINTR if what it lists changed meanwhile.
+            LinkError: as the kernel says; with EINTR if the links changed during the dump.
         """
         deadline = time.monotonic() + ANSWER_S
         changed = False
         while True:
             for kind, flags, raw in _split(self._receive(what, deadline), self._sequence):
-                # On any of the messages, and it may be the last one.
+                # The flag can be on any of the messages, even on the last one.
                 changed = changed or bool(flags & NLM_F_DUMP_INTR)
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
                     _check_end(what, raw)
@@ -207,13 +208,13 @@ class Netlink(Closing):
                 data, sender = self._sock.recvfrom(RECEIVE_BYTES)
             except OSError as error:
                 raise LinkError(f"cannot {what}", error.errno or errno.EIO) from error
-            # The kernel's own port is 0; whatever another process sends here is not looked at.
+            # The kernel's port is 0; ignore what other processes send here.
             if sender[0] == 0:
                 return data
 
 
 def _split(data: bytes, sequence: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield type, flags and bytes of each message in *data* that has our *sequence* number."""
+    """Yield type, flags and bytes of each message in *data* with our *sequence* number."""
     at = 0
     while at + HEADER.size <= len(data):
         length, kind, flags, number, _ = HEADER.unpack_from(data, at)
@@ -225,7 +226,7 @@ def _split(data: bytes, sequence: int) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _check_end(what: str, raw: bytes) -> None:
-    """Raise LinkError if the last message says that it was not done."""
+    """Raise LinkError if the last message is an error."""
     body = raw[HEADER.size :]
     number = -ERROR.unpack_from(body)[0] if len(body) >= ERROR.size else 0
     if number > 0:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where taps are born: our own network namespace, in which no stranger can join them.
+"""Where taps are created: our own network namespace, in which no stranger can attach to them.
 
-From its first queue on a tap belongs to this helper's uid, so that it stays closed to everybody
-when it moves. The move costs the kernel two grace periods (net/core/dev.c, netif_change_net_
-namespace), which is ten times all the rest. So a few taps of the size that was asked for last wait
-on the host already: down, on no bridge, ours. Each is given once. They go when this process ends.
+From its first queue on, a tap belongs to this helper's uid, so nobody else can attach to it when it
+moves. The move costs the kernel two RCU grace periods (net/core/dev.c,
+netif_change_net_namespace), ten times as much as everything else. So a few spare taps of the size
+that was last asked for are kept on the host: down, on no bridge, and ours. Each is given out once.
+They go away when this process ends.
 """
 
 import os
@@ -20,17 +21,17 @@ from bpferry_helper.tap.tun import make_queues
 from bpferry_wire.fds import OwnedFds
 
 SPARES: Final = 2
-"""Taps that wait. A VM with more cards has its first ones sooner than the others."""
+"""How many are kept. A VM with more cards gets the first ones sooner than the others."""
 
 
 class Newborn(NamedTuple):
-    """A tap that is on no bridge yet. Its holder owns the fds."""
+    """A tap that is on no bridge yet. The holder of this owns the fds."""
 
     name: str
     ifindex: int
-    """Where it is now."""
+    """In the namespace where it is now."""
     is_spare: bool
-    """It is on the host already."""
+    """It is already on the host."""
     fds: OwnedFds
 
 
@@ -44,12 +45,12 @@ class Nursery:
         self._namespace = host.namespace()
         self._spares: list[Newborn] = []
         self._wanted = 0
-        """Queues of the spares; 0 as long as nobody has asked."""
+        """Queues of the spares; 0 until somebody has asked for a tap."""
         self._changed = Condition()
         Thread(target=self._keep_spares, name="nursery", daemon=True).start()
 
     def take(self, queues: int, *, stays: bool) -> Newborn:
-        """Return a tap of *queues*, a spare if there is one. One that *stays* is never a spare.
+        """Return a tap with *queues*, a spare if there is one. One that *stays* is never a spare.
 
         Raises:
             RequestError, LinkError: it cannot be made.
@@ -62,19 +63,19 @@ class Nursery:
         return spare or self._bear(GRANTED_PREFIX, queues)
 
     def refill(self, queues: int) -> None:
-        """Let spares of *queues* be made, now that what was asked for is done.
+        """Start making spares with *queues*, now that the request is done.
 
-        Not before: a move holds the lock of the network configuration, which the other needs too.
+        Not earlier: moving a spare holds the RTNL lock, which the request needs too.
         """
         with self._changed:
             self._wanted = queues
             self._changed.notify()
 
     def give(self, newborn: Newborn, attributes: Attributes, *, up: bool) -> None:
-        """Let *newborn* be on the host with *attributes*, in one message; switch it on if *up*.
+        """Bring *newborn* to the host with *attributes*, in one message; set it up if *up*.
 
         Raises:
-            LinkError: it is not.
+            LinkError: that failed.
         """
         if newborn.is_spare:
             self._host.set(newborn.ifindex, attributes, up=up)
@@ -107,7 +108,7 @@ class Nursery:
         return self._wanted > 0 and fitting < SPARES
 
     def _add_spare(self, queues: int) -> None:
-        """Make one more spare; if that fails, stop until somebody asks again."""
+        """Make another spare; if that fails, stop until somebody asks for a tap."""
         try:
             spare = self._send_ahead(self._bear(GRANTED_PREFIX, queues))
         except (RequestError, LinkError) as error:

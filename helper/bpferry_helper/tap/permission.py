@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who may have a tap on which bridge. Decisions only: nothing is looked up in the kernel.
+"""Who may have a tap on which bridge. Decisions only: the kernel is not asked.
 
     1. A network is the bridge that policy maps it to. The bridge's name is checked as bytes.
     2. What the user's own rule denies is denied. uid 0 is a user like others.
-    3. Where policy says that /etc/qemu/bridge.conf counts, what that denies is denied, also to
-       those whom policy would allow it. An administrator who wrote "deny br0" there meant
-       everybody, and of two files that disagree the one that says no is the safer to believe.
-       For the same reason a mistake in it refuses everything: it may have been a "deny".
+    3. If policy says that /etc/qemu/bridge.conf counts, what that denies is denied, even if policy
+       would allow it. An administrator who wrote "deny br0" there meant everybody, and if two
+       files disagree it is safer to believe the one that says no. For the same reason a mistake
+       in that file refuses everything: it may have been a "deny".
     4. The user's own rule, then the rules of their groups in the file's order: the first that
-       names the bridge decides, and how many queues a tap may have.
+       names the bridge decides, also how many queues a tap may have.
     5. What /etc/qemu/bridge.conf allows, it allows to everybody who may connect.
     6. Anything else is refused.
 
-Too many queues are "refused" and not "quota": no tap that is given up makes room for them.
+Too many queues are "refused" and not "quota": giving up a tap does not make room for them.
 """
 
 import fnmatch
@@ -29,14 +29,14 @@ QUOTA_QUEUES: Final = "quota.queues-per-tap"
 
 
 class TapDecision(NamedTuple):
-    """Whether *queues* on a bridge are allowed, the line that decided, and what goes with it."""
+    """Whether a tap on a bridge is allowed, the line that decided, and the limits."""
 
     allowed: bool
     because: str
     code: Code
-    """What the client is told if it is not allowed."""
+    """For the client, if it is not allowed."""
     bridge: str
-    """The name was checked. Empty if the network has none."""
+    """A checked name. Empty if the network is unknown."""
     queues: int
     """The most that one tap may have on this bridge; 0 if the bridge is not open."""
     taps: int
@@ -45,14 +45,14 @@ class TapDecision(NamedTuple):
 
 
 class BridgeConfSource(Protocol):
-    """What knows the bridge.conf of now: BridgeConfFile, or a fake in a test."""
+    """Knows the current bridge.conf: BridgeConfFile, or a fake in a test."""
 
     def current(self) -> BridgeConf:
-        """Return what it says, quickly."""
+        """Return its content, quickly."""
 
 
 class _Ruling(NamedTuple):
-    """Whether a bridge is open to somebody; *key* is where the number of queues is written."""
+    """Whether a bridge is open to somebody; ``key`` is where the number of queues is written."""
 
     allowed: bool
     because: str
@@ -72,7 +72,7 @@ def decide_tap(
     """Decide whether *peer* may have a tap of *queues* on *source*, a bridge or a network.
 
     Raises:
-        RequestError: no-such-bridge, if *source* can be the name of none.
+        RequestError: no-such-bridge, if *source* cannot be the name of a bridge or network.
     """
     if is_network:
         check_network_name(source)
@@ -113,7 +113,7 @@ def taps_of(policy: Policy, peer: Peer) -> int:
 
 
 def port_of(policy: Policy, bridge: str) -> Port:
-    """Return how taps are attached to *bridge*: as its own table says, else the first that fits."""
+    """Return how taps are attached to *bridge*: by its own table, else the first that matches."""
     exact = (port for port in policy.ports if port.pattern == bridge)
     fitting = (port for port in policy.ports if _fits(bridge, port.pattern))
     return next(exact, None) or next(fitting, Port())
@@ -139,13 +139,13 @@ def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: s
 
 
 def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
-    """Yield the rule of *peer*, then those of the groups that they are in."""
+    """Yield the rule of *peer*, then those of its groups."""
     yield from (rule for rule in policy.rules if not rule.is_group and rule.id == peer.uid)
     yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
 
 
 def _denial(policy: Policy, peer: Peer, bridge: str) -> str:
-    """Return which line of the peer's own rule denies *bridge*, or ""."""
+    """Return the line of the peer's own rule that denies *bridge*, or ""."""
     for rule in _rules_of(policy, peer):
         pattern = _first_that_fits(bridge, rule.deny)
         if pattern:
@@ -171,7 +171,7 @@ def _by_rule(policy: Policy, rule: Rule, bridge: str, pattern: str) -> _Ruling:
 
 
 def _unnamed(policy: Policy, peer: Peer, bridge: str) -> str:
-    """Say which lines were looked at in vain."""
+    """Name the lines that did not match."""
     if policy.path == NO_FILE:
         return f"there is {NO_FILE}, so no bridge is open"
     keys = (

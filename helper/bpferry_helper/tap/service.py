@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What each request of the role tap does, and why it is safe to do for anybody who may connect."""
+"""What each request to the role tap does, and why it is safe to do for anybody who may connect."""
 
 import os
 import time
@@ -36,23 +36,23 @@ from bpferry_wire.errors import Code
 
 NAME: Final = "tap"
 SWEEP_S: Final = 60.0
-"""How long a tap that was made persistent and left may stay, while this process runs."""
+"""How long a tap that was made persistent and then closed may stay while this process runs."""
 
 LISTS_AT_ONCE: Final = 16
 LISTS_PER_SECOND: Final = 8
-"""Of one user. Each reads all taps that are alive: 0.2 ms of a processor for each of them."""
+"""Per user. Each list reads all taps that are alive and takes 0.2 ms of CPU time per tap."""
 
 BY_KERNEL: Final = "kernel"
 
 
 class TapService:
-    """Answers for the role tap. ``prepare`` runs in the loop, the work it returns in a worker."""
+    """The role's service. ``prepare`` runs in the loop, the work it returns in a worker."""
 
     def __init__(self, policy: PolicyFile, host: Netlink, own: Netlink) -> None:
         """Borrow sockets to the *host*'s network namespace and to our *own*.
 
         Raises:
-            StartupError: both are the same, or the kernel does not answer.
+            StartupError: they are the same, or the kernel does not answer.
         """
         self._policy = policy
         self._bridge_conf = BridgeConfFile()
@@ -67,7 +67,7 @@ class TapService:
             raise StartupError(f"cannot reach the host's network: {error}") from error
 
     def sweep(self) -> None:
-        """Delete what was made persistent and left."""
+        """Delete taps that were made persistent and then closed."""
         self._census.sweep()
 
     def keep_sweeping(self) -> None:
@@ -80,23 +80,23 @@ class TapService:
             self.sweep()
 
     # The peer is not trusted. Why each request is safe for it to make:
-    #  * Hello:   tells the peer what it knows about itself, and constants.
+    #  * Hello:   tells the peer constants, and what it knows about itself.
     #  * Quota:   counts of taps, which any user sees in ``ip link``.
-    #  * Can:     the decision alone, nothing is made; it reads two files that root wrote, and looks
+    #  * Can:     only the decision, nothing is made; it reads two files that root wrote, and looks
     #             at the bridge only if policy opens it to the peer.
-    #  * Status:  who holds what, for uid 0 alone, which can see that anyway.
+    #  * Status:  who holds what; only for uid 0, which can see that anyway.
     #  * List:    the taps whose alias names the peer's own uid.
-    #  * Tap:     the peer supplies the name of a bridge, checked as bytes before it is compared and
-    #             looked up once, and numbers within bounds. Name, flags, owner and MTU of the tap
-    #             are ours; no stranger can join it at any moment (maker). What it costs is bounded
-    #             by pace and quota, both counted per uid. The card's address that it names keeps
-    #             others from that address on that bridge, for as long as the tap is there.
-    #  * Create:  as Tap; the tap belongs to the peer, who could do no more with its fds.
-    #  * Delete:  a tap that was created for this very uid, and that nobody has open.
-    # What reads the whole list of taps (Quota, List, Delete) is paced for each user.
-    # Each request but Hello, Status, List and Delete needs a usable policy.
+    #  * Tap:     the peer supplies the name of a bridge, which is checked as bytes before it is
+    #             compared and looked up once, and numbers within bounds. We choose name, flags,
+    #             owner and MTU of the tap; no stranger can attach to it at any time (maker). The
+    #             cost is bounded by rate and quota, both per uid. If the request names a card's
+    #             address, others cannot use it on that bridge as long as the tap exists.
+    #  * Create:  as Tap; the tap belongs to the peer, which could do no more with its fds.
+    #  * Delete:  only a tap that was created for this very uid and that nobody has open.
+    # Requests that read the whole list of taps (Quota, List, Delete) are rate-limited per user.
+    # Every request except Hello, Status, List and Delete needs a usable policy.
     def prepare(self, asked: Asked) -> Work:  # noqa: PLR0911 - one for each request
-        """Decide what is to be done; everything here is quick."""
+        """Decide what to do; everything here is quick."""
         request, peer = asked.request, asked.peer
         match request:
             case messages.Hello():
@@ -123,7 +123,7 @@ class TapService:
         raise not_here(NAME, request)
 
     def connection_closed(self, connection: int) -> None:
-        """Take note that a client went away; its taps go by themselves."""
+        """Nothing to do: the taps of a client go away with their fds."""
 
     def _check_list_pace(self, peer: Peer) -> None:
         check_pace(self._list_buckets, peer, "lists", LISTS_AT_ONCE, LISTS_PER_SECOND)
@@ -271,7 +271,7 @@ def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:
 
 
 def _check_apart(host: Netlink, own: Netlink) -> None:
-    """Raise StartupError if taps would be born where others can see them."""
+    """Raise StartupError if taps would be created where others can see them."""
     with host.namespace() as there, own.namespace() as here:
         if os.path.sameopenfile(there.borrow(), here.borrow()):
             raise StartupError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The ioctls of /dev/net/tun (linux/if_tun.h), all with fixed flags: none comes from a client."""
+"""The ioctls of /dev/net/tun (linux/if_tun.h), with fixed flags: clients cannot choose any."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ IFF_VNET_HDR: Final = 0x4000
 IFF_TUN_EXCL: Final = 0x8000
 
 FLAGS: Final = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
-"""What QEMU wants of a tap (net/tap-linux.c): whole frames, with a virtio-net header each."""
+"""What QEMU expects of a tap (net/tap-linux.c): whole frames, each with a virtio-net header."""
 
 IFREQ: Final = struct.Struct("16sH22x")
 """struct ifreq of linux/if.h with its flags."""
@@ -32,8 +32,8 @@ IFREQ: Final = struct.Struct("16sH22x")
 def make_queues(name: str, count: int, owner: int) -> OwnedFds:
     """Make the tap *name* of uid *owner* in our own namespace, and return *count* queues of it.
 
-    The tap goes with its last fd. With an owner from the start, nobody else can ever add a queue
-    to it; without one, anybody could (CVE-2026-99281).
+    The tap goes away with its last fd. As it has an owner from the start, nobody else can ever add
+    a queue to it; without one, anybody could (CVE-2026-99281).
 
     Raises:
         RequestError: with what the kernel said.
@@ -42,7 +42,7 @@ def make_queues(name: str, count: int, owner: int) -> OwnedFds:
     fds = OwnedFds()
     try:
         for queue in range(count):
-            # Exclusive: a name that is taken is an error, and not a tap of somebody else's.
+            # Exclusive: a name that is in use is an error, rather than somebody else's tap.
             fds.add(_open_queue(name, flags | (0 if queue else IFF_TUN_EXCL)).take())
             if queue == 0:
                 set_owner(fds[0].borrow(), owner)
