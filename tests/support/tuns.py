@@ -26,6 +26,7 @@ TUNSETIFF: Final = 0x4004_54CA
 TUNSETPERSIST: Final = 0x4004_54CB
 TUNSETOWNER: Final = 0x4004_54CC
 TUNSETQUEUE: Final = 0x4004_54D9
+TUNSETCARRIER: Final = 0x4004_54E2
 TUNGETIFF: Final = 0x8004_54D2
 IFF_TAP: Final = 0x0002
 IFF_MULTI_QUEUE: Final = 0x0100
@@ -83,6 +84,11 @@ def set_queue(queue: int, flag: int) -> int:
     except OSError as error:
         return error.errno or -1
     return 0
+
+
+def set_carrier(queue: int, *, on: bool) -> None:
+    """Switch the carrier of the tap of *queue*, as its holder can without any capability."""
+    fcntl.ioctl(queue, TUNSETCARRIER, struct.pack("=i", on))
 
 
 def set_address(queue: int, address: str) -> None:

@@ -121,7 +121,8 @@ class Census:
 
     def _delete_left(self, taps: list[OurTap]) -> None:
         for tap in taps:
-            if not tap.was_created and tap.link.stays and not tap.link.queues:
+            left = not tap.was_created and tap.link.stays
+            if left and not self._host.open_queues(tap.link):
                 self._host.delete(tap.link.ifindex)
                 what = f"'{tap.link.name}', which uid {tap.holder.uid} had made persistent and left"
                 log(INFO, f"deleted {what}")

@@ -65,8 +65,9 @@ class Link(NamedTuple):
     """For a tap: the uid that may open it; None for anybody."""
     stays: bool = False
     """For a tap: it outlives its last fd."""
-    queues: int = 0
-    """For a tap: how many queues are open, including disabled ones."""
+    queues: int | None = 0
+    """For a tap: how many queues are open, including disabled ones. None for a tap with one queue,
+    where the kernel does not say it: see ``Links.open_queues``."""
 
 
 class Links:
@@ -146,6 +147,24 @@ class Links:
         what = f"tell the bridge the card's address '{address}'"
         self._netlink.change(what, message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL)
 
+    def open_queues(self, tap: Link) -> int:
+        """Return how many queues of *tap* are open.
+
+        For a tap with one queue the kernel shows only the carrier, which the holder can switch off
+        (TUNSETCARRIER needs no capability). But the kernel refuses to switch the carrier on if no
+        queue is open (drivers/net/tun.c, tun_net_change_carrier). So this method tries that.
+        """
+        if tap.queues is not None:
+            return tap.queues
+        message = _link_message([("IFLA_CARRIER", 1)], index=tap.ifindex)
+        try:
+            self._netlink.change("ask whether the tap is open", message, RTM_NEWLINK)
+        except LinkError as error:
+            if error.errno in (errno.EPERM, *GONE):
+                return 0
+            raise
+        return 1
+
     def delete(self, index: int) -> None:
         """Delete the tap *index*; it is not an error if it is gone already."""
         try:
@@ -189,14 +208,13 @@ def _read(raw: bytes) -> Link:
         address=message.get_attr("IFLA_ADDRESS") or "",
         alias=message.get_attr("IFLA_IFALIAS") or "",
     )
-    return link if not data else _with_tap(link, data, bool(message.get_attr("IFLA_CARRIER")))
+    return _with_tap(link, data) if data else link
 
 
-def _with_tap(link: Link, data: Any, carrier: bool) -> Link:  # noqa: ANN401, FBT001 - as above
+def _with_tap(link: Link, data: Any) -> Link:  # noqa: ANN401 - as above
     """Return *link* with what the kernel says about taps (drivers/net/tun.c, tun_fill_info)."""
     counts = [data.get_attr(f"IFLA_TUN_NUM_{which}QUEUES") for which in ("", "DISABLED_")]
-    # A tap with one queue has no count, but it has a carrier as long as it is open.
-    queues = int(carrier) if counts[0] is None else sum(count or 0 for count in counts)
+    queues = None if counts[0] is None else sum(count or 0 for count in counts)
     return link._replace(
         owner=data.get_attr("IFLA_TUN_OWNER"),
         stays=bool(data.get_attr("IFLA_TUN_PERSIST")),

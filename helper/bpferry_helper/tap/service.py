@@ -17,7 +17,6 @@ from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import (
     check_allowed,
-    check_is_root,
     check_pace,
     hello,
     not_here,
@@ -26,13 +25,13 @@ from bpferry_helper.role import (
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Census
+from bpferry_helper.tap.held import HeldTaps
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
-from bpferry_helper.tap.marks import Holder, OurTap, write_alias
+from bpferry_helper.tap.marks import Holder, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
 from bpferry_wire import messages
-from bpferry_wire.errors import Code
 
 NAME: Final = "tap"
 SWEEP_S: Final = 60.0
@@ -41,8 +40,6 @@ SWEEP_S: Final = 60.0
 LISTS_AT_ONCE: Final = 16
 LISTS_PER_SECOND: Final = 8
 """Per user. Each list reads all taps that are alive and takes 0.2 ms of CPU time per tap."""
-
-BY_KERNEL: Final = "kernel"
 
 
 class TapService:
@@ -56,13 +53,14 @@ class TapService:
         """
         self._policy = policy
         self._bridge_conf = BridgeConfFile()
-        self._links = Links(host)
+        links = Links(host)
         self._buckets = TokenBuckets()
         self._list_buckets = TokenBuckets()
         try:
             _check_apart(host, own)
             self._maker = Maker(host, own)
-            self._census = Census(self._links)
+            self._census = Census(links)
+            self._held = HeldTaps(links, self._census)
         except (LinkError, OSError) as error:
             raise StartupError(f"cannot reach the host's network: {error}") from error
 
@@ -103,19 +101,21 @@ class TapService:
                 return partial(hello, NAME, peer)
             case messages.Quota():
                 self._check_list_pace(peer)
-                return partial(self._quota, usable_policy(self._policy), peer)
+                policy = usable_policy(self._policy)
+                per_user, in_total = taps_of(policy, peer), policy.taps_in_total
+                return partial(self._held.quota, peer, per_user, in_total)
             case messages.Can(messages.Tap() as tap) | messages.Can(messages.Create(tap)):
                 policy = usable_policy(self._policy)
                 decision = self._decide(policy, peer, tap)
                 return partial(self._can, decision, peer, tap)
             case messages.Status():
-                return partial(self._status, peer)
+                return partial(self._held.status, peer)
             case messages.ListTaps():
                 self._check_list_pace(peer)
-                return partial(self._list, peer)
+                return partial(self._held.show, peer)
             case messages.Delete():
                 self._check_list_pace(peer)
-                return partial(self._delete, peer, request.interface)
+                return partial(self._held.delete, peer, request.interface)
             case messages.Tap():
                 return partial(self._tap, *self._permit(asked, request))
             case messages.Create():
@@ -198,68 +198,6 @@ class TapService:
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
-
-    def _alive(self) -> list[OurTap]:
-        try:
-            return self._census.alive()
-        except LinkError as error:
-            raise RequestError(Code.FAILED, str(error), "try again later") from error
-
-    def _quota(self, policy: Policy, peer: Peer) -> Answer:
-        owners = [tap.holder.uid for tap in self._alive()]
-        reply = messages.QuotaReply(
-            held=owners.count(peer.uid),
-            allowed=taps_of(policy, peer),
-            held_by_all=len(owners),
-            allowed_to_all=policy.taps_in_total,
-            counted_by=BY_KERNEL,
-        )
-        return Answer(reply)
-
-    def _status(self, peer: Peer) -> Answer:
-        check_is_root(peer)
-        held = sorted(self._alive(), key=lambda tap: tap.holder.since_s)
-        now = now_s()
-        grants = (
-            messages.Grant(holder.uid, holder.pid, link.name, max(0, now - holder.since_s))
-            for link, holder in held
-        )
-        return Answer(messages.StatusReply(tuple(grants), BY_KERNEL))
-
-    def _list(self, peer: Peer) -> Answer:
-        mine = [tap.link for tap in self._alive() if tap.holder.uid == peer.uid]
-        names = {master: self._name(master) for master in {tap.master for tap in mine}}
-        taps = (
-            messages.OwnTap(tap.name, names[tap.master], tap.queues, tap.stays)
-            for tap in sorted(mine, key=lambda tap: tap.name)
-        )
-        return Answer(messages.ListReply(tuple(taps)))
-
-    def _name(self, ifindex: int) -> str:
-        link = self._links.by_index(ifindex) if ifindex else None
-        return link.name if link else ""
-
-    def _delete(self, peer: Peer, interface: str) -> Answer:
-        mine = (tap for tap in self._alive() if tap.holder.uid == peer.uid and tap.was_created)
-        tap = next((tap.link for tap in mine if tap.link.name == interface), None)
-        if tap is None:
-            raise RequestError(
-                Code.REFUSED,
-                f"uid {peer.uid} has no tap '{interface}' that was created to stay",
-                "see: bpferry tap list",
-            )
-        if tap.queues:
-            raise RequestError(
-                Code.BUSY,
-                f"cannot delete '{interface}': {tap.queues} of its queues are open",
-                "end the VM that uses it",
-            )
-        try:
-            self._links.delete(tap.ifindex)
-        except LinkError as error:
-            raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
-        log(INFO, f"deleted '{interface}' for uid {peer.uid} (pid {peer.pid})")
-        return Answer(messages.DeleteReply(interface))
 
 
 def _holder(peer: Peer, tap: messages.Tap) -> Holder:

@@ -305,7 +305,7 @@ def test_spares_are_made_given_once_and_made_again() -> None:
 def test_spares_of_another_size_are_replaced() -> None:
     """As many queues as were asked for last; the others are closed."""
 
-    def act(host: Host) -> list[int]:
+    def act(host: Host) -> list[int | None]:
         sizes = []
         for queues in (2, 5):
             host.make(order(queues=queues)).fds.close()

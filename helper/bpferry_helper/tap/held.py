@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The taps that somebody holds: shown to their users and to the administrator, and deleted."""
+
+from typing import Final
+
+from bpferry_helper.clock import now_s
+from bpferry_helper.errors import RequestError
+from bpferry_helper.exchange import Answer
+from bpferry_helper.identity import Peer
+from bpferry_helper.log import INFO, log
+from bpferry_helper.role import check_is_root
+from bpferry_helper.tap.census import Census
+from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.marks import OurTap
+from bpferry_helper.tap.netlink import LinkError
+from bpferry_wire import messages
+from bpferry_wire.errors import Code
+
+BY_KERNEL: Final = "kernel"
+
+
+class HeldTaps:
+    """Answers what is asked about taps that are there. Safe to use from several threads."""
+
+    def __init__(self, host: Links, census: Census) -> None:
+        """Borrow the links of the *host*, and the *census* of its taps."""
+        self._host = host
+        self._census = census
+
+    def quota(self, peer: Peer, per_user: int, in_total: int) -> Answer:
+        """Count what *peer* holds, and what all hold, beside what they may."""
+        owners = [tap.holder.uid for tap in self._alive()]
+        reply = messages.QuotaReply(
+            held=owners.count(peer.uid),
+            allowed=per_user,
+            held_by_all=len(owners),
+            allowed_to_all=in_total,
+            counted_by=BY_KERNEL,
+        )
+        return Answer(reply)
+
+    def status(self, peer: Peer) -> Answer:
+        """Show root who holds what, oldest first."""
+        check_is_root(peer)
+        held = sorted(self._alive(), key=lambda tap: tap.holder.since_s)
+        now = now_s()
+        grants = (
+            messages.Grant(holder.uid, holder.pid, link.name, max(0, now - holder.since_s))
+            for link, holder in held
+        )
+        return Answer(messages.StatusReply(tuple(grants), BY_KERNEL))
+
+    def show(self, peer: Peer) -> Answer:
+        """Show *peer* the taps that are its user's, by their names."""
+        mine = [tap.link for tap in self._alive() if tap.holder.uid == peer.uid]
+        names = {master: self._name(master) for master in {tap.master for tap in mine}}
+        taps = (
+            messages.OwnTap(tap.name, names[tap.master], self._open_queues(tap), tap.stays)
+            for tap in sorted(mine, key=lambda tap: tap.name)
+        )
+        return Answer(messages.ListReply(tuple(taps)))
+
+    def delete(self, peer: Peer, interface: str) -> Answer:
+        """Delete the tap *interface*, which was created for *peer*'s user and is not open.
+
+        Raises:
+            RequestError: there is none, or it is open.
+        """
+        mine = (tap for tap in self._alive() if tap.holder.uid == peer.uid and tap.was_created)
+        tap = next((tap.link for tap in mine if tap.link.name == interface), None)
+        if tap is None:
+            raise RequestError(
+                Code.REFUSED,
+                f"uid {peer.uid} has no tap '{interface}' that was created to stay",
+                "see: bpferry tap list",
+            )
+        queues = self._open_queues(tap)
+        if queues:
+            raise RequestError(
+                Code.BUSY,
+                f"cannot delete '{interface}': {queues} of its queues are open",
+                "end the VM that uses it",
+            )
+        try:
+            self._host.delete(tap.ifindex)
+        except LinkError as error:
+            raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
+        log(INFO, f"deleted '{interface}' for uid {peer.uid} (pid {peer.pid})")
+        return Answer(messages.DeleteReply(interface))
+
+    def _alive(self) -> list[OurTap]:
+        try:
+            return self._census.alive()
+        except LinkError as error:
+            raise _try_later(error) from error
+
+    def _open_queues(self, tap: Link) -> int:
+        try:
+            return self._host.open_queues(tap)
+        except LinkError as error:
+            raise _try_later(error) from error
+
+    def _name(self, ifindex: int) -> str:
+        link = self._host.by_index(ifindex) if ifindex else None
+        return link.name if link else ""
+
+
+def _try_later(error: LinkError) -> RequestError:
+    return RequestError(Code.FAILED, str(error), "try again later")
