@@ -111,9 +111,7 @@ def test_who_answers_what_is_the_code_s(role: str) -> None:
 
 def test_what_one_may_ask_about_is_the_code_s() -> None:
     """The page says what ``can`` knows at which helper, and the decoder lets nothing else pass."""
-    sentence = (
-        "`can` asks about `load` at the one helper, and about `tap` and `create` at the other;"
-    )
+    sentence = "`can` takes a `load` at the helper bpf, and a `tap` or `create` at the helper tap;"
 
     assert sentence in PAGE
     assert [{"load"}, {"tap", "create"}] == [_answered(role)[1] for role in ROLES]
