@@ -33,7 +33,7 @@ def test_console_and_power_off(tmp_path: Path) -> None:
 
         assert run.status() == 0
         assert run.out() == guest.GREETING.decode().replace("\r\n", "\n") + "echoq"
-        assert "the VM shuts down" in run.err()
+        assert run.err().endswith("bpferry: the VM shuts down\nbpferry: the VM has stopped\n")
 
 
 def test_terminal(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_terminal(tmp_path: Path) -> None:
         keys.write(b"ab\x1a")
         assert run.says("ab\x1a")
         keys.write(b"\x03")
-        assert run.says("asking the guest to power down")
+        assert run.says("asked the guest to power down; press Ctrl-C again to stop QEMU")
         keys.write(b"q")
 
         assert run.status() == 0
@@ -57,23 +57,26 @@ def test_terminal(tmp_path: Path) -> None:
 
 
 def test_signals_ask_first_and_then_end(tmp_path: Path) -> None:
-    """The first Ctrl-C asks the guest to power down, the second ends QEMU."""
+    """The first Ctrl-C asks the guest to power down, the second stops QEMU; each is told."""
     with start(tmp_path, BASE + DISK) as run:
         assert run.says("hello")
         qemu = run.qemu()
         run.signal(signal.SIGINT)
-        assert run.says("asking the guest to power down; once more ends QEMU")
+        assert run.says("asked the guest to power down; press Ctrl-C again to stop QEMU")
         time.sleep(0.3)
         assert not is_gone(qemu)
         run.signal(signal.SIGTERM)
 
         assert run.status() == 0
         assert is_gone(qemu)
+        assert run.err().count("bpferry: stopping QEMU\n") == 1
+        assert run.err().endswith("bpferry: the VM has stopped\n")
 
 
 def test_signal_before_the_vm_runs(tmp_path: Path) -> None:
     """A signal while QEMU is still being asked leaves nothing behind."""
-    body = f"echo $$ > {tmp_path}/pid; sleep 60"
+    # Renamed, so that the file is there with all that is in it.
+    body = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 60"
     text = BASE + f'qemu = "{script(tmp_path, body)}"\n'
     with start(tmp_path, text) as run:
         assert wait_until((tmp_path / "pid").exists)
@@ -91,22 +94,37 @@ def test_stopped_qemu_is_killed_after_a_while(tmp_path: Path) -> None:
         assert run.says("hello")
         qemu = run.qemu()
         os.kill(qemu, signal.SIGSTOP)
-        for words in ("asking the guest", "ending QEMU"):
-            run.signal(signal.SIGINT)
+        for number, words in (
+            (signal.SIGTERM, "asked the guest to power down; another signal stops QEMU"),
+            (signal.SIGINT, "stopping QEMU"),
+        ):
+            run.signal(number)
             assert run.says(words)
         run.signal(signal.SIGHUP)
 
         assert run.status() == 128 + signal.SIGKILL
         assert is_gone(qemu)
+        assert run.err().endswith("bpferry: QEMU was killed, and the VM has stopped\n")
 
 
-def test_killed_qemu(tmp_path: Path) -> None:
-    """A QEMU that a signal ended gives 128 and the signal's number."""
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (signal.SIGKILL, "'journalctl -k' or 'dmesg' then has 'Killed process {}'"),
+        (signal.SIGSEGV, "that is a fault of QEMU, or of a library that it uses"),
+    ],
+)
+def test_killed_qemu(number: signal.Signals, hint: str, tmp_path: Path) -> None:
+    """A QEMU that a signal ended gives 128 and the signal's number, and it is said what it was."""
     with start(tmp_path, BASE + DISK) as run:
         assert run.says("hello")
-        os.kill(run.qemu(), signal.SIGKILL)
+        qemu = run.qemu()
+        os.kill(qemu, number)
 
-        assert run.status() == 128 + signal.SIGKILL
+        assert run.status() == 128 + number
+        last = run.err().splitlines()[-1]
+        assert f"warning: the VM has stopped: QEMU was killed by {number.name} (hint: " in last
+        assert hint.format(qemu) in last
 
 
 def test_killed_bpferry_takes_qemu_along(tmp_path: Path) -> None:
@@ -124,7 +142,7 @@ def test_qemu_that_does_not_start(tmp_path: Path) -> None:
     with start(tmp_path, BASE + BROKEN) as run:
         assert run.status() == 1
         assert run.err().count("Invalid parameter 'such'") == 1
-        assert "error: QEMU ended before it could run the VM: exit status 1" in run.err()
+        assert "error: QEMU ended with exit status 1 before it could run the VM" in run.err()
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     supervisor    QEMU's parent, for as long as it runs
     qemu_output   what QEMU writes on its standard error
+    ending        how QEMU ended, in words for people
     endpoints     where users and programs connect to a VM that runs
     lint          what is wrong with a design, or could be better, before anything is started
     steering_lint the same of what is planned for the cards

@@ -6,7 +6,7 @@ QEMU gets the fds of its command line and no others, its own session, and dies w
 of QEMU is the end of its taps and sets. What it writes comes out line by line.
 
     SIGINT, SIGTERM, SIGHUP    the first    the guest's power button
-                               the second   QEMU is told to end, and killed if it does not
+                               the second   QEMU is told to stop, and killed if it does not
                                the third    QEMU is killed
 """
 
@@ -20,6 +20,7 @@ from typing import Final
 from bpferry.errors import QemuError
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
+from bpferry.machine.ending import describe_end, hint_of, report_end
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
@@ -27,12 +28,15 @@ from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
-from bpferry.qemu.process import Child, describe_exit, start_child
+from bpferry.qemu.process import Child, start_child
 from bpferry.steering.maps import Steering
 from bpferry.steering.view import Seen, compare_plan, watch
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = asyncio.Queue[signal.Signals]
+
+AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
+"""How to go on after the first of a signal."""
 
 QUIT_SECONDS: Final = 5.0
 """QEMU ends in some milliseconds when told to, unless a disk does not answer."""
@@ -77,8 +81,11 @@ async def _supervise(
         if prepared.console is not None:
             own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
             stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
-        await _Supervisor(prepared, reporter, child, output_of_qemu, signals).run()
+        supervisor = _Supervisor(prepared, reporter, child, output_of_qemu, signals)
+        await supervisor.run()
+        output_of_qemu.stop()
         status = child.exit_status()
+        report_end(reporter, status, child.pid, killed=supervisor.killed)
         return status if status >= 0 else 128 - status
 
 
@@ -125,6 +132,8 @@ class _Supervisor:
         self._signals = signals
         self._monitor: Monitor | None = None
         self._stopping = False
+        self.killed = False
+        """QEMU was killed since the user has asked for that, or since it did not stop."""
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[int] = []
@@ -183,7 +192,7 @@ class _Supervisor:
             return error
         self._output.stop()
         evidence = self._child.tail()
-        status = describe_exit(self._child.exit_status())
+        status = self._child.exit_status()
         last = "".join(evidence.splitlines()[-1:]).strip()
         # The user has its words already, each in a line of its own.
         hint = "; ".join(
@@ -191,7 +200,8 @@ class _Supervisor:
             for name, described in self._prepared.secrets.items()
             if f'"{name}"' in last
         )
-        return QemuError(f"QEMU ended before it could run the VM: {status}", hint, evidence)
+        message = f"{describe_end(status)} before it could run the VM"
+        return QemuError(message, hint or hint_of(status, self._child.pid), evidence)
 
     async def _let_run(self, monitor: Monitor) -> None:
         """Do what is to be done before the guest runs, let it run, and say how to reach it."""
@@ -261,20 +271,25 @@ class _Supervisor:
                 self._reporter.note(EVENTS[event])
 
     async def _handle_signals(self) -> None:
-        await self._signals.get()
+        number = await self._signals.get()
         self._stopping = True
         monitor = self._monitor
         if monitor is None:
-            self._reporter.note("ending QEMU, which has not started the VM yet")
-            self._child.kill()
+            self._reporter.note("stopping QEMU, which has not started the VM yet")
+            self._kill()
             return
-        self._reporter.note("asking the guest to power down; once more ends QEMU")
         self._begin(_quietly(monitor.power_down()))
+        again = AGAIN.get(number, "another signal stops QEMU")
+        self._reporter.note(f"asked the guest to power down; {again}")
         await self._signals.get()
-        self._reporter.note("ending QEMU")
+        self._reporter.note("stopping QEMU")
         self._begin(_quietly(monitor.quit()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._signals.get(), QUIT_SECONDS)
+        self._kill()
+
+    def _kill(self) -> None:
+        self.killed = True
         self._child.kill()
 
 

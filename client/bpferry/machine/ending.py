@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How QEMU ended, in words for people, and what it means where a signal ended it."""
+
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+from bpferry.machine.reporter import Reporter
+from bpferry.qemu.process import describe_exit
+
+FAULT: Final = (
+    "that is a fault of QEMU, or of a library that it uses: try another version, and report it; "
+    "'coredumpctl info {pid}' says where it happened, if systemd-coredump is installed"
+)
+
+HINTS: Final[Mapping[int, str]] = {
+    signal.SIGKILL: (
+        "another process did that, or the kernel (the OOM killer) since memory ran out: "
+        "'journalctl -k' or 'dmesg' then has 'Killed process {pid}'; with less memory for the VM, "
+        "or more on the host, it stays"
+    ),
+    signal.SIGSEGV: FAULT,
+    signal.SIGABRT: FAULT,
+    signal.SIGILL: FAULT,
+    signal.SIGFPE: FAULT,
+    signal.SIGBUS: (
+        "the host had no page left for the guest's memory (huge pages, or a full /dev/shm), or "
+        "an image became shorter while it was used"
+    ),
+    signal.SIGSYS: (
+        "QEMU's own sandbox did that: it forbids a system call that QEMU made; 'journalctl -k' "
+        "has its number"
+    ),
+    signal.SIGXFSZ: "a file became larger than your session allows ('ulimit -f')",
+}
+"""What a signal means that ends a QEMU."""
+
+
+def describe_end(status: int) -> str:
+    """Say how QEMU ended: by its exit status, or by the signal whose negative *status* is."""
+    described = describe_exit(status)
+    return f"QEMU was {described}" if status < 0 else f"QEMU ended with {described}"
+
+
+def hint_of(status: int, pid: int) -> str:
+    """Return what is to be done about such an end of the process *pid*; nothing if that is open."""
+    return HINTS.get(-status, "").format(pid=pid) if status < 0 else ""
+
+
+def report_end(reporter: Reporter, status: int, pid: int, *, killed: bool) -> None:
+    """Tell how the QEMU *pid* ended; *killed* if we have killed it, as the user wished."""
+    if killed and status == -signal.SIGKILL:
+        reporter.note("QEMU was killed, and the VM has stopped")
+    elif status < 0:
+        reporter.warn(f"the VM has stopped: {describe_end(status)}", hint_of(status, pid))
+    elif status:
+        reporter.note(f"the VM has stopped: {describe_end(status)}")
+    else:
+        reporter.note("the VM has stopped")
