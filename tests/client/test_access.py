@@ -65,8 +65,8 @@ def test_image_that_cannot_be_written(mode: int, tmp_path: Path) -> None:
     assert element == "disks[0].file"
     assert message == f"cannot write to '{image}': it belongs to 'root' and has the mode {mode:04o}"
     assert hint == (
-        "have its owner let you write; or say that the disk is not written to: read-only = true, "
-        "in XML <readonly/>"
+        "ask its owner to let you write to it; or say that the disk is not written to: "
+        "read-only = true, in XML <readonly/>"
     )
 
 
@@ -80,7 +80,7 @@ def test_own_image_is_made_writable_by_its_owner(tmp_path: Path) -> None:
 
     ((_, _, hint),) = look_as_nobody(tmp_path, 'file = "i"\nbus = "sata"')
 
-    assert hint == f"make it writable: chmod u+w '{image}'"
+    assert hint == f"run: chmod u+w '{image}'"
 
 
 @pytest.mark.privileged
@@ -104,7 +104,7 @@ def test_image_below_is_only_read(tmp_path: Path) -> None:
 
     assert element == "disks[0].file"
     assert message == (
-        f"cannot read '{tmp_path}/lost', the image below '{tmp_path}/base': "
+        f"cannot read '{tmp_path}/lost', the backing image of '{tmp_path}/base': "
         "No such file or directory"
     )
     assert "qemu-img rebase" in hint

@@ -191,8 +191,8 @@ def test_permission_denied(path: Path) -> None:
 
     assert caught.value.status == 4
     assert caught.value.message == (
-        f"cannot connect to the helper at '{path}': it is for members of the group '{GROUP}', and "
-        "you are not one"
+        f"cannot connect to the helper at '{path}': only members of the group '{GROUP}' may use "
+        "it, and you are not one"
     )
     assert caught.value.hint == (
         f"the administrator runs 'sudo adduser {ALICE.uid} {GROUP}'; then log in again"
@@ -231,7 +231,7 @@ def test_socket_of_no_group(path: Path) -> None:
         with acting_as(ALICE), pytest.raises(NotMember) as caught:
             load(where)
 
-    assert "it is not open to users" in caught.value.message
+    assert "users may not open it" in caught.value.message
     assert "SocketGroup=" in caught.value.hint
 
 
@@ -377,8 +377,8 @@ def read_only() -> OwnedFds:
         (changed(1, value_size=44), "value_size 44, not 40"),
         (changed(0, flags=0), "flags 0, not 1024"),
         (changed(2, type=1, flags=0), "type 1, not 2"),
-        (frozen, "the map 'tap_rss_map_indirection_table' cannot be written"),
-        (read_only, "the map 'tap_rss_map_configurations' cannot be written"),
+        (frozen, "the map 'tap_rss_map_indirection_table' is not writable"),
+        (read_only, "the map 'tap_rss_map_configurations' is not writable"),
     ],
     ids=[
         "swapped-maps",

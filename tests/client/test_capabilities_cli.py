@@ -83,7 +83,7 @@ def test_clear(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("qemu", "refresh"), [(QEMU, False), (None, True)])
 def test_clear_takes_nothing_else(qemu: str | None, refresh: bool) -> None:  # noqa: FBT001 - a parameter
     """Who clears asks no QEMU."""
-    with pytest.raises(BadInput, match="'--clear' asks no QEMU"):
+    with pytest.raises(BadInput, match="'--clear' takes no path"):
         show(qemu, as_json=False, refresh=refresh, clear=True)
 
 

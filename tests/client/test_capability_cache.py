@@ -274,7 +274,7 @@ def test_folder_that_cannot_be_written_to(real: Counted) -> None:
 
 
 def test_file_that_cannot_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a file cannot be written to its end, nothing half written stays."""
+    """Where a file is not writable to its end, nothing half written stays."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))

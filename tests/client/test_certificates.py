@@ -32,9 +32,9 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (found,) = find_missing_certificates(built)
 
     assert (
-        f"TLS needs certificates, and '{tmp_path}' does not have server-cert.pem and server-key.pem"
+        f"TLS needs certificates, and '{tmp_path}' lacks server-cert.pem and server-key.pem"
     ) == found.message
-    assert "server-key.pem, the key of this host, which only you may read" in found.hint
+    assert "server-key.pem, this host's private key" in found.hint
     assert "graphics[0]" == found.element
 
 

@@ -111,7 +111,7 @@ def test_early_end_is_told_in_its_own_words(tmp_path: Path, record: support.Reco
     with pytest.raises(CompanionError) as caught, start_companions([one], record):
         pass
 
-    assert "'tester' ended before it listened at its socket: exit status 3" == caught.value.message
+    assert "'tester' exited before it listened on its socket: exit status 3" == caught.value.message
     assert "it said: no such state" == caught.value.hint
     assert "tpm" == caught.value.element
 
@@ -156,7 +156,7 @@ def test_later_end_is_described(tmp_path: Path, record: support.Record) -> None:
         running.child.wait(5)
 
         assert (
-            "'tester' ended while the VM still needs it: killed by SIGKILL"
+            "'tester' exited while the VM still needs it: killed by SIGKILL"
             == running.describe_end().message
         )
 

@@ -203,7 +203,7 @@ def test_more_queues_than_a_tap_has(namespace: str) -> None:
 
     answer = open_in(namespace, "t0", 257)
 
-    assert answer["error"] == "cannot open queue 256 of the tap 't0': it has no queue left"
+    assert answer["error"] == "cannot open queue 256 of the tap 't0': all its queues are in use"
     assert answer["leaked"] == 0
 
 

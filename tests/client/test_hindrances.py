@@ -81,7 +81,7 @@ def expected(folder: Path, port: str) -> list[str]:
     """Return how what is in the way begins, and how it ends."""
     return [
         f"'{folder}/vm.toml':6: 'disks[0].file': cannot use '{folder}/disk.img': it is locked now",
-        f"'{folder}/vm.toml':17: 'serials[0]': cannot listen at '{folder}/s': a process listens",
+        f"'{folder}/vm.toml':17: 'serials[0]': cannot listen at '{folder}/s': a process is already",
         f"'{folder}/vm.toml':13: 'graphics[0]': cannot listen at 127.0.0.1:{port} for 'vnc'",
     ]
 
@@ -145,7 +145,7 @@ def test_check_of_a_vm_that_runs(tmp_path: Path, capsys: Captured) -> None:
 
         assert main(["check", str(tmp_path / "vm.toml")]) == 0
 
-        assert "runs already" in capsys.readouterr().out
+        assert "you already have a VM" in capsys.readouterr().out
         type_in(run, b"q")
         assert run.status() == 0
 

@@ -125,7 +125,7 @@ def test_a_file_of_10_mb(name: str, tmp_path: Path) -> None:
     path.write_text(body + " " * (10 * MIB), encoding="ascii")
     begun = time.monotonic()
 
-    with pytest.raises(BadInput, match="longer than") as caught:
+    with pytest.raises(BadInput, match="larger than") as caught:
         read_file(path)
 
     assert str(path) in caught.value.message

@@ -84,7 +84,7 @@ def test_living_socket_is_refused(tmp_path: Path) -> None:
 
     with (
         open_listen(listen_at(path)),
-        pytest.raises(BpferryError, match="a process listens there already"),
+        pytest.raises(BpferryError, match="a process is already listening there"),
         open_listen(listen_at(path)),
     ):
         pass
@@ -107,7 +107,7 @@ def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "channel.sock"
     path.write_text("important")
 
-    with pytest.raises(BpferryError, match="it is not a socket"), open_listen(listen_at(path)):
+    with pytest.raises(BpferryError, match="no socket is in the way"), open_listen(listen_at(path)):
         pass
 
     assert "important" == path.read_text()

@@ -107,7 +107,8 @@ def test_name_is_taken_as_long_as_it_is_held(folders: Path, record: Record) -> N
     assert record.all == []
     error = caught.value
     assert (error.status, error.code) == (1, "name-taken")
-    begin = f"a VM 'web' of yours runs already: process {os.getpid()}, since {time.strftime('%Y-')}"
+    year = time.strftime("%Y-")
+    begin = f"you already have a VM named 'web' running: process {os.getpid()}, since {year}"
     assert error.message.startswith(begin)
     assert error.message.endswith(", from '/vms/web.toml'")
     assert f"ps -fp {os.getpid()}; stop it: kill {os.getpid()}" in error.hint
@@ -145,7 +146,8 @@ def test_holder_that_has_not_said_who_it_is(folders: Path, record: Record) -> No
         found = find_conflict("web")
 
     assert found is not None
-    assert found.message == "a VM 'web' of yours runs already: it has just been started"
+    begin = "you already have a VM named 'web' running"
+    assert found.message == f"{begin}: it has only just been started"
     assert f"fuser -v '{folders / BOTH[1]}'" in found.hint
 
 
@@ -365,7 +367,7 @@ def test_no_folder_that_can_be_made(record: Record, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/nowhere")
 
     with pytest.raises(
-        BpferryError, match="cannot make sure that no other VM 'web' runs"
+        BpferryError, match="cannot make sure that no other VM 'web' is running"
     ) as caught:
         hold_name("web", FILE, record).__enter__()
 

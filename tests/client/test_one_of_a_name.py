@@ -55,7 +55,7 @@ def test_second_vm_of_a_name_is_refused(tmp_path: Path) -> None:
         assert first.status() == 0
 
     assert error["code"] == "name-taken"
-    assert f"a VM 't' of yours runs already: process {first.process.pid}, since" in error["message"]
+    assert f"VM named 't' running: process {first.process.pid}, since" in error["message"]
     assert error["message"].endswith(f", from '{first.folder}/vm.toml'")
     assert not came.exists()
 
@@ -75,7 +75,7 @@ def test_ten_at_once(tmp_path: Path) -> None:
         assert winner.status() == 0
         losers = [run for run in runs if run is not winner]
         assert [1] * (TEN - 1) == [run.status() for run in losers]
-        assert all(f"already: process {winner.process.pid}, since" in run.err() for run in losers)
+        assert all(f"running: process {winner.process.pid}, since" in run.err() for run in losers)
 
 
 def test_next_start_after_a_kill(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_check_and_dry_run_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         type_in(run, b"q")
         assert run.status() == 0
 
-    words = f"a VM 't' of yours runs already: process {run.process.pid}, since"
+    words = f"you already have a VM named 't' running: process {run.process.pid}, since"
     (fault,) = [fault for fault in faults if fault["key"] == "name"]
     assert fault["level"] == "note"
     assert words in fault["message"]
     assert f"kill {run.process.pid}" in fault["fix"]
     assert any(words in warning for warning in warnings)
     assert main(["check", "--json", path]) == 0
-    assert "runs already" not in capsys.readouterr().out
+    assert "you already have a VM" not in capsys.readouterr().out

@@ -137,10 +137,9 @@ def test_port_of_the_administrator() -> None:
 
     message, hint = done.stdout.splitlines()
     assert message == (
-        "cannot listen at 127.0.0.1:1 for 'vnc': ports below 1024 are for the administrator's "
-        "programs"
+        "cannot listen at 127.0.0.1:1 for 'vnc': ports below 1024 are reserved for root"
     )
-    assert hint.startswith("choose a port from 1024 on, or have the administrator lower ")
+    assert hint.startswith("choose a port from 1024 on, or ask the administrator to lower ")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +180,7 @@ def test_socket_that_is_taken(tmp_path: Path) -> None:
         sock.bind(str(path))
         sock.listen()
         (error,) = found(unix(path))
-        assert error.message == f"cannot listen at '{path}': a process listens there already"
+        assert error.message == f"cannot listen at '{path}': a process is already listening there"
         assert error.element == "serials[0]"
 
     assert [] == found(unix(path))
@@ -191,7 +190,7 @@ def test_socket_that_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("file", "there is a file, and it is not a socket"),
+        ("file", "a file that is no socket is in the way"),
         ("file/s", "Not a directory"),
         ("file/folder/s", "Not a directory"),
         ("x" * MAX_PATH_BYTES, "the path of a Unix socket has at most"),

@@ -50,7 +50,7 @@ NOTES: Final = {
 }
 ERRORS: Final = {
     "vhost and RSS": "it asks for vhost by name and for RSS, and cannot have both: ",
-    "no eBPF": "it cannot be steered by eBPF, which is demanded: ",
+    "no eBPF": "it cannot be steered by eBPF, which is required: ",
 }
 
 HAS_BOTH: Final = "a QEMU of version 9.0 to 10.0 that was built with libbpf"
@@ -162,7 +162,7 @@ def test_vhost_that_is_given_up(case: Case) -> None:
     found = plan(case, rss=WISHES[case.rss][0])
 
     (warning,) = (it for it in found.warnings if "vhost is given up" in it.message)
-    keep = "do not require eBPF" if case.rss == "required" else "leave 'rss' out"
+    keep = "run without --require-ebpf" if case.rss == "required" else "leave 'rss' out"
     assert warning.message.endswith(
         "; all 4 queues are then served by QEMU's one main loop, since only vhost has a thread for "
         "each"
@@ -198,7 +198,9 @@ def test_both_required_and_asked_for() -> None:
         Case("required", "unsaid", "11.1.3", kvm=True, device=True), rss=True
     ).warnings
 
-    assert warning.hint.endswith("; or leave 'rss' out and do not require eBPF to keep vhost")
+    assert warning.hint.endswith(
+        "; or leave 'rss' out and run without --require-ebpf to keep vhost"
+    )
 
 
 BESIDE_VHOST: Final = Case("by default", "unsaid", "10.0.13", kvm=True, device=True)

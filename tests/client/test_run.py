@@ -150,7 +150,7 @@ def test_missing_file(tmp_path: Path) -> None:
     with start(tmp_path, BASE + DISK.replace("disk.img", "none.img")) as run:
         assert run.status() == 2
         assert f"'disks[0].file': cannot read '{tmp_path}/none.img': No such file" in run.err()
-        assert "hint: correct the path, or create it" in run.err()
+        assert "hint: correct the path, or create the file" in run.err()
 
 
 def test_json_at_the_end(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_file_of_another_user_is_refused(tmp_path: Path) -> None:
     path = file(tmp_path, b"geheim")
     os.chown(path, 12345, 12345)
 
-    assert "belongs to the user 12345" in problem_of(WANTED, {"my disk": path}).message
+    assert "belongs to user 12345" in problem_of(WANTED, {"my disk": path}).message
 
 
 CONTENTS = [

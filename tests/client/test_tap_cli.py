@@ -88,7 +88,7 @@ def test_create_says_what_was_made(path: Path, capsys: Captured) -> None:
 
     assert lines[0] == f"made the tap '{NAME}' on bridge 'br0' for you: 4 queues, MTU 1500"
     assert lines[-2:] == [
-        f"as it stands:   ip -details link show dev {NAME}",
+        f"as it is now:   ip -details link show dev {NAME}",
         f"to delete it:   bpferry tap delete {NAME}",
     ]
 

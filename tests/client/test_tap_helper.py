@@ -287,7 +287,7 @@ def test_deeds_are_asked_for_once(deed: str, path: Path) -> None:
     assert len(asked) == 1
     assert caught.value.hint == (
         "'bpferry tap list' shows whether it was done all the same; "
-        "the administrator finds the reason with: journalctl -u bpferry-tap"
+        "the administrator can find the reason with: journalctl -u bpferry-tap"
     )
 
 

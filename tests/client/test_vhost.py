@@ -104,7 +104,7 @@ def test_group_that_the_user_is_not_in(closed_device: Path) -> None:
 
     assert error.message == (
         f"cannot open '{closed_device}': "
-        f"it is for members of the group '{GROUP}', and you are not one"
+        f"only members of the group '{GROUP}' may use it, and you are not one"
     )
     assert error.hint == (
         f"the administrator runs 'sudo adduser {ALICE.uid} {GROUP}'; then log in again"
@@ -123,7 +123,7 @@ def test_group_that_the_session_does_not_know(
 
     error = denied(closed_device)
 
-    assert "for members of the group 'vms'; you are one now, and this session" in error.message
+    assert "group 'vms' may use it; you are one now, and this session" in error.message
     assert error.hint == "log in again, or run 'newgrp vms' in this shell"
 
 
@@ -134,7 +134,7 @@ def test_group_that_does_not_help(closed_device: Path) -> None:
 
     error = denied(closed_device, (GROUP,))
 
-    assert "it is not open to users" in error.message
+    assert "users may not open it" in error.message
     assert f"'chgrp kvm {closed_device}' and 'chmod 0660 {closed_device}'" in error.hint
 
 

@@ -98,7 +98,7 @@ def test_medium_is_the_file_of_the_document(tmp_path: Path) -> None:
 
 
 def test_cdrom_is_read_only(tmp_path: Path) -> None:
-    """A CD cannot be written to, whether the document says so or not."""
+    """A CD is not writable to, whether the document says so or not."""
     with running(domain(disk("sata", "sda", "cdrom", file="c.iso")), tmp_path) as vm:
         assert node_of(vm, "sata0-0-0")["ro"] is True
 
@@ -321,7 +321,7 @@ def test_two_vms_write_to_a_disk_that_they_share(tmp_path: Path) -> None:
 
 
 def test_folder_as_a_file_system(tmp_path: Path) -> None:
-    """QEMU shows a folder as a disk that cannot be written to."""
+    """QEMU shows a folder as a disk that is not writable to."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.txt").write_text("hello", encoding="ascii")
     folder = (

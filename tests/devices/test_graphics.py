@@ -72,7 +72,7 @@ def test_vnc_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     with (
-        pytest.raises(BpferryError, match="not a socket"),
+        pytest.raises(BpferryError, match="no socket"),
         running(domain(f"<graphics type='vnc' socket='{path}'/>"), tmp_path),
     ):
         pass
@@ -229,6 +229,6 @@ def test_tls_without_certificates_says_what_to_put_where(
         pass
 
     folder = tmp_path / "bpferry" / "pki" / "spice"
-    assert f"'{folder}' does not have ca-cert.pem and server-cert.pem" in caught.value.message
-    assert "put there: ca-cert.pem, the certificate of the authority" in caught.value.hint
+    assert f"'{folder}' lacks ca-cert.pem and server-cert.pem" in caught.value.message
+    assert "put there: ca-cert.pem, the CA certificate" in caught.value.hint
     assert "/domain/devices/graphics" == caught.value.element

@@ -388,7 +388,7 @@ def test_a_policy_that_could_not_be_read_for_want_of_fds_is_read_later() -> None
 
 
 def test_a_full_disk_refuses_a_grant_and_no_more(load: Load) -> None:
-    """What cannot be written down is not handed over; with room again it is."""
+    """What is not writable down is not handed over; with room again it is."""
     with running_helper(NO_LIMITS, state_size="64k") as helper:
         before = (helper.settle(), helper.held())
         filler = helper.inside(helper.state) / "filler"

@@ -150,7 +150,7 @@ def test_who_is_not_in_the_group_goes_without_vhost(host: Host, documents: dict[
     card = plan_of_card(host, documents[OWN], user="mallory")
 
     reason = (
-        "no vhost: cannot open '/dev/vhost-net': it is for members of the group 'kvm', "
+        "no vhost: cannot open '/dev/vhost-net': only members of the group 'kvm' may use it, "
         "and you are not one"
     )
     assert (False, reason) == (card["vhost"], card["because"][-1])

@@ -33,7 +33,7 @@ def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
     """
     if clear:
         if qemu or refresh:
-            raise BadInput("'--clear' asks no QEMU: it takes no path and no '--refresh'")
+            raise BadInput("'--clear' takes no path and no '--refresh'")
         return _clear(as_json=as_json)
     path = os.path.abspath(qemu) if qemu else default_qemu()  # noqa: PTH100
     capabilities = cache.find_or_probe(path, refresh=refresh, note=output.say)

@@ -97,7 +97,7 @@ def as_text(plan: Draft) -> str:
         comments += [f"    {reason}" for reason in card.because]
     comments += _beside_qemu(plan)
     comments += [f"warning: {text}" for text in _warnings(plan)]
-    comments.append("fds are shown by name here; QEMU gets their numbers")
+    comments.append("fds are shown by name; QEMU gets their numbers")
     lines = [f"# {comment}" for comment in comments]
     words = plan.built.argv
     return "\n".join(lines) + "\n" + " \\\n    ".join(_option_lines(words))

@@ -32,12 +32,12 @@ examples:
 """
 
 LIST_DESCRIPTION: Final = """\
-Say which taps are yours: those that stay, and those of VMs that run now.
+List your taps: those that stay, and those of running VMs.
 """
 
 DELETE_DESCRIPTION: Final = """\
-Delete a tap that 'bpferry tap create' made, and that no VM has open any more.
-The tap of a `bpferry run` goes with its VM, and not by this.
+Delete a tap that 'bpferry tap create' made and that no VM has open.
+The tap of a `bpferry run` goes away with its VM.
 """
 
 CAN_I_DESCRIPTION: Final = """\
@@ -75,9 +75,7 @@ def add_tap(commands: Commands) -> None:
         dest="deed", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
     _add_create(deeds)
-    listing = add_command(
-        deeds, "list", help="say which taps are yours", description=LIST_DESCRIPTION
-    )
+    listing = add_command(deeds, "list", help="list your taps", description=LIST_DESCRIPTION)
     delete = add_command(
         deeds, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
     )

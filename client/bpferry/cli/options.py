@@ -88,8 +88,8 @@ What is read, written and read again is the same VM. Paths become absolute.
 
 CAPABILITIES_DESCRIPTION: Final = """\
 Ask a QEMU what it can do: its version, the eBPF objects that it carries,
-and what its network cards support of RSS. QEMU itself is asked; nothing is
-concluded from its version.
+and what its network cards support of RSS. QEMU itself is asked; its
+version is not used to guess.
 """
 
 

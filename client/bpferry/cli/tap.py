@@ -26,7 +26,7 @@ with QEMU by hand:
     -netdev tap,id=net0,ifname={name},script=no,downscript=no{queues_option}
     -device virtio-net-pci,netdev=net0,mac={mac}{mtu_option}{multi_option}
 
-as it stands:   ip -details link show dev {name}
+as it is now:   ip -details link show dev {name}
 to delete it:   bpferry tap delete {name}"""
 """What to do with a tap, to be pasted. Indents as in the documents they are for."""
 

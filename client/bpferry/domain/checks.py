@@ -58,7 +58,7 @@ def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
     if hyperv is not None and hyperv.mode == "passthrough" and hyperv != PASSTHROUGH:
         yield (
             "features.hyperv",
-            "with the mode 'passthrough' everything is on that the host can do",
+            "the mode 'passthrough' turns on everything that the host supports",
             "leave single features out, or leave 'mode' out",
         )
 
@@ -87,7 +87,7 @@ def _problem_of(bound: Field, text: str) -> str:
     there: control characters, and what is not a character at all.
     """
     if UNFIT.search(text):
-        return "it holds a control character"
+        return "it contains a control character"
     if bound.at.form is Form.FOLDER and not text:
         return "expected the path of a folder"
     if bound.at.form in (Form.FILE, Form.PLACE) and not text.rstrip("/"):

@@ -55,7 +55,7 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
             "give the path of a libvirt domain document (.xml) or a native description (.toml)",
         ) from error
     if len(raw) > MAX_FILE_BYTES:
-        raise BadInput(f"cannot read '{path}': it is longer than {MAX_FILE_BYTES} bytes")
+        raise BadInput(f"cannot read '{path}': it is larger than {MAX_FILE_BYTES} bytes")
     return read_bytes(raw, path, ignore_unsupported=ignore_unsupported)
 
 

@@ -23,7 +23,7 @@ def without_absent_media(document: Document) -> tuple[Document, tuple[str, ...]]
         path = disk.file or disk.block_device
         if path is None or not _is_optional(disk) or _is_readable(path):
             return disk
-        sentences.append(f"cannot read '{path}', which is optional: the drive is empty")
+        sentences.append(f"cannot read '{path}', which is optional: the drive stays empty")
         return msgspec.structs.replace(disk, file=None, block_device=None, backing=None)
 
     disks = mapped(document.machine.disks, emptied)

@@ -48,8 +48,9 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
 
 def _missing_below(image: Image) -> BadInput:
     return BadInput(
-        f"cannot read '{image.path}', the image below '{image.above}': {os.strerror(errno.ENOENT)}",
-        "put it back there, or say in the image above where it is: "
+        f"cannot read '{image.path}', the backing image of '{image.above}': "
+        f"{os.strerror(errno.ENOENT)}",
+        "put it back, or tell the image above where it is now: "
         f"qemu-img rebase -u -F FORMAT -b PATH '{image.above}'",
         image.key,
     )
@@ -85,7 +86,7 @@ def _fix(image: Image) -> str:
         ours = Path(image.path).stat().st_uid == os.geteuid()
     except OSError:
         ours = False
-    make = f"make it writable: chmod u+w '{image.path}'" if ours else "have its owner let you write"
+    make = f"run: chmod u+w '{image.path}'" if ours else "ask its owner to let you write to it"
     if image.disk.bus in UNCHANGEABLE:
         return make
     return f"{make}; or say that the disk is not written to: read-only = true, in XML <readonly/>"
@@ -96,7 +97,7 @@ def _output(output: OutputFile) -> Iterator[NotReady]:
     if _exists(output.path):
         cause, hint = why_not_writable(output.path), "make it writable, or choose another path"
     else:
-        cause, hint = why_no_file(path.parent), "make that folder, or choose another path"
+        cause, hint = why_no_file(path.parent), "create that folder, or choose another path"
     if cause:
         yield NotReady(f"cannot write into '{path}': {cause}", hint, output.key)
 
@@ -108,7 +109,7 @@ def why_no_file(folder: Path) -> str:
     if not folder.is_dir():
         return f"'{folder}' is not a directory"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"you may not make files in '{folder}'"
+        return f"you may not create files in '{folder}'"
     return ""
 
 

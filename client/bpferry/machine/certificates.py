@@ -16,9 +16,9 @@ from bpferry.errors import BadInput
 from bpferry.machine.folders import home_folder
 
 FILES: Final = {
-    "ca-cert.pem": "the certificate of the authority that clients trust",
-    "server-cert.pem": "the certificate of this host, which that authority has signed",
-    "server-key.pem": "the key of this host, which only you may read (mode 0600)",
+    "ca-cert.pem": "the CA certificate that clients trust",
+    "server-cert.pem": "this host's certificate, signed by that CA",
+    "server-key.pem": "this host's private key, with mode 0600",
 }
 """What has to be there, and what it is."""
 
@@ -43,8 +43,7 @@ def find_missing_certificates(built: Built) -> Iterator[BadInput]:
         if missing:
             what = "; ".join(f"{name}, {FILES[name]}" for name in missing)
             yield BadInput(
-                f"TLS needs certificates, and '{wanted.folder}' does not have "
-                f"{' and '.join(missing)}",
+                f"TLS needs certificates, and '{wanted.folder}' lacks {' and '.join(missing)}",
                 f"put there: {what}",
                 wanted.key,
             )

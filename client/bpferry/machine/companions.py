@@ -55,7 +55,7 @@ class Running:
 
     def describe_end(self) -> CompanionError:
         """Return what is to be said when it has ended and QEMU has not."""
-        return _ended(self.companion, self.child, "ended while the VM still needs it")
+        return _ended(self.companion, self.child, "exited while the VM still needs it")
 
 
 @contextlib.contextmanager
@@ -193,7 +193,7 @@ def _wait_for_socket(running: Running) -> None:
     while not is_listening(companion.socket):
         child.read_output()
         if child.wait(POLL_SECONDS):
-            raise _ended(companion, child, "ended before it listened at its socket")
+            raise _ended(companion, child, "exited before it listened on its socket")
         if time.monotonic() > end:
             raise _ended(companion, child, f"does not listen after {SOCKET_SECONDS:g} s")
 

@@ -13,7 +13,7 @@ from bpferry.commandline.parts import OpenDevice, OpenVsock
 from bpferry.errors import BpferryError
 
 HINTS: Final = {
-    errno.ENOENT: "load the kernel's module for it, such as vhost_vsock (modprobe)",
+    errno.ENOENT: "load its kernel module, such as 'modprobe vhost_vsock'",
     errno.EACCES: "on most distributions members of the group kvm may open it",
 }
 

@@ -42,9 +42,9 @@ def _way_out(key: str, path: str, error: OSError, machine: Machine) -> str:
         if key in ("loader.path", "nvram.template"):
             arch = machine.arch or platform.machine()
             other = find_other_firmware(path, arch, read_descriptors())
-        return other or "correct the path, or create it"
+        return other or "correct the path, or create the file"
     if isinstance(error, PermissionError):
-        return "choose a file that you may read, or have its owner open it to you"
+        return "choose a file that you may read, or ask its owner for access"
     return "correct the path"
 
 
@@ -80,7 +80,7 @@ def make_files(built: Built, document: Document) -> None:
             _copy_once(Path(copy.source), target)
         except OSError as error:
             raise BpferryError(
-                f"cannot make '{target}' from '{copy.source}': {error.strerror}",
+                f"cannot create '{target}' from '{copy.source}': {error.strerror}",
                 f"it is for {document.origins.describe(copy.key)}",
             ) from error
 

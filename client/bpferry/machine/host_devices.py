@@ -45,11 +45,11 @@ def _find_vhost_scsi(files: HostFiles) -> HostNode:
     if not owner:
         return HostNode(
             problem=f"'{VHOST_SCSI}' is not there",
-            hint="have the administrator load the kernel's module (modprobe vhost_scsi)",
+            hint="ask the administrator to load the kernel's module (modprobe vhost_scsi)",
         )
     return HostNode(
         problem=f"you may not read and write '{VHOST_SCSI}' (it is {owner})",
-        hint='have the administrator give it to a group of yours: KERNEL=="vhost-scsi", '
+        hint='ask the administrator to give it to a group of yours: KERNEL=="vhost-scsi", '
         'GROUP="kvm", MODE="0660" in /etc/udev/rules.d/70-bpferry.rules',
     )
 

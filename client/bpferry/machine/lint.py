@@ -51,7 +51,7 @@ def find_faults(
         for rule in CARD_RULES:
             found += rule(device.value, device.key, machine)
         found += _default_model(device.value, device.key, capabilities)
-    found += _same(machine, "mac", "two cards of one network cannot have the same address")
+    found += _same(machine, "mac", "two cards on one network cannot have the same address")
     found += _same(machine, "tap", "a tap is opened by one card only")
     found += _vectors(machine)
     if capabilities is not None and host is not None:
@@ -104,15 +104,15 @@ def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             f"{key}.rss-hash-report",
             "error",
             "hash reports on a card with vhost",
-            "QEMU takes them back from the guest, since vhost does not make them",
-            "leave 'rss-hash-report' out, or leave out that the driver is 'vhost'",
+            "QEMU withdraws them from the guest, since vhost does not make them",
+            "leave out 'rss-hash-report', or the driver 'vhost'",
         )
     elif card.has_tap and card.rss:
         yield Fault(
             f"{key}.rss-hash-report",
             "warning",
             "hash reports on a card with RSS",
-            "QEMU makes them itself, so that it steers itself too: no eBPF and no vhost",
+            "QEMU makes them itself, and so has to steer itself too: no eBPF and no vhost",
             "leave 'rss-hash-report' out unless the guest needs it",
         )
 
@@ -148,7 +148,7 @@ def _deep_transmit_queue(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             f"{key}.tx-queue-size",
             "warning",
             f"a transmit queue of {size} on a card of type '{card.type}'",
-            f"QEMU cuts it to {MAX_TX_QUEUE_SIZE} on everything but vhost-user, without a word",
+            f"except on vhost-user, QEMU silently reduces it to {MAX_TX_QUEUE_SIZE}",
             "leave 'tx-queue-size' out",
         )
 
@@ -159,8 +159,8 @@ def _mtu_of_existing_tap(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             f"{key}.mtu",
             "note",
             f"the guest is told an MTU of {card.mtu}, and the tap keeps its own",
-            "only who owns the network may change a tap's MTU",
-            f"have the administrator set it: ip link set {card.tap or 'TAP'} mtu {card.mtu}",
+            "changing a tap's MTU needs CAP_NET_ADMIN",
+            f"ask the administrator to set it: ip link set {card.tap or 'TAP'} mtu {card.mtu}",
         )
 
 
@@ -196,8 +196,8 @@ def _slow(key: str, model: str) -> Fault:
         f"{key}.model",
         "note",
         f"the card is a '{model}'",
-        "QEMU imitates hardware of the nineties, packet by packet; libvirt takes it where a "
-        "document names no model",
+        "QEMU emulates hardware of the nineties, packet by packet; it is libvirt's default where "
+        "no model is named",
         "choose the model 'virtio' if the guest has a driver for it",
     )
 
@@ -214,7 +214,7 @@ def _same(machine: Machine, field: str, cause: str) -> Iterator[Fault]:
             yield Fault(
                 f"{device.key}.{field}",
                 "error",
-                f"'{value}' is that of another card too",
+                f"another card has '{value}' too",
                 cause,
                 f"give one of the two another '{field}', or leave it out",
             )

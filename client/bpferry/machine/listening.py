@@ -67,7 +67,7 @@ def check_path(path: Path) -> None:
         raise BpferryError(
             f"cannot listen at '{path}': the path of a Unix socket has at most {MAX_PATH_BYTES} "
             f"bytes, and this one has {length}",
-            "choose a shorter path, or a shorter name for the VM",
+            "choose a shorter path, or give the VM a shorter name",
         )
 
 
@@ -168,11 +168,11 @@ def _is_stale(path: Path) -> bool:
     except OSError as error:
         raise BpferryError(f"{what}: {error.strerror}") from error
     if not stat.S_ISSOCK(found.st_mode):
-        raise BpferryError(f"{what}: there is a file, and it is not a socket")
+        raise BpferryError(f"{what}: a file that is no socket is in the way")
     if is_bound(path):
         raise BpferryError(
-            f"{what}: a process listens there already",
-            "the VM may be running: end it, or give this one another path",
+            f"{what}: a process is already listening there",
+            "the VM may be running: stop it, or use another path for this one",
         )
     return True
 

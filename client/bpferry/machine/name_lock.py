@@ -133,7 +133,7 @@ def _report(
     for problem in problems:
         if not enough:
             raise BpferryError(
-                f"cannot make sure that no other VM '{vm_name}' runs: {problem.message}",
+                f"cannot make sure that no other VM '{vm_name}' is running: {problem.message}",
                 "set XDG_RUNTIME_DIR or XDG_STATE_HOME to a folder of yours",
             )
         reporter.warn(
@@ -166,7 +166,7 @@ def _acquire(path: Path, us: Holder, vm_name: str, reporter: Reporter) -> int:
             if fd is not None:
                 return fd
         if time.monotonic() > end:
-            raise BpferryError(f"cannot lock '{path}': it is removed again and again")
+            raise BpferryError(f"cannot lock '{path}': something keeps removing it")
         time.sleep(POLL_SECONDS)
 
 
@@ -200,10 +200,10 @@ def _read(path: Path) -> Holder | None:
 
 
 def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
-    what = f"a VM '{vm_name}' of yours runs already"
-    see = f"see which process that is: fuser -v '{path}'"
+    what = f"you already have a VM named '{vm_name}' running"
+    see = f"find the process: fuser -v '{path}'"
     if not holder.pid:
-        return NameTaken(f"{what}: it has just been started", see)
+        return NameTaken(f"{what}: it has only just been started", see)
     if holder.has_ended():
         # Not even the death of bpferry has ended it: there is no setpriv, or it hangs in a disk.
         return NameTaken(f"{what}: its QEMU is still there, and its bpferry is not", see)

@@ -92,7 +92,7 @@ def find_low_limit(draft: Draft) -> Iterator[NotReady]:
         yield NotReady(
             f"the VM needs {needed.least:,} open files ({needed}), and this session may have "
             f"{hard:,}",
-            "ask for fewer queues, or have the administrator raise the hard limit, which "
+            "ask for fewer queues, or ask the administrator to raise the hard limit, which "
             "'ulimit -Hn' shows: 'nofile' in /etc/security/limits.conf, or LimitNOFILE= in a unit",
             _widest_card(draft),
         )

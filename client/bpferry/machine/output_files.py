@@ -30,7 +30,7 @@ def open_output(output: OutputFile) -> Iterator[int]:
     except OSError as error:
         raise BpferryError(
             f"cannot write into '{output.path}': {error.strerror}",
-            "make its folder, or choose a path that you may write to",
+            "create its folder, or choose a path that you may write to",
         ) from error
     try:
         os.set_blocking(fd, True)

@@ -147,7 +147,7 @@ def _pin(numbers: Sequence[int], affinity: Affinity, reporter: Reporter) -> None
             reporter.warn(
                 f"cannot run {affinity.threads} on the processors {_numbers(wanted)}: "
                 f"{error.strerror}",
-                "they may be outside of what your session may use",
+                "your session may not be allowed to use them (cpuset)",
             )
             return
 

@@ -115,9 +115,9 @@ def _explain(endpoint: Endpoint, address: Address, error: OSError | None) -> tup
             return f"the port is taken now by {_who(endpoint.kind, address)}", another
         case errno.EACCES:
             first = _first_unprivileged()
-            lower = "have the administrator lower net.ipv4.ip_unprivileged_port_start with sysctl"
+            lower = "ask the administrator to lower net.ipv4.ip_unprivileged_port_start with sysctl"
             return (
-                f"ports below {first} are for the administrator's programs",
+                f"ports below {first} are reserved for root",
                 f"choose a port from {first} on, or {lower}",
             )
         case errno.EADDRNOTAVAIL:

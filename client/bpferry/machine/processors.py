@@ -34,7 +34,7 @@ async def plug_in(monitor: Monitor, numbers: Sequence[int]) -> None:
     places = _places(await monitor.execute("query-hotpluggable-cpus"))
     for number in numbers:
         if number >= len(places):
-            raise QemuError(f"QEMU has no place for processor {number} of the guest")
+            raise QemuError(f"QEMU has no slot for the guest's processor {number}")
         driver, place = places[number]
         arguments: dict[str, object] = {"driver": driver, "id": f"vcpu{number}", **place}
         await monitor.execute("device_add", arguments)

@@ -16,7 +16,7 @@ from bpferry.errors import BpferryError, Unsupported, all_in_one, in_order
 
 E = TypeVar("E", bound=BpferryError)
 
-IN_CONSEQUENCE = "it goes with something that it needs and that was left out: "
+IN_CONSEQUENCE = "it depends on something that was left out: "
 
 
 def located(error: E, document: Document, key: str = "") -> E:

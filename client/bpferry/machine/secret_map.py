@@ -28,13 +28,13 @@ def read_map(path: str) -> SecretFiles:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise BadInput(f"cannot read '{path}': {error.strerror}", "give a file in TOML") from error
+        raise BadInput(f"cannot read '{path}': {error.strerror}", "give a TOML file") from error
     plain, origins = parse(raw, Path(path))
     try:
         found = msgspec.convert(to_values(plain, _Map, origins), _Map)
     except msgspec.ValidationError as error:
         raise BadInput(
-            f"'{path}' is not about secrets alone: {error}",
+            f"'{path}' holds more than secrets: {error}",
             'write [[secrets]], and below it name = "UUID or usage" and file = "FILE"',
         ) from error
     return {one.name: one.file for one in found.secrets}

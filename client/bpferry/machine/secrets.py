@@ -150,13 +150,13 @@ def _checked(found: bytes, path: str, secret: Secret) -> bytes:
     elif len(found) > MAX_BYTES:
         problem = f"it has more than {MAX_BYTES} bytes"
     elif secret.form == "base64":
-        problem = "" if _is_base64(content) else "a key of Ceph is in base64, and this is not"
+        problem = "" if _is_base64(content) else "a Ceph key is base64, and this is not"
     elif not _is_text(content):
-        problem = "QEMU takes text in UTF-8, and this is not"
+        problem = "QEMU needs UTF-8 text, and this is not"
     if problem:
         raise BadInput(
             f"cannot use '{path}' as the secret '{secret.wanted}': {problem}",
-            "write the password or key alone into the file"
+            "write only the password or key into the file"
             if secret.form == "text"
             else "write what 'ceph auth get-key NAME' prints into the file",
             secret.key,
@@ -194,14 +194,14 @@ def _check_private(path: str, found: os.stat_result, secret: Secret) -> None:
         )
     if found.st_uid not in (0, os.geteuid()):
         raise BadInput(
-            f"{what}: it belongs to the user {found.st_uid}", "make a copy of your own", secret.key
+            f"{what}: it belongs to user {found.st_uid}", "make your own copy", secret.key
         )
 
 
 def _unreadable(path: str, error: OSError, secret: Secret) -> BadInput:
     return BadInput(
         f"cannot read '{path}', the secret '{secret.wanted}': {error.strerror}",
-        "correct the path, or create the file for you alone (mode 0600)",
+        "correct the path, or create the file with mode 0600",
         secret.key,
     )
 

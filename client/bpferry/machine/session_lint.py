@@ -12,11 +12,11 @@ from bpferry.domain.names import cards_of
 from bpferry.machine.faults import Fault
 
 BRIDGE_HELPER: Final = (
-    "there, QEMU's bridge helper makes the tap, which knows one queue and no options"
+    "there, qemu-bridge-helper creates the tap, always with one queue and no options"
 )
 """qemuInterfaceBridgeConnect in src/qemu/qemu_interface.c."""
 
-NO_LOADER: Final = "it loads no eBPF program, and with vhost QEMU cannot steer itself"
+NO_LOADER: Final = "it cannot load the eBPF program, and with vhost QEMU cannot steer itself"
 
 
 def find_session_faults(machine: Machine) -> Iterator[Fault]:

@@ -26,7 +26,7 @@ from bpferry.steering.quirks import BOTH
 from bpferry.steering.rungs import Wish, wish_of
 from bpferry.steering.vhost import COST, UNUSABLE
 
-OWN_RULE: Final = "the host's kernel chooses queues by its own rule, which the guest cannot change"
+OWN_RULE: Final = "the host's kernel picks the queues, and the guest has no say in it"
 
 BY_RUNG: Final = {Rung.QEMU: "RSS without eBPF: QEMU steers in user space", Rung.NONE: "no RSS"}
 """What a card has by default that has no eBPF."""
@@ -86,8 +86,8 @@ class _Lint:
                 f"{device.key}.driver",
                 "error",
                 f"{UNUSABLE}: {problem}",
-                "without it the VM does not start",
-                "leave out the driver's name, or ask the administrator for the device",
+                "the VM does not start without it",
+                "leave out the driver's name, or ask the administrator for access to the device",
             )
 
     def _less_by_default(self, device: Named[Card], plan: CardPlan) -> Fault:

@@ -126,7 +126,7 @@ def _check_code(code: Piece, size: int, fixed: int | None) -> Iterator[BpferryEr
     elif fixed is None and (size % BLOCK or not 0 < size <= MOST):
         yield BpferryError(
             f"{code} has {size:,} bytes; flash of a PC has whole {BLOCK:,} bytes, up to {MOST:,}",
-            "name a firmware for flash, such as OVMF_CODE_4M.fd; others have the type 'rom'",
+            "name a firmware for flash, such as OVMF_CODE_4M.fd; other firmware has the type 'rom'",
             code.key,
         )
 
@@ -154,7 +154,8 @@ def _check_variables(
         return
     made = piece.what == "the file of variables"
     yield BpferryError(
-        f"{piece} has {size:,} bytes, and {code} looks for {wanted:,}: they are not of one build",
+        f"{piece} has {size:,} bytes, and {code} looks for {wanted:,}: they are not from the same "
+        "build",
         _way_out(code, descriptors)
         + ("; or move the file away, and a new one is made from the template" if made else ""),
         piece.key,
@@ -166,7 +167,7 @@ def _way_out(code: Piece, descriptors: tuple[Descriptor, ...]) -> str:
         executable, template = found.mapping.executable, found.mapping.nvram_template
         if executable and template and _same_file(executable.filename, code.path):
             return f"use '{template.filename}', which is made for this firmware"
-    return "use the template of the package that the firmware is from"
+    return "use the template from the firmware's own package"
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -56,8 +56,8 @@ def find_usb(wanted: HostDevice, files: HostFiles) -> HostNode:
         return _node(found[0], files)
     return HostNode(
         problem=f"the host has no USB device {_described(wanted, place)}",
-        hint="lsusb shows what there is; plug it in, or write startupPolicy='optional' if the "
-        "guest can go without it",
+        hint="plug it in ('lsusb' lists what there is), or write startupPolicy='optional' if the "
+        "guest can do without it",
         is_absent=True,
     )
 
@@ -107,15 +107,15 @@ def _node(device: UsbDevice, files: HostFiles) -> HostNode:
     owner = files.owner_of(device.node)
     if not owner:
         return HostNode(
-            problem=f"'{device.node}' is not there, the file of the USB device {device}",
-            hint="in a container it has to be passed on to that",
+            problem=f"'{device.node}', the node of the USB device {device}, does not exist",
+            hint="in a container, it has to be passed in",
         )
     match = f'ATTR{{idVendor}}=="{device.vendor:04x}", ATTR{{idProduct}}=="{device.product:04x}"'
     return HostNode(
         str(files.path(device.node)),
         problem=f"you may not read and write '{device.node}', the USB device {device} "
         f"(it is {owner})",
-        hint=f"have the administrator write into {RULES}: "
+        hint=f"ask the administrator to write into {RULES}: "
         f'SUBSYSTEM=="usb", {match}, TAG+="uaccess" for who sits at this host, or '
         f'GROUP="{_own_group()}", MODE="0660"; then udevadm control --reload, and plug it in again',
     )

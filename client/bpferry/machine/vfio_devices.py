@@ -26,15 +26,15 @@ def find_pci(address: str, *, managed: bool, files: HostFiles) -> HostNode:
     if not files.exists(folder):
         return HostNode(
             problem=f"the host has no PCI device {address}",
-            hint="lspci -D shows what there is",
+            hint="'lspci -D' lists what there is",
             is_absent=True,
         )
     group = files.target(f"{folder}/iommu_group")
     if not group:
         return HostNode(
-            problem=f"the PCI device {address} is in no group of an IOMMU, so that it would reach "
-            "all of the host's memory",
-            hint="have the administrator switch the IOMMU on: in the firmware (VT-d, AMD-Vi), and "
+            problem=f"the PCI device {address} is in no IOMMU group, so it could reach all of "
+            "the host's memory",
+            hint="ask the administrator to turn the IOMMU on: in the firmware (VT-d, AMD-Vi), and "
             "on an Intel host with intel_iommu=on on the kernel's command line",
         )
     driver = files.target(f"{folder}/driver")
@@ -51,7 +51,7 @@ def find_mdev(uuid: str, files: HostFiles) -> HostNode:
     if not files.exists(folder):
         return HostNode(
             problem=f"the host has no mediated device {uuid}",
-            hint="have the administrator make it: mdevctl start -u UUID -p PARENT -t TYPE, and "
+            hint="ask the administrator to make it: mdevctl start -u UUID -p PARENT -t TYPE, and "
             "mdevctl define --auto so that it is there after each start",
             is_absent=True,
         )
@@ -69,7 +69,7 @@ def _not_bound(address: str, driver: str, *, managed: bool) -> HostNode:
     asked = "; managed='yes' asks for the change at each start, and only root can do it"
     return HostNode(
         problem=f"the PCI device {address} is not bound to vfio-pci: {now}{asked * managed}",
-        hint="have the administrator bind it, which lasts: "
+        hint="ask the administrator to bind it, which lasts: "
         f"driverctl set-override {address} vfio-pci",
         field="managed" if managed else "",
     )
@@ -87,8 +87,8 @@ def _others(address: str, group: str, files: HostFiles) -> HostNode | None:
         return None
     return HostNode(
         problem=f"the PCI device {address} is in group {group} with {', '.join(used)}, which the "
-        "host uses; a group goes as a whole",
-        hint="have the administrator bind those to vfio-pci too, or move the card to another slot",
+        "host uses; a group can only be given away as a whole",
+        hint="ask the administrator to bind those too, or to move the card to another slot",
     )
 
 
@@ -105,7 +105,7 @@ def _node(folder: str, group: str, what: str, files: HostFiles) -> HostNode:
     listed = " and ".join(f"'{node}' ({files.owner_of(node) or 'not there'})" for node in nodes)
     return HostNode(
         problem=f"you may not read and write {listed}, by which {what} is used",
-        hint="have the administrator give it to a group of yours, in "
+        hint="ask the administrator to give it to a group of yours, in "
         f"/etc/udev/rules.d/70-bpferry.rules: "
         f'SUBSYSTEM=="vfio", KERNEL=="{group or cdev}", GROUP="kvm", MODE="0660"; then '
         "udevadm control --reload and udevadm trigger --subsystem-match=vfio",

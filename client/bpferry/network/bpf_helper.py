@@ -75,7 +75,7 @@ def check_set(object_id: str, described: tuple[FdDescription, ...], fds: OwnedFd
     if object_id in KNOWN and described != expected_by(KNOWN[object_id]):
         raise HelperError(
             f"the helper's set is not the object '{object_id}' as this version knows it",
-            "client, helper and QEMU may be of versions that do not fit together",
+            "the versions of client, helper and QEMU may not fit together",
         )
     for said, fd in zip(described, fds, strict=True):
         found = read_description(fd.borrow(), said.name)

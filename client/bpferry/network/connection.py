@@ -134,7 +134,7 @@ class Connection(Closing):
         """Return the error that *what* the helper sent is."""
         return HelperError(
             f"the helper at '{self.path}' sent an invalid reply: {what}",
-            "client and helper may be of different versions; nothing was used",
+            "client and helper may be of different versions; nothing of it was used",
         )
 
     def _ask(self, request: Request) -> tuple[Reply | ErrorReply, OwnedFds]:
@@ -182,7 +182,7 @@ class Connection(Closing):
         return HelperError(f"the helper at '{self.path}' hung up without an answer{often}", hint)
 
     def _log_hint(self) -> str:
-        return f"the administrator finds the reason with: journalctl -u {self.service.unit}"
+        return f"the administrator can find the reason with: journalctl -u {self.service.unit}"
 
     def _connected(self) -> socket.socket:
         if self._sock is not None:

@@ -103,7 +103,7 @@ def _explain(error: OSError, name: str, queues: int) -> tuple[str, str]:
         case errno.EBUSY:
             return "another process has it", "end the VM that uses it, or name another tap"
         case errno.E2BIG:
-            return "it has no queue left", "end the VM that uses it, or ask for fewer queues"
+            return "all its queues are in use", "end the VM that uses it, or ask for fewer queues"
     return error.strerror or str(error), ""
 
 
@@ -121,7 +121,7 @@ def _check_flags(fd: OwnedFd, name: str, flags: int, queues: int) -> None:
     """Raise TapError unless the tap says what it was asked to be, and was there before us."""
     found = tun.identify(fd.borrow())
     if found.interface != name or found.flags & flags != flags:
-        raise TapError(f"cannot use the tap '{name}': the kernel opened it with other properties")
+        raise TapError(f"cannot use the tap '{name}': the kernel opened it with different flags")
     if not found.flags & tun.IFF_PERSIST:
         # It vanished after check_exists, and we may make taps. Closing the fd unmakes it.
         raise TapError(

@@ -56,14 +56,14 @@ def _number(fields: dict[str, str], key: str, name: str) -> int:
     try:
         return int(fields[key], 0)
     except (KeyError, ValueError) as error:
-        raise HelperError(f"the kernel does not tell the '{key}' of '{name}'") from error
+        raise HelperError(f"the kernel does not report the '{key}' of '{name}'") from error
 
 
 def _check_writable(fd: BorrowedFd, fields: dict[str, str], name: str) -> None:
     """Raise HelperError if QEMU could not write the map through this fd."""
     access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
     if access != os.O_RDWR or _number(fields, "frozen", name):
-        raise HelperError(f"the map '{name}' cannot be written")
+        raise HelperError(f"the map '{name}' is not writable")
 
 
 def expected_by(shape: ObjectShape) -> tuple[FdDescription, ...]:

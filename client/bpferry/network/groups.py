@@ -26,12 +26,12 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
         return error.strerror or str(error), missing_hint
     wanted = stat.S_IRGRP | stat.S_IWGRP
     if found.st_mode & wanted != wanted or found.st_gid == 0:
-        return "it is not open to users", closed_hint
+        return "users may not open it", closed_hint
     if found.st_gid in (os.getegid(), *os.getgroups()):
-        return "something other than its mode denies it", "see the log of the security module"
+        return "something other than its mode denies access", "see the log of the security module"
     group, members = _group(found.st_gid)
     user = _user()
-    theirs = f"it is for members of the group '{group}'"
+    theirs = f"only members of the group '{group}' may use it"
     if user in members:
         return (
             f"{theirs}; you are one now, and this session began before that",

@@ -118,7 +118,7 @@ class _Planner:
         if self._demanded and self._rung is not Rung.EBPF:
             raise self._device.refusal(
                 "",
-                f"it cannot be steered by eBPF, which is demanded: {self._obstacle.message}",
+                f"it cannot be steered by eBPF, which is required: {self._obstacle.message}",
                 self._obstacle.hint,
             )
         self._conclude()
@@ -134,13 +134,15 @@ class _Planner:
 
     def _give_none(self) -> None:
         if not self._virtio:
-            self._obstacle = Notice("its model has no RSS", "choose the model 'virtio'", "model")
+            self._obstacle = Notice(
+                "its model does not support RSS", "choose the model 'virtio'", "model"
+            )
         elif (self._card.queues or 1) == 1:
             hint = f"give card '{self._device.id}' two queues or more and RSS"
             self._obstacle = Notice("it has one queue", hint, "queues")
         else:
-            hint = "switch RSS on: rss='on' for the card's driver, in TOML rss = true"
-            self._obstacle = Notice("its description does not ask for RSS", hint, "rss")
+            hint = "turn RSS on: rss='on' for the card's driver, in TOML rss = true"
+            self._obstacle = Notice("RSS is not asked for", hint, "rss")
         self._because.append(self._obstacle.message)
 
     def _ask_quirks(self) -> None:
@@ -208,7 +210,7 @@ class _Planner:
         if self._card.rss:
             yield "leave 'rss' out"
         if self._demanded:
-            yield "do not require eBPF"
+            yield "run without --require-ebpf"
 
     def _give_up_vhost(self, reason: Notice, other: str) -> None:
         """Go without vhost for the *other* thing."""

@@ -11,7 +11,7 @@ from bpferry.steering.rungs import HostFacts, Notice
 
 UNUSABLE: Final = "the driver 'vhost' is asked for by name, and cannot be used here"
 UNUSABLE_HINT: Final = (
-    "without it the VM does not start: leave out the driver's name, or ask the administrator for "
+    "the VM does not start without it: leave out the driver's name, or ask the administrator for "
     "the device"
 )
 

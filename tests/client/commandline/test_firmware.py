@@ -216,7 +216,7 @@ def test_the_template_decides_which_firmware_is_chosen() -> None:
 
 def test_a_template_that_no_firmware_of_this_host_has_is_refused() -> None:
     """It is not paired with firmware that it does not fit, and those that fit are named."""
-    with pytest.raises(Unsupported, match="has the template '/other_VARS'") as caught:
+    with pytest.raises(Unsupported, match="uses the template '/other_VARS'") as caught:
         all_parts(efi("<nvram template='/other_VARS'/>"))
 
     assert caught.value.element == "nvram.template"

@@ -108,7 +108,7 @@ def test_unsupported_can_be_left_out() -> None:
         (HEAD.replace("64", "-64") + OS + "</domain>", "whole number that is not negative"),
         (HEAD.replace("64", "99999999999999") + OS + "</domain>", "expected at most"),
         (HEAD.replace("<name>web</name>", "") + OS + "</domain>", "'/domain/name' is missing"),
-        (HEAD.replace("web", "a&#10;b") + OS + "</domain>", "holds a control character"),
+        (HEAD.replace("web", "a&#10;b") + OS + "</domain>", "contains a control character"),
         ("<network/>", "expected a libvirt domain document, found an element 'network'"),
         ("<domain>", "is not valid XML"),
         ("", "is not valid XML"),
@@ -230,7 +230,7 @@ def test_secrets_are_not_repeated() -> None:
         read_bytes(raw.encode(), Path("/vms/vm.xml"))
 
     assert "heim" not in caught.value.message
-    assert "is something that is not shown here" in caught.value.message
+    assert "is a value that is not shown here" in caught.value.message
 
 
 def test_two_places_that_say_the_same() -> None:

@@ -20,7 +20,7 @@ CHARDEV: Final = "chrtpm"
 TOOLS: Final = "swtpm-tools"
 
 NO_CERTIFICATES: Final = (
-    "the new TPM has no certificates: guests can use it, but not prove to others what it is"
+    "the new TPM has no certificates: the guest can use it, but cannot attest with it"
 )
 
 FOR_EMULATOR: Final = (
@@ -45,8 +45,7 @@ def _tpm(device: Named[Tpm], context: Context) -> Iterator[Found]:
     if tpm.backend == "passthrough":
         raise device.refusal(
             "backend",
-            "the host's TPM belongs to the host: a user's VM can neither use it nor cancel its "
-            "commands",
+            "the host's TPM is not open to users: using it and cancelling its commands need root",
             "use the emulator",
         )
     socket = tpm.path

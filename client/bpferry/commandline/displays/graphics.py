@@ -87,8 +87,8 @@ def _sdl(device: Named[Graphics], context: Context) -> Iterator[Found]:
     if not context.machine.audios:
         yield device.refusal(
             "",
-            "under libvirt its environment says where sound goes (QEMU_AUDIO_DRV)",
-            "say it here: add an audio of type sdl, of another type, or none",
+            "where sound goes is not said; under libvirt, QEMU_AUDIO_DRV decides",
+            "add an audio of type 'sdl', another type, or 'none'",
         )
     if graphics.xauth is not None:
         yield Environment("XAUTHORITY", graphics.xauth)
@@ -112,8 +112,8 @@ def _dbus(device: Named[Graphics], context: Context) -> Iterator[Found]:
     if not graphics.p2p and graphics.bus_address is None:
         yield device.refusal(
             "",
-            "it names no bus, and libvirt would start one for it alone",
-            "name one, such as your session's (in DBUS_SESSION_BUS_ADDRESS), or say p2p",
+            "no bus is named; libvirt starts one for the VM, bpferry does not",
+            "name one, such as your session's (in DBUS_SESSION_BUS_ADDRESS), or use p2p",
         )
     audio = graphics.audio and audio_id(device, context)
     settings = {

@@ -30,7 +30,7 @@ def connection(device: Named[Video], context: Context, *, primary: bool) -> Iter
     yield from _check_graphics(device, context, primary=primary)
     if not has_shared_memory(context.machine):
         yield Remark(
-            "the process that plays the card cannot reach the guest's memory, so that the guest's "
+            "the process that emulates the card cannot reach the guest's memory, so the guest's "
             "driver for it will not work",
             "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
             "</memoryBacking>",

@@ -89,8 +89,8 @@ def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
             yield device.refusal(field, "it is for the access 'mapped'")
     if filesystem.access == "passthrough":
         yield Remark(
-            f"the guest cannot change who owns what in '{filesystem.folder}', as QEMU runs "
-            "without root",
+            f"the guest cannot change the owner of files in '{filesystem.folder}', since QEMU "
+            "is not root",
             "set the access to 'mapped', or to 'squash' to ignore it",
             f"{device.key}.access",
         )

@@ -55,7 +55,7 @@ def _check(device: Named[HostDevice]) -> Iterator[Unsupported]:
         yield device.refusal("", "a vendor goes with a product")
     if wanted.at is None:
         if wanted.vendor is None and wanted.product is None:
-            yield device.refusal("", "it is not said which device", "name its vendor and product")
+            yield device.refusal("", "no device is named", "name its vendor and product")
         return
     if wanted.at.bus is None or wanted.at.device is None:
         yield device.refusal("at", "a place on USB is a bus and a device")

@@ -45,7 +45,7 @@ def pci_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
     if device.value.rom is False and (
         device.value.rom_bar is not None or device.value.rom_file is not None
     ):
-        yield device.refusal("rom", "it is said that there is no ROM, and what it is like")
+        yield device.refusal("rom", "the ROM is disabled and described at the same time")
     host = _pci_address(device)
     yield from _node_of(device, context)
     properties = {
@@ -155,7 +155,7 @@ def _pci_address(device: Named[HostDevice]) -> str:
     found = pci_address(where)
     if found is None:
         raise device.refusal(
-            "at", "a place on PCI is a domain, a bus, a slot and a function", "lspci -D shows it"
+            "at", "a place on PCI is a domain, a bus, a slot and a function", "'lspci -D' shows it"
         )
     return found
 
@@ -174,7 +174,7 @@ def _check_team(device: Named[HostDevice], context: Context) -> Iterator[Unsuppo
     wanted = device.value
     if wanted.teaming is None:
         if wanted.stands_in_for is not None:
-            yield device.refusal("stands-in-for", "it is not said that it stands in for a card")
+            yield device.refusal("stands-in-for", "its card of the team is not named")
         return
     cards = [card.alias for card in context.machine.cards if card.teaming == "persistent"]
     if wanted.stands_in_for not in cards:

@@ -49,9 +49,7 @@ def initial_size(machine: Machine) -> int:
     if machine.memory == 0:
         raise unsupported("memory", "the VM has no memory", "set its size")
     if extra >= machine.memory:
-        raise unsupported(
-            "memory", "it is the sum of everything, and the modules alone are that large"
-        )
+        raise unsupported("memory", "it includes the memory modules, which alone are that large")
     return round_up(machine.memory - extra, MIB)
 
 
@@ -75,7 +73,7 @@ def parts(context: Context) -> Iterator[Found]:
     elif machine.memory_backing or machine.numa_tune:
         yield unsupported(
             "memory-backing" if machine.memory_backing else "numa-tune",
-            f"'{context.machine_type}' cannot take its memory from elsewhere",
+            f"'{context.machine_type}' cannot use another memory backend",
         )
     yield from modules.parts(context)
     yield from _balloon(context)
@@ -104,7 +102,7 @@ def _check_limits(machine: Machine) -> Iterator[Unsupported]:
         if value is not None and value < UNLIMITED:
             yield unsupported(
                 f"memory-limits.{name}",
-                "a limit needs a control group, and bpferry makes none",
+                "a limit needs a control group, and bpferry creates none",
                 "start it with: systemd-run --user --scope -p MemoryMax=SIZE bpferry run FILE",
             )
 
@@ -128,20 +126,17 @@ def _tuning_remarks(machine: Machine) -> Iterator[Found]:
     if tune is None:
         return
     if tune.placement == "auto":
-        text = (
-            "nobody is asked which nodes of the host are best for the VM (libvirt asks numad): its "
-            "memory comes from where the kernel takes it"
-        )
+        text = "the kernel chooses the nodes of the VM's memory; libvirt would ask numad"
         yield Remark(text, "name the nodes", "numa-tune.placement")
     for cell in cells_of(tune):
         if (cell.value.mode == RESTRICTIVE) is not (tune.mode == RESTRICTIVE):
             yield cell.refusal("mode", f"'{RESTRICTIVE}' is the policy of all nodes or of none")
     if tune.mode == RESTRICTIVE:
         text = (
-            f"it has no effect: '{RESTRICTIVE}' is up to a control group, which libvirt's session "
+            f"it has no effect: '{RESTRICTIVE}' needs a control group, which libvirt's session "
             "mode does not have either"
         )
-        yield Remark(text, "use 'strict', which QEMU sees to itself", "numa-tune.mode")
+        yield Remark(text, "use 'strict', which QEMU itself applies", "numa-tune.mode")
 
 
 def _sum_remark(machine: Machine) -> Iterator[Remark]:

@@ -42,7 +42,7 @@ def nodes_of(machine: Machine) -> tuple[Node, ...]:
             raise device.refusal(
                 "id" if device.value.id is not None else "",
                 f"the numbers of {len(cells)} nodes are 0 to {len(cells) - 1}, each once",
-                "number them so, in any order",
+                "use these numbers, in any order",
             )
         found[number] = Node(number, device, _processors(machine, device))
     _check_processors(list(found.values()))

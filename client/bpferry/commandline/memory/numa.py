@@ -47,7 +47,7 @@ def parts(context: Context) -> Iterator[Found]:
     if has_hmat(cpu) and not known.has_machine_property(context.machine_type, "hmat"):
         yield unsupported(
             "cpu.numa",
-            f"'{context.machine_type}' has no table of how fast memory is (HMAT)",
+            f"'{context.machine_type}' has no HMAT (memory latencies and bandwidths)",
             "leave out caches and interconnects",
         )
     nodes = nodes_of(context.machine)
@@ -55,7 +55,7 @@ def parts(context: Context) -> Iterator[Found]:
         raise unsupported("cpu.numa", "no node has a processor")
     for node in nodes:
         if not node.cell.memory:
-            yield node.device.refusal("memory", "QEMU has no nodes without memory")
+            yield node.device.refusal("memory", "QEMU needs memory in every node")
         size = round_up(node.cell.memory, MIB)
         block = Block(
             id=f"ram-node{node.number}",

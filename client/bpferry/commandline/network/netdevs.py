@@ -132,8 +132,8 @@ def _check_ethernet(owner: _Owner) -> None:
     if owner.card.managed is not False:
         raise owner.device.refusal(
             "managed" if owner.card.managed else "type",
-            "making a tap needs a privilege that neither you nor QEMU have",
-            "name a tap that exists and is yours, and say managed='no'",
+            "creating a tap needs CAP_NET_ADMIN, which neither you nor QEMU has",
+            "name an existing tap of yours, with managed='no'",
         )
     owner.needed("tap")
 
@@ -186,7 +186,7 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
     if not has_shared_memory(owner.context.machine):
         yield owner.device.refusal(
             "type",
-            "the process behind a vhost-user card has to reach the guest's memory",
+            "the vhost-user process needs access to the guest's memory",
             "share it: in XML <memoryBacking><access mode='shared'/></memoryBacking>",
         )
     if _has_passt(owner):

@@ -163,12 +163,12 @@ def _check_engine(part: Named[Image], encryption: Named[Encryption]) -> None:
     image, given = part.value, encryption.value
     if given.engine == "librbd":
         if image.protocol != "rbd":
-            raise encryption.refusal("engine", "librbd decrypts images of RBD only", "write 'qemu'")
+            raise encryption.refusal("engine", "librbd decrypts only RBD images", "write 'qemu'")
         return
     if given.format != "luks":
         raise encryption.refusal(
             "format",
-            "QEMU itself decrypts LUKS of version 1 alone",
+            "QEMU itself decrypts only LUKS version 1",
             "use an image that 'qemu-img create -f luks' has made, or librbd where it is on RBD",
         )
     if (image.format or "raw") not in ENCRYPTED:
@@ -176,4 +176,4 @@ def _check_engine(part: Named[Image], encryption: Named[Encryption]) -> None:
             "", f"QEMU has no encryption for the format {image.format}", "use qcow2, or raw"
         )
     if len(given.secrets) > 1:
-        raise encryption.refusal("secrets[1]", "QEMU itself takes one passphrase", "leave one")
+        raise encryption.refusal("secrets[1]", "QEMU itself takes only one passphrase", "leave one")

@@ -212,8 +212,8 @@ def _check_trust(part: Named[Image]) -> None:
         if image.protocol != "https" or image.verify is False:
             raise confided.refusal(
                 "",
-                "it is sent to a server of https alone whose certificate is checked: on the way to "
-                "others it can be read, or taken by who is not the server",
+                "cookies are sent only over https with the certificate checked: otherwise others "
+                "could read them, or pose as the server",
                 "use https, and check the certificate",
             )
 

@@ -48,19 +48,17 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
     if not has_shared_memory(context.machine):
         yield device.refusal(
             "",
-            "the process behind the disk cannot reach the guest's memory",
+            "the vhost-user process cannot reach the guest's memory",
             "share it: in XML <memoryBacking><access mode='shared'/></memoryBacking>",
         )
     for field in NOT_HERE:
         if getattr(disk, field) not in (None, False, (), "default"):
-            yield device.refusal(field, "the process behind the disk decides this")
+            yield device.refusal(field, "the vhost-user process decides this")
     if (disk.format or "raw") != "raw":
-        yield device.refusal("format", "the process behind the disk gives raw blocks")
+        yield device.refusal("format", "the vhost-user process provides raw blocks")
     if has_medium(disk) or not disk.socket:
-        yield device.refusal(
-            "", "a disk of type vhostuser has a socket, and nothing else behind it"
-        )
+        yield device.refusal("", "a disk of type vhostuser has a socket and no other source")
     if disk.bus != "virtio" or disk.device != "disk":
-        yield device.refusal("bus", "a disk of type vhostuser is a disk on virtio")
+        yield device.refusal("bus", "a disk of type vhostuser has to be on virtio")
     if disk.reconnect_timeout is not None and not disk.reconnect:
         yield device.refusal("reconnect-timeout", "it has no meaning without 'reconnect'")

@@ -129,7 +129,7 @@ def remarks(context: Context) -> Iterator[Remark]:
     """
     features = context.machine.features
     if features.async_teardown:
-        text = "it has no effect: bpferry waits until the memory of a VM that ends is free again"
+        text = "it has no effect: bpferry always waits until a VM's memory has been freed"
         yield Remark(text, "", "features.async-teardown")
     offers = {
         "features.end-of-interrupt": features.end_of_interrupt,
@@ -139,7 +139,7 @@ def remarks(context: Context) -> Iterator[Remark]:
     }
     for key, value in offers.items():
         if value and context.accelerator is not Accelerator.KVM:
-            text = "this VM runs with TCG, which has none of what KVM offers to guests"
+            text = "it is a feature of KVM, and this VM runs with TCG"
             yield Remark(text, "use KVM, or remove it", key)
 
 

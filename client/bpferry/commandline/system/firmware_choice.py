@@ -46,7 +46,11 @@ def firmware_of(context: Context) -> Firmware | None:
     machine = context.machine
     loader = machine.loader or Loader()
     if machine.firmware_features and machine.firmware is None:
-        raise unsupported("firmware-features[0]", "no firmware is asked for", "set firmware to efi")
+        raise unsupported(
+            "firmware-features[0]",
+            "features choose among firmware, and none is asked for",
+            "set firmware to efi",
+        )
     if machine.firmware is not None:
         found = _described(context, machine.firmware)
     elif machine.loader is not None:
@@ -58,7 +62,7 @@ def firmware_of(context: Context) -> Firmware | None:
     if isinstance(found, Flash):
         _check_flash(context, found)
     elif machine.nvram is not None:
-        raise unsupported("nvram", "firmware outside of flash has no variables")
+        raise unsupported("nvram", "firmware that is not in flash has no variable store")
     return found
 
 
@@ -123,10 +127,10 @@ def _described(context: Context, kind: str) -> Firmware:
         raise _no_firmware_for_template(context, context.machine.nvram.template)
     raise unsupported(
         "firmware",
-        f"no firmware of this host is what is asked for, for a machine '{context.machine_type}'",
+        f"no firmware on this host matches what is asked for on a machine '{context.machine_type}'",
         "install it (Debian: ovmf), or name the file in loader"
         if kind == "efi"
-        else "leave it out: QEMU's own firmware is a BIOS where the machine is a PC",
+        else "leave it out: a PC of QEMU has a BIOS built in",
     )
 
 
@@ -137,7 +141,7 @@ def _no_firmware_for_template(context: Context, template: str) -> Unsupported:
     there = f"; templates of this host's firmware: {', '.join(pairs)}" if pairs else ""
     return unsupported(
         "nvram.template",
-        f"no firmware of this host that could be chosen has the template '{template}'",
+        f"no matching firmware on this host uses the template '{template}'",
         f"leave the template out, or name the firmware that it is from in loader{there}",
     )
 

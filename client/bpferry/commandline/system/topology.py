@@ -87,9 +87,9 @@ def _check_list(context: Context) -> Iterator[Unsupported]:
         if vcpu.id in seen or vcpu.id >= machine.vcpus:
             yield part.refusal("id", f"the vCPUs are 0 to {machine.vcpus - 1}, each once")
         if vcpu.id == 0 and (not vcpu.enabled or vcpu.hotpluggable):
-            yield part.refusal("", "the first vCPU is there, and cannot be removed")
+            yield part.refusal("", "vCPU 0 is always enabled and cannot be removed")
         if not vcpu.enabled and vcpu.hotpluggable is False:
-            yield part.refusal("hotpluggable", "a vCPU that is not there has to be hotpluggable")
+            yield part.refusal("hotpluggable", "a disabled vCPU has to be hotpluggable")
         if vcpu.order and vcpu.enabled and vcpu.order in orders:
             yield part.refusal("order", f"another vCPU has place {vcpu.order} as well")
         seen.add(vcpu.id)
@@ -97,7 +97,7 @@ def _check_list(context: Context) -> Iterator[Unsupported]:
     if machine.vcpu_list and len(enabled_vcpus(machine)) != _vcpus_at_start(machine):
         yield unsupported(
             "vcpus-at-start", f"{len(enabled_vcpus(machine))} of the vCPUs listed are enabled",
-            "let both numbers be the same",
+            "make both numbers the same",
         )  # fmt: skip
     yield from _check_plugged_in(context)
 
@@ -108,11 +108,11 @@ def _check_plugged_in(context: Context) -> Iterator[Unsupported]:
     plugged = plugged_in(machine)
     fixed = sorted(set(enabled_vcpus(machine)) - set(plugged))
     if plugged and context.family not in ("pc", "q35"):
-        yield unsupported("vcpu-list", f"'{context.machine_type}' takes no vCPU later on")
+        yield unsupported("vcpu-list", f"'{context.machine_type}' cannot hot-plug vCPUs")
     if machine.vcpu_list and fixed != list(range(len(fixed))):
         yield unsupported(
-            "vcpu-list", "vCPUs that cannot be removed are the first ones",
-            "make those behind a gap hotpluggable",
+            "vcpu-list", "vCPUs that are not hotpluggable have to come first",
+            "make those after a gap hotpluggable",
         )  # fmt: skip
 
 
