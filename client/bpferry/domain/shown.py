@@ -17,7 +17,7 @@ def shown(value: object, bound: Field | None) -> str:
     Secrets are not shown; tables and lists are not either, since they may contain some.
     """
     if bound is not None and bound.at.form is Form.SECRET:
-        return "something that is not shown here"
+        return "a value that is not shown here"
     return shorten(value)
 
 
@@ -40,7 +40,7 @@ def as_written(value: object) -> str:
         text = str(value)
     except ValueError:
         # Python refuses to print a number of more than 4,300 digits.
-        return "a number beyond all bounds"
+        return "a number that is out of range"
     return _cut(text)
 
 
