@@ -35,6 +35,7 @@ closed stays until the next sweep (tap/census).
     server      the loop that serves all clients
     bpf         the role that loads objects
     tap         the role that makes taps
+    door        who is let in, as which account, and how many at a time
     connection  one client's connection
     role        what both roles do in the same way
     work        worker threads for slow jobs

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpferry_helper.errors import HelperError, PolicyError
 from bpferry_helper.log import ERROR, log, never_wait
-from bpferry_helper.policy.file import POLICY_PATH, PolicyFile
+from bpferry_helper.policy.current import PolicyFile
+from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_wire import VERSION
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _serve(start: Callable[[], _Started]) -> int:
     except HelperError as error:
         log(ERROR, str(error))
         return EXIT_FAILED
-    Server(role.listener.sock, role.service, notifier, lambda: _idle_exit_s(role.policy)).serve()
+    Server(role.listener.sock, role.service, notifier, role.policy).serve()
     role.finish()
     return EXIT_OK
 
@@ -126,15 +127,6 @@ def _start_tap() -> _Started:
     service = TapService(policy, Netlink(netlink), open_netlink())
     service.keep_sweeping()
     return _Started(listener, service, policy, service.sweep)
-
-
-def _idle_exit_s(policy: PolicyFile) -> float:
-    from bpferry_helper.policy.rules import DEFAULT_IDLE_EXIT_S  # noqa: PLC0415
-
-    try:
-        return policy.current().idle_exit_s
-    except PolicyError:
-        return DEFAULT_IDLE_EXIT_S
 
 
 def _check_policy(path: str) -> int:

@@ -20,8 +20,6 @@ from typing import Final
 
 from bpferry_helper.identity import Peer
 from bpferry_wire import channel
-from bpferry_wire.messages import ErrorReply
-from bpferry_wire.packets import encode_reply
 
 FIRST_REQUEST_S: Final = 10.0
 """From connecting to the first request. 5 s was too short on slow boots (D-Bus, 2014)."""
@@ -51,8 +49,8 @@ class Connection:
         self.deadline = time.monotonic() + FIRST_REQUEST_S
 
 
-def turn_away(sock: socket.socket, reply: ErrorReply) -> None:
-    """Send *reply* if that works without waiting, and close *sock*.
+def turn_away(sock: socket.socket, packet: bytes) -> None:
+    """Send *packet* if that works without waiting, and close *sock*.
 
     The client has sent its request, or is about to. If we closed the socket with that unread, the
     client would get ECONNRESET instead of our reply (net/unix/af_unix.c, unix_release_sock). So we
@@ -62,7 +60,7 @@ def turn_away(sock: socket.socket, reply: ErrorReply) -> None:
         sock.shutdown(socket.SHUT_RD)
         while sock.recv(1):
             pass
-        channel.send(sock, encode_reply(reply))
+        channel.send(sock, packet)
 
 
 def untaken_bytes(sock: socket.socket) -> int:

@@ -37,6 +37,25 @@ Work = Callable[[], Answer]
 """Runs in a worker. Raises RequestError if the request is refused or fails."""
 
 
+class Accounts(Protocol):
+    """Who is who, as policy and the host's names say: policy/current, or a fake in a test."""
+
+    wake_fd: int
+    """Readable when a uid has been looked up."""
+
+    def whose(self, uid: int) -> int | None:
+        """Return the account of *uid*, None while it is looked up, or raise IdentityError."""
+
+    def groups(self) -> frozenset[int]:
+        """Return the gids that matter to any decision."""
+
+    def take_wake_up(self) -> None:
+        """Make ``wake_fd`` quiet."""
+
+    def idle_exit_s(self) -> float:
+        """Return after how many quiet seconds to end."""
+
+
 class Service(Protocol):
     """What a role does with a request."""
 

@@ -10,10 +10,12 @@ import ctypes
 import errno
 import socket
 import struct
+from bisect import bisect_left
 from functools import cache
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import HelperError
+from bpferry_wire.limits import MAX_GIDS_SHOWN
 
 SO_PEERGROUPS: Final = 59
 """asm-generic/socket.h. Python has no name for it, and its getsockopt() returns at most 1,024
@@ -21,8 +23,6 @@ bytes, 256 groups (python/cpython#112740). A process may have 65,536 (NGROUPS_MA
 linux/limits.h)."""
 
 MAX_GROUPS: Final = 65_536
-USUAL_GROUPS: Final = 256
-"""Tried first: room for the maximum would take 256 KiB per connection."""
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid. The ids are unsigned: as signed numbers, uids above 2^31
@@ -38,14 +38,27 @@ class IdentityError(HelperError):
     """The kernel could not tell who the peer is."""
 
 
-class Peer(NamedTuple):
+class Credentials(NamedTuple):
     """The process that connected, as it was then."""
 
     uid: int
+    gid: int
+    pid: int
+
+
+class Peer(NamedTuple):
+    """Who is judged and charged for what comes over a connection."""
+
+    uid: int
+    """The account: the process's own uid, or whose subordinate that is."""
     gids: frozenset[int]
-    """Its effective and supplementary groups."""
+    """Those of its groups that matter to a decision, the effective one included."""
     pid: int
     """For the log only."""
+    shown: tuple[int, ...] = ()
+    """The first MAX_GIDS_SHOWN of all its groups, for ``hello``."""
+    group_count: int = 0
+    """Of all its groups."""
 
 
 def overflow_ids() -> frozenset[int]:
@@ -57,7 +70,7 @@ def overflow_ids() -> frozenset[int]:
     return frozenset(ids)
 
 
-def identify(sock: socket.socket, unmapped: frozenset[int]) -> Peer:
+def identify(sock: socket.socket, unmapped: frozenset[int]) -> Credentials:
     """Return who connected to *sock*.
 
     Raises:
@@ -72,26 +85,56 @@ def identify(sock: socket.socket, unmapped: frozenset[int]) -> Peer:
     pid, uid, gid = UCRED.unpack(raw)
     if uid in unmapped or uid == NO_ID:
         raise IdentityError("the peer's user is not known in this user namespace")
-    return Peer(uid, (_groups(sock) | {gid}) - unmapped, pid)
+    return Credentials(uid, gid, pid)
+
+
+class GroupReader:
+    """Reads the groups of peers, all into the same room.
+
+    A process may have 65,536 groups. A list of them for each connection would be gigabytes; what is
+    kept of them is what policy names, and some to show.
+    """
+
+    def __init__(self, unmapped: frozenset[int]) -> None:
+        """Take no group of *unmapped* for one."""
+        self._unmapped = unmapped
+        self._gids = (ctypes.c_uint32 * MAX_GROUPS)()
+
+    def peer(self, sock: socket.socket, who: Credentials, uid: int, named: frozenset[int]) -> Peer:
+        """Return who is at the other end of *sock*, with those groups that are *named*.
+
+        Raises:
+            IdentityError: they cannot be read.
+        """
+        count = self._read(sock)
+        gids = frozenset(gid for gid in named if gid == who.gid or self._has(gid, count))
+        first = {who.gid, *self._gids[: min(count, MAX_GIDS_SHOWN)]} - self._unmapped
+        shown = tuple(sorted(first)[:MAX_GIDS_SHOWN])
+        others = count - self._has(who.gid, count)
+        return Peer(uid, gids - self._unmapped, who.pid, shown, others + 1)
+
+    def _has(self, gid: int, count: int) -> bool:
+        """Say whether *gid* is among the first *count*, which the kernel keeps sorted.
+
+        It looks for them in the same way (groups_search, kernel/groups.c). Where a user namespace
+        maps them into another order, one may not be found, which can only refuse.
+        """
+        at = bisect_left(self._gids, gid, 0, count)
+        return at < count and self._gids[at] == gid
+
+    def _read(self, sock: socket.socket) -> int:
+        """Read the supplementary groups of the peer; return how many there are."""
+        size = ctypes.c_uint32(ctypes.sizeof(self._gids))
+        result = _libc().getsockopt(
+            sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, self._gids, ctypes.byref(size)
+        )
+        if result != 0:
+            name = errno.errorcode.get(ctypes.get_errno(), "an unknown error")
+            raise IdentityError(f"cannot read the peer's groups: {name}")
+        return size.value // ctypes.sizeof(ctypes.c_uint32)
 
 
 @cache
 def _libc() -> ctypes.CDLL:
     """Return the C library, opened once."""
     return ctypes.CDLL(None, use_errno=True)
-
-
-def _groups(sock: socket.socket) -> frozenset[int]:
-    """Return all supplementary groups of the peer."""
-    for capacity in (USUAL_GROUPS, MAX_GROUPS):
-        gids = (ctypes.c_uint32 * capacity)()
-        size = ctypes.c_uint32(ctypes.sizeof(gids))
-        result = _libc().getsockopt(
-            sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, gids, ctypes.byref(size)
-        )
-        if result == 0:
-            return frozenset(gids[: size.value // ctypes.sizeof(ctypes.c_uint32)])
-        if ctypes.get_errno() != errno.ERANGE:
-            break
-    name = errno.errorcode.get(ctypes.get_errno(), "an unknown error")
-    raise IdentityError(f"cannot read the peer's groups: {name}")

@@ -5,6 +5,7 @@ The logging package would take a third of the helper's start-up time and add not
 """
 
 import os
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -19,6 +20,32 @@ WORDS: Final = {ERROR: "error: ", WARNING: "warning: ", INFO: ""}
 STDERR: Final = 2
 
 
+MAX_LINE_CHARS: Final = 2000
+"""Of one line. The longest that says anything new, with a path of 255 bytes, is 600."""
+
+LINES_AT_ONCE: Final = 10
+LINES_PER_SECOND: Final = 1
+"""Of what clients can bring about, where no account is known that they could be counted for."""
+
+
+class Pace:
+    """How often something is written that anybody can bring about."""
+
+    def __init__(self) -> None:
+        self._left = float(LINES_AT_ONCE)
+        self._then = time.monotonic()
+
+    def allows(self) -> bool:
+        """Say whether to write one more line now."""
+        now = time.monotonic()
+        self._left = min(LINES_AT_ONCE, self._left + (now - self._then) * LINES_PER_SECOND)
+        self._then = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 def never_wait() -> None:
     """From now on, drop lines rather than wait for a journal that does not read them.
 
@@ -29,11 +56,11 @@ def never_wait() -> None:
 
 def log(priority: int, text: str) -> None:
     """Write one line. Control characters in *text* are escaped, so that nobody can forge a line."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:MAX_LINE_CHARS])
     start = f"<{priority}>" if _is_journal() else f"bpferry-helper: {WORDS[priority]}"
     # The journal may be full, stuck or gone. There is nobody left to tell; go on serving.
     with suppress(OSError):
-        os.write(STDERR, f"{start}{line}\n".encode())
+        os.write(STDERR, f"{start}{line[:MAX_LINE_CHARS]}\n".encode())
 
 
 def _is_journal() -> bool:

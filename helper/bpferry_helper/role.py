@@ -4,7 +4,7 @@
 from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.exchange import Answer
 from bpferry_helper.identity import Peer
-from bpferry_helper.policy.file import PolicyFile
+from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_wire import VERSION, limits, messages
@@ -14,8 +14,7 @@ from bpferry_wire.packets import OPS
 
 def hello(role: str, peer: Peer) -> Answer:
     """Tell *peer* who we are, and who we take it for."""
-    gids = sorted(peer.gids)
-    caller = messages.Caller(peer.uid, tuple(gids[: limits.MAX_GIDS_SHOWN]), len(gids))
+    caller = messages.Caller(peer.uid, peer.shown, peer.group_count)
     reply = messages.HelloReply(
         role, VERSION, caller, limits.MAX_REQUEST_BYTES, limits.MAX_FDS_PER_REPLY
     )

@@ -5,22 +5,21 @@ While a reply with fds is still on its way to a client, that client gets no othe
 The kernel counts fds in flight against the sending user, and past RLIMIT_NOFILE every send by the
 helper would fail (net/unix/scm.c, too_many_unix_fds), to other clients too. Closing our end does
 not take them back. So there is at most one undelivered grant per connection, at most MAX_PER_UID
-connections per user, and a quota for what outlives the connections.
+connections per account (``door``), and a quota for what outlives the connections.
 """
 
 import errno
 import select
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable
 from typing import Final
 
 from bpferry_helper.activation import Notifier
-from bpferry_helper.connection import NEXT_REQUEST_S, Connection, State, turn_away, untaken_bytes
+from bpferry_helper.connection import NEXT_REQUEST_S, Connection, State, untaken_bytes
+from bpferry_helper.door import Door
 from bpferry_helper.errors import NO_RESOURCES, RequestError
-from bpferry_helper.exchange import Answer, Asked, Service, Work
-from bpferry_helper.identity import IdentityError, Peer, identify, overflow_ids
+from bpferry_helper.exchange import Accounts, Answer, Asked, Service, Work
+from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.work import Done, Job, Workers, log_fault
@@ -28,12 +27,6 @@ from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code, PeerClosed
 from bpferry_wire.messages import ErrorReply, Request
 from bpferry_wire.packets import decode_request, encode_reply
-
-MAX_CONNECTIONS: Final = 1024
-"""Of all users. The unit's LimitNOFILE= is eight times that."""
-
-MAX_PER_UID: Final = 16
-"""Connections of one user: a VM with sixteen cards that asks for all of them at once."""
 
 MAX_ACCEPTS: Final = 64
 """Accepted in a row before connected clients get their turn."""
@@ -60,19 +53,18 @@ class Server:
         listener: socket.socket,
         service: Service,
         notifier: Notifier,
-        idle_exit_s: Callable[[], float],
+        accounts: Accounts,
     ) -> None:
-        """Borrow *listener*; *idle_exit_s* returns after how many idle seconds to exit."""
+        """Borrow *listener*; *accounts* tell who is who."""
         self._listener = listener
         self._service = service
         self._notifier = notifier
-        self._idle_exit_s = idle_exit_s
-        self._unmapped = overflow_ids()
+        self._accounts = accounts
+        self._door = Door(accounts, self._welcome)
         self._workers = Workers()
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._by_number: dict[int, Connection] = {}
-        self._per_uid: Counter[int] = Counter()
         self._next_number = 1
         self._accept_again = 0.0
         self._pet_again = 0.0
@@ -80,6 +72,7 @@ class Server:
         self._log_buckets = TokenBuckets()
         self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._workers.wake_fd, select.EPOLLIN)
+        self._epoll.register(accounts.wake_fd, select.EPOLLIN)
 
     def serve(self) -> None:
         """Serve until idle for long enough."""
@@ -98,6 +91,8 @@ class Server:
         elif fd == self._workers.wake_fd:
             for done in self._workers.results():
                 self._deliver(done)
+        elif fd == self._accounts.wake_fd:
+            self._door.admit_named()
         elif fd in self._connections:
             self._read(self._connections[fd])
 
@@ -114,7 +109,8 @@ class Server:
                     self._pause_accepting(error)
                 # Anything else is about a client that left before it was accepted.
                 return
-            self._admit(sock)
+            sock.setblocking(False)  # noqa: FBT003 - the function's own signature
+            self._door.admit(sock)
 
     def _pause_accepting(self, error: OSError) -> None:
         log(WARNING, f"cannot accept clients for now: {error.strerror}, ignoring")
@@ -126,26 +122,11 @@ class Server:
             self._accept_again = 0.0
             self._epoll.register(self._listener, select.EPOLLIN)
 
-    def _admit(self, sock: socket.socket) -> None:
-        sock.setblocking(False)  # noqa: FBT003 - the function's own signature
-        try:
-            peer = identify(sock, self._unmapped)
-        except IdentityError as error:
-            log(WARNING, f"refused a client: {error}")
-            turn_away(sock, ErrorReply(Code.REFUSED, str(error)))
-            return
-        full = self._per_uid[peer.uid] >= MAX_PER_UID
-        if full or len(self._connections) >= MAX_CONNECTIONS:
-            whose = f"uid {peer.uid} has" if full else "all users together have"
-            limit = MAX_PER_UID if full else MAX_CONNECTIONS
-            message = f"{whose} {limit} connections open, as many as allowed"
-            turn_away(sock, ErrorReply(Code.BUSY, message, "close some, or try again later"))
-            return
+    def _welcome(self, sock: socket.socket, peer: Peer) -> None:
         connection = Connection(sock, peer, self._next_number)
         self._next_number += 1
         self._connections[sock.fileno()] = connection
         self._by_number[connection.number] = connection
-        self._per_uid[peer.uid] += 1
         self._epoll.register(sock, select.EPOLLIN)
 
     # -- requests
@@ -243,9 +224,7 @@ class Server:
             return
         del self._connections[fd]
         del self._by_number[connection.number]
-        self._per_uid[connection.peer.uid] -= 1
-        if not self._per_uid[connection.peer.uid]:
-            del self._per_uid[connection.peer.uid]
+        self._door.left(connection.peer)
         connection.sock.close()
         self._service.connection_closed(connection.number)
         self._idle_since = time.monotonic()
@@ -255,17 +234,23 @@ class Server:
         for connection in list(self._connections.values()):
             if connection.state is not State.WORKING and now >= connection.deadline:
                 self._close(connection)
+        waits_until = self._door.next_deadline()
+        if waits_until is not None and now >= waits_until:
+            self._door.admit_named()
 
     def _idle_for_long(self) -> bool:
         idle_s = time.monotonic() - self._idle_since
-        return not self._connections and idle_s >= self._idle_exit_s()
+        return self._door.is_quiet and idle_s >= self._accounts.idle_exit_s()
 
     def _patience_s(self) -> float:
         """Return how many seconds the loop can wait."""
         now = time.monotonic()
         ends = [c.deadline for c in self._connections.values() if c.state is not State.WORKING]
-        if not self._connections:
-            ends.append(self._idle_since + self._idle_exit_s())
+        if self._door.is_quiet:
+            ends.append(self._idle_since + self._accounts.idle_exit_s())
+        waits_until = self._door.next_deadline()
+        if waits_until is not None:
+            ends.append(waits_until)
         if self._accept_again:
             ends.append(self._accept_again)
         if self._notifier.watchdog_s:

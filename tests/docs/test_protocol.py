@@ -9,7 +9,7 @@ import pytest
 
 from bpferry.network import connection as client
 from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
-from bpferry_helper.server import MAX_CONNECTIONS, MAX_PER_UID
+from bpferry_helper.door import MAX_CONNECTIONS, MAX_PER_UID
 from bpferry_wire import limits, messages, packets
 from bpferry_wire.errors import BadMessage, Code
 from bpferry_wire.objects import RSS

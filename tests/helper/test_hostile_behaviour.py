@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
-from bpferry_helper.server import MAX_PER_UID
+from bpferry_helper.door import MAX_PER_UID
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Request
 from bpferry_wire.packets import encode_request

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper import identity
-from bpferry_helper.identity import IdentityError, Peer, identify, overflow_ids
+from bpferry_helper.identity import (
+    Credentials,
+    GroupReader,
+    IdentityError,
+    Peer,
+    identify,
+    overflow_ids,
+)
 from tests.support.children import in_child
 from tests.support.people import SOCKET_GID, Person, connect
 
@@ -39,38 +46,60 @@ def listener(path: Path) -> Iterator[socket.socket]:
         yield sock
 
 
-def peer_of(path: Path, listener: socket.socket, person: Person) -> Peer:
+def credentials_of(path: Path, listener: socket.socket, person: Person) -> Credentials:
     """Return what the helper sees when *person* connects."""
     with connect(path, person), listener.accept()[0] as accepted:
         return identify(accepted, overflow_ids())
 
 
+def peer_of(path: Path, listener: socket.socket, person: Person, *named: int) -> Peer:
+    """Return how the helper judges *person* by a policy that names the groups *named*."""
+    with connect(path, person), listener.accept()[0] as accepted:
+        return judged(accepted, *named)
+
+
+def judged(accepted: socket.socket, *named: int) -> Peer:
+    """Return who is at the other end, by a policy that names the groups *named*."""
+    unmapped = overflow_ids()
+    who = identify(accepted, unmapped)
+    return GroupReader(unmapped).peer(accepted, who, who.uid, frozenset(named))
+
+
 @pytest.mark.parametrize("uid", [0, 1, 2**31 - 1, 2**31, 2**32 - 2])
 def test_every_uid_is_read_as_it_is(path: Path, listener: socket.socket, uid: int) -> None:
     """No uid turns negative, or into another one."""
-    assert uid == peer_of(path, listener, Person(uid)).uid
+    assert uid == credentials_of(path, listener, Person(uid)).uid
 
 
 def test_the_overflow_uid_is_refused(path: Path, listener: socket.socket) -> None:
     """It stands for everybody whom this user namespace does not know."""
     with pytest.raises(IdentityError, match="not known in this user namespace"):
-        peer_of(path, listener, Person(65534))
+        credentials_of(path, listener, Person(65534))
 
 
-@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 65_536])
-def test_all_groups_are_read(path: Path, listener: socket.socket, count: int) -> None:
-    """Also more than the 256 that fit into Python's own getsockopt()."""
-    groups = range(100_000, 100_000 + count)
-    peer = peer_of(path, listener, Person(1001, 1001, tuple(groups)))
+@pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 65_536])
+def test_all_groups_are_looked_through(path: Path, listener: socket.socket, count: int) -> None:
+    """Also more than the 256 that fit into Python's own getsockopt(), in whatever order."""
+    groups = tuple(range(100_000, 100_000 + count))
+    named = (1001, 1002, 99_999, *groups[:1], *groups[-1:], 100_000 + count)
+    peer = peer_of(path, listener, Person(1001, 1001, groups[::-1]), *named)
 
-    assert {1001, *groups} == peer.gids
+    assert ({1001, *groups[:1], *groups[-1:]}, count + 1) == (set(peer.gids), peer.group_count)
+    assert (1001, *groups)[:256] == peer.shown
+
+
+def test_only_groups_that_policy_names_are_kept(path: Path, listener: socket.socket) -> None:
+    """However many there are, a peer takes no more room than others."""
+    peer = peer_of(path, listener, Person(1001, 1001, tuple(range(5000, 70_536))), 6000, 7)
+
+    assert ({6000}, 256, 65_537) == (set(peer.gids), len(peer.shown), peer.group_count)
 
 
 def test_the_overflow_group_is_no_group(path: Path, listener: socket.socket) -> None:
     """A policy that names it would let in who has any unmapped group."""
-    peer = peer_of(path, listener, Person(1001, 1001, (65534, 7)))
+    peer = peer_of(path, listener, Person(1001, 1001, (65534, 7)), 1001, 7, 65534)
 
-    assert {1001, 7} == peer.gids
+    assert ({1001, 7}, (7, 1001)) == (set(peer.gids), peer.shown)
 
 
 def test_root_of_a_user_namespace_is_who_made_it(path: Path, listener: socket.socket) -> None:
@@ -90,7 +119,7 @@ def test_root_of_a_user_namespace_is_who_made_it(path: Path, listener: socket.so
 
     inside = in_child(connect_as_root_inside)
     with listener.accept()[0] as accepted:
-        peer = identify(accepted, overflow_ids())
+        peer = judged(accepted, 0, 1_700_009)
 
     assert ((0, 0), 1_700_009, {1_700_009}) == (inside, peer.uid, set(peer.gids))
 
@@ -172,7 +201,7 @@ def test_a_group_that_was_left_after_connecting_still_counts(
     """The groups too are those of connect(2)."""
     with connect(path, Person(1001, SOCKET_GID, (5,))), listener.accept()[0] as accepted:
         # acting_as() has given the group back already.
-        assert {5, SOCKET_GID} == identify(accepted, overflow_ids()).gids
+        assert {5, SOCKET_GID} == judged(accepted, 5, 6, SOCKET_GID).gids
 
 
 class Mute(socket.socket):
@@ -201,7 +230,7 @@ def test_credentials_that_cannot_be_read_are_refused(kind: type[socket.socket]) 
 def test_groups_that_cannot_be_read_are_refused() -> None:
     """A socket that is not connected has no peer and no groups."""
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(IdentityError):
-        identify(sock, frozenset())
+        GroupReader(frozenset()).peer(sock, Credentials(1, 1, 1), 1, frozenset())
 
 
 def test_too_many_groups_are_refused(

@@ -27,7 +27,7 @@ from typing import ClassVar, Final, TypeVar
 
 from bpferry_wire.messages import Hello, HelloReply, Quota
 from tests.support.census import Held, alive_among, fd_targets, held_by, wait_until
-from tests.support.people import ALICE, SOCKET_GID, ask_once
+from tests.support.people import ALICE, NAMED, SOCKET_GID, ask_once
 
 REPOSITORY: Final = Path(__file__).parent.parent.parent
 PYTHON: Final = "/usr/bin/python3"
@@ -308,6 +308,7 @@ def running_helper(
     limits: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     state_size: str = "",
+    etc: Mapping[str, str] | None = None,
     start: bool = True,
 ) -> Iterator[HelperProcess]:
     """Run a helper of the role bpf and take everything down again.
@@ -317,9 +318,10 @@ def running_helper(
         limits: a command in front of it, such as ("prlimit", "--nofile=32").
         environ: variables that it gets beside those of its unit.
         state_size: bounds its state folder, such as "64k".
+        etc: texts of files below its /etc.
         start: whether to start it at once.
     """
-    with helper_folder() as folder:
+    with helper_folder(etc) as folder:
         helper = HelperProcess(folder, limits, environ or {})
         with running(helper, policy, state_size, start=start):
             yield helper
@@ -340,17 +342,29 @@ def running(helper: H, policy: str | None, state_size: str, *, start: bool) -> I
 
 
 @contextmanager
-def helper_folder() -> Iterator[Path]:
-    """Yield a new folder with all that a helper process wants to find there."""
+def helper_folder(etc: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Yield a new folder with all that a helper process wants to find there.
+
+    Args:
+        etc: texts of files below its /etc; beside them it has the host's, and people with names.
+    """
     folder = Path(tempfile.mkdtemp(prefix="bpferry-test-", dir="/run"))
     try:
         folder.chmod(0o755)
         for name in ("upper", "upper/bpferry", "work", "policy", "qemu", "state"):
             (folder / name).mkdir(mode=0o755)
+        for name, text in {"passwd": _passwd(), "subuid": "", **(etc or {})}.items():
+            (folder / "upper" / name).write_text(text)
         os.chown(folder / "state", HELPER_UID, HELPER_UID)
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def _passwd() -> str:
+    """Return the host's accounts, and those of the tests."""
+    people = "".join(f"person{uid}:x:{uid}:{uid}::/:/bin/false\n" for uid in NAMED if uid > 1)
+    return Path("/etc/passwd").read_text() + people
 
 
 def left_alive(granted: frozenset[Held]) -> set[Held]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Users that ask the helper. None of them is in /etc/passwd; the kernel does not mind."""
+"""Users that ask the helper. They are in the /etc/passwd that the helper sees, and in no other."""
 
 import os
 import socket
@@ -31,6 +31,10 @@ class Person(NamedTuple):
 ALICE = Person(1_700_001)
 BOB = Person(1_700_002)
 ROOT = Person(0, 0)
+
+
+NAMED = (*range(1_700_000, 1_700_100), 1, 65533, 65535, 2**31 - 1, 2**31, 2**32 - 2)
+"""The uids of tests that have a name on the helper's host. All others are nobody's there."""
 
 
 class Answered(NamedTuple):

@@ -250,11 +250,12 @@ def running_tap_helper(
     *,
     limits: Sequence[str] = (),
     bridges: Sequence[str] = ("br0",),
+    etc: Mapping[str, str] | None = None,
     start: bool = True,
 ) -> Iterator[TapProcess]:
     """Run a tap helper with *bridges* on its host, and take everything down again."""
     with (
-        helper_folder() as folder,
+        helper_folder(etc) as folder,
         running(TapProcess(folder, limits, {}), policy, "", start=False) as helper,
     ):
         for bridge in bridges:

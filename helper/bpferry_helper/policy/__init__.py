@@ -2,7 +2,9 @@
 """The policy: what the administrator allows in /etc/bpferry/policy.toml.
 
     rules      the policy as frozen values, and who may load objects
-    file       the current policy; reads the file again when it has changed
+    current    the current policy and who a uid is; read in a thread whenever a file has changed
+    accounts   whose a uid is: subordinate ids, and names
+    file       reads the policy file
     toml_form  parses the file into those values; every mistake has a line
     checks     one check for each kind of value in the file
     lines      the line in which each key is written

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The current policy.
+"""Reads the policy file.
 
-The file must belong to root and be writable by nobody else, or it is not used. It is looked at
-before each decision and read again when it has changed, so there is nothing to restart or reload.
+The file must belong to root and be writable by nobody else, or it is not used.
 """
 
 import os
 import stat
-import time
 from typing import Final
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import NO_FILE, Policy
 from bpferry_wire.fds import OwnedFd
 
@@ -20,63 +17,12 @@ POLICY_PATH: Final = "/etc/bpferry/policy.toml"
 MAX_POLICY_BYTES: Final = 65_536
 """Enough for some hundred users; anything larger is a mistake."""
 
-RETRY_S: Final = 1.0
-"""How long to believe a mistake or an unknown name while the file does not change."""
-
-
 Identity = tuple[int, ...]
 """Changes when the file does, or the error that keeps us from reading it."""
 
 
-class PolicyFile:
-    """The current policy: the file is read again whenever it has changed."""
-
-    def __init__(self, path: str, socket_gid: int) -> None:
-        """Watch *path*; *socket_gid* is the group that may load unless a file says otherwise."""
-        self._path = path
-        self._socket_gid = socket_gid
-        self._seen: Identity | None = None
-        self._read_at = 0.0
-        self._answer: Policy | PolicyError | None = None
-        self._warned: tuple[str, ...] = ()
-
-    def current(self) -> Policy:
-        """Return the policy in force.
-
-        Raises:
-            PolicyError: the file cannot be used.
-        """
-        seen = file_identity(self._path)
-        if self._answer is None or seen != self._seen or self._may_be_better():
-            self._seen, self._read_at = seen, time.monotonic()
-            self._answer = self._read()
-            self._warn()
-        if isinstance(self._answer, PolicyError):
-            raise self._answer
-        return self._answer
-
-    def _may_be_better(self) -> bool:
-        """Return whether the problem may have gone: a user was added, or an fd is free."""
-        old = time.monotonic() - self._read_at >= RETRY_S
-        return old and (isinstance(self._answer, PolicyError) or bool(self._warned))
-
-    def _warn(self) -> None:
-        """Log once what was skipped."""
-        warnings = self._answer.warnings if isinstance(self._answer, Policy) else ()
-        for warning in warnings:
-            if warning not in self._warned:
-                log(WARNING, f"{warning}, ignoring")
-        self._warned = warnings
-
-    def _read(self) -> Policy | PolicyError:
-        try:
-            return read_policy(self._path, self._socket_gid)
-        except PolicyError as error:
-            return error
-
-
 def read_policy(path: str, socket_gid: int) -> Policy:
-    """Read and check *path*; return the default if there is no file.
+    """Read and check *path*; return the default if there is no file. May wait for name services.
 
     Raises:
         PolicyError: with the line of the first mistake.
@@ -111,8 +57,8 @@ def file_identity(path: str) -> Identity:
     return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def read_roots_file(path: str) -> bytes:
-    """Return the content of *path*, which only root can have written.
+def read_roots_file(path: str, most: int = MAX_POLICY_BYTES) -> bytes:
+    """Return the content of *path*, at most *most* bytes, which only root can have written.
 
     Raises:
         PolicyError: somebody else could have, or it is not a regular file or too long.
@@ -126,7 +72,7 @@ def read_roots_file(path: str) -> bytes:
             raise PolicyError(path, 0, "is not a regular file")
         if info.st_uid != 0 or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PolicyError(path, 0, "must belong to root and be writable by nobody else")
-        raw = file.read(MAX_POLICY_BYTES + 1)
-    if len(raw) > MAX_POLICY_BYTES:
-        raise PolicyError(path, 0, f"is longer than {MAX_POLICY_BYTES} bytes")
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise PolicyError(path, 0, f"is longer than {most} bytes")
     return raw

@@ -27,7 +27,8 @@ import time
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy.file import RETRY_S, Identity, file_identity, read_roots_file
+from bpferry_helper.policy.current import RETRY_S
+from bpferry_helper.policy.file import Identity, file_identity, read_roots_file
 from bpferry_helper.policy.rules import Decision
 from bpferry_wire.limits import MAX_INTERFACE_BYTES
 

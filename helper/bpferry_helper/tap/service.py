@@ -12,7 +12,7 @@ from bpferry_helper.errors import RequestError, StartupError
 from bpferry_helper.exchange import Answer, Asked, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
-from bpferry_helper.policy.file import PolicyFile
+from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import (

@@ -2,17 +2,29 @@
 """The policy file as it is now: who may have written it, and when it is read again."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy import file as policy_file
-from bpferry_helper.policy.file import PolicyFile, read_policy
+from bpferry_helper.policy import current as policy_current
+from bpferry_helper.policy.current import PolicyFile
+from bpferry_helper.policy.file import read_policy
 from bpferry_helper.policy.rules import DEFAULT_TRUSTED
 from tests.helper.policy.conftest import GROUP
 
 pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture
+def file(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PolicyFile]:
+    """Yield the policy of now, at first without a file; its thread waits for ever, as it does."""
+    monkeypatch.setattr(policy_current, "SETTLE_S", 20.0)
+    file = PolicyFile(str(path), GROUP)
+    yield file
+    file.current()
+    os.close(file.wake_fd)
 
 
 def test_no_file_is_the_default(path: Path) -> None:
@@ -89,19 +101,17 @@ def test_a_file_that_others_could_have_written_is_not_used(
         read_policy(str(path), GROUP)
 
 
-def test_a_change_is_seen(path: Path) -> None:
+def test_a_change_is_seen(path: Path, file: PolicyFile) -> None:
     """Nobody restarts the helper for a new policy."""
     path.write_text("[quota]\nsets-per-user = 1\n")
-    file = PolicyFile(str(path), GROUP)
     first = file.current().sets_per_user
     path.write_text("[quota]\nsets-per-user = 2\n")
 
     assert (first, file.current().sets_per_user) == (1, 2)
 
 
-def test_a_file_that_appears_and_goes_is_seen(path: Path) -> None:
+def test_a_file_that_appears_and_goes_is_seen(path: Path, file: PolicyFile) -> None:
     """Having no file is a policy too."""
-    file = PolicyFile(str(path), GROUP)
     seen = [file.current().sets_per_user]
     path.write_text("[quota]\nsets-per-user = 2\n")
     seen.append(file.current().sets_per_user)
@@ -111,21 +121,19 @@ def test_a_file_that_appears_and_goes_is_seen(path: Path) -> None:
     assert seen == [64, 2, 64]
 
 
-def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
+def test_an_unchanged_file_is_not_read_again(path: Path, file: PolicyFile) -> None:
     """The same value comes back, not an equal one."""
     path.write_text("")
-    file = PolicyFile(str(path), GROUP)
 
     assert file.current() is file.current()
 
 
 def test_a_mistake_that_went_by_itself_is_noticed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, file: PolicyFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user who was added after the file was read is found without touching the file."""
     path.write_text("[load]\nusers = ['later']\n")
-    file = PolicyFile(str(path), GROUP)
-    monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
+    monkeypatch.setattr(policy_current, "SKIPPED_S", 0.0)
     before = file.current().users
     monkeypatch.setattr("pwd.getpwnam", _found)
 
@@ -133,12 +141,11 @@ def test_a_mistake_that_went_by_itself_is_noticed(
 
 
 def test_a_user_who_was_deleted_is_written_to_the_journal_once(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    path: Path, file: PolicyFile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """However often the file is read again to see whether the user has come back."""
     path.write_text("[users.gone-user]\nbridges = ['br0']\n")
-    file = PolicyFile(str(path), GROUP)
-    monkeypatch.setattr(policy_file, "RETRY_S", 0.0)
+    monkeypatch.setattr(policy_current, "SKIPPED_S", 0.0)
     for _ in range(3):
         file.current()
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who is let in: as which account, with which groups, and how many at a time.
+
+Whoever is sent away may come back at once, and often. So what is cheap is asked first (how many
+connections that account has), and the usual answers are packets that are ready. The long part, the
+peer's groups, is read for those alone who are let in.
+"""
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from bpferry_helper.connection import FIRST_REQUEST_S, turn_away
+from bpferry_helper.exchange import Accounts
+from bpferry_helper.identity import GroupReader, IdentityError, Peer, identify, overflow_ids
+from bpferry_helper.log import WARNING, Pace, log
+from bpferry_wire.errors import Code
+from bpferry_wire.messages import ErrorReply
+from bpferry_wire.packets import encode_reply
+
+MAX_CONNECTIONS: Final = 1024
+"""Of all users. The unit's LimitNOFILE= is eight times that."""
+
+MAX_PER_UID: Final = 16
+"""Connections of one account: a VM with sixteen cards that asks for all at once."""
+
+MAX_UNNAMED: Final = 64
+"""Clients that wait until their uid has been looked up. Accounts known before need not wait."""
+
+TOO_MANY_OF_ONE: Final = encode_reply(
+    ErrorReply(
+        Code.BUSY,
+        f"you have {MAX_PER_UID} connections open, as many as allowed",
+        "close some, or try again later",
+    )
+)
+TOO_MANY_OF_ALL: Final = encode_reply(
+    ErrorReply(
+        Code.BUSY,
+        f"all users together have {MAX_CONNECTIONS} connections open, as many as allowed",
+        "try again later",
+    )
+)
+NOT_NAMED_YET: Final = encode_reply(
+    ErrorReply(
+        Code.BUSY,
+        "your user's name is still being looked up, and so are those of others",
+        "try again later; the administrator can see with 'getent passwd' whether names are slow",
+    )
+)
+
+
+class Door:
+    """Lets clients in, and counts those who are there. All of it is called by the loop."""
+
+    def __init__(self, accounts: Accounts, welcome: Callable[[socket.socket, Peer], None]) -> None:
+        """Give each client that may come in to *welcome*, which owns its socket from then on."""
+        self._accounts = accounts
+        self._welcome = welcome
+        self._unmapped = overflow_ids()
+        self._groups = GroupReader(self._unmapped)
+        self._per_uid: Counter[int] = Counter()
+        self._inside = 0
+        self._waiting: list[tuple[float, socket.socket]] = []
+        """Clients whose uid is being looked up, and until when they may wait for that."""
+        self._pace = Pace()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody is inside and nobody waits."""
+        return not self._inside and not self._waiting
+
+    def admit(self, sock: socket.socket) -> None:
+        """Let the client of *sock* in, let it wait, or send it away."""
+        try:
+            who = identify(sock, self._unmapped)
+            uid = self._accounts.whose(who.uid)
+            if uid is None:
+                self._let_wait(sock)
+                return
+            full = self._is_full(uid)
+            if full:
+                turn_away(sock, full)
+                return
+            peer = self._groups.peer(sock, who, uid, self._accounts.groups())
+        except IdentityError as error:
+            self._refuse(sock, error)
+            return
+        self._per_uid[uid] += 1
+        self._inside += 1
+        self._welcome(sock, peer)
+
+    def left(self, peer: Peer) -> None:
+        """Take note that a connection of *peer* was closed."""
+        self._inside -= 1
+        self._per_uid[peer.uid] -= 1
+        if not self._per_uid[peer.uid]:
+            del self._per_uid[peer.uid]
+
+    def admit_named(self) -> None:
+        """Ask again who they are that wait: some of them have been looked up."""
+        self._accounts.take_wake_up()
+        waiting, self._waiting = self._waiting, []
+        for until, sock in waiting:
+            if time.monotonic() < until:
+                self.admit(sock)
+            else:
+                turn_away(sock, NOT_NAMED_YET)
+
+    def next_deadline(self) -> float | None:
+        """Return when the first of those who wait has waited for too long."""
+        return min((until for until, _ in self._waiting), default=None)
+
+    def _is_full(self, uid: int) -> bytes | None:
+        """Return what to say to one more connection of *uid*, or None if there is room."""
+        if self._per_uid[uid] >= MAX_PER_UID:
+            return TOO_MANY_OF_ONE
+        return TOO_MANY_OF_ALL if self._inside >= MAX_CONNECTIONS else None
+
+    def _let_wait(self, sock: socket.socket) -> None:
+        if len(self._waiting) < MAX_UNNAMED:
+            self._waiting.append((time.monotonic() + FIRST_REQUEST_S, sock))
+        else:
+            turn_away(sock, NOT_NAMED_YET)
+
+    def _refuse(self, sock: socket.socket, error: IdentityError) -> None:
+        if self._pace.allows():
+            log(WARNING, f"refused a client: {error}")
+        hint = "ask the administrator to name the uid in /etc/bpferry/policy.toml"
+        turn_away(sock, encode_reply(ErrorReply(Code.REFUSED, str(error), hint)))
