@@ -2,6 +2,7 @@
 """For the administrator: what is granted now, and what the policy allows."""
 
 import os
+import re
 import socket
 import sys
 from typing import Final, NamedTuple
@@ -14,6 +15,26 @@ from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply
 from bpferry_wire.packets import decode_reply, encode_request
 
 ANSWER_S: Final = 30.0
+
+
+PORT_WORDS: Final = {
+    "isolated": ("reach no other isolated port", "reach isolated ports too"),
+    "address_lock": ("send from the card's own address only", "send from any address"),
+    "bpdu_guard": ("are shut down by a BPDU that they send", "may send BPDUs"),
+    "root_block": (
+        "never lead to the root of the spanning tree",
+        "may lead to the root of the spanning tree",
+    ),
+    "multicast_flood": ("get every multicast", "get no multicast that they did not join"),
+    "unicast_flood": (
+        "get frames for addresses that the bridge does not know",
+        "get no frames for addresses that the bridge does not know",
+    ),
+}
+"""For each field of Port, what it means where it is on, and where it is off."""
+
+LOCKED_PORTS_SINCE: Final = (5, 16)
+"""The Linux that has IFLA_BRPORT_LOCKED."""
 
 
 class _Role(NamedTuple):
@@ -137,6 +158,7 @@ def _bridges(policy: Policy) -> list[str]:
         who.append(_bridge_conf(policy))
     lines = ["Who may have taps:", *who] if who else ["Who may have taps: nobody."]
     lines += [_port(port) for port in policy.ports]
+    lines += _too_old(policy)
     lines += [f"The network '{name}' is '{bridge}'." for name, bridge in policy.networks.items()]
     return lines
 
@@ -147,7 +169,9 @@ def _rule(policy: Policy, rule: Rule) -> str:
     who = f"each member of group {rule.id}" if rule.is_group else f"uid {rule.id}"
     bridges = ", ".join(rule.bridges) or "no bridge that no other rule names"
     denied = f"not on: {', '.join(rule.deny)}; " if rule.deny else ""
-    return f"  {who} on: {bridges}; {denied}{taps} taps of {queues} queues."
+    words = ", ".join(PORT_WORDS[field][not value] for field, value in rule.port.items())
+    words = words and f"; they {words}"
+    return f"  {who} on: {bridges}; {denied}{taps} taps of {queues} queues{words}."
 
 
 def _bridge_conf(policy: Policy) -> str:
@@ -166,10 +190,27 @@ def _bridge_conf(policy: Policy) -> str:
 
 
 def _port(port: Port) -> str:
+    usual = Port()
     settings = [
-        "reach no other isolated port" if port.isolated else "",
-        "teach the bridge no address but the card's" if not port.learning else "",
-        "need a bridge with an address of its own" if port.refuse_unset_address else "",
+        words[not getattr(port, field)]
+        for field, words in PORT_WORDS.items()
+        if getattr(port, field) != getattr(usual, field)
     ]
-    words = ", ".join(filter(None, settings)) or "are attached as by default"
+    settings += ["need a bridge with an address of its own"] if port.refuse_unset_address else []
+    words = ", ".join(settings) or "are attached as by default"
     return f"Taps on '{port.pattern}' {words}."
+
+
+def _too_old(policy: Policy) -> list[str]:
+    """Return a line about what this kernel is too old for."""
+    locked = any(port.address_lock for port in policy.ports)
+    locked = locked or any(rule.port.get("address_lock") for rule in policy.rules)
+    release = os.uname().release
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if not locked or found is None or (int(found[1]), int(found[2])) >= LOCKED_PORTS_SINCE:
+        return []
+    line = (
+        f"Where address-lock is on, taps are refused on this host: its kernel, {release}, is too "
+        "old to lock a port (that came with Linux 5.16)."
+    )
+    return [line]

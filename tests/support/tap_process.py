@@ -161,9 +161,11 @@ class TapProcess(HelperProcess):
 
     def ip(self, arguments: str) -> str:
         """Run ``ip`` in the host's network; return what it prints."""
-        done = subprocess.run(
-            self.command("ip", *arguments.split()), check=True, capture_output=True, text=True
-        )
+        return self.run("ip", *arguments.split())
+
+    def run(self, *arguments: str) -> str:
+        """Run *arguments* in the host's namespaces; return what is printed."""
+        done = subprocess.run(self.command(*arguments), check=True, capture_output=True, text=True)
         return done.stdout
 
     def bridge(self, name: str = "br0", more: str = "") -> None:

@@ -21,7 +21,11 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
 
     [bridges."br0"]                         # how taps are attached; or a pattern such as "vm-*"
     isolated = true                         # taps reach no other isolated port; default: false
-    learning = false                        # only the card's own address counts; default: true
+    address-lock = true                     # frames from the card's address only; default: false
+    bpdu-guard = true                       # a BPDU shuts the port down; default: false
+    root-block = true                       # never the way to the root bridge; default: false
+    multicast-flood = false                 # no multicast but what was joined; default: true
+    unicast-flood = false                   # no frames for unknown addresses; default: true
     address = "refuse"                      # a bridge without its own address; default: "set" one
 
     [networks]                              # names for <source network='default'/>
@@ -48,9 +52,12 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
 
     [service]
     idle-exit-seconds = 300
+
+The keys of [bridges] but for ``address`` may be in the table of a user or a group too, where they
+count for the bridges that this table opens, in place of what [bridges] says.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bpferry_helper.identity import Peer
 from bpferry_wire.limits import MAX_STATUS_GRANTS
@@ -101,6 +108,8 @@ class Rule(NamedTuple):
     taps: int | None = None
     deny: tuple[str, ...] = ()
     """Like bridges; overrides every rule that allows. Only in the rule of a user."""
+    port: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
+    """Fields of Port that count for it in place of the bridge's."""
 
 
 class Port(NamedTuple):
@@ -110,8 +119,16 @@ class Port(NamedTuple):
     pattern: str = "*"
     isolated: bool = False
     """The port reaches no other isolated port (IFLA_BRPORT_ISOLATED)."""
-    learning: bool = True
-    """False: the bridge learns no address from the port, and knows only the card's."""
+    address_lock: bool = False
+    """Only frames from the card's own address pass (IFLA_BRPORT_LOCKED, Linux 5.16)."""
+    bpdu_guard: bool = False
+    """A BPDU that comes in switches the port off (IFLA_BRPORT_GUARD)."""
+    root_block: bool = False
+    """The port never leads to the root of the spanning tree (IFLA_BRPORT_PROTECT)."""
+    multicast_flood: bool = True
+    """Multicasts that nobody behind it joined go out to it (IFLA_BRPORT_MCAST_FLOOD)."""
+    unicast_flood: bool = True
+    """Frames for an address that the bridge does not know go out to it."""
     refuse_unset_address: bool = False
     """True: refuse a bridge without an address of its own. False: set its present one."""
 

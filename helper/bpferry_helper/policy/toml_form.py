@@ -117,6 +117,8 @@ def _checked_entry(file: _File, keys: Keys, value: object) -> Iterator[tuple[Key
 
 def _checked_value(file: _File, keys: Keys, value: object) -> Any:  # noqa: ANN401 - see CHECKS
     shape = _shape(keys)
+    if shape in FORMER:
+        raise file.mistake(keys, f"'{keys[-1]}' {FORMER[shape]}")
     if shape not in CHECKS:
         table = f"{_shape(keys[:-1])}."
         allowed = ", ".join(key.removeprefix(table) for key in CHECKS if key.startswith(table))
@@ -150,7 +152,8 @@ def _rules(file: _File, tables: dict[str, Any], values: dict[Keys, Any]) -> Iter
                 message = f"'{name}' is id {number}, as is [{dotted(first)}]"
                 raise file.mistake(keys, message)
             fields = {"bridges": (), **_fields(keys, content, values)}
-            yield Rule(dotted(keys), is_group=table == "groups", id=number, **fields)
+            port = {name: fields.pop(name) for name in Port._fields if name in fields}
+            yield Rule(dotted(keys), is_group=table == "groups", id=number, **fields, port=port)
 
 
 def _ports(tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Port]:
@@ -179,6 +182,22 @@ NAMES: Final[dict[str, Check]] = {
 }
 """Tables in which the administrator chooses the names, and how those are checked."""
 
+PORT_CHECKS: Final[dict[str, tuple[str, Check]]] = {
+    "isolated": ("isolated", checks.flag),
+    "address-lock": ("address_lock", checks.flag),
+    "bpdu-guard": ("bpdu_guard", checks.flag),
+    "root-block": ("root_block", checks.flag),
+    "multicast-flood": ("multicast_flood", checks.flag),
+    "unicast-flood": ("unicast_flood", checks.flag),
+}
+"""How a tap is attached, for a bridge, for a user or for a group: words of ``bridge link set``."""
+
+FORMER: Final = {
+    "bridges.*.learning": "is no longer a key: write 'address-lock = true' in place of "
+    "'learning = false', which let frames with false addresses pass",
+}
+"""Keys of earlier versions, and what to write now."""
+
 CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "load.users": ("users", checks.ids(*_USER)),
     "load.groups": ("groups", checks.ids(*_GROUP)),
@@ -189,8 +208,11 @@ CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "groups.*.bridges": ("bridges", checks.bridge_patterns),
     "groups.*.queues-per-tap": ("queues_per_tap", checks.number(1, MAX_QUEUES)),
     "groups.*.taps": ("taps", checks.number(0, MAX_TAPS)),
-    "bridges.*.isolated": ("isolated", checks.flag),
-    "bridges.*.learning": ("learning", checks.flag),
+    **{
+        f"{table}.*.{key}": check
+        for table in ("users", "groups", "bridges")
+        for key, check in PORT_CHECKS.items()
+    },
     "bridges.*.address": ("refuse_unset_address", checks.refuses),
     "networks.*": ("networks", checks.bridge),
     "qemu.trusted": ("trusted", checks.paths),

@@ -78,7 +78,7 @@ class Bridges:
                 f"ask for less, or the administrator runs: ip link set {bridge.name} mtu "
                 f"{wanted.mtu}, and the same for its other ports",
             )
-        if not wanted.port.learning:
+        if wanted.port.address_lock:
             _check_mac(wanted.mac, bridge.name)
         return bridge
 
@@ -145,9 +145,9 @@ def _check_mac(mac: bytes | None, bridge: str) -> None:
     """Raise RequestError unless *mac* can be the only address behind a port."""
     if mac is None:
         raise RequestError(
-            Code.FAILED,
-            f"cannot make a tap on '{bridge}' without the card's address: policy lets its ports "
-            "send as their own card only",
+            Code.REFUSED,
+            f"cannot make a tap on '{bridge}' without the card's address: policy has address-lock "
+            "there, so that each port can send from its card's address only",
             "send the card's MAC address with the request",
         )
     # The bridge would accept a group address, but no frame has one as its source.

@@ -113,26 +113,36 @@ class Maker:
 
     def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
         """Put *newborn* on *bridge*; return its index on the host."""
-        isolated = order.isolated or order.wanted.port.isolated
-        plain = order.wanted.port.learning and not isolated
+        settings = _port_settings(order)
         attributes = [
             ("IFLA_MTU", bridge.mtu),
             ("IFLA_ADDRESS", _own_address()),
             ("IFLA_IFALIAS", order.alias),
             ("IFLA_MASTER", bridge.ifindex),
         ]
-        self._nursery.give(newborn, attributes, up=plain)
+        self._nursery.give(newborn, attributes, up=not settings)
         arrived = self._host.expect(newborn.name)
         if arrived.master != bridge.ifindex:
             raise LinkError(f"cannot put the tap '{newborn.name}' on its bridge", errno.ENODEV)
-        if not plain:
-            self._host.set_port(
-                arrived.ifindex, isolated=isolated, learning=order.wanted.port.learning
-            )
-            if not order.wanted.port.learning and order.wanted.mac is not None:
-                self._claim(arrived, order.wanted.mac.hex(":"), bridge)
+        if settings:
+            self._host.set_port(arrived.ifindex, settings)
+            if order.wanted.port.address_lock:
+                self._lock(arrived, order.wanted.mac, bridge)
             self._host.set(arrived.ifindex, [], up=True)
         return arrived.ifindex
+
+    def _lock(self, tap: Link, mac: bytes | None, bridge: Link) -> None:
+        """Let *mac* in from *tap*, which nothing else may come from."""
+        if not self._host.is_locked(tap.ifindex):
+            raise RequestError(
+                Code.UNSUPPORTED,
+                f"cannot make a tap on '{bridge.name}': policy has address-lock there, and this "
+                "kernel cannot lock the port of a bridge",
+                "the administrator needs Linux 5.16 or newer, or a policy without address-lock",
+            )
+        # Bridges.find let no tap without an address come so far; with none, nothing would pass.
+        if mac is not None:
+            self._claim(tap, mac.hex(":"), bridge)
 
     def _claim(self, tap: Link, address: str, bridge: Link) -> None:
         """Tell *bridge* that *address* is behind *tap* and nowhere else."""
@@ -147,6 +157,21 @@ class Maker:
                 "address behind another port",
                 "give the card another MAC address",
             ) from error
+
+
+def _port_settings(order: Order) -> dict[str, bool]:
+    """Return what is to be set at the port, each after IFLA_BRPORT_; nothing for a plain one."""
+    port = order.wanted.port
+    wanted = {
+        "ISOLATED": (order.isolated or port.isolated, False),
+        "LOCKED": (port.address_lock, False),
+        "LEARNING": (not port.address_lock, True),
+        "GUARD": (port.bpdu_guard, False),
+        "PROTECT": (port.root_block, False),
+        "MCAST_FLOOD": (port.multicast_flood, True),
+        "UNICAST_FLOOD": (port.unicast_flood, True),
+    }
+    return {name: value for name, (value, usual) in wanted.items() if value != usual}
 
 
 def _own_address() -> str:

@@ -17,7 +17,7 @@ Too many queues are "refused" and not "quota": giving up a tap does not make roo
 
 import fnmatch
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from bpferry_helper.identity import Peer
 from bpferry_helper.policy.names import check_bridge_name, check_network_name
@@ -58,6 +58,8 @@ class _Ruling(NamedTuple):
     because: str
     queues: int = 0
     key: str = QUOTA_QUEUES
+    port: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
+    """What the rule that decided says of the port."""
 
 
 def decide_tap(
@@ -101,7 +103,7 @@ def decide_tap(
         bridge=bridge,
         queues=ruling.queues,
         taps=taps_of(policy, peer),
-        port=port_of(policy, bridge),
+        port=port_of(policy, bridge)._replace(**ruling.port),
     )
 
 
@@ -165,9 +167,10 @@ def _naming(policy: Policy, key: str, bridge: str, pattern: str) -> str:
 def _by_rule(policy: Policy, rule: Rule, bridge: str, pattern: str) -> _Ruling:
     because = _naming(policy, f"{rule.key}.bridges", bridge, pattern)
     if rule.queues_per_tap is None:
-        return _Ruling(allowed=True, because=because, queues=policy.queues_per_tap)
+        queues = policy.queues_per_tap
+        return _Ruling(allowed=True, because=because, queues=queues, port=rule.port)
     key = f"{rule.key}.queues-per-tap"
-    return _Ruling(allowed=True, because=because, queues=rule.queues_per_tap, key=key)
+    return _Ruling(True, because, rule.queues_per_tap, key, rule.port)  # noqa: FBT003
 
 
 def _unnamed(policy: Policy, peer: Peer, bridge: str) -> str:

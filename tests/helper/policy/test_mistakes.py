@@ -102,7 +102,13 @@ MISTAKES = {
         "\n[bridges.br0.7]\nisolated = true\n", 2, "unknown key '7' in [bridges.br0]"
     ),
     "a flag that is a number": ("[bridges.br0]\nisolated = 1\n", 2, "must be true or false"),
-    "a flag that is a text": ("[bridges.br0]\nlearning = 'no'\n", 2, "must be true or false"),
+    "a flag that is a text": ("[bridges.br0]\naddress-lock = 'no'\n", 2, "must be true or false"),
+    "a key of an earlier version": (
+        "[bridges.br0]\nlearning = false\n", 2, "write 'address-lock = true' in place of"
+    ),
+    "a flag of a user that is a number": (
+        "[users.root]\nunicast-flood = 1\n", 2, "must be true or false"
+    ),
     "an address of its own": ("[bridges.br0]\naddress = 'fe:0'\n", 2, "'set' or 'refuse'"),
     "an address that is a list": ("[bridges.br0]\naddress = []\n", 2, "'set' or 'refuse'"),
     "a network of a pattern": ("[networks]\na = 'br*'\n", 2, "must be the name of one bridge"),

@@ -27,12 +27,18 @@ taps = 4
 
 [users.1001]
 deny = ["br1"]
+address-lock = false
+unicast-flood = true
 [groups.107]
 bridges = ["virbr0"]
 
 [bridges."br0.7"]
 isolated = true
-learning = false
+address-lock = true
+bpdu-guard = true
+root-block = true
+multicast-flood = false
+unicast-flood = false
 address = "refuse"
 
 [bridges."vm-*"]
@@ -86,13 +92,16 @@ def test_every_key_is_read(path: Path) -> None:
             rule("users.root", 0, ("br0", "vm-*", "v[0-9]"))._replace(
                 queues_per_tap=8, taps=4
             ),
-            rule("users.1001", 1001, (), deny=("br1",)),
+            rule("users.1001", 1001, (), deny=("br1",))._replace(
+                port={"address_lock": False, "unicast_flood": True}
+            ),
             rule("groups.107", 107, ("virbr0",)),
         ),
         ports=(
             Port(
                 'bridges."br0.7"', "br0.7",
-                isolated=True, learning=False, refuse_unset_address=True,
+                isolated=True, address_lock=True, bpdu_guard=True, root_block=True,
+                multicast_flood=False, unicast_flood=False, refuse_unset_address=True,
             ),
             Port('bridges."vm-*"', "vm-*"),
         ),
@@ -115,17 +124,20 @@ def test_every_key_has_its_line(path: Path) -> None:
         "load": 2, "load.users": 3, "load.groups": 4,
         "users": 9, "users.root": 9, "users.root.bridges": 10, "users.root.queues-per-tap": 11,
         "users.root.taps": 12, "users.1001": 14, "users.1001.deny": 15,
-        "groups": 16, "groups.107": 16, "groups.107.bridges": 17, "bridges": 19,
-        'bridges."br0.7"': 19,
-        'bridges."br0.7".isolated': 20, 'bridges."br0.7".learning': 21,
-        'bridges."br0.7".address': 22, 'bridges."vm-*"': 24, 'bridges."vm-*".address': 25,
-        "networks": 27, "networks.default": 28, 'networks."default/fast"': 29,
-        "qemu": 31, "qemu.trusted": 32, "qemu.bridge-conf": 33,
-        "objects": 35, "objects.program-types": 36, "quota": 38, "quota.sets-per-user": 39,
-        "quota.sets-in-total": 40, "quota.loads-at-once": 41, "quota.loads-per-second": 42,
-        "quota.taps-per-user": 43, "quota.taps-in-total": 44, "quota.queues-per-tap": 45,
-        "quota.taps-at-once": 46, "quota.taps-per-second": 47,
-        "service": 49, "service.idle-exit-seconds": 50,
+        "users.1001.address-lock": 16, "users.1001.unicast-flood": 17,
+        "groups": 18, "groups.107": 18,
+        "groups.107.bridges": 19, "bridges": 21, 'bridges."br0.7"': 21,
+        'bridges."br0.7".isolated': 22, 'bridges."br0.7".address-lock': 23,
+        'bridges."br0.7".bpdu-guard': 24, 'bridges."br0.7".root-block': 25,
+        'bridges."br0.7".multicast-flood': 26, 'bridges."br0.7".unicast-flood': 27,
+        'bridges."br0.7".address': 28, 'bridges."vm-*"': 30, 'bridges."vm-*".address': 31,
+        "networks": 33, "networks.default": 34, 'networks."default/fast"': 35,
+        "qemu": 37, "qemu.trusted": 38, "qemu.bridge-conf": 39,
+        "objects": 41, "objects.program-types": 42, "quota": 44, "quota.sets-per-user": 45,
+        "quota.sets-in-total": 46, "quota.loads-at-once": 47, "quota.loads-per-second": 48,
+        "quota.taps-per-user": 49, "quota.taps-in-total": 50, "quota.queues-per-tap": 51,
+        "quota.taps-at-once": 52, "quota.taps-per-second": 53,
+        "service": 55, "service.idle-exit-seconds": 56,
     }  # fmt: skip
 
     assert expected == read(path, FULL).lines

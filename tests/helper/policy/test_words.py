@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A policy in words, as ``bpferry-helper check-policy`` prints it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ pytestmark = pytest.mark.privileged
 WORDS = """\
 Who may have taps:
   uid 1001 on: br0, vm-*; 4 taps of 8 queues.
-  uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues.
+  uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues; they send \
+from any address, get no frames for addresses that the bridge does not know.
   each member of group 107 on: virbr0; 16 taps of 16 queues.
-Taps on 'br0' reach no other isolated port, teach the bridge no address but the card's, \
+Taps on 'br0' reach no other isolated port, send from the card's own address only, \
 need a bridge with an address of its own.
 Taps on 'vm-*' are attached as by default.
 The network 'default' is 'virbr0'.
@@ -29,15 +31,30 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
     """With what a rule leaves to the quota filled in."""
     path.write_text(
         "[users.1001]\nbridges = ['br0', 'vm-*']\nqueues-per-tap = 8\ntaps = 4\n"
-        "[users.1002]\ndeny = ['vm-7']\ntaps = 0\n"
+        "[users.1002]\ndeny = ['vm-7']\ntaps = 0\naddress-lock = false\nunicast-flood = false\n"
         "[groups.107]\nbridges = ['virbr0']\n"
-        "[bridges.br0]\nisolated = true\nlearning = false\naddress = 'refuse'\n"
+        "[bridges.br0]\nisolated = true\naddress-lock = true\naddress = 'refuse'\n"
         "[bridges.'vm-*']\n"
         "[networks]\ndefault = 'virbr0'\n"
         "[quota]\ntaps-in-total = 200\n"
     )
 
     assert WORDS in describe_policy(str(path))
+
+
+@pytest.mark.parametrize("table", ["bridges.br0", "users.1001"])
+@pytest.mark.parametrize(
+    ("release", "said"), [("5.10.0-28-amd64", True), ("5.16.0", False), ("6.1.0-1-amd64", False)]
+)
+def test_a_kernel_that_cannot_lock_ports_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch, table: str, release: str, *, said: bool
+) -> None:
+    """Where the policy wants that; the helper will refuse such taps."""
+    system = os.uname_result(("Linux", "host", release, "#1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: system)
+    path.write_text(f"[{table}]\naddress-lock = true\n")
+
+    assert said == (f"{release}, is too old to lock a port" in describe_policy(str(path)))
 
 
 @pytest.mark.parametrize(

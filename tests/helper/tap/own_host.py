@@ -31,7 +31,7 @@ ip link add name br0 mtu 1500 type bridge
 """
 
 PLAIN: Final = Port()
-CLOSED: Final = Port(isolated=True, learning=False)
+CLOSED: Final = Port(isolated=True, address_lock=True)
 MAC: Final = bytes.fromhex("525400010203")
 
 

@@ -34,7 +34,7 @@ address = "refuse"
 [bridges.apart]
 isolated = true
 [bridges.known]
-learning = false
+address-lock = true
 """
 
 
@@ -207,7 +207,7 @@ def test_without_an_address_there_is_no_port_that_does_not_learn(helper: TapProc
 
     assert isinstance(refused, ErrorReply)
     assert (refused.code, refused.hint) == (
-        Code.FAILED,
+        Code.REFUSED,
         "send the card's MAC address with the request",
     )
 

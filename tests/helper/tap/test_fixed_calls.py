@@ -28,7 +28,7 @@ pytestmark = pytest.mark.privileged
 
 POLICY: Final = f"""{OPEN_POLICY}
 [bridges.known]
-learning = false
+address-lock = true
 isolated = true
 """
 

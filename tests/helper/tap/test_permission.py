@@ -34,7 +34,7 @@ taps = 5
 taps = 7
 
 [bridges."br*"]
-learning = false
+address-lock = true
 
 [bridges.br0]
 isolated = true
@@ -347,24 +347,41 @@ def test_a_user_may_be_allowed_no_tap_at_all() -> None:
 
 
 PORTS = {
-    "by its name, though a pattern stands first": ("br0", "bridges.br0", True, True),
-    "by a pattern": ("br1", 'bridges."br*"', False, False),
-    "by none": ("vm-1", "", False, True),
+    "by its name, though a pattern stands first": ("br0", "bridges.br0", True, False),
+    "by a pattern": ("br1", 'bridges."br*"', False, True),
+    "by none": ("vm-1", "", False, False),
 }
 
 
-@pytest.mark.parametrize(("bridge", "key", "isolated", "learning"), PORTS.values(), ids=PORTS)
-def test_how_a_tap_is_attached(bridge: str, key: str, *, isolated: bool, learning: bool) -> None:
+@pytest.mark.parametrize(("bridge", "key", "isolated", "locked"), PORTS.values(), ids=PORTS)
+def test_how_a_tap_is_attached(bridge: str, key: str, *, isolated: bool, locked: bool) -> None:
     """Asked on its own, and as a part of each decision."""
     port = port_of(policy(), bridge)
 
-    assert (key, isolated, learning) == (port.key, port.isolated, port.learning)
+    assert (key, isolated, locked) == (port.key, port.isolated, port.address_lock)
     assert port == decide(ROOT, bridge).port
+
+
+def test_a_rule_s_word_on_the_port_beats_the_bridge_s() -> None:
+    """For the bridges that the rule opens; what it does not say is left as the bridge has it."""
+    text = (
+        "[users.1001]\nbridges = ['br0']\naddress-lock = false\nbpdu-guard = true\n"
+        "[groups.107]\nbridges = ['br1']\n[bridges.'br*']\naddress-lock = true\nisolated = true\n"
+    )
+    rules = parse_policy("/p", text, socket_gid=36)
+    ports = [
+        decide_tap(rules, conf(), ALICE_IN_KVM, bridge, is_network=False, queues=1).port
+        for bridge in ("br0", "br1")
+    ]
+
+    assert [(False, True, True), (True, False, True)] == [
+        (port.address_lock, port.bpdu_guard, port.isolated) for port in ports
+    ]
 
 
 def test_the_first_pattern_that_fits_counts() -> None:
     """In the file's order."""
-    text = '[bridges."vm*"]\nisolated = true\n[bridges."*"]\nlearning = false\n'
+    text = '[bridges."vm*"]\nisolated = true\n[bridges."*"]\naddress-lock = true\n'
     rules = parse_policy("/p", text, socket_gid=36)
 
     assert port_of(rules, "vm1") == Port('bridges."vm*"', "vm*", isolated=True)

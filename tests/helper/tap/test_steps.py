@@ -66,6 +66,7 @@ STEPS = [
     ("give", 1, "give"),
     ("expect", 2, "check"),
     ("set_port", 1, "set the port"),
+    ("is_locked", 1, "look at the lock"),
     ("add_static_address", 1, "claim"),
     ("set", 1, "switch on"),
 ]
@@ -89,6 +90,24 @@ def test_a_step_that_the_kernel_refuses_leaves_nothing(
     outcome = on_own_host(act)
 
     assert (Code.FAILED, "see the journal of bpferry-tap") == (outcome.code, outcome.hint)
+    assert outcome.before == outcome.after
+
+
+def test_a_kernel_that_cannot_lock_a_port_gets_no_tap_where_that_is_wanted() -> None:
+    """An old one passes over what it does not know; so the port is looked at, and nothing left."""
+
+    def act(host: Host) -> Outcome:
+        set_port = Links.set_port
+
+        def old(links: Links, index: int, settings: dict[str, bool]) -> None:
+            set_port(links, index, {name: on for name, on in settings.items() if name != "LOCKED"})
+
+        Links.set_port = old  # type: ignore[method-assign, assignment] # a child of ours
+        return made_on(host, order(port=CLOSED))
+
+    outcome = on_own_host(act)
+
+    assert (Code.UNSUPPORTED, True) == (outcome.code, "Linux 5.16" in outcome.hint)
     assert outcome.before == outcome.after
 
 
