@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A VM from its first process to its last.
+"""A VM, from its first process to its last.
 
     draft         what a description becomes on this host: plan and command line, nothing opened
     hindrances    what keeps a VM from starting, found beforehand
@@ -9,10 +9,10 @@
     ending        how QEMU ended, in words for people
     endpoints     where users and programs connect to a VM that runs
     lint          what is wrong with a design, or could be better, before anything is started
-    steering_lint the same of what is planned for the cards
+    steering_lint the same for what is planned for the cards
     session_lint  what libvirt's session mode would make of the cards
-    faults        one thing to say against a design
-    host          what the plan has to know of this host
+    faults        one finding about a design
+    host          what the plan has to know about this host
     identity      which host this is and who the user is, for addresses that are made
     absent_media  CDs that need not be there
     card_fds      what is behind the cards: taps, eBPF sets, vhost
@@ -33,18 +33,18 @@
     output_files  files that QEMU writes to
     device_nodes  device nodes that QEMU uses
     secrets       passwords and keys, read from files and handed over in memory
-    certificates  those by which VNC and SPICE speak TLS
-    secret_map    a file that says where they are
+    certificates  certificates with which VNC and SPICE use TLS
+    secret_map    a file that says where secrets are
     processors    processors of the guest that are plugged in before it runs
     pinning       which processors of the host QEMU's threads run on
-    host_devices  devices of the host that the guest is to get
+    host_devices  devices of the host that the guest gets
     usb_devices   those on USB
     vfio_devices  those on PCI, and mediated ones
-    host_files    the files by which the kernel tells of them
+    host_files    the files in which the kernel lists them
     locked_memory how much memory QEMU may lock for them
     companions    the processes beside QEMU, such as swtpm
     console       the guest's serial console on our standard streams
-    refusals      what is refused, told with its places
+    refusals      what is refused, with its places
     reporter      who is told what happens
 
 Depends on: errors, domain, network, qemu, steering, commandline.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""CDs and floppies that need not be there when the VM starts (``startupPolicy='optional'``)."""
+"""CDs and floppies that need not exist when the VM starts (``startupPolicy='optional'``)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from bpferry.domain.remaining import mapped
 def without_absent_media(document: Document) -> tuple[Document, tuple[str, ...]]:
     """Return *document* with empty drives in place of optional media that are not there.
 
-    The second value has a sentence for each. A disk without its medium would be no disk, so it
-    stays, and is missed as any other file.
+    The second value has a sentence for each. A disk without its medium would not be a disk, so it
+    stays, and is reported missing like any other file.
     """
     sentences = []
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What QEMU has to write to, and what may not be written to by this user.
 
-Nothing is opened for writing to find out: that alone would wake up who watches a file or device.
+Nothing is opened for writing to find out: that alone would wake up anything that watches the file.
 """
 
 import errno
@@ -20,14 +20,14 @@ from bpferry.machine.device_nodes import HINTS
 from bpferry.machine.images import Image, images_of
 
 UNCHANGEABLE: Final = ("ide", "sata")
-"""Buses whose guests cannot be kept from writing, so that no disk there is read-only."""
+"""Buses on which a guest cannot be kept from writing, so that no disk there is read-only."""
 
 
 def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
     """Yield images, logs and device nodes that this user may not write to.
 
-    Each error's element is a key of the model. What does not exist is somebody else's business,
-    but for images that only the header of another one names.
+    Each error's element is a key of the model. What does not exist is reported elsewhere, except
+    images that only the header of another one names.
     """
     for image in images_of(machine):
         if image.above and not _exists(image.path):
@@ -41,7 +41,7 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
         yield from _output(output)
     nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
     for node in nodes:
-        # Those of the host's own devices have rules of their own (host_devices).
+        # Nodes of the host's own devices have rules of their own (host_devices).
         if not node.key.startswith("host-devices"):
             yield from _node(node)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is behind the cards: taps first, then eBPF sets, then vhost.
 
-Whatever was got is closed with the stack of whoever asks, and goes back with that: a tap that the
-helper made, and a set, live as long as their fds. So a step that fails undoes the steps before it.
-An error has the place of its card in the document.
+The caller's stack closes all of it, which gives it back: a tap that the helper made, and a set,
+live as long as their fds. So a step that fails undoes the steps before it. An error has the place
+of its card in the document.
 """
 
 import contextlib
@@ -36,25 +36,25 @@ OWN_TAP_HINT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Helpers(Closing):
-    """Both helpers, each asked when a card needs it."""
+    """Both helpers; each is asked when a card needs it."""
 
     sets: BpfHelper
     taps: TapHelper
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self.sets.close()
         self.taps.close()
 
 
 @dataclass(frozen=True, slots=True)
 class CardFds:
-    """What the cards have, by card; whoever gave the stack closes it."""
+    """What the cards have, by card; the caller's stack closes it."""
 
     plans: dict[str, CardPlan] = field(default_factory=dict)
-    """What is left of the plans after the helper's answers."""
+    """The plans, as they are after the helper's answers."""
     fds: dict[str, int] = field(default_factory=dict)
-    """By the names of the command line."""
+    """By their names in the command line."""
     sets: dict[str, GrantedSet] = field(default_factory=dict)
     """The sets that were loaded."""
     taps: dict[str, GrantedTap] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def open_cards(
     """Return all that the cards of *draft* need, owned by *stack*.
 
     Raises:
-        BpferryError: a card cannot have what it cannot do without.
+        BpferryError: a card cannot get something that it needs.
     """
     found = CardFds()
     asking = _Asking(draft, helpers, reporter, stack, found)
@@ -80,7 +80,7 @@ def open_cards(
 
 @contextlib.contextmanager
 def _at(draft: Draft, device: Named[Card]) -> Iterator[None]:
-    """Give an error of a card its place in the document."""
+    """Add its place in the document to an error of a card."""
     try:
         yield
     except BpferryError as error:
@@ -152,7 +152,7 @@ class _Asking:
             return error
 
     def open_vhost(self, device: Named[Card]) -> None:
-        """Open one fd of the vhost device for each queue, where the plan has vhost."""
+        """Open one fd of the vhost device for each queue, if the plan has vhost."""
         plan = self._found.plans[device.id]
         if plan.vhost:
             fds = self._stack.enter_context(open_vhost(device.value.vhost_device, plan.queues))

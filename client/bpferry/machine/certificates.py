@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The key and the certificates by which VNC and SPICE speak TLS: files of the user's own.
+"""The key and the certificates with which VNC and SPICE use TLS: the user's own files.
 
-They are where the user keeps settings, in one folder for each protocol, under the names by which
-QEMU looks for them (tls.rst in QEMU's documentation).
+They are among the user's settings, in one folder for each protocol, under the names that QEMU looks
+for (tls.rst in QEMU's documentation).
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ FILES: Final = {
     "server-cert.pem": "this host's certificate, signed by that CA",
     "server-key.pem": "this host's private key, with mode 0600",
 }
-"""What has to be there, and what it is."""
+"""The files that have to exist, and what they are."""
 
 
 def find_tls_folder(protocol: str) -> TlsFolder:
-    """Return where the certificates for *protocol*, vnc or spice, are to be, and whether they are.
+    """Return where the certificates for *protocol*, vnc or spice, belong, and if they are there.
 
-    A folder that is there asks for TLS, whatever is missing in it. Below a home that is not the
-    user's, as that of root under setpriv or sudo, there is none.
+    If the folder exists, the user wants TLS, even if something is missing in it. A folder below a
+    home that is not the user's, such as root's under setpriv or sudo, is ignored.
     """
     folder = home_folder("XDG_CONFIG_HOME", ".config") / "bpferry" / "pki" / protocol
     try:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The processes beside QEMU, such as swtpm: started before it, ended after it.
 
-Each is a child as QEMU is (``qemu.process``): it dies with us, has a session of its own, and no fd
-of ours but those that it is to inherit. It counts as started when it listens at its socket, which
-the kernel's list of Unix sockets says. We do not connect to find out: swtpm and others serve one
-connection and end with it. One that inherits a connected socket counts as started at once, since
-what QEMU writes there waits for it.
+Each is a child like QEMU (``qemu.process``): it dies with us, has a session of its own, and none of
+our fds except those that it should inherit. It counts as started when it listens on its socket,
+according to the kernel's list of Unix sockets. We do not connect to find out: swtpm and others
+serve one connection and end with it. One that inherits a connected socket counts as started at
+once, since what QEMU writes waits there.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ SOCKET_SECONDS: Final = 10.0
 """From the start of a process to its socket; swtpm takes 20 ms."""
 
 STEP_SECONDS: Final = 120.0
-"""For a step before the start; swtpm_setup makes RSA keys for about a second."""
+"""For a step before the start; swtpm_setup makes RSA keys, which takes about a second."""
 
 END_SECONDS: Final = 2.0
-"""For all of them to end when they are told to, before they are killed."""
+"""For all of them to end once they are told to, before they are killed."""
 
 POLL_SECONDS: Final = 0.01
 
 LIBEXEC: Final = ("/usr/libexec", "/usr/lib/qemu", "/usr/sbin")
-"""Where distributions install programs of this kind, besides PATH."""
+"""Where distributions install such programs, besides PATH."""
 
 ACCEPTING: Final = 0x10000
 """__SO_ACCEPTCON of linux/net.h: the flag of a listening socket in /proc/net/unix."""
@@ -54,7 +54,7 @@ class Running:
     child: Child
 
     def describe_end(self) -> CompanionError:
-        """Return what is to be said when it has ended and QEMU has not."""
+        """Return what to tell the user when it has ended and QEMU has not."""
         return _ended(self.companion, self.child, "exited while the VM still needs it")
 
 
@@ -72,7 +72,7 @@ def start_companions(
     """
     with contextlib.ExitStack() as stack:
         running: list[Running] = []
-        # Runs before the others: all of them are told to end before any of them is killed.
+        # This runs before the others: all of them are told to end before any of them is killed.
         try:
             for companion in companions:
                 reporter.progress(f"starting '{companion.name}'")
@@ -105,7 +105,7 @@ def _prepare(companion: Companion, reporter: Reporter) -> None:
 
 
 def _make_room(path: Path) -> None:
-    """See to it that a socket can be made at *path*."""
+    """Make sure that a socket can be made at *path*."""
     check_path(path)
     make_folder(path.parent)
     remove_stale(path)
@@ -114,8 +114,8 @@ def _make_room(path: Path) -> None:
 def _do(step: Step, companion: Companion, reporter: Reporter) -> bool:
     """Run *step* to its end, unless a former run did; say whether it is done.
 
-    One that is dispensable may fail, which the user is told; others that build on it have the same
-    words for that, and are left out as well.
+    An optional step may fail, and the user is told. Steps that depend on it have the same text for
+    that (``without``), and are left out as well.
     """
     folder = Path(step.empty) if step.empty is not None else None
     if folder is not None and not _is_empty(folder):
@@ -135,7 +135,7 @@ def _do(step: Step, companion: Companion, reporter: Reporter) -> bool:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Say whether nothing is in *folder* but what is hidden, such as swtpm's lock."""
+    """Say whether *folder* has only hidden files, such as swtpm's lock."""
     return all(path.name.startswith(".") for path in folder.iterdir())
 
 
@@ -155,7 +155,7 @@ def _run(step: Step, companion: Companion) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove the files in *folder*, which a step that failed has left."""
+    """Remove the files in *folder* that a failed step has left."""
     for path in folder.iterdir():
         if not path.is_dir():
             path.unlink()
@@ -199,7 +199,7 @@ def _wait_for_socket(running: Running) -> None:
 
 
 def is_listening(path: str) -> bool:
-    """Say whether a process of this network namespace listens at the Unix socket *path*."""
+    """Say whether a process of this network namespace listens on the Unix socket *path*."""
     if not Path(path).exists():
         return False
     with Path("/proc/net/unix").open(encoding="utf-8", errors="surrogateescape") as table:
@@ -224,7 +224,7 @@ def _ended(
 
 
 def not_installed(program: str, companion: Companion, step: Step | None = None) -> CompanionError:
-    """Return the error that *program* is missing, which is for *companion* or its *step*."""
+    """Return the error that *program*, needed by *companion* or its *step*, is missing."""
     return CompanionError(
         f"cannot start '{program}': it is not installed",
         install_hint(companion, step),

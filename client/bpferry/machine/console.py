@@ -26,7 +26,7 @@ OWN_LINE: Final = re.compile(OWN_START + rb"[^\n]+\n")
 """What QEMU says of a pseudo-terminal (chardev/char.c)."""
 
 END_SECONDS: Final = 1.0
-"""How long the end of the console may take, where nobody reads what the guest said."""
+"""How long the end of the console may take if nobody reads what the guest wrote."""
 
 
 @contextlib.contextmanager
@@ -35,8 +35,8 @@ def relay(
 ) -> Iterator[None]:
     """Relay between *sock* and the fds *output* and *keyboard* until the block ends.
 
-    At the end, what the guest has written already is still shown. All three are borrowed. Up to
-    *own_lines* at the start that are QEMU's own, and not the guest's, are left out.
+    At the end, everything that the guest has written is still shown. All three are borrowed. Up to
+    *own_lines* lines at the start that are QEMU's own, not the guest's, are left out.
     """
     if keyboard is not None and not _is_ours(keyboard):
         keyboard = None
@@ -50,7 +50,7 @@ def relay(
 
 
 def _is_ours(keyboard: int) -> bool:
-    """Say whether reading *keyboard* is allowed: a shell's background job would be stopped."""
+    """Say whether we may read *keyboard*: a shell's background job would be stopped."""
     try:
         return not os.isatty(keyboard) or os.tcgetpgrp(keyboard) == os.getpgrp()
     except OSError:
@@ -59,7 +59,7 @@ def _is_ours(keyboard: int) -> bool:
 
 @contextlib.contextmanager
 def _terminal_mode(terminal: int) -> Iterator[None]:
-    """Send keys on at once and without echo, all but Ctrl-C."""
+    """Pass keys on at once and without echo, all except Ctrl-C."""
     before = termios.tcgetattr(terminal)
     wanted = termios.tcgetattr(terminal)
     wanted[0] &= ~(termios.IXON | termios.ICRNL)
@@ -87,7 +87,7 @@ class _Console:
         self._keyboard = keyboard
         self._typed = b""
         self._abandoned = False
-        """The end was due while the thread waited for somebody to read."""
+        """The console was to end while the thread waited for somebody to read."""
         self._end_reader, self._end_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
 
@@ -133,7 +133,7 @@ class _Console:
             data = self._sock.recv(CHUNK_BYTES)
         except OSError:
             return False
-        # Where nobody reads any more, the guest still has to get rid of it.
+        # Even if nobody reads any more, the guest must be able to write.
         with contextlib.suppress(OSError):
             _write_all(self._output, self._preamble.strip(data))
         return bool(data)
@@ -163,7 +163,7 @@ def _write_all(output: int | None, data: bytes) -> None:
 
 
 class _Preamble:
-    """Takes out the lines in which QEMU names the pseudo-terminals of other devices.
+    """Removes the lines in which QEMU names the pseudo-terminals of other devices.
 
     QEMU writes them on its standard output, before the guest runs; bpferry says the same in its own
     words.

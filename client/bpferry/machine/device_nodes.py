@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Device nodes that bpferry opens for QEMU, such as /dev/vhost-vsock, and what they give."""
+"""Device nodes that bpferry opens for QEMU, such as /dev/vhost-vsock, and what they provide."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ FIRST_CID: Final = 3
 """0 to 2 are reserved (linux/vm_sockets.h)."""
 
 LAST_CID: Final = FIRST_CID + 2**16
-"""So many VMs no host has."""
+"""More VMs than any host has."""
 
 VHOST_VSOCK_SET_GUEST_CID: Final = 0x4008_AF60
 """_IOW(0xAF, 0x60, __u64) of linux/vhost.h."""
@@ -31,7 +31,7 @@ VHOST_VSOCK_SET_GUEST_CID: Final = 0x4008_AF60
 def acquire_cid(
     fd: int, vsock: OpenVsock, set_cid: Callable[[int, int], object] | None = None
 ) -> int:
-    """Return the lowest CID that is free, which is the VM's from now on, until *fd* is closed.
+    """Return the lowest free CID, which belongs to the VM until *fd* is closed.
 
     Args:
         fd: of vhost-vsock; borrowed.
@@ -39,7 +39,7 @@ def acquire_cid(
         set_cid: how the kernel is asked for one CID, given *fd* and the CID.
 
     Raises:
-        BpferryError: the kernel gives none.
+        BpferryError: the kernel does not assign one.
     """
     for cid in range(FIRST_CID, LAST_CID + 1):
         try:

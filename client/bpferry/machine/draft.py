@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a description becomes on this host: a plan for each card, and a command line.
 
-``draft`` asks QEMU what it can do and plans; it needs no helper, no tap and no right. What it
-found is enough for a dry run; ``preparation`` opens the rest.
+``draft`` asks QEMU what it can do and plans; it needs no helper, no tap and no privilege. What it
+finds is enough for a dry run; ``preparation`` opens the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ WANTED: Final = {
     ("tcg", True): Accelerator.TCG,
     ("tcg", False): Accelerator.TCG,
 }
-"""What a description asks for, by its accelerator and whether TCG may stand in."""
+"""What a description asks for, by its accelerator and whether TCG may be used instead."""
 
 KVM_HINT: Final = (
     "let the VM run without KVM: accelerator 'tcg', or <domain type='qemu'>; or become a member of "
@@ -71,7 +71,7 @@ NO_SANDBOX: Final = Notice(
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is known of a VM on this host before anything is asked of the helper."""
+    """What is known of a VM on this host before the helper is asked for anything."""
 
     document: Document
     """As far as it is supported."""
@@ -79,16 +79,16 @@ class Draft:
     accelerator_reason: str
     circumstances: Circumstances
     refused: tuple[Unsupported, ...]
-    """What the document asks for in vain."""
+    """What the document asks for and cannot get."""
     left_out: tuple[Unsupported, ...]
     """What the user allowed us to leave out: the same, and what needs it."""
     kvm_problem: str
-    """Why KVM, which the description demands, does not work here; empty if it does."""
+    """Why KVM does not work here, if the description requires it; otherwise empty."""
     absent_media: tuple[str, ...]
     """A sentence for each optional medium that is not there."""
     doubts: tuple[Notice, ...]
-    """Why the addresses that were made here might be those of another host's VM too, and who can
-    read a password that the description holds."""
+    """Why the generated addresses might also be those of a VM on another host, and who can read a
+    password that the description holds."""
     context: Context
     """What the parts of the command line may know, with fds by their names."""
     built: Built
@@ -96,7 +96,7 @@ class Draft:
     requests: dict[str, CardRequests]
     """What is asked of the helpers, by card."""
     secret_files: SecretFiles
-    """Where passwords and keys are that the description names."""
+    """Where the passwords and keys are that the description names."""
 
     @property
     def machine(self) -> Machine:
@@ -125,7 +125,7 @@ class Draft:
         )
 
     def general_notices(self) -> tuple[Notice, ...]:
-        """Return what is less than wished about the VM as a whole; each card's plan has its own."""
+        """Return what the VM as a whole lacks; each card's plan has its own remarks."""
         absent = find_absent(self.built.of(Affinity), online_processors())
         return (
             *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
@@ -155,14 +155,14 @@ def draft(
 
     Args:
         document: the description.
-        reporter: who is told.
+        reporter: receives what the user is told.
         require_ebpf: start only if the host's kernel steers every card.
         ignore_unsupported: leave out what is not supported.
         secrets: where the user says that passwords and keys are.
-        files: by which the host tells of its devices.
+        files: the host's files about its devices.
 
     Raises:
-        BpferryError: QEMU cannot be asked, eBPF is demanded and certainly not possible, or
+        BpferryError: QEMU cannot be asked, eBPF is required and certainly not possible, or
             something is not supported, with its place in the document.
     """
     document, absent = without_absent_media(document)
@@ -206,7 +206,7 @@ def draft(
 def find_others(
     error: Unsupported, file: Path, reporter: Reporter, *, require_ebpf: bool
 ) -> Unsupported:
-    """Return *error*, which reading *file* ended with, and what else is refused of it."""
+    """Return *error*, with which reading *file* ended, and what else is refused of it."""
     try:
         document = read_file(file, ignore_unsupported=True)
         draft(document, reporter, require_ebpf=require_ebpf)
@@ -240,7 +240,7 @@ def _compose_rest(
 
 
 def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, str]:
-    """Return the accelerator, why, and why KVM does not work where nothing else is wanted."""
+    """Return the accelerator, why, and why KVM does not work if nothing else is acceptable."""
     machine = bare.machine
     wanted = WANTED[machine.accelerator, machine.tcg_fallback]
     accelerator, reason = accelerators.choose(wanted, qemu, bare.machine_type)
@@ -255,7 +255,7 @@ def _compared(
 ) -> tuple[Refusal, ...]:
     """Return *refusals* of a VM without its machine type or architecture.
 
-    Those are the user's fault that were there with it too; the others follow.
+    Those that were there with it too are the user's mistakes; the others are consequences.
     """
     before = {refusal.error.element for refusal in compose(written, around).refusals}
     return tuple(
@@ -266,7 +266,7 @@ def _compared(
 def _context(
     document: Document, owner: Owner, capabilities: Capabilities, files: HostFiles
 ) -> Context:
-    """Return what the parts of a dry run's command line may know, but the accelerator and plans.
+    """Return what the parts of a dry run's command line may know, except accelerator and plans.
 
     What they need of this host's files is looked up here, once for all command lines of the VM.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where users and programs connect to a VM that runs.
 
-Most of it is known beforehand. Where QEMU chooses, such as a free port of VNC or a pseudo-terminal,
+Most of it is known beforehand. If QEMU chooses, as with a free port for VNC or a pseudo-terminal,
 QMP says what it has chosen, as soon as it answers.
 """
 
@@ -24,14 +24,14 @@ REMARKS: Final = {
     "telnet": " (telnet)",
     "vhost-user": " (vhost-user)",
 }
-"""What is to be known of a kind or a protocol."""
+"""What a user should know about a kind or a protocol."""
 
 DISPLAYS: Final = {"vnc": "", "vnc-tls": ", TLS"}
-"""The protocols whose ports have a number of their own, and what is to be known beside it."""
+"""The protocols with separate ports, and what else a user should know about them."""
 
 
 async def find_chosen(monitor: Monitor, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    """Return *endpoints* with what QEMU has chosen; what it does not say stays empty.
+    """Return *endpoints* with what QEMU has chosen; what it does not report stays empty.
 
     Raises:
         QemuError: QEMU ended.

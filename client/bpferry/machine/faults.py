@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One thing to say against the design of a VM, and how much it weighs.
+"""One finding about the design of a VM, and how serious it is.
 
 error     it does not work, or not as the description says
-warning   it works, and gives less than it seems to
-note      it works, and there is something to know, or a better way
+warning   it works, but gives less than it seems to
+note      it works, but there is something to know, or a better way
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing to say against a VM."""
+    """One finding about a VM."""
 
     key: str
-    """Of the model."""
+    """The key of the model."""
     level: Level
     message: str
     cause: str = ""
-    """Nothing where the message has it."""
+    """Empty if the message says it."""
     fix: str = ""
-    """What to do; nothing where there is nothing to do."""
+    """What to do; empty if there is nothing to do."""

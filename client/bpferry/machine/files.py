@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Files that have to be there before QEMU starts: those that are named, and those of our own."""
+"""Files that have to exist before QEMU starts: those that are named, and our own."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from bpferry.qemu.firmware import read_descriptors
 
 
 def find_missing_files(document: Document) -> Iterator[BadInput]:
-    """Yield an error for each file or folder of the VM that is not there or cannot be read."""
+    """Yield an error for each file or folder of the VM that is missing or cannot be read."""
     for key, bound, path in texts_of(document.machine):
         if bound.at.form not in LOOKS:
             continue
@@ -62,14 +62,14 @@ LOOKS: Final[Mapping[Form, Callable[[str], None]]] = {
     Form.FILE: _look_into_file,
     Form.FOLDER: _look_into_folder,
 }
-"""How to find out that what a path names can be read."""
+"""How to find out whether a path can be read."""
 
 
 def make_files(built: Built, document: Document) -> None:
-    """Make the folders and the copies that the command line counts on, where they are missing.
+    """Make the folders and copies that the command line relies on, if they are missing.
 
     Raises:
-        BpferryError: one cannot be made.
+        BpferryError: one of them cannot be made.
     """
     for folder in built.of(Folder):
         make_folder(Path(folder.path))
@@ -86,7 +86,7 @@ def make_files(built: Built, document: Document) -> None:
 
 
 def _copy_once(source: Path, target: Path) -> None:
-    """Copy *source* to *target*, whole or not at all; what is there already stays."""
+    """Copy *source* to *target*, whole or not at all; an existing file is kept."""
     if target.exists():
         return
     half = target.with_name(f".{target.name}.{os.getpid()}")
@@ -94,7 +94,7 @@ def _copy_once(source: Path, target: Path) -> None:
         fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with source.open("rb") as template, os.fdopen(fd, "wb") as copy:
             shutil.copyfileobj(template, copy)
-        # A link fails where somebody was quicker; whose copy it is does not matter then.
+        # The link fails if somebody was quicker; then it does not matter whose copy it is.
         with contextlib.suppress(FileExistsError):
             os.link(half, target)
     finally:

@@ -11,7 +11,7 @@ from typing import Final
 from bpferry.commandline.context import Folders
 
 MAX_NAME: Final = 32
-"""Letters of a folder's name. The path of a Unix socket below it has at most 107 (unix(7))."""
+"""The most characters of a folder's name. A Unix socket's path has at most 107 (unix(7))."""
 
 
 def folders_of(vm_name: str) -> Folders:
@@ -24,7 +24,7 @@ def folders_of(vm_name: str) -> Folders:
 
 
 def folder_name(vm_name: str) -> str:
-    """Return *vm_name* as the name of a folder; different names never give the same one."""
+    """Return the name of the folder for *vm_name*; different VMs never get the same one."""
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", vm_name) and len(vm_name) <= MAX_NAME:
         return vm_name
     digest = hashlib.sha256(vm_name.encode()).hexdigest()[:12]
@@ -32,7 +32,7 @@ def folder_name(vm_name: str) -> str:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove *folder* if nothing is in it; another VM's, or what somebody put there, stays."""
+    """Remove *folder* if it is empty; another VM's, or what somebody put there, stays."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
@@ -46,6 +46,6 @@ def _runtime_folder() -> Path:
 
 
 def home_folder(variable: str, usual: str) -> Path:
-    """Return the folder of the user's own that *variable* names, or the *usual* one below home."""
+    """Return the user's folder that *variable* names, or the *usual* one below home."""
     given = os.environ.get(variable, "")
     return Path(given) if given.startswith("/") else Path(os.path.expanduser("~")) / usual  # noqa: PTH111 - Path.home() raises where there is no home

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What keeps a VM from starting on this host, as far as it can be found before anything is opened.
 
-A dry run and ``bpferry check`` tell all of it, and a start ends with all of it before any helper is
-asked. What others use at this moment comes apart, since a VM that runs uses its own things.
+A dry run and ``bpferry check`` report all of it, and a start fails with all of it before any helper
+is asked. What others use at this moment is separate, since a running VM uses its own things.
 """
 
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def find_in_use(draft: Draft) -> Iterator[BpferryError]:
 
 
 def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
-    """Yield vhost by name where it cannot be used, which the plan of the card warns of as well."""
+    """Yield each card whose vhost device is named and unusable; its plan warns of that as well."""
     for device in cards_of(draft.machine):
         problem = draft.circumstances.host.problem_of(device.value.vhost_device)
         if draft.plans[device.id].vhost and problem:
@@ -69,7 +69,7 @@ def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
 
 
 def find_doubts(draft: Draft) -> Iterator[Fault]:
-    """Yield what lets the VM start, and is probably not meant so."""
+    """Yield what lets the VM start, but is probably not what the user wants."""
     for fault in find_shown_containers(draft.document.machine):
         place = draft.document.origins.describe(fault.key)
         yield replace(fault, message=f"{place}: {fault.message}")

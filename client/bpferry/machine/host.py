@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the plans of a VM's cards have to know of this host."""
+"""What the plans of a VM's cards have to know about this host."""
 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
@@ -8,7 +8,7 @@ from bpferry.steering.plan import HostFacts
 
 
 def gather_facts(machine: Machine, accelerator: Accelerator) -> HostFacts:
-    """Return what is so on this host, as far as the cards of *machine* want to know."""
+    """Return what the plans for the cards of *machine* need to know about this host."""
     devices = {card.vhost_device for card in machine.cards if card.has_tap}
     return HostFacts(
         kvm=accelerator is Accelerator.KVM,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Devices of the host that a VM is to get: found beforehand, with nothing opened or changed."""
+"""Devices of the host that a VM gets: found beforehand, with nothing opened or changed."""
 
 from collections.abc import Iterator, Mapping
 from uuid import UUID
@@ -55,9 +55,9 @@ def _find_vhost_scsi(files: HostFiles) -> HostNode:
 
 
 def find_host_faults(context: Context) -> Iterator[BpferryError]:
-    """Yield why devices of the host cannot be had now; each error's element is a key of the model.
+    """Yield why the VM cannot get devices of the host now; each error's element is a key.
 
-    A USB device that need not be there is left out in place of that.
+    An optional USB device is left out instead.
     """
     for device in named(context.machine.host_devices, "host-devices", "hostdev"):
         node = context.host_nodes.get(device.value.which, HostNode())

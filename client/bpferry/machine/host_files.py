@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The files by which the host's kernel tells of devices, and gives them away.
+"""The files in which the host's kernel lists devices, and through which it gives them away.
 
-All are looked for below one folder, which is the root of the host but in tests.
+All are looked for below one folder, which is the root of the host, except in tests.
 """
 
 import grp
@@ -24,7 +24,7 @@ class HostFiles:
         return self.root / name.lstrip("/")
 
     def text(self, name: str) -> str:
-        """Return what is in a file of a word or a line; empty if it cannot be read."""
+        """Return the word or line in a file; empty if it cannot be read."""
         try:
             return self.path(name).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -38,14 +38,14 @@ class HostFiles:
             return []
 
     def target(self, link: str) -> str:
-        """Return the last name of what *link* points to; empty if it is no link."""
+        """Return the last name of what *link* points to; empty if it is not a link."""
         try:
             return self.path(link).readlink().name
         except OSError:
             return ""
 
     def exists(self, name: str) -> bool:
-        """Say whether the file *name* is there."""
+        """Say whether the file *name* exists."""
         return self.path(name).exists()
 
     def may_use(self, node: str) -> bool:
@@ -53,7 +53,7 @@ class HostFiles:
         return os.access(self.path(node), os.R_OK | os.W_OK, effective_ids=True)
 
     def owner_of(self, node: str) -> str:
-        """Return whose *node* is, such as ``root:kvm, mode 0660``; empty if it is not there."""
+        """Return owner and mode of *node*, such as ``root:kvm, mode 0660``; empty if missing."""
         try:
             found = self.path(node).stat()
         except OSError:
@@ -64,7 +64,7 @@ class HostFiles:
 
 
 HOST: Final = HostFiles()
-"""Those of this host itself."""
+"""The files of this host itself."""
 
 
 def _user(uid: int) -> str:

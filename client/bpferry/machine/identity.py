@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which host this is and who the user is, for the addresses that a description leaves out.
 
-/etc/machine-id is confidential (machine-id(5)): what is made of it goes out with every packet of a
-VM. So it is never used as it is, but as the key of a hash that only bpferry makes, in the way of
-sd_id128_get_machine_app_specific(3); nobody can go back from that.
+/etc/machine-id is confidential (machine-id(5)), and what is made from it goes out with every packet
+of a VM. So it is never used directly, but as the key of a hash that only bpferry makes, like
+sd_id128_get_machine_app_specific(3); nobody can compute the id from that.
 
-A container or a small root may have no machine id. What comes next is the one of D-Bus, and at last
-the name of the host, which another host may have too; the user is told.
+A container or a small root file system may have no machine id. Then D-Bus's id is used, and if that
+is missing the name of the host, which another host may have too; the user is told.
 """
 
 import hmac
@@ -22,25 +22,25 @@ from bpferry.domain.identity import Owner
 from bpferry.steering.plan import Notice
 
 MACHINE_ID_FILES: Final = ("/etc/machine-id", "/var/lib/dbus/machine-id")
-"""In this order; where both are there, they are mostly one file."""
+"""In this order; if both exist, they are usually the same file."""
 
 APPLICATION: Final = uuid.UUID("6b56b37e-341f-4b0d-8a57-d745a61a63b6")
-"""bpferry, among the programs that derive an id from the machine's."""
+"""Identifies bpferry among the programs that derive an id from the machine's."""
 
 MACHINE_ID: Final = re.compile(r"(?!0{32})[0-9a-fA-F]{32}")
 """Neither empty nor "uninitialized", as the file is in an image that has never been booted."""
 
 
 class Identity(NamedTuple):
-    """Who owns the VMs that are started here."""
+    """The owner of the VMs that are started here."""
 
     owner: Owner
     doubt: Notice | None
-    """Set if another host could take itself for this one."""
+    """Set if another host could have the same identity."""
 
 
 def find_identity(files: Sequence[str] = MACHINE_ID_FILES) -> Identity:
-    """Return who we are, by the first of *files* that has the id of a machine."""
+    """Return our identity, by the first of *files* that has the id of a machine."""
     uid = os.getuid()
     for file in files:
         machine = _read_machine_id(Path(file))

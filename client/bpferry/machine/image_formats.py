@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whether an image is in the format that the document says.
 
-An image that is used as raw and is a container, such as qcow2, shows the guest the container: it
-finds no system in it, and destroys it when it writes. Where the document says 'raw', that is a
-warning, since the guest may have written such a header into its own disk. It is no reason to take
-another format then: the header of qcow2 can name any file of the host as the image below, and QEMU
-would show that to the guest. Where the document says no format, the VM is not started, and saying
-'raw' is the way to insist.
+If an image is a container, such as qcow2, and is used as raw, the guest sees the container: it
+finds no system in it, and destroys it when it writes. If the document says 'raw', this is a
+warning, since the guest may have written such a header into its own disk. That is no reason to use
+another format: the header of qcow2 can name any file of the host as the image below, and QEMU would
+show that to the guest. If the document gives no format, the VM is not started; the user can insist
+by writing 'raw'.
 
-LUKS on a raw disk is what a guest does that encrypts its disk, and nothing is said of it.
+LUKS on a raw disk is normal for a guest that encrypts its disk, and is not reported.
 """
 
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ MAGICS: Final = {
     "vhdx": (0, (b"vhdxfile",)),
     "luks": (0, (b"LUKS\xba\xbe",)),
 }
-"""Where an image of each format has its magic, and what it is (the probe functions in block/)."""
+"""Offset and value of the magic of each format (the probe functions in block/)."""
 
 CERTAIN: Final = frozenset(MAGICS) - {"vmdk"}
-"""The formats without whose magic an image is certainly not in them. The text of a vmdk's
-descriptor may begin with anything."""
+"""Formats that an image without the magic is certainly not in. The text of a vmdk's descriptor may
+begin with anything."""
 
 CONTAINERS: Final = frozenset(MAGICS) - {"luks"}
-"""What nobody wants the guest to see as it is."""
+"""Formats that nobody wants the guest to see as raw bytes."""
 
 HEAD_BYTES: Final = 128
 
@@ -96,7 +96,7 @@ def _format_key(image: Image) -> str:
 
 
 def _head(image: Image) -> bytes:
-    """Return how *image* begins; empty if it cannot be read, which others say."""
+    """Return how *image* begins; empty if it cannot be read, which is reported elsewhere."""
     try:
         with Path(image.path).open("rb") as file:
             file.seek(image.offset)

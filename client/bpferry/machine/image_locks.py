@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whether another process has an image locked, so that QEMU would not open it.
 
-QEMU locks single bytes of an image file, far from what they hold: one for each thing that it does
-with the image, another for each thing that it lets nobody else do (block/file-posix.c). The lock
-of a byte is a shared one, and asking for the other kind tells whether anybody has it. Nothing is
-locked by asking.
+QEMU locks single bytes of an image file, whatever they contain: one for each thing that it does
+with the image, another for each thing that it lets nobody else do (block/file-posix.c). These locks
+are shared, and asking about an exclusive one tells whether anybody has it. Asking locks nothing.
 """
 
 import fcntl
@@ -23,7 +22,7 @@ FORBIDDEN: Final = 200
 """The first byte of each kind (RAW_LOCK_PERM_BASE, RAW_LOCK_SHARED_BASE)."""
 
 READ, WRITE, RESIZE = 0, 1, 3
-"""Of a kind, the byte for each thing (BLK_PERM_* of include/block/block-common.h)."""
+"""The byte for each thing within a kind (BLK_PERM_* of include/block/block-common.h)."""
 
 FLOCK: Final = struct.Struct("hhqqi0q")
 """struct flock of fcntl(2): type, whence, start, length, process."""
@@ -38,7 +37,7 @@ def find_locked_images(machine: Machine) -> Iterator[NotReady]:
         try:
             fd = os.open(image.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            continue  # It cannot be read, which others say.
+            continue  # It cannot be read, which is reported elsewhere.
         try:
             byte = next(filter(None, (_holder(fd, byte) for byte in _conflicting(image))), None)
             if byte is not None:
@@ -48,7 +47,7 @@ def find_locked_images(machine: Machine) -> Iterator[NotReady]:
 
 
 def _conflicting(image: Image) -> Iterator[int]:
-    """Yield the bytes that nobody may have locked for QEMU to open *image*."""
+    """Yield the bytes that nobody may have locked if QEMU is to open *image*."""
     does = [READ]
     if image.writable:
         does += [WRITE] if image.is_raw else [WRITE, RESIZE]
@@ -63,7 +62,7 @@ def _holder(fd: int, byte: int) -> tuple[int, int] | None:
     kind, _, _, _, pid = FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
     if kind == fcntl.F_UNLCK:
         return None
-    # The kernel names the process of a POSIX lock only; an open file may belong to several.
+    # The kernel names the process only for a POSIX lock; an open file may belong to several.
     return byte, pid if pid > 0 else find_locker(fd, byte) or 0
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The image files and block devices of a VM's disks, each with how QEMU will use it.
 
-Below an image there may be another, and the document need not say so: then the header of a qcow2
-image names it (docs/interop/qcow2.rst of QEMU).
+There may be another image below an image, and the document need not say so: then the header of a
+qcow2 image names it (docs/interop/qcow2.rst of QEMU).
 """
 
 import os
@@ -19,16 +19,16 @@ from bpferry.domain.model.machine import Machine
 
 QCOW2: Final = b"QFI\xfb"
 HEADER: Final = struct.Struct(">4sIQI")
-"""Magic, version, where the name of the image below is, and its length."""
+"""Magic, version, and offset and length of the name of the image below."""
 
 MAX_NAME: Final = 1023
-"""Of the image below, in bytes."""
+"""The longest name of the image below, in bytes."""
 
 BACKING_FORMAT: Final = 0xE2792ACA
 """The header extension with the format of the image below."""
 
 FIXED_HEADER: Final = 72
-"""Bytes of the header of version 2; version 3 says how long its own is, at 100."""
+"""Bytes of the header of version 2; that of version 3 has its length at offset 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +36,21 @@ class Image:
     """One file or block device behind a disk."""
 
     key: str
-    """Of the model: what names it, or what names the image above it."""
+    """The key of the model that names it, or that names the image above it."""
     disk: Disk
     path: str
     format: str | None
-    """As the document says."""
+    """The format in the document."""
     writable: bool
-    """QEMU opens it for writing."""
+    """Whether QEMU opens it for writing."""
     depth: int = 0
-    """Below the one that the guest sees."""
+    """How many images are above it."""
     offset: int = 0
-    """Where in the file it begins."""
+    """Where it begins in the file."""
     encrypted: bool = False
-    """QEMU decrypts it; one in raw is in LUKS then."""
+    """Whether QEMU decrypts it; if so, a raw one is in LUKS."""
     above: str = ""
-    """The path of the image whose header names this one; empty where the document does."""
+    """The path of the image whose header names this one; empty if the document does."""
 
     @property
     def is_raw(self) -> bool:
@@ -108,7 +108,7 @@ def _below(image: Image) -> Iterator[Image]:
     seen = {os.path.realpath(image.path)}
     while image.format == "qcow2" and len(seen) <= MAX_DEPTH:
         name, backing_format = _read_backing(image.path)
-        # A name with a protocol, such as nbd: or json:, is none of a file of this host.
+        # A name with a protocol, such as nbd: or json:, is not a file of this host.
         if not name or ":" in name.partition("/")[0]:
             return
         path = os.path.join(os.path.dirname(image.path), name)  # noqa: PTH118, PTH120 - as QEMU does

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is wrong with the design of a VM, or not as good as it could be, for ``bpferry check``.
 
-Nothing here keeps a VM from being started, but for a vhost device that is asked for by name and
-cannot be used; what else does is refused where it is read or built, such as more than 256 queues,
-an address of a group of stations, or vhost-user without shared memory.
+Nothing here keeps a VM from starting, except a vhost device that is asked for by name and cannot be
+used. Anything else that does is refused when it is read or built, such as more than 256 queues, a
+multicast address, or vhost-user without shared memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ MAX_INTERFACE_BYTES: Final = 15
 """IFNAMSIZ without its final zero byte (linux/if.h)."""
 
 MAX_TX_QUEUE_SIZE: Final = 256
-"""Of all back ends but vhost-user (virtio_net_max_tx_queue_size, hw/net/virtio-net.c)."""
+"""For all back ends except vhost-user (virtio_net_max_tx_queue_size, hw/net/virtio-net.c)."""
 
 OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
 
@@ -42,9 +42,9 @@ def find_faults(
     Args:
         machine: the VM.
         capabilities: of its QEMU, if that could be asked.
-        host: what is so on this host, if it was looked at.
-        kind: of the document, for the lines that are to be written into it.
-        libvirt_session: also what libvirt's session mode would make of it.
+        host: what was found on this host, if it was looked at.
+        kind: of the document, for the lines that the user should write into it.
+        libvirt_session: whether to add what libvirt's session mode would make of it.
     """
     found: list[Fault] = []
     for device in cards_of(machine):
@@ -183,7 +183,7 @@ CARD_RULES: Final[tuple[Callable[[Card, str, Machine], Iterator[Fault]], ...]] =
 
 
 def _default_model(card: Card, key: str, capabilities: Capabilities | None) -> Iterator[Fault]:
-    """Say which model a document means that names none, where this QEMU tells."""
+    """Say which model is the default for a document that names none, if this QEMU tells."""
     if capabilities is None or card.model != "default" or card.type == "vhostuser":
         return
     model = card_model_of(card, capabilities)
@@ -203,7 +203,7 @@ def _slow(key: str, model: str) -> Fault:
 
 
 def _same(machine: Machine, field: str, cause: str) -> Iterator[Fault]:
-    """Find values of *field* that more than one card has."""
+    """Find values of *field* that several cards share."""
     first: dict[str, str] = {}
     for device in cards_of(machine):
         value = getattr(device.value, field)
@@ -221,7 +221,7 @@ def _same(machine: Machine, field: str, cause: str) -> Iterator[Fault]:
 
 
 def _vectors(machine: Machine) -> Iterator[Fault]:
-    """Find interrupts that QEMU is told of behind our back."""
+    """Find numbers of interrupts that are passed to QEMU without bpferry's knowledge."""
     for word in listed(machine.qemu_arguments, "qemu-arguments"):
         if word.value.startswith("virtio-net") and ".vectors=" in word.value:
             yield Fault(

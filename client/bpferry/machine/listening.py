@@ -2,11 +2,11 @@
 """Unix sockets that are there before QEMU starts, and gone after it ends.
 
 We listen, and QEMU inherits the listening socket: a client may connect before QEMU runs, QEMU needs
-no right to make files, and what was left behind by a run that was killed is found and removed.
+no permission to create files, and what a killed run has left behind is found and removed.
 
-A socket's file that nobody listens at any more is told from a living one by a connection of the
-wrong type (``SOCK_DGRAM``), which disturbs nobody: the kernel answers EPROTOTYPE where somebody is
-bound, and ECONNREFUSED where nobody is (unix_find_bsd, net/unix/af_unix.c).
+A stale socket file is recognized by a connection of the wrong type (``SOCK_DGRAM``), which disturbs
+nobody: the kernel answers EPROTOTYPE if somebody is bound, and ECONNREFUSED if nobody is
+(unix_find_bsd, net/unix/af_unix.c).
 """
 
 import contextlib
@@ -30,7 +30,7 @@ BACKLOG: Final = 1
 """QEMU serves one client of a character device at a time."""
 
 LOCK_SECONDS: Final = 5.0
-"""How long another bpferry may take in the same folder; it takes a millisecond."""
+"""How long another bpferry may be busy in the same folder; it takes a millisecond."""
 
 FOLDER_MODE: Final = 0o700
 SOCKET_MODE: Final = 0o600
@@ -39,12 +39,12 @@ SOCKET_MODE: Final = 0o600
 
 @contextlib.contextmanager
 def open_listen(listen: Listen) -> Iterator[socket.socket]:
-    """Listen at the path of *listen*; the socket is closed and its file removed with the block.
+    """Listen on the path of *listen*; the socket is closed and its file removed with the block.
 
     The socket may be closed earlier, as soon as QEMU has inherited it; its file then stays.
 
     Raises:
-        BpferryError: it cannot be made there, or a process listens there already.
+        BpferryError: it cannot be created, or a process listens there already.
     """
     path = Path(listen.path)
     check_path(path)
@@ -79,7 +79,7 @@ def make_folder(folder: Path) -> None:
     """
     for part in (*reversed(folder.absolute().parents), folder.absolute()):
         try:
-            # One at a time: the mode that os.makedirs() takes is not for what is above.
+            # One at a time: os.makedirs() does not use its mode for the folders above.
             with contextlib.suppress(FileExistsError):
                 part.mkdir(FOLDER_MODE)
             _check_owner(part)
@@ -88,7 +88,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _check_owner(folder: Path) -> None:
-    """Refuse a folder in a place where everybody may make one, if somebody else made it."""
+    """Refuse a folder that somebody else made in a place where everybody can."""
     found = folder.stat()
     if not stat.S_ISDIR(found.st_mode):
         raise BpferryError(f"'{folder}' is not a directory")
@@ -103,7 +103,7 @@ def _check_owner(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold *folder*, so that two of us do not take each other's new socket for a stale one."""
+    """Lock *folder*, so that two of us do not take each other's new socket for a stale one."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         end = time.monotonic() + LOCK_SECONDS
@@ -125,7 +125,7 @@ def _try_lock(fd: int) -> bool:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove the file of a socket at *path* at which nobody listens any more.
+    """Remove the file of a socket at *path* on which nobody listens any more.
 
     Raises:
         BpferryError: there is something else, or somebody listens.
@@ -140,7 +140,7 @@ def remove_stale(path: Path) -> None:
 
 
 def check_free(path: Path) -> None:
-    """Raise BpferryError if nobody could listen at *path*; nothing is made or removed."""
+    """Raise BpferryError if nobody could listen on *path*; nothing is made or removed."""
     check_path(path)
     what = f"cannot listen at '{path}'"
     if _is_stale(path):
@@ -155,7 +155,7 @@ def check_free(path: Path) -> None:
 
 
 def _is_stale(path: Path) -> bool:
-    """Say whether there is a socket at *path* that nobody listens at; False if there is nothing.
+    """Say whether *path* is a socket that nobody listens on; False if there is nothing.
 
     Raises:
         BpferryError: there is something else, or somebody listens.
@@ -178,7 +178,7 @@ def _is_stale(path: Path) -> bool:
 
 
 def is_bound(path: Path) -> bool:
-    """Say whether a process holds the socket at *path*; True if that cannot be told."""
+    """Say whether a process has the socket at *path* open; True if that is unknown."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(str(path))
@@ -188,7 +188,7 @@ def is_bound(path: Path) -> bool:
 
 
 def _bind(sock: socket.socket, path: Path) -> None:
-    # The file gets the mode that its socket has (unix_bind_bsd), so that it is never open to more.
+    # The file gets the mode of its socket (unix_bind_bsd), so that it is never open to more users.
     os.fchmod(sock.fileno(), SOCKET_MODE)
     try:
         sock.bind(str(path))

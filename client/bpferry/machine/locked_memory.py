@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How much memory QEMU may lock, which a device of the host needs as much of as the guest has."""
+"""How much memory QEMU may lock. With a device of the host, that is all of the guest's memory."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from bpferry.errors import BpferryError
 KIB: Final = 1024
 
 Limits = tuple[int, int]
-"""The soft limit, and the hard one up to which a process may raise it itself."""
+"""The soft limit, and the hard limit up to which a process may raise it."""
 
 
 def own_limits() -> Limits:
@@ -23,10 +23,10 @@ def own_limits() -> Limits:
 
 
 def find_limit_fault(built: Built, limits: Limits) -> Iterator[BpferryError]:
-    """Yield why so much memory cannot be locked; the error's element is a key of the model."""
+    """Yield why that much memory cannot be locked; the error's element is a key of the model."""
     _, hard = limits
     for wanted in built.of(LockedMemory):
-        # root has CAP_IPC_LOCK, for which there is no limit.
+        # root has CAP_IPC_LOCK, so there is no limit.
         if hard == resource.RLIM_INFINITY or hard >= wanted.size or os.geteuid() == 0:
             continue
         size = -(-wanted.size // KIB)
@@ -42,7 +42,7 @@ def find_limit_fault(built: Built, limits: Limits) -> Iterator[BpferryError]:
 
 @contextlib.contextmanager
 def raised_limit(built: Built) -> Iterator[None]:
-    """Let what is started in the block lock as much memory as *built* needs."""
+    """Let processes that are started in the block lock as much memory as *built* needs."""
     before = soft, hard = own_limits()
     wanted = max((part.size for part in built.of(LockedMemory)), default=0)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One running VM of each name for each user.
 
-What is the VM's own goes by its name: sockets in its runtime folder, the firmware's variables and
-the TPM's state in its state folder, its UUID and MAC addresses. So a second VM of that name is
-refused, before anything is made for it.
+Whatever belongs to a VM depends on its name: sockets in its runtime folder, the firmware's
+variables and the TPM's state in its state folder, its UUID and MAC addresses. So a second VM of
+that name is refused, before anything is made for it.
 
-The lock is the kernel's, on a file that says who has it: an open file description lock (fcntl(2)).
-It belongs to the open file and not to the process that locked it. QEMU inherits that file, so that
-the name is taken until QEMU too has ended, which may be later than bpferry if that was killed. With
-the last of them the lock is gone; a file that is left has no lock and is in nobody's way.
+It is a lock of the kernel, on a file that says who has it: an open file description lock
+(fcntl(2)). It belongs to the open file and not to the process that locked it. QEMU inherits that
+file, so the name is taken until QEMU has ended too, which may be later than bpferry if that was
+killed. When the last of them ends, the lock is gone; a file that is left behind is not locked and
+does no harm.
 
-There is one such file beside each of the VM's two folders. The environment moves them apart: the
-runtime folder is another one without a login session. And either may be deleted while the VM runs;
-logind does so with the runtime folder when a user logs out.
+There is one such file beside each of the VM's two folders, since one may not be enough: without a
+login session, the runtime folder is another one. And either may be deleted while the VM runs;
+logind deletes the runtime folder when a user logs out.
 """
 
 import contextlib
@@ -44,35 +45,35 @@ FLOCK: Final = struct.Struct("hhqqi0q")
 """struct flock (fcntl(2)) with offsets of 64 bits: type, whence, start, length, process."""
 
 END_SECONDS: Final = 20.0
-"""For a QEMU to end whose bpferry was killed: it gives back all of its guest's memory first."""
+"""For a QEMU to end whose bpferry was killed: it frees all of its guest's memory first."""
 
 POLL_SECONDS: Final = 0.02
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who has a name, as the file of its lock says."""
+    """Who has a name, according to the file of its lock."""
 
     pid: int
-    """Of bpferry."""
+    """The process of bpferry."""
     since_s: int
-    """Since 1970."""
+    """Seconds since 1970."""
     file: str
     """The description."""
     host: str
 
     def has_ended(self) -> bool:
-        """Say whether it is certain that this bpferry runs no more, whoever has its lock."""
+        """Say whether it is certain that this bpferry has ended, no matter who has its lock."""
         return self.host == socket.gethostname() and _has_ended(self.pid)
 
     def describe(self) -> str:
-        """Return who that is, for people."""
+        """Return a description of it for people."""
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_s))
         where = "" if self.host == socket.gethostname() else f" on the host '{self.host}'"
         return f"process {self.pid}{where}, since {since}, from '{self.file}'"
 
 
 UNKNOWN: Final = Holder(0, 0, "", socket.gethostname())
-"""Whoever took the lock a moment ago."""
+"""Somebody who took the lock a moment ago."""
 
 
 @contextlib.contextmanager
@@ -108,7 +109,7 @@ def hold_name(vm_name: str, file: Path, reporter: Reporter) -> Iterator[tuple[in
 
 
 def find_conflict(vm_name: str) -> NameTaken | None:
-    """Return what a VM of this name would be refused with now. Nobody is disturbed by that."""
+    """Return what a VM of this name would be refused with now. This disturbs nobody."""
     for path in _files_of(vm_name):
         with contextlib.suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -129,7 +130,7 @@ def _files_of(vm_name: str) -> tuple[Path, ...]:
 def _report(
     problems: Sequence[BpferryError], vm_name: str, reporter: Reporter, *, enough: bool
 ) -> None:
-    """Say what is not locked; raise the first of *problems* if that is not *enough*."""
+    """Say what is not locked; raise the first of *problems* if too little is (*enough*)."""
     for problem in problems:
         if not enough:
             raise BpferryError(
@@ -171,7 +172,7 @@ def _acquire(path: Path, us: Holder, vm_name: str, reporter: Reporter) -> int:
 
 
 def _try_lock(path: Path, us: Holder) -> int | None:
-    """Do so once; return None if the file was removed meanwhile, by who had it before."""
+    """Try once; return None if the previous owner removed the file meanwhile."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, fd)
@@ -205,7 +206,7 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
     if not holder.pid:
         return NameTaken(f"{what}: it has only just been started", see)
     if holder.has_ended():
-        # Not even the death of bpferry has ended it: there is no setpriv, or it hangs in a disk.
+        # QEMU has outlived bpferry: there was no setpriv, or QEMU hangs in a disk operation.
         return NameTaken(f"{what}: its QEMU is still there, and its bpferry is not", see)
     here = holder.host == socket.gethostname()
     stop = f"kill {holder.pid}, which asks its guest to power down"
@@ -220,7 +221,7 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
 
 def _release(path: Path, fd: int) -> None:
     """Remove the file *path* if it is that of *fd*, and close *fd*."""
-    # As long as it is locked, so that nobody else's file is removed.
+    # This is done while it is locked, so that nobody else's file is removed.
     with contextlib.suppress(OSError):
         if _is_at(path, fd):
             path.unlink()
@@ -228,7 +229,7 @@ def _release(path: Path, fd: int) -> None:
 
 
 def _is_one_of(path: Path, fds: Sequence[int]) -> bool:
-    """Say whether the file *path* is that of one of *fds*: both folders may be one."""
+    """Say whether the file *path* is open as one of *fds*: both folders may be the same."""
     return any(_is_at(path, fd) for fd in fds)
 
 
@@ -240,7 +241,7 @@ def _is_at(path: Path, fd: int) -> bool:
 
 
 def _has_ended(pid: int) -> bool:
-    """Say whether there is no process *pid*, or one that nobody has waited for yet."""
+    """Say whether there is no process *pid*, or only a zombie."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:

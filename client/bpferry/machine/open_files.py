@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How many files bpferry and QEMU may have open at once (RLIMIT_NOFILE of getrlimit(2)).
 
-Each queue of a card takes fds in both: of its tap, of vhost, and QEMU's notifiers. A session starts
-with a soft limit of 1,024 nearly everywhere, which a process may raise itself up to the hard one;
-QEMU and its companions inherit that. The hard one is the administrator's.
+Each queue of a card takes fds in both: for its tap, for vhost, and QEMU's notifiers. A session
+starts with a soft limit of 1,024 nearly everywhere, which a process may raise itself up to the hard
+limit; QEMU and its companions inherit it. The hard limit is set by the administrator.
 """
 
 import resource
@@ -28,17 +28,17 @@ from bpferry.machine.draft import Draft
 from bpferry.steering.plan import Rung
 
 RESERVE: Final = 128
-"""For all that is not counted: QEMU's own files, images, threads, and what bpferry has open. A VM
-with a disk, a display and no card takes 40 (QEMU 10.0)."""
+"""Reserve for all that is not counted: QEMU's own files, images, threads, and what bpferry has
+open. A VM with a disk, a display and no card takes 40 (QEMU 10.0)."""
 
 NOTIFIERS: Final = 4
-"""Of QEMU, for each of the two rings of a queue with vhost, when the guest has switched all on:
-what the guest kicks and is called by, and the same twice for vhost (hw/virtio/vhost.c)."""
+"""QEMU's fds for each of the two rings of a queue with vhost, once the guest uses all of them: kick
+and call, and both twice more for vhost (hw/virtio/vhost.c)."""
 
 INHERITED: Final = (
     SocketPair, Link, Listen, OpenDevice, OpenVsock, OutputFile, Secret,
 )  # fmt: skip
-"""The parts that are one fd of QEMU each."""
+"""The parts that take one fd of QEMU each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class OpenFiles:
 
     @property
     def most(self) -> int:
-        """What it may need when its guest uses everything."""
+        """What it may need if its guest uses everything."""
         return self.least + self.processors + 2 * NOTIFIERS * self.taps
 
     def __str__(self) -> str:

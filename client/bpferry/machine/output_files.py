@@ -13,7 +13,7 @@ FILE_MODE: Final = 0o600
 """What a guest writes is for the user who runs it."""
 
 OPEN_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
-"""For writing only: QEMU finds an inherited fd by its access mode (monitor/fds.c). Not blocking,
+"""For writing only: QEMU finds an inherited fd by its access mode (monitor/fds.c). Non-blocking,
 since opening a pipe that nobody reads would wait for a reader."""
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The Unix sockets that QEMU itself makes: their folder before, no file of theirs after.
+"""The Unix sockets that QEMU itself makes: their folder is made before, their files removed after.
 
 QEMU removes whatever is at the path of such a socket before it listens (ui/vnc.c,
-util/qemu-sockets.c), also a file that is no socket, and leaves its own behind when it ends.
+util/qemu-sockets.c), even a file that is not a socket, and leaves its own behind when it ends.
 """
 
 import contextlib

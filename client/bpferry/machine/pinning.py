@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Put QEMU's threads on the processors of the host that they are to run on.
+"""Put QEMU's threads on the processors of the host that they should run on.
 
-As in libvirt, QEMU starts on the processors of its emulator, so that what it does before the guest
-runs is done there; then QMP says which thread is which, and each goes to its own. A thread that is
-made later begins where the one runs that made it.
+As in libvirt, QEMU starts on the processors of its emulator, so that everything before the guest
+runs is done there. Then QMP says which thread is which, and each is moved to its own processors. A
+thread that is made later starts on the processors of the thread that made it.
 """
 
 import os
@@ -32,7 +32,7 @@ REAL_TIME_HINT: Final = (
 
 
 def online_processors(path: Path = ONLINE) -> frozenset[int]:
-    """Return the processors that this host runs on, or as many as there are if it does not say."""
+    """Return the online processors of this host; if it does not say, count from 0."""
     try:
         text = path.read_text(encoding="ascii").strip()
         ranges = [item.partition("-") for item in text.split(",")]
@@ -46,7 +46,7 @@ def online_processors(path: Path = ONLINE) -> frozenset[int]:
 
 
 def find_absent(affinities: Sequence[Affinity], online: frozenset[int]) -> Iterator[Remark]:
-    """Yield what is to be said of processors that are named, and that this host does not have."""
+    """Yield what the user is told of processors that are named and this host does not have."""
     for affinity in affinities:
         absent = affinity.processors - online
         if not absent:
@@ -65,7 +65,7 @@ def _numbers(processors: frozenset[int]) -> str:
 
 
 def pin_process(pid: int, affinities: Sequence[Affinity], reporter: Reporter) -> None:
-    """Let the process *pid*, which has just started, run where its emulator is to."""
+    """Let the process *pid*, which has just started, run where its emulator should."""
     first = _find(EMULATOR, affinities) or _find(ALL, affinities)
     if first is not None:
         _pin((pid,), first, reporter)
@@ -78,7 +78,7 @@ async def pin_threads(
     schedulings: Sequence[Scheduling],
     reporter: Reporter,
 ) -> None:
-    """Put each thread of QEMU, whose process is *pid*, where it belongs, if that differs.
+    """Move each thread of QEMU, whose process is *pid*, to where it belongs.
 
     Raises:
         QemuError: QEMU ended, or does not say which thread is which.
@@ -96,7 +96,7 @@ async def pin_threads(
 
 
 async def _ask(monitor: Monitor) -> dict[Threads, tuple[int, ...]]:
-    """Return the ids of the threads that QMP tells of (qapi/machine.json, qapi/misc.json)."""
+    """Return the ids of the threads that QMP names (qapi/machine.json, qapi/misc.json)."""
     known: dict[Threads, tuple[int, ...]] = {}
     for cpu in _records(await monitor.execute("query-cpus-fast")):
         known[Threads("vcpu", _number(cpu, "cpu-index"))] = (_number(cpu, "thread-id"),)

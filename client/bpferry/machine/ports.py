@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whether the ports and sockets are free at which QEMU, or passt for it, is to listen.
+"""Whether the ports and sockets on which QEMU, or passt for it, should listen are free.
 
-A port is tried as QEMU does it (util/qemu-sockets.c): bound, and given back at once. Nobody is let
-in meanwhile, since that takes listening.
+A port is tried as QEMU does it (util/qemu-sockets.c): bound, and released at once. Nobody can
+connect in between, since that takes listen(2).
 """
 
 import errno
@@ -23,7 +23,7 @@ UNPRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 RANGE: Final = re.compile(r"[0-9]+-[0-9]+")
 
 LISTENS: Final = "0A"
-"""TCP_LISTEN of net/tcp_states.h, as the tables have it."""
+"""TCP_LISTEN of net/tcp_states.h, as in the tables."""
 
 ADDRESS_COLUMN, STATE_COLUMN, INODE_COLUMN = 1, 3, 9
 
@@ -32,7 +32,7 @@ Address = tuple[int, int, str, int]
 
 
 def find_taken_ports(endpoints: Sequence[Endpoint]) -> Iterator[BpferryError]:
-    """Yield the ports at which nobody could listen now, and the sockets that are taken.
+    """Yield the ports on which nobody could listen now, and the sockets that are taken.
 
     Each error's element is a key of the model.
     """
@@ -57,7 +57,7 @@ def _socket(endpoint: Endpoint) -> Iterator[BpferryError]:
 
 
 def _port(endpoint: Endpoint) -> Iterator[NotReady]:
-    """Yield why no address of *endpoint* can be listened at; nothing if one can."""
+    """Yield why QEMU could not listen on any address of *endpoint*; nothing if it could."""
     try:
         addresses = _addresses(endpoint)
     except (OSError, UnicodeError) as error:
@@ -74,11 +74,11 @@ def _port(endpoint: Endpoint) -> Iterator[NotReady]:
 
 
 def _addresses(endpoint: Endpoint) -> list[Address]:
-    """Return where *endpoint* would be; nothing for a range, of which some may be taken."""
+    """Return where *endpoint* would be; nothing for a range, part of which may be taken."""
     if RANGE.fullmatch(endpoint.port):
         return []
     kind = socket.SOCK_STREAM if endpoint.kind == "tcp" else socket.SOCK_DGRAM
-    # Of all addresses, those of IPv4 are what nobody does without.
+    # If it listens on all addresses, IPv4 has to work.
     family = socket.AF_UNSPEC if endpoint.host else socket.AF_INET
     found = socket.getaddrinfo(
         endpoint.host or None, endpoint.port, family, kind, flags=socket.AI_PASSIVE
@@ -106,7 +106,7 @@ def _error(endpoint: Endpoint, cause: str, hint: str) -> NotReady:
 
 
 def _explain(endpoint: Endpoint, address: Address, error: OSError | None) -> tuple[str, str]:
-    """Return cause and remedy of what bind(2) answered."""
+    """Return cause and remedy of an error of bind(2)."""
     another = "choose another port" + (
         ", or -1 for one that is free" if endpoint.protocol in ("vnc", "websocket") else ""
     )
@@ -136,7 +136,7 @@ def _first_unprivileged() -> int:
 
 
 def _who(kind: str, address: Address) -> str:
-    """Return whose socket is at *address*, as the kernel's tables say (proc_pid_net(5))."""
+    """Return whose socket is at *address*, according to the kernel (proc_pid_net(5))."""
     for table in (kind, f"{kind}6"):
         for inode in _inodes(Path("/proc/net", table), address, is_tcp=kind == "tcp"):
             owner = find_socket_owner(inode)
@@ -161,6 +161,6 @@ def _inodes(table: Path, address: Address, *, is_tcp: bool) -> Iterator[int]:
 
 
 def _in_hexadecimal(packed: bytes) -> str:
-    """Return an address as the tables have it: in words of this host's byte order."""
+    """Return an address in the format of the tables: words in this host's byte order."""
     words = (packed[at : at + 4] for at in range(0, len(packed), 4))
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What QEMU inherits and what has to be there before it: the cards' fds, sockets, companions.
+"""What QEMU inherits and what has to exist before it: the cards' fds, sockets, companions.
 
-All is opened here, under the names of the command line, and closed with the block. Whatever fails
-closes what was there already.
+Everything is opened here, under the names that the command line has for it, and closed with the
+block. If something fails, everything that is open already is closed.
 """
 
 import contextlib
@@ -63,28 +63,28 @@ MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything that QEMU needs to start. Whoever made it closes what is in it."""
+    """Everything that QEMU needs to start. The code that made it closes what is in it."""
 
     argv: tuple[str, ...]
     plans: dict[str, CardPlan]
     taps: dict[str, GrantedTap]
-    """By card; only of cards for which the helper made one."""
+    """By card; only for cards whose tap the helper made."""
     pass_fds: tuple[int, ...]
     """What QEMU inherits under its own number."""
     environment: dict[str, str]
-    """What is set in QEMU's environment beside ours."""
+    """What is set in QEMU's environment in addition to ours."""
     monitor: socket.socket
     """Our end."""
     console: socket.socket | None
-    """Our end of QEMU's standard streams, where a serial console of the guest is on them."""
+    """Our end of QEMU's standard streams, if a serial console of the guest is on them."""
     streams: socket.socket | None
     """QEMU's end of the same."""
     maps: dict[str, SteeringMaps]
-    """By card; only of cards that eBPF steers."""
+    """By card; only for cards that eBPF steers."""
     inherited: contextlib.ExitStack
-    """Closes our copies of what QEMU inherits: to be closed as soon as it runs."""
+    """Our copies of what QEMU inherits, to be closed as soon as it runs."""
     origins: Origins
-    """Where in its document each part of the VM is."""
+    """Where each part of the VM is in its document."""
     commands: tuple[Command, ...] = ()
     """What QEMU is told once it answers."""
     affinities: tuple[Affinity, ...] = ()
@@ -92,10 +92,10 @@ class Prepared:
     plugged_in: tuple[int, ...] = ()
     """Processors of the guest that are added before it runs."""
     paused: bool = False
-    """QEMU waits with the guest until it is told to let it run."""
+    """Whether QEMU starts paused, until it is told to run the guest."""
     companions: tuple[Running, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
-    """Where each secret is from and what it is for, in words, by its name in QEMU."""
+    """Where each secret comes from and what it is for, in words, by its name in QEMU."""
     endpoints: tuple[Endpoint, ...] = ()
     """Where to connect to the VM; what QEMU chooses is empty."""
 
@@ -120,7 +120,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         opened = _Opened(ours, inherited)
         cards = open_cards(draft, helpers, reporter, inherited)
         opened.fds |= cards.fds
-        # What has to be there does not depend on what the helpers said.
+        # What has to exist does not depend on what the helpers said.
         built = draft.built
         make_files(built, draft.document)
         with _naming_places(draft.document):
@@ -168,7 +168,7 @@ def _naming_places(document: Document) -> Iterator[None]:
 
 
 def _stop_at(*kinds: Iterable[BpferryError]) -> None:
-    """Raise all that is in the way at once, if there is anything."""
+    """Raise one error about everything that is in the way, if there is anything."""
     found = [hindrance for hindrances in kinds for hindrance in hindrances]
     if found:
         raise all_in_one(found)
@@ -194,7 +194,7 @@ class _Opened:
     """The companions' ends of links."""
 
     def numbers(self) -> dict[str, str]:
-        """Return what stands for each fd in a command line, by its name."""
+        """Return what the command line has for each fd, by its name."""
         peers = {name: sock.fileno() for name, sock in self.peers.items()}
         numbers = self.fds | self.values | peers
         return {name: str(number) for name, number in numbers.items()}
@@ -207,7 +207,7 @@ class _Opened:
         return theirs
 
     def open_link(self, link: Link) -> None:
-        """Make a socket pair of which neither end is ours."""
+        """Make a socket pair whose ends both go to others."""
         qemus, peers = socket.socketpair()
         self.fds[link.name] = self.inherited.enter_context(qemus).fileno()
         self.peers[link.peer] = self.inherited.enter_context(peers)
@@ -217,9 +217,9 @@ class _Opened:
 def _start_companions(
     final: Built, reporter: Reporter, opened: _Opened
 ) -> Iterator[tuple[Running, ...]]:
-    """Start the companions of *final*, with their ends of links, of which we keep none.
+    """Start the companions of *final* with their ends of links, and keep none of those.
 
-    Were one of them left open here, QEMU would not see that its companion has ended.
+    If one were left open here, QEMU would not see that its companion has ended.
     """
     fds = {name: sock.fileno() for name, sock in opened.peers.items()}
     with start_companions(final.of(Companion), reporter, fds) as companions:
@@ -238,7 +238,7 @@ def _open_sockets(built: Built, opened: _Opened) -> None:
     for own in built.of(OwnSocket):
         opened.ours.enter_context(keep_clear(own))
     for listen in built.of(Listen):
-        # The path has to stay for as long as the VM runs; our copy of the fd has not.
+        # The path has to stay for as long as the VM runs; our copy of the fd does not.
         sock = opened.ours.enter_context(open_listen(listen))
         opened.inherited.callback(sock.close)
         opened.fds[listen.name] = sock.fileno()

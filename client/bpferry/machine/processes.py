@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which process has a file locked or a port taken, as far as this user may look (proc(5)).
+"""Which process has a file locked or a port taken, as far as this user may see (proc(5)).
 
-Only processes of the same user can be looked into; of others, nobody but root learns anything.
+A user can only look into their own processes; only root can look into others.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ GUEST: Final = re.compile(r"(?:^|,)guest=((?:[^,]|,,)+)")
 
 
 def find_locker(fd: int, byte: int) -> int | None:
-    """Return the process that has a lock on *byte* of the file *fd*; None if nobody can be seen."""
+    """Return the process that has a lock on *byte* of the file *fd*; None if none can be seen."""
     wanted = os.fstat(fd)
     for process, link in _open_files():
         with contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def _covers(lock: "re.Match[str]", byte: int) -> bool:
 
 
 def find_socket_owner(inode: int) -> int | None:
-    """Return a process that has the socket *inode* open; None if nobody can be seen."""
+    """Return a process that has the socket *inode* open; None if none can be seen."""
     wanted = f"socket:[{inode}]"
     for process, link in _open_files():
         with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ def find_socket_owner(inode: int) -> int | None:
 
 
 def _open_files() -> Iterator[tuple[int, Path]]:
-    """Yield each open file that we may look at: its process, and its link."""
+    """Yield each open file that we may see: its process, and its link."""
     for process in PROC.iterdir():
         if process.name.isdecimal():
             with contextlib.suppress(OSError):
@@ -59,7 +59,7 @@ def _open_files() -> Iterator[tuple[int, Path]]:
 
 
 def describe_process(pid: int) -> str:
-    """Return what *pid* is, for people: with the name of its VM if it is a QEMU that has one."""
+    """Describe *pid* for people: with the name of its VM if it is a QEMU that has one."""
     try:
         name = (PROC / str(pid) / "comm").read_text("utf-8", "replace").strip()
         words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Plug in processors of the guest before it runs, as libvirt does with those that can be removed.
 
-QEMU lists the places for processors, each with what says where it is (qapi/machine.json,
-HotpluggableCPU). In the order of these numbers, from the socket down to the thread, they are the
-processors of the guest from 0 on.
+QEMU lists the places for processors, each with the numbers of its socket, core, thread and so on
+(qapi/machine.json, HotpluggableCPU). Sorted by these numbers, from the socket down to the thread,
+they are the guest's processors from 0 on.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ async def plug_in(monitor: Monitor, numbers: Sequence[int]) -> None:
     """Add the processors *numbers* of the guest, in this order.
 
     Raises:
-        QemuError: QEMU does not take one.
+        QemuError: QEMU rejects one.
     """
     if not numbers:
         return
@@ -41,7 +41,7 @@ async def plug_in(monitor: Monitor, numbers: Sequence[int]) -> None:
 
 
 def _places(answer: object) -> list[tuple[str, dict[str, int]]]:
-    """Return the driver of each processor, and what says where it is, by its number."""
+    """Return the driver of each processor and its place, by its number."""
     if not isinstance(answer, list):
         raise QemuError("QEMU's answer about its processors is not a list")
     found = []

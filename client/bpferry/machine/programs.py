@@ -22,7 +22,7 @@ def find_missing_programs(built: Built) -> Iterator[CompanionError]:
 
 
 def find_dispensable_programs(built: Built) -> Iterator[Fault]:
-    """Yield what the VM will lack since a program is missing that it can do without."""
+    """Yield what the VM will lack because an optional program is missing."""
     for companion in built.of(Companion):
         for step in _lacking(companion):
             if step.without:
@@ -32,7 +32,7 @@ def find_dispensable_programs(built: Built) -> Iterator[Fault]:
 
 
 def _lacking(companion: Companion) -> Iterator[Step]:
-    """Yield the first step of each program that is due and missing."""
+    """Yield the first step that has to be done for each program that is missing."""
     told: set[str] = set()
     for step in companion.steps:
         program = step.argv[0]
@@ -42,7 +42,7 @@ def _lacking(companion: Companion) -> Iterator[Step]:
 
 
 def _is_due(step: Step) -> bool:
-    """Say whether no former run has done *step*."""
+    """Say whether *step* has to be done: no former run has."""
     if step.empty is None:
         return True
     folder = Path(step.empty)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What QEMU writes on its standard error, line by line: passed on, explained, or said better.
+"""What QEMU writes on its standard error, line by line: passed on, explained, or put better.
 
-Left out is what bpferry says in its own words: which pseudo-terminal and which port QEMU has
-chosen (``endpoints``), and what libbpf writes where QEMU tries to load its eBPF program by itself.
+Lines are left out if bpferry says the same in its own words: which pseudo-terminal and which port
+QEMU has chosen (``endpoints``), and what libbpf writes when QEMU itself tries to load its eBPF
+program.
 """
 
 import asyncio
@@ -20,10 +21,10 @@ MAX_LINE_BYTES: Final = 4096
 """A longer line is shown in pieces."""
 
 REDIRECTED: Final = re.compile(r"char device redirected to \S+ \(label (?P<label>\S+)\)")
-"""Of each pseudo-terminal (chardev/char.c)."""
+"""The line about each pseudo-terminal (chardev/char.c)."""
 
 VNC_RUNNING: Final = "VNC server running on "
-"""Where QEMU has looked for a free port (ui/vnc.c)."""
+"""The line after QEMU has looked for a free port (ui/vnc.c)."""
 
 LIBBPF: Final = "libbpf: "
 
@@ -33,7 +34,7 @@ NOT_LOADED: Final = "Unable to load eBPF program"
 NOT_PERMITTED: Final = re.compile(r"not permitted|EPERM|Permission denied|EACCES")
 
 BURST_SECONDS: Final = 0.5
-"""For the lines of libbpf to come together; they take some milliseconds."""
+"""How long to wait for all of libbpf's lines; they take some milliseconds."""
 
 LOADED_BY_ITSELF: Final = (
     "QEMU has tried to load its eBPF program by itself, which takes a privilege that it does not "
@@ -99,13 +100,13 @@ class QemuOutput:
                 self._report(text)
 
     def _hold(self, text: str) -> None:
-        """Keep a line until it is known what all of them mean together."""
+        """Hold a line until it is clear what all of them mean together."""
         self._of_libbpf.append(text)
         if self._timer is None:
             self._timer = self._loop.call_later(BURST_SECONDS, self._end_burst)
 
     def _end_burst(self) -> None:
-        """Say what the lines mean that were held, once, or pass them on."""
+        """Say once what the held lines mean, or pass them on."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
@@ -127,7 +128,7 @@ class QemuOutput:
 
     def _report(self, text: str) -> None:
         self._reporter.qemu_said(text)
-        # QEMU does not say which card it means; one warning stands for all.
+        # QEMU does not say which card it means, so there is one warning for all.
         seen = Seen(lines=(text,))
         for notice in filter(None, (compare_plan(plan, seen) for plan in self._plans)):
             self._reporter.warn(notice.message, notice.hint)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is refused of a VM, told with its places in the document: as an error, or as left out.
+"""What is refused of a VM, with its places in the document: as an error, or as left out.
 
-Everything that is built calls a part by its key. A user is told the file, the line, and what the
-document calls the part.
+Everything that is built names a part by its key. A user is told the file, the line, and the
+document's own name of the part.
 """
 
 import copy
@@ -33,15 +33,15 @@ def located(error: E, document: Document, key: str = "") -> E:
 
 
 def own_faults(refusals: Sequence[Refusal], document: Document) -> tuple[Unsupported, ...]:
-    """Return what the user is to change, in the order of the document."""
+    """Return what the user has to change, in the order of the document."""
     own = (refusal.error for refusal in refusals if not _follows(refusal, document))
     return in_order(located(error, document) for error in own)
 
 
 def _follows(refusal: Refusal, document: Document) -> bool:
-    """Say whether something is refused only since something else was left out.
+    """Say whether something is refused only because something else was left out.
 
-    That is so too where something of the same part was left out when the document was read.
+    That includes things of the same part that were left out when the document was read.
     """
     if refusal.follows:
         return True
@@ -51,7 +51,7 @@ def _follows(refusal: Refusal, document: Document) -> bool:
 
 
 def refuse_all(error: Unsupported, refusals: Sequence[Refusal], document: Document) -> Unsupported:
-    """Return *error*, which has its place, with what else is to be changed as its others."""
+    """Return *error*, which has its place, with the other things to change as its others."""
     others = [one for one in own_faults(refusals, document) if one.message != error.message]
     return all_in_one((error, *others))
 
@@ -59,14 +59,14 @@ def refuse_all(error: Unsupported, refusals: Sequence[Refusal], document: Docume
 def left_out(refusals: Sequence[Refusal], document: Document) -> tuple[Unsupported, ...]:
     """Return what is left out of *document*, each thing once, in its order.
 
-    What was left out when the document was read is among it.
+    It includes what was left out when the document was read.
     """
     built = (_told(refusal, gone, document) for refusal, gone in _gone(refusals, document))
     return in_order((*document.ignored, *built))
 
 
 def _gone(refusals: Sequence[Refusal], document: Document) -> Iterator[tuple[Refusal, str]]:
-    """Yield those of *refusals* by which something goes, and its key."""
+    """Yield those of *refusals* by which something is left out, and its key."""
     machine, found = document.machine, list[tuple[Refusal, str]]()
     for refusal in refusals:
         element = refusal.error.element or ""

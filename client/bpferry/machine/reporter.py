@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who is told what happens while a VM is prepared and while it runs."""
+"""The interface for reports while a VM is prepared and while it runs."""
 
 from typing import Protocol
 
@@ -8,16 +8,16 @@ from bpferry.steering.maps import Steering
 
 
 class Reporter(Protocol):
-    """Takes sentences, and values for programs. ``cli.output`` has the one for people."""
+    """Takes sentences, and values for programs. ``cli.output`` implements it for people."""
 
     def progress(self, text: str) -> None:
-        """Take note of a step that is about to be done, for who is waiting."""
+        """Take note of a step that is about to be done, for a user who waits."""
 
     def note(self, text: str) -> None:
         """Take note of something that the user should know."""
 
     def warn(self, text: str, hint: str = "") -> None:
-        """Take note of something less than what was wished."""
+        """Take note of something that is less than the user asked for."""
 
     def qemu_said(self, line: str) -> None:
         """Take one line that QEMU wrote, unchanged."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A file that says where secrets are, for descriptions that do not: libvirt's own, for one."""
+"""A file that says where secrets are, for descriptions that do not, such as libvirt's own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from bpferry.machine.secrets import SecretFiles
 
 
 class _Map(Table, frozen=True, kw_only=True):
-    """All that may stand in it."""
+    """All that may be in it."""
 
     secrets: Annotated[tuple[SecretFile, ...], At("secret")] = ()
 
@@ -23,7 +23,7 @@ def read_map(path: str) -> SecretFiles:
     """Return what the file *path* says about where secrets are: ``[[secrets]]`` in TOML.
 
     Raises:
-        BadInput: it cannot be read, or says something else.
+        BadInput: it cannot be read, or has anything else in it.
     """
     try:
         raw = Path(path).read_bytes()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Passwords and keys: read from files that nobody else can read, and handed to QEMU in memory.
 
-A file of a secret is the user's own, or root's, and closed to all others; a pipe will do as well.
-QEMU inherits a sealed memfd with what was in it, which it reads when it starts.
+A file with a secret belongs to the user, or root, and is closed to all others; a pipe works too.
+QEMU inherits a sealed memfd with the contents, which it reads when it starts.
 """
 
 import base64
@@ -26,7 +26,7 @@ from bpferry.errors import BadInput
 from bpferry.steering.plan import Notice
 
 MAX_BYTES: Final = 65536
-"""Of one secret. cryptsetup takes passphrases of up to 512 bytes."""
+"""The longest secret. cryptsetup takes passphrases of up to 512 bytes."""
 
 OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -41,12 +41,12 @@ NO_SECRETS: Final[SecretFiles] = MappingProxyType({})
 
 
 def name_of(text: str) -> str:
-    """Return the name of a secret as it is compared: a UUID in one spelling, others as they are."""
+    """Return the name of a secret for comparing: a UUID in one spelling, others unchanged."""
     return text.lower().replace("-", "") if UUID.fullmatch(text) else text
 
 
 def files_of(document: Document, given: SecretFiles) -> SecretFiles:
-    """Return where secrets are: what the user has *given* counts before what the document says."""
+    """Return where secrets are: what the user has *given* takes precedence over the document."""
     named = {one.name: one.file for one in document.machine.secrets}
     return {name_of(name): path for name, path in (*named.items(), *given.items())}
 
@@ -93,7 +93,7 @@ def find_problems(built: Built, files: SecretFiles) -> Iterator[BadInput]:
 
 
 def describe(secret: Secret, files: SecretFiles, document: Document) -> str:
-    """Return where *secret* is from and what it is for, and nothing of what it is."""
+    """Return where *secret* comes from and what it is for, but nothing of the secret itself."""
     place = document.origins.describe(secret.key)
     path = files.get(name_of(secret.wanted))
     return f"the secret in '{path}' for {place}" if path else f"the secret of {place}"
@@ -142,7 +142,7 @@ def _read(path: str, secret: Secret) -> bytes:
 
 
 def _checked(found: bytes, path: str, secret: Secret) -> bytes:
-    """Return the secret in what was *found*, without the end of a line that editors write."""
+    """Return the secret in what was *found*, without the newline that editors add."""
     content = found.removesuffix(b"\n")
     problem = ""
     if not content:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What libvirt's session mode would make of a VM's cards (libvirt 11.3).
 
-It is told on request only, since there is nothing to do about it here: bpferry does all of this.
+It is reported on request only, since there is nothing to do about it: bpferry does all of this.
 """
 
 from collections.abc import Iterator

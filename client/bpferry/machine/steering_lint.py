@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the plans of a VM's cards say against its design, before it is started.
+"""What the plans of a VM's cards show about its design, before it is started.
 
-The plan is the one that ``bpferry run`` makes, so that a check is silent about nothing of which a
-run would warn. A card with several queues of which nothing is said about RSS, as virt-install
-writes them, is planned with RSS too: the note has the line to write, and what it would cost.
+The plan is the one that ``bpferry run`` makes, so that a check reports everything that a run would
+warn of. A card with several queues and no setting for RSS, as virt-install writes them, is planned
+with RSS too: the note has the line to write, and what it would cost.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ from bpferry.steering.vhost import COST, UNUSABLE
 OWN_RULE: Final = "the host's kernel picks the queues, and the guest has no say in it"
 
 BY_RUNG: Final = {Rung.QEMU: "RSS without eBPF: QEMU steers in user space", Rung.NONE: "no RSS"}
-"""What a card has by default that has no eBPF."""
+"""What a card without eBPF has by default."""
 
 
 def find_steering_faults(
     machine: Machine, capabilities: Capabilities, host: HostFacts, kind: Kind
 ) -> Iterator[Fault]:
-    """Yield what there is to say against the steering of *machine* on this QEMU and this host."""
+    """Yield the findings about the steering of *machine* on this QEMU and this host."""
     lint = _Lint(capabilities, host, kind, default_rss=machine.default_rss)
     for device in cards_of(machine):
         # What cannot be planned is refused, and told with that.
@@ -55,7 +55,7 @@ class _Lint:
         self._default_rss = default_rss
 
     def faults_of(self, device: Named[Card]) -> Iterator[Fault]:
-        """Yield what there is to say against *device*.
+        """Yield the findings about *device*.
 
         Raises:
             Unsupported: it cannot be planned.
@@ -79,7 +79,7 @@ class _Lint:
         return plan_card(device, self._capabilities, self._host, default_rss=self._default_rss)
 
     def _unusable_vhost(self, device: Named[Card], plan: CardPlan) -> Iterator[Fault]:
-        """Say what the start would fail on: vhost by name, and no device for it."""
+        """Report what the start would fail on: vhost is demanded, and its device is unusable."""
         problem = self._host.problem_of(device.value.vhost_device)
         if device.value.driver == "vhost" and plan.vhost and problem:
             yield Fault(
@@ -91,7 +91,7 @@ class _Lint:
             )
 
     def _less_by_default(self, device: Named[Card], plan: CardPlan) -> Fault:
-        """Say what a card has that would have eBPF by default."""
+        """Report what a card has if it would have eBPF by default."""
         message = BY_RUNG[plan.rung]
         fix = plan.obstacle.hint
         if plan.vhost:
@@ -101,7 +101,7 @@ class _Lint:
         return Fault(f"{device.key}.queues", "note", text, plan.obstacle.message, fix)
 
     def _nothing_said(self, device: Named[Card], plan: CardPlan) -> Iterator[Fault]:
-        """Say how a card with several queues would have RSS, and what that would cost."""
+        """Report how a card with several queues could have RSS, and what that would cost."""
         card = device.value
         message = f"{card.queues} queues without RSS"
         line = self._line(card)
@@ -120,13 +120,13 @@ class _Lint:
         yield Fault(f"{device.key}.queues", "note", message, cause, fix)
 
     def _without_vhost(self, card: Card) -> str:
-        """Return what to write for RSS where that goes without vhost only."""
+        """Return what to write for RSS if that is possible only without vhost."""
         unnamed = msgspec.structs.replace(card, driver=None)
         leave = "leave 'driver' out and " if card.driver and self._kind == "toml" else ""
         return f"{leave}write {self._line(unnamed)}"
 
     def _line(self, card: Card) -> str:
-        """Return what to write into the document of *card* for RSS, with all that it says."""
+        """Return what to write for RSS into the document of *card*, with what is there already."""
         if self._kind == "toml":
             return "rss = true"
         driver = build_element("interface", msgspec.structs.replace(card, rss=True)).find("driver")

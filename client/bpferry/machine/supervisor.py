@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """QEMU's parent, for as long as it runs.
 
-QEMU gets the fds of its command line and no others, its own session, and dies when we are killed
-(``qemu.process``). Our copies of what it inherited are closed as soon as it runs, so that the end
-of QEMU is the end of its taps and sets. What it writes comes out line by line.
+QEMU gets the fds of its command line and no others, and a session of its own, and dies when we are
+killed (``qemu.process``). Our copies of what it inherited are closed as soon as it runs, so that
+its taps and sets end with it. What it writes is shown line by line.
 
     SIGINT, SIGTERM, SIGHUP    the first    the guest's power button
                                the second   QEMU is told to stop, and killed if it does not
@@ -42,7 +42,7 @@ QUIT_SECONDS: Final = 5.0
 """QEMU ends in some milliseconds when told to, unless a disk does not answer."""
 
 MONITOR_SECONDS: Final = 30.0
-"""QEMU greets after 0.1 s; with much memory to be touched first it may take a while."""
+"""QEMU greets after 0.1 s; if it has to touch much memory first it may take a while."""
 
 EVENTS: Final = {
     "RESET": "the VM restarts",
@@ -58,7 +58,7 @@ def supervise(
 ) -> int:
     """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
 
-    The guest's console goes to the fd *output*, and what is typed at *keyboard* to the guest; both
+    The guest's console goes to the fd *output*, and what is typed on *keyboard* to the guest; both
     are borrowed.
 
     Raises:
@@ -100,7 +100,7 @@ def _start(prepared: Prepared) -> contextlib.AbstractContextManager[Child]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Signals]:
-    """Queue each signal that comes, in place of what it would do."""
+    """Queue each signal that arrives, instead of its usual effect."""
     loop = asyncio.get_running_loop()
     queue: Signals = asyncio.Queue()
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -115,7 +115,7 @@ def _signals() -> Iterator[Signals]:
 
 
 class _Supervisor:
-    """One running QEMU: its monitor, the signals that come, its cards."""
+    """One running QEMU: its monitor, the signals that arrive, its cards."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Supervisor:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Monitor | None]:
-        """Hold the monitor; it is None if QEMU was ended by us before it spoke."""
+        """Open and close the monitor; it is None if we ended QEMU before it greeted."""
         name = self._prepared.argv[0]
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -178,14 +178,14 @@ class _Supervisor:
             yield self._monitor
 
     def _waits(self) -> bool:
-        """Say for whom QEMU waits before it goes on, and whether there is anybody."""
+        """Tell the user whose connections QEMU waits for, and return whether it waits for any."""
         waiting = [endpoint for endpoint in self._prepared.endpoints if endpoint.waits]
         for endpoint in waiting:
             self._reporter.note(f"QEMU waits for a process to connect to {describe(endpoint)}")
         return bool(waiting)
 
     async def _early_end(self, error: QemuError) -> QemuError:
-        """Return what is to be said of a QEMU that never ran the VM."""
+        """Return what to tell the user of a QEMU that never ran the VM."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), QUIT_SECONDS)
         if not self._ended.is_set():
@@ -194,7 +194,7 @@ class _Supervisor:
         evidence = self._child.tail()
         status = self._child.exit_status()
         last = "".join(evidence.splitlines()[-1:]).strip()
-        # The user has its words already, each in a line of its own.
+        # The user has already seen what it wrote, line by line.
         hint = "; ".join(
             f"QEMU has been given {described}"
             for name, described in self._prepared.secrets.items()
@@ -204,7 +204,7 @@ class _Supervisor:
         return QemuError(message, hint or hint_of(status, self._child.pid), evidence)
 
     async def _let_run(self, monitor: Monitor) -> None:
-        """Do what is to be done before the guest runs, let it run, and say how to reach it."""
+        """Do what has to be done before the guest runs, let it run, and say how to reach it."""
         prepared = self._prepared
         try:
             await plug_in(monitor, prepared.plugged_in)
@@ -222,7 +222,7 @@ class _Supervisor:
                 raise
 
     async def _tell(self, monitor: Monitor) -> None:
-        """Tell QEMU what its command line cannot say."""
+        """Tell QEMU what its command line cannot express."""
         for command in self._prepared.commands:
             try:
                 await monitor.execute(command.name, dict(command.arguments))
@@ -257,7 +257,7 @@ class _Supervisor:
             self._begin(watch(card_id, maps, report.note, report.steering_changed, settled))
 
     def _compare(self, card_id: str, steering: Steering) -> None:
-        """Hold what is seen of a card against its plan."""
+        """Compare what is seen of a card with its plan."""
         notice = compare_plan(self._prepared.plans[card_id], Seen(steering))
         if notice is not None:
             self._reporter.warn(notice.message, notice.hint)
@@ -300,6 +300,6 @@ def _drain(running: Running) -> None:
 
 
 async def _quietly(work: Coroutine[None, None, None]) -> None:
-    """Do *work*, whose failure shows in that QEMU stays, or in that it is gone."""
+    """Do *work*; if it fails, QEMU stays or is already gone, which shows anyway."""
     with contextlib.suppress(QemuError):
         await work

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whether the files of a UEFI firmware belong together: its code, the template, the variables.
 
-Code and variables are two files that end up side by side in flash. The code is built for one size
-of the whole and looks for its variables at a fixed place in it. QEMU does not check this. With a
-file of another size, Debian's OVMF ends in a processor exception before it shows anything, or
-boots and forgets every variable, by build (seen with 2022.11 on QEMU 10.0).
+Code and variables are two files that are next to each other in flash. The code is built for one
+total size and looks for its variables at a fixed place. QEMU does not check this. With a file of
+another size, Debian's OVMF ends in a processor exception before it shows anything, or boots and
+forgets every variable, depending on the build (seen with 2022.11 on QEMU 10.0).
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from bpferry.qemu.firmware import Descriptor
 
 MAGIC: Final = b"QFI\xfb"
 SIZE_AT: Final = slice(24, 32)
-"""Where the header of a qcow2 image has its magic and its size (docs/interop/qcow2.rst)."""
+"""Magic and size in the header of a qcow2 image (docs/interop/qcow2.rst)."""
 
 BLOCK: Final = 4096
-"""What the size of flash is a multiple of on a PC (hw/i386/pc_sysfw.c)."""
+"""The size of flash on a PC is a multiple of this (hw/i386/pc_sysfw.c)."""
 
 MOST: Final = 8 * 2**20
-"""Of all flash of a PC together (FLASH_SIZE_LIMIT, hw/i386/pc_sysfw.c)."""
+"""The limit for all flash of a PC together (FLASH_SIZE_LIMIT, hw/i386/pc_sysfw.c)."""
 
 FIXED: Final = {"aarch64": 64 * 2**20, "arm": 64 * 2**20, "riscv64": 32 * 2**20}
 """Bytes of each of the two pieces of flash of a virt machine (virt.c in hw/arm and hw/riscv)."""
 
 
 SECURE_WORDS: Final = ("secboot", "secure", ".ms.", "snakeoil")
-"""In the names of firmware with secure boot: Fedora's, Arch's, Debian's and Ubuntu's."""
+"""Parts of the names of firmware with secure boot, in Fedora, Arch, Debian and Ubuntu."""
 
 
 class Piece(NamedTuple):
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
     what: str
     path: str
     format: str
-    """As the document or the descriptor says."""
+    """The format that the document or the descriptor gives."""
     key: str
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Piece(NamedTuple):
 def find_firmware_faults(context: Context) -> Iterator[BpferryError]:
     """Yield an error for each way in which the files of the firmware do not fit together.
 
-    The error's element is a key of the model. Files that do not exist are somebody else's business.
+    The error's element is a key of the model. Files that do not exist are reported elsewhere.
     """
     flash = firmware_of(context)
     if not isinstance(flash, Flash):
@@ -71,7 +71,7 @@ def find_firmware_faults(context: Context) -> Iterator[BpferryError]:
 
 
 def find_other_firmware(path: str, arch: str, descriptors: tuple[Descriptor, ...]) -> str:
-    """Return what to write in place of *path*, firmware of another distribution, or nothing.
+    """Return what to write instead of *path*, firmware of another distribution; empty if unknown.
 
     The file's name says whether it has secure boot, by the words that distributions use.
     """
@@ -91,7 +91,7 @@ def _key(context: Context, key: str) -> str:
 
 
 def _variables(context: Context, flash: Flash) -> list[Piece]:
-    """Return the template, if it is to be used, and the variables, if they are there already."""
+    """Return the template, if it will be used, and the variables, if they exist already."""
     target = variables_of(context, flash)
     if target is None:
         return []
@@ -134,8 +134,8 @@ def _check_code(code: Piece, size: int, fixed: int | None) -> Iterator[BpferryEr
 def _wanted(flash: Flash, size: int, descriptors: tuple[Descriptor, ...]) -> int:
     """Return the size of the variables that the code of *size* bytes looks for.
 
-    It is that of the template of its own package. Firmware that no descriptor knows is taken for
-    OVMF, whose code and variables together are a power of two (OvmfPkg: FD_SIZE_1MB to 4MB).
+    It is that of the template in its own package. Firmware without a descriptor is taken for OVMF,
+    whose code and variables together are a power of two (OvmfPkg: FD_SIZE_1MB to 4MB).
     """
     for found in descriptors:
         executable, template = found.mapping.executable, found.mapping.nvram_template
@@ -183,7 +183,7 @@ def _head(path: str) -> bytes | None:
 
 
 def _size(piece: Piece) -> int | None:
-    """Return the bytes that the guest sees of *piece*; None if nobody can tell."""
+    """Return the bytes that the guest sees of *piece*; None if that is unknown."""
     head = _head(piece.path)
     if head is None:
         return None

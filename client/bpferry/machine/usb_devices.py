@@ -13,7 +13,7 @@ from bpferry.machine.host_files import HostFiles
 DEVICES: Final = "/sys/bus/usb/devices"
 
 RULES: Final = "/etc/udev/rules.d/70-bpferry.rules"
-"""Before 73-seat-late.rules, which gives what has the tag ``uaccess`` to who sits at the host."""
+"""It has to come before 73-seat-late.rules, which evaluates the tag ``uaccess``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class UsbDevice:
     bus: int
     number: int
     name: str
-    """As it calls itself; may be empty."""
+    """The name that it reports; may be empty."""
 
     @property
     def node(self) -> str:
-        """The file by which programs use it."""
+        """The file through which programs use it."""
         return f"/dev/bus/usb/{self.bus:03d}/{self.number:03d}"
 
     @property

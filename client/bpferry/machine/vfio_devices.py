@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""PCI and mediated devices of the host: whether VFIO has them, and this user may have them.
+"""PCI and mediated devices of the host: whether VFIO has them, and this user may use them.
 
-A device is given away with all others of its group, which can reach each other's memory. The file
-of the group is /dev/vfio/N; newer kernels have one for each device, in /dev/vfio/devices, which
-goes with /dev/iommu. Binding a device to VFIO is for root, and lasts.
+A device is given away with all others of its IOMMU group, since they can reach each other's memory.
+The file of the group is /dev/vfio/N; newer kernels have one for each device, in /dev/vfio/devices,
+which is used with /dev/iommu. Only root can bind a device to VFIO, and it stays bound.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ GROUPS: Final = "/sys/kernel/iommu_groups"
 CONTAINER: Final = "/dev/vfio/vfio"
 
 HARMLESS: Final = ("pcieport", "pci-stub", "shpchp")
-"""Drivers of others in a group that do not use them; so are those of bridges."""
+"""Drivers of other devices in a group that do not use them; bridges are fine too."""
 
 
 def find_pci(address: str, *, managed: bool, files: HostFiles) -> HostNode:
@@ -60,7 +60,7 @@ def find_mdev(uuid: str, files: HostFiles) -> HostNode:
 
 
 def is_vfio(driver: str) -> bool:
-    """Say whether *driver* gives devices to VFIO; those of some makers have other names."""
+    """Say whether *driver* gives devices to VFIO; some vendors' drivers have other names."""
     return driver == "vfio-pci" or driver.endswith(("-vfio-pci", "_vfio_pci"))
 
 
@@ -76,7 +76,7 @@ def _not_bound(address: str, driver: str, *, managed: bool) -> HostNode:
 
 
 def _others(address: str, group: str, files: HostFiles) -> HostNode | None:
-    """Return what keeps the *group* of a device from being given away, if anything does."""
+    """Return what prevents giving away the *group* of a device, if anything does."""
     used = []
     for other in files.names(f"{GROUPS}/{group}/devices"):
         driver = files.target(f"{PCI}/{other}/driver")
