@@ -26,8 +26,8 @@ FILES: Final = {
 def find_tls_folder(protocol: str) -> TlsFolder:
     """Return where the certificates for *protocol*, vnc or spice, belong, and if they are there.
 
-    If the folder exists, the user wants TLS, even if something is missing in it. A folder below a
-    home that is not the user's, such as root's under setpriv or sudo, is ignored.
+    If the folder exists, the user wants TLS, even if something is missing in it. One that cannot be
+    looked at, such as below root's home under setpriv or sudo, counts as missing.
     """
     folder = home_folder("XDG_CONFIG_HOME", ".config") / "bpferry" / "pki" / protocol
     try:

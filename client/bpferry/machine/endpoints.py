@@ -27,7 +27,7 @@ REMARKS: Final = {
 """What a user should know about a kind or a protocol."""
 
 DISPLAYS: Final = {"vnc": "", "vnc-tls": ", TLS"}
-"""The protocols with separate ports, and what else a user should know about them."""
+"""The protocols with display numbers, and what else a user should know about them."""
 
 
 async def find_chosen(monitor: Monitor, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
