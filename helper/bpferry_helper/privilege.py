@@ -3,10 +3,11 @@
 
 import ctypes
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from bpferry_helper.errors import StartupError
+from bpferry_helper.errors import HelperError, StartupError
 
 CAPABILITY_NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """linux/capability.h."""
@@ -16,6 +17,7 @@ CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {
     # CAP_PERFMON: QEMU's program compares packet pointers, which the verifier allows only if
     #              pointers may leak (kernel/bpf/verifier.c, allow_ptr_leaks); without it the load
     #              fails with EACCES. The iterator is a tracing program and needs it too.
+    #              Arrays are created without it: see bpf/maps.
     "bpf": ("CAP_BPF", "CAP_PERFMON"),
     # CAP_NET_ADMIN: make a tap and give it an owner (drivers/net/tun.c), move it to the host's
     #              network namespace, put it on a bridge and delete it (net/core/rtnetlink.c), and
@@ -27,6 +29,9 @@ CAPABILITIES: Final[dict[str, tuple[str, ...]]] = {
 PR_SET_DUMPABLE: Final = 4
 PR_SET_NO_NEW_PRIVS: Final = 38
 """linux/prctl.h."""
+
+CAPABILITY_VERSION: Final = 0x2008_0522
+"""_LINUX_CAPABILITY_VERSION_3 of linux/capability.h: two masks of 32 bits each."""
 
 STATUS_FILE: Final = "/proc/thread-self/status"
 
@@ -45,6 +50,48 @@ def shrink(role: str) -> None:
     for option, value in ((PR_SET_NO_NEW_PRIVS, 1), (PR_SET_DUMPABLE, 0)):
         if libc.prctl(option, value, 0, 0, 0) != 0:
             raise StartupError(f"cannot set prctl option {option}: errno {ctypes.get_errno()}")
+
+
+class _CapabilitySets(ctypes.Structure):
+    """Both struct __user_cap_data_struct of capset(2), the lower 32 capabilities first."""
+
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+        ("effective_high", ctypes.c_uint32),
+        ("permitted_high", ctypes.c_uint32),
+        ("inheritable_high", ctypes.c_uint32),
+    )
+
+
+@contextmanager
+def lowered(name: str) -> Iterator[None]:
+    """Let this thread, and no other, act without the capability *name* inside the block.
+
+    It stays permitted, or it could not come back.
+
+    Raises:
+        HelperError: the kernel does not allow that; the unit's system call filter may not.
+    """
+    before = _capability_sets("capget", _CapabilitySets())
+    less = _CapabilitySets.from_buffer_copy(before)
+    number = CAPABILITY_NUMBERS[name]
+    less.effective &= ~(1 << number)
+    less.effective_high &= ~(1 << number >> 32)
+    _capability_sets("capset", less)
+    try:
+        yield
+    finally:
+        _capability_sets("capset", before)
+
+
+def _capability_sets(call: str, sets: _CapabilitySets) -> _CapabilitySets:
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, call)(header, ctypes.byref(sets)) != 0:
+        raise HelperError(f"{call}(2) fails with errno {ctypes.get_errno()}")
+    return sets
 
 
 def _check_capabilities(names: tuple[str, ...]) -> None:

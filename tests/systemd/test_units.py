@@ -25,6 +25,7 @@ RELAXED: Final = (
     ("bpf", "RestrictAddressFamilies", "AF_UNIX"),
     ("bpf", "SystemCallFilter", "bpf"),
     ("bpf", "SystemCallFilter", "memfd_create"),
+    ("bpf", "SystemCallFilter", "capset"),
     ("tap", "PrivateUsers", "no"),
     ("tap", "ProcSubset", "all"),
     ("tap", "RestrictAddressFamilies", "AF_UNIX AF_NETLINK"),

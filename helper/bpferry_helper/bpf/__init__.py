@@ -6,6 +6,7 @@
     digest    SHA-256, without OpenSSL
     trust     finds an object by its digest in a QEMU that root installed
     libbpf    the functions of libbpf.so.1 that are used, with their C types
+    maps     creates the arrays of an object so that the kernel masks each index
     loader    turns the bytes of a trusted object into owned, described fds
     census    which maps are alive, according to a BPF iterator
     ledger    who was given which set, and which sets are still alive

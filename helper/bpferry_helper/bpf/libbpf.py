@@ -44,6 +44,8 @@ PROTOTYPES: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
     "bpf_map__max_entries": (c_uint32, (c_void_p,)),
     "bpf_map__map_flags": (c_uint32, (c_void_p,)),
     "bpf_map__fd": (c_int, (c_void_p,)),
+    "bpf_map__reuse_fd": (c_int, (c_void_p, c_int)),
+    "bpf_map_create": (c_int, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, POINTER(c_uint32))),
 }
 """Result and arguments of each function. Enumerations are int, pointers to structures void *."""

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from bpferry_helper.bpf.libbpf import LibbpfError, last_error, library, map_id
+from bpferry_helper.bpf.maps import create_arrays
 from bpferry_helper.errors import NO_RESOURCES, HelperError, RequestError
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
@@ -144,6 +145,7 @@ def _load(obj: Pointer, shape: ObjectShape) -> LoadedSet:
     log = ctypes.create_string_buffer(VERIFIER_LOG_BYTES)
     for program in _walk(lib.bpf_object__next_program, obj):
         lib.bpf_program__set_log_buf(program, log, len(log))
+    create_arrays(_walk(lib.bpf_object__next_map, obj))
     if lib.bpf_object__load(obj) != 0:
         number = ctypes.get_errno()
         raise LibbpfError(f"cannot load the object{_verdict(log.value)}", number)
