@@ -151,7 +151,7 @@ def test_no_helper_for_taps(tmp_path: Path) -> None:
     assert error.status == 5
     assert error.message.startswith(FIRST.format(folder=tmp_path) + "cannot connect to the helper")
     assert "systemctl status bpferry-tap.socket" in error.hint
-    assert "; or name a tap that is there and yours: type 'ethernet' with" in error.hint
+    assert "; or name a tap that is there and yours: <interface type='ethernet'> with" in error.hint
     assert error.element == "/domain/devices/interface[1]"
 
 

@@ -181,4 +181,4 @@ def test_container_without_a_format_does_not_start(tmp_path: Path) -> None:
     write_qcow2(tmp_path / "i")
     with start(tmp_path, BASE + '[[disks]]\nfile = "i"\n') as run:
         assert run.status() == 2
-        assert "set the format to 'qcow2'" in run.err()
+        assert 'write format = "qcow2", or ' in run.err()

@@ -77,7 +77,7 @@ def test_sound_card(card: Card) -> None:
         ),
         (Card(type="user", tx_queue_size=1024), "tx-queue-size", "warning", "queue of 1024"),
         (Card(type="ethernet", tap="t", mtu=9000), "mtu", "note", "an MTU of 9000"),
-        (Card(type="user", model="ne2k_pci"), "model", "note", "a 'ne2k_pci'"),
+        (Card(type="user", model="ne2k_pci"), "model", "note", "of model 'ne2k_pci'"),
     ],
 )
 def test_fault_of_a_card(card: Card, key: str, level: str, words: str) -> None:
@@ -122,7 +122,8 @@ def test_model_that_nobody_named(name: str) -> None:
     card = Card(type="user", model="default")
 
     assert (
-        "a 'rtl8139'" in faults(card, capabilities=capabilities_of(name))["cards[0].model"].message
+        "of model 'rtl8139'"
+        in faults(card, capabilities=capabilities_of(name))["cards[0].model"].message
     )
     assert {} == faults(card)
 

@@ -15,6 +15,7 @@ from bpferry.machine.hindrances import find_doubts, find_hindrances, find_in_use
 from bpferry.machine.lint import find_faults
 from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.programs import find_dispensable_programs
+from bpferry.machine.refusals import placed
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
@@ -34,7 +35,7 @@ def check(
     document = read_file(Path(file), ignore_unsupported=True)
     plan, refused, note = _draft(document, secrets)
     faults = [
-        _located(fault, document)
+        placed(fault, document)
         for fault in find_faults(
             document.machine,
             plan.capabilities if plan else None,
@@ -74,22 +75,17 @@ def _of_this_host(plan: Draft | None, document: Document) -> Iterator[Fault]:
     conflict = find_conflict(document.machine.name)
     if conflict is not None:
         running = Fault("name", "note", conflict.message, RUNNING, conflict.hint)
-        yield _located(running, document)
+        yield placed(running, document)
     elif plan is not None:
         hindrances += find_in_use(plan)
     for hindrance in hindrances:
         yield Fault(hindrance.element or "", "error", hindrance.message, "", hindrance.hint)
     if plan is not None:
         if plan.kvm_problem:
-            yield _located(Fault("accelerator", "error", plan.kvm_problem, "", KVM_HINT), document)
+            yield placed(Fault("accelerator", "error", plan.kvm_problem, "", KVM_HINT), document)
         yield from find_doubts(plan)
         for fault in find_dispensable_programs(plan.built):
-            yield _located(fault, document)
-
-
-def _located(fault: Fault, document: Document) -> Fault:
-    where = document.origins.describe(fault.key)
-    return Fault(fault.key, fault.level, f"{where}: {fault.message}", fault.cause, fault.fix)
+            yield placed(fault, document)
 
 
 def _fields(refused: tuple[Unsupported, ...], faults: list[Fault], note: str) -> dict[str, object]:

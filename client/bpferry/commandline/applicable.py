@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from bpferry.domain.binding import Table
+from bpferry.domain.forms import name_of
 from bpferry.domain.model.base import Device
 from bpferry.domain.names import Named
 from bpferry.domain.shape import fields_of
@@ -22,7 +23,8 @@ def refuse_others(
         if field.name in (*meaningful, *SEEN_TO_ELSEWHERE):
             continue
         if getattr(part.value, field.name) != field.default:
-            yield part.refusal(field.key, f"it has no meaning for {owner}", "leave it out")
+            name = name_of(field)
+            yield part.refusal(field.key, f"{name} has no meaning for {owner}", f"leave out {name}")
 
 
 def check_address(device: Named[Device], *types: str) -> Iterator[Unsupported]:

@@ -26,6 +26,7 @@
     remaining        lists of which something was left out
     leaving_out      a VM without something that was refused
     origins          where each part was in its document
+    forms            words for both forms in one text, of which users see theirs
     bounds           hold a value to the type of its field, and say what is possible
     explain          what is wrong with a native description
     suggestions      what was meant by a name that there is not

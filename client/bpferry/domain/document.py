@@ -10,22 +10,20 @@ refused as unsupported; in the native form, whose words are ours, it is bad inpu
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from bpferry.domain import shorthand, shorthand_disks, toml, xml
 from bpferry.domain.checks import check
 from bpferry.domain.explain import explain
+from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
 from bpferry.errors import BadInput, Unsupported, all_in_one
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 """One description. A page of text is a long one."""
-
-
-Kind = Literal["xml", "toml"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class XmlReader:
 
     def _table(self, table: type[T], spot: Spot, key: str, *, is_entry: bool) -> T | None:
         before, passed_over = self._count(), self._passed_over
-        self.origins.note(key, spot.place)
+        self._note(key, spot)
         self._passed_over = passed_over_in(spot.path, spot.element.attrib)
         target = Unfinished(key, is_entry=is_entry)
         self._walk(shape_of(table), spot, target)
@@ -76,6 +76,12 @@ class XmlReader:
             lost = target.lost_by
             self.refusals.append(lost.taking(spot.xpath))
         return found
+
+    def _note(self, key: str, spot: Spot) -> None:
+        """Keep the place of *key*; a list is where its first entry is."""
+        self.origins.note(key, spot.place)
+        if key.endswith("]"):
+            self.origins.note(key.rpartition("[")[0], spot.place)
 
     def _count(self) -> tuple[int, int, int]:
         return len(self.refusals), len(self.faults), len(self.origins.places)
@@ -190,7 +196,7 @@ class XmlReader:
             target.lose(bound, None)
             return
         if value is not None and is_possible(bound, value):
-            self.origins.note(key, spot.place)
+            self._note(key, spot)
             target.put(bound, value)
             return
         refusal = refuse_value(bound, spot, look=len(self.refusals) < MANY)

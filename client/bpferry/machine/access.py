@@ -14,6 +14,7 @@ from typing import Final
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import OpenDevice, OpenVsock, OutputFile
+from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError, NotReady
 from bpferry.machine.device_nodes import HINTS
@@ -89,7 +90,8 @@ def _fix(image: Image) -> str:
     make = f"run: chmod u+w '{image.path}'" if ours else "ask its owner to let you write to it"
     if image.disk.bus in UNCHANGEABLE:
         return make
-    return f"{make}; or say that the disk is not written to: read-only = true, in XML <readonly/>"
+    say = either("read-only = true", "<readonly/>")
+    return f"{make}; or say that the disk is not written to: {say}"
 
 
 def _output(output: OutputFile) -> Iterator[NotReady]:

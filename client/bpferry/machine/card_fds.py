@@ -13,6 +13,7 @@ from typing import Final
 
 from bpferry.commandline.network.build import set_names
 from bpferry.commandline.network.netdevs import tap_names, vhost_names
+from bpferry.domain.forms import either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper, NotMember
@@ -28,9 +29,9 @@ from bpferry.steering.requests import describe_source
 from bpferry_wire.fds import BorrowedFd, Closing
 from bpferry_wire.messages import Load, Tap
 
-OWN_TAP_HINT: Final = (
-    "or name a tap that is there and yours: type 'ethernet' with the tap as its target and "
-    "managed='no', in TOML 'tap'"
+OWN_TAP_HINT: Final = "or name a tap that is there and yours: " + either(
+    'tap = "TAP" in place of the bridge or network',
+    "<interface type='ethernet'> with <target dev='TAP' managed='no'/>",
 )
 
 

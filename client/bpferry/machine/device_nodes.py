@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bpferry.commandline.parts import OpenDevice, OpenVsock
+from bpferry.domain.forms import either
 from bpferry.errors import BpferryError
 
 HINTS: Final = {
@@ -59,7 +60,8 @@ def _set_cid(fd: int, cid: int) -> None:
 def _no_cid(vsock: OpenVsock, why: str) -> BpferryError:
     return BpferryError(
         f"cannot get a CID from '{vsock.path}': {why}",
-        "give the VM a CID by its number (in XML <cid auto='no' address='77'/>)",
+        "give the VM a CID by its number: "
+        + either("cid = 77 in [vsock]", "<cid auto='no' address='77'/>"),
         vsock.key,
     )
 

@@ -24,6 +24,7 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
 from bpferry.commandline.parts import Affinity, Refusal, Remark
 from bpferry.domain.document import Document, read_file
+from bpferry.domain.forms import either, in_form
 from bpferry.domain.identity import Owner, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
@@ -59,8 +60,9 @@ WANTED: Final = {
 """What a description asks for, by its accelerator and whether TCG may be used instead."""
 
 KVM_HINT: Final = (
-    "let the VM run without KVM: accelerator 'tcg', or <domain type='qemu'>; or become a member of "
-    "the group that owns /dev/kvm"
+    "let the VM run without KVM: "
+    + either('accelerator = "tcg"', "<domain type='qemu'>")
+    + "; or become a member of the group that owns /dev/kvm"
 )
 
 NO_SANDBOX: Final = Notice(
@@ -129,17 +131,20 @@ class Draft:
         absent = find_absent(self.built.of(Affinity), online_processors())
         return (
             *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
-            *((Notice(self.kvm_problem, KVM_HINT),) if self.kvm_problem else ()),
+            *((self._kvm_notice(),) if self.kvm_problem else ()),
             *(Notice(error.when_left_out()) for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
             *self.doubts,
             *(self._notice(remark) for remark in (*self.built.of(Remark), *absent)),
         )
 
+    def _kvm_notice(self) -> Notice:
+        return Notice(self.kvm_problem, in_form(KVM_HINT, self.document.kind))
+
     def _notice(self, remark: Remark) -> Notice:
         """Return *remark* with its place in the document."""
-        place = self.document.origins.describe(remark.key)
-        return Notice(f"{place}: {remark.text}", remark.hint)
+        place, kind = self.document.origins.describe(remark.key), self.document.kind
+        return Notice(f"{place}: {in_form(remark.text, kind)}", in_form(remark.hint, kind))
 
 
 def draft(

@@ -6,7 +6,6 @@ is asked. What others use at this moment is separate, since a running VM uses it
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from bpferry.commandline.parts import Endpoint
 from bpferry.domain.names import cards_of
@@ -23,7 +22,7 @@ from bpferry.machine.locked_memory import find_limit_fault, own_limits
 from bpferry.machine.open_files import find_low_limit
 from bpferry.machine.ports import find_taken_ports
 from bpferry.machine.programs import find_missing_programs
-from bpferry.machine.refusals import located
+from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.existing_tap import check_exists
@@ -71,8 +70,7 @@ def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
 def find_doubts(draft: Draft) -> Iterator[Fault]:
     """Yield what lets the VM start, but is probably not what the user wants."""
     for fault in find_shown_containers(draft.document.machine):
-        place = draft.document.origins.describe(fault.key)
-        yield replace(fault, message=f"{place}: {fault.message}")
+        yield placed(fault, draft.document)
 
 
 def _find_missing_taps(draft: Draft) -> Iterator[BpferryError]:

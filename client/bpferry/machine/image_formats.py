@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput
 from bpferry.machine.faults import Fault
@@ -85,10 +86,13 @@ def _unsaid(image: Image, found: str) -> BadInput:
     return BadInput(
         f"'{image.path}' is {found}, and the document says no format for it: used as raw, the "
         "guest would see the container and not what is in it, and destroy it by writing",
-        f"set the format to '{found}' (in XML <driver type='{found}'/>); to 'raw' only if the "
-        f"guest itself keeps {found} on its disk",
+        f"write {_written(found)}, or 'raw' only if the guest itself keeps {found} on its disk",
         image.key,
     )
+
+
+def _written(name: str) -> str:
+    return either(f'format = "{name}"', f"<driver type='{name}'/>")
 
 
 def _format_key(image: Image) -> str:

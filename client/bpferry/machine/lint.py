@@ -9,7 +9,7 @@ multicast address, or vhost-user without shared memory.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from bpferry.domain.document import Kind
+from bpferry.domain.forms import Kind, called
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of, listed
@@ -70,7 +70,7 @@ def _queues_without_back_end(card: Card, key: str, _: Machine) -> Iterator[Fault
             "error",
             f"{_queues(card)} queues on a card of type '{card.type}', which has one",
             "only taps and vhost-user have several queues",
-            "leave 'queues' out, or give the card a tap",
+            f"leave out {called(Card, 'queues')}, or give the card a tap",
         )
 
 
@@ -81,7 +81,7 @@ def _queues_without_processors(card: Card, key: str, machine: Machine) -> Iterat
             "warning",
             f"{_queues(card)} queues for {_count(machine.vcpus, 'processor')}",
             "a guest uses as many queues as it has processors",
-            f"set 'queues' to {machine.vcpus}, or give the guest more processors",
+            f"set {called(Card, 'queues')} to {machine.vcpus}, or give the guest more processors",
         )
 
 
@@ -92,7 +92,8 @@ def _rss_without_queues(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             "RSS on a card with one queue",
             "there is nothing to spread packets over",
-            "set 'queues' to the number of processors, or leave 'rss' out",
+            f"set {called(Card, 'queues')} to the number of processors, or leave out "
+            f"{called(Card, 'rss')}",
         )
 
 
@@ -105,7 +106,7 @@ def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "error",
             "hash reports on a card with vhost",
             "QEMU withdraws them from the guest, since vhost does not make them",
-            "leave out 'rss-hash-report', or the driver 'vhost'",
+            f"leave out {called(Card, 'rss_hash_report')}, or {called(Card, 'driver')}",
         )
     elif card.has_tap and card.rss:
         yield Fault(
@@ -113,7 +114,7 @@ def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             "hash reports on a card with RSS",
             "QEMU makes them itself, and so has to steer itself too: no eBPF and no vhost",
-            "leave 'rss-hash-report' out unless the guest needs it",
+            f"leave out {called(Card, 'rss_hash_report')} unless the guest needs it",
         )
 
 
@@ -124,7 +125,7 @@ def _vhost_without_tap(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             f"vhost on a card of type '{card.type}'",
             "vhost works on taps only; libvirt ignores it here too",
-            "leave 'driver' out",
+            f"leave out {called(Card, 'driver')}",
         )
 
 
@@ -149,7 +150,7 @@ def _deep_transmit_queue(card: Card, key: str, _: Machine) -> Iterator[Fault]:
             "warning",
             f"a transmit queue of {size} on a card of type '{card.type}'",
             f"except on vhost-user, QEMU silently reduces it to {MAX_TX_QUEUE_SIZE}",
-            "leave 'tx-queue-size' out",
+            f"leave out {called(Card, 'tx_queue_size')}",
         )
 
 
@@ -195,7 +196,7 @@ def _slow(key: str, model: str) -> Fault:
     return Fault(
         f"{key}.model",
         "note",
-        f"the card is a '{model}'",
+        f"the card is of model '{model}'",
         "QEMU emulates hardware of the nineties, packet by packet; it is libvirt's default where "
         "no model is named",
         "choose the model 'virtio' if the guest has a driver for it",

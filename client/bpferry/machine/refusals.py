@@ -7,12 +7,15 @@ document's own name of the part.
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from bpferry.commandline.parts import Refusal
 from bpferry.domain.document import Document
+from bpferry.domain.forms import in_form
 from bpferry.domain.leaving_out import leave_out
 from bpferry.errors import BpferryError, Unsupported, all_in_one, in_order
+from bpferry.machine.faults import Fault
 
 E = TypeVar("E", bound=BpferryError)
 
@@ -23,13 +26,25 @@ def located(error: E, document: Document, key: str = "") -> E:
     """Return *error* with the place of its element, or else of *key*, in the document."""
     key = error.element or key
     told = copy.copy(error)
-    told.message = f"{document.origins.describe(key)}: {error.message}"
+    message = f"{document.origins.describe(key)}: {error.message}"
+    told.message, told.hint = in_form(message, document.kind), in_form(error.hint, document.kind)
     told.element = document.origins.element_of(key) or None
     told.args = (told.message,)
     if isinstance(told, Unsupported):
         place = document.origins.find(key)
         told.line = place.line if place else 0
     return told
+
+
+def placed(fault: Fault, document: Document) -> Fault:
+    """Return *fault* with its place in the document, and in the words of its form."""
+    where, kind = document.origins.describe(fault.key), document.kind
+    return replace(
+        fault,
+        message=in_form(f"{where}: {fault.message}", kind),
+        cause=in_form(fault.cause, kind),
+        fix=in_form(fault.fix, kind),
+    )
 
 
 def own_faults(refusals: Sequence[Refusal], document: Document) -> tuple[Unsupported, ...]:
@@ -84,7 +99,8 @@ def _told(refusal: Refusal, gone: str, document: Document) -> Unsupported:
     told = located(refusal.error, document)
     if refusal.follows:
         place = document.origins.describe(refusal.error.element or "")
-        told.message = f"{place}: {IN_CONSEQUENCE}{refusal.error.message}"
+        message = f"{place}: {IN_CONSEQUENCE}{refusal.error.message}"
+        told.message = in_form(message, document.kind)
         told.hint = ""
     whole = document.origins.element_of(gone)
     told.whole = "" if whole == told.element else whole

@@ -22,6 +22,7 @@ from bpferry.commandline.parts import Secret
 from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
+from bpferry.domain.forms import either
 from bpferry.errors import BadInput
 from bpferry.steering.plan import Notice
 
@@ -211,7 +212,7 @@ def _unnamed(secret: Secret) -> BadInput:
     option = shlex.quote(f"{name}=FILE")
     return BadInput(
         f"it needs the secret '{name}', and no file is named for it",
-        f"write the password or key into a file of mode 0600, and name it: --secret {option}; "
-        f'or in TOML: [[secrets]] with name = "{name}" and file = "FILE"',
+        f"write the password or key into a file of mode 0600, and name it: --secret {option}"
+        + either(f'; or [[secrets]] with name = "{name}" and file = "FILE"', ""),
         secret.key,
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bpferry.domain.document import Kind
+from bpferry.domain.forms import Kind
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of

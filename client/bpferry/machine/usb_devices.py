@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.context import HostNode
+from bpferry.domain.forms import either
 from bpferry.domain.model.host_devices import HostAddress, HostDevice
 from bpferry.machine.host_files import HostFiles
 
@@ -14,6 +15,8 @@ DEVICES: Final = "/sys/bus/usb/devices"
 
 RULES: Final = "/etc/udev/rules.d/70-bpferry.rules"
 """It has to come before 73-seat-late.rules, which evaluates the tag ``uaccess``."""
+
+OPTIONAL: Final = either('startup-policy = "optional"', "startupPolicy='optional'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,22 @@ def find_usb(wanted: HostDevice, files: HostFiles) -> HostNode:
         listed = ", ".join(f"bus {one.bus} device {one.number}" for one in found)
         return HostNode(
             problem=f"the host has {len(found)} devices {found[0].ids}: {listed}",
-            hint=f"say which: <address bus='{found[0].bus}' device='{found[0].number}'/> in "
-            f"<source> (in TOML: at = {{ bus = {found[0].bus}, device = {found[0].number} }})",
+            hint=f"say which: {_place(found[0])}",
         )
     if found:
         return _node(found[0], files)
     return HostNode(
         problem=f"the host has no USB device {_described(wanted, place)}",
-        hint="plug it in ('lsusb' lists what there is), or write startupPolicy='optional' if the "
-        "guest can do without it",
+        hint=f"plug it in ('lsusb' lists what there is), or write {OPTIONAL} if the guest can do "
+        "without it",
         is_absent=True,
+    )
+
+
+def _place(device: UsbDevice) -> str:
+    return either(
+        f"at = {{ bus = {device.bus}, device = {device.number} }}",
+        f"<address bus='{device.bus}' device='{device.number}'/> in <source>",
     )
 
 

@@ -20,6 +20,7 @@ nobody but that QEMU knows whether it did.
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.domain.forms import either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named
 from bpferry.errors import BpferryError, Unsupported
@@ -141,7 +142,7 @@ class _Planner:
             hint = f"give card '{self._device.id}' two queues or more and RSS"
             self._obstacle = Notice("it has one queue", hint, "queues")
         else:
-            hint = "turn RSS on: rss='on' for the card's driver, in TOML rss = true"
+            hint = "turn RSS on: " + either("rss = true", "<driver rss='on'/>")
             self._obstacle = Notice("RSS is not asked for", hint, "rss")
         self._because.append(self._obstacle.message)
 

@@ -342,10 +342,13 @@ def test_user_is_told_what_a_password_protects() -> None:
 
     assert [
         (
-            "its password lets nobody in who does not know it, and protects no more: what is seen "
-            "and typed goes unencrypted, and who reads along can find it out"
+            "the password keeps others from connecting, but everything, also what you type, goes "
+            "over the network unencrypted"
         ),
-        "its password goes encrypted, and what is seen and typed does not",
+        (
+            "the password keeps others from connecting and is sent encrypted, but everything else, "
+            "also what you type, goes over the network unencrypted"
+        ),
     ] == remarks(parts_of(text))
     assert [] == remarks(parts_of("<graphics type='vnc' socket='/s' passwd='x'/>"))
 

@@ -115,7 +115,7 @@ REFUSED = [
     ("<smartcard mode='host'/><smartcard mode='host'/>", "smart-cards[1]"),
     ("<smartcard mode='passthrough'/>", "smart-cards[0]"),
     ("<smartcard mode='host-certificates'/>", "smart-cards[0].certificates"),
-    ("<smartcard mode='host'><database>/x</database></smartcard>", "smart-cards[0]"),
+    ("<smartcard mode='host'><database>/x</database></smartcard>", "smart-cards[0].database"),
     (
         "<smartcard mode='host'><address type='ccid' controller='0' slot='1'/></smartcard>",
         "smart-cards[0].address",

@@ -20,6 +20,7 @@ from bpferry.commandline.buses.virtio_ports import Place, properties_of, virtio_
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Option, Part, json_of
+from bpferry.domain.forms import called
 from bpferry.domain.model.characters import Channel, Console
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, named
@@ -93,16 +94,18 @@ def _port(
 
 def _check(device: Named[Channel]) -> Iterator[Unsupported]:
     channel = device.value
-    unfit: list[tuple[str, object]]
+    unfit: tuple[str, ...]
     if channel.target == "virtio":
-        unfit = [("guest-address", channel.guest_address), ("guest-port", channel.guest_port)]
+        unfit = ("guest_address", "guest_port")
         if channel.type == "spicevmc" and channel.name not in (None, SPICE_PORT):
             yield device.refusal("name", f"a channel of SPICE's agent is called '{SPICE_PORT}'")
     else:
-        unfit = [("name", channel.name), ("address", channel.address)]
-    for field, value in unfit:
-        if value is not None:
-            yield device.refusal(field, f"it has no meaning for the target '{channel.target}'")
+        unfit = ("name", "address")
+    for field in unfit:
+        if getattr(channel, field) is not None:
+            name = called(Channel, field)
+            sentence = f"{name} has no meaning for a channel with the target '{channel.target}'"
+            yield device.refusal(field, sentence, f"leave out {name}")
 
 
 def _virtio_user(context: Context, device: Named[Channel]) -> User:

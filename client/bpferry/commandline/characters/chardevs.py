@@ -23,6 +23,7 @@ from bpferry.commandline.parts import (
     StandardStreams,
     join,
 )
+from bpferry.domain.forms import called
 from bpferry.domain.model.characters import Character, Source
 from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
@@ -219,7 +220,9 @@ def _check(user: User, context: Context) -> Iterator[Unsupported]:
     for source in user.device.parts("sources", character.sources):
         for field in source.value.__struct_fields__:
             if getattr(source.value, field) is not None and field not in counts:
-                yield source.refusal(field, f"it has no meaning for the type '{user.type}'")
+                name = called(Source, field)
+                sentence = f"{name} has no meaning for a character device of type '{user.type}'"
+                yield source.refusal(field, sentence, f"leave out {name}")
     if len(character.sources) > (2 if user.type == "udp" else 1):
         yield user.device.refusal("sources[1]", f"the type '{user.type}' has no second source")
     if character.protocol == "telnet" and user.type != "tcp":

@@ -10,6 +10,7 @@ from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Part
+from bpferry.domain.forms import called
 from bpferry.domain.model.characters import SmartCard
 from bpferry.domain.names import Named, before, named
 from bpferry.errors import Unsupported
@@ -70,9 +71,12 @@ def _check(device: Named[SmartCard]) -> Iterator[Unsupported]:
         if address.controller or address.slot:
             yield device.refusal("address", "there is one reader with one slot")
     others = {
-        "host": (card.type, card.sources, card.certificates, card.database, card.log),
-        "host-certificates": (card.type, card.sources, card.log),
-        "passthrough": (card.certificates, card.database),
+        "host": ("type", "sources", "protocol", "certificates", "database", "log"),
+        "host-certificates": ("type", "sources", "protocol", "log"),
+        "passthrough": ("certificates", "database"),
     }
-    if any(others[card.mode]):
-        yield device.refusal("", f"a field is set that has no meaning in the mode '{card.mode}'")
+    for field in others[card.mode]:
+        if getattr(card, field):
+            name = called(SmartCard, field)
+            sentence = f"{name} has no meaning for a smart card of mode '{card.mode}'"
+            yield device.refusal(field, sentence, f"leave out {name}")

@@ -8,6 +8,7 @@ from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Environment, Found, Option, Part, json_of
+from bpferry.domain.forms import called
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.sounds import Audio, AudioStream, Sound
@@ -127,10 +128,14 @@ def _check_stream(direction: Named[AudioStream], audio_type: str) -> Iterator[Un
     meaningful = COMMON | OF_STREAM.get(audio_type, frozenset())
     yield from refuse_others(direction, meaningful, f"an audio of type '{audio_type}'")
     if stream.fixed_settings and not stream.mixing_engine:
-        yield direction.refusal("fixed-settings", "it needs 'mixing-engine'", "set that to true")
+        yield direction.refusal(
+            "fixed-settings", f"it needs {called(AudioStream, 'mixing_engine')}", "switch that on"
+        )
     for name in SETTINGS:
         if getattr(stream, name) is not None and not stream.fixed_settings:
-            yield direction.refusal(name, "it needs 'fixed-settings'", "set that to true")
+            yield direction.refusal(
+                name, f"it needs {called(AudioStream, 'fixed_settings')}", "switch that on"
+            )
 
 
 def _environment(audio: Audio) -> Iterator[Part]:

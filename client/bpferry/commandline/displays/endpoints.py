@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.context import Context
+from bpferry.domain.forms import called
 from bpferry.domain.model.graphics import Endpoint, Graphics
 from bpferry.domain.names import Named
 
@@ -67,9 +68,11 @@ def _check(endpoint: Endpoint, device: Named[Graphics]) -> None:
             raise device.refusal(
                 f"listens[0].{name}" if inner else name,
                 f"the display is to listen at '{endpoint.type}'",
-                "leave one",
+                "remove one of them",
             )
         if inner and outer and inner != outer:
             raise device.refusal(
-                name, f"it is '{outer}' here and '{inner}' in 'listens'", "leave one"
+                name,
+                f"it is '{outer}' here and '{inner}' in {called(Graphics, 'listens')}",
+                "remove one of them",
             )

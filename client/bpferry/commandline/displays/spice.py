@@ -19,6 +19,7 @@ from bpferry.commandline.parts import (
     Remark,
     join,
 )
+from bpferry.domain.forms import called, either
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.names import Named
 
@@ -48,7 +49,12 @@ MEANINGFUL: Final = frozenset(
     }
 )
 
-LESS_THAN_TLS: Final = "its password goes encrypted, and what is seen and typed does not"
+LESS_THAN_TLS: Final = (
+    "the password keeps others from connecting and is sent encrypted, but everything else, also "
+    "what you type, goes over the network unencrypted"
+)
+
+AUTOPORT: Final = either("autoport = true", "autoport='yes'")
 
 
 def spice(device: Named[Graphics], context: Context) -> Iterator[Found]:
@@ -115,8 +121,7 @@ def _at_ports(place: Tcp, ports: Ports, device: Named[Graphics]) -> Iterator[Par
     if ports == Ports():
         yield Remark(
             "it has no port, so nobody could connect to it",
-            "say autoport='yes' (in TOML: autoport = true), or a listen of type socket, which only "
-            "you can connect to",
+            f"write {AUTOPORT}, or a listen of type socket, which only you can connect to",
             key,
         )
 
@@ -124,7 +129,7 @@ def _at_ports(place: Tcp, ports: Ports, device: Named[Graphics]) -> Iterator[Par
 def _settings(device: Named[Graphics]) -> dict[str, object]:
     graphics = device.value
     if graphics.render_node is not None and not graphics.gl:
-        raise device.refusal("render-node", "it needs 'gl', which is off")
+        raise device.refusal("render-node", f"it needs {called(Graphics, 'gl')}, which is off")
     mouse = graphics.mouse_mode
     return {
         "agent_mouse": None if mouse is None else mouse == "client",

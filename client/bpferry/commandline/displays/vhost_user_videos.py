@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.memory.shared_memory import SHARED, has_shared_memory
 from bpferry.commandline.parts import Companion, Found, Link, Option, Remark, join
+from bpferry.domain.forms import called
+from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.videos import Video
 from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
@@ -32,8 +34,7 @@ def connection(device: Named[Video], context: Context, *, primary: bool) -> Iter
         yield Remark(
             "the process that emulates the card cannot reach the guest's memory, so the guest's "
             "driver for it will not work",
-            "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
-            "</memoryBacking>",
+            f"share it: {SHARED}",
             device.key,
         )
     link = Link(f"{device.id}.gpu", f"{device.id}.qemu")
@@ -66,5 +67,6 @@ def _check_graphics(
                 "backend",
                 f"graphics of type '{single.type}' without OpenGL cannot show a card that another "
                 "process plays",
-                "turn on 'gl' of graphics of type spice or sdl, or use those of type dbus",
+                f"switch on OpenGL ({called(Graphics, 'gl')}) of graphics of type spice or sdl, or "
+                "use those of type dbus",
             )

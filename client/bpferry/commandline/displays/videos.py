@@ -15,6 +15,8 @@ from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.displays import vhost_user_videos
 from bpferry.commandline.parts import Device, Found, Part, Slot
 from bpferry.domain.architectures import is_pc
+from bpferry.domain.forms import called
+from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.videos import Video
 from bpferry.domain.names import Named, chosen, listed, named
 from bpferry.errors import Unsupported
@@ -167,7 +169,8 @@ def _check_3d(card: _Card, context: Context) -> Iterator[Unsupported]:
         yield card.device.refusal(
             "accel3d",
             "no display of the VM has OpenGL",
-            "turn on 'gl' of graphics of type spice, sdl or dbus, or add egl-headless to vnc",
+            f"switch on OpenGL ({called(Graphics, 'gl')}) of graphics of type spice, sdl or dbus, "
+            "or add egl-headless to vnc",
         )
 
 

@@ -44,8 +44,8 @@ MEANINGFUL: Final = frozenset(
 CREDENTIALS: Final = "vnc-tls-creds0"
 
 LESS_THAN_TLS: Final = (
-    "its password lets nobody in who does not know it, and protects no more: what is seen and "
-    "typed goes unencrypted, and who reads along can find it out"
+    "the password keeps others from connecting, but everything, also what you type, goes over the "
+    "network unencrypted"
 )
 
 FIRST_PORT: Final = 5900

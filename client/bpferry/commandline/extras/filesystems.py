@@ -7,7 +7,7 @@ from typing import Final
 from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.memory.shared_memory import SHARED, has_shared_memory
 from bpferry.commandline.parts import (
     Companion,
     Device,
@@ -138,8 +138,7 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
         yield device.refusal(
             "",
             "virtiofsd cannot reach the guest's memory",
-            "share it: in XML <memoryBacking><source type='memfd'/><access mode='shared'/>"
-            "</memoryBacking>",
+            f"share it: {SHARED}",
         )
     # Named after its number, since an id that the user chose may hold any character.
     socket = filesystem.socket or f"{context.folders.runtime}/fs{device.number}.sock"

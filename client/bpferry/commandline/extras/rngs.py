@@ -8,6 +8,7 @@ from bpferry.commandline.attempt import attempt
 from bpferry.commandline.characters.chardevs import BackEnds, User
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.parts import Device, Found, Option, Part, json_of, virtio_slot
+from bpferry.domain.forms import called
 from bpferry.domain.model.characters import Character
 from bpferry.domain.model.extras import Rng
 from bpferry.domain.names import Named, named
@@ -65,7 +66,10 @@ def _check(device: Named[Rng]) -> Iterator[Unsupported]:
         if getattr(rng, name) and rng.backend != "egd":
             yield device.refusal(name, f"the back end '{rng.backend}' is not a daemon")
     if rng.period is not None and rng.max_bytes is None:
-        yield device.refusal("period", "it has no meaning without 'max-bytes'")
+        rate, most = called(Rng, "period"), called(Rng, "max_bytes")
+        yield device.refusal(
+            "period", f"{rate} has no meaning without {most}", f"add {most}, or leave out {rate}"
+        )
 
 
 def _daemon(device: Named[Rng]) -> User:

@@ -16,6 +16,7 @@ from bpferry.commandline.parts import (
     Part,
     virtio_slot,
 )
+from bpferry.domain.forms import either
 from bpferry.domain.model.extras import Vsock
 from bpferry.domain.names import Named, single
 from bpferry.errors import Unsupported
@@ -69,8 +70,12 @@ def _check_host(device: Named[Vsock], context: Context) -> Iterator[Unsupported]
             "",
             f"this host has no '{NODE}', whose kernel would give a CID that is free",
             f"have the kernel's module loaded (modprobe vhost_vsock), or give the VM a CID, such "
-            f"as {suggested} (in XML <cid auto='no' address='{suggested}'/>)",
+            f"as {_written(suggested)}",
         )
+
+
+def _written(cid: int) -> str:
+    return either(f"cid = {cid}", f"<cid auto='no' address='{cid}'/>")
 
 
 def _number(text: str) -> int | str:

@@ -49,7 +49,12 @@ def initial_size(machine: Machine) -> int:
     if machine.memory == 0:
         raise unsupported("memory", "the VM has no memory", "set its size")
     if extra >= machine.memory:
-        raise unsupported("memory", "it includes the memory modules, which alone are that large")
+        raise unsupported(
+            "memory",
+            f"the VM has {machine.memory // MIB} MiB in all, and its modules alone have "
+            f"{extra // MIB} MiB: there is nothing left to start with",
+            "write a larger size, which has the modules in it, or make the modules smaller",
+        )
     return round_up(machine.memory - extra, MIB)
 
 

@@ -11,6 +11,7 @@ from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.memory.backing import Block, is_preallocated, memory_object
 from bpferry.commandline.memory.sizes import MODULE, round_up
 from bpferry.commandline.parts import Device, Found, Option, Part, Remark, Slot, json_of
+from bpferry.domain.forms import either
 from bpferry.domain.model.memory import MemoryDevice
 from bpferry.domain.names import Named, named
 from bpferry.errors import Unsupported
@@ -40,7 +41,9 @@ def parts(context: Context) -> Iterator[Part]:
     if not context.machine.features.acpi and any(not _is_virtio(module) for module in modules):
         text = "QEMU refuses to start with DIMMs and NVDIMMs on a machine without ACPI"
         first = next(named(modules, "memory-devices", "memory"))
-        yield Remark(text, "add <acpi/> to the features", first.key)
+        yield Remark(
+            text, "add " + either("acpi = true to [features]", "<acpi/> to <features>"), first.key
+        )
     for device in named(modules, "memory-devices", "memory"):
         yield from attempt(_module, device, context)
 

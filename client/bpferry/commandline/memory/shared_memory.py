@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whether other processes can reach the guest's memory, as all of vhost-user needs."""
 
+from typing import Final
+
+from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
+
+SHARED: Final = either(
+    'source = "memfd" and access = "shared" in [memory-backing]',
+    "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
+)
+"""What to write so that it is."""
 
 
 def has_shared_memory(machine: Machine) -> bool:

@@ -93,7 +93,7 @@ def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupp
     if card.type == "vhostuser" and not virtio:
         yield device.refusal("model", "a card of type vhostuser has a virtio model")
     if model in VIRTUAL_FUNCTIONS and not context.has_pci_express:
-        yield device.refusal("model", f"an '{model}' needs a machine with PCI Express")
+        yield device.refusal("model", f"a card of model '{model}' needs a machine with PCI Express")
     if virtio:
         yield from _check_virtio(device, context)
     meaningful = meaningful_fields(card, virtio=virtio)

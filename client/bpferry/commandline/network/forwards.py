@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.parts import Endpoint
+from bpferry.domain.forms import either
 from bpferry.domain.model.cards import Card, PortForward, PortRange
 from bpferry.domain.names import Named
 
 MOST_PORTS: Final = 256
 """Each port is a socket that QEMU polls for as long as the VM runs."""
 
-PASST: Final = "use passt: <backend type='passt'/>, in the native form backend = \"passt\""
+PASST: Final = "use passt: " + either('backend = "passt"', "<backend type='passt'/>")
 
 
 def host_forwards(device: Named[Card]) -> list[dict[str, str]]:

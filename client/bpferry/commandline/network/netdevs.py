@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.memory.shared_memory import SHARED, has_shared_memory
 from bpferry.commandline.network.forwards import forwarded_ports, host_forwards
 from bpferry.commandline.network.passt import (
     RECONNECT_SECONDS,
@@ -187,7 +187,7 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
         yield owner.device.refusal(
             "type",
             "the vhost-user process needs access to the guest's memory",
-            "share it: in XML <memoryBacking><access mode='shared'/></memoryBacking>",
+            f"share it: {SHARED}",
         )
     if _has_passt(owner):
         yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})

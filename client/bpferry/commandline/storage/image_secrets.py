@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bpferry.commandline.parts import Secret
+from bpferry.domain.forms import either
 from bpferry.domain.model.disks import Disk, Image, Layer
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.secrets import Cookie, Encryption, Login
@@ -104,9 +105,9 @@ def secrets_of(part: Named[Image], number: int) -> ImageSecrets:
 
 def _login(part: Named[Image], login: Login, storage: str) -> Secret:
     here = part.part("login", login)
-    if login.secret is None:
-        raise here.refusal("", UNNAMED, "add <secret type='...' usage='NAME'/>")
     wanted = "ceph" if part.value.protocol == "rbd" else "iscsi"
+    if login.secret is None:
+        raise here.refusal("", UNNAMED, "add " + _a_secret(wanted))
     if login.secret.type != wanted:
         raise here.refusal(
             "secret.type", f"the secret for {part.value.protocol} is one of type '{wanted}'"
@@ -117,6 +118,12 @@ def _login(part: Named[Image], login: Login, storage: str) -> Secret:
         f"{here.key}.secret",
         wanted=_name_of(here.part("secret", login.secret)),
         form="base64" if wanted == "ceph" else "text",
+    )
+
+
+def _a_secret(kind: str) -> str:
+    return either(
+        f'secret = {{ type = "{kind}", usage = "NAME" }}', f"<secret type='{kind}' usage='NAME'/>"
     )
 
 
@@ -150,7 +157,8 @@ def _encryption(part: Named[Image], encryption: Encryption, number: int) -> tupl
     here = part.part("encryption", encryption)
     _check_engine(part, here)
     if not encryption.secrets:
-        raise here.refusal("", UNNAMED, "add <secret type='passphrase' usage='NAME'/>")
+        hint = either('secrets = [{ usage = "NAME" }]', "<secret type='passphrase' usage='NAME'/>")
+        raise here.refusal("", UNNAMED, f"add {hint}")
     has_layer = (part.value.format or "raw") != "raw" or encryption.engine != "librbd"
     node = "format" if has_layer else "storage"
     return tuple(

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.memory.shared_memory import has_shared_memory
+from bpferry.commandline.memory.shared_memory import SHARED, has_shared_memory
 from bpferry.commandline.parts import Option, join
 from bpferry.commandline.storage.blockdev import has_medium
+from bpferry.domain.forms import either
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
 
 MILLISECONDS_SINCE: Final = (9, 2, 0)
 """From here on, ``reconnect-ms`` replaces ``reconnect`` (docs/about/deprecated.rst)."""
+
+AGAIN: Final = either("reconnect = true", "enabled='yes' to <reconnect>")
 
 NOT_HERE: Final = (
     "read_only", "cache", "io", "discard", "detect_zeroes", "discard_no_unref", "copy_on_read",
@@ -49,7 +52,7 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
         yield device.refusal(
             "",
             "the vhost-user process cannot reach the guest's memory",
-            "share it: in XML <memoryBacking><access mode='shared'/></memoryBacking>",
+            f"share it: {SHARED}",
         )
     for field in NOT_HERE:
         if getattr(disk, field) not in (None, False, (), "default"):
@@ -61,4 +64,8 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
     if disk.bus != "virtio" or disk.device != "disk":
         yield device.refusal("bus", "a disk of type vhostuser has to be on virtio")
     if disk.reconnect_timeout is not None and not disk.reconnect:
-        yield device.refusal("reconnect-timeout", "it has no meaning without 'reconnect'")
+        yield device.refusal(
+            "reconnect-timeout",
+            "a time between tries has no meaning where it is not tried again",
+            f"add {AGAIN}, or leave out the time",
+        )

@@ -6,6 +6,7 @@ from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Found, Option, join
+from bpferry.domain.forms import called
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of, listed
 from bpferry.errors import Unsupported
@@ -118,4 +119,9 @@ def _refuse_without_kernel(machine: Machine) -> Iterator[Unsupported]:
         ("shim", machine.shim),
     ):
         if value:
-            yield unsupported(key, "it has no meaning without a kernel", "name the kernel too")
+            name = called(Machine, key.replace("-", "_"))
+            yield unsupported(
+                key,
+                f"{name} has no meaning without {called(Machine, 'kernel')}",
+                f"name the kernel too, or leave out {name}",
+            )

@@ -8,12 +8,20 @@ from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.attempt import attempt, attempt_section
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Device, Found, Part, Slot, on_off
+from bpferry.domain.forms import either
 from bpferry.domain.model.extras import Iommu
 from bpferry.domain.names import Named, single
 from bpferry.errors import Unsupported
 
 MOST_WITHOUT: Final = 255
 """Processors that an x86 machine can interrupt without extended destination ids."""
+
+INTEL: Final = either(
+    'model = "intel", interrupt-remapping = true and extended-interrupts = true in [iommu], and '
+    'io-apic = "qemu" in [features]',
+    "<iommu model='intel'><driver intremap='on' eim='on'/></iommu>, and <ioapic driver='qemu'/> in "
+    "<features>",
+)
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -42,8 +50,7 @@ def _check_processors(context: Context) -> Iterator[Unsupported]:
             "vcpus" if iommu is None else "iommu",
             f"more than {MOST_WITHOUT} processors need an IOMMU of model 'intel' with interrupt "
             "remapping and extended interrupts",
-            "in XML <iommu model='intel'><driver intremap='on' eim='on'/></iommu>, and "
-            "<ioapic driver='qemu'/> among the features",
+            f"write {INTEL}",
         )
 
 
@@ -65,7 +72,7 @@ def _check_intel(context: Context, device: Named[Iommu]) -> Iterator[Unsupported
         yield device.refusal(
             "interrupt-remapping",
             "interrupts can be remapped where QEMU has the I/O APIC",
-            "set the driver of the I/O APIC to 'qemu'",
+            "write " + either('io-apic = "qemu" in [features]', "<ioapic driver='qemu'/>"),
         )
     if iommu.extended_interrupts and not iommu.interrupt_remapping:
         yield device.refusal("extended-interrupts", "it needs interrupt remapping")
