@@ -142,7 +142,7 @@ def test_qemu_that_does_not_start(tmp_path: Path) -> None:
     with start(tmp_path, BASE + BROKEN) as run:
         assert run.status() == 1
         assert run.err().count("Invalid parameter 'such'") == 1
-        assert "error: QEMU ended with exit status 1 before it could run the VM" in run.err()
+        assert "'qemu-arguments': QEMU ended with exit status 1 before it could run" in run.err()
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@
     supervisor    QEMU's parent, for as long as it runs
     qemu_output   what QEMU writes on its standard error
     ending        how QEMU ended, in words for people
+    complaints    where in the document QEMU's complaint about a start has its cause
+    remedies      what can be done about such a complaint
     endpoints     where users and programs connect to a VM that runs
     lint          what is wrong with a design, or could be better, before anything is started
     steering_lint the same for what is planned for the cards

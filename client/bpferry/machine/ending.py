@@ -2,9 +2,14 @@
 """How QEMU ended, in words for people, and what it means where a signal ended it."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from bpferry.errors import QemuError
+from bpferry.machine.complaints import find_key
+from bpferry.machine.preparation import Prepared
+from bpferry.machine.refusals import located
+from bpferry.machine.remedies import find_remedy
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.process import describe_exit
 
@@ -57,3 +62,27 @@ def report_end(reporter: Reporter, status: int, pid: int, *, killed: bool) -> No
         reporter.note(f"the VM has stopped: {describe_end(status)}")
     else:
         reporter.note("the VM has stopped")
+
+
+def early_end(prepared: Prepared, status: int, pid: int, evidence: str) -> QemuError:
+    """Return what is to be said of the QEMU *pid* that ended before it ran the VM.
+
+    Its own words, which *evidence* ends with, are with the user already, each in a line of its own.
+    """
+    lines = [line for line in evidence.splitlines() if ": warning: " not in line]
+    message = f"{describe_end(status)} before it could run the VM"
+    hint = hint_of(status, pid) or _secret_in(lines, prepared.secrets)
+    hint = hint or find_remedy(lines, prepared.argv[0])
+    error = QemuError(message, hint, evidence)
+    key = find_key(lines, prepared.built, prepared.document.machine)
+    return located(error, prepared.document, key) if key else error
+
+
+def _secret_in(lines: Sequence[str], secrets: Mapping[str, str]) -> str:
+    """Say where the secret is from that QEMU names in the last of *lines*."""
+    last = "".join(lines[-1:])
+    return "; ".join(
+        f"QEMU has been given {described}"
+        for name, described in secrets.items()
+        if f'"{name}"' in last
+    )

@@ -33,7 +33,6 @@ from bpferry.commandline.parts import (
     StandardStreams,
 )
 from bpferry.domain.document import Document
-from bpferry.domain.origins import Origins
 from bpferry.errors import BpferryError, QemuError, all_in_one
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
@@ -65,7 +64,10 @@ MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
 class Prepared:
     """Everything that QEMU needs to start. The code that made it closes what is in it."""
 
-    argv: tuple[str, ...]
+    document: Document
+    """As far as it is supported."""
+    built: Built
+    """The command line, with the numbers of the fds."""
     plans: dict[str, CardPlan]
     taps: dict[str, GrantedTap]
     """By card; only for cards whose tap the helper made."""
@@ -83,8 +85,6 @@ class Prepared:
     """By card; only for cards that eBPF steers."""
     inherited: contextlib.ExitStack
     """Our copies of what QEMU inherits, to be closed as soon as it runs."""
-    origins: Origins
-    """Where each part of the VM is in its document."""
     commands: tuple[Command, ...] = ()
     """What QEMU is told once it answers."""
     affinities: tuple[Affinity, ...] = ()
@@ -98,6 +98,11 @@ class Prepared:
     """Where each secret comes from and what it is for, in words, by its name in QEMU."""
     endpoints: tuple[Endpoint, ...] = ()
     """Where to connect to the VM; what QEMU chooses is empty."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What is started."""
+        return self.built.argv
 
 
 @contextlib.contextmanager
@@ -130,7 +135,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         with _naming_places(draft.document):
             companions = ours.enter_context(_start_companions(final, reporter, opened))
         yield Prepared(
-            argv=final.argv,
+            document=draft.document,
+            built=final,
             plans=cards.plans,
             taps=cards.taps,
             pass_fds=(*opened.fds.values(), *name_lock),
@@ -154,7 +160,6 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
                 for card_id, granted in cards.sets.items()
             },
             inherited=inherited,
-            origins=draft.document.origins,
         )
 
 

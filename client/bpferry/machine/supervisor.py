@@ -20,7 +20,7 @@ from typing import Final
 from bpferry.errors import QemuError
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
-from bpferry.machine.ending import describe_end, hint_of, report_end
+from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
@@ -191,17 +191,8 @@ class _Supervisor:
         if not self._ended.is_set():
             return error
         self._output.stop()
-        evidence = self._child.tail()
-        status = self._child.exit_status()
-        last = "".join(evidence.splitlines()[-1:]).strip()
-        # The user has already seen what it wrote, line by line.
-        hint = "; ".join(
-            f"QEMU has been given {described}"
-            for name, described in self._prepared.secrets.items()
-            if f'"{name}"' in last
-        )
-        message = f"{describe_end(status)} before it could run the VM"
-        return QemuError(message, hint or hint_of(status, self._child.pid), evidence)
+        status, pid = self._child.exit_status(), self._child.pid
+        return early_end(self._prepared, status, pid, self._child.tail())
 
     async def _let_run(self, monitor: Monitor) -> None:
         """Do what has to be done before the guest runs, let it run, and say how to reach it."""
@@ -228,7 +219,7 @@ class _Supervisor:
                 await monitor.execute(command.name, dict(command.arguments))
             except QemuError as error:
                 if not self._stopping:
-                    place = self._prepared.origins.describe(command.key)
+                    place = self._prepared.document.origins.describe(command.key)
                     self._reporter.warn(f"{place}: it has no effect: {error.message}")
 
     def _watch_companions(self) -> None:
