@@ -169,7 +169,7 @@ def _rule(policy: Policy, rule: Rule) -> str:
     who = f"each member of group {rule.id}" if rule.is_group else f"uid {rule.id}"
     bridges = ", ".join(rule.bridges) or "no bridge that no other rule names"
     denied = f"not on: {', '.join(rule.deny)}; " if rule.deny else ""
-    words = ", ".join(PORT_WORDS[field][not value] for field, value in rule.port.items())
+    words = ", ".join(_setting(field, value) for field, value in rule.port.items())
     words = words and f"; they {words}"
     return f"  {who} on: {bridges}; {denied}{taps} taps of {queues} queues{words}."
 
@@ -192,13 +192,20 @@ def _bridge_conf(policy: Policy) -> str:
 def _port(port: Port) -> str:
     usual = Port()
     settings = [
-        words[not getattr(port, field)]
-        for field, words in PORT_WORDS.items()
+        _setting(field, getattr(port, field))
+        for field in ("tx_queue_length", *PORT_WORDS)
         if getattr(port, field) != getattr(usual, field)
     ]
     settings += ["need a bridge with an address of its own"] if port.refuse_unset_address else []
     words = ", ".join(settings) or "are attached as by default"
     return f"Taps on '{port.pattern}' {words}."
+
+
+def _setting(field: str, value: bool | int) -> str:  # noqa: FBT001 - of a field of Port
+    """Return what *value* in the *field* of Port means for a tap."""
+    if field in PORT_WORDS:
+        return PORT_WORDS[field][not value]
+    return f"hold at most {value} frames in each queue"
 
 
 def _too_old(policy: Policy) -> list[str]:

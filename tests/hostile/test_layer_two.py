@@ -17,7 +17,7 @@ from bpferry_wire.messages import ErrorReply
 from tests.support.census import wait_until
 from tests.support.people import ALICE, BOB, Person, ask_once
 from tests.support.tap_process import OPEN_POLICY, TapProcess, granted, running_tap_helper, tap_on
-from tests.support.tuns import VNET_HEADER, frame, frames_in
+from tests.support.tuns import FLAGS, VNET_HEADER, frame, frames_in, open_queue
 
 pytestmark = pytest.mark.privileged
 
@@ -33,7 +33,7 @@ EXPERIMENT = b"\x88\xb5"
 
 OFF, ON = False, True
 
-SETTINGS = ("locked", "guarded", "rootless", "quiet", "known")
+SETTINGS = ("locked", "guarded", "rootless", "quiet", "known", "short")
 
 POLICY = f"""{OPEN_POLICY}
 [bridges.locked]
@@ -46,6 +46,8 @@ root-block = true
 multicast-flood = false
 [bridges.known]
 unicast-flood = false
+[bridges.short]
+tx-queue-length = 16
 """.replace(f"[users.{BOB.uid}]\n", f"[users.{BOB.uid}]\naddress-lock = true\n")
 """Bob is held to his card's address on each bridge, Alice on one."""
 
@@ -220,3 +222,35 @@ def test_a_port_without_flooding_hears_nothing_for_unknown_addresses(
         own = reaches(sender, listener, frame(ALICES, BOBS))
 
     assert (heard, True) == (foreign, own)
+
+
+# -- What a queue that nobody reads holds of the kernel's memory
+
+
+@pytest.mark.parametrize(("bridge", "held"), [("plain", 512), ("short", 16)])
+def test_an_unread_queue_holds_few_frames(helper: TapProcess, bridge: str, held: int) -> None:
+    """As many as policy says, and by default about half of what the kernel would."""
+    with tap(helper, bridge, ALICES) as sender, tap(helper, bridge, BOBS) as lazy:
+        list(frames_in(lazy[0].borrow()))
+        for _ in range(1200):
+            os.write(sender[0].borrow(), frame(ALICES))
+        kept = sum(1 for _ in frames_in(lazy[0].borrow()))
+
+    # A frame or two may be the bridge's own, or were read already.
+    assert held - 3 <= kept <= held
+
+
+def test_an_unread_queue_of_another_s_tap_holds_a_thousand(helper: TapProcess) -> None:
+    """The control: what the kernel gives a tap that somebody makes."""
+    with tap(helper, "plain", ALICES) as sender:
+        lazy = helper.inside_network(lambda: open_queue("lazy", FLAGS))
+        try:
+            helper.ip("link set lazy master plain up")
+            list(frames_in(lazy))
+            for _ in range(1200):
+                os.write(sender[0].borrow(), frame(ALICES))
+            kept = sum(1 for _ in frames_in(lazy))
+        finally:
+            os.close(lazy)
+
+    assert kept > 512

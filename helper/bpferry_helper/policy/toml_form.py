@@ -171,6 +171,9 @@ MAX_PACE: Final = 1000
 
 MAX_IDLE_S: Final = 86_400
 
+MAX_TX_QUEUE_LENGTH: Final = 4096
+"""Frames. As many of 64 KiB are 256 MiB of the kernel's memory for one queue that nobody reads."""
+
 _USER: Final = (lambda name: pwd.getpwnam(name).pw_uid, "user")
 _GROUP: Final = (lambda name: grp.getgrnam(name).gr_gid, "group")
 
@@ -189,6 +192,7 @@ PORT_CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "root-block": ("root_block", checks.flag),
     "multicast-flood": ("multicast_flood", checks.flag),
     "unicast-flood": ("unicast_flood", checks.flag),
+    "tx-queue-length": ("tx_queue_length", checks.number(1, MAX_TX_QUEUE_LENGTH)),
 }
 """How a tap is attached, for a bridge, for a user or for a group: words of ``bridge link set``."""
 

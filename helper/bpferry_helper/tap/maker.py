@@ -116,6 +116,7 @@ class Maker:
         settings = _port_settings(order)
         attributes = [
             ("IFLA_MTU", bridge.mtu),
+            ("IFLA_TXQLEN", order.wanted.port.tx_queue_length),
             ("IFLA_ADDRESS", _own_address()),
             ("IFLA_IFALIAS", order.alias),
             ("IFLA_MASTER", bridge.ifindex),

@@ -109,6 +109,7 @@ MISTAKES = {
     "a flag of a user that is a number": (
         "[users.root]\nunicast-flood = 1\n", 2, "must be true or false"
     ),
+    "a queue without room": ("[bridges.br0]\ntx-queue-length = 0\n", 2, "from 1 to 4096"),
     "an address of its own": ("[bridges.br0]\naddress = 'fe:0'\n", 2, "'set' or 'refuse'"),
     "an address that is a list": ("[bridges.br0]\naddress = []\n", 2, "'set' or 'refuse'"),
     "a network of a pattern": ("[networks]\na = 'br*'\n", 2, "must be the name of one bridge"),

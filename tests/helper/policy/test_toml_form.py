@@ -39,6 +39,7 @@ bpdu-guard = true
 root-block = true
 multicast-flood = false
 unicast-flood = false
+tx-queue-length = 64
 address = "refuse"
 
 [bridges."vm-*"]
@@ -101,7 +102,8 @@ def test_every_key_is_read(path: Path) -> None:
             Port(
                 'bridges."br0.7"', "br0.7",
                 isolated=True, address_lock=True, bpdu_guard=True, root_block=True,
-                multicast_flood=False, unicast_flood=False, refuse_unset_address=True,
+                multicast_flood=False, unicast_flood=False, tx_queue_length=64,
+                refuse_unset_address=True,
             ),
             Port('bridges."vm-*"', "vm-*"),
         ),
@@ -130,14 +132,15 @@ def test_every_key_has_its_line(path: Path) -> None:
         'bridges."br0.7".isolated': 22, 'bridges."br0.7".address-lock': 23,
         'bridges."br0.7".bpdu-guard': 24, 'bridges."br0.7".root-block': 25,
         'bridges."br0.7".multicast-flood': 26, 'bridges."br0.7".unicast-flood': 27,
-        'bridges."br0.7".address': 28, 'bridges."vm-*"': 30, 'bridges."vm-*".address': 31,
-        "networks": 33, "networks.default": 34, 'networks."default/fast"': 35,
-        "qemu": 37, "qemu.trusted": 38, "qemu.bridge-conf": 39,
-        "objects": 41, "objects.program-types": 42, "quota": 44, "quota.sets-per-user": 45,
-        "quota.sets-in-total": 46, "quota.loads-at-once": 47, "quota.loads-per-second": 48,
-        "quota.taps-per-user": 49, "quota.taps-in-total": 50, "quota.queues-per-tap": 51,
-        "quota.taps-at-once": 52, "quota.taps-per-second": 53,
-        "service": 55, "service.idle-exit-seconds": 56,
+        'bridges."br0.7".tx-queue-length': 28,
+        'bridges."br0.7".address': 29, 'bridges."vm-*"': 31, 'bridges."vm-*".address': 32,
+        "networks": 34, "networks.default": 35, 'networks."default/fast"': 36,
+        "qemu": 38, "qemu.trusted": 39, "qemu.bridge-conf": 40,
+        "objects": 42, "objects.program-types": 43, "quota": 45, "quota.sets-per-user": 46,
+        "quota.sets-in-total": 47, "quota.loads-at-once": 48, "quota.loads-per-second": 49,
+        "quota.taps-per-user": 50, "quota.taps-in-total": 51, "quota.queues-per-tap": 52,
+        "quota.taps-at-once": 53, "quota.taps-per-second": 54,
+        "service": 56, "service.idle-exit-seconds": 57,
     }  # fmt: skip
 
     assert expected == read(path, FULL).lines
