@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Start QEMU VMs as an ordinary user, and say which steering each card gets.
+"""Start QEMU VMs as an ordinary user, and report which steering each card gets.
 
     cli          what the user types
     machine      a VM from its first process to its last
     commandline  from a VM and a plan to QEMU's words
-    steering     who spreads a card's packets over its queues
+    steering     what spreads a card's packets over its queues
     qemu         what a QEMU can do, and how to talk to one
     domain       what a VM is
     network      where file descriptors come from: the helpers, and taps that exist
@@ -13,5 +13,5 @@
 Each imports only what is below it in this list; domain and network do not know each other.
 
 Depends on: bpferry_wire; qemu.qmp and msgspec, imported where they are first needed.
-Never does: hold a privilege, keep a process behind, or choose a steering in silence.
+Never does: hold a privilege, leave a process behind, or choose a steering silently.
 """

@@ -7,15 +7,15 @@ BpferryError            1  root of this package: tried and failed
 +-- Refused             4  policy does not allow it
 |   +-- NotMember       4  only members of a group may ask the helper
 +-- NoHelper            5  no helper answers at its socket
-+-- NotReady            1  something of this host is in the way of the VM
++-- NotReady            1  something on this host is in the way of the VM
 +-- NameTaken           1  a VM of this name and user runs already
-+-- HelperError         1  the helper answered, and the answer is a failure or not sound
++-- HelperError         1  the helper answered, and the answer is a failure or invalid
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
 +-- TapError            1  the tap's queues could not be opened
 +-- CompanionError      1  a process beside QEMU did not serve; carries its own words
 
 A message is lower case: what was tried, the object in single quotes, a colon, the cause. What the
-reader can do about it stands in the hint.
+reader can do about it is in the hint.
 """
 
 import copy
@@ -32,7 +32,7 @@ class BpferryError(Exception):
         message: one line.
         hint: what the user or the administrator can do; may be empty.
         element: which part of the description it is about, such as ``cards[0].tap``; None if it
-            is about none.
+            is not about one.
         code: one word for programs.
         others: what else is wrong, so that a user learns of everything at once.
     """
@@ -56,11 +56,11 @@ class BadInput(BpferryError):  # noqa: N818 - as in the wire: the words say it
 
 
 class Unsupported(BpferryError):  # noqa: N818
-    """It is asked for what cannot be done here, with certainty.
+    """Something is asked for that certainly cannot be done here.
 
     Attributes:
-        whole: what cannot be without it, and goes with it where it is left out; may be empty.
-        line: of the description; 0 where it is not known.
+        whole: what cannot exist without it, and is left out together with it; may be empty.
+        line: of the description; 0 if it is not known.
     """
 
     status = 3
@@ -83,11 +83,11 @@ class Unsupported(BpferryError):  # noqa: N818
         self.line = line
 
     def taking(self, whole: str) -> "Unsupported":
-        """Return the same with what goes with it."""
+        """Return the same error with what is left out together with it."""
         return Unsupported(self.message, self.hint, self.element, whole=whole, line=self.line)
 
     def when_left_out(self) -> str:
-        """Return what is told where it is left out, since the user said so."""
+        """Return what the user is told if it is left out, as the user allowed."""
         goes = f"; all of '{self.whole}' is left out with it" if self.whole else ""
         return f"left out: {self.message}{goes}"
 
@@ -126,7 +126,7 @@ class NoHelper(BpferryError):  # noqa: N818
 
 
 class NotReady(BpferryError):  # noqa: N818
-    """Something of this host is in the way of the VM: a lock, a port, a limit."""
+    """Something on this host is in the way of the VM: a lock, a port, a limit."""
 
     code = "not-ready"
 

@@ -8,9 +8,9 @@
     messages  the requests and replies as frozen values
     requests  the keys of each request
     replies   the keys of each reply
-    packets   their bytes: the door to the two before
+    packets   their bytes: the way to use the two before
     channel   one packet with its fds, over SOCK_SEQPACKET
-    objects   which programs and maps the eBPF objects that we know consist of
+    objects   the programs and maps of the eBPF objects that we know
 
 The page docs/protocol.md says the same for somebody who writes another client.
 

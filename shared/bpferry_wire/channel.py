@@ -2,12 +2,12 @@
 """One packet with its fds over a connected SOCK_SEQPACKET socket.
 
 SOCK_SEQPACKET keeps packets whole and keeps each packet's fds with it; on a stream, a plain read
-may drop fds in silence. socket.recv_fds() and send_fds() are not used: they ignore their flags, so
-that received fds would be inheritable (python/cpython#107898).
+may silently drop fds. socket.recv_fds() and send_fds() are not used: they ignore their flags, so
+received fds would be inheritable (python/cpython#107898).
 
-Two ways to receive. ``receive`` takes fds in: the client's side. ``receive_bare`` never does: the
-helper's side. It offers the kernel no room for ancillary data, so that the kernel itself closes
-what a client pushes (net/core/scm.c, scm_detach_fds) and says so with MSG_CTRUNC.
+There are two ways to receive. ``receive``, for the client, accepts fds. ``receive_bare``, for the
+helper, never does: it offers the kernel no room for ancillary data, so the kernel itself closes
+what a client sends (net/core/scm.c, scm_detach_fds) and says so with MSG_CTRUNC.
 """
 
 import array
@@ -23,7 +23,7 @@ FD_BYTES = array.array("i").itemsize
 
 
 class Packet(NamedTuple):
-    """One received packet. Whoever holds it owns its fds."""
+    """One received packet. The holder of it owns its fds."""
 
     data: bytes
     fds: OwnedFds
@@ -48,7 +48,7 @@ def receive(sock: socket.socket) -> Packet:
 
     Raises:
         PeerClosed: the other side closed the connection.
-        PacketTruncated: the packet or its fds were cut; what came of them has been closed.
+        PacketTruncated: the packet or its fds were truncated; fds that came have been closed.
     """
     # Room for one fd more than allowed: CMSG_SPACE rounds up, and an exact buffer would let the
     # kernel install an fd that the count does not show.
@@ -64,7 +64,7 @@ def receive(sock: socket.socket) -> Packet:
 
 
 def _own(ancillary: list[tuple[int, int, bytes]]) -> OwnedFds:
-    """Own every fd in *ancillary*, before anybody checks anything."""
+    """Take ownership of every fd in *ancillary*, before anything is checked."""
     fds = OwnedFds()
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -90,12 +90,12 @@ def _check_whole(data: bytes, fd_count: int, flags: int) -> None:
 
 
 def receive_bare(sock: socket.socket) -> bytes:
-    """Receive one request without taking any fd in.
+    """Receive one request without accepting any fd.
 
     Raises:
         PeerClosed: end of file. An empty packet looks the same and is treated the same.
         BadMessage: the packet is longer than a request may be, or fds came with it.
-        BlockingIOError: nothing is there on a non-blocking socket.
+        BlockingIOError: nothing has arrived on a non-blocking socket.
     """
     data, _, flags, _ = sock.recvmsg(limits.MAX_REQUEST_BYTES)
     if flags & socket.MSG_CTRUNC:

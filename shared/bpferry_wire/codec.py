@@ -6,7 +6,7 @@ lists, text, bytes, integers and booleans; no duplicate keys, no floats, no nil,
 types; bounded depth, length and count (``limits``). msgpack alone accepts more, so that each of
 these rules is enforced here.
 
-``Fields`` then takes the known keys out of such a map, each with its exact type (``True`` is no
+``Fields`` then takes the known keys out of such a map, each with its exact type (``True`` is not a
 number), and refuses what is left.
 """
 
@@ -81,7 +81,7 @@ def _unpack(packet: bytes) -> object:
 def _unique_keys(pairs: Iterable[Pair]) -> dict[object, object]:
     # msgpack's C parser gives a list here, its Python parser (MSGPACK_PUREPYTHON) a generator.
     listed = list(pairs)
-    # Before anything is hashed: msgpack 1.0's Python parser does not keep strict_map_key here.
+    # Before anything is hashed: msgpack 1.0's Python parser ignores strict_map_key here.
     if any(type(key) is not str for key, _ in listed):
         raise BadMessage("a key of a map is not text")
     unique = dict(listed)

@@ -2,8 +2,8 @@
 """The error codes of the wire, and what a bad packet raises.
 
 WireError               root of this package
-+-- BadMessage          the bytes are no message of this protocol; carries the code to answer with
-+-- PacketTruncated     the kernel cut the packet or its fds; nothing of it may be used
++-- BadMessage          the bytes are not a message of this protocol; has the code to answer with
++-- PacketTruncated     the kernel truncated the packet or its fds; nothing of it may be used
 +-- PeerClosed          the other side closed the connection
 """
 
@@ -14,19 +14,19 @@ class Code(StrEnum):
     """Why a request was not fulfilled. The list is closed: a new code is a new protocol version."""
 
     BAD_REQUEST = "bad-request"
-    """The packet is no request of this protocol. The helper closes the connection."""
+    """The packet is not a request of this protocol. The helper closes the connection."""
 
     UNSUPPORTED_VERSION = "unsupported-version"
-    """The packet's ``v`` is not one that this helper speaks. The helper closes the connection."""
+    """The packet's ``v`` is not one that this helper knows. The helper closes the connection."""
 
     UNKNOWN_OP = "unknown-op"
     """This helper has no such operation. The helper closes the connection."""
 
     REFUSED = "refused"
-    """Policy does not allow this to this caller, or it is another's."""
+    """Policy does not allow this caller to do this, or it belongs to another."""
 
     QUOTA = "quota"
-    """The caller, or everybody together, holds as much as policy allows."""
+    """The caller, or all users together, hold as much as policy allows."""
 
     BUSY = "busy"
     """Too many requests at this moment, or what is to be deleted is in use; try again later."""
@@ -49,7 +49,7 @@ class WireError(Exception):
 
 
 class BadMessage(WireError):  # noqa: N818 - an adjective and a noun say it all
-    """The bytes are no message of this protocol.
+    """The bytes are not a message of this protocol.
 
     Attributes:
         code: what to answer with.
@@ -61,7 +61,7 @@ class BadMessage(WireError):  # noqa: N818 - an adjective and a noun say it all
 
 
 class PacketTruncated(WireError):  # noqa: N818
-    """The kernel cut the packet (MSG_TRUNC) or its ancillary data (MSG_CTRUNC)."""
+    """The kernel truncated the packet (MSG_TRUNC) or its ancillary data (MSG_CTRUNC)."""
 
 
 class PeerClosed(WireError):  # noqa: N818

@@ -2,9 +2,8 @@
 """Who owns a file descriptor.
 
 An ``OwnedFd`` closes its fd, once; a ``BorrowedFd`` is a number that somebody else closes.
-``take()`` is the only way out of ownership. A closed or taken owner has no number left: the kernel
-may have given that number to somebody else already, so that a late use has to fail here and not
-there.
+``take()`` is the only way to give up ownership. A closed or taken owner has no number left: the
+kernel may have reused that number already, so a late use has to fail here and not hit another fd.
 """
 
 import os
@@ -22,7 +21,7 @@ class Closing:
     __slots__ = ()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -54,7 +53,7 @@ class OwnedFd(Closing):
         return BorrowedFd(self._fd)
 
     def take(self) -> int:
-        """Hand the number over; the caller closes it from now on."""
+        """Hand the number over; from now on the caller has to close it."""
         fd = self.borrow()
         self._fd = -1
         return fd

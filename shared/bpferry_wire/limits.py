@@ -7,7 +7,7 @@ PROTOCOL_VERSION: Final = 1
 """The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
 
 MAX_REQUEST_BYTES: Final = 4096
-"""One request, in bytes. The longest one that we know needs 141; a page leaves room for growth."""
+"""One request, in bytes. The longest known one needs 141; a page leaves room for growth."""
 
 MAX_REPLY_BYTES: Final = 131_072
 """One reply, in bytes.
@@ -18,7 +18,7 @@ above a ``status`` of MAX_STATUS_GRANTS grants and a ``list`` of MAX_TAPS taps.
 
 MAX_QUEUES: Final = 64
 """Queues of one tap, each an fd. The kernel allows 256 (MAX_TAP_QUEUES, drivers/net/tun.c), but a
-reply that nobody reads holds its fds, and those of all replies have a common bound."""
+reply that nobody reads keeps its fds open, and those of all replies share one limit."""
 
 MAX_FDS_PER_REPLY: Final = MAX_QUEUES
 """File descriptors in one reply. The kernel's own bound is 253 (SCM_MAX_FD, include/net/scm.h);
@@ -35,7 +35,7 @@ MAC_BYTES: Final = 6
 
 MIN_MTU: Final = 68
 MAX_MTU: Final = 65_521
-"""Bytes: ETH_MIN_MTU of linux/if_ether.h, and the most that a tap takes (MAX_MTU, tun.c)."""
+"""Bytes: ETH_MIN_MTU of linux/if_ether.h, and the maximum of a tap (MAX_MTU, tun.c)."""
 
 MAX_DEPTH: Final = 4
 """Levels of nesting: packet, ``ok``, a list in it, an entry of that list."""

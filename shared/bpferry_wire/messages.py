@@ -37,7 +37,7 @@ class Tap(NamedTuple):
     mtu: int | None = None
     """Bytes that the guest's frames may carry; refused if the bridge's are shorter."""
     mac: bytes | None = None
-    """The card's address, MAC_BYTES; needed where policy lets a port send as no other."""
+    """The card's address, MAC_BYTES; required if policy ties each port to its address."""
     isolated: bool = False
     """The port shall reach no other isolated port of the bridge."""
 
@@ -109,7 +109,7 @@ class Grant(NamedTuple):
 
     uid: int
     pid: int
-    """The process that asked. It may be gone, or another one by now: for a person to read."""
+    """The process that asked. It may be gone, or its number reused: only for people to read."""
     name: str
     """The id of the object, or the interface of the tap."""
     age_s: int
@@ -159,7 +159,7 @@ class OwnTap(NamedTuple):
 
     interface: str
     bridge: str
-    """Empty if somebody took it off its bridge."""
+    """Empty if somebody removed it from its bridge."""
     queues: int
     """Queues that are open now."""
     stays: bool

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which programs and maps the eBPF objects that we know consist of.
+"""The programs and maps of the eBPF objects that we know.
 
 QEMU names its objects by an id of its QAPI schema (qapi/ebpf.json, EbpfProgramID). A digest says
-which bytes; the id says what for, and so what they must look like. Today QEMU has one id, "rss".
-An id that is not here is no error: policy may allow it by its program types.
+which bytes an object has; the id says what it is for, and so what it must look like. Today QEMU has
+one id, "rss". An unknown id is not an error: policy may allow it by its program types.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ BPF_MAP_TYPE_ARRAY: Final = 2
 """linux/bpf.h, enum bpf_map_type."""
 
 BPF_F_MMAPABLE: Final = 0x400
-"""linux/bpf.h: the map's values may be mapped into memory, which is how QEMU writes them."""
+"""linux/bpf.h: the map's values can be mapped into memory, which is how QEMU writes them."""
 
 PROG_TYPE_NAMES: Final = {"socket_filter": BPF_PROG_TYPE_SOCKET_FILTER, "sched_cls": 3, "xdp": 6}
 """Program types that policy may name for ids that we do not know; linux/bpf.h."""

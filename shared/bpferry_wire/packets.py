@@ -5,9 +5,9 @@
     reply     {"v": 1, "ok": {...}}          its fds travel in the same packet
               {"v": 1, "error": {"code": CODE, "message": TEXT, "hint": TEXT}}
 
-Each message has one way to become bytes and one way back, and beyond this module, ``requests`` and
-``replies`` nobody sees a dict. Unknown keys are refused in both directions: what one side does not
-know it cannot obey.
+Each message has one way to become bytes and one way back, and only this module, ``requests`` and
+``replies`` see a dict. Unknown keys are refused in both directions: neither side can obey what it
+does not know.
 """
 
 from bpferry_wire import limits
@@ -51,7 +51,7 @@ def decode_reply(packet: bytes, request: Request) -> Reply | ErrorReply:
     """Return what *packet* answers to *request*.
 
     Raises:
-        BadMessage: it is no reply, or one to another request.
+        BadMessage: it is not a reply, or one to another request.
     """
     fields = Fields(decode(packet, limits.MAX_REPLY_BYTES), "the reply")
     _check_version(fields)

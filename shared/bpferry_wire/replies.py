@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The keys of each reply: taken out of it, and put into it.
 
-Most values are their own map. What stands in them as a value is a map in the packet, and a tuple
-of values is a list of maps.
+Most values are a map of their own. A value inside one is a map in the packet, and a tuple of values
+is a list of maps.
 """
 
 from typing import Final
@@ -47,7 +47,7 @@ def error_map(reply: ErrorReply) -> dict[str, object]:
 
 
 def _cut(text: str) -> str:
-    """Return *text* without anything that the wire cannot carry, and no longer than it can."""
+    """Return *text* without anything that the wire cannot carry, and short enough for it."""
     raw = text.encode(errors="backslashreplace")[: limits.MAX_TEXT_BYTES]
     return raw.decode(errors="ignore")
 
@@ -71,10 +71,10 @@ def reply_map(reply: Reply) -> dict[str, object]:
 
 
 def read_error(fields: Fields) -> ErrorReply:
-    """Take an error out of *fields*, and everything with it.
+    """Take an error out of *fields*, with all of its keys.
 
     Raises:
-        BadMessage: it is none.
+        BadMessage: it is not an error.
     """
     code = fields.text("code")
     if code not in set(Code):
@@ -85,10 +85,10 @@ def read_error(fields: Fields) -> ErrorReply:
 
 
 def read_reply(fields: Fields, request: Request) -> Reply:
-    """Take the answer to *request* out of *fields*, and everything with it.
+    """Take the answer to *request* out of *fields*, with all of its keys.
 
     Raises:
-        BadMessage: it is none.
+        BadMessage: it is not an answer to it.
     """
     reply: Reply
     match request:

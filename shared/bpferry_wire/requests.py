@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The keys of each request: taken out of it, and put into it.
 
-A key that is not there says that the client has no wish about it. ``read_request`` leaves what it
-does not know, for ``Fields.done`` to refuse.
+A missing key means that the client does not care. ``read_request`` leaves what it does not know,
+for ``Fields.done`` to refuse.
 """
 
 from collections.abc import Callable

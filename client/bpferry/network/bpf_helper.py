@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """eBPF sets from the helper, and whether they are what it says.
 
-A set comes as one packet with its fds. Their number, kind, types, sizes and order have to be what
-the helper says, what the kernel says, and, for an object that we know, what is known of it. On
-any doubt all of them are closed.
+A set comes as one packet with its fds. Their number, kind, types, sizes and order have to match
+what the helper says, what the kernel says, and, for an object that we know, what is known of it.
+In case of doubt all of them are closed.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Ask a helper, over a connection that is made when it is first needed.
 
-What came is not believed before it was looked at: it has to be a message of the protocol, the
-answer to what was asked, and have no fds where none belong. On any doubt all of them are closed.
+Answers are checked before they are used: each has to be a message of the protocol that answers
+what was asked, with no fds where none belong. In case of doubt all fds are closed.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Service(NamedTuple):
     """One of the two helpers."""
 
     unit: str
-    """What systemd calls it, without the suffix."""
+    """The name of its systemd unit, without the suffix."""
     path: str
     """Its socket."""
     variable: str
@@ -54,13 +54,13 @@ BPF: Final = Service("bpferry-bpf", "/run/bpferry/bpf.sock", "BPFERRY_BPF_SOCKET
 TAP: Final = Service("bpferry-tap", "/run/bpferry/tap.sock", "BPFERRY_TAP_SOCKET")
 
 ANSWER_SECONDS: Final = 15.0
-"""Loading takes the verifier 0.07 s, starting the helper 0.1 s; others may be before us."""
+"""The verifier takes 0.07 s, starting the helper 0.1 s, and others may be served before us."""
 
 ATTEMPTS: Final = 2
 """A helper that dies loses the packet; systemd starts another for the next connection."""
 
 ASKED_ONCE: Final = (Create, Delete)
-"""What a helper that died over it may have done already: it would be done twice."""
+"""What a helper that died may have done already, so that it could be done twice."""
 
 CLOSED_HINT: Final = (
     "the socket has to belong to a group, such as 'kvm': see SocketGroup= in the socket's unit"
@@ -73,8 +73,8 @@ ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {
     Code.NO_SUCH_BRIDGE: NotReady,
     Code.UNSUPPORTED: Unsupported,
 }
-"""Who may have how much of what is policy. A bridge that is not there is nobody's refusal, and
-every other code is a failure."""
+"""These codes are decisions of the policy. A missing bridge is not a refusal, and every other code
+is a failure."""
 
 
 class Connection(Closing):
@@ -83,7 +83,7 @@ class Connection(Closing):
     service: ClassVar[Service]
 
     def __init__(self, path: str | None = None, seconds: float = ANSWER_SECONDS) -> None:
-        """Ask at *path*, or where the environment says, or at the usual place."""
+        """Ask at *path*, or where the environment says, or at the default place."""
         self.path = path or os.environ.get(self.service.variable) or self.service.path
         self._seconds = seconds
         self._sock: socket.socket | None = None
@@ -97,13 +97,13 @@ class Connection(Closing):
         return self.ask_plain(Quota(), QuotaReply)
 
     def close(self) -> None:
-        """Hang up. The next question connects again."""
+        """Close the connection. The next question connects again."""
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
 
     def ask_plain(self, request: Request, kind: type[T]) -> T:
-        """Return the answer to *request*, with which no fds may come.
+        """Return the answer to *request*, which must not come with fds.
 
         Raises:
             NoHelper: nobody answers at the socket.
@@ -116,7 +116,7 @@ class Connection(Closing):
         return answer
 
     def ask(self, request: Request, kind: type[T]) -> tuple[T, OwnedFds]:
-        """Return the answer to *request* and what came with it; the caller owns the fds.
+        """Return the answer to *request* and its fds, which the caller owns.
 
         Raises:
             NoHelper: nobody answers at the socket.
@@ -131,7 +131,7 @@ class Connection(Closing):
         raise self.unsound("a reply to another request")
 
     def unsound(self, what: str) -> HelperError:
-        """Return the error that *what* the helper sent is."""
+        """Return the error for *what* the helper sent."""
         return HelperError(
             f"the helper at '{self.path}' sent an invalid reply: {what}",
             "client and helper may be of different versions; nothing of it was used",
@@ -158,12 +158,12 @@ class Connection(Closing):
         """Send *packet* and return what comes next. Without an answer, the connection is closed."""
         try:
             sock = self._connected()
-            # A helper that turns us away does not read, but has said why before it hung up.
+            # A helper that turns us away does not read, but has said why before it closed.
             with contextlib.suppress(BrokenPipeError):
                 channel.send(sock, packet)
             return channel.receive(sock)
         except BaseException as error:
-            # What may still come would be taken for the answer to the next question.
+            # A late answer would be taken for the answer to the next question.
             self.close()
             if isinstance(error, TimeoutError):
                 message = f"the helper at '{self.path}' did not answer within {self._seconds:g} s"
@@ -200,7 +200,7 @@ class Connection(Closing):
         return sock
 
     def _no_helper(self, error: OSError | ValueError) -> BpferryError:
-        """Return that no helper is there, or that this user is not let in."""
+        """Return the error that no helper is there, or that this user is not let in."""
         message = f"cannot connect to the helper at '{self.path}'"
         if isinstance(error, PermissionError):
             cause, hint = explain_denied(self.path, CLOSED_HINT, "")
@@ -214,7 +214,7 @@ class Connection(Closing):
 
 
 def to_error(reply: ErrorReply) -> BpferryError:
-    """Return the error that the helper's *reply* means to the client."""
+    """Return the error that the helper's *reply* means for the client."""
     message = f"the helper refused: {reply.message}"
     kind = ERROR_TYPES.get(reply.code, HelperError)
     error = kind(message, reply.hint)

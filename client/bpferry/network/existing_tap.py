@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Open the queues of a tap that exists already, by its name.
 
-Each queue is one open of /dev/net/tun with one TUNSETIFF, by the owner of the tap. TUNSETIFF makes
-a tap where there is none, for who may; bpferry never wants that. So the name has to exist before,
-and the tap has to say afterwards that it is a persistent one, which a tap just made is not.
+Each queue is one open of /dev/net/tun with one TUNSETIFF, by the owner of the tap. If there is no
+such tap, TUNSETIFF makes one, provided that the caller may; bpferry never wants that. So the name
+has to exist before, and the tap has to be persistent afterwards, which a new tap is not.
 
-A tap was made for one queue or for several, and opens only as what it is. A card with one queue
-can have either.
+A tap is made either for one queue or for several, and has to be opened accordingly. A card with one
+queue can use either.
 """
 
 import errno
@@ -28,7 +28,7 @@ MAKE_HINT: Final = (
 
 
 def open_tap(name: str, queues: int) -> OwnedFds:
-    """Return *queues* fds of the tap *name*, which has to be persistent and ours.
+    """Return *queues* fds of the tap *name*, which has to be persistent and belong to us.
 
     Raises:
         TapError: with what is in the way.
@@ -76,7 +76,7 @@ def _open_device() -> OwnedFd:
 
 
 def _attach(fd: OwnedFd, name: str, queue: int, queues: int) -> int:
-    """Make *fd* a queue of the tap, as what the tap is; return the flags that it has then."""
+    """Make *fd* a queue of the tap with the tap's own flags; return the flags that it has then."""
     kinds = (1, 2) if queues == 1 else (2,)
     for kind in kinds:
         flags = tun.queue_flags(kind)
@@ -93,7 +93,7 @@ def _attach(fd: OwnedFd, name: str, queue: int, queues: int) -> int:
 
 
 def _explain(error: OSError, name: str, queues: int) -> tuple[str, str]:
-    """Return cause and remedy of what TUNSETIFF answered (drivers/net/tun.c)."""
+    """Return cause and remedy of an error of TUNSETIFF (drivers/net/tun.c)."""
     make = _make_hint(name, queues)
     match error.errno:
         case errno.EINVAL:
@@ -108,7 +108,7 @@ def _explain(error: OSError, name: str, queues: int) -> tuple[str, str]:
 
 
 def _explain_kind(name: str, queues: int) -> str:
-    """Return what *name* is in place of a tap with as many queues as are wanted."""
+    """Return what *name* is, if it is not a tap with as many queues as are wanted."""
     flags = _read_tun_flags(name)
     if flags is None:
         return "it is not a tap" if queues == 1 else "it is not a tap, or it has a single queue"
@@ -118,12 +118,12 @@ def _explain_kind(name: str, queues: int) -> str:
 
 
 def _check_flags(fd: OwnedFd, name: str, flags: int, queues: int) -> None:
-    """Raise TapError unless the tap says what it was asked to be, and was there before us."""
+    """Raise TapError unless the tap has the flags that we asked for, and existed before us."""
     found = tun.identify(fd.borrow())
     if found.interface != name or found.flags & flags != flags:
         raise TapError(f"cannot use the tap '{name}': the kernel opened it with different flags")
     if not found.flags & tun.IFF_PERSIST:
-        # It vanished after check_exists, and we may make taps. Closing the fd unmakes it.
+        # It vanished after check_exists, and we may make taps. Closing the fd removes it.
         raise TapError(
             f"cannot use the tap '{name}': it is not persistent", _make_hint(name, queues)
         )
@@ -132,8 +132,8 @@ def _check_flags(fd: OwnedFd, name: str, flags: int, queues: int) -> None:
 def _check_alone(name: str, queues: int) -> None:
     """Raise TapError if somebody else has queues of this tap open.
 
-    The kernel allows that to the owner, and would give part of the packets to each. It shows the
-    number in sysfs, which may be that of another network namespace; then nothing is said.
+    The kernel allows the owner to do that, and would give each a part of the packets. The number is
+    in sysfs, which may be that of another network namespace; then nothing is checked.
     """
     if _read_tun_flags(name) is None:
         return
@@ -146,7 +146,7 @@ def _check_alone(name: str, queues: int) -> None:
 
 
 def _read_tun_flags(name: str) -> int | None:
-    """Return the flags of *name* by sysfs; None if it is no tap there."""
+    """Return the flags of *name* in sysfs; None if it is not a tap there."""
     folder = Path("/sys/class/net", name)
     try:
         index = int((folder / "ifindex").read_text(encoding="ascii"))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a BPF fd is, by the kernel's own word: /proc/self/fd and /proc/self/fdinfo.
+"""What a BPF fd is, according to the kernel: /proc/self/fd and /proc/self/fdinfo.
 
-Whoever receives fds looks here before using them, since QEMU does not: it starts happily with
+Received fds are checked here before use, since QEMU does not check them: it starts happily with
 /dev/null for a program or with two maps swapped, and fails or steers wrongly when the guest first
-uses them. One thing cannot be seen without a privilege: that a program is bound to just these
-maps. For that the helper's word has to do, and its maps are fresh each time.
+uses them. One thing cannot be seen without a privilege: that a program is bound to exactly these
+maps. For that we trust the helper, whose maps are fresh each time.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ MAP_FIELDS: Final = {
 
 
 def read_description(fd: BorrowedFd, name: str) -> FdDescription:
-    """Return what *fd* is; *name* is what it is said to be.
+    """Return what *fd* is; *name* is what the helper calls it.
 
     Raises:
         HelperError: it is neither a BPF program nor a BPF map that can be written.
@@ -67,7 +67,7 @@ def _check_writable(fd: BorrowedFd, fields: dict[str, str], name: str) -> None:
 
 
 def expected_by(shape: ObjectShape) -> tuple[FdDescription, ...]:
-    """Return what the fds of an object of *shape* have to be, in order."""
+    """Return what the fds of an object of *shape* must be, in order."""
     return (
         *(_of_program(program) for program in shape.programs),
         *(_of_map(described) for described in shape.maps),

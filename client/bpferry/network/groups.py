@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Why a device or socket that a group may use is closed to this process.
 
-A process has the groups that its user had when the session began. Who has become a member since
-then has to log in again, which is easily taken for a refusal.
+A process has the groups that its user had when the session began. A user who has become a member
+since then has to log in again, and may take this for a refusal.
 """
 
 import grp
@@ -17,8 +17,8 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
 
     Args:
         path: a device or a socket.
-        closed_hint: what to do where no group may use it.
-        missing_hint: what to do where it cannot even be looked at.
+        closed_hint: what to do if no group may use it.
+        missing_hint: what to do if it cannot even be looked at.
     """
     try:
         found = Path(path).stat()
@@ -44,7 +44,7 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
 
 
 def _group(gid: int) -> tuple[str, list[str]]:
-    """Return name and members of a group, with the user if it is his first group."""
+    """Return name and members of a group, including the user if it is the user's primary group."""
     try:
         entry = grp.getgrgid(gid)
     except KeyError:

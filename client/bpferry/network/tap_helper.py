@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Taps from the helper, and whether they are what it says.
 
-A tap comes as one packet with an fd for each queue. Their number has to be the one asked for, and
-each has to be an open queue of the tap that the helper names, by the kernel's own word. On any
-doubt all of them are closed, and the tap is gone with the last.
+A tap comes as one packet with an fd for each queue. There have to be as many as were asked for, and
+according to the kernel each has to be an open queue of the tap that the helper names. In case of
+doubt all of them are closed, and the tap disappears with the last one.
 """
 
 import os
@@ -27,11 +27,11 @@ from bpferry_wire.messages import (
 )
 
 INTERFACE: Final = re.compile(r"[A-Za-z0-9]+")
-"""The names that helpers give, which may stand in a shell's command and in XML as they are."""
+"""The names that helpers give, which are safe in a shell command and in XML."""
 
 
 class GrantedTap(Closing):
-    """A tap on a bridge, owned until closed. It is gone with the last fd of it."""
+    """A tap on a bridge, owned until closed. It disappears with its last fd."""
 
     def __init__(self, reply: TapReply, fds: OwnedFds) -> None:
         """Take ownership of *fds*, one for each queue."""
@@ -75,7 +75,7 @@ class TapHelper(Connection):
         return GrantedTap(reply, fds)
 
     def create(self, tap: Tap) -> TapReply:
-        """Make a tap that stays, is ours, and has nobody at its queues.
+        """Make a tap that stays, belongs to us, and has no open queues.
 
         Raises:
             BpferryError: as ``tap`` does.
@@ -118,7 +118,7 @@ class TapHelper(Connection):
 
 
 def _find_problem(fd: BorrowedFd, interface: str, queues: int) -> str:
-    """Return what *fd* is in place of one of *queues* of *interface*; empty if it is one."""
+    """Return what *fd* is, if it is not one of *queues* of *interface*; empty if it is."""
     try:
         found = tun.identify(fd)
     except OSError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the queue of a tap is, by the kernel's own word.
+"""What the queue of a tap is, according to the kernel.
 
-The ioctl works wherever the tap is: its network namespace need not be ours. One thing it cannot
-tell: whether packets are without the tun driver's own header, since IFF_NO_PI and IFF_NOFILTER, by
-which the kernel says that no filter is attached, are the same bit (linux/if_tun.h).
+The ioctl works wherever the tap is: its network namespace need not be ours. It cannot tell whether
+packets come without the tun driver's own header, since IFF_NO_PI and IFF_NOFILTER, by which the
+kernel says that no filter is attached, are the same bit (linux/if_tun.h).
 """
 
 import fcntl
@@ -48,7 +48,7 @@ class Queue(NamedTuple):
 
 
 def queue_flags(queues: int) -> int:
-    """Return the flags with which QEMU can use each queue of a tap that has *queues*."""
+    """Return the flags with which QEMU can use each queue of a tap with *queues* queues."""
     several = IFF_MULTI_QUEUE if queues > 1 else 0
     return IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | several
 
@@ -56,7 +56,7 @@ def queue_flags(queues: int) -> int:
 def attach(fd: BorrowedFd, interface: str, flags: int) -> None:
     """Make *fd*, which is open on /dev/net/tun, a queue of *interface*.
 
-    Where there is no such interface, the kernel makes one for whoever may.
+    If there is no such interface, the kernel makes one, provided that the caller may.
 
     Raises:
         OSError: as TUNSETIFF does (drivers/net/tun.c, tun_set_iff).

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The kernel's vhost-net: whether it works for this user, and one fd of it for each queue.
 
-That the device opens does not say that it is one: it is asked for its features (VHOST_GET_FEATURES
-of linux/vhost.h), which needs no right beyond the open and changes nothing.
+A file that opens need not be a vhost device: it is asked for its features (VHOST_GET_FEATURES of
+linux/vhost.h), which needs no further permission and changes nothing.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ CLOSED_HINT: Final = (
 
 
 def probe_vhost(device: str) -> str:
-    """Return why the vhost device *device* cannot be used; nothing if it can."""
+    """Return why the vhost device *device* cannot be used; empty if it can."""
     try:
         with _open(device):
             return ""

@@ -10,14 +10,14 @@
     schema         what its QAPI schema says
     cache          its answers, kept from run to run
     store          the files of the cache
-    accelerator    choose KVM where it works
+    accelerator    choose KVM if it works
     trial          find out whether KVM works, by trying
     quiet          keep qemu.qmp from logging
     defaults       what a document leaves to QEMU: binary, machine type, card model
     firmware       the firmware that this host has
-    vhost_user     the programs that play devices outside QEMU
+    vhost_user     the programs that implement devices outside QEMU
     package_files  the files by which packages describe those two
 
 Depends on: errors, domain; qemu.qmp and msgspec, for QMP.
-Never does: parse words that QEMU prints for people, or trust that a device which opens works.
+Never does: parse text that QEMU prints for people, or trust that a device which opens works.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Choose who executes the guest's instructions, by what works here.
+"""Choose what executes the guest's instructions, by what works here.
 
-That /dev/kvm opens decides nothing (``trial``). Where nothing can be tried, ``auto`` means TCG, and
-who has KVM asks for it by name.
+That /dev/kvm can be opened proves nothing (``trial``). If a trial is not possible, ``auto`` means
+TCG, and users who have KVM ask for it by name.
 """
 
 import os
@@ -40,7 +40,7 @@ def choose(wanted: Accelerator, qemu: str, machine_type: str) -> tuple[Accelerat
 
 
 def find_kvm_problem(qemu: str, machine_type: str) -> str:
-    """Return why a VM that demands KVM cannot have it here; nothing if it can, or nobody knows."""
+    """Return why a VM that requires KVM cannot have it here; empty if it can, or if unknown."""
     if not device_opens():
         return _closed()
     if machine_type.partition("-")[0] not in CAN_BE_TRIED:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Ask one QEMU one thing at a time, and convert its answer.
 
-QEMU may refuse what another one answers: that is an answer too, where it means that there is none
-of the kind. Whatever else is no answer ends the probe.
+One QEMU may refuse what another one answers: that is an answer too, if it means that there is
+nothing of the kind. Any other failure ends the probe.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from bpferry.qemu.monitor import CommandRefused, Monitor
 T = TypeVar("T")
 
 MAX_OBJECT_BYTES: Final = 8 * 1024 * 1024
-"""One eBPF object. The only one of today has 20,208 bytes."""
+"""The largest eBPF object. Today's only one has 20,208 bytes."""
 
 MAX_OBJECTS: Final = 64
-"""Objects of one QEMU, which has one today."""
+"""The most objects of one QEMU; today it has one."""
 
 EXPERIMENTAL: Final = "x-"
-"""How the properties begin that QEMU promises nothing about; each PCI device has a dozen of them.
+"""The prefix of properties that QEMU considers unstable; each PCI device has a dozen of them.
 
-No launcher sets them, and without them the rest is read from the cache in two thirds of the time.
+No launcher sets them, and without them reading the cache takes a third less time.
 """
 
 FAMILIES: Final = ("pc-i440fx", "pc-q35", "virt", "s390-ccw-virtio", "pseries")
-"""Families of machine types that are asked about. Making one of another kind may end a QEMU that
-has no machine: microvm does in 7.2 (hw/i386/acpi-microvm.c, an assertion)."""
+"""Families of machine types that are asked about. Creating one of another kind may abort a QEMU
+without a machine: microvm does in 7.2 (hw/i386/acpi-microvm.c, an assertion)."""
 
 
 class Named(msgspec.Struct, frozen=True):
-    """An entry of a list of which only the names matter."""
+    """An entry of a list in which only the names matter."""
 
     name: str
 
@@ -74,7 +74,7 @@ class Version(msgspec.Struct, frozen=True):
     package: str
 
     def triple(self) -> tuple[int, int, int]:
-        """Return the version as one writes it."""
+        """Return the version as people write it."""
         return (self.qemu.major, self.qemu.minor, self.qemu.micro)
 
 
@@ -100,14 +100,14 @@ class Asker:
             ) from error
 
     async def types(self, base: str) -> frozenset[str]:
-        """Return the QOM types below *base* that one can have an instance of."""
+        """Return the QOM types below *base* that can be instantiated."""
         found = await self.answer(
             tuple[Named, ...], "qom-list-types", implements=base, abstract=False
         )
         return frozenset(entry.name for entry in found)
 
     async def cpu_models(self) -> tuple[CpuModel, ...]:
-        """Return the models of processors; none where QEMU does not list them for the target."""
+        """Return the models of processors; none if QEMU does not list them for the target."""
         try:
             return await self.answer(tuple[CpuModel, ...], "query-cpu-definitions")
         except CommandRefused:
@@ -139,7 +139,7 @@ class Asker:
         return dict(zip(chosen, found, strict=True))
 
     async def _properties(self, command: str, name: str) -> dict[str, str]:
-        """Return the properties of the QOM type *name*; none where QEMU refuses to tell them."""
+        """Return the properties of the QOM type *name*; none if QEMU refuses to list them."""
         try:
             found = await self.answer(tuple[_Property, ...], command, typename=name)
         except CommandRefused:
@@ -171,7 +171,7 @@ def decode_object(qemu: str, name: str, text: str) -> EbpfObject:
     except (binascii.Error, ValueError) as error:
         raise QemuError(f"'{qemu}' sent its eBPF object '{name}' damaged: {error}") from error
     if base64.b64encode(data).decode() != text:
-        # Python skips what is no base64 and forgives surplus padding, even when told to be strict.
+        # Python skips what is not base64 and accepts surplus padding, even when told to be strict.
         raise QemuError(f"'{qemu}' sent its eBPF object '{name}' damaged: it is not valid base64")
     if not 0 < len(data) <= MAX_OBJECT_BYTES:
         raise QemuError(f"'{qemu}' sent an eBPF object '{name}' of {len(data)} bytes")

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What QEMUs can do, kept from one run to the next.
 
-A probe takes half a second, reading what it found a few milliseconds. What was found counts as
-long as the binary and its modules are the same files in the same state, and as long as it was kept
-in the form that this module knows.
+A probe takes half a second, reading its stored result a few milliseconds. The result counts as long
+as the binary and its modules are the same files in the same state, and as long as it is stored in
+the format that this module knows.
 
 QEMU looks for its modules in $QEMU_MODULE_DIR, and then in a folder that was compiled in
-(util/module.c, module_load_one). Nobody tells which one that is, so that all are watched that
-distributions use: a package which adds or removes a module changes the folder's mtime.
+(util/module.c, module_load_one). QEMU does not say which one that is, so all folders that
+distributions use are watched: a package that adds or removes a module changes the folder's mtime.
 
-What cannot be noticed: another QEMU behind the same script; other libraries below QEMU; modules in
-a folder that nobody uses. ``bpferry capabilities --refresh`` asks anew.
+What cannot be noticed: another QEMU behind the same script; other libraries that QEMU uses; modules
+in an unusual folder. ``bpferry capabilities --refresh`` asks QEMU again.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from bpferry.qemu import store
 from bpferry.qemu.capabilities import Capabilities
 
 FORMAT: Final = 2
-"""Of what is kept. Another question, field or meaning makes another number."""
+"""The version of the format. Any new question, field or meaning needs a new number."""
 
 SUFFIX: Final = ".capabilities"
 
@@ -32,7 +32,7 @@ Note = Callable[[str], None]
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """What a QEMU is recognized by. The path is without symbolic links."""
+    """What identifies a QEMU. The path has no symbolic links."""
 
     path: str
     device: int
@@ -53,12 +53,12 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 def find_or_probe(
     qemu: str, *, refresh: bool = False, note: Note = lambda _sentence: None
 ) -> Capabilities:
-    """Return what the binary *qemu* can do, as it was found before, or as it is found now.
+    """Return what the binary *qemu* can do, from the cache or from a new probe.
 
     Args:
         qemu: its absolute path.
-        refresh: ask anew, whatever was found before.
-        note: is told, at most once, why what was found now cannot be kept.
+        refresh: ask again, whatever was found before.
+        note: is told, at most once, why the new result cannot be stored.
 
     Raises:
         QemuError: it cannot be asked, or ended while it was; nothing is kept then.
@@ -72,14 +72,14 @@ def find_or_probe(
     from bpferry.qemu.probe import probe  # noqa: PLC0415 - brings asyncio and QMP
 
     capabilities = probe(qemu)
-    # Only if it is still the one that was asked.
+    # Only if it is still the binary that was asked.
     if identity is not None and identity == identify(qemu):
         _keep(_Kept(FORMAT, identity, capabilities), note)
     return capabilities
 
 
 def identify(qemu: str) -> Identity | None:
-    """Return what the binary *qemu* is recognized by; None if it is not there."""
+    """Return what identifies the binary *qemu*; None if it does not exist."""
     try:
         path = os.path.realpath(qemu)
         status = os.stat(path)  # noqa: PTH116 - pathlib would cost more than the rest
@@ -112,7 +112,7 @@ def clear() -> int:
 
 
 def _modules(path: str) -> list[tuple[str, int, int, int]]:
-    """Return what each folder is recognized by that may hold modules of the binary *path*."""
+    """Return what identifies each folder that may hold modules of the binary *path*."""
     prefix = os.path.dirname(os.path.dirname(path))  # noqa: PTH120 - as above
     names = ("lib64/qemu", "lib64/qemu-kvm", "lib/qemu", f"lib/{os.uname().machine}-linux-gnu/qemu")
     folders = [f"{prefix}/{name}" for name in names]

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What one QEMU can do, as a frozen value. ``probe`` finds it out; this module knows nobody.
+"""What one QEMU can do, as a frozen value. ``probe`` finds it out; this module uses no other.
 
-A table that is empty says that this QEMU has nothing of the kind, but for the two that say
-otherwise. Whether what is here works on this host is another question (``accelerator`` asks it
-about KVM).
+An empty table means that this QEMU has nothing of the kind, except for the two that say otherwise.
+Whether what is here works on this host is another question (``accelerator`` asks it about KVM).
 
 Parts of QEMU may be loadable modules, which packages install one by one. Devices, objects, back
-ends of chardevs and accelerators are listed only where their module is installed. Netdevs,
-blockdevs, audiodevs and displays are what QEMU was built for; a module may be missing.
+ends of chardevs and accelerators are listed only if their module is installed. Netdevs, blockdevs,
+audiodevs and displays are what QEMU was built for; a module may be missing.
 
-There is no word on JSON for ``-chardev``: no QEMU up to 11.1 takes it.
+There is nothing about JSON for ``-chardev``: no QEMU up to 11.1 takes it.
 """
 
 import re
@@ -21,15 +20,15 @@ import msgspec
 CARD: Final = "virtio-net-pci"
 
 VERSION_SUFFIX: Final = re.compile(r"-\d+\.\d+(\.\d+)?$")
-"""How the name of a versioned machine type ends: pc-q35-10.0, virt-7.2, pc-i440fx-2.11.1."""
+"""The end of the name of a versioned machine type: pc-q35-10.0, virt-7.2, pc-i440fx-2.11.1."""
 
 
 SAME_CLASS: Final = {"isapc": "pc-i440fx"}
-"""Families that are not asked about, and the one of the same class (hw/i386/pc.c) that is."""
+"""Families that are not asked about, and the family of the same class (hw/i386/pc.c) that is."""
 
 
 class EbpfObject(msgspec.Struct, frozen=True):
-    """One ELF file that a QEMU carries."""
+    """One ELF file that a QEMU contains."""
 
     data: bytes
     digest: bytes
@@ -49,14 +48,14 @@ class MachineType(msgspec.Struct, frozen=True, rename="kebab"):
     default_cpu_type: str = ""
     """The QOM type, such as ``qemu64-x86_64-cpu``; empty if QEMU does not say."""
     default_ram_id: str = ""
-    """What the memory of the machine has to be called; empty if it takes no back end."""
+    """The id that the machine's memory must have; empty if it takes no back end."""
 
 
 class CpuModel(msgspec.Struct, frozen=True, rename="kebab"):
     """One model of a processor, in the words of ``query-cpu-definitions``.
 
-    Whether this host can give it is not said here: the answer for another machine type or
-    accelerator than those of the probe would be another one.
+    This does not say whether this host can provide it: the answer would be different for another
+    machine type or accelerator than those of the probe.
     """
 
     name: str
@@ -67,34 +66,34 @@ class CpuModel(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What one QEMU can do, as far as a launcher can make use of it."""
+    """What one QEMU can do, as far as a launcher can use it."""
 
     qemu: str
     version: tuple[int, int, int]
     package: str = ""
-    """What the distribution calls its build; empty if nothing."""
+    """The distribution's name of its build; may be empty."""
     arch: str = "x86_64"
-    """Of the guest, as QEMU calls it."""
+    """The guest's architecture, by QEMU's name."""
     objects: dict[str, EbpfObject] = {}
-    """By the id of ``request-ebpf``; an id that nobody here knows is one like the others."""
+    """By the id of ``request-ebpf``; unknown ids are kept like the others."""
     devices: dict[str, dict[str, str]] = {}
-    """Driver to property to type, for everything that ``-device`` can make but processors.
+    """Driver to property to type, for everything that ``-device`` can make except processors.
 
-    Properties that begin with ``x-`` are left out: QEMU promises nothing about them.
+    Properties that begin with ``x-`` are left out: QEMU considers them unstable.
     """
     object_types: dict[str, frozenset[str]] = {}
-    """What ``-object`` can make, to its parameters."""
+    """Types of ``-object``, to their parameters."""
     machines: dict[str, MachineType] = {}
     """By their whole names, without aliases."""
     machine_properties: dict[str, dict[str, str]] = {}
     """Family of machine types (``family_of``) to property to type, from its newest member.
 
-    Only the families of machines with many devices are there, and not microvm, which cannot be
-    asked about without harm.
+    It has only families of machines with many devices, and not microvm, since asking about that one
+    can abort QEMU.
     """
     cpu_models: dict[str, CpuModel] = {}
     cpu_properties: dict[str, str] = {}
-    """What ``-cpu`` takes beside the model, to its type; empty where there is no model ``max``."""
+    """What ``-cpu`` takes besides the model, to its type; empty if there is no model ``max``."""
     accelerators: frozenset[str] = frozenset()
     """Those that are built in or installed, such as ``kvm`` and ``tcg``."""
     options: dict[str, frozenset[str]] = {}
@@ -108,7 +107,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     chardevs: dict[str, frozenset[str]] = {}
     """Back end of ``-chardev`` as QMP calls it, to its parameters."""
     audiodevs: dict[str, frozenset[str]] = {}
-    """Driver of ``-audiodev``, to its parameters; empty where QEMU does not say (before 8.0)."""
+    """Driver of ``-audiodev``, to its parameters; empty if QEMU does not say (before 8.0)."""
     displays: dict[str, frozenset[str]] = {}
     """Type of ``-display``, to its parameters."""
     tpm_types: frozenset[str] = frozenset()
@@ -131,7 +130,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     @property
     def takes_ebpf_fds(self) -> bool:
-        """Whether its cards take programs and maps that somebody else loaded."""
+        """Whether its cards take programs and maps that another process loaded."""
         return "ebpf-rss-fds" in self.card_properties
 
     @property
@@ -148,7 +147,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     def netdev_json(self) -> bool:
         """Whether ``-netdev`` takes JSON.
 
-        QEMU 7.2 brought it together with the type dgram; nothing else tells.
+        QEMU 7.2 added it together with the type dgram; nothing else tells.
         """
         return "dgram" in self.netdevs
 
@@ -171,7 +170,7 @@ class Capabilities(msgspec.Struct, frozen=True):
         return name in self.devices.get(driver, ()) or name in self.object_types.get(driver, ())
 
     def machine_name(self, name: str) -> str:
-        """Return the whole name of the machine type or alias *name*; empty if there is none."""
+        """Return the full name of the machine type or alias *name*; empty if there is none."""
         if name in self.machines:
             return name
         return next((whole for whole, found in self.machines.items() if found.alias == name), "")
@@ -183,8 +182,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     def has_machine_property(self, machine: str, name: str) -> bool:
         """Say whether the machine type or alias *machine* has the property *name*.
 
-        This is a heuristic for older members of a family: they are taken to have what the newest
-        one has. Of families that were not asked about, such as microvm, it knows nothing.
+        This is a heuristic for older members of a family: they are assumed to have what the newest
+        one has. It says no for families that were not asked about, such as microvm.
         """
         family = family_of(self.machine_name(machine))
         return name in self.machine_properties.get(SAME_CLASS.get(family, family), ())

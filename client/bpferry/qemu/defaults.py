@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a description means that names no QEMU, no machine type, no address."""
+"""The defaults of a description that names no QEMU, no machine type, no address."""
 
 import platform
 
@@ -23,7 +23,7 @@ def default_qemu(arch: str | None = None) -> str:
 def machine_type_of(machine: Machine, arch: str) -> str:
     """Return the machine type of *machine* for a guest of *arch*.
 
-    The defaults of both forms, ``q35`` and ``default``, mean ``virt`` where the guest is no PC.
+    The defaults of both forms, ``q35`` and ``default``, mean ``virt`` if the guest is not a PC.
     """
     if machine.machine_type == "default":
         return "pc" if is_pc(arch) else "virt"
@@ -33,7 +33,7 @@ def machine_type_of(machine: Machine, arch: str) -> str:
 
 
 def card_model_of(card: Card, capabilities: Capabilities) -> str:
-    """Return the model of *card*; where none is named, the one that libvirt chooses.
+    """Return the model of *card*; if it names none, the one that libvirt chooses.
 
     On x86 that is the first of three that this QEMU has, the oldest one first
     (qemuDomainDefaultNetModel, src/qemu/qemu_postparse.c, libvirt 11.3).

@@ -22,7 +22,7 @@ class FlashFile(msgspec.Struct, frozen=True):
 
 
 class Mapping_(msgspec.Struct, frozen=True, rename="kebab"):  # noqa: N801 - Mapping is Python's
-    """How QEMU gets at a firmware."""
+    """How QEMU loads a firmware."""
 
     device: str
     mode: str = "split"
@@ -48,19 +48,19 @@ class Descriptor(msgspec.Struct, frozen=True, rename="kebab"):
     features: frozenset[str] = frozenset()
     description: str = ""
     path: str = ""
-    """Of the descriptor."""
+    """The path of the descriptor."""
 
 
 SEABIOS: Final = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin")
-"""Where distributions keep the BIOS that QEMU loads itself where nothing else is said."""
+"""Where distributions keep the BIOS that QEMU loads by default."""
 
 
 def firmware_of_host(
     environment: Mapping[str, str] = os.environ, seabios: Sequence[str] = SEABIOS
 ) -> tuple[Descriptor, ...]:
-    """Return all firmware of this host, in order: what descriptors describe, and then SeaBIOS.
+    """Return all firmware of this host, in order: those with descriptors, and then SeaBIOS.
 
-    Debian has no descriptor of it, though QEMU depends on it.
+    Debian has no descriptor for SeaBIOS, though QEMU depends on it.
     """
     found = read_descriptors(environment)
     known = [one.mapping.filename for one in found]
@@ -80,10 +80,10 @@ def _bios(path: str) -> Descriptor:
 
 
 def read_descriptors(environment: Mapping[str, str] = os.environ) -> tuple[Descriptor, ...]:
-    """Return all firmware of this host, in order. What cannot be read is none.
+    """Return all firmware of this host, in order; descriptors that cannot be read are skipped.
 
-    A descriptor is a hint; a broken one, or one of a newer kind, must not keep VMs from starting
-    that have nothing to do with it.
+    A descriptor is a hint; a broken one, or one of a newer kind, must not keep unrelated VMs from
+    starting.
     """
     return tuple(_decode_all(environment))
 

@@ -2,7 +2,7 @@
 """QMP over one end of a socket pair, whose other end QEMU inherited.
 
 The monitor never has a path: nobody else can connect to it, and nothing stays in a folder.
-qemu.qmp is imported when a monitor is opened; it brings asyncio, so that all of this is async.
+qemu.qmp is imported when a monitor is opened; it is based on asyncio, so all of this is async.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 
 CLOSE_SECONDS: Final = 1.0
-"""Closing waits for what is still to be sent, and nobody may be reading."""
+"""Closing waits until everything is sent, but nobody may be reading."""
 
 
 def arguments(fd: str) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ class CommandRefused(QemuError):  # noqa: N818 - as in errors: the words say it
 
 @contextlib.asynccontextmanager
 async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor"]:
-    """Speak QMP on *sock*, which is taken over; it is closed with the block.
+    """Speak QMP on *sock*; takes ownership of it and closes it with the block.
 
     Raises:
         QemuError: nobody speaks QMP there.
@@ -47,7 +47,7 @@ async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor
     try:
         await client.connect(sock)
     except ConnectError as error:
-        # What qemu.qmp adds on more lines is the bytes that it did not understand.
+        # On further lines, qemu.qmp adds the bytes that it did not understand.
         cause = str(error.exc).partition("\n")[0] or type(error.exc).__name__
         raise QemuError(f"'{name}' does not speak QMP: {cause}") from error
     finally:
@@ -56,7 +56,7 @@ async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor
     try:
         yield Monitor(name, client)
     finally:
-        # Whatever the connection ended with was seen by the command that needed it.
+        # If the connection failed, the command that needed it has seen the error.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await client.disconnect()

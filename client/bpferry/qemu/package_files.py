@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The files by which packages say what they bring for QEMU, such as firmware.
+"""The files in which packages describe what they provide for QEMU, such as firmware.
 
-Each kind has a folder of JSON files (docs/interop in QEMU). Of files with the same name, that of
-the folder with more weight counts: the user's own, the administrator's, the distribution's. An
-empty file hides those below it. The names give the order: the first that fits is taken.
+Each kind has a folder of JSON files (docs/interop in QEMU). Of files with the same name, the one in
+the folder with the highest priority counts: the user's own, the administrator's, the
+distribution's. An empty file hides those below it. The names give the order: the first match is
+used.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,11 @@ from typing import Final
 SYSTEM_FOLDERS: Final = (Path("/etc/qemu"), Path("/usr/share/qemu"))
 
 MAX_FILE_BYTES: Final = 1024 * 1024
-"""One descriptor; those of Debian have 1 KiB."""
+"""The largest descriptor; those of Debian have 1 KiB."""
 
 
 def folders(kind: str, environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the folders of descriptors of *kind*, such as firmware, the weightiest first."""
+    """Return the folders of descriptors of *kind*, such as firmware, by priority."""
     system = tuple(folder / kind for folder in SYSTEM_FOLDERS)
     given = environment.get("XDG_CONFIG_HOME", "")
     home = environment.get("HOME", "")
@@ -29,7 +30,7 @@ def folders(kind: str, environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def read_files(kind: str, environment: Mapping[str, str]) -> Iterator[tuple[Path, bytes]]:
-    """Yield the descriptors of *kind* that are not empty, in order. What cannot be read is none."""
+    """Yield the descriptors of *kind* that are not empty, in order; unreadable ones are skipped."""
     found: dict[str, Path] = {}
     for folder in reversed(folders(kind, environment)):
         found |= {path.name: path for path in _files_in(folder)}

@@ -2,9 +2,9 @@
 """Ask a QEMU what it can do.
 
 The binary is started once, without a machine and with a monitor on a socket pair. Everything is
-asked over QMP (``questions``); what the program calls itself counts nothing. An answer is whole and
-certain, or there is none: a QEMU that ends while it is asked is an error, never a QEMU that can do
-less.
+asked over QMP (``questions``); the name of the program does not matter. An answer is complete and
+certain, or there is no answer: a QEMU that ends while it is asked is an error, never a QEMU that
+can do less.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bpferry.qemu.monitor import arguments, open_monitor
 from bpferry.qemu.questions import ask
 
 PROBE_SECONDS: Final = 20.0
-"""A probe takes about 0.4 s; a machine that swaps may take a while longer."""
+"""A probe takes about 0.4 s; a machine that swaps may take longer."""
 
 EXIT_SECONDS: Final = 1.0
 """A program that closed its monitor is about to exit; its status tells more than that."""
@@ -28,7 +28,7 @@ def probe(qemu: str, seconds: float = PROBE_SECONDS) -> Capabilities:
     """Return what the binary *qemu* can do.
 
     Raises:
-        QemuError: it cannot be started, ends, hangs, or speaks no QMP; with its own words.
+        QemuError: it cannot be started, ends, hangs, or does not speak QMP; with its own output.
     """
     return asyncio.run(_probe(qemu, seconds))
 
@@ -82,9 +82,9 @@ async def _ask_child(child: process.Child, ours: socket.socket, seconds: float) 
 
 
 def _with_evidence(error: QemuError, child: process.Child) -> QemuError:
-    """Return *error* with what *child* said and how it ended."""
+    """Return *error* with what *child* wrote and how it ended."""
     ended = child.wait(EXIT_SECONDS)
-    # Where it has to be killed, its status says nothing about it.
+    # If it has to be killed, its status is meaningless.
     ending = f" ({process.describe_exit(child.exit_status())})" if ended else ""
     evidence = child.tail()
     what = error.message.replace(f"'{child.name}'", "it", 1)

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Start a program that cannot outlive us, and end it with all that it started.
+"""Start a program that cannot outlive us, and end it with everything that it started.
 
-A child gets its own session, so that a Ctrl-C on our terminal is ours alone, and so that one signal
-to the group reaches what a wrapper script started. It gets the fds that it is given, and /dev/null
-as standard input; its standard output and error are one pipe that we read. Where the guest's
+A child gets its own session, so that Ctrl-C on our terminal reaches only us, and so that one signal
+to the group reaches what a wrapper script started. It gets only the fds that it is given, and
+/dev/null as standard input; its standard output and error are one pipe that we read. If the guest's
 console is on QEMU's standard streams, these are a socket, and the pipe is its standard error.
 
-A child dies when we are killed. QEMU of version 10.2 and later can see to that itself
-(``-run-with exit-with-parent=on``), but a probed program may be anything, so that one plain way
-serves all: setpriv(1) of util-linux sets the parent-death signal (prctl(2), PR_SET_PDEATHSIG) and
+A child dies when we are killed. QEMU 10.2 and later can do that itself
+(``-run-with exit-with-parent=on``), but a probed program may be anything, so one simple method is
+used for all: setpriv(1) of util-linux sets the parent-death signal (prctl(2), PR_SET_PDEATHSIG) and
 then becomes the program, under the same process id. Doing the same between fork and exec in Python
-would not be safe beside threads. The signal follows the thread that forked: start children from
-the main thread only.
+would not be safe with threads. The signal is tied to the thread that forked: start children only
+from the main thread.
 
-We may have been killed before the signal was asked for. So a shell stands between the two: it goes
-on only if we are still its parent, and from there on the signal cannot be missed.
+We may have been killed before the signal was set. So there is a shell between the two: it continues
+only if we are still its parent, and from then on the signal cannot be missed.
 """
 
 import contextlib
@@ -32,21 +32,20 @@ from typing import Final
 from bpferry.errors import QemuError
 
 TAIL_BYTES: Final = 8192
-"""What is kept of a child's standard error, in bytes from its end."""
+"""How much of the end of a child's standard error is kept, in bytes."""
 
 SETPRIV_PATHS: Final = "/usr/bin:/bin"
 """Where util-linux installs setpriv."""
 
 
 STILL_OUR_CHILD: Final = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
-"""A script of sh(1). It is given the process id that its parent must have, then the program."""
+"""A script for sh(1). Its arguments are the process id of its rightful parent, and the program."""
 
 
 def check_program(path: str) -> None:
     """Raise QemuError unless *path* is a file that can be executed.
 
-    A text file without ``#!`` is refused here, since exec-like functions of the C library would
-    hand it to a shell.
+    A text file without ``#!`` is refused here, since execvp(3) would run it with a shell.
     """
     what = f"cannot start '{path}'"
     hint = "give the path of a QEMU, such as /usr/bin/qemu-system-x86_64"
@@ -61,7 +60,7 @@ def check_program(path: str) -> None:
         with Path(path).open("rb") as file:
             start = file.read(4)
     except PermissionError as error:
-        # A program that may be executed and not read is none that anybody installs.
+        # Nobody installs a program that may be executed but not read.
         raise QemuError(f"{what}: {error.strerror}", hint) from error
     except (OSError, ValueError) as error:
         raise QemuError(f"{what}: {getattr(error, 'strerror', error)}", hint) from error
@@ -70,7 +69,7 @@ def check_program(path: str) -> None:
 
 
 def guarded(argv: Sequence[str], parent: int) -> tuple[str, ...]:
-    """Return *argv* so that it dies with the process *parent*; as it is if there is no setpriv."""
+    """Return *argv* so that it dies with the process *parent*; unchanged if there is no setpriv."""
     setpriv = shutil.which("setpriv", path=SETPRIV_PATHS)
     if setpriv is None:
         return tuple(argv)
@@ -88,8 +87,8 @@ def start_child(
 ) -> Iterator["Child"]:
     """Start *argv* with *pass_fds*, under the numbers that they have; end it with the block.
 
-    With *streams*, that fd (borrowed) is its standard input and output; its standard error alone is
-    what we read then. *environment* comes on top of ours.
+    With *streams*, that fd (borrowed) is its standard input and output, and we read only its
+    standard error. *environment* is added to ours.
 
     Raises:
         QemuError: it cannot be started.
@@ -138,14 +137,14 @@ class Child:
         return data
 
     def tail(self) -> str:
-        """Return the end of all that it wrote, as text."""
+        """Return the end of everything that it wrote, as text."""
         while not self.output.closed and self.read_output():
             pass
         return self._tail.decode(errors="replace").strip()
 
     def kill(self) -> None:
-        """Kill it and all that it started."""
-        # Not yet reaped, so that the number is still the one of its group.
+        """Kill it and everything that it started."""
+        # It is not reaped yet, so the number is still that of its group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -162,7 +161,7 @@ class Child:
 
     def wait(self, seconds: float) -> bool:
         """Wait at most *seconds* for its end; say whether it ended."""
-        # Not select(), which takes no fd above 1,023, and a VM with many queues has those.
+        # Not select(), which takes no fd above 1,023; a VM with many queues has such fds.
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
@@ -171,7 +170,7 @@ class Child:
         """Wait for the end, and return the exit status, or minus the signal that ended it."""
         if self.pidfd < 0:
             return int(self._process.returncode)
-        # Not reaped here: until end(), its number has to stay the one of its group.
+        # It is not reaped here: until end(), its number has to stay that of its group.
         ending = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
         assert ending is not None  # noqa: S101 - only with WNOHANG
         return ending.si_status if ending.si_code == os.CLD_EXITED else -ending.si_status

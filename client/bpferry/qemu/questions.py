@@ -9,10 +9,10 @@ The second round asks about what the first one named:
              the eBPF objects; options and back ends of chardevs, of which some come with modules,
              and all modules were loaded for the lists of QOM types
 
-Processors are devices too. QEMU has 154 of them with 500 properties each, which took it twice as
-long to tell as all the rest (10.0.2), so that only the fullest one is asked about. All other
-devices are: QEMU's own tests do the same (tests/qtest/device-introspect-test.c). It ends where the
-module is missing that a device is made of, so that such devices count as not there (``_whole``).
+Processors are devices too. QEMU has 154 of them with 500 properties each, which took twice as long
+to list as all the rest (10.0.2), so only the one with the most is asked about. All other devices
+are asked about: QEMU's own tests do the same (tests/qtest/device-introspect-test.c). QEMU aborts if
+the module is missing that a device is made of, so such devices count as missing (``_whole``).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ACCEL: Final = "-accel"
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """What the first round tells, beside QOM types."""
+    """What the first round tells, besides QOM types."""
 
     schema: Schema
     machines: dict[str, MachineType]
@@ -41,7 +41,7 @@ class _Tables:
 
 @dataclass(frozen=True, slots=True)
 class _Types:
-    """QOM types that one can have an instance of."""
+    """QOM types that can be instantiated."""
 
     devices: frozenset[str]
     cpus: frozenset[str]
@@ -51,7 +51,7 @@ class _Types:
 
 @dataclass(frozen=True, slots=True)
 class _Rest:
-    """What only the second round can tell, beside properties."""
+    """What only the second round can tell, besides properties."""
 
     objects: dict[str, EbpfObject]
     options: dict[str, frozenset[str]]
@@ -62,7 +62,7 @@ async def ask(qemu: str, monitor: Monitor) -> Capabilities:
     """Return what *qemu*, at the other end of *monitor*, can do.
 
     Raises:
-        QemuError: it ended, or gave an answer that is none.
+        QemuError: it ended, or gave an invalid answer.
     """
     asker = Asker(qemu, monitor)
     version, target, tables, types = await asyncio.gather(
@@ -154,9 +154,9 @@ def _only(branches: dict[str, frozenset[str]], names: Iterable[str]) -> dict[str
 def _whole(devices: frozenset[str]) -> frozenset[str]:
     """Return *devices* without those that are made of one which is missing.
 
-    Graphics cards of virtio are modules that hold another device, whose own module may come with
-    another package: Debian 12 has virtio-vga-gl in one and virtio-gpu-gl-device in another. Whoever
-    makes the first without the second ends QEMU (qom/object.c, "missing object type").
+    Graphics cards of virtio are modules that contain another device, whose own module may come with
+    another package: Debian 12 has virtio-vga-gl in one and virtio-gpu-gl-device in another.
+    Creating the first without the second aborts QEMU (qom/object.c, "missing object type").
     """
     return frozenset(name for name in devices if (_core(name) or name) in devices)
 

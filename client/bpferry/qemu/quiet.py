@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The QMP client of qemu.qmp, without its log of messages.
 
-qemu.qmp 0.0.6 makes indented text of each message for its log, also where nobody logs. For a probe
+qemu.qmp 0.0.6 formats each message as indented text for its log, even if nobody logs. For a probe
 that is half a megabyte of answers, and took Python as long as QEMU took to give them. The two
 methods are the hooks that qemu.qmp has for classes such as this one.
 
-Importing this module brings asyncio.
+Importing this module imports asyncio.
 """
 
 from qemu.qmp import Message, QMPClient

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Walk the schema that a QEMU hands out (``query-qmp-schema``).
+"""Walk the schema that a QEMU returns (``query-qmp-schema``).
 
-Types there have numbers in place of names, which differ from build to build. So every walk begins
+Types there have numbers instead of names, which differ from build to build. So every walk begins
 at a command, whose name is fixed:
 
     command request-ebpf -> its argument type -> member 'id' -> its enumeration
     command netdev_add   -> its argument type: a union with a tag -> one type for each value
 
 QEMU describes the form in its docs/devel/qapi-code-gen.rst, "Client JSON Protocol introspection".
-A part that is not there gives an empty answer: this QEMU does not have it.
+If a part is missing, the answer is empty: this QEMU does not have it.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """What a union has beside its own members where its tag has one value."""
+    """What a union has in addition to its own members if its tag has one value."""
 
     case: str
     type: str
@@ -71,7 +71,7 @@ class Schema:
         return self._values(self._returned(command))
 
     def argument_branches(self, command: str, member: str = "") -> dict[str, frozenset[str]]:
-        """Return the values of the tag that *command* takes, each with what may stand beside it.
+        """Return the values of the tag that *command* takes, each with the members that go with it.
 
         With *member*, the union is that member of the arguments.
         """
@@ -79,7 +79,7 @@ class Schema:
         return self._branches(self._member(argument, member) if member else argument)
 
     def returned_branches(self, command: str) -> dict[str, frozenset[str]]:
-        """Return the same of what *command* returns, or returns a list of."""
+        """Return the same for what *command* returns, or returns a list of."""
         return self._branches(self._returned(command))
 
     def _find(self, name: str) -> Entity:
@@ -111,7 +111,7 @@ class Schema:
     def _names(self, entity: Entity) -> set[str]:
         """Return the names of the members of *entity*.
 
-        Where its one member is 'data', that is only a wrapping, and the members are those inside.
+        If its only member is 'data', that is only a wrapper, and the members are those inside.
         """
         names = {member.name for member in entity.members}
         return self._names(self._member(entity, "data")) if names == {"data"} else names

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Files in which answers are kept that take long to get: one folder, one user.
+"""Files that keep answers which take long to get: one folder, one user.
 
     $XDG_CACHE_HOME/bpferry/capabilities/NAME       mode 0700 / 0600
         8 bytes   MAGIC
-        4 bytes   CRC-32 of the rest, big endian: a file that was cut or spoilt is none
+        4 bytes   CRC-32 of the rest, big endian: a truncated or damaged file is ignored
         rest      what was kept
 
 A file counts only if it and its folder are ours and nobody else can write to them; all others are
-as good as not there. A file is written beside its place and then renamed, so that a reader sees
-the old one or the new one, and of two writers the last one wins.
+ignored. A file is written under another name and then renamed, so that a reader sees the old one or
+the new one, and of two writers the last one wins.
 """
 
 import os
@@ -25,7 +25,7 @@ MAGIC: Final = b"bpferry\x01"
 HEAD_BYTES: Final = len(MAGIC) + 4
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
-"""More is nothing that we wrote; capabilities take about 0.2 MB."""
+"""We never write more than this; capabilities take about 0.2 MB."""
 
 OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -33,7 +33,7 @@ NEW_PREFIX: Final = ".new-"
 
 
 def folder() -> str:
-    """Return where the files are, after the XDG base directories; the folder may not exist."""
+    """Return where the files are, by the XDG base directories; the folder may not exist."""
     return f"{_base()}/bpferry/capabilities"
 
 
@@ -45,7 +45,7 @@ def _base() -> str:
 
 
 def read(name: str) -> bytes | None:
-    """Return what was kept as *name*; None if nothing was, or nothing that can be trusted."""
+    """Return what was kept as *name*; None if there is nothing, or nothing that can be trusted."""
     try:
         if not _is_ours(os.lstat(folder()), stat.S_IFDIR):
             return None
@@ -73,7 +73,7 @@ def load(name: str, kind: type[T]) -> T | None:
 
 
 def _open(path: str, _flags: int) -> int:
-    """Open *path* for reading, unless it is a symbolic link; wait for nobody."""
+    """Open *path* for reading, unless it is a symbolic link; never block."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
@@ -121,7 +121,7 @@ def _head(kept: bytes) -> bytes:
 
 
 def _make_folder() -> None:
-    """Make the folder and those above it; what is above XDG_CACHE_HOME has to be there."""
+    """Make the folder and those above it; what is above XDG_CACHE_HOME has to exist."""
     for path in (_base(), f"{_base()}/bpferry", folder()):
         try:
             os.mkdir(path, 0o700)  # noqa: PTH102 - pathlib would cost more than the rest

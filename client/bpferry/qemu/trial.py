@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Find out whether an accelerator works here, by running a guest of a few instructions.
 
-/dev/kvm may open where KVM then hangs or fails, in nested and in sandboxed hosts. So the answer
+On nested and sandboxed hosts, /dev/kvm may open although KVM then hangs or fails. So the answer
 comes from a guest: QEMU starts an empty machine with its own firmware, which writes its banner to
-the debug port 0x402 within some milliseconds. One byte from there was written by guest code.
+the debug port 0x402 within some milliseconds. A byte from there must have been written by guest
+code.
 
 A guest that did not come up under KVM may have lacked memory, or time on a busy host. So the same
-guest is run under TCG then, which needs the same and is slower: if it comes up there, KVM is at
+guest is then run under TCG, which needs the same and is slower: if it comes up there, KVM is at
 fault, and the answer is certain. Only certain answers are kept, for this boot of this kernel, this
-QEMU, and this /dev/kvm, which is made anew when the kernel's module is loaded again.
+QEMU, and this /dev/kvm, which is recreated when the kernel's module is loaded again.
 
 This is a heuristic for x86, whose firmware writes there.
 """
@@ -28,14 +29,14 @@ TRIAL_SECONDS: Final = 3.0
 """The banner came after 0.06 s with TCG, which is slower than any KVM that works."""
 
 DEBUG_PORT: Final = "0x402"
-"""Where SeaBIOS writes what it does (docs/debugging in SeaBIOS)."""
+"""The port that SeaBIOS logs to (docs/debugging in SeaBIOS)."""
 
 KVM_DEVICE: Final = "/dev/kvm"
 
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 FORMAT: Final = 1
-"""Of what is kept."""
+"""The version of the format."""
 
 SUFFIX: Final = ".kvm"
 
@@ -54,11 +55,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
     outcome: Outcome
     problem: str = ""
-    """What QEMU said, or that it said nothing; empty if it works."""
+    """What QEMU wrote, or that it wrote nothing; empty if it works."""
 
 
 class _Circumstances(msgspec.Struct, frozen=True, array_like=True):
-    """What a verdict holds for."""
+    """What a verdict is valid for."""
 
     format: int
     identity: cache.Identity
@@ -74,7 +75,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 def find_or_try(qemu: str, *, refresh: bool = False, seconds: float = TRIAL_SECONDS) -> Verdict:
-    """Return whether KVM works for *qemu*, as it was found before, or as it is found now."""
+    """Return whether KVM works for *qemu*, from the cache or from a new trial."""
     circumstances = _circumstances(qemu)
     found = None if refresh or circumstances is None else _find(circumstances)
     if found is not None:
@@ -94,7 +95,7 @@ def _judge(qemu: str, seconds: float) -> Verdict:
 
 
 def _circumstances(qemu: str) -> _Circumstances | None:
-    """Return what a verdict of now holds for; None if that cannot be told."""
+    """Return what a verdict is valid for now; None if that is unknown."""
     identity = cache.identify(qemu)
     try:
         with open(BOOT_ID, encoding="ascii") as file:  # noqa: PTH123 - pathlib costs more
@@ -121,16 +122,16 @@ def _keep(kept: _Kept) -> None:
             cache.file_name(kept.circumstances.identity, SUFFIX), msgspec.msgpack.encode(kept)
         )
     except OSError:
-        # The same folder keeps the capabilities, and there it was said.
+        # The capabilities are in the same folder, and the warning was given there.
         return
 
 
 def trial(qemu: str, accelerator: Accelerator, seconds: float = TRIAL_SECONDS) -> str:
-    """Run an empty machine until its firmware speaks; return what went wrong, or nothing."""
+    """Run an empty machine until its firmware writes; return what went wrong, empty if nothing."""
     output, inside = os.pipe()
     try:
         with process.start_child(_arguments(qemu, accelerator, inside), [inside]) as child:
-            # Ours has to be closed for the end of the child to be the end of the pipe.
+            # Our copy has to be closed so that the pipe ends when the child does.
             os.close(inside)
             inside = -1
             ready, _, _ = select.select([output], [], [], seconds)
@@ -159,7 +160,7 @@ def _arguments(qemu: str, accelerator: Accelerator, fd: int) -> tuple[str, ...]:
         "-accel", accelerator.value,
         "-cpu", "host" if accelerator is Accelerator.KVM else "max",
         "-m", "32M",
-        # A pipe is written to through its name in the child's own /proc.
+        # The pipe is opened for writing by its name in the child's own /proc.
         "-chardev", f"file,id=debug,path=/proc/self/fd/{fd}",
         "-device", f"isa-debugcon,iobase={DEBUG_PORT},chardev=debug",
     )  # fmt: skip

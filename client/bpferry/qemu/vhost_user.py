@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The programs that play devices outside QEMU, by the descriptors that their packages install.
+"""The programs that implement devices outside QEMU, from descriptors that packages install.
 
 Each is a JSON file (docs/interop/vhost-user.json in QEMU).
 """
@@ -20,14 +20,14 @@ class Program(msgspec.Struct, frozen=True):
     """One program."""
 
     type: str
-    """The device that it plays, such as gpu."""
+    """The device that it implements, such as gpu."""
     binary: str
 
 
 def find_gpu_program(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the path of the program that plays graphics cards, or the name of QEMU's own.
+    """Return the path of the program that implements graphics cards, or the name of QEMU's own.
 
-    As with firmware, a descriptor that cannot be read is none.
+    As with firmware, a descriptor that cannot be read is skipped.
     """
     for _, raw in read_files("vhost-user", environment):
         try:

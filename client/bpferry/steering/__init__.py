@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who spreads a card's packets over its queues, and how.
+"""What spreads a card's packets over its queues, and how.
 
     plan      which rung each card gets, and why, before the VM starts
-    quirks    what the versions of QEMU cannot do, as the table that the plan asks
-    vhost     whether a card has vhost as far as RSS leaves it
+    quirks    what the versions of QEMU cannot do, as the table that the plan uses
+    vhost     whether a card gets vhost if RSS permits it
     rungs     the words that these use
-    requests  what will be asked of the helpers
+    requests  what the helpers will be asked
     maps      what QEMU wrote into a card's maps
     toeplitz  which queue a flow goes to
     view      what is in force, in a sentence, and compared with the plan

@@ -8,8 +8,8 @@
 
 (tools/ebpf/rss.bpf.c and ebpf/ebpf_rss.c in QEMU 9.0 to 11.1.) The maps begin as zeros, and QEMU
 writes them each time the guest's driver sets RSS up. It does not write them when the guest switches
-RSS off again, so that ``redirect`` says what the guest asked for last, while the program may no
-longer be attached; the kernel offers no question for that.
+RSS off again, so ``redirect`` says what the guest asked for last, while the program may no longer
+be attached; the kernel offers no way to ask.
 """
 
 import mmap
@@ -28,7 +28,7 @@ TABLE_ENTRIES: Final = 128
 """Entries of the table map (VIRTIO_NET_RSS_MAX_TABLE_LEN)."""
 
 READ_ATTEMPTS: Final = 5
-"""QEMU writes three maps one after the other; a reading that overlaps with it is done again."""
+"""QEMU writes the three maps one after the other; a read that overlaps with that is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class SteeringMaps(Closing):
             raise BpferryError(f"cannot map an eBPF map into memory: {error}") from error
 
     def read(self) -> Steering:
-        """Return what the maps say now."""
+        """Return what the maps contain now."""
         raw = self._copy()
         for _ in range(READ_ATTEMPTS):
             again = self._copy()
@@ -90,7 +90,7 @@ class SteeringMaps(Closing):
         )
 
     def close(self) -> None:
-        """Let go of the maps. Doing so twice does nothing."""
+        """Unmap the maps. Doing so twice does nothing."""
         for page in self._pages:
             page.close()
 

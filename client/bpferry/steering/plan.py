@@ -5,16 +5,16 @@
     qemu   QEMU steers in user space
     none   RSS is not offered to the guest
 
-The highest rung that is possible is taken. Where a QEMU has not both RSS and vhost, what was asked
-for stays: vhost, where a card has RSS only by default; RSS, where its description asks for it; and
-a card that asks for both by name is refused. Without vhost, all queues of a card are served by
-QEMU's one main loop, which costs a user of several queues more than RSS brings.
+The highest possible rung is taken. If a QEMU cannot have both RSS and vhost, what was asked for
+stays: vhost, if a card has RSS only by default; RSS, if its description asks for it; and a card
+that asks for both by name is refused. Without vhost, all queues of a card are served by QEMU's
+single main loop, which costs a user of several queues more than RSS brings.
 
-Whoever demands eBPF asks for RSS by that, and gets an error on any other rung. What a version of
-QEMU cannot do is in a table (``quirks``).
+Requiring eBPF implies asking for RSS, and is an error on any other rung. What a version of QEMU
+cannot do is in a table (``quirks``).
 
 A QEMU that root starts may load the program by itself; its rung is still called ``qemu``, since
-nobody but that QEMU knows whether it did.
+only that QEMU knows whether it did.
 """
 
 from collections.abc import Iterator
@@ -65,13 +65,13 @@ def plan_card(
         device: the card.
         capabilities: of the QEMU that it is for.
         host: what the host can do.
-        default_rss: whether a card that does not say has RSS by default, as its VM says.
+        default_rss: whether a card that does not say gets RSS by default; the VM decides.
         answer: the helper's, if it has been asked.
         require_ebpf: whether any other rung is an error.
 
     Raises:
-        Unsupported: what the card asks for by name cannot be, or eBPF is demanded and cannot be.
-        BpferryError: eBPF or vhost is demanded, and this is what the helper's answer was.
+        Unsupported: what the card asks for by name, or eBPF if it is required, is not possible.
+        BpferryError: eBPF or vhost is required, and this was the helper's answer.
     """
     planner = _Planner(device, capabilities, demanded=require_ebpf)
     planner.choose(host, default_rss=default_rss)
@@ -147,7 +147,7 @@ class _Planner:
         self._because.append(self._obstacle.message)
 
     def _ask_quirks(self) -> None:
-        """Go through the table until nothing in it counts any more."""
+        """Go through the table until nothing in it applies any more."""
         while quirk := find_quirk(self._situation(), frozenset(self._asked)):
             self._asked.add(quirk.name)
             self._apply(quirk)
@@ -175,7 +175,7 @@ class _Planner:
 
     def _lower(self, rung: Rung, reason: Notice) -> None:
         self._step_down(rung, reason)
-        # Nobody asked for RSS by default: that there is less of it is among the reasons only.
+        # Nobody asked for the default RSS: losing it is only mentioned among the reasons.
         if self._wish is Wish.ASKED and (rung is Rung.NONE or self._card.has_tap):
             self._warnings.append(self._lowered(reason))
 
@@ -185,13 +185,13 @@ class _Planner:
         self._because.append(reason.message)
 
     def _lowered(self, reason: Notice) -> Notice:
-        """Return that there is no eBPF, what there is instead, and why."""
+        """Return the remark that there is no eBPF, what there is instead, and why."""
         text = f"no eBPF steering, {BY_RUNG[self._rung]}: {reason.message}"
         return Notice(f"{self._device.id}: {text}", reason.hint, reason.field)
 
     def _choose_one(self, reason: Notice) -> None:
-        """Give up RSS or vhost, of which the card cannot have both; what was asked for stays."""
-        # Where this QEMU has both, the helper is in the way, and another QEMU is no help.
+        """Give up RSS or vhost, if the card cannot have both; what was asked for stays."""
+        # If this QEMU can have both, the helper is the obstacle, and another QEMU does not help.
         other_qemu = "" if has_both(self._capabilities) else BOTH
         if self._wish is Wish.ASKED:
             ways = (f"use {other_qemu}, which has both" if other_qemu else "", self._how_to_keep())
@@ -204,7 +204,7 @@ class _Planner:
             self._because.append(f"{other_qemu} has both")
 
     def _how_to_keep(self) -> str:
-        """Return what to do to keep vhost rather than RSS."""
+        """Return what to do to keep vhost instead of RSS."""
         return " and ".join(self._wishes_for_rss()) + " to keep vhost"
 
     def _wishes_for_rss(self) -> Iterator[str]:
@@ -214,7 +214,7 @@ class _Planner:
             yield "run without --require-ebpf"
 
     def _give_up_vhost(self, reason: Notice, other: str) -> None:
-        """Go without vhost for the *other* thing."""
+        """Do without vhost to get the *other* thing."""
         if self._vhost_is_named():
             raise self._refuse(
                 f"it asks for vhost by name and for {other}, and cannot have both: "
@@ -234,14 +234,14 @@ class _Planner:
         if not isinstance(answer, BpferryError):
             self._because += _reasons(self._capabilities, answer)
             return
-        # By name, vhost stays; and without eBPF there is no RSS beside it.
+        # vhost was asked for by name and stays; and without eBPF there is no RSS with it.
         if self._demanded or (self._wish is Wish.ASKED and self._vhost_is_named()):
             raise answer
         reason = Notice(answer.message, answer.hint, "rss")
         self._step_down(Rung.QEMU, reason)
         before = len(self._warnings)
         self._ask_quirks()
-        # Also where RSS is there by default: a helper may be missing by mistake.
+        # Also if RSS is there only by default: a helper may be missing by mistake.
         self._warnings.insert(before, self._lowered(reason))
 
     def _vhost_is_named(self) -> bool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the versions of QEMU cannot do, or do wrong, and what bpferry makes of it.
+"""What the versions of QEMU cannot do, or do wrong, and how bpferry handles it.
 
-Each row says which QEMU it is about, when it counts, and what follows. What a QEMU says of itself
-over QMP decides: what it has and lacks where that tells, its version (``query-version``) where
-nothing else does. The plan asks the rows in their order, again after each that changed something.
+Each row says which QEMU it is about, when it applies, and what follows. What a QEMU reports over
+QMP decides: its features if those tell, its version (``query-version``) if nothing else does. The
+plan goes through the rows in their order, again after each that changed something.
 ``docs/quirks.md`` shows the same table.
 """
 
@@ -21,12 +21,12 @@ NEWER: Final = "use a QEMU of version 9.0 or later that was built with libbpf"
 
 BOTH_SINCE: Final = (9, 0)
 BOTH_BEFORE: Final = (10, 1)
-"""The first QEMU that has RSS by eBPF beside vhost, and the first that has it no more."""
+"""The first QEMU that has RSS by eBPF with vhost, and the first that no longer has it."""
 
 BOTH: Final = "a QEMU of version 9.0 to 10.0 that was built with libbpf"
 
 OBJECT_OF_9_0: Final = "47475c9004f96e03"
-"""How the SHA-256 of the program of QEMU 9.0 begins (ebpf/rss.bpf.skeleton.h, c25df57ae8)."""
+"""The beginning of the SHA-256 of QEMU 9.0's program (ebpf/rss.bpf.skeleton.h, c25df57ae8)."""
 
 
 class Consequence(StrEnum):
@@ -37,13 +37,13 @@ class Consequence(StrEnum):
     NO_EBPF = "no eBPF"
     """One rung down: QEMU steers."""
     NO_VHOST = "no vhost"
-    """QEMU moves the packets. Where vhost was asked for by name, the card is refused."""
+    """QEMU moves the packets. If vhost was asked for by name, the card is refused."""
     ONE_OF_BOTH = "RSS or vhost"
-    """RSS stays if it was asked for, and else vhost. If both were, the card is refused."""
+    """RSS stays if it was asked for, otherwise vhost. If both were, the card is refused."""
     REFUSE = "refused"
     WARN = "a warning"
     NOTE = "a note"
-    """One of the reasons only: the user loses nothing by it."""
+    """Only one of the reasons: the user loses nothing by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,21 @@ class Quirk:
     when: str
     """Which cards, in words."""
     applies: Callable[[Situation], bool]
-    """Whether the card and what this QEMU has and lacks are as the row says."""
+    """Whether the card, and what this QEMU has and lacks, match the row."""
     consequence: Consequence
     because: str
     """For people, after a colon."""
     source: str
-    """Where it was read or seen."""
+    """Where it was read or observed."""
     hint: str = ""
     field: str = "rss"
-    """What field of the card it is about, as a key of the native form."""
+    """Which field of the card it is about, as a key of the native form."""
     since: Version | None = None
     before: Version | None = None
-    """The first version that is not concerned any more."""
+    """The first version that is no longer affected."""
 
     def concerns(self, situation: Situation) -> bool:
-        """Say whether the row counts for *situation*."""
+        """Say whether the row applies to *situation*."""
         version = situation.capabilities.version[:2]
         return (
             (self.since is None or version >= self.since)
@@ -237,11 +237,11 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         source="tools/ebpf/rss.bpf.c, fixed in 9.1",
     ),
 )
-"""The rows, in the order in which they are asked."""
+"""The rows, in the order in which the plan goes through them."""
 
 
 def has_both(capabilities: Capabilities) -> bool:
-    """Say whether this QEMU can have RSS by eBPF beside vhost, if the helper grants it."""
+    """Say whether this QEMU can have RSS by eBPF with vhost, if the helper grants it."""
     return (
         BOTH_SINCE <= capabilities.version[:2] < BOTH_BEFORE
         and RSS_OBJECT in capabilities.objects
@@ -250,5 +250,5 @@ def has_both(capabilities: Capabilities) -> bool:
 
 
 def find_quirk(situation: Situation, asked: frozenset[str] = frozenset()) -> Quirk | None:
-    """Return the first row that counts for *situation*, of those not *asked* yet."""
+    """Return the first row that applies to *situation*, of those not *asked* yet."""
     return next((row for row in QUIRKS if row.name not in asked and row.concerns(situation)), None)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What will be asked of the helpers for the cards of a VM: the very messages.
+"""What the helpers will be asked for the cards of a VM: the exact messages.
 
-A dry run shows them as they go over the wire, with bytes as people write them.
+A dry run shows them as they go over the wire, with bytes in a readable form.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ class CardRequests(NamedTuple):
 
     tap: Tap | None
     load: Load | None
-    """Asked for if nothing changes the plan before."""
+    """It is asked for if nothing changes the plan before that."""
 
 
 def build_requests(
@@ -77,7 +77,7 @@ def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
 
 
 def _check(tap: Tap, device: Named[Card]) -> None:
-    """Raise Unsupported where the wire has no room for what the card asks for."""
+    """Raise Unsupported if the wire has no room for what the card asks for."""
     room = limits.MAX_NETWORK_BYTES if tap.is_network else limits.MAX_INTERFACE_BYTES
     if len(tap.source.encode()) > room:
         raise device.refusal(
@@ -94,7 +94,7 @@ def _check(tap: Tap, device: Named[Card]) -> None:
 
 
 def describe_source(tap: Tap) -> str:
-    """Return where *tap* is to be."""
+    """Return where *tap* should be."""
     return f"{'network' if tap.is_network else 'bridge'} '{tap.source}'"
 
 

@@ -15,16 +15,16 @@ RSS_OBJECT: Final = "rss"
 
 
 class Wish(StrEnum):
-    """What the description of a card says of RSS."""
+    """What the description of a card says about RSS."""
 
     ASKED = "asked for"
     DEFAULT = "by default"
-    """It does not say, and the card has several queues: RSS is for it where that costs nothing."""
+    """It does not say, and the card has several queues: it gets RSS if that costs nothing."""
     OFF = "off"
 
 
 def wish_of(card: Card, *, default_rss: bool) -> Wish:
-    """Return what *card*, a virtio card, says of RSS; *default_rss* is the VM's own key."""
+    """Return what *card*, a virtio card, says about RSS; *default_rss* is the VM's own key."""
     if card.rss is None:
         several = card.has_tap and (card.queues or 1) > 1
         return Wish.DEFAULT if default_rss and several else Wish.OFF
@@ -32,7 +32,7 @@ def wish_of(card: Card, *, default_rss: bool) -> Wish:
 
 
 class Rung(StrEnum):
-    """Who spreads a card's packets."""
+    """What spreads a card's packets."""
 
     EBPF = "ebpf"
     QEMU = "qemu"
@@ -41,17 +41,17 @@ class Rung(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something less than what was wished, in one line, and what can be done about it."""
+    """Something that is less than the user asked for, in one line, and what to do about it."""
 
     message: str
     hint: str = ""
     field: str = ""
-    """What field of a card it is about, as a key of the native form; empty for others."""
+    """Which field of a card it is about, as a key of the native form; empty for others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """One card on one QEMU, with what it is to have as far as that is decided."""
+    """One card on one QEMU, with what it gets as far as that is decided."""
 
     card: Card
     capabilities: Capabilities
@@ -65,15 +65,15 @@ class Situation:
 
     @property
     def offers_rss(self) -> bool:
-        """Whether the guest is to be offered RSS."""
+        """Whether the guest is offered RSS."""
         return self.rung is not Rung.NONE
 
 
 class Granted(StrEnum):
-    """What is known of the helper where it did not fail."""
+    """What is known of the helper if it did not fail."""
 
     NOT_ASKED = "not-asked"
-    """As in a dry run: the plan says what would be asked for."""
+    """It has not been asked, as in a dry run: the plan says what would be asked for."""
     YES = "yes"
 
 
@@ -83,15 +83,15 @@ HelperAnswer = Granted | BpferryError
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a plan has to know of the host. ``machine.host`` gathers it."""
+    """What a plan has to know about the host. ``machine.host`` gathers it."""
 
     kvm: bool = False
     """Whether the VM runs with KVM."""
     vhost: Mapping[str, str] = field(default_factory=dict)
-    """Why a vhost device cannot be used, by its path; empty where it can."""
+    """Why a vhost device cannot be used, by its path; empty if it can."""
 
     def problem_of(self, device: str) -> str:
-        """Return why the vhost device *device* cannot be used, or nothing."""
+        """Return why the vhost device *device* cannot be used; empty if it can."""
         return self.vhost.get(device, f"'{device}' was not checked")
 
 
@@ -106,4 +106,4 @@ class CardPlan:
     because: tuple[str, ...]
     warnings: tuple[Notice, ...] = ()
     obstacle: Notice = Notice("")
-    """What keeps the card from eBPF; no words where nothing does."""
+    """What keeps the card from eBPF; empty if nothing does."""

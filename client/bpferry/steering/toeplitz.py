@@ -55,7 +55,7 @@ class Flow:
     source: IPv4Address | IPv6Address
     destination: IPv4Address | IPv6Address
     protocol: str = ""
-    """``tcp`` and ``udp`` have ports; every other word means a protocol without."""
+    """``tcp`` and ``udp`` have ports; every other word means a protocol without ports."""
     source_port: int = 0
     destination_port: int = 0
     fragment: bool = False
@@ -81,7 +81,7 @@ def toeplitz(key: bytes, data: bytes) -> int:
 
 
 def hash_input(flow: Flow, types: HashType) -> bytes | None:
-    """Return the bytes of *flow* that are hashed if *types* are switched on; None if none are."""
+    """Return the bytes of *flow* that are hashed with *types* on; None if nothing is hashed."""
     version = flow.source.version
     if flow.destination.version != version:
         raise ValueError("the two addresses of a flow have to be of one family")

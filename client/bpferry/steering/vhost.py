@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whether a card is to have vhost, as far as RSS leaves it.
+"""Whether a card gets vhost, if RSS permits it.
 
-As libvirt decides it for a card that does not say: where the device opens and the VM runs with KVM.
+By default this is decided as in libvirt: a card gets it if the device opens and the VM uses KVM.
 """
 
 from typing import Final, NamedTuple
@@ -16,20 +16,20 @@ UNUSABLE_HINT: Final = (
 )
 
 COST: Final = "are then served by QEMU's one main loop, since only vhost has a thread for each"
-"""What it costs to give vhost up, of several queues."""
+"""What it costs to give up vhost with several queues."""
 
 
 class VhostChoice(NamedTuple):
-    """Whether there is to be vhost, why, and what is wrong with it."""
+    """Whether a card gets vhost, why, and what is wrong with it."""
 
     vhost: bool
     reason: str
-    """For people; nothing where the question does not arise."""
+    """For people; empty if the question does not arise."""
     warning: Notice | None = None
 
 
 def choose_vhost(card: Card, host: HostFacts, *, virtio: bool) -> VhostChoice:
-    """Return whether *card* is to have vhost on *host*."""
+    """Return whether *card* gets vhost on *host*."""
     named = card.driver == "vhost"
     if not card.has_tap or not virtio:
         text = "vhost is for virtio cards with a tap, and this card goes without it"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which steering is in force, in a sentence, as soon as the guest's driver has set it up.
 
-The maps are looked at a few times a second. That costs some microseconds, and there is no event to
-wait for: the guest's command goes to QEMU, which has no message for it.
+The maps are polled a few times a second. That costs some microseconds, and there is no event to
+wait for: the guest's command goes to QEMU, which does not report it.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ POLL_SECONDS: Final = 0.25
 """One look takes about 20 us."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""A guest without KVM takes up to half of that to bring its card up."""
+"""A guest without KVM takes up to half of that time to bring its card up."""
 
 
 OWN_RULE: Final = "the host's kernel chooses queues by its own rule"
-"""Which is: the queue that the guest sent the flow's last packet on (drivers/net/tun.c)."""
+"""That is: the queue on which the guest sent the flow's last packet (drivers/net/tun.c)."""
 
 FALLBACKS: Final = {
     "Can't load eBPF RSS - fallback to software RSS": "QEMU steers in user space",
     "Can't load eBPF RSS for vhost": OWN_RULE,
 }
 """What QEMU says when it could not attach the program (hw/net/virtio-net.c, 9.0 to 11.1), and what
-that means. It fills the maps all the same, so that they alone would tell a lie."""
+that means. It fills the maps all the same, so they alone would be misleading."""
 
 
 def describe_fallback(line: str) -> str | None:
-    """Say what follows from *line* of QEMU's if it takes back what the maps say; else None."""
+    """Say what QEMU's *line* means if it contradicts the maps; otherwise None."""
     for words, consequence in FALLBACKS.items():
         if words in line:
             return f"QEMU could not attach the eBPF program: {consequence}"
@@ -42,10 +42,10 @@ def describe_fallback(line: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of one card of a VM that runs."""
+    """What is known of one card of a running VM."""
 
     steering: Steering | None = None
-    """What its maps say; None where it has none."""
+    """What its maps contain; None if it has no maps."""
     lines: tuple[str, ...] = ()
     """What QEMU has written. It does not say which card a line is about."""
 
@@ -53,7 +53,7 @@ class Seen:
 def compare_plan(plan: CardPlan, seen: Seen) -> Notice | None:
     """Return what differs from *plan* in what is *seen*, with its likely cause; None if nothing.
 
-    Ask when the guest's driver has had its time; before that, RSS is not set up in any guest.
+    Call it once the guest's driver has had enough time; before that, no guest has set up RSS.
     """
     if plan.rung is Rung.NONE:
         return None
@@ -119,10 +119,10 @@ async def watch(
     *,
     patience_s: float = PATIENCE_SECONDS,
 ) -> None:
-    """Tell what comes into force, until cancelled.
+    """Report what comes into force, until cancelled.
 
-    *note* gets sentences, *changed* the values; *settled* gets what is in force when the guest's
-    driver has had its time, once.
+    *note* gets sentences, *changed* the values; *settled* gets, once, what is in force when the
+    guest's driver has had enough time.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
