@@ -17,12 +17,10 @@ from bpferry_wire.messages import ErrorReply, Reply, Request
 
 
 class Asked(NamedTuple):
-    """One request, who made it, and on which connection."""
+    """One request, and who made it."""
 
     request: Request
     peer: Peer
-    connection: int
-    """Its number, counted from the start of this process."""
 
 
 class Answer(NamedTuple):
@@ -61,6 +59,3 @@ class Service(Protocol):
 
     def prepare(self, asked: Asked) -> Work:
         """Decide quickly, or raise RequestError; return what a worker is to do."""
-
-    def connection_closed(self, connection: int) -> None:
-        """Note that a client has gone."""

@@ -41,7 +41,8 @@ class Places:
         """
         self.changed: Final = Condition()
         self._things = things
-        self._hint = hint
+        self.hint = hint
+        """What a user can do who may not have another; may be changed."""
         self._owners = owners
         self._recount = recount
         self._numbers = count(1)
@@ -95,7 +96,7 @@ class Places:
             return RequestError(
                 Code.QUOTA,
                 f"uid {uid} holds {held} {self._things}, as many as policy allows ({per_user})",
-                self._hint,
+                self.hint,
             )
         if len(owners) + len(coming) >= in_total:
             return RequestError(

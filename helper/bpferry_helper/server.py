@@ -135,7 +135,7 @@ class Server:
         try:
             packet = channel.receive_bare(connection.sock)
             request = self._decode(connection, packet)
-            work = self._service.prepare(Asked(request, connection.peer, connection.number))
+            work = self._service.prepare(Asked(request, connection.peer))
         except BlockingIOError:
             return
         except (PeerClosed, ConnectionError):
@@ -226,7 +226,6 @@ class Server:
         del self._by_number[connection.number]
         self._door.left(connection.peer)
         connection.sock.close()
-        self._service.connection_closed(connection.number)
         self._idle_since = time.monotonic()
 
     def _close_late(self) -> None:

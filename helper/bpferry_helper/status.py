@@ -134,6 +134,7 @@ def describe_policy(path: str) -> str:
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
+        _census(policy),
         f"Loads by one user: {policy.loads_at_once} at once, {policy.loads_per_second} a second.",
         *_bridges(policy),
         f"Taps alive: {policy.taps_per_user} for each user, {policy.taps_in_total} in total.",
@@ -141,6 +142,12 @@ def describe_policy(path: str) -> str:
         f"The helper ends after {policy.idle_exit_s} idle seconds.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _census(policy: Policy) -> str:
+    if policy.without_census:
+        return "Where the kernel has no BTF, each set counts until the host restarts."
+    return "Where the kernel has no BTF, no set is granted."
 
 
 def _who(policy: Policy) -> str:

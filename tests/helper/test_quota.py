@@ -14,7 +14,7 @@ from bpferry_wire.packets import encode_request
 from tests.support.census import wait_until
 from tests.support.children import fork
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
-from tests.support.people import ALICE, BOB, Person, ask, ask_once, connect, take
+from tests.support.people import ALICE, BOB, Person, ask_once, connect, take
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
 
@@ -142,30 +142,6 @@ def test_sixteen_at_once_get_exactly_the_quota(load: Load) -> None:
             codes.append(answered.reply.code if is_error else None)  # type: ignore[union-attr]
 
     assert (codes.count(None), codes.count(Code.QUOTA)) == (9, 7)
-
-
-def test_where_the_kernel_cannot_say_connections_count(load: Load) -> None:
-    """Without BTF a set counts while the connection that asked for it is open; said once."""
-    with running_helper(THREE, start=False) as helper, OwnedFds() as keep:
-        helper.hide("/sys/kernel/btf/vmlinux")
-        helper.start()
-        with connect(helper.path) as sock:
-            for fd in ask(sock, load).fds.take():
-                keep.add(fd)
-            during = ask(sock, Quota()).reply
-        gone = wait_until(lambda: sets_by_connections(helper) == 0)
-        said = helper.log().count("this kernel cannot list its BPF maps")
-
-    assert isinstance(during, QuotaReply)
-    assert (1, "connections", True, 1) == (during.held, during.counted_by, gone, said)
-
-
-def sets_by_connections(helper: HelperProcess) -> int:
-    """Return how many sets Alice holds where connections are counted."""
-    reply = ask_once(helper.path, Quota()).reply
-    assert isinstance(reply, QuotaReply)
-    assert reply.counted_by == "connections"
-    return reply.held
 
 
 def test_without_a_policy_the_socket_s_group_may_load(load: Load) -> None:

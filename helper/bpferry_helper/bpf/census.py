@@ -4,7 +4,7 @@
 With it a quota counts what a user really holds, even after this helper was restarted, and even if
 the fds were passed on to QEMU and the process that asked is gone. Loading the iterator takes 12 ms,
 once; each query takes 50 us. A kernel without BTF cannot load it: then every query raises
-``CensusUnavailable``, and the ledger counts connections instead.
+``CensusUnavailable``, and the ledger grants nothing, or counts all that it ever granted.
 """
 
 import os
@@ -57,10 +57,7 @@ class Census:
         except LibbpfError as error:
             if error.errno in NO_RESOURCES:
                 raise
-            self._unavailable = CensusUnavailable(
-                f"this kernel cannot list its BPF maps ({error}); counting the sets of each open "
-                "connection instead"
-            )
+            self._unavailable = CensusUnavailable(f"this kernel cannot list its BPF maps ({error})")
             raise self._unavailable from error
 
 

@@ -32,8 +32,18 @@ MANY_ENTRIES: Final = 64
 
 FEWER_HINT: Final = "stop a VM, or ask the administrator to raise [quota] sets-per-user"
 
+RESTART_HINT: Final = (
+    "this kernel cannot tell which sets are still in use, so each counts until the host restarts; "
+    "or ask the administrator to raise [quota] sets-per-user"
+)
+
+NO_CENSUS: Final = (
+    "no set is granted, unless the policy has [quota] without-census = true; then each set counts "
+    "until the host restarts"
+)
+
 BY_KERNEL: Final = "kernel"
-BY_CONNECTIONS: Final = "connections"
+BY_GRANTS: Final = "grants"
 
 
 class Entry(NamedTuple):
@@ -45,8 +55,6 @@ class Entry(NamedTuple):
     granted_s: int
     """CLOCK_BOOTTIME, which cannot be set."""
     map_ids: tuple[int, ...]
-    connection: int
-    """The connection that asked, numbered since this process started; 0 for an earlier process."""
 
 
 class Living(Protocol):
@@ -79,16 +87,36 @@ class Ledger:
         self._counted_by = BY_KERNEL
         self._places = Places("sets", FEWER_HINT, self._owners, self._strike_off_the_dead)
         self._lock = self._places.changed
-        self._open: set[int] = set()
+        self._has_asked = False
         self._boot_id = _boot_id()
         self._entries = _read(state, self._boot_id)
 
-    def reserve(self, uid: int, per_user: int, in_total: int) -> AbstractContextManager[int]:
+    def check_countable(self, *, without_census: bool) -> None:
+        """Raise RequestError if no set may be granted because nothing tells when one is gone.
+
+        Policy can allow it (*without_census*); then each set counts until the host restarts.
+        """
+        with self._lock:
+            if not self._has_asked:
+                self._strike_off_the_dead()
+            if self._counted_by == BY_GRANTS and not without_census:
+                raise RequestError(
+                    Code.REFUSED,
+                    "this kernel cannot tell which sets are still in use (it has no BTF), so a "
+                    "quota could not be kept",
+                    "the administrator can set [quota] without-census = true; then each set counts "
+                    "until the host restarts",
+                )
+
+    def reserve(
+        self, uid: int, per_user: int, in_total: int, *, without_census: bool
+    ) -> AbstractContextManager[int]:
         """Reserve a place for one more set of *uid* while it is being loaded; see ``Places``.
 
         Raises:
-            RequestError: quota, if policy does not allow another.
+            RequestError: quota, if policy does not allow another; refused, see check_countable.
         """
+        self.check_countable(without_census=without_census)
         return self._places.reserve(uid, per_user, in_total)
 
     def record(self, entry: Entry, place: int) -> None:
@@ -112,17 +140,6 @@ class Ledger:
             self._entries = entries
             # Now, or the set would count twice until its place is given up.
             self._places.give_up(place)
-            self._open.add(entry.connection)
-
-    def connection_closed(self, connection: int) -> None:
-        """Forget the sets of *connection*, if the kernel cannot tell which are alive."""
-        with self._lock:
-            self._open.discard(connection)
-            if self._counted_by == BY_CONNECTIONS:
-                self._forget_closed()
-
-    def _forget_closed(self) -> None:
-        self._entries = [entry for entry in self._entries if entry.connection in self._open]
 
     def count(self, uid: int) -> Count:
         """Count what is alive now."""
@@ -142,19 +159,20 @@ class Ledger:
         return [entry.uid for entry in self._entries]
 
     def _strike_off_the_dead(self) -> None:
-        if self._counted_by == BY_CONNECTIONS:
+        if self._counted_by == BY_GRANTS:
             return
         try:
             alive = self._living.alive()
         except CensusUnavailable as error:
             # Logged once: after this, nobody asks again.
-            log(WARNING, str(error))
-            self._counted_by = BY_CONNECTIONS
-            self._forget_closed()
+            log(WARNING, f"{error}: {NO_CENSUS}")
+            self._has_asked, self._counted_by = True, BY_GRANTS
+            self._places.hint = RESTART_HINT
             return
         except HelperError as error:
             log(WARNING, f"counting every set that was ever granted: {error}, ignoring")
             return
+        self._has_asked = True
         # A set is alive while anybody holds one of its maps. Ids are allocated cyclically
         # (kernel/bpf/syscall.c, bpf_map_alloc_id), so an id is not reused for a long time.
         self._entries = [e for e in self._entries if alive.intersection(e.map_ids)]
@@ -175,7 +193,7 @@ def _read(state: StateFolder, boot_id: str) -> list[Entry]:
         if (stored["format"], stored["boot_id"]) != (LEDGER_FORMAT, boot_id):
             return []
         return [
-            Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)), connection=0)
+            Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)))
             for uid, pid, name, then, ids in stored["entries"]
         ]
     except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException):
@@ -184,6 +202,6 @@ def _read(state: StateFolder, boot_id: str) -> list[Entry]:
 
 
 def _write(state: StateFolder, boot_id: str, entries: list[Entry]) -> None:
-    stored = [tuple(entry[:-1]) for entry in entries]
+    stored = [tuple(entry) for entry in entries]
     packed = msgpack.packb({"format": LEDGER_FORMAT, "boot_id": boot_id, "entries": stored})
     state.write(LEDGER_FILE, packed)

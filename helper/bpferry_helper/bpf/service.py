@@ -68,10 +68,6 @@ class BpfService:
                 return partial(self._load, policy, asked, request)
         raise not_here(NAME, request)
 
-    def connection_closed(self, connection: int) -> None:
-        """Note that a client has gone."""
-        self._ledger.connection_closed(connection)
-
     def _quota(self, policy: Policy, peer: Peer) -> Answer:
         count = self._ledger.count(peer.uid)
         reply = messages.QuotaReply(
@@ -87,6 +83,7 @@ class BpfService:
         decision = may_load(policy, peer)
         if decision.allowed:
             try:
+                self._ledger.check_countable(without_census=policy.without_census)
                 self._objects.find(request.digest, policy.trusted)
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
@@ -97,9 +94,13 @@ class BpfService:
         return Answer(messages.StatusReply(*self._ledger.grants()))
 
     def _load(self, policy: Policy, asked: Asked, request: messages.Load) -> Answer:
-        with self._ledger.reserve(
-            asked.peer.uid, policy.sets_per_user, policy.sets_in_total
-        ) as place:
+        reserved = self._ledger.reserve(
+            asked.peer.uid,
+            policy.sets_per_user,
+            policy.sets_in_total,
+            without_census=policy.without_census,
+        )
+        with reserved as place:
             elf = self._objects.find(request.digest, policy.trusted)
             loaded = load(elf, request.object_id, policy.program_types)
             try:
@@ -117,7 +118,6 @@ class BpfService:
             request.object_id,
             granted_s=now_s(),
             map_ids=loaded.map_ids,
-            connection=asked.connection,
         )
         self._ledger.record(entry, place)
         log(

@@ -43,6 +43,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     [quota]
     sets-per-user = 64                      # alive at the same time
     sets-in-total = 1024
+    without-census = false                  # true: on a kernel without BTF, sets count until reboot
     loads-at-once = 16                      # by one user, before the next line's pace applies
     loads-per-second = 4
     taps-per-user = 16                      # alive at the same time
@@ -151,6 +152,8 @@ class Policy(NamedTuple):
     program_types: frozenset[int] = frozenset()
     sets_per_user: int = DEFAULT_SETS_PER_USER
     sets_in_total: int = DEFAULT_SETS_IN_TOTAL
+    without_census: bool = False
+    """Grant sets also where the kernel cannot tell which are alive; each counts until a restart."""
     loads_at_once: int = DEFAULT_LOADS_AT_ONCE
     loads_per_second: int = DEFAULT_LOADS_PER_SECOND
     rules: tuple[Rule, ...] = ()

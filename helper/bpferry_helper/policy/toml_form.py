@@ -224,6 +224,7 @@ CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "objects.program-types": ("program_types", checks.program_types),
     "quota.sets-per-user": ("sets_per_user", checks.number(0, MAX_SETS)),
     "quota.sets-in-total": ("sets_in_total", checks.number(0, MAX_SETS)),
+    "quota.without-census": ("without_census", checks.flag),
     "quota.loads-at-once": ("loads_at_once", checks.number(1, MAX_PACE)),
     "quota.loads-per-second": ("loads_per_second", checks.number(1, MAX_PACE)),
     "quota.taps-per-user": ("taps_per_user", checks.number(0, MAX_TAPS)),

@@ -122,9 +122,6 @@ class TapService:
                 return partial(self._create, *self._permit(asked, request.tap))
         raise not_here(NAME, request)
 
-    def connection_closed(self, connection: int) -> None:
-        """Nothing to do: the taps of a client go away with their fds."""
-
     def _check_list_pace(self, peer: Peer) -> None:
         check_pace(self._list_buckets, peer, "lists", LISTS_AT_ONCE, LISTS_PER_SECOND)
 

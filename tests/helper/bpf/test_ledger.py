@@ -52,11 +52,19 @@ def again(state: StateFolder, kernel: Kernel) -> Ledger:
     return Ledger(state, kernel)
 
 
-def grant(ledger: Ledger, kernel: Kernel, number: int, uid: int = ALICE, most: int = 3) -> None:
+def grant(
+    ledger: Ledger,
+    kernel: Kernel,
+    number: int,
+    uid: int = ALICE,
+    most: int = 3,
+    *,
+    without_census: bool = False,
+) -> None:
     """Go through one grant whose only map has the id *number*."""
-    with ledger.reserve(uid, most, 1000) as place:
+    with ledger.reserve(uid, most, 1000, without_census=without_census) as place:
         kernel.maps.add(number)
-        ledger.record(Entry(uid, 1, "rss", now_s(), (number,), connection=number), place)
+        ledger.record(Entry(uid, 1, "rss", now_s(), (number,)), place)
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -94,20 +102,20 @@ def test_the_total_is_exact(ledger: Ledger, kernel: Kernel) -> None:
     grant(ledger, kernel, 1)
     grant(ledger, kernel, 2, uid=BOB)
     with pytest.raises(RequestError, match="all users together hold 2") as caught:
-        ledger.reserve(7, 3, 2).__enter__()
+        ledger.reserve(7, 3, 2, without_census=False).__enter__()
 
     assert caught.value.code == Code.QUOTA
 
 
 def test_a_set_that_is_being_loaded_counts(ledger: Ledger, kernel: Kernel) -> None:
     """Otherwise two at the same time would both be the last one."""
-    with ledger.reserve(ALICE, 1, 1000):
+    with ledger.reserve(ALICE, 1, 1000, without_census=False):
         refusal(lambda: grant(ledger, kernel, 1, most=1))
 
 
 def test_a_load_that_failed_does_not_count(ledger: Ledger, kernel: Kernel) -> None:
     """The place is free again."""
-    with pytest.raises(ZeroDivisionError), ledger.reserve(ALICE, 1, 1000):
+    with pytest.raises(ZeroDivisionError), ledger.reserve(ALICE, 1, 1000, without_census=False):
         _ = 1 / 0
     grant(ledger, kernel, 1, most=1)
 
@@ -116,9 +124,9 @@ def test_a_load_that_failed_does_not_count(ledger: Ledger, kernel: Kernel) -> No
 
 def test_a_recorded_set_counts_once(ledger: Ledger, kernel: Kernel) -> None:
     """Also in the moment between its record and the end of its reservation."""
-    with ledger.reserve(ALICE, 2, 1000) as place:
+    with ledger.reserve(ALICE, 2, 1000, without_census=False) as place:
         kernel.maps.add(1)
-        ledger.record(Entry(ALICE, 1, "rss", granted_s=now_s(), map_ids=(1,), connection=1), place)
+        ledger.record(Entry(ALICE, 1, "rss", granted_s=now_s(), map_ids=(1,)), place)
         grant(ledger, kernel, 2, most=2)
 
     assert ledger.count(ALICE).held == 2
@@ -136,21 +144,23 @@ def test_a_set_that_died_is_struck_off(ledger: Ledger, kernel: Kernel) -> None:
 
 def test_a_set_lives_as_long_as_any_of_its_maps(ledger: Ledger, kernel: Kernel) -> None:
     """Its holder may close some of its fds."""
-    with ledger.reserve(ALICE, 3, 1000) as place:
-        ledger.record(
-            Entry(ALICE, 1, "rss", granted_s=now_s(), map_ids=(1, 2, 3), connection=1), place
-        )
+    with ledger.reserve(ALICE, 3, 1000, without_census=False) as place:
+        ledger.record(Entry(ALICE, 1, "rss", granted_s=now_s(), map_ids=(1, 2, 3)), place)
     kernel.maps.add(3)
 
     assert ledger.count(ALICE).held == 1
 
 
-def test_the_kernel_is_asked_only_at_the_limit(ledger: Ledger, kernel: Kernel) -> None:
-    """The first grants after a start do not wait for the iterator to be loaded."""
+def test_the_kernel_is_asked_at_the_first_grant_and_at_the_limit(
+    ledger: Ledger, kernel: Kernel
+) -> None:
+    """First whether it can say what is alive at all; then only when the count would say no."""
     for number in range(3):
         grant(ledger, kernel, number)
+    asked = [kernel.asked]
+    refusal(lambda: grant(ledger, kernel, 9))
 
-    assert kernel.asked == 0
+    assert [1, 2] == [*asked, kernel.asked]
 
 
 def test_the_ledger_survives_a_restart(state: StateFolder, ledger: Ledger, kernel: Kernel) -> None:
@@ -228,16 +238,30 @@ def test_a_census_that_fails_this_time_strikes_nothing_off(ledger: Ledger, kerne
     assert Count(1, 1, "kernel") == ledger.count(ALICE)
 
 
-def test_without_a_census_connections_count(ledger: Ledger, kernel: Kernel) -> None:
-    """A set counts for as long as the connection that asked for it is open."""
+def test_without_a_census_nothing_is_granted(ledger: Ledger, kernel: Kernel) -> None:
+    """Nothing would tell when a set is gone; the refusal says what the administrator can do."""
     kernel.error = CensusUnavailable("no BTF")
-    grant(ledger, kernel, 1)
-    grant(ledger, kernel, 2)
-    counts = [ledger.count(ALICE)]
-    ledger.connection_closed(1)
-    counts.append(ledger.count(ALICE))
+    with pytest.raises(RequestError, match="cannot tell which sets are still in use") as caught:
+        grant(ledger, kernel, 1)
 
-    assert [Count(2, 2, "connections"), Count(1, 1, "connections")] == counts
+    assert (Code.REFUSED, True) == (caught.value.code, "without-census = true" in caught.value.hint)
+
+
+def test_without_a_census_each_set_counts_for_good_if_policy_allows_it(
+    state: StateFolder, ledger: Ledger, kernel: Kernel
+) -> None:
+    """Until the next boot, also for the next process; and the refusal says why."""
+    kernel.error = CensusUnavailable("no BTF")
+    for number in range(3):
+        grant(ledger, kernel, number, without_census=True)
+    kernel.maps.clear()
+    next_one = again(state, kernel)
+    counts = [ledger.count(ALICE), next_one.count(ALICE)]
+    with pytest.raises(RequestError, match="holds 3 sets") as caught:
+        grant(next_one, kernel, 9, without_census=True)
+
+    assert [Count(3, 3, "grants")] * 2 == counts
+    assert "until the host restarts" in caught.value.hint
 
 
 def test_without_a_census_the_kernel_is_asked_once(ledger: Ledger, kernel: Kernel) -> None:
@@ -247,14 +271,6 @@ def test_without_a_census_the_kernel_is_asked_once(ledger: Ledger, kernel: Kerne
         ledger.count(ALICE)
 
     assert kernel.asked == 1
-
-
-def test_with_a_census_a_closed_connection_changes_nothing(ledger: Ledger, kernel: Kernel) -> None:
-    """The client closes it as soon as it has its fds."""
-    grant(ledger, kernel, 1)
-    ledger.connection_closed(1)
-
-    assert ledger.count(ALICE).held == 1
 
 
 def test_grants_are_listed_oldest_first(ledger: Ledger, kernel: Kernel) -> None:
