@@ -273,8 +273,8 @@ def test_fds_with_a_created_tap(path: Path, namespace: str) -> None:
         helper.create(WANTED)
 
 
-@pytest.mark.parametrize("deed", ["create", "delete"])
-def test_deeds_are_asked_for_once(deed: str, path: Path) -> None:
+@pytest.mark.parametrize("action", ["create", "delete"])
+def test_creating_and_deleting_are_asked_for_once(action: str, path: Path) -> None:
     """A helper that dies over what stays is not asked again: it may have done it."""
     asked: list[Request] = []
     with (
@@ -282,7 +282,7 @@ def test_deeds_are_asked_for_once(deed: str, path: Path) -> None:
         TapHelper(where) as helper,
         pytest.raises(HelperError, match=r"hung up without an answer$") as caught,
     ):
-        helper.create(WANTED) if deed == "create" else helper.delete("bfp00000001")
+        helper.create(WANTED) if action == "create" else helper.delete("bfp00000001")
 
     assert len(asked) == 1
     assert caught.value.hint == (

@@ -15,5 +15,5 @@
     output           standard output and standard error
 
 Depends on: everything else in bpferry, imported when a command needs it.
-Never does: load QMP or msgspec to print a help text, or print twice about one error.
+Never does: load QMP or msgspec to print a help text, or report one error twice.
 """

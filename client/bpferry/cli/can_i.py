@@ -30,7 +30,7 @@ WORDS: Final = {True: "yes", False: "no", None: "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What there is to say about one thing."""
+    """The answer about one thing."""
 
     asked: str
     """``tap``, ``ebpf`` or ``vhost``."""
@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def allowed(self) -> bool | None:
-        """Whether it is allowed; None if nobody has said so."""
+        """Whether it is allowed; None if no helper has answered."""
         if self.problem is None:
             return True
         certain = isinstance(self.problem, Refused | Unsupported | NotReady)
@@ -67,7 +67,7 @@ def can_i(
     """Print whether each of the things asked for is allowed, and why; return the exit status.
 
     Raises:
-        BadInput: queues of no tap are asked for.
+        BadInput: queues are asked for without a tap.
     """
     source = bridge or network
     if source is None and (queues or mtu):
@@ -83,7 +83,7 @@ def can_i(
         output.print_json(_fields(answers))
     else:
         output.print_text("\n".join(_lines(answers)))
-    # A helper that is not there weighs more than a no, and a no more than a failure.
+    # A missing helper outweighs a refusal, and a refusal outweighs a failure.
     return max(answer.status for answer in answers)
 
 
@@ -97,7 +97,7 @@ def _answers(tap: Tap | None, *, ebpf: bool, vhost: bool) -> Iterator[Answer]:
 
 
 def _show_all(*, as_json: bool) -> int:
-    """Print what is open to the caller, and what is not; return 0 if the helpers answered."""
+    """Print what the caller may do, and what not; return 0 if the helpers answered."""
     answers = list(_everything())
     quotas, missing = _quotas()
     if as_json:
@@ -106,7 +106,7 @@ def _show_all(*, as_json: bool) -> int:
     else:
         of_quotas = (_quota_line(name, quota) for name, quota in quotas.items())
         output.print_text("\n".join((*_lines(answers), *of_quotas)))
-    # A no is no failure here: the question was what there is.
+    # A refusal is not a failure here: the question was what is allowed.
     return max((error.status for error in missing), default=0)
 
 
@@ -127,7 +127,7 @@ def _everything() -> Iterator[Answer]:
 
 
 def _quotas() -> tuple[dict[str, QuotaReply], list[BpferryError]]:
-    """Return what the caller holds and may hold, by what it is, and why a helper does not say."""
+    """Return what the caller holds and may hold, by kind, and why a helper does not say."""
     quotas: dict[str, QuotaReply] = {}
     missing: list[BpferryError] = []
     for name, helper in (("taps", TapHelper()), ("sets", BpfHelper())):
@@ -166,7 +166,7 @@ def _ask_tap(tap: Tap) -> CanReply:
     with TapHelper() as helper:
         reply = helper.can(tap)
     if not (reply.allowed or tap.is_network or (INTERFACES / tap.source / "bridge").is_dir()):
-        # The helper itself looks for a bridge only where policy opens one of that name.
+        # The helper looks for a bridge only if policy allows one of that name.
         message = f"this host has no bridge '{tap.source}' ({reply.because})"
         error = NotReady(message, "see: ip link show type bridge")
         error.code = NO_BRIDGE
@@ -189,7 +189,7 @@ def _ask_vhost() -> CanReply:
     try:
         open_vhost(VHOST_DEVICE, 1).close()
     except BpferryError as error:
-        # It was no helper that said it, and yet it is a no and not a failure of ours.
+        # No helper said it, but it is still a refusal and not a failure of ours.
         raise Refused(error.message, error.hint) from error
     return CanReply(allowed=True, because="the device opens for you, and is one")
 

@@ -15,18 +15,18 @@ from bpferry.qemu.defaults import default_qemu
 from bpferry.steering.plan import RSS_OBJECT
 
 CARD_PROPERTIES: Final = ("rss", "hash", "ebpf-rss-fds", "mq", "host_mtu")
-"""What decides about a card's steering, and what a launcher likes to have."""
+"""What decides about a card's steering, and what is useful for a launcher."""
 
 LABEL_WIDTH: Final = 29
 
 TEXT_WIDTH: Final = 70
-"""Of a list, in letters; longer ones go on in the next line."""
+"""The width of a list, in characters; longer ones continue on the next line."""
 
 Row = tuple[str, str]
 
 
 def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
-    """Print what *qemu*, or the usual one, can do; or empty the cache with *clear*.
+    """Print what *qemu*, or the default one, can do; or empty the cache with *clear*.
 
     Raises:
         BpferryError: QEMU cannot be asked, or a file of the cache cannot be removed.

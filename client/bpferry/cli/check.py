@@ -19,7 +19,7 @@ from bpferry.machine.refusals import placed
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 
 SOUND, FAULTS, UNSUPPORTED = 0, 1, 3
-"""Exit statuses. What is not supported weighs more than a fault."""
+"""Exit statuses. Something unsupported outweighs a fault."""
 
 
 RUNNING: Final = (
@@ -31,7 +31,7 @@ RUNNING: Final = (
 def check(
     file: str, *, libvirt_session: bool, as_json: bool, secrets: SecretFiles = NO_SECRETS
 ) -> int:
-    """Print what there is to say about *file*; return 0 if that is nothing."""
+    """Print the findings about *file*; return 0 if there are none."""
     document = read_file(Path(file), ignore_unsupported=True)
     plan, refused, note = _draft(document, secrets)
     faults = [
@@ -57,7 +57,7 @@ def check(
 def _draft(
     document: Document, secrets: SecretFiles
 ) -> tuple[Draft | None, tuple[Unsupported, ...], str]:
-    """Return what becomes of *document*, all that bpferry refuses, and why that may not be all."""
+    """Return the draft of *document*, all that bpferry refuses, and why that may not be all."""
     reporter = output.StderrReporter()
     try:
         plan = draft(document, reporter, ignore_unsupported=True, secrets=secrets)

@@ -70,26 +70,26 @@ def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
 
 
 def doubts_of(plan: Draft) -> Iterator[Notice]:
-    """Yield what lets the VM start, and is probably not meant so."""
+    """Yield what lets the VM start, but is probably not what the user wants."""
     for doubt in find_doubts(plan):
         yield Notice(f"{doubt.message}: {doubt.cause}", doubt.fix)
 
 
 def _warnings(plan: Draft) -> list[str]:
-    """Return what would be less than wished, and what would be in the way."""
+    """Return what would be less than the user asked for, and what would be in the way."""
     of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
     notices = (*plan.general_notices(), *doubts_of(plan), *of_cards)
     texts = [notice.message for notice in notices]
     texts += [f"{fault.message}: {fault.cause}" for fault in find_dispensable_programs(plan.built)]
     conflict = find_conflict(plan.machine.name)
     texts += [conflict.message] if conflict else []
-    # What a VM of this name uses now is its own.
+    # What a running VM of this name uses is its own.
     in_use = () if conflict else find_in_use(plan)
     return texts + [hindrance.message for hindrance in (*find_hindrances(plan), *in_use)]
 
 
 def as_text(plan: Draft) -> str:
-    """Return the command line, one option on each line, and all else as comments."""
+    """Return the command line, one option on each line, and everything else as comments."""
     comments = [f"accelerator: {plan.accelerator_reason}"]
     for card in plan.plans.values():
         comments.append(f"{card.card_id}: {RUNG_NAMES[card.rung]}, queues: {card.queues}")
@@ -111,7 +111,7 @@ def _tap_reasons(plan: Draft, card: CardPlan) -> list[str]:
 
 
 def _beside_qemu(plan: Draft) -> Iterator[str]:
-    """Yield what is done beside QEMU's start: processes, commands of QMP, threads."""
+    """Yield what is done besides starting QEMU: processes, QMP commands, threads."""
     built = plan.built
     for companion in built.of(Companion):
         yield f"{companion.name} runs beside QEMU, for '{companion.key}':"

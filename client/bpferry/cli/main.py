@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The command, its options, its exit status.
 
-This module and what it imports are cheap, so that a help text comes at once: each command's own
+This module and what it imports load fast, so that a help text comes at once: each command's own
 module is imported when the command is run.
 """
 
@@ -52,18 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output.print_error(Stopped("stopped by a signal"), as_json=as_json)
             return 128 + int(number)
         except BrokenPipeError:
-            # Who reads our standard output has left; there is nobody to tell.
+            # The reader of our standard output has left; there is nobody to tell.
             sys.stdout = None
             return 1
         except OSError as error:
-            # Such as too many open files; what can be said better was said where it happened.
+            # Such as too many open files. Errors with better messages are raised where they happen.
             failure = BpferryError(f"cannot continue: {error}")
             output.print_error(failure, as_json=as_json)
             return failure.status
 
 
 def _fill_standard_fds() -> None:
-    """Open /dev/null where a standard stream is closed.
+    """Open /dev/null in place of a closed standard stream.
 
     Otherwise a socket of ours would get its number, and the child's own streams would replace it.
     """
@@ -75,7 +75,7 @@ def _fill_standard_fds() -> None:
 
 
 def _separate_dry_run(words: Sequence[str]) -> list[str]:
-    """Write a bare ``--dry-run`` out, since argparse would take the next word for its value."""
+    """Expand a bare ``--dry-run``, since argparse would take the next word for its value."""
     return ["--dry-run=text" if word == "--dry-run" else word for word in words]
 
 
@@ -117,7 +117,7 @@ def _run_vm(options: argparse.Namespace) -> int:
 
 
 def _secrets(options: argparse.Namespace) -> "SecretFiles":
-    """Return where the user says that passwords and keys are; one that is named alone counts."""
+    """Return where the user says that passwords and keys are; ``--secret`` overrides the file."""
     if options.secrets is None:
         return dict(options.secret)
     from bpferry.machine.secret_map import read_map  # noqa: PLC0415
@@ -156,7 +156,7 @@ def _capabilities(options: argparse.Namespace) -> int:
 def _tap(options: argparse.Namespace) -> int:
     from bpferry.cli import tap  # noqa: PLC0415
 
-    if options.deed == "create":
+    if options.action == "create":
         return tap.create(
             options.source,
             is_network=options.network,
@@ -166,7 +166,7 @@ def _tap(options: argparse.Namespace) -> int:
             isolated=options.isolated,
             as_json=options.json,
         )
-    if options.deed == "delete":
+    if options.action == "delete":
         return tap.delete(options.name, as_json=options.json)
     return tap.list_own(as_json=options.json)
 

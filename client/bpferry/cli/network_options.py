@@ -72,7 +72,7 @@ def add_tap(commands: Commands) -> None:
         description=TAP_DESCRIPTION,
     )
     deeds = tap.add_subparsers(
-        dest="deed", metavar="COMMAND", required=True, title="commands", parser_class=Parser
+        dest="action", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
     _add_create(deeds)
     listing = add_command(deeds, "list", help="list your taps", description=LIST_DESCRIPTION)
@@ -212,7 +212,7 @@ def find_name_problem(text: str, *, is_network: bool) -> str:
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
-        # Bytes that are no UTF-8 stand for themselves (PEP 383), and the wire knows text only.
+        # Bytes that are not UTF-8 become surrogates (PEP 383), and the wire carries only text.
         length = 0
     return (
         ""

@@ -2,7 +2,7 @@
 """Standard output and standard error.
 
 Standard output has what was asked for: a command line, a table, one JSON object, the guest's
-console. Everything else goes to standard error, so that a pipe gets the one without the other.
+console. Everything else goes to standard error, so that a pipe gets only what was asked for.
 """
 
 import json
@@ -23,7 +23,7 @@ def say(text: str) -> None:
     try:
         print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the place for it
     except (OSError, ValueError):
-        # A reader who left must not end a VM that runs.
+        # A reader that has left must not end a running VM.
         return
 
 
@@ -39,7 +39,7 @@ def print_json(value: dict[str, object]) -> None:
 
 
 def count(number: int, thing: str) -> str:
-    """Return *number* with its *thing*, in the plural where there is not one."""
+    """Return *number* with its *thing*, in the plural unless there is one."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
@@ -74,7 +74,7 @@ def _one_error(error: BpferryError) -> dict[str, object]:
 
 
 class StderrReporter:
-    """Tells people, on standard error; steps in progress only where a person waits."""
+    """Reports to people, on standard error; steps in progress only if a person waits."""
 
     def __init__(self) -> None:
         self._interactive = sys.stderr is not None and sys.stderr.isatty()
@@ -84,7 +84,7 @@ class StderrReporter:
         """Where somebody could connect."""
 
     def progress(self, text: str) -> None:
-        """Say what is about to be done, if somebody watches."""
+        """Say what is about to be done, if somebody is watching."""
         if self._interactive:
             say(f"{text} ...")
 
@@ -93,11 +93,11 @@ class StderrReporter:
         say(text)
 
     def warn(self, text: str, hint: str = "") -> None:
-        """Say that something is less than what was wished, in one line."""
+        """Say in one line that something is less than the user asked for."""
         say(f"warning: {text}" + (f" (hint: {hint})" if hint else ""))
 
     def qemu_said(self, line: str) -> None:
-        """Pass one line of QEMU's on."""
+        """Pass on one line from QEMU."""
         say(f"qemu: {line}")
 
     def steering_changed(self, card_id: str, steering: "Steering") -> None:

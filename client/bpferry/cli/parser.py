@@ -9,12 +9,12 @@ from bpferry.errors import BadInput
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what is wrong with the command line in place of exiting."""
+    """Raises what is wrong with the command line instead of exiting."""
 
     def parse_known_args(  # type: ignore[override]  # argparse says Any where we say what it is
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Refuse what no option takes here, where the command is known that it was given to."""
+        """Refuse unknown words here, where the command that they were given to is known."""
         found, extra = super().parse_known_args(args, namespace)
         if extra:
             self.error(f"unrecognized arguments: {' '.join(extra)}")
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps our line breaks, and shows an optional value as it has to be written."""
+    """Keeps our line breaks, and shows an optional value as users have to write it."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=79)

@@ -32,7 +32,7 @@ def run(
     as_json: bool,
     secrets: SecretFiles = NO_SECRETS,
 ) -> int:
-    """Start the VM that *file* describes and return QEMU's exit status; or only say so."""
+    """Start the VM that *file* describes and return QEMU's exit status; or only describe that."""
     reporter = output.StderrReporter()
     plan = _draft(
         Path(file),
@@ -61,7 +61,7 @@ def _draft(
     """Read *file* and draft its VM.
 
     Raises:
-        BpferryError: among others what is not supported, with all of it that can be found.
+        BpferryError: among others for what is not supported, with all of it that can be found.
     """
     try:
         document = read_file(file, ignore_unsupported=ignore_unsupported)
@@ -77,7 +77,7 @@ def _draft(
 
 
 def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
-    # asyncio and the rest of a running VM are not needed before.
+    # asyncio and the rest that a running VM needs are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415

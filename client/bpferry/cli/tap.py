@@ -28,7 +28,7 @@ with QEMU by hand:
 
 as it is now:   ip -details link show dev {name}
 to delete it:   bpferry tap delete {name}"""
-"""What to do with a tap, to be pasted. Indents as in the documents they are for."""
+"""What to do with a tap, to be pasted. The indents are those of the documents."""
 
 
 def create(
@@ -74,7 +74,7 @@ def _made_text(made: TapReply, request: Tap) -> str:
     )
     if request.mac:
         return text
-    # No address was said: whoever starts the VM chooses it, as is usual.
+    # No address was given: as usual, the launcher of the VM chooses it.
     lines = [line for line in text.splitlines() if "<mac " not in line]
     return "\n".join(lines).replace(",mac=", "")
 
