@@ -17,6 +17,7 @@
     refusals         what a user is told of what is not supported
     refused          why a place in a libvirt document is refused
     reasons          the reasons themselves
+    scope            limits of a libvirt document that a scope of systemd can do
     patterns         patterns of places in a libvirt document
     toml             the native form
     shorthand        what can be left out in the native form

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bpferry.domain.binding import Table
 from bpferry.domain.origins import Origins
+from bpferry.domain.scope import fill_in
 from bpferry.domain.xml_reader import XmlReader
 from bpferry.errors import BadInput, Unsupported
 
@@ -54,6 +55,8 @@ def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
         found = reader.read(table, root)
     except RecursionError as error:
         raise BadInput(f"'{path}' cannot be read: it is nested too deeply") from error
+    for refusal in reader.refusals:
+        fill_in(refusal, root, path)
     return Parsed(found, reader.origins, tuple(reader.refusals), tuple(reader.faults))
 
 

@@ -5,6 +5,7 @@ As in libvirt, sizes are rounded up to whole MiB, and those of modules to an eve
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.memory import modules, numa
@@ -23,6 +24,11 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.model.memory import UNLIMITED, MemoryBacking
 from bpferry.domain.names import named
 from bpferry.errors import Unsupported
+
+KIB: Final = 1024
+
+UNIT_LIMITS: Final = {"hard": "MemoryMax", "soft": "MemoryHigh", "swap": "MemorySwapMax"}
+"""The properties of systemd.resource-control(5) that are the same limits."""
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -102,14 +108,21 @@ def _check_limits(machine: Machine) -> Iterator[Unsupported]:
     limits = machine.memory_limits
     if limits is None:
         return
-    for name in ("hard", "soft", "swap"):
+    for name, own in UNIT_LIMITS.items():
         value = getattr(limits, name)
         if value is not None and value < UNLIMITED:
+            size = _alone(value, limits.hard) if name == "swap" else value
+            command = f"systemd-run --user --scope -p {own}={size // KIB}K"
             yield unsupported(
                 f"memory-limits.{name}",
                 "a limit needs a control group, and bpferry creates none",
-                "start it with: systemd-run --user --scope -p MemoryMax=SIZE bpferry run FILE",
+                f"remove it here, and start the VM with: {command} bpferry run FILE",
             )
+
+
+def _alone(both: int, memory: int | None) -> int:
+    """Return the limit of swap alone, which systemd wants: *both* is with *memory*."""
+    return max(both - memory, 0) if memory is not None and memory < UNLIMITED else both
 
 
 def _check_nodes(machine: Machine) -> Iterator[Unsupported]:

@@ -16,8 +16,15 @@ from bpferry.domain.reasons.words import (
 
 GROUP: Final = "it needs a control group; libvirt's session mode cannot do it either"
 
-SHARES: Final = (GROUP, "run bpferry in a scope: systemd-run --user --scope -p CPUWeight=200")
-QUOTA: Final = (GROUP, "run bpferry in a scope: systemd-run --user --scope -p CPUQuota=150%")
+LIMITS: Final = (GROUP, "remove it here, and start the VM with: {scope}")
+"""For what a scope of the user's systemd can do (``scope``)."""
+
+ONE_KIND: Final = (
+    GROUP,
+    "remove it: a scope of systemd limits QEMU as a whole, by '-p CPUQuota=PERCENT%'",
+)
+"""For limits of some threads of QEMU."""
+
 RESCTRL: Final = (
     "caches and memory bandwidth are partitioned through resctrl, which needs root",
     "remove it here, and ask the administrator to set it up",
@@ -71,17 +78,25 @@ SYSTEM: Final[dict[str, Reason]] = {
         "bpferry neither dumps a guest's memory nor renames a VM",
         "write 'preserve', which stops the guest so that it can be examined, or 'destroy'",
     ),
-    "/domain/cputune/shares": SHARES,
+    "/domain/cputune/shares": LIMITS,
     **{
-        f"/domain/cputune/{of}{what}": QUOTA
-        for of in ("", "global_", "emulator_", "iothread_")
+        f"/domain/cputune/{of}{what}": reason
+        for of, reason in (
+            ("", LIMITS),
+            ("global_", LIMITS),
+            ("emulator_", ONE_KIND),
+            ("iothread_", ONE_KIND),
+        )
         for what in ("period", "quota")
     },
     "/domain/cputune/cachetune": RESCTRL,
     "/domain/cputune/memorytune": RESCTRL,
     "/domain/blkiotune": (
         GROUP,
-        "use <iotune>, or run bpferry in a scope: systemd-run --user --scope -p IOWeight=50",
+        (
+            "use <iotune> of the disk; or remove it here, have the administrator add 'io' to "
+            "Delegate= of user@.service, and start the VM with: {scope}"
+        ),
     ),
     "/domain/memtune/min_guarantee": OTHERS,
     "/domain/resource/fibrechannel": (
