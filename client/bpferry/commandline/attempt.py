@@ -46,7 +46,7 @@ def settle(
     device: Named[T],
     context: Context,
 ) -> Iterator[V | Refusal]:
-    """Yield what *make* makes of *device* where that is no part, and what is refused of it."""
+    """Yield what *make* makes of *device*, which is not a part, and what is refused of it."""
     yield from cast("Iterator[V | Refusal]", _tries(make, device, context))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The whole command line, in the order in which QEMU is to see it."""
+"""The whole command line, in the order in which QEMU has to see it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ QMP: Final = "qmp"
 """The name of the socket pair of the monitor."""
 
 ALIASES: Final = {"virtio-iommu": "virtio-iommu-pci"}
-"""Names that QEMU has for devices beside those that it lists (system/qdev-monitor.c)."""
+"""Names that QEMU has for devices besides those that it lists (system/qdev-monitor.c)."""
 
 P = TypeVar("P", bound=Part)
 
@@ -98,7 +98,7 @@ FAMILIES: Final[tuple[Callable[[Context], Iterator[Part]], ...]] = (
     extras.parts,
     system.own_words,
 )
-"""What makes the parts, in the order in which QEMU is to see them."""
+"""What makes the parts, in the order in which QEMU has to see them."""
 
 
 def _words(

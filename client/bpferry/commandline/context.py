@@ -22,7 +22,7 @@ EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the files of this VM are that no document names. They need not exist."""
+    """Where this VM's own files are, which no document names. They need not exist."""
 
     runtime: str
     """Sockets; gone with the VM."""
@@ -43,7 +43,7 @@ NO_TLS: Final = TlsFolder("")
 
 @dataclass(frozen=True, slots=True)
 class HostNode:
-    """What is known of a device of the host that the guest is to get."""
+    """What is known of a device of the host that the guest should get."""
 
     path: str = ""
     """The file by which it is used; empty if there is none."""

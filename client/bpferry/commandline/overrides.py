@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Properties of devices that the user sets past bpferry, as libvirt's <qemu:override> does.
+"""Properties of devices that override bpferry's, like libvirt's <qemu:override>.
 
 They are applied last, so that they win over whatever bpferry would set.
 """

@@ -338,7 +338,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What the user is told, since it may be less than what was wished."""
+    """What the user is told, since it may be less than was asked for."""
 
     text: str
     hint: str

@@ -56,7 +56,7 @@ class XmlReader:
     _passed_over: frozenset[str] = frozenset()
     """What is ignored in the current table, by path."""
     _siblings: tuple[str, ...] = ()
-    """The elements with text that may stand where the last one was that is read."""
+    """The elements with text that are possible where the last one was read."""
 
     def read(self, table: type[T], root: "Element") -> T | None:
         """Return the *table* that *root* describes; None if errors leave nothing of it."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where in its document the cause is of what QEMU complains of when it does not start.
+"""Which part of the document QEMU complains about when it does not start.
 
-Before its words QEMU puts the option that it was reading, as it was given. What the option makes
-has an id, by which others refer to it, up to a device that has a place in the document: a disk's
-``-blockdev`` is named by another one, and that by the ``-device``. Where there is no option, there
-may be the path of a file, or the words are about one thing only.
+QEMU puts the option that it was reading, as it was given, before its message. What the option
+creates has an id, by which others refer to it, up to a device that has a place in the document: a
+disk's ``-blockdev`` is named by another one, and that by the ``-device``. If there is no option,
+there may be the path of a file, or the message is about one thing only.
 """
 
 import itertools
@@ -46,17 +46,17 @@ WORDS: Final = (
     (re.compile("guest memory|guest RAM|maximum memory"), "memory"),
     (re.compile("KVM|kvm|accelerator"), "accelerator"),
 )
-"""What is said without the option that it is about."""
+"""Messages that come without the option that they are about."""
 
 
 class Made(NamedTuple):
-    """What one option makes."""
+    """What one option creates."""
 
     option: str
     value: str
     id: str
     names: frozenset[str]
-    """All else in it that may be the id of something else."""
+    """All other values in it that may be the id of something else."""
 
     def is_in(self, line: str) -> bool:
         """Say whether QEMU was reading this option when it wrote *line*."""
@@ -64,7 +64,7 @@ class Made(NamedTuple):
 
 
 def find_key(lines: Iterable[str], built: Built, machine: Machine) -> str:
-    """Return the key of the model that the last of QEMU's *lines* with one is about; or nothing."""
+    """Return the key of the model that QEMU's *lines* are about, by the last one; may be empty."""
     options = [_made(*pair) for pair in itertools.pairwise(built.argv) if pair[0][:1] == "-"]
     owners = _owners(built)
     for line in reversed(tuple(lines)):
@@ -117,7 +117,7 @@ def _key_of_option(
         made = waiting.pop(0)
         key = owners.get(made.id) or _key_of_kind(made, machine)
         if key or made.option == "-device":
-            return key  # The bus of another device is no part of it.
+            return key  # The bus of another device is not part of it.
         users = [one for one in options if made.id in one.names and one.id not in seen]
         waiting += users
         seen |= {one.id for one in users if one.id}
@@ -135,7 +135,7 @@ def _key_of_kind(made: Made, machine: Machine) -> str:
 
 
 def _key_of_path(line: str, machine: Machine, around: str) -> str:
-    """Return where the document has a path of *line*, at best within the key *around*."""
+    """Return where the document has a path of *line*, preferably within the key *around*."""
     paths = {path for found in QUOTED.findall(line) for path in found if path}
     keys = [
         key for key, field, text in texts_of(machine) if text in paths and field.at.form in PATHS

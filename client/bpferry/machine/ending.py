@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How QEMU ended, in words for people, and what it means where a signal ended it."""
+"""How QEMU ended, in words for people, and what it means if a signal ended it."""
 
 import signal
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ HINTS: Final[Mapping[int, str]] = {
     ),
     signal.SIGXFSZ: "a file became larger than your session allows ('ulimit -f')",
 }
-"""What a signal means that ends a QEMU."""
+"""What it means if one of these signals ends QEMU."""
 
 
 def describe_end(status: int) -> str:
@@ -48,12 +48,12 @@ def describe_end(status: int) -> str:
 
 
 def hint_of(status: int, pid: int) -> str:
-    """Return what is to be done about such an end of the process *pid*; nothing if that is open."""
+    """Return what to do about such an end of the process *pid*; empty if that is unclear."""
     return HINTS.get(-status, "").format(pid=pid) if status < 0 else ""
 
 
 def report_end(reporter: Reporter, status: int, pid: int, *, killed: bool) -> None:
-    """Tell how the QEMU *pid* ended; *killed* if we have killed it, as the user wished."""
+    """Report how the QEMU *pid* ended; *killed* if we killed it because the user asked for that."""
     if killed and status == -signal.SIGKILL:
         reporter.note("QEMU was killed, and the VM has stopped")
     elif status < 0:
@@ -65,9 +65,9 @@ def report_end(reporter: Reporter, status: int, pid: int, *, killed: bool) -> No
 
 
 def early_end(prepared: Prepared, status: int, pid: int, evidence: str) -> QemuError:
-    """Return what is to be said of the QEMU *pid* that ended before it ran the VM.
+    """Return what to tell the user of the QEMU *pid* that ended before it ran the VM.
 
-    Its own words, which *evidence* ends with, are with the user already, each in a line of its own.
+    The user has already seen its own messages, with which *evidence* ends, line by line.
     """
     lines = [line for line in evidence.splitlines() if ": warning: " not in line]
     message = f"{describe_end(status)} before it could run the VM"
@@ -79,7 +79,7 @@ def early_end(prepared: Prepared, status: int, pid: int, evidence: str) -> QemuE
 
 
 def _secret_in(lines: Sequence[str], secrets: Mapping[str, str]) -> str:
-    """Say where the secret is from that QEMU names in the last of *lines*."""
+    """Say where the secret comes from that QEMU names in the last of *lines*."""
     last = "".join(lines[-1:])
     return "; ".join(
         f"QEMU has been given {described}"

@@ -192,7 +192,7 @@ def _is_locked(fd: int) -> bool:
 
 
 def _read(path: Path) -> Holder | None:
-    """Return what the file of a lock says; None if it says nothing yet."""
+    """Return what the file of a lock says; None if it is still empty."""
     try:
         with path.open("rb") as file:
             return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=Holder)

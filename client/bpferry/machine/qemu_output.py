@@ -43,7 +43,7 @@ LOADED_BY_ITSELF: Final = (
 
 
 class QemuOutput:
-    """Reports what a child writes while the loop runs."""
+    """Reports what a child writes while the event loop runs."""
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ def identify(fd: BorrowedFd) -> Queue:
     """Return what *fd* is.
 
     Raises:
-        OSError: ENOTTY if it is nothing of tun's, EBADFD if it is no queue of anything.
+        OSError: ENOTTY if it is not a file of tun, EBADFD if it is not attached to an interface.
     """
     name, flags = IFREQ.unpack(fcntl.ioctl(fd, TUNGETIFF, IFREQ.pack(b"", 0)))
     known = flags & sum(MEANINGS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The words of a plan: wishes, rungs, what is known beforehand, and the plan itself."""
+"""The types of a plan: what is asked for, rungs, what is known beforehand, and the plan itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -3,7 +3,7 @@
 
     build            the devices that others are attached to
     placement        bus and address of every device
-    libvirt_order    places on PCI as libvirt gives them
+    libvirt_order    places on PCI as in libvirt
     by_kind          places on PCI that no other kind of device moves
     homes            which place belongs to which kind
     topology         PCI buses while devices are put on them

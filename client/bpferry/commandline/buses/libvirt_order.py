@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Places on PCI as libvirt gives them, so that a guest which moves keeps the names of its devices.
+"""Places on PCI as in libvirt, so that a guest that moves here keeps the names of its devices.
 
 Addresses in the document are kept; then come devices that have a usual place, and then all others,
 family by family: bridges, shared folders, cards, sound, controllers, disks and so on. There are two

@@ -95,7 +95,7 @@ class Topology:
     def can_hold(self, bus: Bus, device: Device) -> bool:
         """Say whether *device* can be on *bus* without being behind itself.
 
-        A bus whose own bridge has no place yet may still come behind it, but for a root port.
+        A bus whose own bridge has no place yet may still end up behind it, except with a root port.
         """
         return not is_bridge(device) or self._way_up(bus, device) is True
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a person sees, hears and touches, in the order in which QEMU is to see it."""
+"""What a person sees, hears and touches, in the order in which QEMU has to see it."""
 
 from collections.abc import Iterator
 

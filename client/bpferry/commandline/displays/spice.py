@@ -96,7 +96,7 @@ def _where(place: Place, ports: Ports) -> dict[str, object]:
 
 
 def _ticket(password: Password | None) -> dict[str, object]:
-    """Return who may connect: everybody, those who know the password, or without one nobody."""
+    """Return who may connect: everybody, those who know the password, or nobody without one."""
     if password is None:
         return {"disable_ticketing": True}
     return {"password_secret": password.secret}

@@ -88,7 +88,7 @@ def vnc(device: Named[Graphics], context: Context) -> Iterator[Found]:
 
 
 def _password(password: Password | None) -> dict[str, object]:
-    """Return who may connect: everybody, those who know the password, or without one nobody."""
+    """Return who may connect: everybody, those who know the password, or nobody without one."""
     if password is None:
         return {}
     return {"password_secret": password.secret, "password": None if password.secret else True}

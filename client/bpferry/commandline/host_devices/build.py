@@ -37,7 +37,7 @@ BUILDERS: Final[dict[str, tuple[Builder, frozenset[str], str]]] = {
 
 
 def parts(context: Context) -> Iterator[Part]:
-    """Yield all of them, but those that the document keeps from the guest."""
+    """Yield all of them, except those that the document keeps from the guest."""
     for device in named(context.machine.host_devices, "host-devices", "hostdev"):
         yield from attempt(_device, device, context)
     yield from attempt_section(common_parts, context)

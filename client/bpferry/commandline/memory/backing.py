@@ -88,7 +88,7 @@ def is_preallocated(context: Context, block: Block) -> bool:
 
 
 def folder_of(context: Context) -> str:
-    """Return the folder for memory that is to be in files."""
+    """Return the folder for memory that is kept in files."""
     return f"{context.folders.state}/memory"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""passt: a process of the user's own that connects a card to the host's network, without a tap."""
+"""passt: an unprivileged process that connects a card to the host's network, without a tap."""
 
 import ipaddress
 from collections.abc import Iterator

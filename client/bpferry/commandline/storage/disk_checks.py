@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whether a disk as a whole fits together: what QEMU would refuse, or do in another way."""
+"""Whether the settings of a disk fit together: what QEMU would refuse, or do differently."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -22,14 +22,14 @@ BUSES: Final = {
 """Where each kind of drive can sit."""
 
 MEDIUM: Final = ("copy_on_read", "throttle", "throttle_groups", "slice", "data_file")
-"""What cannot be put off until there is something in the drive; how it is read can."""
+"""Settings that an empty drive cannot have; how a medium is read may be set beforehand."""
 
 LAST_NARROW_ID: Final = 6
-"""Of a disk; 7 is the controller's own (SCSI-2, 5.1)."""
+"""The highest number of a disk; 7 is the controller's own (SCSI-2, 5.1)."""
 
 
 def check_disk(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
-    """Refuse what does not fit together in what the disk *device* says."""
+    """Refuse settings of the disk *device* that do not fit together."""
     disk = device.value
     found = (*_place(disk, context), *_medium(disk), *_modes(disk), *_driver(disk, context))
     for field, sentence in found:

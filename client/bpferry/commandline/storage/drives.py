@@ -102,7 +102,7 @@ def slot_of(disk: Disk) -> Slot:
 
 
 def properties_of(device: Named[Disk], drive: str, context: Context) -> dict[str, object]:
-    """Return all properties of the device but what it is attached to.
+    """Return all properties of the device except what it is attached to.
 
     Raises:
         Unsupported: the driver has no property for something that the disk asks for.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What images need passwords and keys for: their encryption, and servers that authenticate users.
 
-The objects in QEMU are called as libvirt calls them: by the number that it would give to the image
-(qemu_domain.c, qemuDomainStorageIDNew), by the node, and by what the secret is for.
+The objects in QEMU have the names that libvirt gives them: the number that it would give to the
+image (qemu_domain.c, qemuDomainStorageIDNew), the node, and what the secret is for.
 """
 
 import re

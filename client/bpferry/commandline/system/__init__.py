@@ -4,7 +4,7 @@
     build            name, machine type, accelerator, and all that follows
     cpu              processors: kind and features
     topology         how many of them, and how they are arranged
-    features         what the machine has beside its devices
+    features         what the machine has besides its devices
     clock            what the guest's clock is set to, and its timers
     boot             kernel, order of devices, menu
     firmware         BIOS and UEFI

@@ -157,7 +157,7 @@ SECTIONS: Final[tuple[Callable[[Context], Iterator[Found]], ...]] = (
 
 
 def own_words(context: Context) -> Iterator[Part]:
-    """Yield what the user passes to QEMU as it is; it comes after everything else."""
+    """Yield what the user passes to QEMU unchanged; it comes after everything else."""
     for variable in context.machine.qemu_environment:
         yield Environment(variable.name, variable.value)
     for word in context.machine.qemu_arguments:

@@ -92,7 +92,7 @@ class Cpu(Table, frozen=True, kw_only=True):
 
 
 class Vcpu(Table, frozen=True, kw_only=True):
-    """One processor by itself."""
+    """One single processor."""
 
     id: Annotated[Annotated[int, msgspec.Meta(ge=0, lt=MAX_VCPUS)], At("@id")]
     enabled: Annotated[bool, At("@enabled", Form.YES_NO, always=True)] = True
