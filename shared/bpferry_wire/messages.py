@@ -94,7 +94,7 @@ class QuotaReply(NamedTuple):
     held_by_all: int
     allowed_to_all: int
     counted_by: str
-    """``kernel`` if the kernel was asked what is alive; ``connections`` where it cannot say."""
+    """``kernel`` if the kernel was asked what is alive; ``connections`` if it cannot say."""
 
 
 class CanReply(NamedTuple):

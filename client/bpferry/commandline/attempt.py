@@ -2,7 +2,7 @@
 """Build a part of the VM as far as it can be, and find all that is refused of it.
 
 A builder says what it refuses in two ways. It yields an Unsupported and goes on, or it raises one
-where it cannot. Either way the part is built once more without that, so that what comes after it
+if it cannot. Either way the part is built once more without that, so that what comes after it
 (places, names, other devices) meets the part as it is going to be.
 
 A builder that ran to its end has found all that is wrong with what the document says. What it

@@ -23,7 +23,7 @@ class Slot(Enum):
     NONE = auto()
     """No place, or one that its properties name already."""
     EXPRESS = auto()
-    """A PCI function; where there is PCI Express, one of it."""
+    """A PCI function; a PCI Express one if the machine has that."""
     CONVENTIONAL = auto()
     """A function of conventional PCI, whatever the machine."""
     INTEGRATED = auto()
@@ -129,7 +129,7 @@ class Secret:
     """Of the fd that QEMU inherits; the id of the object in QEMU as well."""
     key: str
     text: str | None = field(default=None, repr=False)
-    """The secret itself, where the description holds it."""
+    """The secret itself, if the description contains it."""
     wanted: str = ""
     """What the description calls it where a file holds it: a UUID or a usage."""
     form: Literal["text", "base64"] = "text"
@@ -164,7 +164,7 @@ class Endpoint:
     """An address of this host, or a name of it; empty for all of them."""
     port: str = ""
     """A number, a range such as ``8000-8010``, or the name of a service; of vsock, the CID.
-    Empty where QEMU chooses it."""
+    Empty if QEMU chooses it."""
     path: str = ""
     """Of a socket, of a pseudo-terminal, or of a pipe without ``.in`` and ``.out``."""
     protocol: Literal[
@@ -253,7 +253,7 @@ class StandardStreams:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file that is made from a template where it is not there yet, mode 0600."""
+    """A file that is made from a template if it does not exist yet, mode 0600."""
 
     source: str
     target: str
@@ -264,7 +264,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that is made where it is not there yet, mode 0700."""
+    """A folder that is made if it does not exist yet, mode 0700."""
 
     path: str
     key: str

@@ -60,6 +60,6 @@ class Origins:
         return f"{self.describe_line(key)}{element}"
 
     def describe_line(self, key: str) -> str:
-        """Return the file, and the line of *key* where it is known."""
+        """Return the file, and the line of *key* if it is known."""
         place = self.find(key)
         return f"'{self.path}':{place.line}" if place and place.line else f"'{self.path}'"

@@ -54,7 +54,7 @@ def bus_of(machine: Machine, kind: str, index: int) -> str:
 def scsi_model(controller: Controller | None, capabilities: Capabilities) -> str:
     """Return the model of a SCSI controller.
 
-    One that names none is what it is under libvirt: an LSI 53C895A where QEMU has it.
+    One that names none is the same as under libvirt: an LSI 53C895A if QEMU has it.
     """
     model = controller.model if controller else None
     if model not in (None, "auto"):

@@ -52,7 +52,7 @@ MAXIMA: Final = {
 
 
 def place_drives(context: Context) -> Iterator[Named[Disk] | Refusal]:
-    """Yield the disks with target, bus and, where they have controllers, address.
+    """Yield the disks with target, bus and, if they have controllers, address.
 
     Places that do not exist, or that two disks have, are refused.
     """

@@ -29,7 +29,7 @@ def parts(context: Context) -> Iterator[Part]:
     """Yield what shows the guest's display."""
     graphics = context.machine.graphics
     if not graphics:
-        # Otherwise QEMU opens a window, or listens for VNC where it cannot.
+        # Otherwise QEMU opens a window, or listens for VNC if it cannot.
         yield Option("-display", "none")
     for device in listed(graphics, "graphics"):
         yield from attempt(_display, device, context)

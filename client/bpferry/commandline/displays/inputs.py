@@ -56,7 +56,7 @@ def _input(part: Named[Input], context: Context) -> Iterator[Found]:
 
 
 def _bus(device: Input, context: Context) -> str:
-    """Return the bus of *device*, which libvirt chooses where none is given."""
+    """Return the bus of *device*; if none is given, the one that libvirt chooses."""
     if device.bus is not None:
         return device.bus
     if device.type == "passthrough":

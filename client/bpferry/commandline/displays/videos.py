@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The graphics cards of the guest.
 
-One is the primary: the firmware draws on it, and it is a VGA card where there is such a model.
+One is the primary: the firmware draws on it, and it is a VGA card if there is such a model.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ PRIMARY_SLOTS: Final = {"pc": ("2",), "q35": ("1",)}
 """Where firmware and guests expect it, by machine family (as QEMU and libvirt have it)."""
 
 EXPRESS_MODELS: Final = ("virtio", "bochs")
-"""The models that are PCI Express devices where there is PCI Express."""
+"""The models that are PCI Express devices on a machine with PCI Express."""
 
 OF_ALL: Final = frozenset({"model", "backend", "primary", "alias", "address", "heads"})
 VIRTIO: Final = frozenset({"iommu", "ats", "packed", "page_per_vq"})

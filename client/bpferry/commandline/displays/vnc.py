@@ -136,7 +136,7 @@ def _endpoints(
 
 
 def _is_automatic(device: Named[Graphics]) -> bool:
-    """Say whether any free port will do, as in libvirt where none is named."""
+    """Say whether any free port will do; as in libvirt, that is so if none is named."""
     graphics = device.value
     if graphics.autoport is not None:
         return graphics.autoport

@@ -22,7 +22,7 @@ RSS_ROLES: Final = ("program", "config", "key", "table")
 """The order of virtio-net's property ebpf-rss-fds (hw/net/virtio-net.c)."""
 
 EXPRESS_MODELS: Final = ("virtio", "virtio-non-transitional", "e1000e", "igb")
-"""The models that are PCI Express devices where there is PCI Express."""
+"""The models that are PCI Express devices on a machine with PCI Express."""
 
 VIRTUAL_FUNCTIONS: Final = ("igb",)
 """Models with virtual functions, for which a conventional bus has no room: QEMU puts them 16 slots

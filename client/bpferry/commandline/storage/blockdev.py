@@ -2,7 +2,7 @@
 """The block nodes behind a disk, from the file up to what the device is attached to.
 
     storage   opens a file, a host's device, or something on the network
-    slice     a part of it (only where the document says so)
+    slice     a part of it (only if the document says so)
     format    qcow2 and others, and LUKS; raw needs none
     copy      copies what is read from an image below into the top one
     throttle  limits
@@ -64,7 +64,7 @@ def has_medium(disk: Disk) -> bool:
 
 
 def cache_of(disk: Disk) -> str | None:
-    """Return the cache mode of *disk*, None where QEMU's own default holds.
+    """Return the cache mode of *disk*; None for QEMU's own default.
 
     What several VMs write to is not cached on this host.
     """

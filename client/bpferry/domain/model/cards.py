@@ -183,7 +183,7 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
 
     @property
     def is_virtio(self) -> bool | None:
-        """Whether it is a virtio card; None where that depends on what libvirt would choose."""
+        """Whether it is a virtio card; None if that depends on what libvirt would choose."""
         if self.type == "vhostuser":
             return True
         return None if self.model == "default" else self.model.startswith("virtio")

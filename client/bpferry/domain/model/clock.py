@@ -65,7 +65,7 @@ class Clock(Table, frozen=True, kw_only=True):
     ] = "utc"
     timezone: Annotated[ZoneName | None, At("@timezone")] = None
     start: Annotated[Annotated[int, msgspec.Meta(ge=0, le=MAX_START)] | None, At("@start")] = None
-    """Seconds since 1970, where the offset is absolute."""
+    """Seconds since 1970, if the offset is absolute."""
     adjustment: Annotated[Adjustment, At("@adjustment")] = "reset"
     """Seconds that the clock is ahead of UTC or of the host's local time, or ``reset`` for none.
     What the guest sets is not kept for its next start."""

@@ -48,7 +48,7 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
     """How 9p keeps owner and permissions: as they are, in extended attributes, or not at all."""
     file_mode: Annotated[CreateMode | None, At("@fmode")] = None
     folder_mode: Annotated[CreateMode | None, At("@dmode")] = None
-    """The permissions of new files and folders on the host, where they are mapped."""
+    """The permissions of new files and folders on the host, if they are mapped."""
     multidevs: Annotated[Literal["default", "remap", "forbid", "warn"], At("@multidevs")] = (
         "default"
     )
