@@ -5,6 +5,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from bpferry.domain.forms import in_form
 from bpferry.errors import QemuError
 from bpferry.machine.complaints import find_key
 from bpferry.machine.preparation import Prepared
@@ -73,9 +74,10 @@ def early_end(prepared: Prepared, status: int, pid: int, evidence: str) -> QemuE
     message = f"{describe_end(status)} before it could run the VM"
     hint = hint_of(status, pid) or _secret_in(lines, prepared.secrets)
     hint = hint or find_remedy(lines, prepared.argv[0])
-    error = QemuError(message, hint, evidence)
-    key = find_key(lines, prepared.built, prepared.document.machine)
-    return located(error, prepared.document, key) if key else error
+    document = prepared.document
+    error = QemuError(message, in_form(hint, document.kind), evidence)
+    key = find_key(lines, prepared.built, document.machine)
+    return located(error, document, key) if key else error
 
 
 def _secret_in(lines: Sequence[str], secrets: Mapping[str, str]) -> str:

@@ -9,14 +9,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from bpferry.domain.forms import either
+
 REMEDIES: Final[Mapping[str, str]] = {
     r"Failed to get .*lock|another process using the image": (
         "another process uses that image: end it, such as a VM that has the same disk, or give "
         "this VM an image of its own"
     ),
     r"KVM|kvm": (
-        "let the VM run without KVM: accelerator 'tcg', or <domain type='qemu'>; "
-        "'bpferry capabilities' says what is wrong with KVM here"
+        "let the VM run without KVM: "
+        + either('accelerator = "tcg"', "<domain type='qemu'>")
+        + "; 'bpferry capabilities' says what is wrong with KVM here"
     ),
     r"unable to find CPU model|[Uu]nsupported CPU|Invalid CPU": (
         "choose a model that this QEMU has: '{qemu} -cpu help' lists them"
