@@ -58,7 +58,7 @@ def mmdebstrap() -> None:
 
 
 def conformance() -> Path:
-    """Return the folder with libvirt's test pairs, or skip: it is no part of this repository."""
+    """Return the folder with libvirt's test pairs, or skip: it is not part of this repository."""
     beside = Path(__file__).parents[2] / "shared" / "conformance"
     folder = Path(os.environ.get("BPFERRY_CONFORMANCE", beside))
     if not (folder / "compare.py").is_file():

@@ -22,7 +22,7 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 DIGEST = bytes(range(32))
 
 OWNER = Owner(UUID("3f1d2c4b-5a69-4788-96a5-b4c3d2e1f001"), 1000)
-"""Of the VMs here: a host that is none, and its first user."""
+"""The owner of the VMs here: a made-up host, and its first user."""
 
 CAPABILITIES = Capabilities(
     qemu=QEMU,

@@ -120,7 +120,7 @@ def test_chain_that_bites_its_tail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nbd://host/x", "json:{}", ""])
 def test_image_below_that_is_elsewhere(name: str, tmp_path: Path) -> None:
-    """What is no file of this host is not looked for."""
+    """What is not a file of this host is not looked for."""
     write_qcow2(tmp_path / "i", backing=name, of="raw")
 
     assert [] == look(tmp_path, ['file = "i"\nformat = "qcow2"'])

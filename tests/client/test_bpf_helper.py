@@ -156,7 +156,7 @@ def test_no_socket(path: Path) -> None:
 
 
 def test_nobody_listens(path: Path) -> None:
-    """A socket file that was left behind is no helper either."""
+    """A socket file that was left behind is not a helper either."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
         left.bind(str(path))
 
@@ -181,7 +181,7 @@ def test_path_that_is_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.privileged
 def test_permission_denied(path: Path) -> None:
-    """Whoever may not connect is told of which group he has to be, and that is a refusal."""
+    """A user who may not connect is told which group to be in, and that is a refusal."""
     with fake.helper(path, fake.replies(HELLO)) as where:
         os.chown(path, 0, GROUP)
         path.chmod(0o660)
@@ -323,7 +323,7 @@ def changed(place: int, **change: int) -> Callable[[], OwnedFds]:
 
 
 def ordered(*order: int) -> Callable[[], OwnedFds]:
-    """Return what makes a set whose fds stand in another *order*, or in part."""
+    """Return what makes a set whose fds are in another *order*, or in part."""
 
     def make() -> OwnedFds:
         with bpf.make_set() as fds:

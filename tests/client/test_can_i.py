@@ -231,7 +231,7 @@ def test_helper_that_fails(
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_bridge_that_is_not_there(folder: Path, capsys: Captured, *, as_json: bool) -> None:
-    """That is no refusal, whatever policy says about the name: status 1."""
+    """That is not a refusal, whatever policy says about the name: status 1."""
     words = ["can-i", "--bridge", "br9", *(["--json"] if as_json else [])]
     with fake.helper(folder / "tap.sock", fake.replies(NO)):
         assert main(words) == 1
@@ -283,7 +283,7 @@ def loads(conn: socket.socket, request: bytes) -> None:
 
 @pytest.mark.qemu
 def test_everything_that_could_be_asked(folder: Path, no_vhost: str, capsys: Captured) -> None:
-    """Without options, each bridge of the host is asked about; a no among them is no failure."""
+    """Without options, each bridge of the host is asked about; a no among them is not a failure."""
     with (
         fake.helper(folder / "tap.sock", answers_by_source),
         fake.helper(folder / "bpf.sock", loads),

@@ -87,7 +87,7 @@ def test_clear_takes_nothing_else(qemu: str | None, refresh: bool) -> None:  # n
         show(qemu, as_json=False, refresh=refresh, clear=True)
 
 
-def test_program_that_is_no_qemu(tmp_path: Path) -> None:
+def test_program_that_is_not_a_qemu(tmp_path: Path) -> None:
     """A program that ends is an error in its own words, and nothing is kept."""
     with pytest.raises(QemuError) as caught:
         show(script(tmp_path, "echo no; exit 7"), as_json=False, refresh=False, clear=False)

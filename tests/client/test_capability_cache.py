@@ -124,7 +124,7 @@ def _replace(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [_touch, _rewrite, _replace])
 def test_changed_binary_is_asked_again(counted: Counted, change: Callable[[Path], None]) -> None:
-    """Another file, or the same one in another state, is asked anew."""
+    """Another file, or the same one in another state, is asked again."""
     counted.ask()
     change(Path(counted.qemu))
 
@@ -136,7 +136,7 @@ def test_changed_binary_is_asked_again(counted: Counted, change: Callable[[Path]
 def test_new_module_is_noticed(
     counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a package adds a module of QEMU's, it is asked anew."""
+    """When a package adds a module of QEMU's, it is asked again."""
     modules = tmp_path / "modules"
     modules.mkdir()
     monkeypatch.setenv("QEMU_MODULE_DIR", str(modules))
@@ -218,7 +218,7 @@ SPOILT = [
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("spoil", SPOILT)
 def test_spoilt_file_is_not_believed(counted: Counted, spoil: Callable[[Path], None]) -> None:
-    """What is broken, not ours, or open to others is asked anew, and then kept anew."""
+    """What is broken, not ours, or open to others is asked again, and then kept again."""
     first = counted.ask()
     spoil(counted.kept)
 
@@ -228,7 +228,7 @@ def test_spoilt_file_is_not_believed(counted: Counted, spoil: Callable[[Path], N
 
 
 def test_place_that_is_taken(counted: Counted) -> None:
-    """Where a folder stands in the file's place, nothing is kept, and that is said."""
+    """Where a folder is in the file's place, nothing is kept, and that is said."""
     counted.ask()
     _folder(counted.kept)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands behind cards: each step made to fail, and what was got before is given back."""
+"""What is behind cards: each step made to fail, and what was obtained before is given back."""
 
 import contextlib
 import errno
@@ -235,7 +235,7 @@ def test_second_set_fails(tmp_path: Path, namespace: str) -> None:
         assert [] == taps.in_namespace(namespace)
 
 
-def test_no_set_is_no_reason_to_give_up(tmp_path: Path, gives: Gives) -> None:
+def test_no_set_is_not_a_reason_to_give_up(tmp_path: Path, gives: Gives) -> None:
     """Where eBPF is not demanded, the card keeps its tap, and QEMU steers."""
     with serve(tmp_path, *gives), prepared(tmp_path) as (opened, _):
         assert ["net0", "net1"] == list(opened.taps)

@@ -152,7 +152,7 @@ def test_wrong_usage_leads_to_the_help_of_its_command(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_usage_has_all_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What stands below in a help text is in its first lines too."""
+    """What is below in a help text is in its first lines too."""
     with pytest.raises(SystemExit):
         main([*command.split(), "--help"])
 
@@ -243,7 +243,7 @@ def test_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_capabilities_of_a_bad_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that is no QEMU is status 1, in its own words."""
+    """A program that is not a QEMU is status 1, in its own words."""
     assert main(["capabilities", script(tmp_path, "echo no machine today >&2; exit 7")]) == 1
 
     lines = capsys.readouterr().err.splitlines()

@@ -63,7 +63,7 @@ def test_convert_refuses_what_it_would_lose(
 def test_convert_tells_of_everything_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
-    """Each thing that is refused is told, whoever reads it."""
+    """Each thing that is refused is reported, for people and for programs."""
     path = tmp_path / "vm.xml"
     path.write_text(XML.read_text().replace("</domain>", "<spaceship/><probe/></domain>"))
 

@@ -74,7 +74,7 @@ def test_lowest_free_cid(taken: tuple[int, ...], cid: int) -> None:
 
 
 def test_cid_of_another_device() -> None:
-    """What a device that is none of vhost-vsock says is passed on, with the way out."""
+    """The error of a device that is not vhost-vsock is passed on, with the way out."""
     with (
         open_device(OpenDevice("x", "/dev/null", "vsock")) as fd,
         pytest.raises(BpferryError, match="cannot get a CID from '/dev/vhost-vsock'") as caught,

@@ -70,7 +70,7 @@ def test_for_programs(vm: Path, capsys: Captured) -> None:
 
 
 def test_for_people(vm: Path, capsys: Captured) -> None:
-    """The same stands in the comments, so that the rest is still a command."""
+    """The same is in the comments, so that the rest is still a command."""
     assert main(["run", "--dry-run", str(vm)]) == 0
 
     out = capsys.readouterr().out

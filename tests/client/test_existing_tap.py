@@ -130,7 +130,7 @@ def test_single_queue_that_somebody_uses(namespace: str) -> None:
 
 
 @pytest.mark.parametrize("queues", [1, 2])
-def test_tun_that_is_no_tap(namespace: str, queues: int) -> None:
+def test_tun_that_is_not_a_tap(namespace: str, queues: int) -> None:
     """A tun is an error that says what it is."""
     ip(namespace, "tuntap", "add", "dev", "t0", "mode", "tun", "multi_queue")
 
@@ -146,7 +146,7 @@ def test_sysfs_of_another_namespace(namespace: str) -> None:
     assert "it is not a tap, or it has a single queue" in str(answer["error"])
 
 
-def test_interface_that_is_no_tap(namespace: str) -> None:
+def test_interface_that_is_not_a_tap(namespace: str) -> None:
     """Another kind of interface is an error."""
     assert "it is not a tap" in str(open_in(namespace, "lo", 2)["error"])
 

@@ -78,7 +78,7 @@ def test_declarations(declared: str) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_no_xml(raw: bytes, says: str, line: int | None) -> None:
+def test_what_is_not_xml(raw: bytes, says: str, line: int | None) -> None:
     """It is said what is wrong with the text, and on which line."""
     error = error_of(raw, "vm.xml")
 
@@ -254,5 +254,5 @@ def test_toml_in_another_encoding(raw: bytes) -> None:
 @pytest.mark.parametrize("name", ["vm.xml", "vm.toml", "vm"])
 @pytest.mark.parametrize("raw", [b"", b"\x00", b"\x00" * 1000, b"\xef\xbb\xbf", b"\r\n\r\n"])
 def test_nothing_at_all(raw: bytes, name: str) -> None:
-    """A file without a word in it is no description."""
+    """A file without a word in it is not a description."""
     assert isinstance(error_of(raw, name), BadInput)

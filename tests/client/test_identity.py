@@ -41,7 +41,7 @@ def test_machine_id(text: str, tmp_path: Path) -> None:
     [None, "", "\n", "uninitialized\n", "0" * 32, ID[:-1], ID + "0", f"{ID}\n{ID}", str(UUID(ID))],
 )
 def test_next_file_if_there_is_no_machine_id(text: str | None, tmp_path: Path) -> None:
-    """What is no machine id counts for nothing, and D-Bus may have one."""
+    """What is not a machine id counts for nothing, and D-Bus may have one."""
     found = find_identity(files(tmp_path, text, ID))
 
     assert derive_host(UUID(ID)) == found.owner.host
@@ -49,7 +49,7 @@ def test_next_file_if_there_is_no_machine_id(text: str | None, tmp_path: Path) -
 
 
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A machine id that cannot be read is as good as none; bytes that are no text are none."""
+    """A machine id that cannot be read is as good as none, and so are bytes that are not text."""
     (tmp_path / "bytes").write_bytes(b"\xff" * 32)
 
     found = find_identity((str(tmp_path), str(tmp_path / "bytes"), *files(tmp_path, ID)))

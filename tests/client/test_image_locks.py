@@ -122,7 +122,7 @@ def test_image_below_that_somebody_writes_to(tmp_path: Path) -> None:
 
 
 def test_lock_of_another_program(tmp_path: Path) -> None:
-    """Whoever locks these bytes is found, also by a POSIX lock, as QEMU did long ago."""
+    """A process that locks these bytes is found, also with a POSIX lock, as QEMU once used."""
     image = tmp_path / "i"
     image.write_bytes(bytes(2**20))
     script = (
@@ -143,7 +143,7 @@ def test_lock_of_another_program(tmp_path: Path) -> None:
 
 
 def test_our_own_lock_is_one_too(tmp_path: Path) -> None:
-    """A lock of an open file counts, whoever asks."""
+    """A lock of an open file counts, no matter who asks."""
     image = tmp_path / "i"
     image.write_bytes(bytes(2**20))
     with image.open("rb") as file:

@@ -83,7 +83,7 @@ def test_unknown_machine_type_of_the_native_form_leaves_its_default() -> None:
 
 
 def test_all_is_found_at_once_in_the_order_of_the_document() -> None:
-    """Cards, disks and characters are built in another order than they stand in."""
+    """Cards, disks and characters are built in another order than they are in."""
     text = domain(
         USB_TPM, NO_TAP, IDE, USER, "<redirdev bus='usb' type='spicevmc'/>", machine="q35"
     )
@@ -133,7 +133,7 @@ def test_messages_name_the_right_line_after_others_were_left_out() -> None:
 
 
 def test_what_needs_something_that_went_goes_with_it() -> None:
-    """It is no fault of the user's, and is told as what it is."""
+    """It is not the user's fault, and is reported as what it is."""
     serial = "<serial type='dbus'><source channel='a.b'/></serial>"
     text = domain(serial, "<graphics type='dbus'/>", USER)
 

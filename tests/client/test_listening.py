@@ -91,7 +91,7 @@ def test_living_socket_is_refused(tmp_path: Path) -> None:
 
 
 def test_looking_at_a_socket_disturbs_nobody(tmp_path: Path) -> None:
-    """Finding out whether somebody listens is no connection."""
+    """Finding out whether somebody listens is not a connection."""
     path = tmp_path / "channel.sock"
 
     with open_listen(listen_at(path)) as sock:
@@ -103,7 +103,7 @@ def test_looking_at_a_socket_disturbs_nobody(tmp_path: Path) -> None:
 
 
 def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
-    """A file that is no socket is never removed."""
+    """A file that is not a socket is never removed."""
     path = tmp_path / "channel.sock"
     path.write_text("important")
 

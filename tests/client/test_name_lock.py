@@ -153,7 +153,7 @@ def test_holder_that_has_not_said_who_it_is(folders: Path, record: Record) -> No
 
 @pytest.mark.parametrize("lost", ["run", "state"])
 def test_deleted_folder_does_not_free_the_name(folders: Path, record: Record, lost: str) -> None:
-    """One of the two folders may go while the VM runs; what is made anew there goes in the end."""
+    """One of the two folders may go while the VM runs; what is made again there goes in the end."""
     with hold_name("web", FILE, record):
         shutil.rmtree(folders / lost)
         assert find_conflict("web") is not None
@@ -183,7 +183,7 @@ def test_end_leaves_the_file_of_somebody_else(
 def test_file_that_is_removed_before_it_is_locked(
     folders: Path, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock on a file that the one before has just removed is none: the next file is locked."""
+    """A lock on a file that was just removed by its owner is worthless: the next file is locked."""
     lock = fcntl.fcntl
     removed: list[int] = []
 
@@ -374,7 +374,7 @@ def test_no_folder_that_can_be_made(record: Record, monkeypatch: pytest.MonkeyPa
     assert "XDG_RUNTIME_DIR" in caught.value.hint
 
 
-def test_file_that_is_no_file(folders: Path, record: Record) -> None:
+def test_file_that_is_not_a_file(folders: Path, record: Record) -> None:
     """A link that somebody has put there is not followed."""
     (folders / "state" / "bpferry").mkdir(parents=True)
     (folders / BOTH[1]).symlink_to(folders / "target")

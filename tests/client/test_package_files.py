@@ -93,7 +93,7 @@ def test_empty_file_hides(system: tuple[Path, Path]) -> None:
     "raw", [b"{", b"[]", b'{"mapping": 7}', b"\xff\xfe", b" ", b'{"interface-types": ["uefi"]}']
 )
 def test_broken_files_are_passed_over(raw: bytes, system: tuple[Path, Path]) -> None:
-    """A file that is no descriptor keeps no other from being found."""
+    """A file that is not a descriptor keeps no other from being found."""
     (system[1] / "10.json").write_bytes(raw)
     (system[1] / "20.json").mkdir()
     (system[1] / "30.json").symlink_to("/nowhere")

@@ -118,7 +118,7 @@ def test_policy_that_the_kernel_does_not_give() -> None:
 
 
 def test_thread_that_is_gone_is_passed_over() -> None:
-    """A thread that ended in the meantime is no fault."""
+    """A thread that ended in the meantime is not a fault."""
     record = Record()
     _schedule([2**22 - 1], Scheduling("idle", 0, "x", Threads("vcpu", 0)), record)
 

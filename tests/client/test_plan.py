@@ -41,7 +41,7 @@ def plan(
     host: HostFacts = BARE,
     **options: Any,  # noqa: ANN401 - those of plan_card
 ) -> CardPlan:
-    """Return the plan of a card that is called net0 and stands at cards[0]."""
+    """Return the plan of a card that is called net0 and is at cards[0]."""
     options.setdefault("default_rss", True)
     return plan_card(Named("cards[0]", "net0", wanted), capabilities, host, **options)
 
@@ -76,7 +76,7 @@ def test_highest_possible_rung(
 
 @pytest.mark.parametrize("capabilities", [NO_OBJECT, NO_FDS, NO_RSS])
 def test_lower_rung_than_wished_is_a_warning(capabilities: Capabilities) -> None:
-    """Whoever wants RSS and does not get eBPF is told in one line, with a hint."""
+    """A user who wants RSS and does not get eBPF is told in one line, with a hint."""
     (warning,) = plan(capabilities=capabilities).warnings
 
     assert warning.message.startswith("net0: no eBPF steering, ")
@@ -84,7 +84,7 @@ def test_lower_rung_than_wished_is_a_warning(capabilities: Capabilities) -> None
 
 
 @pytest.mark.parametrize("wanted", [SINGLE, OFF, CARD])
-def test_what_was_wished_is_no_warning(wanted: Card) -> None:
+def test_what_was_wished_is_not_a_warning(wanted: Card) -> None:
     """A card that gets what its description says lacks nothing."""
     assert plan(wanted).warnings == ()
 
@@ -157,7 +157,7 @@ def test_vhost(wanted: Card, host: HostFacts, *, vhost: bool) -> None:
     ],
 )
 def test_reason_for_vhost(wanted: Card, host: HostFacts, reason: str) -> None:
-    """The reasons say why there is vhost, or why not; that alone is no warning."""
+    """The reasons say why there is vhost, or why not; that alone is not a warning."""
     found = plan(wanted, host=host)
 
     assert reason == found.because[-1]
@@ -201,7 +201,7 @@ def test_vhost_by_name_when_the_helper_fails() -> None:
 
 @pytest.mark.parametrize(("rss", "rung"), [(True, Rung.QEMU), (False, Rung.NONE)])
 def test_hash_reports(rung: Rung, *, rss: bool) -> None:
-    """Whoever wants hash reports gets them, at the price of vhost and eBPF."""
+    """A user who wants hash reports gets them, at the price of vhost and eBPF."""
     found = plan(card(rss=rss, rss_hash_report=True), host=GOOD)
 
     assert (rung, False) == (found.rung, found.vhost)
@@ -240,13 +240,13 @@ def test_what_a_card_says_of_rss(changes: dict[str, object], wish: Wish) -> None
     assert (Wish.OFF if wish is Wish.DEFAULT else wish) is wish_of(wanted, default_rss=False)
 
 
-def test_no_rss_by_default_on_a_card_that_is_no_virtio() -> None:
+def test_no_rss_by_default_on_a_card_that_is_not_virtio() -> None:
     """Only virtio cards have RSS."""
     assert Rung.NONE is plan(card(rss=None, model="e1000")).rung
 
 
 def test_what_keeps_a_card_from_ebpf() -> None:
-    """The plan tells what is in the way, for whoever wants to say it in other words."""
+    """The plan tells what is in the way, for callers that want to say it in other words."""
     assert "" == plan().obstacle.message
     assert "this QEMU hands out no eBPF object 'rss'" == plan(CARD, NO_OBJECT).obstacle.message
     assert "it has one queue" == plan(SINGLE).obstacle.message

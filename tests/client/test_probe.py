@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Asking a QEMU what it can do, and programs that are none."""
+"""Asking a QEMU what it can do, and programs that are not QEMU."""
 
 import hashlib
 import time
@@ -61,8 +61,8 @@ def test_devices_are_found(driver: str, installed: Capabilities) -> None:
 
 
 @pytest.mark.qemu
-def test_what_is_no_device_is_not_found(installed: Capabilities) -> None:
-    """Abstract types, processors and inventions are no devices to add."""
+def test_what_is_not_a_device_is_not_found(installed: Capabilities) -> None:
+    """Abstract types, processors and inventions are not devices to add."""
     names = ("virtio-device", "qemu64-x86_64-cpu", "no-such-device", "")
 
     assert [] == [name for name in names if installed.has_device(name)]
@@ -152,8 +152,8 @@ def test_one_start_of_qemu_is_enough(tmp_path: Path) -> None:
         ("a\0b", "null"),
     ],
 )
-def test_program_that_is_no_qemu(path: str, words: str) -> None:
-    """What is no QEMU is named, with the reason."""
+def test_program_that_is_not_a_qemu(path: str, words: str) -> None:
+    """What is not a QEMU is named, with the reason."""
     with pytest.raises(QemuError) as caught:
         probe(path, seconds=5)
 
@@ -182,7 +182,7 @@ def test_text_file_is_not_handed_to_a_shell(tmp_path: Path) -> None:
     ],
     ids=["exits", "crashes", "garbage", "no-greeting"],
 )
-def test_script_that_is_no_qemu(body: str, message: str, hint: str, tmp_path: Path) -> None:
+def test_script_that_is_not_a_qemu(body: str, message: str, hint: str, tmp_path: Path) -> None:
     """A script that ends, crashes or talks nonsense is told apart, in its own words."""
     with pytest.raises(QemuError) as caught:
         probe(script(tmp_path, body), seconds=5)

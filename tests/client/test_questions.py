@@ -87,7 +87,7 @@ def test_experimental_properties_are_left_out() -> None:
 
 
 def test_qemu_that_lists_no_processors() -> None:
-    """A target whose processors QEMU does not list has none, and that is no error."""
+    """A target whose processors QEMU does not list has none, and that is not an error."""
     found = _ask(PaperMonitor(ANSWERS))
 
     assert ({}, {}) == (found.cpu_models, found.cpu_properties)

@@ -179,8 +179,8 @@ def test_hash_reports_of_vhost_user_are_refused_by_their_own_place() -> None:
     assert caught.value.element == "cards[0].rss-hash-report"
 
 
-def test_notes_stand_among_the_reasons() -> None:
-    """What costs nothing is said, and is no warning."""
+def test_notes_are_among_the_reasons() -> None:
+    """What costs nothing is said, and is not a warning."""
     found = plan(CARD, qemu("9.0"))
 
     assert any("whose hash is 0" in reason for reason in found.because)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which of RSS and vhost a card gets where a QEMU has not both: the table in docs/quirks.md.
 
-Each row of the page is taken apart into the cases that it stands for, and each case is planned on
+Each row of the page is taken apart into the cases that it covers, and each case is planned on
 the QEMUs of Debian as they said themselves what they can do (tests/golden).
 """
 
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
 
 
 def cases_of(row: dict[str, str]) -> Iterator[Case]:
-    """Yield the cases that a row of the page stands for."""
+    """Yield the cases that a row of the page covers."""
     hosts = HOSTS_BY_WORD[row["host"]]
     for rss, driver, qemu, (kvm, device) in itertools.product(
         split(row["RSS"], WISHES), split(row["driver"], DRIVERS), split(row["QEMU"], QEMUS), hosts
@@ -193,7 +193,7 @@ def test_vhost_and_rss_by_name(case: Case) -> None:
 
 
 def test_both_required_and_asked_for() -> None:
-    """Whoever writes RSS down and requires eBPF has to take both back to keep vhost."""
+    """A user who asks for RSS and requires eBPF has to remove both to keep vhost."""
     (warning,) = plan(
         Case("required", "unsaid", "11.1.3", kvm=True, device=True), rss=True
     ).warnings

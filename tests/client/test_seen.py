@@ -35,7 +35,7 @@ SOFT, FOR_VHOST = (f"qemu-system-x86_64: warning: {words}" for words in FALLBACK
         (replace(PLAN, queues=1), Seen(replace(GOOD, table=(0,)))),
     ],
 )
-def test_what_came_true_is_no_warning(plan: CardPlan, seen: Seen) -> None:
+def test_what_came_true_is_not_a_warning(plan: CardPlan, seen: Seen) -> None:
     """A card that is steered as planned, or of which nothing is known, gives no notice."""
     assert compare_plan(plan, seen) is None
 

@@ -65,7 +65,7 @@ def test_maps_outlive_their_fds(granted: OwnedFds) -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc/self/status", "/dev/null"])
-def test_what_is_no_map_is_an_error(path: str) -> None:
+def test_what_is_not_a_map_is_an_error(path: str) -> None:
     """An fd that cannot be mapped is an error, and nothing stays mapped."""
     with Path(path).open("rb") as file:
         fd = BorrowedFd(file.fileno())

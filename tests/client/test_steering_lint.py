@@ -105,12 +105,12 @@ def test_queues_of_which_nothing_is_said_in_toml() -> None:
 
 @pytest.mark.parametrize("driver", ["queues='4' rss='off'", "queues='1'", "queues='4' rss='on'"])
 def test_card_that_says_it_or_needs_none(driver: str) -> None:
-    """Whoever says that there is no RSS is not told how to get it."""
+    """A user who says that there is no RSS is not told how to get it."""
     assert [] == of_xml(f"<driver {driver}/>", "10.0.13", VHOST)
 
 
 def test_rss_that_the_card_cannot_have() -> None:
-    """A card that is no virtio card has no RSS to write down."""
+    """A card that is not a virtio card has no RSS to write down."""
     assert [] == of_xml("<driver queues='4'/>", "10.0.13", VHOST, model="e1000")
 
 

@@ -175,7 +175,7 @@ def test_list_as_json(path: Path, capsys: Captured) -> None:
 
 @pytest.mark.parametrize(("words", "said"), [([], "you have no taps\n"), (["--json"], None)])
 def test_empty_list(words: list[str], said: str | None, path: Path, capsys: Captured) -> None:
-    """That there is none is said, and is no failure."""
+    """That there is none is said, and is not a failure."""
     with fake.helper(path, fake.replies(ListReply(()))):
         assert main(["tap", "list", *words]) == 0
 

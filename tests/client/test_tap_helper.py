@@ -215,7 +215,7 @@ def test_error_of_the_helper(code: Code, kind: type[BpferryError], status: int, 
 
 
 def test_plain_questions(path: Path) -> None:
-    """The other questions are asked as they stand, and have their answers."""
+    """The other questions are asked as they are, and have their answers."""
     quota = QuotaReply(0, 16, 0, 256, "kernel")
     can = CanReply(allowed=True, because="a line")
     own = OwnTap("bfp00000001", "br0", 0, stays=True)

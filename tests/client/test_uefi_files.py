@@ -129,7 +129,7 @@ def test_a_file_in_another_format_is_found(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["odd", "huge"])
-def test_what_is_no_flash_of_a_pc_is_found(folder: Path, code: str) -> None:
+def test_what_is_not_flash_of_a_pc_is_found(folder: Path, code: str) -> None:
     """QEMU wants whole pages, and 8 MiB at most."""
     ((element, message, _), *_) = faults(loader(folder, code))
 

@@ -2,7 +2,7 @@
 """Every element and attribute that libvirt's schema allows in a domain document, with its words.
 
 The schema is RELAX NG: definitions that name each other, some of them in a circle. Each definition
-is followed twice at the most on one way, so that an image may stand below an image.
+is followed at most twice on one path, so that an image may be below an image.
 """
 
 from collections.abc import Iterator

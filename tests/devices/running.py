@@ -36,7 +36,7 @@ DOMAIN = """\
 
 
 def domain(devices: str, *, machine: str = "q35", top: str = "", name: str = "devices") -> str:
-    """Return a whole document around the XML of *devices*; *top* stands beside them."""
+    """Return a whole document around the XML of *devices*; *top* is beside them."""
     return DOMAIN.format(devices=devices, machine=machine, top=top, name=name)
 
 
@@ -70,7 +70,7 @@ def running(
     """Start the VM of the document *text*, paused; relative paths in it begin at *folder*.
 
     The files of *secrets* hold its passwords and keys; *files* tell of the host's devices.
-    Nothing stands behind a bridge or a helper here: cards have to be of a type without one.
+    Nothing is behind a bridge or a helper here: cards have to be of a type without one.
     """
     suffix = "xml" if text.lstrip().startswith("<") else "toml"
     document = read_bytes(text.encode(), folder / f"vm.{suffix}")

@@ -61,7 +61,7 @@ def card(kind: str, inner: str = "<model type='virtio'/>", mac: str = MAC) -> st
 
 
 def networks(vm: Running) -> str:
-    """Return what QEMU says stands behind its cards."""
+    """Return what QEMU says is behind its cards."""
     return str(vm.execute("human-monitor-command", command_line="info network"))
 
 

@@ -51,7 +51,7 @@ def test_device_is_there(devices: str, device_id: str, driver: str, tmp_path: Pa
 
 
 def chardev(vm: Running, name: str) -> str:
-    """Return what QEMU says stands behind the chardev *name*."""
+    """Return what QEMU says is behind the chardev *name*."""
     found = cast("list[dict[str, str]]", vm.execute("query-chardev"))
     return next(one["filename"] for one in found if one["label"] == name)
 
@@ -76,7 +76,7 @@ BACK_ENDS = [
 
 @pytest.mark.parametrize(("kind", "inner", "expected"), BACK_ENDS)
 def test_back_end_is_there(kind: str, inner: str, expected: str, tmp_path: Path) -> None:
-    """QEMU has opened what stands behind the device."""
+    """QEMU has opened what is behind the device."""
     serial = f"<serial type='{kind}'>{inner.format(tmp=tmp_path)}</serial>"
 
     with running(domain(serial), tmp_path) as vm:
@@ -111,7 +111,7 @@ def test_pipe_is_opened(tmp_path: Path) -> None:
 
 
 def test_device_of_the_host_is_opened(tmp_path: Path) -> None:
-    """A terminal of the host stands behind the port."""
+    """A terminal of the host is behind the port."""
     ours, theirs = os.openpty()
     try:
         serial = f"<serial type='dev'><source path='{os.ttyname(theirs)}'/></serial>"

@@ -93,7 +93,7 @@ SWITCH = """
     ("device_id", "bus"),
     [("pci.2", "/pci.1/"), ("pci.3", "/pci.2/"), ("pci.4", "/pci.2/"), ("pci.6", "/pci.5/")],
 )
-def test_bridges_stand_behind_each_other(device_id: str, bus: str, tmp_path: Path) -> None:
+def test_bridges_are_behind_each_other(device_id: str, bus: str, tmp_path: Path) -> None:
     """A switch is behind a port, its ports behind it, a conventional bridge behind another."""
     with running(domain(SWITCH), tmp_path) as vm:
         parent = str(vm.property_of(device_id, "parent_bus"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Disks, CD drives and floppies in a real QEMU, and what stands behind them."""
+"""Disks, CD drives and floppies in a real QEMU, and what is behind them."""
 
 import struct
 from pathlib import Path

@@ -23,7 +23,7 @@ PCI = (
 
 
 def test_qemu_gets_the_file_of_a_usb_device(tmp_path: Path) -> None:
-    """It looks into the set of fds, and finds one of a file that is no USB device."""
+    """It looks into the set of fds, and finds one of a file that is not a USB device."""
     host = FakeHost(tmp_path / "host")
     host.add_usb(1, 4)
     with (

@@ -17,7 +17,7 @@ MODULE = re.compile(r"`([a-z_]+(?:/[a-z_]+)?)/?`")
 """A module or a folder as the page writes it, such as `server` or `domain/document`."""
 
 WORDS = ("rss", "client", "helper")
-"""What is in backquotes there and is no module."""
+"""What is in backquotes there and is not a module."""
 
 DIAGRAM = re.compile(r"^    ([a-z]+(?: \| [a-z]+)?)  +\S", re.MULTILINE)
 """One layer of the client with what it is."""

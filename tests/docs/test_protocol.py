@@ -23,7 +23,7 @@ FULL_TAP = messages.Tap("br0", is_network=False, queues=1, mtu=68, mac=bytes(6),
 
 
 def _section(heading: str) -> str:
-    """Return what stands below *heading*, up to the next one of any level."""
+    """Return what is below *heading*, up to the next one of any level."""
     return PAGE.split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
 
 

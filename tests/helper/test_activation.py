@@ -163,7 +163,7 @@ def test_a_wrong_socket_is_an_error(
         assert words in adopted(sock)
 
 
-def test_a_file_is_no_socket() -> None:
+def test_a_file_is_not_a_socket() -> None:
     """Whatever else systemd can pass."""
 
     def adopt() -> str:
@@ -317,12 +317,12 @@ def test_an_abstract_address_works_too() -> None:
 
 
 @pytest.mark.parametrize("address", ["", "/nonexistent/notify", "@nobody-listens-here"])
-def test_nobody_to_tell_is_no_error(address: str) -> None:
+def test_nobody_to_tell_is_not_an_error(address: str) -> None:
     """The helper also runs where nobody asked for it."""
     Notifier({"NOTIFY_SOCKET": address}).tell("READY=1")
 
 
-def test_no_fd_to_tell_with_is_no_error(
+def test_no_fd_to_tell_with_is_not_an_error(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the limit of open files the helper stays up."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Packets that are no requests, sent to the real helper, which answers the next client."""
+"""Packets that are not requests, sent to the real helper, which answers the next client."""
 
 import errno
 import os

@@ -65,7 +65,7 @@ def test_every_uid_is_known_as_it_is(helper: HelperProcess, uid: int) -> None:
 
 
 def test_nobody_is_refused(helper: HelperProcess) -> None:
-    """65534 stands for whoever is not known."""
+    """65534 means an unknown user."""
     with connect(helper.path, Person(65534)) as sock:
         reply = decode_reply(channel.receive(sock).data, Hello())
 
@@ -87,7 +87,7 @@ def test_all_groups_are_counted_and_some_are_shown(helper: HelperProcess, count:
 
 
 def test_the_last_of_65_536_groups_lets_in() -> None:
-    """Whoever cut the list at 256 would refuse."""
+    """A list that was cut at 256 would be refused."""
     with running_helper(f"{NO_LIMITS}[load]\ngroups = [4000000]\n") as helper:
         member = Person(ALICE.uid, SOCKET_GID, (*range(3_000_000, 3_065_535), 4_000_000))
         answers = [ask_once(helper.path, Load("rss", bytes(32)), p).reply for p in (member, BOB)]
@@ -104,7 +104,7 @@ def test_who_is_not_in_the_socket_s_group_cannot_connect(helper: HelperProcess) 
         connect(helper.path, Person(ALICE.uid, gid=1_699_999))
 
 
-def test_root_of_a_user_namespace_is_no_root(helper: HelperProcess) -> None:
+def test_root_of_a_user_namespace_is_not_root(helper: HelperProcess) -> None:
     """It may not see who holds what."""
 
     def ask_as_root_inside() -> Reply | ErrorReply:

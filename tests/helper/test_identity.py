@@ -72,7 +72,7 @@ def test_every_uid_is_read_as_it_is(path: Path, listener: socket.socket, uid: in
 
 
 def test_the_overflow_uid_is_refused(path: Path, listener: socket.socket) -> None:
-    """It stands for everybody whom this user namespace does not know."""
+    """It means everybody whom this user namespace does not know."""
     with pytest.raises(IdentityError, match="not known in this user namespace"):
         credentials_of(path, listener, Person(65534))
 
@@ -95,7 +95,7 @@ def test_only_groups_that_policy_names_are_kept(path: Path, listener: socket.soc
     assert ({6000}, 256, 65_537) == (set(peer.gids), len(peer.shown), peer.group_count)
 
 
-def test_the_overflow_group_is_no_group(path: Path, listener: socket.socket) -> None:
+def test_the_overflow_group_is_not_a_group(path: Path, listener: socket.socket) -> None:
     """A policy that names it would let in who has any unmapped group."""
     peer = peer_of(path, listener, Person(1001, 1001, (65534, 7)), 1001, 7, 65534)
 

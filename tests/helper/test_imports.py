@@ -75,7 +75,7 @@ def test_the_daemon_loads_no_other_third_party_module(role: str) -> None:
         if file is not None and "/dist-packages/" in file
     }
 
-    # The package that stands for pyroute2 itself comes from no file, its parts do.
+    # The package that replaces pyroute2 itself comes from no file, its parts do.
     assert third == THIRD_PARTY[role]
 
 

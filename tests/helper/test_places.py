@@ -51,7 +51,7 @@ def test_the_user_s_bound_is_exact(things: Things) -> None:
 
 
 def test_the_bound_of_all_is_exact(things: Things) -> None:
-    """Whoever asks."""
+    """No matter who asks."""
     for uid in (ALICE, ALICE, BOB):
         things.make(uid)
     with pytest.raises(RequestError, match="all users together hold 3 sets") as caught:

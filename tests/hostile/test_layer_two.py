@@ -138,7 +138,7 @@ def test_a_locked_port_fills_no_table(helper: TapProcess, bridge: str, known: in
 
 
 def test_without_a_card_s_address_there_is_no_locked_tap(helper: TapProcess) -> None:
-    """Nothing could pass it; whoever asks is told why."""
+    """Nothing could pass it, and the caller is told why."""
     refused = ask_once(helper.path, tap_on("locked", 1)).reply
 
     assert isinstance(refused, ErrorReply)

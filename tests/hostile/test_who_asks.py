@@ -211,7 +211,7 @@ def test_without_the_defence_they_would() -> None:
 
 
 def test_names_that_hang_stop_nobody_who_is_known() -> None:
-    """/etc/passwd is a FIFO that nobody writes: whoever looks a name up there waits for ever."""
+    """/etc/passwd is a FIFO that nobody writes: looking a name up there blocks forever."""
     policy = f"{NO_LIMITS}[load]\nusers = ['person{BOB.uid}', {ALICE.uid}]\n"
     with running_helper(policy) as helper, connect(helper.path, BOB) as known:
         ask(known, Hello())

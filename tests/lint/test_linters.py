@@ -92,7 +92,7 @@ FOREIGN = {
     "docs/specs/fw_cfg.rst",
     "docs/system/i386/hyperv.rst",
     "tests/qtest/device-introspect-test.c",
-    # What stands beside the checkout, and patterns.
+    # What is beside the checkout, and patterns.
     "shared/conformance",
     "tests/golden/capabilities/NAME.json",
     "tests/golden/capabilities/NAME.json.xz",

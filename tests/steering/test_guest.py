@@ -125,7 +125,7 @@ def test_no_packet_is_lost_when_both_helpers_are_killed_and_started_again() -> N
 
     While the host and the other guest send, both helpers are killed, and others take their places.
     Each packet comes in all the same, where it was predicted: not even one in flight is lost. When
-    the VMs end, their taps leave the bridge, although whoever made them is long dead.
+    the VMs end, their taps leave the bridge, although the process that made them has long ended.
     """
     with workplace() as place, field(place, _guest(), print) as played:
         console = played.first.console
@@ -204,7 +204,7 @@ def test_a_flow_on_another_queue_is_a_mismatch() -> None:
 
 
 def test_a_flow_that_never_came_in_is_a_mismatch() -> None:
-    """A flow that the guest has not seen is no success."""
+    """A flow that the guest has not seen is not a success."""
     predicted = _prediction()
     seen: dict[Flow, Queues] = {
         flow: {queue: PACKETS} for flow, queue in list(predicted.items())[1:]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Counts what is open and what is alive, from outside of the helper.
 
-Totals of the host say nothing where others load BPF programs at the same time. So the fds are
+Totals of the host are useless if others load BPF programs at the same time. So the fds are
 those of one process, and BPF objects are looked at by the ids that somebody was granted.
 """
 

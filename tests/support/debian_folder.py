@@ -13,7 +13,7 @@ from typing import Final
 CACHE: Final = Path("/var/cache/bpferry/roots")
 
 FOLDER: Final = "FOLDER"
-"""Stands in a command for the folder that it fills."""
+"""What a command has in place of the folder that it fills."""
 
 BUILD_SECONDS: Final = 600
 """It takes 40; a slow mirror takes longer."""

@@ -4,7 +4,7 @@
     tests/golden/capabilities/NAME.json       where it comes from, and a summary to be read
     tests/golden/capabilities/NAME.json.xz    the whole, for tests that start no QEMU
 
-``python -m tests.matrix.renew`` asks the QEMUs again and writes both anew.
+``python -m tests.matrix.renew`` asks the QEMUs again and writes both files again.
 """
 
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Packets that are no requests, by name: for the decoder and for the real helper alike."""
+"""Packets that are not requests, by name: for the decoder and for the real helper alike."""
 
 import struct
 from typing import Final

@@ -38,7 +38,7 @@ NAMED = (*range(1_700_000, 1_700_100), 1, 65533, 65535, 2**31 - 1, 2**31, 2**32 
 
 
 class Answered(NamedTuple):
-    """A reply and what came with it. Whoever holds this owns the fds."""
+    """A reply and what came with it. The holder of this owns the fds."""
 
     reply: Reply | ErrorReply
     fds: OwnedFds
@@ -60,7 +60,7 @@ def acting_as(person: Person) -> Iterator[None]:
 
 
 def connect(path: Path, person: Person = ALICE) -> socket.socket:
-    """Return a connection to *path* that *person* made; whoever gets it closes it."""
+    """Return a connection to *path* that *person* made; the caller closes it."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.settimeout(PATIENCE_S)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Ask the helper something, as whoever runs this, and print its answer as one JSON object.
+"""Ask the helper something, as the user who runs this, and print its answer as one JSON object.
 
     ask.py hello
     ask.py load

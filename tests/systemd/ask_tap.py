@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Ask the helper for taps, as whoever runs this, and print each answer as a line of JSON.
+"""Ask the helper for taps, as the user who runs this, and print each answer as a line of JSON.
 
     ask_tap.py hello | quota | status | list
     ask_tap.py tap BRIDGE QUEUES        a tap that goes at once

@@ -180,7 +180,7 @@ def test_helper_is_confined(field: str, expected: str, unit: HelperUnit) -> None
     assert expected == unit.process_status(field)
 
 
-def test_helper_is_no_user_of_the_system(unit: HelperUnit) -> None:
+def test_helper_is_not_a_user_of_the_system(unit: HelperUnit) -> None:
     """The running helper has a uid from the range of dynamic users."""
     ask(unit.system, "hello")
     uid = int(unit.process_status("Uid").split()[0])

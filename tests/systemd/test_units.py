@@ -170,7 +170,7 @@ def test_each_relaxation_has_its_reason(relaxed_role: str, key: str, value: str)
 
 @pytest.mark.parametrize("key", LIMITS)
 def test_each_limit_has_its_reason(key: str, service: list[Setting]) -> None:
-    """Above each limit stands a comment."""
+    """Each limit has a comment above it."""
     (setting,) = [s for s in service if s.key == key]
 
     assert setting.comment

@@ -117,7 +117,7 @@ def test_a_killed_helper_is_started_again(tmp_path: Path) -> None:
 
 
 def test_a_helper_that_has_gone_idle_is_started_again(tmp_path: Path) -> None:
-    """Status 0 is no failure."""
+    """Status 0 is not a failure."""
     with _activator(tmp_path / "sock", arguments=["0"]):
         first, _ = _ask(tmp_path / "sock")
 

@@ -69,7 +69,7 @@ def test_one_slow_run_decides_nothing() -> None:
 
 
 def test_rows_by_count() -> None:
-    """Within a section the table goes from few taps to many, and a number stands in each row."""
+    """Within a section the table goes from few taps to many, and each row has a number."""
     with_taps = [row.key for row in figures().rows() if row.key.startswith("tap_with")]
 
     assert with_taps == ["tap_with_10", "tap_with_100", "tap_with_1000"]

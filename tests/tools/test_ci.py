@@ -32,7 +32,7 @@ def check_skips(report: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_skip_for_an_allowed_reason_passes(tmp_path: Path) -> None:
-    """A reason that stands in the list, word for word, is no failure."""
+    """A reason that is in the list, word for word, is not a failure."""
     assert 0 == check_skips(REPORT.format(REASON), tmp_path).returncode
 
 
@@ -46,7 +46,7 @@ def test_skip_for_another_reason_fails(tmp_path: Path) -> None:
     )
 
 
-def test_comment_is_no_reason(tmp_path: Path) -> None:
+def test_comment_is_not_a_reason(tmp_path: Path) -> None:
     """A comment line of the list allows nothing."""
     comment = (CI / "allowed-skips.txt").read_text().splitlines()[0]
 

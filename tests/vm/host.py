@@ -19,7 +19,7 @@ from typing import Final
 from tests.vm.image import Image
 
 PROCESSORS: Final = 1
-"""With two, guests in there were seen to start anew, out of triple faults: about once in ten."""
+"""With two, guests in there were seen to restart, after triple faults: about once in ten."""
 
 MEMORY_MIB: Final = 2048
 

@@ -37,7 +37,7 @@ def play_round(host: Host, player: Player) -> dict[str, Any]:
     """Play a round with the VM of *player*, and return what was seen.
 
     Raises:
-        AssertionError: it went wrong, and the guest did not start anew; or it did so each time.
+        AssertionError: it went wrong, and the guest did not restart; or it did so each time.
     """
     program = ["env", f"PYTHONPATH={TREES}", PYTHON, "-B", f"{CLONE}/tests/vm/inside/steered.py"]
     arguments = (player.user, player.document, str(player.guest))

@@ -112,7 +112,7 @@ def test_kernel_runs_the_program(version: str, rounds: dict[str, Round]) -> None
 
 
 def test_giving_up_vhost_is_said_with_the_reason(rounds: dict[str, Round]) -> None:
-    """Whoever starts the VM reads why, and what would help."""
+    """The user who starts the VM reads why, and what would help."""
     warning = (
         "bpferry: warning: net0: vhost is given up for RSS: QEMU 10.1 and newer ignores the eBPF "
         "program of a card with vhost; all 4 queues are then served by QEMU's one main loop, since "

@@ -31,7 +31,7 @@ def test_both_parsers_are_there() -> None:
 
 @pytest.mark.parametrize("packet", packets.BAD.values(), ids=packets.BAD)
 def test_a_bad_packet_is_a_bad_request(packet: bytes) -> None:
-    """Everything that is no request raises the same error with a sentence."""
+    """Everything that is not a request raises the same error with a sentence."""
     with pytest.raises(BadMessage) as caught:
         decode_request(packet)
 
@@ -130,14 +130,14 @@ def test_the_same_key_twice_is_refused_below_the_top_too() -> None:
 
 @pytest.mark.parametrize("value", [1.0, math.nan, None, True, "1", b"1", [], {}, -1, 2**32])
 def test_integer_takes_integers_only(value: object) -> None:
-    """True is no number, and neither is anything else that Python would take for one."""
+    """True is not a number, and neither is anything else that Python would take for one."""
     with pytest.raises(BadMessage, match="'n' in x"):
         Fields({"n": value}, "x").integer("n")
 
 
 @pytest.mark.parametrize("value", [0, 1, None, "true", b""])
 def test_boolean_takes_booleans_only(value: object) -> None:
-    """Numbers are no booleans."""
+    """Numbers are not booleans."""
     with pytest.raises(BadMessage, match="not a boolean"):
         Fields({"n": value}, "x").boolean("n")
 

@@ -100,6 +100,6 @@ def test_several_are_taken_in_order() -> None:
 
 
 def test_a_sequence_of_them_counts_and_iterates() -> None:
-    """Whoever holds them sees how many there are."""
+    """Their holder sees how many there are."""
     with OwnedFds(os.pipe()) as owned:
         assert (2, list(owned)) == (len(owned), [owned[0], owned[1]])

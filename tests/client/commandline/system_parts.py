@@ -136,7 +136,7 @@ def values(context: Context, option: str) -> list[str | None]:
 
 
 def words(context: Context, option: str) -> set[str]:
-    """Return what stands between the commas of *option*, which is there once."""
+    """Return what is between the commas of *option*, which is there once."""
     (value,) = values(context, option)
     assert value is not None
     return set(value.split(","))

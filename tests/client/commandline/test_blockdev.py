@@ -28,7 +28,7 @@ def test_raw_file_is_one_node() -> None:
     ] == nodes(parts_of(disk(FILE)))
 
 
-def test_format_stands_above_the_file() -> None:
+def test_format_is_above_the_file() -> None:
     """The format's node says whether the guest writes; the file is opened as that needs."""
     assert [
         {"driver": "file", "filename": "/a", "node-name": "vda-storage", **BELOW},
@@ -283,7 +283,7 @@ def test_limits_of_zero_are_none() -> None:
 
 
 def test_group_without_limits_is_refused() -> None:
-    """A group that no disk gives limits is no group."""
+    """A group that no disk gives limits is not a group."""
     assert (
         "disks[0].throttle.group"
         == refusal_of(parts_of, disk(FILE, "<iotune><group_name>g</group_name></iotune>")).element

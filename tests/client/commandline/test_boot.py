@@ -62,7 +62,7 @@ def test_menu() -> None:
 
 
 def test_kernel() -> None:
-    """A kernel and its words stand alone, so that commas in them mean nothing."""
+    """A kernel and its words are separate arguments, so that commas in them mean nothing."""
     os = '<kernel>/k,1</kernel><initrd>/i</initrd><cmdline>a="b,c" -d</cmdline><dtb>/t</dtb>'
 
     context = context_of(os=os)

@@ -220,7 +220,7 @@ def test_names_of_qemu_for_a_virtio_card(word: str) -> None:
     ],
 )
 def test_refused_by_its_place(devices: str, key: str) -> None:
-    """What has no meaning, or needs somebody else's rights, is refused where it stands."""
+    """What has no meaning, or needs somebody else's rights, is refused where it is."""
     assert f"cards[0].{key}".rstrip(".") == refusal_of(parts_of, devices).element
 
 

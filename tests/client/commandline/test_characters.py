@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Serial and parallel ports, consoles and channels, and what stands behind them."""
+"""Serial and parallel ports, consoles and channels, and what is behind them."""
 
 import pytest
 

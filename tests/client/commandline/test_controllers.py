@@ -30,7 +30,7 @@ BUILT_IN = [("q35", "sata"), ("pc", "ide"), ("pc", "fdc"), ("q35", "fdc")]
 
 @pytest.mark.parametrize(("machine", "kind"), BUILT_IN)
 def test_machine_has_its_own(machine: str, kind: str) -> None:
-    """What is part of the machine is no device of the command line."""
+    """What is part of the machine is not a device of the command line."""
     usb = drivers("", machine)
 
     assert usb == drivers(controller(kind, index=0), machine)

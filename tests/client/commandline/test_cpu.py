@@ -63,7 +63,7 @@ def test_guest_of_32_bits_where_qemu_does_not_say() -> None:
 
 
 def test_native_default() -> None:
-    """A native description that says nothing gets all that the accelerator can do."""
+    """By default a native description gets all that the accelerator can do."""
     context = of_document('name = "vm"\nmemory = "64 MiB"\n', "q35", TCG)
 
     assert ["max"] == values(context, "-cpu")

@@ -75,7 +75,7 @@ def test_place_of_old_devices(model: str, slot: Slot) -> None:
 
 
 def test_no_balloon() -> None:
-    """The model none is no device; an address there says nothing, as in libvirt."""
+    """The model none is not a device; an address there is ignored, as in libvirt."""
     assert [] == devices_in(parts_of(f"<memballoon model='none'>{MAX_ADDRESS}</memballoon>"))
 
 

@@ -231,7 +231,7 @@ def test_shared_memory_stays_in_its_folder(name: str) -> None:
     ],
 )
 def test_shared_memory_that_cannot_be(inner: str, field: str) -> None:
-    """What the other kind has, and a size that is no power of two, are refused."""
+    """What the other kind has, and a size that is not a power of two, are refused."""
     refusal = refusal_of(parts_of, f"<shmem name='s'>{inner}</shmem>")
     assert f"shared-memories[0]{field}" == refusal.element
 
@@ -248,7 +248,7 @@ def test_vsock() -> None:
 
 @pytest.mark.parametrize("inner", ["<cid auto='yes'/>", "", "<cid auto='yes' address='5'/>"])
 def test_cid_that_the_host_gives(inner: str) -> None:
-    """In a dry run a name stands for it, as for an fd."""
+    """A dry run has a name in its place, as for an fd."""
     parts = parts_of(f"<vsock>{inner}</vsock>", "pc")
 
     assert [OpenVsock("vsock0.vhost", "vsock0.cid", "/dev/vhost-vsock", "vsock")] == parts[:1]

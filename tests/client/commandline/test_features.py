@@ -41,7 +41,7 @@ def test_machine(features: str, word: str) -> None:
 
 
 def test_native_machine_has_acpi() -> None:
-    """A native description that says nothing has ACPI."""
+    """By default a native description has ACPI."""
     context = of_document('name = "vm"\nmemory = "64 MiB"\n', "q35", TCG)
 
     assert "acpi=on" in words(context, "-machine")

@@ -93,7 +93,7 @@ def test_first_that_fits(os: str, code: str) -> None:
 
 
 def test_machine_type_counts() -> None:
-    """Firmware for q35 is none for pc."""
+    """Firmware for q35 does not work for pc."""
     assert ("/plain_CODE", "raw", True) in files(efi(machine="pc"))
 
 
@@ -177,7 +177,7 @@ def test_template_of_a_named_loader() -> None:
 
 
 def test_rom() -> None:
-    """A loader that is no flash is loaded as a whole."""
+    """A loader that is not flash is loaded as a whole."""
     assert ["/b.bin"] == values(context_of(os="<loader>/b.bin</loader>"), "-bios")
 
 

@@ -59,7 +59,7 @@ def test_both_protocols() -> None:
     ],
 )
 def test_what_only_passt_can_do(ranges: str, where: str, key: str) -> None:
-    """What QEMU cannot forward is refused where it stands."""
+    """What QEMU cannot forward is refused where it is."""
     assert f"cards[0].port-forwards[0]{key}" == refusal_of(parts_of, forward(ranges, where)).element
 
 

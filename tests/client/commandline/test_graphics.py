@@ -61,7 +61,7 @@ def test_vnc_at_any_port(automatic: str) -> None:
 
 
 def test_vnc_at_an_address_of_ipv6() -> None:
-    """An address with colons stands in brackets."""
+    """An address with colons is in brackets."""
     text = "<graphics type='vnc' port='5900'><listen type='address' address='::1'/></graphics>"
 
     assert "vnc=[::1]:0,audiodev=audio1" == vnc(text)
@@ -94,7 +94,7 @@ def test_vnc_with_its_settings() -> None:
     ],
 )
 def test_vnc_at_a_socket(text: str) -> None:
-    """A path is no option of QEMU's, whatever signs are in it, and QEMU makes what is there."""
+    """A path is not an option of QEMU's, whatever signs are in it, and QEMU makes what is there."""
     parts = parts_of(text)
 
     assert ["vnc=unix:/tmp/a,,b=c.sock,audiodev=audio1"] == values(parts, "-vnc")

@@ -195,7 +195,7 @@ def test_memory_is_locked(top: str, devices: str, size: int) -> None:
 
 
 def test_usb_needs_no_locked_memory() -> None:
-    """QEMU stands between the device and the guest's memory."""
+    """QEMU is between the device and the guest's memory."""
     assert not any(isinstance(part, LockedMemory) for part in parts_of(hostdev("usb", KIND)))
 
 

@@ -103,7 +103,7 @@ def test_images_are_numbered_from_the_last_disk_on() -> None:
 
 
 def test_login_to_ceph() -> None:
-    """As in libvirt's pair disk-network-rbd, where <auth> stands beside <source>."""
+    """As in libvirt's pair disk-network-rbd, where <auth> is beside <source>."""
     parts = parts_of(remote(RBD, beside=CEPH))
 
     assert {

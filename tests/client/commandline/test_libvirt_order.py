@@ -72,7 +72,7 @@ def test_disks_go_by_their_targets() -> None:
 
 
 def test_controllers_go_by_type_and_index() -> None:
-    """Those of a type stand together, where the first of it is."""
+    """Those of a type are together, where the first of it is."""
     controllers = (
         Controller(type="scsi", index=1),
         Controller(type="virtio-serial", index=0),
@@ -286,7 +286,7 @@ def test_bus_that_cannot_be_added() -> None:
 
 
 def test_every_family_has_its_turn() -> None:
-    """A family that is not in the order comes last, and that is no accident."""
+    """A family that is not in the order comes last, and that is not an accident."""
     elsewhere = {"hubs", "smart-cards", "redirected-devices", "tpms", "consoles", "channels"}
     plain = {"parallels", "audios", "redirection-rules", "acpi-tables", "firmware-features"}
     lists = {name.replace("_", "-") for name in Machine.__struct_fields__} - elsewhere - plain

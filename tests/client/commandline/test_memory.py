@@ -25,7 +25,7 @@ ROOM = "<memory unit='MiB'>128</memory><maxMemory slots='4' unit='GiB'>1</maxMem
 
 
 def objects(context: Context) -> list[dict[str, object]]:
-    """Return what stands behind the memory."""
+    """Return what is behind the memory."""
     found = [json.loads(value or "") for value in values(context, "-object")]
     return [single for single in found if single["qom-type"].startswith("memory")]
 
@@ -141,7 +141,7 @@ def test_nodes() -> None:
 
 
 def test_nodes_alone() -> None:
-    """A document may leave the sum of its nodes to whoever can add."""
+    """A document may leave the sum of its nodes to its reader."""
     assert ["size=65536k"] == values(context_of(NUMA.format(distances=""), memory=""), "-m")
     assert refusal_of(all_parts, context_of(memory="")).element == "memory"
 
@@ -357,7 +357,7 @@ def test_refusals(top: str, memory: str, devices: str, key: str) -> None:
     assert refusal_of(all_parts, context).element == key
 
 
-def test_no_limit_is_no_limit() -> None:
+def test_no_limit_is_not_a_limit() -> None:
     """Limits that limit nothing are fine."""
     context = context_of("<memtune><hard_limit>9007199254740991</hard_limit></memtune>")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What stands behind network cards, on the command line."""
+"""What is behind network cards, on the command line."""
 
 import msgspec
 import pytest
@@ -289,7 +289,7 @@ def test_ports_that_cannot_be(ranges: str, key: str) -> None:
     ],
 )  # fmt: skip
 def test_traces_of_a_past_run_are_passed_over(element: str) -> None:
-    """What libvirt itself passes over for QEMU says nothing."""
+    """What libvirt itself ignores for QEMU is ignored."""
     inner = element if "source" in element else f"<source network='n'/>{element}"
 
     assert "tap" == netdev_of(parts_of(card("network", inner)))["type"]

@@ -79,7 +79,7 @@ def test_uuid_that_the_vm_cannot_have(entry: str) -> None:
     assert refusal.element == "sysinfo[0].system[0]"
 
 
-def test_text_that_is_no_uuid() -> None:
+def test_text_that_is_not_a_uuid() -> None:
     """A VM that names no UUID cannot have a text in its place."""
     info = "<sysinfo type='smbios'><system><entry name='uuid'>x</entry></system></sysinfo>"
 

@@ -72,8 +72,8 @@ def test_crash_that_stays() -> None:
     assert ["panic=pause"] == values(context_of("<on_crash>preserve</on_crash>"), "-action")
 
 
-def test_crash_that_begins_anew() -> None:
-    """QEMU cannot start a guest anew that tells of its panic; one that cannot tell never does."""
+def test_crash_that_restarts() -> None:
+    """QEMU cannot restart a guest that can report a panic; a guest that cannot never does."""
     top = "<on_crash>restart</on_crash>"
 
     assert [] == values(context_of(top), "-action")

@@ -94,7 +94,7 @@ def test_virtio_options() -> None:
 
 
 def test_second_card() -> None:
-    """It is no VGA card; the id of each is its number."""
+    """It is not a VGA card; the id of each is its number."""
     text = video("type='virtio'") + video("type='virtio'") + video("type='qxl'")
     found = [(device.driver, device.id, device.slot) for device in devices_in(parts_of(text))]
 
@@ -106,7 +106,7 @@ def test_second_card() -> None:
 
 
 def test_card_that_says_it_is_the_primary() -> None:
-    """It comes first, wherever it stands."""
+    """It comes first, wherever it is."""
     text = video("type='qxl' heads='2'") + video("type='vga' primary='yes'")
 
     assert ["VGA", "qxl"] == drivers(parts_of(text))
@@ -183,7 +183,7 @@ def test_acceleration_outside_qemu() -> None:
 
 
 def test_cards_that_other_processes_play() -> None:
-    """The second is no VGA card, and each has a process and a socket of its own."""
+    """The second is not a VGA card, and each has a process and a socket of its own."""
     parts = parts_of(video("type='virtio'", driver=OUTSIDE) * 2)
     found = [(device.driver, device.slot) for device in devices_in(parts)]
     links = [part for part in parts if isinstance(part, Link)]

@@ -23,7 +23,7 @@ LETTERS = st.characters(
     exclude_characters="\ufffe\uffff\x85\u2028\u2029",
 )
 TEXT = st.text(LETTERS, min_size=1, max_size=12).filter(lambda text: text == text.strip())
-# Without "/." and "/..", which are the root: that is no path of a file.
+# Without "/." and "/..", which are the root: which is not the path of a file.
 PATH = (
     st.text(LETTERS.filter(lambda sign: sign != "/"), min_size=1, max_size=12)
     .map(lambda name: f"/{name.strip() or 'x'}")
@@ -99,7 +99,7 @@ def _text(annotation: object, bound: Field) -> st.SearchStrategy[str]:
 
 
 def _meta(annotation: object) -> list[msgspec.Meta]:
-    """Return the bounds in *annotation*, wherever they stand."""
+    """Return the bounds in *annotation*, wherever they are."""
     found = []
     if get_origin(annotation) is Annotated:
         found += [extra for extra in get_args(annotation)[1:] if isinstance(extra, msgspec.Meta)]

@@ -62,7 +62,7 @@ def test_parts_do_not_run_into_each_other() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.text(max_size=20), st.integers(0, 15))
 def test_derived_mac_never_is_a_group(uid: int, name: str, index: int) -> None:
-    """Whoever has the VM, the two low bits of the first byte are: single, local."""
+    """Whoever owns the VM, the two low bits of the first byte mean: single, local."""
     assert int(derive_mac(Owner(OWNER.host, uid), name, index)[:2], 16) & 3 == 2
 
 

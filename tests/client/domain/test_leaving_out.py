@@ -17,7 +17,7 @@ WHOLE = msgspec.structs.replace(MACHINE, cards=(CARD, USER))
 
 
 def cards_without(key: str) -> tuple[Card, ...]:
-    """Return the cards of a VM that are left without what stands at *key*."""
+    """Return the cards of a VM that are left without what is at *key*."""
     left = leave_out(WHOLE, key, in_xml=False)
     assert left is not None
     return left.value.cards

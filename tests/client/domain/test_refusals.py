@@ -18,7 +18,7 @@ HEAD = """\
   <name>web</name>
   <memory>65536</memory>
 """
-"""What comes first in it stands on line 4."""
+"""Its first entry is on line 4."""
 
 
 def read(inner: str, *, ignore: bool = False) -> Document:
@@ -264,7 +264,7 @@ def test_two_documents_in_one_file(between: str) -> None:
 
 
 def test_other_text_after_the_document() -> None:
-    """What is no second document is no valid XML, as before."""
+    """What is not a second document is not valid XML, as before."""
     with pytest.raises(BadInput, match="is not valid XML: junk after document element"):
         read_bytes(f"{TWO}Domain created.".encode(), PATH)
 

@@ -63,7 +63,7 @@ def test_command_has_all_of_them() -> None:
 
 @pytest.mark.parametrize("tuning", ["<quota>-1</quota>", "<period>1000</period>"])
 def test_limit_that_is_none_is_to_be_removed(tuning: str) -> None:
-    """A negative quota is no limit, and a period alone neither."""
+    """A negative quota is not a limit, and a period alone neither."""
     assert ["remove it: it limits nothing"] == hints_of(f"<cputune>{tuning}</cputune>")
 
 

@@ -44,7 +44,7 @@ def written(card: Card) -> dict[str, object]:
         ('type = "user"', "user"),
     ],
 )
-def test_type_by_what_stands_behind(lines: str, kind: str) -> None:
+def test_type_by_what_is_behind(lines: str, kind: str) -> None:
     """The type need not be said where one key tells it."""
     assert kind == card_of(lines).type
 
@@ -73,7 +73,7 @@ def test_tap_exists() -> None:
 
 
 def test_cards_of_wrong_types_are_left_to_the_types() -> None:
-    """What is no list of tables is refused by its type, not by an accident here."""
+    """What is not a list of tables is refused by its type, not by an accident here."""
     with pytest.raises(BadInput, match="cards"):
         read_bytes(b'name = "x"\nmemory = "1 MiB"\ncards = 5\n', Path("/vm.toml"))
     with pytest.raises(BadInput, match="expected a table"):

@@ -25,7 +25,7 @@ def test_units(text: str, unit: str, amount: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "1e3", "0x10", "1 2", "9" * 31])
-def test_what_is_no_amount(text: str) -> None:
+def test_what_is_not_an_amount(text: str) -> None:
     """Anything but digits is refused."""
     with pytest.raises(ValueError, match="expected"):
         parse_size(text, "KiB")

@@ -148,7 +148,7 @@ def test_missing_key_tells_what_is_possible() -> None:
     ],
 )
 def test_bytes_that_are_no_toml(raw: bytes, words: str) -> None:
-    """What is no TOML at all is an error with the place."""
+    """What is not TOML at all is an error with the place."""
     with pytest.raises(BadInput) as caught:
         read_bytes(raw, PATH)
 
@@ -172,7 +172,7 @@ def test_any_bytes_give_a_machine_or_an_error(raw: bytes) -> None:
     ids=["directory", "long", "missing"],
 )
 def test_file_that_cannot_be_read(make: "object", words: str, tmp_path: Path) -> None:
-    """A file that is none, or too long a one, is bad input."""
+    """A file that is not a regular one, or is too long, is bad input."""
     path = tmp_path / "vm.toml"
     assert callable(make)
     make(path)

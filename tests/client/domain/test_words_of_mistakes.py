@@ -67,7 +67,7 @@ def with_value(way: tuple[tuple[str, bool], ...], value: object) -> dict[str, ob
 
 
 def messages(value: object) -> Iterator[tuple[str, str]]:
-    """Yield what is said where *value* stands at each key of the model in turn."""
+    """Yield what is said where *value* is at each key of the model in turn."""
     for way in ways(Machine):
         assert isinstance(way, tuple)
         plain = {"name": "web", "memory": "64 MiB", **with_value(way, value)}
@@ -79,7 +79,7 @@ def messages(value: object) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("value", WRONG, ids=str)
 def test_no_value_is_answered_in_python(value: object) -> None:
-    """Whatever stands at any key, the message has its place once, and no words of Python."""
+    """Whatever is at any key, the message has its place once, and no words of Python."""
     found = list(messages(value))
 
     assert found
@@ -185,7 +185,7 @@ def test_stray_text_alone_is_left_out() -> None:
     assert len(document.machine.cards) == 1
 
 
-def test_line_of_what_is_no_toml() -> None:
+def test_line_of_what_is_not_toml() -> None:
     """The line is where all other messages have it."""
     message, _ = said(LEAST + "vcpus 4")
 

@@ -137,7 +137,7 @@ def test_document_types_and_entities_are_refused(text: str) -> None:
 
 
 def test_ignored_list_matches_below_a_path() -> None:
-    """What stands below an ignored path is ignored with it, and nothing beside it."""
+    """What is below an ignored path is ignored with it, and nothing beside it."""
     assert is_ignored("/domain/metadata/app:x/y/@z")
     assert not is_ignored("/domain/metadatum")
 
@@ -184,7 +184,7 @@ def test_what_means_nothing_to_qemu_is_passed_over(inner: str) -> None:
         ),
     ],
 )
-def test_what_stands_beside_it_is_refused(inner: str, element: list[str]) -> None:
+def test_what_is_beside_it_is_refused(inner: str, element: list[str]) -> None:
     """Passing over a part of an element, or one of its words, opens nothing else."""
     error = read_wrong(document(inner))
 
@@ -197,7 +197,7 @@ def test_what_stands_beside_it_is_refused(inner: str, element: list[str]) -> Non
     ["<os>text</os>", "<os><boot dev='hd'/>text</os>", "<os><boot dev='hd'/> <bios/>text</os>"],
 )
 def test_text_between_elements(inner: str) -> None:
-    """It is refused wherever it stands, since nobody reads it."""
+    """It is refused wherever it is, since nobody reads it."""
     error = read_wrong(f"{HEAD}{inner}</domain>")
 
     assert (error.status, error.element) == (3, "/domain/os")
@@ -217,7 +217,7 @@ def test_encoding_of_the_declaration_counts() -> None:
 
 
 def test_wrong_encoding_is_bad_input() -> None:
-    """Bytes that are none of the encoding are an error."""
+    """Bytes that are invalid in the encoding are an error."""
     with pytest.raises(BadInput, match="is not valid XML"):
         read_bytes(document().replace("web", "w\xe9b").encode("latin-1"), PATH)
 

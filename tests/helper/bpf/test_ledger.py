@@ -206,7 +206,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_broken_ledger_is_started_anew(
+def test_a_broken_ledger_is_started_again(
     state: StateFolder, kernel: Kernel, tmp_path: Path, content: bytes
 ) -> None:
     """The helper starts; the worst is that somebody holds more than allowed."""

@@ -235,7 +235,7 @@ def test_what_libbpf_says_of_each_map_is_looked_at(
 
 
 @pytest.mark.parametrize("elf", [b"", b"\x7fELF", b"x" * 1000], ids=["empty", "magic", "text"])
-def test_what_is_no_object_is_an_error(elf: bytes) -> None:
+def test_what_is_not_an_object_is_an_error(elf: bytes) -> None:
     """Libbpf's own words come with it."""
     error = refusal(elf, "rss")
 

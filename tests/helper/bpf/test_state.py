@@ -27,7 +27,7 @@ def test_a_write_that_fails_leaves_the_old_file(state: StateFolder, tmp_path: Pa
     assert state.read("a") == b"old"
 
 
-def test_what_is_left_of_a_killed_writer_is_no_file(state: StateFolder, tmp_path: Path) -> None:
+def test_what_is_left_of_a_killed_writer_is_not_a_file(state: StateFolder, tmp_path: Path) -> None:
     """It does not appear among the names."""
     (tmp_path / "object-1.new").write_bytes(b"half")
     state.write("object-2", b"whole")
@@ -36,7 +36,7 @@ def test_what_is_left_of_a_killed_writer_is_no_file(state: StateFolder, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "link", "too long"])
-def test_what_is_no_file_reads_as_none(state: StateFolder, tmp_path: Path, kind: str) -> None:
+def test_what_is_not_a_file_reads_as_none(state: StateFolder, tmp_path: Path, kind: str) -> None:
     """The state is a hint; whatever lies there, the helper goes on."""
     path = tmp_path / "a"
     if kind == "folder":

@@ -77,7 +77,7 @@ def test_the_object_of_the_real_qemu_is_what_it_hands_out(rss: bytes) -> None:
 
 
 def test_an_older_qemu_carries_another_object(rss: bytes) -> None:
-    """QEMU 7.2 has one, of another digest: it is no hand-over object."""
+    """QEMU 7.2 has one, of another digest: it is not a hand-over object."""
     requires.mmdebstrap()
     found = found_in(old_qemu_binary())
 
@@ -137,7 +137,7 @@ LYING = {
 
 
 @pytest.mark.parametrize("content", LYING.values(), ids=LYING)
-def test_what_lies_about_itself_is_no_object(roots_folder: Path, content: bytes) -> None:
+def test_what_lies_about_itself_is_not_an_object(roots_folder: Path, content: bytes) -> None:
     """Nothing is found, nothing is read beyond the file, nothing crashes."""
     assert found_in(write(roots_folder / "qemu", content)) == []
 
@@ -231,7 +231,7 @@ def test_what_makes_it_untrusted_is_said(binary: Path, spoil: Callable[[Path], N
 
 
 def test_a_folder_further_up_counts_too(roots_folder: Path, state: StateFolder) -> None:
-    """Whoever can rename a folder can change what is in it."""
+    """A user who can rename a folder can change what is in it."""
     inner = roots_folder / "open" / "inner"
     inner.mkdir(parents=True, mode=0o755)
     path = write(inner / "qemu", OBJECT)
@@ -407,7 +407,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_broken_index_is_made_anew(
+def test_a_broken_index_is_made_again(
     binary: Path, state: StateFolder, tmp_path: Path, content: bytes
 ) -> None:
     """Losing it costs time only."""

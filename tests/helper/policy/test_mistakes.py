@@ -136,6 +136,6 @@ def test_a_mistake_names_its_line(path: Path, text: str | bytes, line: int, word
 
 @pytest.mark.parametrize("text", ["[load]\nusers = " + "9" * 5000, "a = " + "[" * 30_000])
 def test_what_breaks_the_parser_is_a_mistake(path: Path, text: str) -> None:
-    """What tomllib answers with other errors is no reason to crash."""
+    """What tomllib answers with other errors is not a reason to crash."""
     with pytest.raises(PolicyError, match="not valid TOML"):
         read(path, text)

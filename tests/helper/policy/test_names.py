@@ -63,7 +63,7 @@ def test_a_plain_name_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD, ids=_short)
-def test_another_name_is_no_bridge_s(name: str) -> None:
+def test_another_name_is_not_a_bridge_s(name: str) -> None:
     """It is answered as one that does not exist."""
     with pytest.raises(RequestError) as caught:
         check_bridge_name(name)
@@ -117,7 +117,7 @@ def test_a_network_may_have_any_printable_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "n" * 65, "\u00f6" * 33, "a\nb", "\0", "\u202ea"], ids=ascii)
-def test_another_name_is_no_network_s(name: str) -> None:
+def test_another_name_is_not_a_network_s(name: str) -> None:
     """It is answered as one that does not exist."""
     with pytest.raises(RequestError) as caught:
         check_network_name(name)
@@ -130,7 +130,7 @@ PARTS = st.sampled_from([*ALLOWED, "*", "?"]) | st.text(ALLOWED, min_size=1).map
 
 @given(st.lists(PARTS, min_size=1, max_size=20).map("".join), st.text(ALLOWED, max_size=15))
 def test_a_pattern_that_passes_can_be_tried(pattern: str, name: str) -> None:
-    """Whatever its sets hold, it is no error of the module that tries it."""
+    """Whatever its sets hold, it is not an error of the module that tries it."""
     if is_bridge_pattern(pattern):
         assert fnmatch.fnmatchcase(name, pattern) in (True, False)
 

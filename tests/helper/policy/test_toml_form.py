@@ -73,7 +73,7 @@ idle-exit-seconds = 12
 
 
 def rule(key: str, number: int, bridges: tuple[str, ...], deny: tuple[str, ...] = ()) -> Rule:
-    """Return the rule that stands at *key*."""
+    """Return the rule that is at *key*."""
     return Rule(key, key.startswith("groups"), number, bridges, deny=deny)
 
 
@@ -165,8 +165,8 @@ def test_a_load_table_replaces_the_default_group(path: Path) -> None:
     assert read(path, "[load]\nusers = [1]\n").groups == frozenset()
 
 
-def test_what_stands_in_one_line_has_that_line(path: Path) -> None:
-    """An inline table is no statement for each of its keys; the keys are found all the same."""
+def test_what_is_in_one_line_has_that_line(path: Path) -> None:
+    """An inline table is not a statement for each of its keys; the keys are found all the same."""
     policy = read(
         path, "\nusers = { root = { bridges = ['br0'], taps = 1 } }\nquota.taps-at-once = 2"
     )

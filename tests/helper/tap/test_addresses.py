@@ -59,7 +59,7 @@ def test_a_holder_cannot_change_the_bridge_s_address(helper: TapProcess) -> None
     assert (LOWEST, before) == after
 
 
-def test_a_tap_s_own_address_is_no_bridge_s_choice(helper: TapProcess) -> None:
+def test_a_tap_s_own_address_is_not_a_bridge_s_choice(helper: TapProcess) -> None:
     """It begins with fe, so that nothing changes while the tap is put there."""
     name, fds = granted(helper, tap_on())
     with fds:
@@ -122,7 +122,7 @@ def test_isolated_ports_do_not_reach_each_other(
 
 
 def test_a_user_may_wish_for_isolation(helper: TapProcess) -> None:
-    """Where policy does not ask for it; one alone of the two is no wall."""
+    """Where policy does not ask for it; one of the two alone is not enough."""
     taps = [granted(helper, tap_on("br0", 1, isolated=wish))[1] for wish in (True, True, False)]
     with taps[0], taps[1], taps[2]:
         assert [False, True] == [carried(taps[0], other, frame(ONE)) for other in taps[1:]]

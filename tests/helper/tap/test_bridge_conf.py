@@ -157,7 +157,7 @@ def test_a_mistake_names_its_line(path: Path, text: str, line: int, words: str) 
 
 
 def test_a_mistake_grants_nothing_and_says_so(path: Path) -> None:
-    """Neither what stands before it nor what stands behind it counts."""
+    """Neither what comes before it nor what comes after it counts."""
     conf = read(path, "allow br0\nnonsense\nallow all\n")
 
     mistake = f"{path}:2: unknown 'nonsense'; there are 'allow', 'deny' and 'include'"
@@ -175,7 +175,7 @@ def test_a_mistake_grants_nothing_and_says_so(path: Path) -> None:
     ],
 )
 def test_a_decision_names_its_line(path: Path, text: str, because: str) -> None:
-    """The line that a denial stands in, if there is one."""
+    """The line that a denial is in, if there is one."""
     decision = read(path, text).decide("br0")
 
     assert decision is not None
@@ -188,7 +188,7 @@ def test_what_no_line_is_about_is_not_decided(path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_says_nothing(path: Path) -> None:
-    """It is no mistake, as it is none to delete a file with no rule left in it."""
+    """It is not a mistake, nor is it one to delete a file with no rule left in it."""
     conf = read_bridge_conf(str(path))
 
     assert (None, None) == (conf.mistake, conf.decide("br0"))
@@ -210,7 +210,7 @@ def test_an_included_file_counts(path: Path) -> None:
 
 
 def test_an_included_denial_wins(path: Path) -> None:
-    """Wherever it stands."""
+    """Wherever it is."""
     include(path, "more.conf", "deny br0\n")
 
     assert not allows(read_bridge_conf(str(path)), "br0")

@@ -72,7 +72,7 @@ NO_BRIDGES = {
 
 
 @pytest.mark.parametrize("name", (NO_NAMES | NO_BRIDGES).values(), ids=NO_NAMES | NO_BRIDGES)
-def test_what_is_no_bridge_is_refused(tap_helper: TapProcess, name: str) -> None:
+def test_what_is_not_a_bridge_is_refused(tap_helper: TapProcess, name: str) -> None:
     """With its code and a hint, and the connection stays."""
     with connect(tap_helper.path) as sock:
         replies = [ask(sock, request).reply for request in (tap_on(name), Create(tap_on(name)))]
@@ -96,7 +96,7 @@ def test_bytes_that_are_no_text_are_a_bad_request(tap_helper: TapProcess) -> Non
     assert send_raw(tap_helper.path, packet) == Ended(Code.BAD_REQUEST, closed=True)
 
 
-def test_a_tap_is_no_bridge(tap_helper: TapProcess) -> None:
+def test_a_tap_is_not_a_bridge(tap_helper: TapProcess) -> None:
     """Not even the asking user's own."""
     name, fds = granted(tap_helper, tap_on())
     with fds:
@@ -195,7 +195,7 @@ def test_bridges_that_come_and_go_leave_nothing(tap_helper: TapProcess) -> None:
     assert {None, Code.NO_SUCH_BRIDGE} == set(outcomes), outcomes
 
 
-def test_a_bridge_of_a_known_name_is_looked_at_anew(tap_helper: TapProcess) -> None:
+def test_a_bridge_of_a_known_name_is_looked_at_again(tap_helper: TapProcess) -> None:
     """Deleted and made again, with its old index too: it is given an address of its own again."""
     kinds = []
     for _ in range(2):

@@ -110,7 +110,7 @@ def test_other_bridges_and_other_cards_are_not_in_the_way(helper: TapProcess) ->
         assert len(helper.granted_taps()) == len(requests)
 
 
-def test_helper_that_was_started_anew_knows_the_addresses(helper: TapProcess) -> None:
+def test_helper_that_was_started_again_knows_the_addresses(helper: TapProcess) -> None:
     """The kernel has them, so that no restart gives a second tap, and none is counted wrongly."""
     name, fds = granted(helper, for_card())
     with fds:
@@ -137,7 +137,7 @@ def test_tap_that_stays_keeps_its_address(helper: TapProcess) -> None:
 
 
 def test_can_says_so_too(helper: TapProcess) -> None:
-    """Whoever asks beforehand learns whose tap it is."""
+    """A user who asks beforehand learns whose tap it is."""
     before = ask_once(helper.path, Can(for_card()), BOB).reply
     name, fds = granted(helper, for_card())
     with fds:

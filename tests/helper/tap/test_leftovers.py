@@ -140,7 +140,7 @@ def test_clients_that_go_before_the_reply_leave_nothing_but_whole_taps(
         for _ in range(20):
             with connect(helper.path) as sock:
                 channel.send(sock, encode_request(request))
-        # Whoever comes last has all the others in front.
+        # The one that comes last has all the others in front.
         ask_once(helper.path, Hello(), BOB)
         helper.wait_for_quiet()
         wait_until(lambda: not [tap for tap in helper.granted_taps() if tap.name[:3] == "bft"])

@@ -108,7 +108,7 @@ def end(sequence: int, number: int = 0, kind: int = NLMSG_ERROR) -> bytes:
 
 
 def body(raw: bytes) -> bytes:
-    """Return what stands behind the header."""
+    """Return what follows the header."""
     return raw[HEADER.size :]
 
 

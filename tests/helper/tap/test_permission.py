@@ -285,13 +285,13 @@ def test_a_network_is_its_bridge(name: str, bridge: str, *, allowed: bool) -> No
 @pytest.mark.parametrize("peer", [ALICE, ROOT])
 @pytest.mark.parametrize("name", ["virbr0", "Default", "default/", "default/slow"])
 def test_another_network_has_no_bridge(peer: Peer, name: str) -> None:
-    """A bridge's name is no network's, and a group has no other network to fall back to."""
+    """A bridge's name is not a network's, and a group has no other network to fall back to."""
     decision = decide(peer, name, is_network=True)
 
     assert decision[:4] == (False, f"/p:26 (networks) has no '{name}'", Code.NO_SUCH_BRIDGE, "")
 
 
-def test_a_network_s_name_is_no_bridge_s() -> None:
+def test_a_network_s_name_is_not_a_bridge_s() -> None:
     """Asked for as a bridge, it is one that nobody named."""
     assert not decide(ALICE, "default").allowed
 

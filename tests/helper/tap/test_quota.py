@@ -95,7 +95,7 @@ def test_all_together_no_more_than_the_total() -> None:
 
 
 def test_a_tap_counts_after_a_restart() -> None:
-    """Whoever made it: the kernel knows."""
+    """No matter who made it: the kernel knows."""
     with running_tap_helper(FEW) as helper, OwnedFds() as keep:
         codes = [code(helper, keep) for _ in range(2)]
         helper.restart()

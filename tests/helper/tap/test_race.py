@@ -50,7 +50,7 @@ def make_taps(helper: TapProcess, number: int) -> list[int]:
 def test_no_attacker_joins_a_tap(
     tap_helper: TapProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """However often one is made, and whoever watches; the number is printed."""
+    """However often one is made, and no matter who watches; the number is printed."""
     with attackers(tap_helper) as attack:
         made = make_taps(tap_helper, CREATIONS)
         attempts, joined = attack.attempts, attack.joined

@@ -118,7 +118,7 @@ def test_the_holder_can_switch_a_queue_off_and_on(tap_helper: TapProcess) -> Non
 
 
 def test_a_stranger_has_no_queue_to_switch_on(tap_helper: TapProcess) -> None:
-    """Whoever was let in once could come back at any time; nobody else can come."""
+    """A user who was let in once could come back at any time; nobody else can come."""
 
     def attach_unknown() -> tuple[int, int]:
         fd = os.open("/dev/net/tun", os.O_RDWR)
