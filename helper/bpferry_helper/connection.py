@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One client's connection, its state and its deadline.
 
-A connection is in one of three states:
+A connection is in one of four states:
 
     LISTENING   we wait for a request. Ends when a packet arrives, or at the deadline (closed).
+    PACED       its request has come, and waits until its user may ask again (``rate``). The
+                connection is not read meanwhile.
     WORKING     a worker has its request. The connection is not read meanwhile.
     DELIVERED   as LISTENING, but a reply with fds is on its way. If another request arrives before
                 the client has taken that reply, we answer ``busy`` and close the connection.
@@ -32,6 +34,7 @@ class State(Enum):
     """See the module's docstring."""
 
     LISTENING = auto()
+    PACED = auto()
     WORKING = auto()
     DELIVERED = auto()
 
@@ -39,14 +42,23 @@ class State(Enum):
 class Connection:
     """One client. Owns its socket."""
 
-    __slots__ = ("deadline", "number", "peer", "sock", "state")
+    __slots__ = ("before_wait", "deadline", "number", "packet", "peer", "sock", "state")
 
     def __init__(self, sock: socket.socket, peer: Peer, number: int) -> None:
         self.sock = sock
         self.peer = peer
         self.number = number
         self.state = State.LISTENING
+        self.before_wait = self.state
+        """The state to go back to from PACED."""
+        self.packet = b""
+        """The request that waits, if it is PACED."""
         self.deadline = time.monotonic() + FIRST_REQUEST_S
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being done for it."""
+        return self.state in (State.LISTENING, State.DELIVERED)
 
 
 def turn_away(sock: socket.socket, packet: bytes) -> None:

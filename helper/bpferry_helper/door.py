@@ -55,10 +55,22 @@ NOT_NAMED_YET: Final = encode_reply(
 class Door:
     """Lets clients in, and counts those who are there. All of it is called by the loop."""
 
-    def __init__(self, accounts: Accounts, welcome: Callable[[socket.socket, Peer], None]) -> None:
-        """Give each client that may come in to *welcome*, which owns its socket from then on."""
+    def __init__(
+        self,
+        accounts: Accounts,
+        welcome: Callable[[socket.socket, Peer], None],
+        make_room: Callable[[int], bool],
+    ) -> None:
+        """Let clients in whom *accounts* know.
+
+        Args:
+            accounts: tell who is who.
+            welcome: takes each client that may come in, and owns its socket from then on.
+            make_room: ends a connection of the uid that it is given, and returns whether it could.
+        """
         self._accounts = accounts
         self._welcome = welcome
+        self._make_room = make_room
         self._unmapped = overflow_ids()
         self._groups = GroupReader(self._unmapped)
         self._per_uid: Counter[int] = Counter()
@@ -117,7 +129,14 @@ class Door:
         """Return what to say to one more connection of *uid*, or None if there is room."""
         if self._per_uid[uid] >= MAX_PER_UID:
             return TOO_MANY_OF_ONE
-        return TOO_MANY_OF_ALL if self._inside >= MAX_CONNECTIONS else None
+        if self._inside >= MAX_CONNECTIONS and not self._has_made_room(uid):
+            return TOO_MANY_OF_ALL
+        return None
+
+    def _has_made_room(self, uid: int) -> bool:
+        """Take a connection from the account that has most, if that has two more than *uid*."""
+        most = max(self._per_uid, key=self._per_uid.__getitem__)
+        return self._per_uid[most] >= self._per_uid[uid] + 2 and self._make_room(most)
 
     def _let_wait(self, sock: socket.socket) -> None:
         if len(self._waiting) < MAX_UNNAMED:

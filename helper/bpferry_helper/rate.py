@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A token bucket per user: so many at once, then so many a second."""
+"""Token buckets: per user, so many at once and then so many a second; and one for all together."""
 
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_BUCKETS: Final = 4096
 """Users whose bucket is not full. Beyond this, the fullest buckets are dropped."""
@@ -29,3 +29,33 @@ class TokenBuckets:
     def _forget_fullest(self) -> None:
         fullest = max(self._buckets, key=lambda uid: self._buckets[uid])
         del self._buckets[fullest]
+
+
+class Pace(NamedTuple):
+    """So many at once, then so many a second."""
+
+    at_once: int
+    per_second: int
+
+
+ALL: Final = 0
+"""The one bucket that all users share; no uid, since it has buckets of its own."""
+
+
+class FairPace:
+    """A pace for all users together that a user who asks for little never feels.
+
+    Each user has a small pace of their own. Whoever wants more takes it from what all share. So a
+    flood empties what is shared, and takes nothing from those who keep to their own.
+    """
+
+    def __init__(self, own: Pace, shared: Pace) -> None:
+        self._own = own
+        self._shared = shared
+        self._own_buckets = TokenBuckets()
+        self._shared_bucket = TokenBuckets()
+
+    def take(self, uid: int) -> float:
+        """Take one token for *uid* and return 0.0, or return the seconds until there may be one."""
+        wait_s = self._own_buckets.take(uid, *self._own)
+        return wait_s and min(wait_s, self._shared_bucket.take(ALL, *self._shared))

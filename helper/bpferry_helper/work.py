@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Worker threads for slow jobs, so that the loop that serves all clients never waits.
 
-Users take turns: sixteen waiting requests of one user do not delay the single request of another.
+Whoever was served longest ago comes first. So sixteen waiting requests of one user do not delay the
+single request of another, and a user who asks now and then does not wait for many who ask all the
+time.
 ctypes releases the GIL, so two loads really run at the same time.
 """
 
@@ -17,6 +19,10 @@ from bpferry_helper.log import ERROR, log
 WORKERS: Final = 2
 """Jobs at the same time. More would not be faster on two processors. The unit's TasksMax= counts
 these threads and the main one."""
+
+
+MAX_SERVED: Final = 4096
+"""Users of whom it is remembered when a job of theirs was begun. Beyond that, all are forgotten."""
 
 
 class Job(NamedTuple):
@@ -43,6 +49,8 @@ class Workers:
         """Readable when there are results. Owned by this object and never closed."""
         self._waiting: dict[int, deque[Job]] = {}
         self._running: dict[int, float] = {}
+        self._served: dict[int, float] = {}
+        """When a job of each user was begun last."""
         self._done: deque[Done] = deque()
         self._changed = Condition()
         for number in range(WORKERS):
@@ -84,12 +92,15 @@ class Workers:
             os.eventfd_write(self.wake_fd, 1)
 
     def _next(self) -> Job:
-        """Take the first job of the next user, and move that user to the end of the queue."""
-        uid, jobs = next(iter(self._waiting.items()))
-        del self._waiting[uid]
+        """Take the first job of the user who was served longest ago."""
+        uid = min(self._waiting, key=lambda waiting: self._served.get(waiting, 0.0))
+        jobs = self._waiting[uid]
         job = jobs.popleft()
-        if jobs:
-            self._waiting[uid] = jobs
+        if not jobs:
+            del self._waiting[uid]
+        if len(self._served) >= MAX_SERVED:
+            self._served.clear()
+        self._served[uid] = time.monotonic()
         return job
 
 
