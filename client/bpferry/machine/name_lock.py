@@ -130,7 +130,7 @@ def _files_of(vm_name: str) -> tuple[Path, ...]:
 def _report(
     problems: Sequence[BpferryError], vm_name: str, reporter: Reporter, *, enough: bool
 ) -> None:
-    """Say what is not locked; raise the first of *problems* if too little is (*enough*)."""
+    """Say what could not be locked; raise the first of *problems* unless the rest is *enough*."""
     for problem in problems:
         if not enough:
             raise BpferryError(

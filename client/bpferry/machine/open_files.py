@@ -33,7 +33,7 @@ open. A VM with a disk, a display and no card takes 40 (QEMU 10.0)."""
 
 NOTIFIERS: Final = 4
 """QEMU's fds for each of the two rings of a queue with vhost, once the guest uses all of them: kick
-and call, and both twice more for vhost (hw/virtio/vhost.c)."""
+and call, and both again for vhost (hw/virtio/vhost.c)."""
 
 INHERITED: Final = (
     SocketPair, Link, Listen, OpenDevice, OpenVsock, OutputFile, Secret,

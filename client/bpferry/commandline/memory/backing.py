@@ -40,7 +40,7 @@ class Block:
     """The size of huge pages that this block asks for itself."""
     host_nodes: str | None = None
     file: str | None = None
-    """The block is shared, whatever the rest of the memory is."""
+    """The file that it is in, whatever the rest of the memory is."""
     discard: bool | None = None
     """Whether a file's contents may be discarded at the end; other memory always is."""
     preallocate: bool | None = None
