@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # ruff: noqa: INP001 - a script, not a package
-"""Fail when a test was skipped for a reason that nobody allowed.
+"""Fail if a test was skipped for a reason that is not allowed.
 
     skips.py REPORT ALLOWED
 
-REPORT is pytest's JUnit XML. ALLOWED has one reason a line, word for word as the test gives it;
-lines that begin with "#" are comments. Also fails when the report has no test at all.
+REPORT is pytest's JUnit XML. ALLOWED has one reason per line, word for word as the test gives it;
+lines that begin with "#" are comments. Also fails if the report has no tests at all.
 """
 
 import sys
@@ -15,14 +15,14 @@ from pathlib import Path
 
 
 def skips(report: ET.Element) -> Iterator[tuple[str, str]]:
-    """Yield the name of each skipped test and why."""
+    """Yield the name of each skipped test and the reason."""
     for case in report.iter("testcase"):
         for skipped in case.iter("skipped"):
             yield f"{case.get('classname')}.{case.get('name')}", skipped.get("message", "")
 
 
 def main() -> int:
-    """Return 1 after naming each skip that is not allowed."""
+    """Print each skip that is not allowed, and return 1 if there is one."""
     report, allowed_path = sys.argv[1:]
     root = ET.parse(report).getroot()  # noqa: S314 - pytest wrote it, on this machine
     lines = Path(allowed_path).read_text().splitlines()
