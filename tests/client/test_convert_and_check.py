@@ -82,11 +82,31 @@ def test_convert_tells_of_everything_at_once(
 
 
 @pytest.mark.qemu
-def test_check_of_a_sound_document(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_sound_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A document without a fault is status 0, in one line."""
-    assert main(["check", str(TOML)]) == 0
+    path = tmp_path / "vm.toml"
+    path.write_text(f'{TOML.read_text()}[[serials]]\ntype = "pty"\n')
 
-    assert capsys.readouterr().out == f"'{TOML}': no problems found\n"
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == f"'{path}': no problems found\n"
+
+
+@pytest.mark.qemu
+def test_check_of_a_vm_out_of_reach(capsys: pytest.CaptureFixture[str]) -> None:
+    """A VM that nobody can reach is worth a note, and no more."""
+    assert main(["check", str(TOML)]) == 0
+    assert capsys.readouterr().out.startswith(f"note: '{TOML}': nobody can reach this VM")
+
+
+@pytest.mark.qemu
+def test_check_tells_a_fault_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is refused is not told once more as not well designed."""
+    path = tmp_path / "vm.toml"
+    card = '[[cards]]\ntype = "user"\nqueues = 4\n'
+    path.write_text(f"{TOML.read_text()}{card}")
+
+    assert main(["check", str(path)]) == 3
+    assert capsys.readouterr().out.count("queues") == 2
 
 
 @pytest.mark.qemu

@@ -4,7 +4,11 @@
 import msgspec
 import pytest
 
+from bpferry.domain.forms import in_form
 from bpferry.domain.model.cards import Card
+from bpferry.domain.model.characters import Serial
+from bpferry.domain.model.extras import Vsock
+from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.machine import Machine
 from bpferry.machine.faults import Fault
 from bpferry.machine.lint import CARD_RULES, find_faults
@@ -171,7 +175,8 @@ def test_every_rule_finds_something() -> None:
     """No rule is one that can never count."""
     cards = (
         Card(type="user", queues=8, driver="vhost", tx_queue_size=512, model="pcnet"),
-        Card(type="user", rss=True),
+        Card(type="user", rss=True, queues=1),
+        Card(type="user", queues=8),
         Card(type="bridge", bridge="a234567890123456", rss_hash_report=True, driver="vhost",
              queues=2),
         Card(type="ethernet", tap="t", mtu=9000, queues=2, rss=True, driver="vhost"),
@@ -180,3 +185,33 @@ def test_every_rule_finds_something() -> None:
 
     for rule in CARD_RULES:
         assert any(list(rule(card, "x", whole)) for card in cards), rule.__name__
+
+
+def test_vm_that_nobody_can_reach() -> None:
+    """A VM without display, serial port and card runs, and nobody can do anything with it."""
+    (fault,) = find_faults(machine())
+
+    assert fault.level == "note"
+    assert fault.message.startswith("nobody can reach this VM")
+    assert in_form(fault.fix, "toml").startswith('add [[serials]] with type = "stdio"')
+    assert in_form(fault.fix, "xml") == "add <serial type='pty'/>, or <interface type='user'/>"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"serials": (Serial(),)}, {"vsock": Vsock()}, {"graphics": (Graphics(type="vnc"),)}]
+)
+def test_one_way_in_is_enough(fields: dict[str, object]) -> None:
+    """Any of them will do."""
+    assert () == find_faults(machine(**fields))
+
+
+def test_one_fault_at_one_place() -> None:
+    """What is wrong is told once, and not what would be less than good about it."""
+    (fault,) = find_faults(machine(Card(type="user", queues=4), vcpus=1))
+
+    assert ("cards[0].queues", "error") == (fault.key, fault.level)
+
+
+def test_card_that_has_one_queue_by_its_model() -> None:
+    """It is told where the card is built that it has no use for several queues."""
+    assert {"cards[0].model"} == set(faults(Card(type="user", model="rtl8139", queues=4)))

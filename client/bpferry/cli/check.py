@@ -44,6 +44,7 @@ def check(
             libvirt_session=libvirt_session,
         )
     ]
+    faults = [fault for fault in faults if not _is_refused(fault, refused, document)]
     faults += _of_this_host(plan, document)
     if as_json:
         output.print_json(_fields(refused, faults, note))
@@ -52,6 +53,12 @@ def check(
     if refused:
         return UNSUPPORTED
     return FAULTS if any(fault.level != "note" for fault in faults) else SOUND
+
+
+def _is_refused(fault: Fault, refused: tuple[Unsupported, ...], document: Document) -> bool:
+    """Say whether what *fault* is about is refused as well, which says enough about it."""
+    place = document.origins.element_of(fault.key)
+    return any(place == error.element for error in refused)
 
 
 def _draft(

@@ -173,7 +173,7 @@ def draft(
     document, absent = without_absent_media(document)
     qemu = qemu_of(document.machine)
     reporter.progress(f"asking '{qemu}' what it can do")
-    capabilities = find_or_probe(qemu, note=reporter.note)
+    capabilities = _capabilities(qemu, document, reporter)
     owner, doubt = find_identity()
     written = _context(document, owner, capabilities, files)
     bare, refusals = _settle_kind(written, document)
@@ -206,6 +206,16 @@ def draft(
         requests=made.requests,
         secret_files=files_of(document, secrets),
     )
+
+
+def _capabilities(qemu: str, document: Document, reporter: Reporter) -> Capabilities:
+    """Return what *qemu* can do; an error has the place that chooses it, if there is one."""
+    try:
+        return find_or_probe(qemu, note=reporter.note)
+    except BpferryError as error:
+        machine = document.machine
+        key = "qemu" if machine.qemu else "arch" if machine.arch else ""
+        raise (located(error, document, key) if key else error) from error
 
 
 def find_others(

@@ -9,7 +9,7 @@ multicast address, or vhost-user without shared memory.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from bpferry.domain.forms import Kind, called
+from bpferry.domain.forms import Kind, called, either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of, listed
@@ -25,6 +25,12 @@ MAX_INTERFACE_BYTES: Final = 15
 
 MAX_TX_QUEUE_SIZE: Final = 256
 """For all back ends except vhost-user (virtio_net_max_tx_queue_size, hw/net/virtio-net.c)."""
+
+WAYS_IN: Final = (
+    "graphics", "serials", "parallels", "consoles", "channels", "cards", "host_devices",
+    "qemu_arguments",
+)  # fmt: skip
+"""By which somebody may see a guest or speak to it."""
 
 OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
 
@@ -51,9 +57,11 @@ def find_faults(
         for rule in CARD_RULES:
             found += rule(device.value, device.key, machine)
         found += _default_model(device.value, device.key, capabilities)
+    found = _worst(found)
     found += _same(machine, "mac", "two cards on one network cannot have the same address")
     found += _same(machine, "tap", "a tap is opened by one card only")
     found += _vectors(machine)
+    found += _out_of_reach(machine)
     if capabilities is not None and host is not None:
         told = {fault.key for fault in found}
         of_plans = find_steering_faults(machine, capabilities, host, kind)
@@ -63,8 +71,16 @@ def find_faults(
     return tuple(found)
 
 
+def _worst(faults: list[Fault]) -> list[Fault]:
+    """Return *faults* without what is less than an error where there is one at the same key."""
+    wrong = {fault.key for fault in faults if fault.level == "error"}
+    return [fault for fault in faults if fault.level == "error" or fault.key not in wrong]
+
+
 def _queues_without_back_end(card: Card, key: str, _: Machine) -> Iterator[Fault]:
-    if _queues(card) > 1 and not card.has_tap and card.type != "vhostuser":
+    behind = card.has_tap or card.type == "vhostuser"
+    # A card of another model has one queue whatever it says, which is told where it is built.
+    if _queues(card) > 1 and not behind and card.is_virtio is not False:
         yield Fault(
             f"{key}.queues",
             "error",
@@ -75,7 +91,7 @@ def _queues_without_back_end(card: Card, key: str, _: Machine) -> Iterator[Fault
 
 
 def _queues_without_processors(card: Card, key: str, machine: Machine) -> Iterator[Fault]:
-    if _queues(card) > machine.vcpus:
+    if _queues(card) > machine.vcpus and card.is_virtio is not False:
         yield Fault(
             f"{key}.queues",
             "warning",
@@ -232,6 +248,21 @@ def _vectors(machine: Machine) -> Iterator[Fault]:
                 "N queues need 2N + 2 interrupts, and cards with several queues get them",
                 "leave it out, and the option before it",
             )
+
+
+def _out_of_reach(machine: Machine) -> Iterator[Fault]:
+    """Find a VM that runs, and that nobody can do anything with."""
+    if machine.vsock is None and not any(getattr(machine, name) for name in WAYS_IN):
+        yield Fault(
+            "",
+            "note",
+            "nobody can reach this VM: it has no display, no serial port and no network card",
+            fix="add "
+            + either(
+                '[[serials]] with type = "stdio", or [[cards]] with type = "user"',
+                "<serial type='pty'/>, or <interface type='user'/>",
+            ),
+        )
 
 
 def _queues(card: Card) -> int:

@@ -33,6 +33,7 @@ from bpferry.commandline.parts import (
     StandardStreams,
 )
 from bpferry.domain.document import Document
+from bpferry.domain.forms import in_form
 from bpferry.errors import BpferryError, QemuError, all_in_one
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
@@ -114,7 +115,10 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     """
     _stop_at(find_hindrances(draft), find_unusable_vhost(draft))
     if draft.kvm_problem:
-        raise QemuError(f"cannot start '{draft.machine.name}': {draft.kvm_problem}", KVM_HINT)
+        raise QemuError(
+            f"cannot start '{draft.machine.name}': {draft.kvm_problem}",
+            in_form(KVM_HINT, draft.document.kind),
+        )
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
         file = draft.document.origins.path
         name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))

@@ -132,7 +132,9 @@ def test_file_is_inherited(attribute: str, kept: bool) -> None:  # noqa: FBT001 
     """A file is opened by bpferry, cut short unless the document says otherwise."""
     parts = parts_of(f"<serial type='file'><source path='/tmp/f' {attribute}/></serial>")
 
-    assert OutputFile("serial0.source", "/tmp/f", "serials[0]", append=kept) in parts
+    assert (
+        OutputFile("serial0.source", "/tmp/f", "serials[0].sources[0].path", append=kept) in parts
+    )
     assert ["set=0,fd=serial0.source,opaque=serial0.source"] == values(parts, "-add-fd")
 
 

@@ -154,8 +154,9 @@ class BackEnds:
         name = f"{user.device.id}.{what}"
         added = join("", set=number, fd=self._context.fd(name), opaque=name)
         # A file that is to be truncated is truncated when we open it; QEMU always appends.
+        field = "log" if what == "log" else "sources[0].path"
         needs = (
-            OutputFile(name, path, user.device.key, append=bool(append)),
+            OutputFile(name, path, f"{user.device.key}.{field}", append=bool(append)),
             Option("-add-fd", added),
         )
         return f"/dev/fdset/{number}", needs
