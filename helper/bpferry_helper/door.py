@@ -26,7 +26,7 @@ MAX_CONNECTIONS: Final = 1024
 MAX_PER_UID: Final = 16
 """Connections of one account: a VM with sixteen cards that asks for all at once."""
 
-MAX_UNNAMED: Final = 64
+MAX_UNNAMED: Final = 256
 """Clients that wait until their uid has been looked up. Accounts known before need not wait."""
 
 TOO_MANY_OF_ONE: Final = encode_reply(

@@ -3,7 +3,6 @@
 
 import errno
 import os
-import resource
 import select
 import signal
 import socket
@@ -19,7 +18,7 @@ from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Request
 from bpferry_wire.packets import encode_request
 from tests.helper.conftest import check_unharmed
-from tests.support.census import fd_targets, wait_until
+from tests.support.census import fd_targets, fds_allowed, wait_until
 from tests.support.children import fork
 from tests.support.helper_process import NO_LIMITS, HelperProcess, left_alive, running_helper
 from tests.support.packets import HELLO
@@ -283,17 +282,6 @@ def test_a_thousand_connections_at_once_do_not_keep_another_out(helper: HelperPr
 
     assert isinstance(other, HelloReply)
     assert waited_s < 1
-
-
-@contextmanager
-def fds_allowed(count: int) -> Iterator[None]:
-    """Let this process have *count* fds open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), max(hard, count)))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @unharmed

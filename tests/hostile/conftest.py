@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""QEMU's object, which a user asks for."""
+"""Folders of root's, and QEMU's object, which a user asks for."""
 
-from tests.helper.conftest import rss, rss_digest
+from tests.helper.conftest import roots_folder, rss, rss_digest
 
-__all__ = ["rss", "rss_digest"]
+__all__ = ["roots_folder", "rss", "rss_digest"]

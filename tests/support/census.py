@@ -8,9 +8,11 @@ those of one process, and BPF objects are looked at by the ids that somebody was
 import ctypes
 import os
 import re
+import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -103,3 +105,14 @@ def wait_until(condition: Callable[[], bool], patience_s: float = GIVE_UP_S) -> 
             return False
         time.sleep(0.005)
     return True
+
+
+@contextmanager
+def fds_allowed(count: int) -> Iterator[None]:
+    """Let this process have *count* fds open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), max(hard, count)))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

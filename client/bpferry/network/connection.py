@@ -7,7 +7,9 @@ what was asked, with no fds where none belong. In case of doubt all fds are clos
 
 import contextlib
 import os
+import random
 import socket
+import time
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
 from bpferry.errors import (
@@ -58,6 +60,10 @@ ANSWER_SECONDS: Final = 15.0
 
 ATTEMPTS: Final = 2
 """A helper that dies loses the packet; systemd starts another for the next connection."""
+
+RETRY_SECONDS: Final = (0.001, 0.02)
+"""Between which bounds to wait, at random, before connecting again while the helper's queue of new
+connections is full. The helper takes 64 from it in some 5 ms."""
 
 ASKED_ONCE: Final = (Create, Delete)
 """What a helper that died may have done already, so that it could be done twice."""
@@ -190,14 +196,28 @@ class Connection(Closing):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(self._seconds)
-            sock.connect(self.path)
+            self._connect(sock)
         except BaseException as error:
             sock.close()
-            if isinstance(error, OSError | ValueError):
+            if isinstance(error, OSError | ValueError) and not isinstance(error, TimeoutError):
                 raise self._no_helper(error) from error
             raise
         self._sock = sock
         return sock
+
+    def _connect(self, sock: socket.socket) -> None:
+        """Connect *sock*, and go on trying while others have filled the queue of connections."""
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                sock.connect(self.path)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError from error
+                # Another moment for each client, or all would come back together.
+                time.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - nobody gains by guessing
+            else:
+                return
 
     def _no_helper(self, error: OSError | ValueError) -> BpferryError:
         """Return the error that no helper is there, or that this user is not let in."""

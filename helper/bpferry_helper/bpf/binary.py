@@ -16,8 +16,13 @@ from bpferry_wire.fds import OwnedFd
 WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
+MAX_BINARY_BYTES: Final = 512 * 1_048_576
+"""Searching that much takes a worker about a second. The system emulators of Debian have 10 to
+30 MB, a static one with all debug information 300."""
+
+
 class Untrusted(HelperError):  # noqa: N818
-    """Somebody other than root could have changed the file or one of its folders."""
+    """Others could have changed the file or one of its folders, or it is too large."""
 
 
 class Binary(NamedTuple):
@@ -34,7 +39,7 @@ def open_trusted(path: str) -> Binary:
     """Open the absolute *path* if only root could have changed it.
 
     Raises:
-        Untrusted: names the part of the path that others can change.
+        Untrusted: names the part of the path that others can change, or says that it is too large.
         OSError: it cannot be opened.
     """
     _, *folders, name = path.split("/")
@@ -65,6 +70,10 @@ def _checked_binary(path: str, file: OwnedFd) -> Binary:
     info = _check_root_alone(file, path)
     if not stat.S_ISREG(info.st_mode):
         raise Untrusted(f"'{path}' is not a regular file")
+    if info.st_size > MAX_BINARY_BYTES:
+        raise Untrusted(
+            f"'{path}' is larger than {MAX_BINARY_BYTES >> 20} MiB, too large to search"
+        )
     key = f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
     return Binary(path, file, key, info.st_size)
 

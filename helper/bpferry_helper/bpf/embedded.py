@@ -9,6 +9,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from bpferry_helper.bpf.binary import Binary
@@ -19,6 +20,9 @@ MAX_OBJECT_BYTES: Final = 1_048_576
 
 MAX_OBJECTS_PER_BINARY: Final = 32
 """QEMU 11 carries one."""
+
+MAX_HEADERS_PER_BINARY: Final = 65_536
+"""Places that look like the start of an ELF file. QEMU has two."""
 
 CHUNK_BYTES: Final = 1_048_576
 """Read at a time while scanning. Not mmap(2): if the file shrinks, that is a SIGBUS."""
@@ -45,7 +49,7 @@ class Embedded(NamedTuple):
 def scan(binary: Binary) -> list[Embedded]:
     """Read all of *binary* and return every eBPF object in it."""
     found: list[Embedded] = []
-    for offset in _magic_offsets(binary):
+    for offset in islice(_magic_offsets(binary), MAX_HEADERS_PER_BINARY):
         length = _object_length(binary, offset)
         if length:
             elf = os.pread(binary.fd.borrow(), length, offset)

@@ -19,6 +19,7 @@ import fnmatch
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from threading import Lock
 from typing import Final
 
 import msgpack
@@ -50,6 +51,7 @@ class TrustedObjects:
         self._state = state
         self._index = _read_index(state)
         self._distrusted: set[str] = set()
+        self._searching = Lock()
 
     def find(self, digest: bytes, patterns: Iterable[str]) -> bytes:
         """Return the object whose SHA-256 is *digest*.
@@ -110,7 +112,14 @@ class TrustedObjects:
 
     def _objects(self, binary: Binary) -> list[Embedded]:
         found = self._index.get(binary.key)
-        if found is None:
+        if found is not None:
+            return found
+        # One worker searches, another that needs the same waits for it. The index is written after
+        # each binary, so that a helper that is ended meanwhile goes on from there.
+        with self._searching:
+            found = self._index.get(binary.key)
+            if found is not None:
+                return found
             found = scan(binary)
             log(INFO, f"'{binary.path}' carries {len(found)} eBPF objects")
             # A new dict: another worker may be reading the old one.

@@ -31,6 +31,7 @@ from bpferry_helper.tap.maker import MadeTap, Maker, Order
 from bpferry_helper.tap.marks import Holder, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
+from bpferry_helper.work import log_fault
 from bpferry_wire import messages
 
 NAME: Final = "tap"
@@ -75,7 +76,10 @@ class TapService:
     def _sweep_forever(self) -> None:
         while True:
             time.sleep(SWEEP_S)
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception as error:  # noqa: BLE001 - a fault now must not end all later sweeps
+                log_fault("looking for taps that were left", error)
 
     # The peer is not trusted. Why each request is safe for it to make:
     #  * Hello:   tells the peer constants, and what it knows about itself.
