@@ -103,7 +103,7 @@ class Bridges:
         try:
             self._host.set_address(bridge.ifindex, bridge.address)
         except LinkError as error:
-            raise explain(error, bridge.name) from error
+            raise explain(error, bridge.name, gone=self.is_gone(bridge)) from error
 
     def is_gone(self, bridge: Link) -> bool:
         """Return whether *bridge* was deleted, which the kernel reports with different errors."""
@@ -165,7 +165,11 @@ EXPLANATIONS: Final = {
     errno.ETIMEDOUT: (Code.BUSY, "the kernel's network configuration is locked: try again later"),
     errno.EXFULL: (Code.FAILED, "the bridge has 1,023 ports, as many as a bridge can have"),
     errno.EEXIST: (Code.FAILED, "the names that were tried are taken: try again"),
-    errno.ENODEV: _GONE,
+    errno.ENODEV: (
+        Code.BUSY,
+        "somebody deleted or moved the tap while it was being made: try again",
+    ),
+    errno.EAGAIN: (Code.BUSY, "somebody deletes the helper's spare taps: try again"),
 }
 
 

@@ -129,6 +129,15 @@ class Links:
         message = _link_message(moved, index=index, **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
+    def set_named(self, name: str, attributes: Attributes, *, up: bool) -> None:
+        """Set *attributes* of the link that is called *name*; set it up if *up*.
+
+        For a link that may be gone: its index may be another's by now, its name is not.
+        """
+        flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
+        message = _link_message([("IFLA_IFNAME", name), *attributes], **flags)
+        self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
+
     def set(self, index: int, attributes: Attributes, *, up: bool) -> None:
         """Set *attributes* of the link *index*, which is here already; set it up if *up*."""
         flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}

@@ -19,16 +19,19 @@ import os
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
+from bpferry_helper.log import WARNING, log
 from bpferry_helper.tap.bridges import Bridges, Wanted, explain
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.netlink import LinkError, Netlink
-from bpferry_helper.tap.nursery import Newborn, Nursery
+from bpferry_helper.tap.nursery import SPARE_IS_GONE, Newborn, Nursery, SpareIsGone
 from bpferry_helper.tap.tun import make_persistent, set_owner
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
 
-NAME_ATTEMPTS: Final = 3
+ATTEMPTS: Final = 3
 """A name of 48 random bits is never taken by accident; somebody else may take one on purpose."""
+
+WORTH_ANOTHER_TRY: Final = frozenset({errno.EEXIST, SPARE_IS_GONE})
 
 UNLIKE_ANY: Final = 0xFE
 """First byte of a tap's own MAC address: the highest that is unicast and locally administered, as a
@@ -88,13 +91,16 @@ class Maker:
             RequestError: it could not be made; nothing is left behind.
         """
         self._bridges.secure(bridge, order.wanted.port)
-        for attempt in range(NAME_ATTEMPTS):
+        for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 return self._make(order, bridge)
             except LinkError as error:
-                if error.errno != errno.EEXIST or attempt == NAME_ATTEMPTS - 1:
+                if not attempts_left or error.errno not in WORTH_ANOTHER_TRY:
                     gone = self._bridges.is_gone(bridge)
                     raise explain(error, bridge.name, gone=gone) from error
+                if isinstance(error, SpareIsGone):
+                    log(WARNING, f"{error}; making another tap")
+                    self._nursery.forget_spares()
         raise AssertionError
 
     def _make(self, order: Order, bridge: Link) -> MadeTap:

@@ -26,6 +26,10 @@ who guessed a name could try to attach to the tap before it has its owner; see d
 NAME: Final = re.compile(r"bf[tp](?:[0-9a-f]{12}|[0-9a-f]{8})")
 """8 digits are from earlier versions; a tap that stays may be that old."""
 
+LOWEST_INDEX: Final = 2**30
+"""Of our taps: half of what the kernel can number (a positive int). The kernel itself counts up
+from 1, and a number that we choose does not change where it goes on."""
+
 SPARE_ALIAS: Final = "bpferry spare"
 
 ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?")
@@ -52,6 +56,16 @@ class OurTap(NamedTuple):
     def was_created(self) -> bool:
         """It was made to stay until its user deletes it."""
         return self.link.name.startswith(CREATED_PREFIX)
+
+
+def new_index() -> int:
+    """Return a number for a tap that hardly any link has or had.
+
+    The kernel would number the taps of our own namespace from 2 on, and let each keep its number on
+    the host if it is free there. So a tap would get the number of a link that was deleted, and with
+    it whatever rules of a firewall or of tc still say about that number.
+    """
+    return LOWEST_INDEX + secrets.randbelow(LOWEST_INDEX)
 
 
 def new_name(prefix: str) -> str:

@@ -8,20 +8,31 @@ that was last asked for are kept on the host: down, on no bridge, and ours. Each
 They go away when this process ends.
 """
 
+import errno
 import os
 from threading import Condition, Thread
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
-from bpferry_helper.tap.links import Attributes, Links
-from bpferry_helper.tap.marks import CREATED_PREFIX, GRANTED_PREFIX, SPARE_ALIAS, new_name
+from bpferry_helper.tap.links import GONE, Attributes, Links
+from bpferry_helper.tap.marks import (
+    CREATED_PREFIX,
+    GRANTED_PREFIX,
+    SPARE_ALIAS,
+    new_index,
+    new_name,
+)
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.tun import make_queues
 from bpferry_wire.fds import OwnedFds
 
 SPARES: Final = 2
 """How many are kept. A VM with more cards gets the first ones sooner than the others."""
+
+
+SPARE_IS_GONE: Final = errno.EAGAIN
+"""Which the kernel never answers to a message about links."""
 
 
 class Newborn(NamedTuple):
@@ -33,6 +44,10 @@ class Newborn(NamedTuple):
     is_spare: bool
     """It is already on the host."""
     fds: OwnedFds
+
+
+class SpareIsGone(LinkError):  # noqa: N818
+    """Somebody deleted a tap that waited; another one is as good."""
 
 
 class Nursery:
@@ -59,7 +74,7 @@ class Nursery:
             return self._bear(CREATED_PREFIX, queues)
         with self._changed:
             fits = self._wanted == queues and bool(self._spares)
-            spare = self._spares.pop() if fits else None
+            spare = self._spares.pop(0) if fits else None
         return spare or self._bear(GRANTED_PREFIX, queues)
 
     def refill(self, queues: int) -> None:
@@ -71,20 +86,35 @@ class Nursery:
             self._wanted = queues
             self._changed.notify()
 
+    def forget_spares(self) -> None:
+        """Close the spares that wait, and let new ones be made after the next tap."""
+        with self._changed:
+            spares, self._spares, self._wanted = self._spares, [], 0
+        for spare in spares:
+            spare.fds.close()
+
     def give(self, newborn: Newborn, attributes: Attributes, *, up: bool) -> None:
         """Bring *newborn* to the host with *attributes*, in one message; set it up if *up*.
 
         Raises:
-            LinkError: that failed.
+            LinkError: that failed; SpareIsGone, if it is worth another try.
         """
         if newborn.is_spare:
-            self._host.set(newborn.ifindex, attributes, up=up)
+            self._set_spare(newborn.name, attributes, up=up)
         else:
             self._own.give(newborn.ifindex, self._namespace.borrow(), attributes, up=up)
 
+    def _set_spare(self, name: str, attributes: Attributes, *, up: bool) -> None:
+        try:
+            self._host.set_named(name, attributes, up=up)
+        except LinkError as error:
+            if error.errno not in GONE:
+                raise
+            raise SpareIsGone(f"the spare tap '{name}' was deleted", SPARE_IS_GONE) from error
+
     def _bear(self, prefix: str, queues: int) -> Newborn:
         name = new_name(prefix)
-        fds = make_queues(name, queues, os.getuid())
+        fds = make_queues(name, new_index(), queues, os.getuid())
         try:
             index = self._own.expect(name).ifindex
         except BaseException:

@@ -16,6 +16,7 @@ TUN_DEVICE: Final = "/dev/net/tun"
 TUNSETIFF: Final = 0x4004_54CA
 TUNSETPERSIST: Final = 0x4004_54CB
 TUNSETOWNER: Final = 0x4004_54CC
+TUNSETIFINDEX: Final = 0x4004_54DA
 IFF_TAP: Final = 0x0002
 IFF_MULTI_QUEUE: Final = 0x0100
 IFF_NO_PI: Final = 0x1000
@@ -25,11 +26,14 @@ IFF_TUN_EXCL: Final = 0x8000
 FLAGS: Final = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 """What QEMU expects of a tap (net/tap-linux.c): whole frames, each with a virtio-net header."""
 
+INDEX: Final = struct.Struct("=I")
+"""What TUNSETIFINDEX points to."""
+
 IFREQ: Final = struct.Struct("16sH22x")
 """struct ifreq of linux/if.h with its flags."""
 
 
-def make_queues(name: str, count: int, owner: int) -> OwnedFds:
+def make_queues(name: str, index: int, count: int, owner: int) -> OwnedFds:
     """Make the tap *name* of uid *owner* in our own namespace, and return *count* queues of it.
 
     The tap goes away with its last fd. As it has an owner from the start, nobody else can ever add
@@ -43,7 +47,9 @@ def make_queues(name: str, count: int, owner: int) -> OwnedFds:
     try:
         for queue in range(count):
             # Exclusive: a name that is in use is an error, rather than somebody else's tap.
-            fds.add(_open_queue(name, flags | (0 if queue else IFF_TUN_EXCL)).take())
+            first = queue == 0
+            exclusive = IFF_TUN_EXCL if first else 0
+            fds.add(_open_queue(name, flags | exclusive, index if first else 0).take())
             if queue == 0:
                 set_owner(fds[0].borrow(), owner)
     except BaseException:
@@ -70,7 +76,7 @@ def make_persistent(queue: BorrowedFd) -> None:
     _set(queue, TUNSETPERSIST, 1, "make it stay")
 
 
-def _open_queue(name: str, flags: int) -> OwnedFd:
+def _open_queue(name: str, flags: int, index: int) -> OwnedFd:
     try:
         fd = OwnedFd(os.open(TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -80,6 +86,8 @@ def _open_queue(name: str, flags: int) -> OwnedFd:
             "the administrator runs: modprobe tun",
         ) from error
     try:
+        if index:
+            fcntl.ioctl(fd.borrow(), TUNSETIFINDEX, INDEX.pack(index))
         fcntl.ioctl(fd.borrow(), TUNSETIFF, IFREQ.pack(name.encode(), flags))
     except OSError as error:
         fd.close()

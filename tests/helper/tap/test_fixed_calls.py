@@ -32,7 +32,7 @@ address-lock = true
 isolated = true
 """
 
-IOCTLS: Final = {"TUNSETIFF", "TUNSETOWNER", "TUNSETPERSIST", "TIOCOUTQ"}
+IOCTLS: Final = {"TUNSETIFF", "TUNSETIFINDEX", "TUNSETOWNER", "TUNSETPERSIST", "TIOCOUTQ"}
 """The last asks a client's socket what was not read yet (connection)."""
 
 PYTHON_S_OWN: Final = {"TCGETS", "FIONBIO"}
