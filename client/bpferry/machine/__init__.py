@@ -27,6 +27,7 @@
     access        what this user may not write to
     ports         whether ports and sockets are free
     programs      programs that have to be installed
+    exposure      what the network can reach without a password
     open_files    how many files may be open at once
     processes     which process has a file locked or a port taken
     uefi_files    files of a UEFI firmware, which have to fit together

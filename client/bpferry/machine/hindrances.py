@@ -13,6 +13,7 @@ from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
 from bpferry.machine.draft import Draft
+from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host_devices import find_host_faults
@@ -69,8 +70,10 @@ def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
 
 def find_doubts(draft: Draft) -> Iterator[Fault]:
     """Yield what lets the VM start, but is probably not what the user wants."""
-    for fault in find_shown_containers(draft.document.machine):
-        yield placed(fault, draft.document)
+    machine = draft.document.machine
+    for faults in (find_shown_containers(machine), find_open_doors(machine, draft.built)):
+        for fault in faults:
+            yield placed(fault, draft.document)
 
 
 def _find_missing_taps(draft: Draft) -> Iterator[BpferryError]:
