@@ -128,7 +128,7 @@ def test_user_with_a_tap_stays(bare_system: Container) -> None:
     bare_system.check("ip", "tuntap", "delete", *tap)
     install(bare_system, "--uninstall")
 
-    assert (True, 0) == ("it has taps of VMs that are running: bft01234567" in said, kept)
+    assert (True, 0) == ("it owns taps of running VMs: bft01234567" in said, kept)
     assert 1 == bare_system.run("id", TAP_USER).returncode
 
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=sh
 #
-# What the tools share: say what happens, install what is missing, make a virtual environment.
+# What the tools share: print progress, install missing packages, make a virtual environment.
 # Sourced, never run. The caller sets "repository" to the clone's folder first.
 #
-# Everything that is made here lies below one cache folder, and third-party packages only: the
+# Everything made here is below one cache folder, and only contains third-party packages: the
 # project's own code is always imported from the clone.
 
 : "${repository:?the caller sets it}"
 cache=/var/cache/bpferry
 python=/usr/bin/python3
-# QEMU passes eBPF fds to virtio-net since 9.0.
+# virtio-net accepts eBPF fds since QEMU 9.0.
 qemu_at_least=1:9.0
 
-# Progress goes to standard error: standard output is the caller's, who may print JSON there.
+# Progress goes to standard error: the caller may print JSON on standard output.
 say() {
     printf '==> %s\n' "$*" >&2
 }
@@ -28,7 +28,7 @@ die() {
     exit 1
 }
 
-# Show the comment at the head of the running script if one of the arguments asks for help.
+# Print the comment at the top of the running script if one of the arguments asks for help.
 help_if_asked() {
     for help_word in "$@"; do
         case $help_word in
@@ -44,18 +44,18 @@ need_root() {
     [ "$(id -u)" = 0 ] || die "this needs root" "sudo $0"
 }
 
-# The release's code name ("bookworm"), or the end: packages have other names elsewhere.
+# The release's code name ("bookworm"). Exits on other systems, where packages have other names.
 debian_release() {
     # shellcheck disable=SC1091 # the system's own file
     release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
     case $release in
     bookworm | trixie) printf '%s\n' "$release" ;;
-    *) die "this is no Debian 12 or 13 but '${release:-unknown}'" \
-        "install by hand what the head of this script names" ;;
+    *) die "this is not Debian 12 or 13 but '${release:-unknown}'" \
+        "install by hand the packages that this script lists" ;;
     esac
 }
 
-# Run a step: on a terminal with all it prints, else in silence; when it fails, with its last words.
+# Run a step: on a terminal with its output, otherwise silently, but with its last lines if it fails.
 step() {
     say "$1"
     shift
@@ -72,7 +72,7 @@ step() {
     rm -f "$step_log"
 }
 
-# Which of the named packages are not installed, one a line.
+# Which of the given packages are not installed, one per line.
 missing() {
     for package in "$@"; do
         # shellcheck disable=SC2016 # the format is dpkg's, not the shell's
@@ -81,7 +81,7 @@ missing() {
     done
 }
 
-# Read lines "PACKAGE  what for", and install the packages that are missing, after saying so.
+# Read lines "PACKAGE  REASON", and install the missing packages after saying so.
 install_missing() {
     wanted=
     while read -r package reason; do
@@ -93,18 +93,18 @@ install_missing() {
     [ -z "$wanted" ] || apt_install "$wanted"
 }
 
-# Install a list of packages, with further options of apt-get if given.
+# Install a list of packages, with more options for apt-get if given.
 apt_install() {
     export DEBIAN_FRONTEND=noninteractive
     if apt_lists_are_missing; then
         step "fetching the package lists" apt-get update
     elif ! apt_get_install --dry-run "$@" >/dev/null 2>&1; then
-        step "fetching the package lists anew: they do not have everything" apt-get update
+        step "updating the package lists: they do not have everything" apt-get update
     fi
     step "installing: $1" apt_install_now "$@"
 }
 
-# Call "apt-get install OPTION", with a list of packages as one word, and further options.
+# Call "apt-get install OPTION" with a list of packages as one word, and more options.
 apt_get_install() {
     apt_option=$1
     apt_packages=$2
@@ -113,7 +113,7 @@ apt_get_install() {
     apt-get install "$apt_option" --no-install-recommends "$@" $apt_packages
 }
 
-# A mirror throws old versions away; with lists from before that, a download fails.
+# Mirrors delete old versions; with older package lists, a download fails.
 # shellcheck disable=SC2317 # called through step
 apt_install_now() {
     now_packages=$1
@@ -128,24 +128,24 @@ apt_lists_are_missing() {
     ! find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' 2>/dev/null | grep -q .
 }
 
-# The address of the mirror that this machine has its release from.
+# The address of the mirror that this machine's release comes from.
 debian_mirror() {
     # shellcheck disable=SC2016 # the format is apt's, not the shell's
     mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
         awk -v release="$(debian_release)" '$1 == release { print $2; exit }')
-    [ -n "$mirror" ] || die "apt has no lists of its own release" "apt-get update"
+    [ -n "$mirror" ] || die "apt has no package lists of this release" "apt-get update"
     printf '%s\n' "$mirror"
 }
 
-# QEMU for PCs, new enough to take eBPF fds. Debian 12 has it in its backports only.
+# QEMU for PCs, new enough to accept eBPF fds. On Debian 12 it is only in backports.
 install_qemu() {
     if [ -z "$(missing qemu-system-x86)" ]; then
         # shellcheck disable=SC2016 # the format is dpkg's, not the shell's
         installed=$(dpkg-query -W -f '${Version}' qemu-system-x86)
         dpkg --compare-versions "$installed" lt "$qemu_at_least" || return 0
-        say "QEMU $installed is older than ${qemu_at_least#*:}, which takes no eBPF fds: will upgrade"
+        say "QEMU $installed is older than ${qemu_at_least#*:} and accepts no eBPF fds: will upgrade"
     else
-        say "will install qemu-system-x86: the QEMU that runs the guests and carries the program"
+        say "will install qemu-system-x86: runs the guests and carries the eBPF program"
     fi
     if [ "$(debian_release)" = bookworm ]; then
         add_backports
@@ -155,7 +155,7 @@ install_qemu() {
     fi
 }
 
-# Read lines "PACKAGE  what for" of what has to be of QEMU's own release, and install what is missing.
+# Read lines "PACKAGE  REASON" of packages that must be of QEMU's release, and install missing ones.
 install_beside_qemu() {
     while read -r package reason; do
         [ -n "$package" ] || continue
@@ -170,10 +170,10 @@ install_beside_qemu() {
     done
 }
 
-# The headers of the libbpf that is installed: in Debian 12, QEMU may have brought the backports' one.
+# The headers of the installed libbpf: on Debian 12, QEMU may have brought the one from backports.
 install_libbpf_dev() {
     [ -n "$(missing libbpf-dev)" ] || return 0
-    say "will install libbpf-dev: headers and library for the C programs that we compare with"
+    say "will install libbpf-dev: headers and library for the C programs to compare with"
     # shellcheck disable=SC2016 # the format is dpkg's, not the shell's
     case $(dpkg-query -W -f '${Version}' libbpf1) in
     *bpo12*) apt_install libbpf-dev --target-release bookworm-backports ;;
@@ -196,15 +196,15 @@ add_backports() {
     step "fetching its package lists" apt-get update
 }
 
-# Print what the extras of this project require, and for which Python.
+# Print what this project's extras require, and for which Python.
 requirements() {
     printf '# %s\n' "$("$python" -VV | tr '\n' ' ')"
     "$python" -I "$repository/tools/prepare/requirements.py" "$repository/pyproject.toml" "$@" ||
         die "cannot read '$repository/pyproject.toml'"
 }
 
-# Make a virtual environment in a folder, once for each state of the requirements and each Python.
-# The list in it is written last: a folder without one was left half made.
+# Make a virtual environment in a folder, again whenever the requirements or Python have changed.
+# The list in it is written last: a folder without one is incomplete.
 make_venv() {
     venv_folder=$1
     shift
@@ -220,7 +220,7 @@ make_venv() {
     mv "$venv_folder/requirements.new" "$venv_folder/requirements.txt"
 }
 
-# The environment for some extras (default: test), in $venv: a folder for each Python and each list.
+# The environment for some extras (default: test), in $venv: one folder per Python and list.
 venv() {
     [ $# -gt 0 ] || set -- test
     venv=$cache/venv-$(requirements "$@" | sha256sum | cut -c 1-16)

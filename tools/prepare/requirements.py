@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Print what an extra of a pyproject.toml requires, with the base dependencies, one a line.
+"""Print what an extra of a pyproject.toml requires, with the base dependencies, one per line.
 
     requirements.py PYPROJECT [EXTRA...]
 
-An extra that names another one of the same project ("bpferry[client]") is resolved, so that the
-project itself is never among what is printed: its code is imported from the clone.
+An extra that refers to another one of the same project ("bpferry[client]") is resolved, so that the
+project itself is never printed: its code is imported from the clone.
 """
 
 import sys
