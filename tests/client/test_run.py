@@ -156,7 +156,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_json_at_the_end(tmp_path: Path) -> None:
     """With --json, standard output has one object, and the console goes to standard error."""
     with start(tmp_path, BASE + DISK, "--json") as run:
-        assert run.says("hello")
+        assert run.says("hello from the boot sector")
         type_in(run, b"q")
 
         assert run.status() == 0
