@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What one of the tools says when it cannot go on."""
+"""The error with which a tool gives up."""
 
 ERROR_LINES = 5
 """How many of a failed program's last lines an error shows."""

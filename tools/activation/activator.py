@@ -4,16 +4,16 @@
     python3 activator.py [--route] [--become] --group GID SOCKET COMMAND...
 
 COMMAND gets the listening socket at the path SOCKET, to which members of the group may connect, as
-sd_listen_fds(3) says. With --route it also gets a NETLINK_ROUTE socket of the network namespace
-that this runs in, as from a unit with ``ListenNetlink=route 0``; systemd-socket-activate has no way
-to pass one. COMMAND runs once at a time; after its end, the next client has it started again.
+described in sd_listen_fds(3). With --route it also gets a NETLINK_ROUTE socket in the network
+namespace in which this runs, as from a unit with ``ListenNetlink=route 0``; systemd-socket-activate
+cannot pass one. Only one COMMAND runs at a time; after it exits, the next client starts it again.
 
-This ends with SIGTERM or when its standard input is closed, so however its parent ends, and takes
-COMMAND with it. It also ends, with the same status, when COMMAND ends with one that is not 0: it
-would do so again. With --become it does not start COMMAND but becomes it, process id and all, when
-the first client connects.
+This exits on SIGTERM, or when its standard input is closed, which happens however its parent ends;
+it then kills COMMAND. If COMMAND exits with a status other than 0, this exits with the same status:
+COMMAND would fail again. With --become it does not start COMMAND when the first client connects,
+but becomes it, with the same process id.
 
-It writes "Listening on SOCKET" to standard output when it does. COMMAND's own output goes to
+It prints "Listening on SOCKET" to standard output once it listens. COMMAND's own output goes to
 standard error.
 """
 
@@ -33,7 +33,7 @@ FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START in sd_listen_fds(3)."""
 
 ASIDE: Final = 100
-"""Above the numbers that the sockets get in the end."""
+"""Above the fd numbers that the sockets finally get."""
 
 NOT_STARTED: Final = 127
 """The status of a command that could not be started, as in a shell."""
@@ -43,7 +43,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 @contextmanager
 def listening(path: Path, group: int) -> Iterator[socket.socket]:
-    """Give a socket that listens at *path*; remove that afterwards."""
+    """Yield a socket that listens at *path*; remove the path afterwards."""
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as listener:
         os.umask(0o117)
         listener.bind(str(path))
@@ -56,14 +56,14 @@ def listening(path: Path, group: int) -> Iterator[socket.socket]:
 
 
 def open_route() -> socket.socket:
-    """Return a socket as ``ListenNetlink=route 0`` makes it."""
+    """Return a socket such as ``ListenNetlink=route 0`` makes."""
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     opened.bind((0, 0))
     return opened
 
 
 def wait_for(fd: int) -> bool:
-    """Wait until *fd* is readable; False if standard input was closed before."""
+    """Wait until *fd* is readable; return False if standard input was closed before that."""
     poll = select.poll()
     poll.register(STDIN, 0)
     poll.register(fd, select.POLLIN)
@@ -79,7 +79,7 @@ def start(command: Sequence[str], sockets: Sequence[socket.socket]) -> int:
 
 
 def become(command: Sequence[str], sockets: Sequence[socket.socket]) -> NoReturn:
-    """Become *command* with *sockets*, or end with a status that says that it cannot be."""
+    """Become *command* with *sockets*, or exit with NOT_STARTED."""
     try:
         _execute(command, [sock.fileno() for sock in sockets])
     except OSError as error:
@@ -101,21 +101,21 @@ def _execute(command: Sequence[str], fds: Sequence[int]) -> None:
 
 
 def run_once(command: Sequence[str], sockets: Sequence[socket.socket]) -> int:
-    """Run *command* to its end, or to ours; return its status, 0 if a signal ended it."""
+    """Run *command* until it ends or we do; return its status, 0 if a signal ended it."""
     pid = start(command, sockets)
     try:
         pidfd = os.pidfd_open(pid)
         wait_for(pidfd)
         os.close(pidfd)
     finally:
-        # It may have ended; then it is still there to be killed, and its status stays.
+        # If it has ended, it is still a zombie: killing it is harmless, and its status stays.
         os.kill(pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return max(0, status)
 
 
 def serve(command: Sequence[str], sockets: Sequence[socket.socket]) -> int:
-    """Run *command* whenever somebody waits at the first of *sockets*; return the exit status."""
+    """Run *command* whenever a client waits at the first of *sockets*; return the exit status."""
     while wait_for(sockets[0].fileno()):
         status = run_once(command, sockets)
         if status:

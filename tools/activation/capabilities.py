@@ -5,7 +5,7 @@ from bpferry_helper.privilege import CAPABILITIES
 
 
 def drop_to(role: str, uid: int) -> list[str]:
-    """Return the start of a command, which goes on as *uid* with what *role* needs, and no more."""
+    """Return the start of a command that continues as *uid* with exactly what *role* needs."""
     names = [f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES[role]]
     kept = ",".join(["-all", *names])
     return [

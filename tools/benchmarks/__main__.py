@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What tools/bench runs once everything that it needs is installed."""
+"""What tools/bench runs once everything is installed."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ DEFAULT_RUNS: Final = {"handover": 100, "start": 20, "tap": 100}
 DEFAULT_TAPS: Final = 1000
 """Policy cannot allow many more: 1,024 in total."""
 FEWEST_TAPS: Final = 20
-"""The bench takes a hundredth, a tenth and all of them; these have to be different."""
+"""The bench uses a hundredth, a tenth and all of them; these have to differ."""
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(check=options.check, all_met=bool(fields["met"]))
 
 
-# Each bench is imported when it is asked for: they need different packages.
+# Each bench is imported only when it runs: they need different packages.
 
 
 def _handover(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
@@ -68,7 +68,7 @@ def _tap(runs: int, taps: int, interrupts: Interrupts) -> tuple[str, dict[str, o
 
 
 def exit_status(*, check: bool, all_met: bool) -> int:
-    """Return how to end: to miss something is a failure only for who asked for a *check*."""
+    """Return the exit status: missing a wanted value is a failure only with *check*."""
     return EXIT_FAILED if check and not all_met else EXIT_OK
 
 

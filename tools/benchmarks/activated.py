@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The helper behind a listening socket, started by the first client, with exactly its capabilities.
 
-What systemd would do, in four steps that each become the next one:
+What systemd would do, in four programs, each of which executes the next:
 
-    unshare                   a mount namespace, so that the policy in it is the bench's own
-    setpriv                   a user of its own, CAP_BPF and CAP_PERFMON
+    unshare                   a mount namespace with the bench's own policy
+    setpriv                   a separate user, CAP_BPF and CAP_PERFMON
     systemd-socket-activate   listens, and becomes the helper when somebody connects
     python3                   the helper
 
-The unit's sandbox is not there: setting it up is systemd's time, not the helper's.
+The unit's sandbox is missing: setting it up takes systemd's time, not the helper's.
 """
 
 import os
@@ -27,7 +27,7 @@ from benchmarks.installed import PYTHON
 from failure import last_lines
 
 DYNAMIC_UIDS = range(61184, 65520)
-"""The range from which systemd takes the users that it makes for DynamicUser=yes."""
+"""The range of systemd's dynamic users (DynamicUser=yes)."""
 
 LISTENS_WITHIN_S = 10.0
 POLL_S = 0.002
@@ -37,7 +37,7 @@ UNPACED = """\
 loads-at-once = 1000
 loads-per-second = 1000
 """
-"""A policy that does not slow the bench down. Everything else in it is the default."""
+"""A policy that does not slow down the bench; otherwise the defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """What the helper says."""
+        """The helper's output."""
         return self.folder / "log"
 
 
 def make_place(folder: Path, launcher: Path, role: str = "bpf") -> Place:
-    """Make the folders that the helper needs below *folder*, which it can look into."""
+    """Make the folders that the helper needs in *folder*, readable for it."""
     place = Place(folder, launcher, _unused_uid(), role)
     folder.chmod(0o755)
     for owned in (place.socket.parent, place.state):
@@ -88,8 +88,8 @@ def listening(place: Place, *, paced: bool) -> Iterator[int]:
     """Listen for the helper's first client; end the helper afterwards. Yield its process id.
 
     Args:
-        place: where the helper lives.
-        paced: whether to leave the default policy in force, which is to have no policy file.
+        place: the helper's folders and user.
+        paced: whether to use the default policy, that is no policy file.
     """
     with activated_by(_command(place, paced=paced), place) as pid:
         yield pid
@@ -99,7 +99,7 @@ def listening(place: Place, *, paced: bool) -> Iterator[int]:
 def activated_by(command: Sequence[str], place: Place) -> Iterator[int]:
     """Run *command*, which listens and becomes the helper; end it afterwards. Yield its process id.
 
-    It has to say "Listening on" the place's socket as soon as it does.
+    It has to print "Listening on" and the place's socket once it listens.
     """
     with (
         place.log.open("w") as log,
@@ -133,7 +133,7 @@ def helper_command(place: Place) -> list[str]:
 
 
 def _lay_policy(place: Place) -> str:
-    """Return the command that lays our policy over the host's /etc, which need not have one."""
+    """Return the command that mounts our policy over the host's /etc, which may not have one."""
     layers = shlex.quote(f"lowerdir={place.folder}/etc:/etc")
     return f"mount -t overlay -o {layers} overlay /etc"
 
@@ -143,7 +143,7 @@ def _hide_policy() -> str:
 
 
 def _wait_until_listening(place: Place, process: subprocess.Popen[str]) -> None:
-    # Asking by connecting would start the helper, which is what is to be measured.
+    # Connecting would start the helper, and its start is what is measured.
     deadline = time.monotonic() + LISTENS_WITHIN_S
     while f"Listening on {place.socket}" not in place.log.read_text():
         if process.poll() is not None or time.monotonic() > deadline:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Time qemu-bridge-helper: from starting it, as QEMU does, until its one queue is there.
 
-For each line on standard input it starts one and prints the nanoseconds. It is started in the
-namespace with the bridge, so that nothing but the helper's own work is in the time. Python's own
-library alone, for Debian's Python run as ``python3 -I -S -B``. posix_spawn(3) favours the helper:
-a QEMU is larger than this process, and forks.
+For each line on standard input it starts one and prints the nanoseconds. This program runs in the
+namespace with the bridge, so that only the helper's own work is measured. It uses only Python's own
+library, for ``python3 -I -S -B``. posix_spawn(3) favours the helper: QEMU is larger than this
+process, and forks.
 """
 
 import os
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def spawn_ns(bridge: str) -> int:
-    """Get a tap on *bridge* and give it up again; return how long getting it took."""
+    """Get a tap on *bridge* and release it; return how long getting it took."""
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     argv = [HELPER, "--use-vnet", f"--br={bridge}", f"--fd={theirs.fileno()}"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Ask the helper, and take the time from before connect(2) until the answer is there."""
+"""Send requests to the helper, and measure the time from before connect(2) until the answer."""
 
 import socket
 import time
@@ -27,26 +27,26 @@ from bpferry_wire.packets import decode_reply, encode_request
 from failure import last_lines
 
 ANSWER_S = 60.0
-"""Longer than the first load of all, for which the helper reads every QEMU that there is."""
+"""Longer than the very first load, for which the helper reads every installed QEMU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Asks the helper that listens on *path* and writes to *log*; each time connects anew."""
+    """Sends requests to the helper that listens on *path*, with a new connection each time."""
 
     path: Path
     log: Path
 
     def hello_ns(self) -> int:
-        """Ask who is there: a load without the load, and without fds."""
+        """Send a hello: everything that a load takes, except the load and the fds."""
         return self._ask_ns(Hello(), 1)
 
     def load_ns(self, load: Load, at_once: int = 1) -> int:
-        """Ask for *at_once* sets over as many connections; return when all of them were there."""
+        """Ask for *at_once* sets over as many connections; return the time until all arrived."""
         return self._ask_ns(load, at_once)
 
     def tap_ns(self, tap: Tap) -> int:
-        """Ask for a tap and give it up again; return when all its queues were there."""
+        """Ask for a tap and release it; return the time until all its queues had arrived."""
         return self._ask_ns(tap, 1)
 
     def census(self) -> None:
@@ -54,7 +54,7 @@ class Client:
         self.quota_ns()
 
     def quota_ns(self) -> int:
-        """Ask how much there is, which the helper asks the kernel."""
+        """Ask how much is alive, which the helper asks the kernel."""
         return self._ask_ns(Quota(), 1)
 
     def hold(self, tap: Tap) -> OwnedFds:
@@ -66,7 +66,7 @@ class Client:
             return OwnedFds(packet.fds.take())
 
     def taps_alive(self) -> int:
-        """Ask how many taps somebody has, as the kernel says."""
+        """Ask how many taps are alive, according to the kernel."""
         asked = Quota()
         with self._explaining(), ExitStack() as stack:
             packet = channel.receive(self._ask(stack, encode_request(asked)))
@@ -111,7 +111,7 @@ class Client:
 
 
 def _check(request: Request, packet: channel.Packet) -> Reply:
-    """Return the reply in *packet*, which fulfils *request*: a quick refusal is no quick answer.
+    """Return the reply in *packet*, which must grant *request*: a quick refusal does not count.
 
     Raises:
         BenchError: it does not.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run other programs, and say well what went wrong with them."""
+"""Run other programs, and report what went wrong with them."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from failure import ToolError, last_lines
 
 ENDS_WITHIN_S = 5.0
-"""What a program gets to end by itself, before it is killed."""
+"""How long a program may take to exit before it is killed."""
 
 
 class BenchError(ToolError):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Medians, percentiles, and what is wanted of them.
+"""Medians, percentiles, and wanted values.
 
-The load of the machine changes while the bench runs. So the helper and C take turns, and what is
-wanted of the one against the other is asked of each pair: the median of the differences, not the
-difference of the medians.
+The load of the machine changes while the bench runs. So the helper and C take turns, and they are
+compared pair by pair: by the median of the differences, not the difference of the medians.
 """
 
 import math
@@ -67,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One figure and the most that is wanted of it."""
+    """One figure and the most that it should be."""
 
     key: str
     what: str
@@ -77,7 +76,7 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        """Whether it is as wanted."""
+        """Whether it is low enough."""
         return self.value <= self.at_most
 
 
@@ -109,7 +108,7 @@ def _row(key: str, what: str, values: Sequence[int]) -> Row:
 
 
 def verdicts(figures: Figures) -> list[Verdict]:
-    """Return what is wanted, and what came out."""
+    """Return the wanted values and the results."""
     times = figures.times
     load_over = over_ms(times.load, times.c_load)
     cold_over = over_ms(times.cold, times.c_cold)
@@ -124,7 +123,7 @@ def verdicts(figures: Figures) -> list[Verdict]:
 
 
 def ratios(figures: Figures) -> dict[str, float]:
-    """Return how many times the first takes the second's time, as the median of the pairs."""
+    """Return the ratios of the first time to the second, as medians of the pairs."""
     times = figures.times
     return {
         "load_to_c": to_times(times.load, times.c_load),
@@ -141,10 +140,10 @@ def to_ms(nanoseconds: int) -> float:
 
 
 def over_ms(ours: Sequence[int], theirs: Sequence[int]) -> float:
-    """Return by how many milliseconds *ours* is above *theirs*, as the median of the pairs."""
+    """Return how many milliseconds longer *ours* takes, as the median of the pairs."""
     return statistics.median(a - b for a, b in zip(ours, theirs, strict=True)) / NS_PER_MS
 
 
 def to_times(ours: Sequence[int], theirs: Sequence[int]) -> float:
-    """Return how many times *theirs* goes into *ours*, as the median of the pairs."""
+    """Return the ratio of *ours* to *theirs*, as the median of the pairs."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

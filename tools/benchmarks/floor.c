@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The floor under a hand-over: connect, ask, receive four fds, with C on both sides and no load.
+ * The least that a hand-over takes: connect, ask, receive four fds, in C on both sides, no load.
  *
  *     floor SOCKET
  *
- * Listens on the path SOCKET in a child process, which hands the same four fds to whoever asks.
+ * Listens on the path SOCKET in a child process, which hands the same four fds to every client.
  * Each line of standard input is a number of hand-overs to do, one after the other. The answer is
- * one line with the nanoseconds of each, from before connect(2) until the fds are there.
+ * one line with the nanoseconds of each, from before connect(2) until the fds have arrived.
  */
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is measured, in which order: the helper and C in turn, so that drift meets both alike."""
+"""What is measured, in which order: the helper and C in turn, so that drift affects both."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ ROUNDS_FOR_EACH_COLD_START = 4
 """A cold start takes longer than a whole round, and varies less."""
 
 FOLDER = "/var/tmp"  # noqa: S108 - the folder made in it is root's alone
-"""Not TMPDIR, which another user may be unable to look into, nor /run, where nothing may be run."""
+"""Not TMPDIR, which another user may not be able to read, nor /run, which is mounted noexec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def measure(carried: CarriedObject, rounds: int, interrupts: Interrupts) -> Figu
     """Measure everything in *rounds* rounds, and the cold start in a quarter of them.
 
     Raises:
-        Interrupted: somebody asked to end; everything is taken down by then.
+        Interrupted: on a signal, after everything has been stopped.
     """
     times = Times()
     with _bench(carried, interrupts) as bench:
@@ -60,7 +60,7 @@ def _bench(carried: CarriedObject, interrupts: Interrupts) -> Iterator[Bench]:
         elf.write_bytes(carried.elf)
         loader, floor = build("load", folder, ["bpf"]), build("floor", folder)
         with started(loader, elf) as c_load, started(floor, folder / "floor.sock") as c_floor:
-            # The default policy is for members of the socket's group, which is the helper's here.
+            # By default, members of the socket's group may load; here that is the helper's group.
             os.setgroups([*os.getgroups(), place.uid])
             client = Client(place.socket, place.log)
             load = Load(OBJECT_ID, carried.digest)
@@ -69,7 +69,7 @@ def _bench(carried: CarriedObject, interrupts: Interrupts) -> Iterator[Bench]:
 
 def _measure_warm(bench: Bench, times: Times, rounds: int) -> Memory:
     with listening(bench.place, paced=False) as pid:
-        # The first load starts the helper and lets it read every QEMU; both yardsticks warm up too.
+        # The first load starts the helper, which reads every QEMU; the C programs warm up too.
         for _ in range(2):
             _one_round(bench, Times())
         for done in range(rounds):

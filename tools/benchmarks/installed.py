@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A copy of the helper as tools/install would lay it down: compiled, with its own launcher.
+"""A copy of the helper as tools/install would install it: compiled, with its own launcher.
 
-Not the clone itself: the helper runs as a user of its own that may not be able to read the clone,
-and it writes no byte code, so that it would compile every module at each start.
+The clone itself will not do: the helper runs as another user, who may not be able to read the
+clone, and writes no byte code, so it would compile every module at each start.
 """
 
 import shutil
@@ -19,7 +19,7 @@ INSTALLED_IN = "/usr/local/lib/bpferry/helper"
 
 
 def install_copy(folder: Path) -> Path:
-    """Lay a copy of the clone's helper down in *folder*; return what starts it."""
+    """Install a copy of the clone's helper in *folder*; return its launcher."""
     tree = folder / "helper"
     for package in PACKAGES:
         source = REPOSITORY / package
@@ -27,7 +27,7 @@ def install_copy(folder: Path) -> Path:
     run([PYTHON, "-I", "-m", "compileall", "-q", str(tree)])
     launcher = folder / "bpferry-helper"
     launcher.write_text(_pointed_at(tree, LAUNCHER.read_text()))
-    # The helper's own user has to read all of this; nobody but root may write it.
+    # The helper's user has to read all of this; only root may write it.
     run(["chmod", "-R", "u=rwX,go=rX", str(tree), str(launcher)])
     return launcher
 

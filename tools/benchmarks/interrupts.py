@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Leave on Ctrl-C and the like between two measurements, and nowhere else.
+"""Stop on Ctrl-C and the like between two measurements, and nowhere else.
 
-An exception out of a signal handler may come while a process is being started: then nobody knows
-that process, and nobody ends it. A measurement takes less than a second, so there is no hurry.
+If a signal handler raises an exception while a process is being started, nobody knows that process
+and nobody ends it. A measurement takes less than a second, so there is no hurry.
 """
 
 import signal
@@ -12,11 +12,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):  # noqa: N818 - an adjective says it all
-    """Somebody asked the bench to end."""
+    """A signal asked the bench to stop."""
 
 
 class Interrupts:
-    """Notes the signals that ask to end. One for each process; what it starts does not get them."""
+    """Notes signals that ask to stop. One per process; programs that it starts do not get them."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -27,6 +27,6 @@ class Interrupts:
         self._asked = True
 
     def check(self) -> None:
-        """Raise Interrupted if somebody asked."""
+        """Raise Interrupted if there was such a signal."""
         if self._asked:
             raise Interrupted

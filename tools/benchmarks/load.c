@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The yardstick for a load: what the helper does for a client, in C and with nothing around it.
+ * The yardstick for a load: what the helper does for a client, in C and nothing else.
  *
  *     load OBJECT
  *

@@ -8,14 +8,14 @@ from benchmarks.command import BenchError
 from benchmarks.figures import Memory
 
 KEYS = ("VmRSS", "VmHWM")
-"""Lines of proc(5)'s status file: resident now, and the most so far."""
+"""Lines of /proc/PID/status: resident now, and the peak."""
 
 
 def memory_of(pid: int) -> Memory:
-    """Return what the process *pid* has.
+    """Return the memory of the process *pid*.
 
     Raises:
-        BenchError: it is not there any more.
+        BenchError: the process has ended.
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text()

@@ -30,7 +30,7 @@ def find_object() -> CarriedObject:
         try:
             binary = open_trusted(path)
         except (Untrusted, OSError):
-            # A symbolic link, for one; the helper does not look into it either.
+            # Such as a symbolic link; the helper does not search it either.
             continue
         with binary.fd:
             for found in scan(binary):

@@ -9,7 +9,7 @@ from benchmarks.figures import Figures, Row, Verdict, ratios, rows, verdicts
 from benchmarks.object import CarriedObject
 
 DIGEST_SHOWN = 16
-"""Hexadecimal digits of a digest that are enough for a person."""
+"""How many hexadecimal digits of a digest the table shows."""
 
 RATIO_NAMES = {
     "load_to_c": "a warm load, of C's",

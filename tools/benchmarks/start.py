@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long it takes from a description to a command line, each step against a named rival.
+"""How long it takes from a description to a command line, each step compared with a rival.
 
     cache     what QEMU can do, read from the cache
-    probe     the same, asked of QEMU; against a QEMU started bare and asked the very same commands
-              over a plain socket, by a client that counts the answers and looks at none
-    process   ``bpferry run --dry-run=json`` of a whole document, as a process; against the same
-              Python that does nothing
-    cards     reading, planning and building for 64 cards; against 16 cards
+    probe     the same, asked of QEMU; compared with a bare QEMU that gets the same commands over a
+              plain socket, from a client that only counts the answers
+    process   ``bpferry run --dry-run=json`` of a whole document, as a process; compared with a
+              Python process that does nothing
+    cards     reading, planning and building for 64 cards; compared with 16 cards
 
-Rivals take turns with what they are held against, so that drift meets both alike.
+Each step takes turns with its rival, so that drift affects both.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ NOTHING: Final = (sys.executable, "-c", "pass")
 
 
 class Silent:
-    """A reporter for a bench, which has nobody to tell."""
+    """A reporter that reports nothing."""
 
     def progress(self, text: str) -> None:
         """Say nothing."""

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How long it takes to get a tap with several queues on a bridge, against qemu-bridge-helper.
+"""How long it takes to get a tap with several queues on a bridge, compared with qemu-bridge-helper.
 
-    warm     connect, ask, receive, at the pace that policy allows one user by default; the helper
-             uses the pauses to get taps ready. In turn with qemu-bridge-helper for one queue.
-    no pause one request after the other
-    with N   the same as warm with N taps of ours that somebody holds, in turn with another helper
-             on a host that has none
+    warm     connect, ask, receive, at the rate that the policy allows one user by default; the
+             helper uses the pauses to make spare taps. In turn with qemu-bridge-helper, one queue.
+    no pause one request right after the other
+    with N   as warm, while N of the helper's taps are in use, in turn with another helper on a host
+             without any
     cold     the first request starts the helper
-    idle     what is left of it when nobody asks
+    idle     the helper's memory after it was idle
 
-The client is uid 0. What it got it gives up at once, which is in none of the times.
+The client is uid 0. It releases each tap at once, which is not part of the times.
 """
 
 import resource
@@ -34,15 +34,15 @@ from bpferry_wire.messages import Tap
 
 ROUNDS_FOR_EACH_COLD_START = 4
 WARM_UP = 3
-"""Requests after which the helper has spares of the right size, and all code was run once."""
+"""Requests after which the helper has spares of the right size, and all code has run once."""
 
 IDLE_EXIT_S = 1
 ENDS_WITHIN_S = 3.0
-"""What the helper gets to end by itself, beyond the time that it may be idle."""
+"""How long the helper may take to exit after its idle time."""
 
 POLL_S = 0.05
 OWN_FDS = 64
-"""What the bench needs beside the taps that it holds."""
+"""How many fds the bench needs besides those of its taps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class Site:
     rival: Yardstick
 
     def tap_ns(self) -> int:
-        """Get a tap and give it up."""
+        """Get a tap and release it."""
         return self.client.tap_ns(_tap(BRIDGES[0]))
 
     def rival_ns(self) -> int:
-        """Let qemu-bridge-helper get a tap and give it up."""
+        """Let qemu-bridge-helper get a tap, and release it."""
         return self.rival.ask_ns(1)[0]
 
 
@@ -67,7 +67,7 @@ class Bench:
     """Everything that is running or ready to run while the bench measures."""
 
     crowded: Site
-    """Where there come to be many taps."""
+    """Where many taps are made."""
     empty: Site
     figures: TapFigures
     rounds: int
@@ -75,7 +75,7 @@ class Bench:
 
     @property
     def some_rounds(self) -> int:
-        """Rounds of what takes longer, or is asked of several times."""
+        """Rounds of what takes longer or is repeated."""
         return max(1, self.rounds // ROUNDS_FOR_EACH_COLD_START)
 
 
@@ -84,7 +84,7 @@ def measure(rounds: int, most: int, interrupts: Interrupts) -> TapFigures:
 
     Raises:
         BenchError: something could not be started.
-        Interrupted: somebody asked to end; everything is taken down by then.
+        Interrupted: on a signal, after everything has been stopped.
     """
     figures = TapFigures([max(1, most // 100), most // 10, most])
     _allow_fds(most * QUEUES + OWN_FDS)
@@ -125,7 +125,7 @@ def _tap(bridge: str) -> Tap:
 
 
 def _allow_fds(count: int) -> None:
-    """Let this process have *count* fds open."""
+    """Allow this process *count* open fds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < count:
         raise BenchError(
@@ -151,7 +151,7 @@ def _warm_up(site: Site) -> None:
 
 
 def _paced(times: list[int], get_ns: Callable[[], int]) -> None:
-    """Measure once, in half of the time that has to pass between two requests."""
+    """Measure once, and wait for the rest of half of the time between two requests."""
     until = time.monotonic() + 1 / PER_SECOND / 2
     times.append(get_ns())
     time.sleep(max(0.0, until - time.monotonic()))
@@ -216,13 +216,13 @@ def _measure_idle(bench: Bench) -> None:
 
 
 def _has_ended(pid: int) -> bool:
-    """Say whether our child *pid* is a process no more; it is left to be waited for."""
+    """Return whether our child *pid* has ended; it still has to be waited for."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def _rounds(bench: Bench, what: str, count: int) -> Iterator[int]:
-    """Count to *count*, say how far it is, and leave if somebody asks to."""
+    """Count to *count*, show the progress, and stop on a signal."""
     for done in range(count):
         show_progress(what, done, count)
         bench.interrupts.check()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What tools/bench tap measured, what is wanted of it, and how both are printed.
+"""The figures of tools/bench tap, their wanted values, and how both are printed.
 
 A request is compared with what was measured right before or after it, as the median of the pairs:
-with qemu-bridge-helper, and where many taps are there, with a host that has none.
+with qemu-bridge-helper, and if there are many taps, with a host that has none.
 """
 
 import platform
@@ -24,7 +24,7 @@ NOTHING = Memory(0, 0)
 
 QUEUES = 4
 PER_SECOND = 8
-"""Requests a second that policy allows a user by default."""
+"""Requests a second that the policy allows a user by default."""
 
 TO_RIVAL_TIMES = 3.0
 COLD_MS = 350.0
@@ -64,7 +64,7 @@ class Timed:
 
     kind: str
     count: int
-    """Taps or links that were there already."""
+    """Taps or links that existed already."""
     values: list[int] = field(default_factory=list)
 
     @property
@@ -84,14 +84,14 @@ class TapFigures:
     """Everything that was measured."""
 
     counts: Sequence[int]
-    """Numbers of taps that were there already, from few to many."""
+    """Numbers of taps that existed already, in ascending order."""
     timed: dict[tuple[str, int], Timed] = field(default_factory=dict)
     memory: Memory = NOTHING
     idle: Memory = NOTHING
-    """What the helper has after it was idle for longer than it may be."""
+    """The helper's memory after its idle time has passed."""
 
     def of(self, kind: str, count: int = 0) -> list[int]:
-        """Return the list of what is timed as *kind* while *count* taps or links are there."""
+        """Return the list of times of *kind* with *count* taps or links."""
         return self.timed.setdefault((kind, count), Timed(kind, count)).values
 
     def rows(self) -> list[Row]:
@@ -105,7 +105,7 @@ class TapFigures:
         ]
 
     def ratios(self) -> dict[str, float]:
-        """Return how many times the first takes the second's time."""
+        """Return the ratios of the first time to the second."""
         some, many = self.counts[-2], self.counts[-1]
         with_many = self.of("tap_with", many)
         counting = [_median(self.of("quota_with", count)) for count in (many, some)]
@@ -119,11 +119,11 @@ class TapFigures:
         }
 
     def _over_none(self, count: int) -> float:
-        """Return how many times a request takes with *count* taps what it takes without."""
+        """Return the ratio of a request's time with *count* taps to one without."""
         return to_times(self.of("tap_with", count), self.of("none_with", count))
 
     def verdicts(self) -> list[Verdict]:
-        """Return what is wanted, and what came out."""
+        """Return the wanted values and the results."""
         some, many = self.counts[-2], self.counts[-1]
         ratios = self.ratios()
         more = over_ms(self.of("tap_with", many), self.of("none_with", many))

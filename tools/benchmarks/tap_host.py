@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the tap helper takes for the host: bridges in a namespace that nothing else is in.
+"""What plays the host for the tap helper: bridges in a separate namespace.
 
-One process holds it, and it is gone with that. The helper is started in four steps that each become
-the next one. All but the first are in the time of a cold start; the rest of the unit's sandbox is
-not:
+One process holds the namespace, which goes away with it. The helper is started by four programs,
+each of which executes the next. All but the first count in the time of a cold start; the rest of
+the unit's sandbox is missing:
 
     nsenter,          into the network namespace with the bridges, and mounts with our /etc;
-    activator         listens, and becomes the next one when somebody connects
-    unshare, setpriv  a network namespace of its own; a user of its own, CAP_NET_ADMIN alone
+    activator         listens, and executes the next one when somebody connects
+    unshare, setpriv  a new network namespace; a separate user, only CAP_NET_ADMIN
     python3           the helper
 """
 
@@ -34,7 +34,7 @@ mount --bind "$1/policy" /etc/bpferry
 mount --bind "$1/qemu" /etc/qemu
 mount -t sysfs sysfs /sys
 """
-"""The host's /etc need not have such folders; and its /sys shows its own network."""
+"""The host's /etc may not have such folders, and its /sys shows its own network."""
 
 POLICY = """\
 [users.root]
@@ -47,14 +47,14 @@ taps-per-second = 1000
 [service]
 idle-exit-seconds = {idle_exit_s}
 """
-"""A policy that does not slow the bench down. Who asks is root."""
+"""A policy that does not slow down the bench. The client is root."""
 
 DEFAULT_IDLE_EXIT_S = 300
 
 
 @dataclass(frozen=True, slots=True)
 class TapHost:
-    """The namespaces, and where the helper lives."""
+    """The namespaces, and the helper's folders."""
 
     space: Namespace
     place: Place
@@ -84,7 +84,7 @@ class TapHost:
             yield yardstick
 
     def add_foreign_links(self, count: int) -> None:
-        """Add *count* links (or one more) of others, as containers have them."""
+        """Add *count* foreign links (or one more), such as those of containers."""
         pairs = range((count + 1) // 2)
         lines = (f"link add here{pair} type veth peer name there{pair}\n" for pair in pairs)
         self.space.run(["ip", "-batch", "-"], text="".join(lines))
@@ -92,7 +92,7 @@ class TapHost:
 
 @contextmanager
 def tap_host(folder: Path) -> Iterator[TapHost]:
-    """Make a host with bridges, for a helper that lives below *folder*."""
+    """Make a host with bridges, for a helper with its folders in *folder*."""
     place = make_place(folder, install_copy(folder), "tap")
     for name in ("etc/qemu", "policy", "qemu"):
         (folder / name).mkdir(parents=True)

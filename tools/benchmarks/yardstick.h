@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What both C programs do alike: tell the time, and give up. */
+/* What both C programs share: read the clock, and give up. */
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The two C programs beside this file: build them, and ask them line by line for times."""
+"""The two C programs in this folder: build them, and ask them line by line for times."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ HINT = "apt-get install gcc libc6-dev libbpf-dev"
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """A running program that measures, and its name; it borrows *process*."""
+    """A running program that measures, and its name. Borrows *process*."""
 
     name: str
     process: subprocess.Popen[str]
@@ -35,7 +35,7 @@ class Yardstick:
         return [int(word) for word in answer]
 
     def _ended(self) -> BenchError:
-        # What it has to say went to our own standard error already.
+        # Its messages are on our standard error already.
         return BenchError(f"'{self.name}' ended with status {self.process.wait()}")
 
 

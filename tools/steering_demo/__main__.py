@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """Tell a person what happens now; standard output is for the result."""
+    """Print what happens now to standard error; standard output is for the result."""
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
@@ -94,7 +94,7 @@ class _Stage:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration and return the exit status."""
     options = parse(arguments)
-    # A terminal's hang-up and systemctl's stop take the same way out as Ctrl-C.
+    # A terminal's hang-up and systemctl stop end it in the same way as Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Datagrams there and back between all who are on the bridge, the longest that fit into a frame."""
+"""Datagrams there and back between all stations on the bridge, up to the longest frames."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ SIZES: Final = (100, 8900)
 TOOLS: Final = Path(__file__).resolve().parents[1]
 
 ComesBack = Callable[[str, int], bool]
-"""Says whether a datagram comes back from an address."""
+"""Returns whether a datagram comes back from an address."""
 
 
 class Exchange(NamedTuple):
-    """What became of one datagram that nobody may fragment."""
+    """The outcome of one datagram that must not be fragmented."""
 
     source: str
     destination: str
@@ -37,7 +37,7 @@ class Exchange(NamedTuple):
 
 
 def play_exchanges(space: Namespace, first: Console, second: Console) -> Iterator[Exchange]:
-    """Exchange datagrams between the host in *space* and both guests, each with each."""
+    """Exchange datagrams between the host in *space* and both guests, every pair."""
     yield from _exchange(HOST, FIRST, _from_host(space))
     yield from _exchange(HOST, SECOND, _from_host(space))
     yield from _exchange(FIRST, SECOND, _from_guest(first))

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Both privileged helpers behind real activated sockets, each with exactly its capabilities.
+"""Both privileged helpers behind activated sockets, each with exactly its capabilities.
 
-Where systemd is PID 1 it makes transient sockets and services; elsewhere ``activator`` listens, and
-setpriv gives the capabilities that a unit would give. Each helper runs in a network namespace of
-its own; that of the role tap reaches the one that stands for the host through a netlink socket
-which was opened there.
+If systemd is PID 1, it makes transient sockets and services; otherwise ``activator`` listens, and
+setpriv gives the capabilities of the unit. Each helper runs in its own network namespace; the one
+with the role tap reaches the namespace that plays the host through a netlink socket opened there.
 """
 
 import subprocess
@@ -24,20 +23,20 @@ BY_ACTIVATOR: Final = "our own activator"
 
 
 class HelperFailed(Exception):  # noqa: N818
-    """A socket did not appear; the message has what was said about it."""
+    """A socket did not appear; the message has the output about it."""
 
 
 def systemd_can() -> bool:
-    """Say whether PID 1 is systemd (sd_booted(3)), and its services can open /dev/net/tun.
+    """Return whether PID 1 is systemd (sd_booted(3)) and its services can open /dev/net/tun.
 
-    They see the host's; what is mounted over it for us is not theirs.
+    They see the host's, not what is mounted over it for us.
     """
     return Path("/run/systemd/system").is_dir() and tun_is_open()
 
 
 @contextmanager
 def activated_helpers(place: Workplace, space: Namespace) -> Iterator[str]:
-    """Listen for the helpers and start each when somebody connects; give a word for who does."""
+    """Listen for the helpers, start each when somebody connects, and yield who does that."""
     by_systemd = systemd_can()
     start = units.transient if by_systemd else _behind_activator
     with ExitStack() as stack:
@@ -56,7 +55,7 @@ def _behind_activator(place: Workplace, space: Namespace, role: str) -> Iterator
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            # So that Ctrl-C does not take it away from under its users.
+            # So that Ctrl-C does not kill it while it is in use.
             start_new_session=True,
         ) as process,
     ):
@@ -86,6 +85,6 @@ SEE_ETC: Final = 'mount --bind "$1" /etc && shift && exec "$@"'
 
 
 def said(place: Workplace, role: str) -> str:
-    """Return what the helper wrote, for a person who has to find out what went wrong."""
+    """Return the helper's output, for finding out what went wrong."""
     log = place.log(role)
     return log.read_text(errors="replace") if log.exists() else units.journal(role)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The table, the bars and the JSON: what a person and a script see of the rounds."""
+"""The tables and bars for people, and the JSON for scripts."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -67,12 +67,12 @@ def _totals(rounds: Sequence[Round]) -> list[dict[str, int]]:
 
 
 def steering_word(rounds: Sequence[Round]) -> str:
-    """Return who steered, as the kernel's count of the program's runs says."""
+    """Return what steered, according to the kernel's count of the program's runs."""
     return "ebpf" if all(played.steered_by_ebpf for played in rounds) else "not ebpf"
 
 
 def last_line(result: Result) -> str:
-    """Return the one line that says it all."""
+    """Return the line that sums it up."""
     rounds = result.rounds
     flows = sum(played.flows for played in rounds)
     mismatches = sum(len(played.mismatches) for played in rounds)

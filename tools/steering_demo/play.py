@@ -35,19 +35,19 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What the play is played with. Borrows all of it."""
+    """Everything that the play needs. Borrows all of it."""
 
     place: Workplace
     space: Namespace
     started_by: str
-    """Who starts the helpers."""
+    """What starts the helpers."""
     first: Vm
     second: Vm
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was seen, and with what it was seen."""
+    """What happened, and the versions and settings."""
 
     rounds: tuple[Round, ...]
     exchanges: tuple[Exchange, ...]
@@ -91,7 +91,7 @@ def _set_up(station: Station, machine: Vm, say: Say) -> None:
 
 @contextmanager
 def explaining(place: Workplace) -> Iterator[None]:
-    """Show what helpers and clients said if something goes wrong, before the folder is gone."""
+    """On an error, show the output of helpers and clients before the folder is deleted."""
     try:
         yield
     except (GuestError, WitnessError, HelperFailed, subprocess.CalledProcessError):
@@ -103,7 +103,7 @@ def explaining(place: Workplace) -> Iterator[None]:
 
 
 def play(field: Field, flows: int, show: Callable[[Round | Exchange], None]) -> Result:
-    """Send, compare, exchange; *show* each as soon as it is played."""
+    """Send, compare, exchange; *show* each result at once."""
     rounds: list[Round] = []
     exchanges: list[Exchange] = []
     for played in _rounds(field, flows):
@@ -120,7 +120,7 @@ def play(field: Field, flows: int, show: Callable[[Round | Exchange], None]) -> 
 
 
 def qemu_version(place: Workplace, space: Namespace) -> str:
-    """Return the version that QEMU itself names, asked as the user."""
+    """Return QEMU's version; QEMU is run as the user."""
     argv = vm.client(place, space, ["capabilities", "--json"])
     asked = subprocess.run(argv, check=True, capture_output=True)
     return str(json.loads(asked.stdout)["version"])
@@ -145,7 +145,7 @@ def _rounds(field: Field, count: int) -> Iterator[Round]:
 
 
 def even_table(machine: Vm, maps: SteeringMaps) -> Steering:
-    """Let the first guest spread its packets evenly, and return what the kernel's maps say then."""
+    """Let the first guest spread its packets evenly, and return what the kernel's maps then say."""
     machine.console.ask("equal", queues=QUEUES)
     return wait_for(maps, "an even table", _is_even)
 

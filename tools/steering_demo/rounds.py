@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Send flows, predict each one's queue, ask the guest where it came in."""
+"""Send flows, predict the queue of each, ask the guest where it arrived."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from steering_demo.vm import Vm
 from steering_demo.witness import program_runs
 
 PACKETS: Final = 2
-"""Packets of each flow: all of them have to come in on the same queue."""
+"""Packets of each flow: all of them have to arrive on the same queue."""
 
 Sender = Namespace | Console
 """The host in its namespace, or a guest."""
@@ -25,16 +25,16 @@ Sender = Namespace | Console
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one table did to some flows."""
+    """What a table did with some flows."""
 
     title: str
     table: tuple[int, ...]
     predicted: dict[int, int]
-    """Flows by queue, as our own Toeplitz hash of the live key and table says."""
+    """Flows by queue, according to our own Toeplitz hash with the live key and table."""
     counted: dict[int, int]
-    """Flows by queue, as the guest saw their packets come in."""
+    """Flows by queue, as the guest saw their packets arrive."""
     mismatches: tuple[str, ...]
-    """One sentence for each flow that came in elsewhere, or not at all."""
+    """One sentence for each flow that arrived elsewhere, or not at all."""
     program_runs: int
     """How often the kernel ran the eBPF program meanwhile: once for each packet to the guest."""
 
@@ -52,7 +52,7 @@ class Round:
 def play_round(
     title: str, sender: Sender, machine: Vm, steering: Steering, flows: Sequence[Flow]
 ) -> Round:
-    """Let *sender* send *flows* to *machine*, and hold every single one against *steering*."""
+    """Let *sender* send *flows* to *machine*, and compare every one with *steering*."""
     machine.console.ask("flows")
     runs = program_runs(machine.qemu_pid())
     send(sender, flows)
@@ -77,7 +77,7 @@ def send(sender: Sender, flows: Sequence[Flow]) -> None:
 
 
 def predict(steering: Steering, flows: Sequence[Flow]) -> dict[Flow, int]:
-    """Return the queue of each flow, as our own Toeplitz hash of the live key and table says."""
+    """Return the queue of each flow, by our own Toeplitz hash with the live key and table."""
     return {flow: steering.queue_for(hashed(flow)) for flow in flows}
 
 
@@ -97,7 +97,7 @@ def _count(seen: dict[Flow, Queues]) -> dict[int, int]:
 
 
 def find_mismatches(predicted: dict[Flow, int], seen: dict[Flow, Queues]) -> Sequence[str]:
-    """Return a sentence for each flow whose packets did not all come in on its predicted queue."""
+    """Return a sentence for each flow whose packets did not all arrive on the predicted queue."""
     return [
         f"{flow}: predicted queue {queue}, came in on {dict(seen.get(flow, {})) or 'none'}"
         for flow, queue in predicted.items()

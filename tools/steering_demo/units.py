@@ -30,14 +30,14 @@ def transient(place: Workplace, space: Namespace, role: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["systemctl", "--quiet", "stop", *names], check=False)
-        # A unit that failed would stay in systemd's list; there is none after a good run.
+        # A failed unit would stay in systemd's list; after a good run there is none.
         subprocess.run(["systemctl", "reset-failed", *names], check=False, capture_output=True)
 
 
 def _socket(place: Workplace, space: Namespace, role: str) -> list[str]:
     listen = [
         f"ListenSequentialPacket={place.socket(role)}",
-        # Closed, until it is given to the user: SocketGroup= wants a group that has a name.
+        # Closed until it is given to the user: SocketGroup= needs a group with a name.
         "SocketMode=0600",
     ]
     if role == "tap":
@@ -52,7 +52,7 @@ def _service(place: Workplace, role: str) -> list[str]:
     if "STATE_DIRECTORY" in variables:
         variables["STATE_DIRECTORY"] = f"/run/{folder}"
     return [
-        # A user without a name would not do here, and no name is to be added to the host.
+        # A user without a name does not work here, and no name may be added to the host.
         "DynamicUser=yes",
         f"RuntimeDirectory={folder}",
         f"CapabilityBoundingSet={names}",

@@ -24,7 +24,7 @@ FOLDERS: Final = (
     "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
     "XDG_RUNTIME_DIR",
 )  # fmt: skip
-"""Where a user's programs keep things. What we were started with may be root's."""
+"""Where a user's programs store things. The variables that we got may be root's."""
 
 DESCRIPTION: Final = """\
 name = "{station.name}"
@@ -115,7 +115,7 @@ def running_vm(place: Workplace, space: Namespace, guest: Guest, station: Statio
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask bpferry to end the VM, as Ctrl-C twice does; kill it if it does not obey."""
+    """Ask bpferry to end the VM, as two Ctrl-C do; kill it if it does not."""
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
         try:
             process.wait(timeout=POWERDOWN_S if number == signal.SIGKILL else 1.0)

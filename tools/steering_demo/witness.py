@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The live key and table, read through the fds that QEMU itself holds.
 
-Not what anybody says they are: root takes QEMU's own fds out of its process (pidfd_getfd(2)), and
-what is read is the memory that the program in the kernel looks into for each packet.
+Nobody's word is taken for them: root copies QEMU's own fds out of its process (pidfd_getfd(2)), and
+reads the memory that the program in the kernel uses for each packet.
 
-QEMU can also steer in user space, by the same key and table, and with the same maps filled. So the
-kernel is asked how often it ran the program: it counts that while somebody holds an fd of
-BPF_ENABLE_STATS (linux/bpf.h), and stops with the last one.
+QEMU can also steer in user space, with the same key and table and the same maps filled. So the
+kernel is asked how often it ran the program: it counts that as long as somebody holds an fd from
+BPF_ENABLE_STATS (linux/bpf.h).
 """
 
 import ctypes
@@ -33,7 +33,7 @@ POLL_S: Final = 0.05
 
 
 class WitnessError(Exception):
-    """QEMU does not hold what it should, or the maps never said what was waited for."""
+    """QEMU does not hold the expected fds, or the maps never had the expected content."""
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def live_maps(qemu_pid: int) -> Iterator[SteeringMaps]:
 
 
 def _number_of(pid: int, shape: MapShape) -> int:
-    """Return the fd of *pid* that is a map of this *shape*; the three shapes differ."""
+    """Return the fd of *pid* that is a map with this *shape*; the three shapes differ."""
     wanted = {
         "map_type": shape.type,
         "key_size": shape.key_size,
@@ -58,7 +58,7 @@ def _number_of(pid: int, shape: MapShape) -> int:
 
 
 def _find_fd(pid: int, wanted: dict[str, int]) -> tuple[int, dict[str, int]]:
-    """Return the fd of *pid* of which the kernel says *wanted*, and all numbers that it says."""
+    """Return the fd of *pid* with *wanted* in its fdinfo, and all numbers in its fdinfo."""
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         try:
             text = info.read_text(encoding="ascii")
@@ -81,7 +81,7 @@ def _get_fd(pidfd: OwnedFd, number: int) -> int:
 
 @contextmanager
 def counted_runs() -> Iterator[None]:
-    """Let the kernel count how often each BPF program of the host is run."""
+    """Let the kernel count how often it runs each of the host's BPF programs."""
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
     fd = libbpf.bpf_enable_stats(BPF_STATS_RUN_TIME)
     if fd < 0:
@@ -91,12 +91,12 @@ def counted_runs() -> Iterator[None]:
 
 
 def program_runs(qemu_pid: int) -> int:
-    """Return how often the kernel has run the program that *qemu_pid* holds, while it counted."""
+    """Return how often the kernel has run the program that *qemu_pid* holds, while counting."""
     return _find_fd(qemu_pid, {"prog_type": RSS.programs[0].type})[1]["run_cnt"]
 
 
 def wait_for(maps: SteeringMaps, what: str, true_of: Callable[[Steering], bool]) -> Steering:
-    """Return the steering as soon as *true_of* it; *what* is that in words.
+    """Wait until *true_of* holds for the steering and return that; *what* says it in words.
 
     Raises:
         WitnessError: it did not become true.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A folder for the time of the demonstration: the code as only root can change it, and all sockets.
+"""A temporary folder for the demonstration: code that only root can change, and all sockets.
 
-The clone may lie in a home that neither the user nor the helpers can read; and what runs with a
-capability should not be a file that an ordinary user may edit. The helpers find their policy in
-/etc/bpferry: their /etc is a folder in here, with that and nothing else. The user has a home in
-here, so that nothing comes to lie in theirs.
+The clone may be in a home folder that neither the user nor the helpers can read; and code that runs
+with a capability should not be in a file that an ordinary user can edit. The helpers find their
+policy in /etc/bpferry: their /etc is a folder in here, with nothing else in it. The user gets a
+home folder in here, so that nothing is left in the real one.
 """
 
 import os
@@ -19,10 +19,10 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 USER_UID: Final = 64_242
-"""The ordinary user, where nobody ran us through sudo: a uid without a name and without rights."""
+"""The ordinary user, unless we run through sudo: a uid without a name and without rights."""
 
 HELPER_UIDS: Final = {"bpf": 64_243, "tap": 64_244}
-"""Each helper's own user, by its role."""
+"""The user of each helper, by role."""
 
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 """Debian's, whose packages the installed helpers use too."""
@@ -36,12 +36,12 @@ users = [{{uid}}]
 [users.{{uid}}]
 bridges = ["{BRIDGE}"]
 """
-"""What the administrator of this host has written."""
+"""What the administrator of this host would write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where everything of one demonstration is."""
+    """The folders and files of one demonstration."""
 
     folder: Path
     user_uid: int
@@ -66,11 +66,11 @@ class Workplace:
         return self.folder / "home"
 
     def log(self, name: str) -> Path:
-        """Return where the program called *name* writes what it has to say."""
+        """Return the log of the program called *name*."""
         return self.folder / f"{name}.log"
 
     def python_path(self, *trees: str) -> str:
-        """Return PYTHONPATH for the project's top-level folders called *trees*."""
+        """Return PYTHONPATH for the project's top-level folders *trees*."""
         return ":".join(str(self.folder / tree) for tree in trees)
 
     def helper_command(self, role: str) -> list[str]:
@@ -85,7 +85,7 @@ class Workplace:
 
 @contextmanager
 def workplace() -> Iterator[Workplace]:
-    """Make the folder, and remove it with all that is in it."""
+    """Make the folder, and remove it afterwards with everything in it."""
     folder = Path(tempfile.mkdtemp(prefix="bpferry-demo-", dir="/run"))
     try:
         folder.chmod(0o755)
@@ -106,13 +106,13 @@ def workplace() -> Iterator[Workplace]:
 
 
 def _make_own(folder: Path, uid: int) -> None:
-    """Make *folder* for *uid* and nobody else."""
+    """Make *folder*, for *uid* only."""
     folder.mkdir(mode=0o700)
     os.chown(folder, uid, uid)
 
 
 def _close_to_others(tree: Path) -> None:
-    """Make all of *tree* root's, readable by everybody and writable by nobody else."""
+    """Make root the owner of all of *tree*, readable by everybody and writable by nobody else."""
     for path in [tree, *tree.rglob("*")]:
         os.chown(path, 0, 0)
         path.chmod(0o755 if path.is_dir() else 0o644)
