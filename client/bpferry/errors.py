@@ -2,7 +2,7 @@
 """What can go wrong, by the exit status that it leads to.
 
 BpferryError            1  root of this package: tried and failed
-+-- BadInput            2  wrong usage, or a description that cannot be read
++-- BadInput            2  the command line or the description is wrong, or cannot be read
 +-- Unsupported         3  asks for what this bpferry or this QEMU certainly cannot do
 +-- Refused             4  policy does not allow it
 |   +-- NotMember       4  only members of a group may ask the helper

@@ -189,7 +189,7 @@ def test_dry_run_as_json(description: Path, capsys: pytest.CaptureFixture[str]) 
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == [
         "argv", "requests", "nics", "companions", "commands", "plugged_in", "affinity",
-        "scheduling", "warnings",
+        "scheduling", "warnings", "errors",
     ]  # fmt: skip
     assert [(r["service"], r["op"], r["id"], r["for"]) for r in answer["requests"]] == [
         ("bpf", "load", "rss", "net0")
@@ -198,9 +198,10 @@ def test_dry_run_as_json(description: Path, capsys: pytest.CaptureFixture[str]) 
     assert [(n["id"], n["steering"], n["vhost"], n["queues"]) for n in answer["nics"]] == [
         ("net0", "ebpf", False, 4)
     ]
-    file, tap = answer["warnings"]
-    assert file.endswith("'kernel': cannot read '/none': No such file or directory")
-    assert "cannot open the tap" in tap
+    file, tap = answer["errors"]
+    assert file["message"].endswith("'kernel': cannot read '/none': No such file or directory")
+    assert (file["code"], file["element"]) == ("not-ready", "kernel")
+    assert "cannot open the tap" in tap["message"]
 
 
 @pytest.mark.qemu

@@ -143,13 +143,23 @@ def test_check_of_an_unsupported_document(
 
 
 def test_check_without_that_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the QEMU is not there, the document alone is judged, and that is said."""
+    """Where the QEMU is not there, that is an error, and the document alone is judged."""
     path = tmp_path / "vm.toml"
-    path.write_text('name = "x"\nmemory = "64 MiB"\nqemu = "/nowhere/qemu"\n')
+    path.write_text(
+        'name = "x"\nmemory = "64 MiB"\nkernel = "/none"\nqemu = "/nowhere/qemu"\n'
+        'arch = "aarch64"\n'
+    )
 
-    main(["check", str(path)])
+    assert main(["check", str(path)]) == 1
 
-    assert "note: not compared with a QEMU: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"error: '{path}':4: 'qemu': cannot start '/nowhere/qemu': No such file" in out
+    assert f"error: '{path}':3: 'kernel': cannot read '/none'" in out
+    assert "note: since no QEMU could be asked" in out
+    assert main(["run", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert "'qemu': cannot start '/nowhere/qemu'" in err
+    assert "'kernel': cannot read '/none'" in err
 
 
 @pytest.mark.qemu

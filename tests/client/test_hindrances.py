@@ -129,13 +129,13 @@ def test_check_says_the_same(vm: Path, asked: list[Request], capsys: Captured) -
     assert [] == asked
 
 
-def test_dry_run_warns_of_the_same(vm: Path, capsys: Captured) -> None:
+def test_dry_run_says_the_same(vm: Path, capsys: Captured) -> None:
     """A dry run is possible all the same."""
     assert main(["run", "--dry-run=json", str(vm)]) == 0
 
-    warnings = json.loads(capsys.readouterr().out)["warnings"]
-    for start_of_it in expected(vm.parent, port_of(vm)):
-        assert 1 == sum(warning.startswith(start_of_it) for warning in warnings)
+    errors = json.loads(capsys.readouterr().out)["errors"]
+    for error, start_of_it in zip(errors, expected(vm.parent, port_of(vm)), strict=True):
+        assert error["message"].startswith(start_of_it)
 
 
 def test_check_of_a_vm_that_runs(tmp_path: Path, capsys: Captured) -> None:
@@ -143,9 +143,11 @@ def test_check_of_a_vm_that_runs(tmp_path: Path, capsys: Captured) -> None:
     with start(tmp_path, BASE + DISK) as run:
         assert run.says("hello")
 
-        assert main(["check", str(tmp_path / "vm.toml")]) == 0
+        assert main(["check", str(tmp_path / "vm.toml")]) == 1
 
-        assert "you already have a VM" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "you already have a VM" in out
+        assert out.count("error: ") == 1
         type_in(run, b"q")
         assert run.status() == 0
 
@@ -180,5 +182,5 @@ def test_container_without_a_format_does_not_start(tmp_path: Path) -> None:
     """The guest would destroy it."""
     write_qcow2(tmp_path / "i")
     with start(tmp_path, BASE + '[[disks]]\nfile = "i"\n') as run:
-        assert run.status() == 2
+        assert run.status() == 1
         assert 'write format = "qcow2", or ' in run.err()

@@ -159,22 +159,22 @@ def test_other_names_run_side_by_side(tmp_path: Path) -> None:
 
 
 def test_check_and_dry_run_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both tell of the VM that runs, for check as a note, and change nothing for it."""
+    """Both tell of the VM that runs, as a start would, and change nothing for it."""
     with start(tmp_path, BASE + DISK) as run:
         assert run.says("hello")
         path = str(tmp_path / "vm.toml")
-        assert main(["check", "--json", path]) == 0
+        assert main(["check", "--json", path]) == 1
         faults = json.loads(capsys.readouterr().out)["faults"]
         assert main(["run", "--dry-run=json", path]) == 0
-        warnings = json.loads(capsys.readouterr().out)["warnings"]
+        (told,) = json.loads(capsys.readouterr().out)["errors"]
         type_in(run, b"q")
         assert run.status() == 0
 
     words = f"you already have a VM named 't' running: process {run.process.pid}, since"
     (fault,) = [fault for fault in faults if fault["key"] == "name"]
-    assert fault["level"] == "note"
+    assert fault["level"] == "error"
     assert words in fault["message"]
     assert f"kill {run.process.pid}" in fault["fix"]
-    assert any(words in warning for warning in warnings)
+    assert told["message"] == fault["message"]
     assert main(["check", "--json", path]) == 0
     assert "you already have a VM" not in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Secret
 from bpferry.domain.document import read_bytes, read_file
-from bpferry.errors import BadInput
+from bpferry.errors import BadInput, NotReady
 from bpferry.machine import secrets
 from bpferry.machine.secret_map import read_map
 from bpferry.machine.secrets import find_problems, open_secret
@@ -36,9 +36,9 @@ def read(secret: Secret, files: dict[str, str]) -> bytes:
         return Path(f"/proc/self/fd/{fd}").read_bytes()
 
 
-def problem_of(secret: Secret, files: dict[str, str]) -> BadInput:
+def problem_of(secret: Secret, files: dict[str, str]) -> NotReady:
     """Return what opening *secret* is refused for."""
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(NotReady) as caught:
         read(secret, files)
     return caught.value
 

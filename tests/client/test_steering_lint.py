@@ -203,17 +203,6 @@ def test_rss_by_default_that_is_all(qemu: str, host: HostFacts) -> None:
     assert [] == of_toml("queues = 4", qemu, host)
 
 
-@pytest.mark.parametrize("rss", ["true", "false"])
-def test_vhost_by_name_that_the_host_lacks(rss: str) -> None:
-    """A run would fail on it; the check says so, once."""
-    (fault,) = of_toml(f'queues = 4\nrss = {rss}\ndriver = "vhost"', "10.0.13", CLOSED)
-
-    assert ("cards[0].driver", "error") == (fault.key, fault.level)
-    assert "cannot be used here: cannot open '/dev/vhost-net': no" in fault.message
-    assert fault.cause
-    assert fault.fix
-
-
 def test_vhost_by_name_on_a_card_without_virtio() -> None:
     """A card that goes without vhost is told so, with or without a tap."""
     (fault,) = of_toml('model = "e1000"\ndriver = "vhost"', "10.0.13", CLOSED)

@@ -152,7 +152,7 @@ def test_dry_run_says_what_is_missing_and_no_secret(tmp_path: Path) -> None:
     named = json.loads(bpferry(*words).stdout)
 
     assert [f"it needs the secret '{UUID}', and no file is named for it"] == [
-        warning.rpartition("': ")[2] for warning in without["warnings"]
+        error["message"].rpartition("': ")[2] for error in without["errors"]
     ]
     assert [] == named["warnings"]
     assert without["argv"] == named["argv"]

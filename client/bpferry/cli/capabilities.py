@@ -3,12 +3,13 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from bpferry.cli import output
-from bpferry.errors import BadInput, BpferryError
+from bpferry.errors import BadInput, BpferryError, QemuError
 from bpferry.qemu import accelerator, cache, store
 from bpferry.qemu.capabilities import Capabilities, MachineType
 from bpferry.qemu.defaults import default_qemu
@@ -36,7 +37,7 @@ def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
             raise BadInput("'--clear' takes no path and no '--refresh'")
         return _clear(as_json=as_json)
     path = os.path.abspath(qemu) if qemu else default_qemu()  # noqa: PTH100
-    capabilities = cache.find_or_probe(path, refresh=refresh, note=output.say)
+    capabilities = _ask(path, refresh=refresh, is_named=bool(qemu))
     accelerators = {
         name: accelerator.describe(name, capabilities, refresh=refresh)
         for name in sorted(capabilities.accelerators)
@@ -47,6 +48,16 @@ def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
         rows = _rows(capabilities, accelerators)
         output.print_text("\n".join(f"{name:<{LABEL_WIDTH}}{text}".rstrip() for name, text in rows))
     return 0
+
+
+def _ask(path: str, *, refresh: bool, is_named: bool) -> Capabilities:
+    try:
+        return cache.find_or_probe(path, refresh=refresh, note=output.say)
+    except QemuError as error:
+        if is_named and not Path(path).exists():
+            # The command line names a file that is not there, as it may for any other command.
+            raise BadInput(error.message, error.hint) from error
+        raise
 
 
 def _clear(*, as_json: bool) -> int:

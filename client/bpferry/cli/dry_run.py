@@ -6,12 +6,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from bpferry.cli import output
 from bpferry.commandline.parts import Affinity, Command, Companion, PlugIn, Scheduling
 from bpferry.machine.draft import Draft
-from bpferry.machine.hindrances import find_doubts, find_hindrances, find_in_use
-from bpferry.machine.name_lock import find_conflict
-from bpferry.machine.programs import find_dispensable_programs
-from bpferry.steering.plan import CardPlan, Notice, Rung
+from bpferry.machine.verdict import Verdict
+from bpferry.steering.plan import CardPlan, Rung
 from bpferry.steering.requests import describe_source, shown
 
 OPTIONS_WITHOUT_VALUE: Final = ("-S", "-no-user-config", "-nodefaults", "-no-reboot")
@@ -22,7 +21,7 @@ RUNG_NAMES: Final = {
 }
 
 
-def as_fields(plan: Draft) -> dict[str, object]:
+def as_fields(plan: Draft, verdict: Verdict) -> dict[str, object]:
     """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
     built = plan.built
     return {
@@ -51,7 +50,8 @@ def as_fields(plan: Draft) -> dict[str, object]:
             {"threads": str(one.threads), "policy": one.policy, "priority": one.priority}
             for one in built.of(Scheduling)
         ],
-        "warnings": _warnings(plan),
+        "warnings": [fault.sentence for fault in verdict.warnings],
+        "errors": [output.fields_of(error) for error in verdict.errors],
     }
 
 
@@ -69,26 +69,7 @@ def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
     ]
 
 
-def doubts_of(plan: Draft) -> Iterator[Notice]:
-    """Yield what lets the VM start, but is probably not what the user wants."""
-    for doubt in find_doubts(plan):
-        yield Notice(f"{doubt.message}: {doubt.cause}", doubt.fix)
-
-
-def _warnings(plan: Draft) -> list[str]:
-    """Return what would be less than the user asked for, and what would be in the way."""
-    of_cards = [notice for card in plan.plans.values() for notice in card.warnings]
-    notices = (*plan.general_notices(), *doubts_of(plan), *of_cards)
-    texts = [notice.message for notice in notices]
-    texts += [f"{fault.message}: {fault.cause}" for fault in find_dispensable_programs(plan.built)]
-    conflict = find_conflict(plan.machine.name)
-    texts += [conflict.message] if conflict else []
-    # What a running VM of this name uses is its own.
-    in_use = () if conflict else find_in_use(plan)
-    return texts + [hindrance.message for hindrance in (*find_hindrances(plan), *in_use)]
-
-
-def as_text(plan: Draft) -> str:
+def as_text(plan: Draft, verdict: Verdict) -> str:
     """Return the command line, one option on each line, and everything else as comments."""
     comments = [f"accelerator: {plan.accelerator_reason}"]
     for card in plan.plans.values():
@@ -96,7 +77,8 @@ def as_text(plan: Draft) -> str:
         comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
         comments += [f"    {reason}" for reason in card.because]
     comments += _beside_qemu(plan)
-    comments += [f"warning: {text}" for text in _warnings(plan)]
+    comments += [f"warning: {fault.sentence}" for fault in verdict.warnings]
+    comments += [f"error: {error.message}" for error in verdict.errors]
     comments.append("fds are shown by name; QEMU gets their numbers")
     lines = [f"# {comment}" for comment in comments]
     words = plan.built.argv

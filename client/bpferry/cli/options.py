@@ -20,10 +20,10 @@ otherwise QEMU does it, and bpferry says so.
 EPILOG: Final = """\
 exit status:
   0    done
-  1    failed
-  2    wrong usage, or a description that cannot be read
-  3    asks for something that is not supported here
-  4    refused by the helper's policy, or not in the group that may ask it
+  1    failed, or something is missing or in use on this host
+  2    the command line or the description is wrong, or cannot be read
+  3    the description asks for something that is not supported here
+  4    not allowed by the helper's policy, or not in the group that may ask it
   5    no helper is there
   of `run`, once the VM runs: QEMU's own; 128 + n if signal n ended it
 
@@ -77,8 +77,8 @@ back end that has one, more queues than processors, RSS where this QEMU has no
 eBPF or would cost vhost, and the like, each with its cause and what to do.
 No VM is started; QEMU is only asked what it can do.
 
-The exit status is 0 if there is nothing but notes, 1 if there is more, and 3
-if something is not supported.
+An error keeps the VM from starting; a warning says what it would lack. The exit
+status is the one that `bpferry run FILE` would end with: 0 if the VM can start.
 """
 
 CONVERT_DESCRIPTION: Final = """\

@@ -56,13 +56,14 @@ def print_error(error: BpferryError, *, as_json: bool) -> None:
 
 def error_fields(error: BpferryError) -> dict[str, object]:
     """Return what programs are told about *error*, and about what else is wrong."""
-    told = _one_error(error)
+    told = fields_of(error)
     if not error.others and not isinstance(error, Unsupported):
         return told
-    return {**told, "others": [_one_error(one) for one in error.others]}
+    return {**told, "others": [fields_of(one) for one in error.others]}
 
 
-def _one_error(error: BpferryError) -> dict[str, object]:
+def fields_of(error: BpferryError) -> dict[str, object]:
+    """Return what programs are told about *error* alone."""
     said = error.evidence if isinstance(error, QemuError | CompanionError) else ""
     return {
         "code": error.code,

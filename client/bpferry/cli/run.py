@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from bpferry.cli import dry_run as dry
 from bpferry.cli import output
-from bpferry.cli.dry_run import RUNG_NAMES, doubts_of, nics
-from bpferry.domain.document import read_file
-from bpferry.errors import Unsupported
+from bpferry.cli.dry_run import RUNG_NAMES, nics
+from bpferry.domain.names import cards_of
+from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
-from bpferry.machine.draft import Draft, draft, find_others
+from bpferry.machine.draft import Draft
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
+from bpferry.machine.verdict import Verdict, judge
 from bpferry.steering.plan import Notice
 
 if TYPE_CHECKING:
@@ -34,49 +35,26 @@ def run(
 ) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only describe that."""
     reporter = output.StderrReporter()
-    plan = _draft(
+    verdict = judge(
         Path(file),
         reporter,
         require_ebpf=require_ebpf,
         ignore_unsupported=ignore_unsupported,
         secrets=secrets,
     )
+    plan = verdict.draft
+    if plan is None or verdict.refused:
+        raise all_in_one(verdict.errors)
     if dry_run == "json" or (dry_run and as_json):
-        output.print_json(dry.as_fields(plan))
+        output.print_json(dry.as_fields(plan, verdict))
         return 0
     if dry_run:
-        output.print_text(dry.as_text(plan))
+        output.print_text(dry.as_text(plan, verdict))
         return 0
-    return _start(plan, reporter, as_json=as_json)
+    return _start(plan, verdict, reporter, as_json=as_json)
 
 
-def _draft(
-    file: Path,
-    reporter: output.StderrReporter,
-    *,
-    require_ebpf: bool,
-    ignore_unsupported: bool,
-    secrets: SecretFiles,
-) -> Draft:
-    """Read *file* and draft its VM.
-
-    Raises:
-        BpferryError: among others for what is not supported, with all of it that can be found.
-    """
-    try:
-        document = read_file(file, ignore_unsupported=ignore_unsupported)
-    except Unsupported as error:
-        raise find_others(error, file, reporter, require_ebpf=require_ebpf) from error
-    return draft(
-        document,
-        reporter,
-        require_ebpf=require_ebpf,
-        ignore_unsupported=ignore_unsupported,
-        secrets=secrets,
-    )
-
-
-def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> int:
+def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as_json: bool) -> int:
     # asyncio and the rest that a running VM needs are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
@@ -89,7 +67,7 @@ def _start(plan: Draft, reporter: output.StderrReporter, *, as_json: bool) -> in
         prepare(plan, helpers, reporter) as prepared,
     ):
         helpers.close()
-        notices = _notices(plan, prepared)
+        notices = _notices(plan, verdict, prepared)
         for notice in notices:
             reporter.warn(notice.message, notice.hint)
         reporter.note(f"'{plan.machine.name}' starts with {plan.accelerator_reason}")
@@ -113,9 +91,17 @@ def _keyboard() -> int | None:
     return None if sys.stdin is None else STDIN
 
 
-def _notices(plan: Draft, prepared: "Prepared") -> tuple[Notice, ...]:
-    of_cards = (notice for card in prepared.plans.values() for notice in card.warnings)
-    return (*plan.general_notices(), *doubts_of(plan), *of_cards)
+def _notices(plan: Draft, verdict: Verdict, prepared: "Prepared") -> tuple[Notice, ...]:
+    """Return all warnings; those of cards' plans as they are after the helpers' answers."""
+    general = [fault for fault in verdict.warnings if not fault.is_of_plan]
+    told = {fault.key for fault in general}
+    of_cards = (
+        warning
+        for device in cards_of(plan.machine)
+        for warning in prepared.plans[device.id].warnings
+        if f"{device.key}.{warning.field}" not in told
+    )
+    return (*(Notice(fault.sentence, fault.fix) for fault in general), *of_cards)
 
 
 def _end_fields(

@@ -2,8 +2,10 @@
 """A VM, from its first process to its last.
 
     draft         what a description becomes on this host: plan and command line, nothing opened
+    verdict       all there is to say before a VM is started
     hindrances    what keeps a VM from starting, found beforehand
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
+    emulator      which QEMU it is, and what that can do
     supervisor    QEMU's parent, for as long as it runs
     qemu_output   what QEMU writes on its standard error
     ending        how QEMU ended, in words for people

@@ -16,7 +16,7 @@ from bpferry.commandline.build import Built
 from bpferry.commandline.parts import OpenDevice, OpenVsock, OutputFile
 from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import BadInput, BpferryError, NotReady
+from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.device_nodes import HINTS
 from bpferry.machine.images import Image, images_of
 
@@ -37,7 +37,7 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
             cause = why_not_writable(image.path)
             if cause:
                 message = f"cannot write to '{image.path}': {cause}"
-                yield BadInput(message, _fix(image), image.key)
+                yield NotReady(message, _fix(image), image.key)
     for output in built.of(OutputFile):
         yield from _output(output)
     nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
@@ -47,8 +47,8 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
             yield from _node(node)
 
 
-def _missing_below(image: Image) -> BadInput:
-    return BadInput(
+def _missing_below(image: Image) -> NotReady:
+    return NotReady(
         f"cannot read '{image.path}', the backing image of '{image.above}': "
         f"{os.strerror(errno.ENOENT)}",
         "put it back, or tell the image above where it is now: "

@@ -12,7 +12,7 @@ from typing import Final
 from bpferry.commandline.build import Built
 from bpferry.commandline.context import TlsFolder
 from bpferry.commandline.parts import Certificates
-from bpferry.errors import BadInput
+from bpferry.errors import NotReady
 from bpferry.machine.folders import home_folder
 
 FILES: Final = {
@@ -36,13 +36,13 @@ def find_tls_folder(protocol: str) -> TlsFolder:
         return TlsFolder(str(folder))
 
 
-def find_missing_certificates(built: Built) -> Iterator[BadInput]:
+def find_missing_certificates(built: Built) -> Iterator[NotReady]:
     """Yield what is missing for the TLS of *built*; each error's element is a key of the model."""
     for wanted in built.of(Certificates):
         missing = [name for name in FILES if not _can_be_read(Path(wanted.folder) / name)]
         if missing:
             what = "; ".join(f"{name}, {FILES[name]}" for name in missing)
-            yield BadInput(
+            yield NotReady(
                 f"TLS needs certificates, and '{wanted.folder}' lacks {' and '.join(missing)}",
                 f"put there: {what}",
                 wanted.key,

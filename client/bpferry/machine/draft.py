@@ -23,16 +23,17 @@ from bpferry.commandline.composition import (
 from bpferry.commandline.context import Context
 from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
 from bpferry.commandline.parts import Affinity, Refusal, Remark
-from bpferry.domain.document import Document, read_file
+from bpferry.domain.document import Document
 from bpferry.domain.forms import either, in_form
 from bpferry.domain.identity import Owner, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named
-from bpferry.errors import BpferryError, Unsupported, all_in_one, in_order
+from bpferry.errors import Unsupported, all_in_one, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
+from bpferry.machine.emulator import ask_emulator
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
 from bpferry.machine.host_devices import find_host_nodes
@@ -43,9 +44,8 @@ from bpferry.machine.refusals import left_out, located, own_faults, refuse_all
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of, find_exposed
 from bpferry.qemu import accelerator as accelerators
-from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.defaults import machine_type_of, qemu_of
+from bpferry.qemu.defaults import machine_type_of
 from bpferry.qemu.firmware import firmware_of_host
 from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
 from bpferry.steering.plan import CardPlan, HelperAnswer, Notice, plan_card
@@ -127,19 +127,17 @@ class Draft:
         )
 
     def general_notices(self) -> tuple[Notice, ...]:
-        """Return what the VM as a whole lacks; each card's plan has its own remarks."""
+        """Return what the VM as a whole lacks.
+
+        Each card's plan has its own remarks, and what was left out is told apart.
+        """
         absent = find_absent(self.built.of(Affinity), online_processors())
         return (
             *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
-            *((self._kvm_notice(),) if self.kvm_problem else ()),
-            *(Notice(error.when_left_out()) for error in self.left_out),
             *(Notice(sentence) for sentence in self.absent_media),
             *self.doubts,
             *(self._notice(remark) for remark in (*self.built.of(Remark), *absent)),
         )
-
-    def _kvm_notice(self) -> Notice:
-        return Notice(self.kvm_problem, in_form(KVM_HINT, self.document.kind))
 
     def _notice(self, remark: Remark) -> Notice:
         """Return *remark* with its place in the document."""
@@ -171,13 +169,11 @@ def draft(
             something is not supported, with its place in the document.
     """
     document, absent = without_absent_media(document)
-    qemu = qemu_of(document.machine)
-    reporter.progress(f"asking '{qemu}' what it can do")
-    capabilities = _capabilities(qemu, document, reporter)
+    capabilities = ask_emulator(document, reporter)
     owner, doubt = find_identity()
     written = _context(document, owner, capabilities, files)
     bare, refusals = _settle_kind(written, document)
-    accelerator, reason, problem = _choose_accelerator(bare, qemu)
+    accelerator, reason, problem = _choose_accelerator(bare, capabilities.qemu)
     bare, written = (replace(one, accelerator=accelerator) for one in (bare, written))
     around = Circumstances(
         gather_facts(document.machine, accelerator), require_ebpf or document.machine.require_ebpf
@@ -206,32 +202,6 @@ def draft(
         requests=made.requests,
         secret_files=files_of(document, secrets),
     )
-
-
-def _capabilities(qemu: str, document: Document, reporter: Reporter) -> Capabilities:
-    """Return what *qemu* can do; an error has the place that chooses it, if there is one."""
-    try:
-        return find_or_probe(qemu, note=reporter.note)
-    except BpferryError as error:
-        machine = document.machine
-        key = "qemu" if machine.qemu else "arch" if machine.arch else ""
-        raise (located(error, document, key) if key else error) from error
-
-
-def find_others(
-    error: Unsupported, file: Path, reporter: Reporter, *, require_ebpf: bool
-) -> Unsupported:
-    """Return *error*, with which reading *file* ended, and what else is refused of it."""
-    try:
-        document = read_file(file, ignore_unsupported=True)
-        draft(document, reporter, require_ebpf=require_ebpf)
-    except Unsupported as more:
-        known = {one.message for one in (error, *error.others)}
-        found = (one for one in (more, *more.others) if one.message not in known)
-        return all_in_one(in_order((error, *error.others, *found)))
-    except BpferryError:
-        return error
-    return error
 
 
 def _settle_kind(bare: Context, document: Document) -> tuple[Context, tuple[Refusal, ...]]:

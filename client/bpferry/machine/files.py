@@ -15,13 +15,13 @@ from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import BadInput, BpferryError
+from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.listening import make_folder
 from bpferry.machine.uefi_files import find_other_firmware
 from bpferry.qemu.firmware import read_descriptors
 
 
-def find_missing_files(document: Document) -> Iterator[BadInput]:
+def find_missing_files(document: Document) -> Iterator[NotReady]:
     """Yield an error for each file or folder of the VM that is missing or cannot be read."""
     for key, bound, path in texts_of(document.machine):
         if bound.at.form not in LOOKS:
@@ -29,7 +29,7 @@ def find_missing_files(document: Document) -> Iterator[BadInput]:
         try:
             LOOKS[bound.at.form](path)
         except OSError as error:
-            yield BadInput(
+            yield NotReady(
                 f"{document.origins.describe(key)}: cannot read '{path}': {error.strerror}",
                 _way_out(key, path, error, document.machine),
                 document.origins.element_of(key),

@@ -2,7 +2,8 @@
 """What keeps a VM from starting on this host, as far as it can be found before anything is opened.
 
 A dry run and ``bpferry check`` report all of it, and a start fails with all of it before any helper
-is asked. What others use at this moment is separate, since a running VM uses its own things.
+is asked. The document may be right: on another host, or later, the same VM starts. So the exit
+status is 1 for each of them.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from bpferry.domain.names import cards_of
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
-from bpferry.machine.draft import Draft
+from bpferry.machine.draft import KVM_HINT, Draft
 from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
@@ -20,6 +21,7 @@ from bpferry.machine.host_devices import find_host_faults
 from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
 from bpferry.machine.image_locks import find_locked_images
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
+from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.open_files import find_low_limit
 from bpferry.machine.ports import find_taken_ports
 from bpferry.machine.programs import find_missing_programs
@@ -30,8 +32,25 @@ from bpferry.network.existing_tap import check_exists
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
 
+def find_all(draft: Draft) -> Iterator[BpferryError]:
+    """Yield all that keeps the VM from starting here and now, each with its place.
+
+    What a VM of this name uses that runs now is its own, and only that it runs is told.
+    """
+    yield from find_hindrances(draft)
+    yield from find_unusable_vhost(draft)
+    if draft.kvm_problem:
+        error = NotReady(draft.kvm_problem, KVM_HINT, "accelerator")
+        yield located(error, draft.document)
+    conflict = find_conflict(draft.machine.name)
+    if conflict is None:
+        yield from find_in_use(draft)
+    else:
+        yield located(conflict, draft.document, "name")
+
+
 def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
-    """Yield each with its place in the document."""
+    """Yield what is missing, or not open to this user."""
     yield from find_missing_files(draft.document)
     machine = draft.document.machine
     found = (

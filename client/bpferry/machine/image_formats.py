@@ -17,7 +17,7 @@ from typing import Final
 
 from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import BadInput
+from bpferry.errors import NotReady
 from bpferry.machine.faults import Fault
 from bpferry.machine.images import Image, images_of
 
@@ -42,7 +42,7 @@ CONTAINERS: Final = frozenset(MAGICS) - {"luks"}
 HEAD_BYTES: Final = 128
 
 
-def find_wrong_formats(machine: Machine) -> Iterator[BadInput]:
+def find_wrong_formats(machine: Machine) -> Iterator[NotReady]:
     """Yield an error for each image that is certainly not in its format; its element is a key."""
     for image, found in _formats_of(machine):
         wanted = "luks" if image.encrypted and image.format in (None, "raw") else image.format
@@ -50,7 +50,7 @@ def find_wrong_formats(machine: Machine) -> Iterator[BadInput]:
             if image.format is None and found in CONTAINERS:
                 yield _unsaid(image, str(found))
         elif found != wanted and (wanted in CERTAIN or found is not None):
-            yield BadInput(
+            yield NotReady(
                 f"cannot use '{image.path}' as {wanted}: "
                 + (f"it is {found}" if found else f"it does not begin as {wanted} does"),
                 "name another file"
@@ -82,8 +82,8 @@ def _formats_of(machine: Machine) -> Iterator[tuple[Image, str | None]]:
             yield image, _format_of(head)
 
 
-def _unsaid(image: Image, found: str) -> BadInput:
-    return BadInput(
+def _unsaid(image: Image, found: str) -> NotReady:
+    return NotReady(
         f"'{image.path}' is {found}, and the document says no format for it: used as raw, the "
         "guest would see the container and not what is in it, and destroy it by writing",
         f"write {_written(found)}, or 'raw' only if the guest itself keeps {found} on its disk",

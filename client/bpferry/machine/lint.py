@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is wrong with the design of a VM, or not as good as it could be, for ``bpferry check``.
 
-Nothing here keeps a VM from starting, except a vhost device that is asked for by name and cannot be
-used. Anything else that does is refused when it is read or built, such as more than 256 queues, a
-multicast address, or vhost-user without shared memory.
+Nothing here keeps a VM from starting, except names that no interface can have, and a tap that two
+cards name. Anything else that does is refused when it is read or built, such as more than 256
+queues, a multicast address, or vhost-user without shared memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from bpferry.domain.forms import Kind, called, either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of, listed
-from bpferry.machine.faults import Fault
+from bpferry.machine.faults import Fault, Level
 from bpferry.machine.session_lint import find_session_faults
 from bpferry.machine.steering_lint import find_steering_faults
 from bpferry.qemu.capabilities import Capabilities
@@ -31,6 +31,8 @@ WAYS_IN: Final = (
     "qemu_arguments",
 )  # fmt: skip
 """By which somebody may see a guest or speak to it."""
+
+WEIGHTS: Final[tuple[Level, ...]] = ("error", "warning", "note")
 
 OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
 
@@ -57,9 +59,11 @@ def find_faults(
         for rule in CARD_RULES:
             found += rule(device.value, device.key, machine)
         found += _default_model(device.value, device.key, capabilities)
-    found = _worst(found)
-    found += _same(machine, "mac", "two cards on one network cannot have the same address")
-    found += _same(machine, "tap", "a tap is opened by one card only")
+    found = _weightiest(found)
+    found += _same(
+        machine, "mac", "warning", "two cards on one network cannot have the same address"
+    )
+    found += _same(machine, "tap", "error", "a tap is opened by one card only")
     found += _vectors(machine)
     found += _out_of_reach(machine)
     if capabilities is not None and host is not None:
@@ -71,10 +75,12 @@ def find_faults(
     return tuple(found)
 
 
-def _worst(faults: list[Fault]) -> list[Fault]:
-    """Return *faults* without what is less than an error where there is one at the same key."""
-    wrong = {fault.key for fault in faults if fault.level == "error"}
-    return [fault for fault in faults if fault.level == "error" or fault.key not in wrong]
+def _weightiest(faults: list[Fault]) -> list[Fault]:
+    """Return the one of *faults* for each key that counts most: of equals, the first."""
+    first: dict[str, Fault] = {}
+    for fault in sorted(faults, key=lambda fault: WEIGHTS.index(fault.level)):
+        first.setdefault(fault.key, fault)
+    return [fault for fault in faults if first[fault.key] is fault]
 
 
 def _queues_without_back_end(card: Card, key: str, _: Machine) -> Iterator[Fault]:
@@ -83,7 +89,7 @@ def _queues_without_back_end(card: Card, key: str, _: Machine) -> Iterator[Fault
     if _queues(card) > 1 and not behind and card.is_virtio is not False:
         yield Fault(
             f"{key}.queues",
-            "error",
+            "warning",
             f"{_queues(card)} queues on a card of type '{card.type}', which has one",
             "only taps and vhost-user have several queues",
             f"leave out {called(Card, 'queues')}, or give the card a tap",
@@ -119,7 +125,7 @@ def _hash_reports(card: Card, key: str, _: Machine) -> Iterator[Fault]:
     if card.driver == "vhost":
         yield Fault(
             f"{key}.rss-hash-report",
-            "error",
+            "warning",
             "hash reports on a card with vhost",
             "QEMU withdraws them from the guest, since vhost does not make them",
             f"leave out {called(Card, 'rss_hash_report')}, or {called(Card, 'driver')}",
@@ -219,7 +225,7 @@ def _slow(key: str, model: str) -> Fault:
     )
 
 
-def _same(machine: Machine, field: str, cause: str) -> Iterator[Fault]:
+def _same(machine: Machine, field: str, level: Level, cause: str) -> Iterator[Fault]:
     """Find values of *field* that several cards share."""
     first: dict[str, str] = {}
     for device in cards_of(machine):
@@ -230,7 +236,7 @@ def _same(machine: Machine, field: str, cause: str) -> Iterator[Fault]:
         if earlier != device.key:
             yield Fault(
                 f"{device.key}.{field}",
-                "error",
+                level,
                 f"another card has '{value}' too",
                 cause,
                 f"give one of the two another '{field}', or leave it out",

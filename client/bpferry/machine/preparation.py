@@ -33,15 +33,14 @@ from bpferry.commandline.parts import (
     StandardStreams,
 )
 from bpferry.domain.document import Document
-from bpferry.domain.forms import in_form
-from bpferry.errors import BpferryError, QemuError, all_in_one
+from bpferry.errors import BpferryError, NameTaken, all_in_one
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import acquire_cid, open_device
-from bpferry.machine.draft import KVM_HINT, Draft
+from bpferry.machine.draft import Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
-from bpferry.machine.hindrances import find_hindrances, find_in_use, find_unusable_vhost
+from bpferry.machine.hindrances import find_all, find_in_use
 from bpferry.machine.listening import open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
@@ -113,12 +112,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     Raises:
         BpferryError: something that the VM cannot do without is missing.
     """
-    _stop_at(find_hindrances(draft), find_unusable_vhost(draft))
-    if draft.kvm_problem:
-        raise QemuError(
-            f"cannot start '{draft.machine.name}': {draft.kvm_problem}",
-            in_form(KVM_HINT, draft.document.kind),
-        )
+    # A VM of the same name may be about to end, for which the lock waits.
+    _stop_at(one for one in find_all(draft) if not isinstance(one, NameTaken))
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
         file = draft.document.origins.path
         name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
@@ -176,9 +171,9 @@ def _naming_places(document: Document) -> Iterator[None]:
         raise (located(error, document) if error.element else error) from error
 
 
-def _stop_at(*kinds: Iterable[BpferryError]) -> None:
+def _stop_at(hindrances: Iterable[BpferryError]) -> None:
     """Raise one error about everything that is in the way, if there is anything."""
-    found = [hindrance for hindrances in kinds for hindrance in hindrances]
+    found = list(hindrances)
     if found:
         raise all_in_one(found)
 

@@ -23,7 +23,7 @@ from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
 from bpferry.domain.forms import either
-from bpferry.errors import BadInput
+from bpferry.errors import NotReady
 from bpferry.steering.plan import Notice
 
 MAX_BYTES: Final = 65536
@@ -73,7 +73,7 @@ def find_exposed(document: Document) -> Iterator[Notice]:
             )
 
 
-def find_problems(built: Built, files: SecretFiles) -> Iterator[BadInput]:
+def find_problems(built: Built, files: SecretFiles) -> Iterator[NotReady]:
     """Yield what is wrong with the secrets of *built*, without opening anything.
 
     Each error's element is a key of the model.
@@ -89,7 +89,7 @@ def find_problems(built: Built, files: SecretFiles) -> Iterator[BadInput]:
             _check_private(path, os.stat(path), secret)  # noqa: PTH116 - a path such as /dev/fd/3
         except OSError as error:
             yield _unreadable(path, error, secret)
-        except BadInput as problem:
+        except NotReady as problem:
             yield problem
 
 
@@ -105,7 +105,7 @@ def open_secret(secret: Secret, files: SecretFiles) -> Iterator[int]:
     """Yield the fd of a sealed file in memory that holds *secret*; it is closed with the block.
 
     Raises:
-        BadInput: no file is named for it, or the file cannot be used.
+        NotReady: no file is named for it, or the file cannot be used.
     """
     fd = os.memfd_create("bpferry-secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -155,7 +155,7 @@ def _checked(found: bytes, path: str, secret: Secret) -> bytes:
     elif not _is_text(content):
         problem = "QEMU needs UTF-8 text, and this is not"
     if problem:
-        raise BadInput(
+        raise NotReady(
             f"cannot use '{path}' as the secret '{secret.wanted}': {problem}",
             "write only the password or key into the file"
             if secret.form == "text"
@@ -182,35 +182,35 @@ def _is_text(content: bytes) -> bool:
 
 
 def _check_private(path: str, found: os.stat_result, secret: Secret) -> None:
-    """Raise BadInput unless the file *path* is one that nobody else can read or change."""
+    """Raise NotReady unless the file *path* is one that nobody else can read or change."""
     what = f"cannot use '{path}' as the secret '{secret.wanted}'"
     if stat.S_ISFIFO(found.st_mode):
         return
     if not stat.S_ISREG(found.st_mode):
-        raise BadInput(f"{what}: it is neither a file nor a pipe", "name a file", secret.key)
+        raise NotReady(f"{what}: it is neither a file nor a pipe", "name a file", secret.key)
     mode = stat.S_IMODE(found.st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise BadInput(
+        raise NotReady(
             f"{what}: others can use it too (mode {mode:04o})", f"chmod 600 {path}", secret.key
         )
     if found.st_uid not in (0, os.geteuid()):
-        raise BadInput(
+        raise NotReady(
             f"{what}: it belongs to user {found.st_uid}", "make your own copy", secret.key
         )
 
 
-def _unreadable(path: str, error: OSError, secret: Secret) -> BadInput:
-    return BadInput(
+def _unreadable(path: str, error: OSError, secret: Secret) -> NotReady:
+    return NotReady(
         f"cannot read '{path}', the secret '{secret.wanted}': {error.strerror}",
         "correct the path, or create the file with mode 0600",
         secret.key,
     )
 
 
-def _unnamed(secret: Secret) -> BadInput:
+def _unnamed(secret: Secret) -> NotReady:
     name = secret.wanted
     option = shlex.quote(f"{name}=FILE")
-    return BadInput(
+    return NotReady(
         f"it needs the secret '{name}', and no file is named for it",
         f"write the password or key into a file of mode 0600, and name it: --secret {option}"
         + either(f'; or [[secrets]] with name = "{name}" and file = "FILE"', ""),

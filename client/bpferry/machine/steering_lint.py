@@ -24,7 +24,7 @@ from bpferry.qemu.defaults import is_virtio_card
 from bpferry.steering.plan import CardPlan, HostFacts, Rung, plan_card
 from bpferry.steering.quirks import BOTH
 from bpferry.steering.rungs import Wish, wish_of
-from bpferry.steering.vhost import COST, UNUSABLE
+from bpferry.steering.vhost import COST
 
 OWN_RULE: Final = "the host's kernel picks the queues, and the guest has no say in it"
 
@@ -61,12 +61,11 @@ class _Lint:
             Unsupported: it cannot be planned.
         """
         plan = self._plan(device)
-        yield from self._unusable_vhost(device, plan)
         for warning in plan.warnings:
             key = f"{device.key}.{warning.field}"
             message = warning.message.removeprefix(f"{device.id}: ")
             if warning.field != "driver" or not plan.vhost:
-                yield Fault(key, "warning", message, "", warning.hint)
+                yield Fault(key, "warning", message, "", warning.hint, is_of_plan=True)
         if not is_virtio_card(device.value, self._capabilities):
             return
         wish = wish_of(device.value, default_rss=self._default_rss)
@@ -77,18 +76,6 @@ class _Lint:
 
     def _plan(self, device: Named[Card]) -> CardPlan:
         return plan_card(device, self._capabilities, self._host, default_rss=self._default_rss)
-
-    def _unusable_vhost(self, device: Named[Card], plan: CardPlan) -> Iterator[Fault]:
-        """Report what the start would fail on: vhost is demanded, and its device is unusable."""
-        problem = self._host.problem_of(device.value.vhost_device)
-        if device.value.driver == "vhost" and plan.vhost and problem:
-            yield Fault(
-                f"{device.key}.driver",
-                "error",
-                f"{UNUSABLE}: {problem}",
-                "the VM does not start without it",
-                "leave out the driver's name, or ask the administrator for access to the device",
-            )
 
     def _less_by_default(self, device: Named[Card], plan: CardPlan) -> Fault:
         """Report what a card has if it would have eBPF by default."""

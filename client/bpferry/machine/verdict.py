@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""All there is to say about a description before its VM is started.
+
+``bpferry check``, a dry run and a start are told by it, so that they say the same about the same
+file: what keeps the VM from starting, and what it would lack or have otherwise.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpferry.domain.document import Document, read_file
+from bpferry.errors import BpferryError, NotReady, Unsupported, in_order
+from bpferry.machine.absent_media import without_absent_media
+from bpferry.machine.draft import Draft, draft
+from bpferry.machine.faults import Fault
+from bpferry.machine.files import find_missing_files
+from bpferry.machine.hindrances import find_all, find_doubts
+from bpferry.machine.lint import find_faults
+from bpferry.machine.programs import find_dispensable_programs
+from bpferry.machine.refusals import placed
+from bpferry.machine.reporter import Reporter
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What there is to say about a description, each with its place in the document."""
+
+    draft: Draft | None
+    """Without what is refused; None if nothing could be drafted."""
+    refused: tuple[Unsupported, ...]
+    """What is not supported and was not to be left out."""
+    hindrances: tuple[BpferryError, ...]
+    """What else keeps the VM from starting here and now."""
+    faults: tuple[Fault, ...]
+    """Warnings and notes."""
+    not_asked: BpferryError | None = None
+    """Why no QEMU could be asked; it is among the hindrances."""
+
+    @property
+    def errors(self) -> tuple[BpferryError, ...]:
+        """All that keeps the VM from starting; what the exit status follows from comes first."""
+        return (*self.refused, *self.hindrances)
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """What the VM would lack, or have otherwise."""
+        return tuple(fault for fault in self.faults if fault.level == "warning")
+
+
+def judge(
+    file: Path,
+    reporter: Reporter,
+    *,
+    require_ebpf: bool = False,
+    ignore_unsupported: bool = False,
+    libvirt_session: bool = False,
+    secrets: SecretFiles = NO_SECRETS,
+) -> Verdict:
+    """Return what there is to say about the VM that *file* describes.
+
+    Args:
+        file: the description.
+        reporter: who is told of the steps.
+        require_ebpf: start only if the host's kernel steers every card.
+        ignore_unsupported: what is not supported is left out, with a warning for each.
+        libvirt_session: note too what libvirt's session mode would make of it.
+        secrets: where the user says that passwords and keys are.
+
+    Raises:
+        BadInput: the description cannot be read, or is wrong.
+    """
+    document = read_file(file, ignore_unsupported=True)
+    try:
+        plan = draft(
+            document,
+            reporter,
+            require_ebpf=require_ebpf,
+            ignore_unsupported=True,
+            secrets=secrets,
+        )
+    except Unsupported as error:
+        refused = in_order((*document.ignored, error, *error.others))
+        return _of_document(document, refused, (), None)
+    except BpferryError as error:
+        # Without a QEMU to ask, only the document itself can be judged.
+        refused = () if ignore_unsupported else document.ignored
+        return _of_document(document, refused, (error,), error)
+    found = find_faults(
+        document.machine,
+        plan.capabilities,
+        plan.circumstances.host,
+        kind=document.kind,
+        libvirt_session=libvirt_session,
+    )
+    of_design = list(_of_design(found, plan.refused, document))
+    left_out = _left_out(plan) if ignore_unsupported else ()
+    return Verdict(
+        draft=plan,
+        refused=() if ignore_unsupported else plan.refused,
+        hindrances=(*_errors(of_design), *find_all(plan)),
+        faults=(*_less(of_design), *left_out, *_of_plan(plan, document)),
+    )
+
+
+def _of_document(
+    document: Document,
+    refused: tuple[Unsupported, ...],
+    errors: tuple[BpferryError, ...],
+    not_asked: BpferryError | None,
+) -> Verdict:
+    """Return what there is to say where no command line could be drafted."""
+    present, absent = without_absent_media(document)
+    of_design = list(_of_design(find_faults(document.machine), refused, document))
+    return Verdict(
+        draft=None,
+        refused=refused,
+        hindrances=(*errors, *_errors(of_design), *find_missing_files(present)),
+        faults=(*_less(of_design), *(Fault("", "warning", sentence) for sentence in absent)),
+        not_asked=not_asked,
+    )
+
+
+def _of_design(
+    faults: Sequence[Fault], refused: Sequence[Unsupported], document: Document
+) -> Iterator[Fault]:
+    """Yield *faults* with their places, except where something is refused that says enough."""
+    told = {error.element for error in refused}
+    for fault in faults:
+        if document.origins.element_of(fault.key) not in told:
+            yield placed(fault, document)
+
+
+def _of_plan(plan: Draft, document: Document) -> Iterator[Fault]:
+    """Yield what the VM would lack, or have otherwise, beside its design."""
+    for notice in plan.general_notices():
+        yield Fault("", "warning", notice.message, "", notice.hint)
+    yield from find_doubts(plan)
+    for fault in find_dispensable_programs(plan.built):
+        yield placed(fault, document)
+
+
+def _left_out(plan: Draft) -> Iterator[Fault]:
+    for error in plan.left_out:
+        yield Fault(error.element or "", "warning", error.when_left_out())
+
+
+def _errors(faults: Sequence[Fault]) -> Iterator[BpferryError]:
+    for fault in faults:
+        if fault.level == "error":
+            yield NotReady(fault.sentence, fault.fix, fault.key)
+
+
+def _less(faults: Sequence[Fault]) -> Iterator[Fault]:
+    return (fault for fault in faults if fault.level != "error")
