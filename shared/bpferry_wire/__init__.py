@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What helper and client say to each other: one packet each way, fds in the reply.
+"""The protocol between helper and client: one packet each way, fds in the reply.
 
     limits    every bound of the wire, with its unit and origin
     errors    the closed list of error codes, and what a bad packet raises
@@ -8,11 +8,11 @@
     messages  the requests and replies as frozen values
     requests  the keys of each request
     replies   the keys of each reply
-    packets   their bytes: the way to use the two before
+    packets   their bytes; use this instead of the two before
     channel   one packet with its fds, over SOCK_SEQPACKET
-    objects   the programs and maps of the eBPF objects that we know
+    objects   the programs and maps of the known eBPF objects
 
-The page docs/protocol.md says the same for somebody who writes another client.
+docs/protocol.md describes the protocol for writers of other clients.
 
 Depends on: the standard library and msgpack.
 Never does: open a path, decide who may do what, or keep an fd that nobody asked for.

@@ -34,7 +34,7 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[BorrowedFd] = ()) -> No
 
     Raises:
         BlockingIOError: a non-blocking socket has no room.
-        OSError: ETOOMANYREFS if too many fds are on their way already, EPIPE if nobody reads.
+        OSError: ETOOMANYREFS if too many fds are in flight already, EPIPE if nobody reads.
     """
     ancillary = []
     if fds:

@@ -3,11 +3,11 @@
 
 Decoding accepts exactly one map with string keys, filling the whole packet. Within it: only maps,
 lists, text, bytes, integers and booleans; no duplicate keys, no floats, no nil, no extension
-types; bounded depth, length and count (``limits``). msgpack alone accepts more, so that each of
-these rules is enforced here.
+types; bounded depth, length and count (``limits``). msgpack itself accepts more, so each of these
+rules is enforced here.
 
 ``Fields`` then takes the known keys out of such a map, each with its exact type (``True`` is not a
-number), and refuses what is left.
+number), and refuses any others.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def encode(value: dict[str, object]) -> bytes:
 
 
 def decode(packet: bytes, max_bytes: int) -> dict[str, object]:
-    """Return the one map that *packet* consists of.
+    """Return the map that *packet* consists of.
 
     Raises:
         BadMessage: with a sentence that says which rule was broken.
@@ -116,7 +116,7 @@ def _describe(value: object) -> str:
 
 @final
 class Fields:
-    """The keys of one map, taken one by one; ``done()`` refuses what nobody took."""
+    """The keys of one map, taken one by one; ``done()`` refuses those that nobody took."""
 
     __slots__ = ("_left", "_where")
 
@@ -126,7 +126,7 @@ class Fields:
         self._where = where
 
     def has(self, key: str) -> bool:
-        """Say whether *key* is there and not yet taken."""
+        """Return whether *key* is there and not yet taken."""
         return key in self._left
 
     def text(self, key: str, max_bytes: int = limits.MAX_TEXT_BYTES) -> str:
@@ -146,7 +146,7 @@ class Fields:
         return value
 
     def integer(self, key: str, low: int = 0, high: int = limits.UINT32_MAX) -> int:
-        """Take an integer from *low* to *high*, both allowed."""
+        """Take an integer from *low* to *high*, inclusive."""
         value = self._take(key, int)
         if not low <= value <= high:
             raise BadMessage(f"'{key}' in {self._where} is {value}, not within {low} to {high}")

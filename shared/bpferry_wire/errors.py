@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """Why a request was not fulfilled. The list is closed: a new code is a new protocol version."""
+    """Why a request was refused or failed. The list is closed: a new code is a new version."""
 
     BAD_REQUEST = "bad-request"
     """The packet is not a request of this protocol. The helper closes the connection."""
@@ -23,22 +23,22 @@ class Code(StrEnum):
     """This helper has no such operation. The helper closes the connection."""
 
     REFUSED = "refused"
-    """Policy does not allow this caller to do this, or it belongs to another."""
+    """The policy does not allow the caller to do this, or it belongs to somebody else."""
 
     QUOTA = "quota"
-    """The caller, or all users together, hold as much as policy allows."""
+    """The caller, or all users together, already hold as much as the policy allows."""
 
     BUSY = "busy"
-    """Too many requests at this moment, or what is to be deleted is in use; try again later."""
+    """Too many requests at this moment, or the tap to be deleted is in use; try again later."""
 
     UNKNOWN_OBJECT = "unknown-object"
-    """No trusted QEMU carries an object of this digest, or it does not have the shape of its id."""
+    """No trusted QEMU carries an object with this digest, or it lacks the shape of its id."""
 
     NO_SUCH_BRIDGE = "no-such-bridge"
-    """There is no bridge or network of this name, or none can have it."""
+    """There is no bridge or network of this name, or the name is not valid."""
 
     UNSUPPORTED = "unsupported"
-    """This kernel or this libbpf cannot do it, with certainty."""
+    """This kernel or this libbpf certainly cannot do it."""
 
     FAILED = "failed"
     """It was tried and failed; the message says how."""

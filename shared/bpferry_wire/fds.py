@@ -53,7 +53,7 @@ class OwnedFd(Closing):
         return BorrowedFd(self._fd)
 
     def take(self) -> int:
-        """Hand the number over; from now on the caller has to close it."""
+        """Hand over the number; from now on the caller has to close it."""
         fd = self.borrow()
         self._fd = -1
         return fd
@@ -87,7 +87,7 @@ class OwnedFds(Closing, Sequence[OwnedFd]):
         return [fd.borrow() for fd in self._fds]
 
     def take(self) -> list[int]:
-        """Hand all numbers over, in order."""
+        """Hand over all numbers, in order."""
         return [fd.take() for fd in self._fds]
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ class Status(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Load the eBPF object of this id and digest, and hand its programs and maps over."""
+    """Load the eBPF object with this id and digest, and hand over its programs and maps."""
 
     object_id: str
     digest: bytes
@@ -27,23 +27,23 @@ class Load(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Make a tap on a bridge and hand its queues over."""
+    """Make a tap on a bridge and hand over its queues."""
 
     source: str
-    """Name of a bridge, or of a network that policy maps to one."""
+    """Name of a bridge, or of a network that the policy maps to one."""
     is_network: bool
     queues: int
     """From 1 to MAX_QUEUES; one fd each."""
     mtu: int | None = None
-    """Bytes that the guest's frames may carry; refused if the bridge's are shorter."""
+    """The guest's MTU in bytes; the request fails if the bridge's is smaller."""
     mac: bytes | None = None
     """The card's address, MAC_BYTES; required if policy ties each port to its address."""
     isolated: bool = False
-    """The port shall reach no other isolated port of the bridge."""
+    """Do not let the port reach other isolated ports of the bridge."""
 
 
 class Create(NamedTuple):
-    """Make such a tap that stays, and belongs to the caller; no fd is handed over."""
+    """Make a tap that stays and belongs to the caller; no fd is handed over."""
 
     tap: Tap
 
@@ -94,7 +94,7 @@ class QuotaReply(NamedTuple):
     held_by_all: int
     allowed_to_all: int
     counted_by: str
-    """``kernel`` if the kernel was asked what is alive; ``connections`` if it cannot say."""
+    """``kernel`` if the kernel was asked what is alive; ``grants`` if it cannot tell."""
 
 
 class CanReply(NamedTuple):
@@ -105,7 +105,7 @@ class CanReply(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """One set or tap that is alive, and to whom it was given."""
+    """A set or tap that is alive, and who was given it."""
 
     uid: int
     pid: int
@@ -179,7 +179,7 @@ class DeleteReply(NamedTuple):
 
 
 class ErrorReply(NamedTuple):
-    """The request was not fulfilled."""
+    """The request was refused or failed."""
 
     code: Code
     message: str

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The programs and maps of the eBPF objects that we know.
+"""The programs and maps of the known eBPF objects.
 
-QEMU names its objects by an id of its QAPI schema (qapi/ebpf.json, EbpfProgramID). A digest says
+QEMU's QAPI schema has an id for each of its objects (qapi/ebpf.json, EbpfProgramID). A digest says
 which bytes an object has; the id says what it is for, and so what it must look like. Today QEMU has
-one id, "rss". An unknown id is not an error: policy may allow it by its program types.
+one id, "rss". An unknown id is not an error: the policy may allow it by its program types.
 """
 
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ BPF_F_MMAPABLE: Final = 0x400
 """linux/bpf.h: the map's values can be mapped into memory, which is how QEMU writes them."""
 
 PROG_TYPE_NAMES: Final = {"socket_filter": BPF_PROG_TYPE_SOCKET_FILTER, "sched_cls": 3, "xdp": 6}
-"""Program types that policy may name for ids that we do not know; linux/bpf.h."""
+"""Program types that a policy may allow for unknown ids; linux/bpf.h."""
 
 
 class ProgramShape(NamedTuple):
@@ -79,4 +79,4 @@ RSS: Final = ObjectShape(
 )
 
 KNOWN: Final = {"rss": RSS}
-"""The ids that we know."""
+"""The known ids."""

@@ -5,9 +5,9 @@
     reply     {"v": 1, "ok": {...}}          its fds travel in the same packet
               {"v": 1, "error": {"code": CODE, "message": TEXT, "hint": TEXT}}
 
-Each message has one way to become bytes and one way back, and only this module, ``requests`` and
-``replies`` see a dict. Unknown keys are refused in both directions: neither side can obey what it
-does not know.
+There is one way from each message to bytes and one way back, and only this module, ``requests`` and
+``replies`` use a dict. Unknown keys are refused in both directions: neither side can obey a key
+that it does not know.
 """
 
 from bpferry_wire import limits
@@ -21,12 +21,12 @@ __all__ = ["KINDS", "OPS", "decode_reply", "decode_request", "encode_reply", "en
 
 
 def encode_request(request: Request) -> bytes:
-    """Return the packet that asks for *request*."""
+    """Return *request* as a packet."""
     return encode({"v": limits.PROTOCOL_VERSION, **request_map(request)})
 
 
 def decode_request(packet: bytes) -> Request:
-    """Return what *packet* asks for.
+    """Return the request in *packet*.
 
     Raises:
         BadMessage: with the code to answer with.
@@ -39,7 +39,7 @@ def decode_request(packet: bytes) -> Request:
 
 
 def encode_reply(reply: Reply | ErrorReply) -> bytes:
-    """Return the packet that answers with *reply*."""
+    """Return *reply* as a packet."""
     if isinstance(reply, ErrorReply):
         body: dict[str, object] = {"error": error_map(reply)}
     else:
@@ -48,10 +48,10 @@ def encode_reply(reply: Reply | ErrorReply) -> bytes:
 
 
 def decode_reply(packet: bytes, request: Request) -> Reply | ErrorReply:
-    """Return what *packet* answers to *request*.
+    """Return the reply to *request* in *packet*.
 
     Raises:
-        BadMessage: it is not a reply, or one to another request.
+        BadMessage: it is not a reply, or not to this request.
     """
     fields = Fields(decode(packet, limits.MAX_REPLY_BYTES), "the reply")
     _check_version(fields)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The keys of each reply: taken out of it, and put into it.
+"""The keys of each reply, in both directions.
 
-Most values are a map of their own. A value inside one is a map in the packet, and a tuple of values
-is a list of maps.
+A reply's value is a map in the packet, a value inside it is a map too, and a tuple of values is a
+list of maps.
 """
 
 from typing import Final
@@ -47,7 +47,7 @@ def error_map(reply: ErrorReply) -> dict[str, object]:
 
 
 def _cut(text: str) -> str:
-    """Return *text* without anything that the wire cannot carry, and short enough for it."""
+    """Return *text* shortened to the wire's limit, without characters that UTF-8 cannot encode."""
     raw = text.encode(errors="backslashreplace")[: limits.MAX_TEXT_BYTES]
     return raw.decode(errors="ignore")
 
@@ -88,7 +88,7 @@ def read_reply(fields: Fields, request: Request) -> Reply:
     """Take the answer to *request* out of *fields*, with all of its keys.
 
     Raises:
-        BadMessage: it is not an answer to it.
+        BadMessage: it is not an answer to *request*.
     """
     reply: Reply
     match request:

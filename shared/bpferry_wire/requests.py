@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The keys of each request: taken out of it, and put into it.
+"""The keys of each request, in both directions.
 
-A missing key means that the client does not care. ``read_request`` leaves what it does not know,
-for ``Fields.done`` to refuse.
+A missing optional key means that the client does not care. ``read_request`` ignores unknown keys;
+``Fields.done`` refuses them.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def request_map(request: Request) -> dict[str, object]:
 
 
 def _tap_map(tap: Tap) -> dict[str, object]:
-    """Return the keys of *tap*; what it does not say is not there."""
+    """Return the keys of *tap*, without those that are not set."""
     said: dict[str, object | None] = {
         "network" if tap.is_network else "bridge": tap.source,
         "queues": tap.queues,
@@ -118,7 +118,7 @@ GRANTING: Final[dict[str, Callable[[Fields], Load | Tap | Create]]] = {
     "tap": _read_tap,
     "create": lambda fields: Create(_read_tap(fields)),
 }
-"""What ``can`` may be asked about."""
+"""The requests that ``can`` accepts."""
 
 READERS: Final[dict[str, Callable[[Fields], Request]]] = {
     "hello": lambda _: Hello(),
@@ -129,4 +129,4 @@ READERS: Final[dict[str, Callable[[Fields], Request]]] = {
     "can": _read_can,
     **GRANTING,
 }
-"""What takes the keys of each operation."""
+"""The function that reads the keys of each operation."""
