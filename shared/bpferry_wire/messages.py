@@ -162,8 +162,12 @@ class OwnTap(NamedTuple):
     """Empty if somebody removed it from its bridge."""
     queues: int
     """Queues that are open now."""
+    made_with: int
+    """Queues that it was made with; 0 if that is not known."""
     stays: bool
     """It was made by ``create``, and stays until it is deleted."""
+    closed: bool
+    """Policy no longer allows it, so nothing goes through it."""
 
 
 class ListReply(NamedTuple):

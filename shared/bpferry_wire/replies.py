@@ -177,7 +177,9 @@ def _read_own_tap(fields: Fields) -> OwnTap:
         interface=fields.text("interface", limits.MAX_INTERFACE_BYTES),
         bridge=fields.text("bridge", limits.MAX_INTERFACE_BYTES),
         queues=fields.integer("queues"),
+        made_with=fields.integer("made_with"),
         stays=fields.boolean("stays"),
+        closed=fields.boolean("closed"),
     )
     fields.done()
     return tap

@@ -29,8 +29,9 @@ NAME = "bfp1a2b3c4d"
 MADE = TapReply(NAME, "br0", 1500)
 MAC = "52:54:00:12:34:56"
 OWN = (
-    OwnTap(NAME, "br0", 0, stays=True),
-    OwnTap("bft00000007", "", 4, stays=False),
+    OwnTap(NAME, "br0", 0, 4, stays=True, closed=False),
+    OwnTap("bfp00000003", "br1", 0, 0, stays=True, closed=True),
+    OwnTap("bft00000007", "", 4, 4, stays=False, closed=False),
 )
 
 Captured = pytest.CaptureFixture[str]
@@ -154,9 +155,10 @@ def test_list(path: Path, capsys: Captured) -> None:
         assert main(["tap", "list"]) == 0
 
     assert capsys.readouterr().out == (
-        "TAP          BRIDGE  QUEUES  KIND\n"
-        "bfp1a2b3c4d  br0     0       stays until it is deleted\n"
-        "bft00000007  none    4       goes with its VM\n"
+        "TAP          BRIDGE  QUEUES  OPENED BY  KIND\n"
+        "bfp1a2b3c4d  br0     0 of 4  nobody     stays until it is deleted\n"
+        "bfp00000003  br1     0       nobody     closed: policy no longer allows it; delete it\n"
+        "bft00000007  none    4 of 4  others     goes with its VM\n"
     )
 
 
@@ -167,8 +169,9 @@ def test_list_as_json(path: Path, capsys: Captured) -> None:
 
     assert json.loads(capsys.readouterr().out) == {
         "taps": [
-            {"interface": NAME, "bridge": "br0", "queues": 0, "stays": True},
-            {"interface": "bft00000007", "bridge": "", "queues": 4, "stays": False},
+            OWN[0]._asdict() | {"opened_by": []},
+            OWN[1]._asdict() | {"opened_by": []},
+            OWN[2]._asdict() | {"opened_by": []},
         ]
     }
 

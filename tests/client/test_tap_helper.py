@@ -218,7 +218,7 @@ def test_plain_questions(path: Path) -> None:
     """The other questions are asked as they are, and have their answers."""
     quota = QuotaReply(0, 16, 0, 256, "kernel")
     can = CanReply(allowed=True, because="a line")
-    own = OwnTap("bfp00000001", "br0", 0, stays=True)
+    own = OwnTap("bfp00000001", "br0", 0, 4, stays=True, closed=False)
     asked: list[Request] = []
     replies = (HELLO, quota, can, REPLY, ListReply((own,)), DeleteReply("bfp00000001"))
     with fake.helper(path, *(fake.keeps(asked, fake.replies(reply)) for reply in replies)) as where:

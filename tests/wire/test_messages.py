@@ -186,7 +186,8 @@ def test_the_longest_status_fits() -> None:
 
 def test_the_longest_list_fits() -> None:
     """A list of as many taps as can be, on bridges of the longest names, does too."""
-    tap = m.OwnTap("x" * 15, "b" * 15, queues=2**32 - 1, stays=True)
+    most = 2**32 - 1
+    tap = m.OwnTap("x" * 15, "b" * 15, queues=most, made_with=most, stays=True, closed=True)
     reply = m.ListReply((tap,) * limits.MAX_TAPS)
 
     assert reply == decode_reply(encode_reply(reply), m.ListTaps())
@@ -194,7 +195,7 @@ def test_the_longest_list_fits() -> None:
 
 def test_a_list_that_is_too_long_is_a_bad_message() -> None:
     """The bound of a reply counts for lists too."""
-    tap = m.OwnTap("x" * 15, "b" * 15, queues=256, stays=True)
+    tap = m.OwnTap("x" * 15, "b" * 15, queues=256, made_with=256, stays=True, closed=False)
     packet = encode_reply(m.ListReply((tap,) * 2 * limits.MAX_TAPS))
 
     with pytest.raises(BadMessage, match="the limit is 131072"):

@@ -85,7 +85,14 @@ def test_what_is_wrong_is_said(name: str, words: str) -> None:
     assert words == str(caught.value)
 
 
-OWN_TAP: dict[str, object] = {"interface": "bft0", "bridge": "br0", "queues": 4, "stays": False}
+OWN_TAP: dict[str, object] = {
+    "interface": "bft0",
+    "bridge": "br0",
+    "queues": 4,
+    "made_with": 4,
+    "stays": False,
+    "closed": False,
+}
 BAD_REPLIES: dict[str, tuple[m.Request, dict[str, object]]] = {
     "an interface of 16 bytes": (TAP, {"interface": "x" * 16, "bridge": "br0", "mtu": 1500}),
     "a bridge of 16 bytes": (TAP, {"interface": "bft0", "bridge": "x" * 16, "mtu": 1500}),
@@ -113,4 +120,5 @@ def test_a_list_of_taps_is_read() -> None:
     """The entry of the tests above is right but for what they change."""
     reply = decode_reply(packed({"v": 1, "ok": {"taps": [OWN_TAP]}}), m.ListTaps())
 
-    assert reply == m.ListReply((m.OwnTap("bft0", "br0", queues=4, stays=False),))
+    tap = m.OwnTap("bft0", "br0", queues=4, made_with=4, stays=False, closed=False)
+    assert reply == m.ListReply((tap,))

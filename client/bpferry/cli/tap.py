@@ -7,9 +7,12 @@ from bpferry.cli import output
 from bpferry.cli.network_options import find_name_problem
 from bpferry.errors import BadInput
 from bpferry.network.tap_helper import TapHelper
+from bpferry.network.tap_users import User, find_users
 from bpferry_wire.messages import OwnTap, Tap, TapReply
 
-HEADINGS: Final = ("TAP", "BRIDGE", "QUEUES", "KIND")
+HEADINGS: Final = ("TAP", "BRIDGE", "QUEUES", "OPENED BY", "KIND")
+
+CLOSED: Final = "closed: policy no longer allows it; delete it"
 
 MADE: Final = """\
 made the tap '{name}' on bridge '{bridge}' for you: {queues}, MTU {mtu}
@@ -87,17 +90,22 @@ def list_own(*, as_json: bool) -> int:
     """
     with TapHelper() as helper:
         taps = helper.list()
+    users = find_users() if taps else {}
     if as_json:
-        output.print_json({"taps": [tap._asdict() for tap in taps]})
+        output.print_json({"taps": [_as_json(tap, users.get(tap.interface, ())) for tap in taps]})
     else:
-        output.print_text(_list_text(taps))
+        output.print_text(_list_text(taps, users))
     return 0
 
 
-def _list_text(taps: tuple[OwnTap, ...]) -> str:
+def _as_json(tap: OwnTap, users: tuple[User, ...]) -> dict[str, object]:
+    return {**tap._asdict(), "opened_by": [user._asdict() for user in users]}
+
+
+def _list_text(taps: tuple[OwnTap, ...], users: dict[str, tuple[User, ...]]) -> str:
     if not taps:
         return "you have no taps"
-    rows = [HEADINGS, *(_row(tap) for tap in taps)]
+    rows = [HEADINGS, *(_row(tap, users.get(tap.interface, ())) for tap in taps)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -106,9 +114,13 @@ def _list_text(taps: tuple[OwnTap, ...]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _row(tap: OwnTap) -> tuple[str, ...]:
+def _row(tap: OwnTap, users: tuple[User, ...]) -> tuple[str, ...]:
     kind = "stays until it is deleted" if tap.stays else "goes with its VM"
-    return (tap.interface, tap.bridge or "none", str(tap.queues), kind)
+    queues = f"{tap.queues} of {tap.made_with}" if tap.made_with else str(tap.queues)
+    whose = ", ".join(f"{user.name} (pid {user.pid})" for user in users)
+    # Processes of other users, and in other containers, cannot be seen from here.
+    opened_by = whose or ("others" if tap.queues else "nobody")
+    return (tap.interface, tap.bridge or "none", queues, opened_by, CLOSED if tap.closed else kind)
 
 
 def delete(name: str, *, as_json: bool) -> int:

@@ -20,6 +20,7 @@ a crash.
     maker       turns a decision into a tap on its bridge, or cleans up
     marks       what marks a tap as ours: its whole name and its alias
     census      which taps are alive, whose they are, and which have to be deleted
+    closing     closes taps that stay and that policy no longer allows
     held        the taps that somebody holds: list them, and delete one
     service     what each request does, and why it is safe to do for anybody
 

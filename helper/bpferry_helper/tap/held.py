@@ -52,11 +52,18 @@ class HeldTaps:
 
     def show(self, peer: Peer) -> Answer:
         """Show *peer* the taps that are its user's, by their names."""
-        mine = [tap.link for tap in self._alive() if tap.holder.uid == peer.uid]
-        names = {master: self._name(master) for master in {tap.master for tap in mine}}
+        mine = [tap for tap in self._alive() if tap.holder.uid == peer.uid]
+        names = {master: self._name(master) for master in {tap.link.master for tap in mine}}
         taps = (
-            messages.OwnTap(tap.name, names[tap.master], self._open_queues(tap), tap.stays)
-            for tap in sorted(mine, key=lambda tap: tap.name)
+            messages.OwnTap(
+                interface=link.name,
+                bridge=names[link.master],
+                queues=self._open_queues(link),
+                made_with=holder.queues,
+                stays=link.stays,
+                closed=holder.is_closed,
+            )
+            for link, holder in sorted(mine, key=lambda tap: tap.link.name)
         )
         return Answer(messages.ListReply(tuple(taps)))
 

@@ -144,6 +144,11 @@ class Links:
         message = _link_message(attributes, index=index, **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
+    def set_down(self, index: int, attributes: Attributes) -> None:
+        """Set *attributes* of the link *index*, and set it down, so that nothing goes through."""
+        message = _link_message(attributes, index=index, flags=0, change=IFF_UP)
+        self._netlink.change("set the tap down", message, RTM_NEWLINK)
+
     def set_address(self, index: int, address: str) -> None:
         """Set the MAC *address* of the link *index*."""
         message = _link_message([("IFLA_ADDRESS", address)], index=index)

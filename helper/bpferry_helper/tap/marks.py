@@ -32,7 +32,13 @@ from 1, and a number that we choose does not change where it goes on."""
 
 SPARE_ALIAS: Final = "bpferry spare"
 
-ALIAS: Final = re.compile(r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?")
+ALIAS: Final = re.compile(
+    r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?(?: queues=(\d+))?"
+    r"(?: groups=(\d+(?:,\d+)*))?( closed)?"
+)
+
+GROUPS_KEPT: Final = 8
+"""In an alias, which has at most 255 bytes (IFALIASZ, linux/if.h)."""
 
 
 class Holder(NamedTuple):
@@ -44,6 +50,12 @@ class Holder(NamedTuple):
     """CLOCK_BOOTTIME."""
     mac: str = ""
     """Of the card behind it, written as in ``ip link``; empty if the request named none."""
+    queues: int = 0
+    """How many the tap was made with; 0 if an earlier helper made it, which did not write it."""
+    groups: tuple[int, ...] = ()
+    """Groups of the user that policy named then. Only of a tap that stays."""
+    is_closed: bool = False
+    """Policy no longer allows the tap, and it was set down."""
 
 
 class OurTap(NamedTuple):
@@ -75,8 +87,13 @@ def new_name(prefix: str) -> str:
 
 def write_alias(holder: Holder) -> str:
     """Return the alias of a tap of *holder*; ``ip link`` shows it."""
-    card = f" mac={holder.mac}" if holder.mac else ""
-    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{card}"
+    more = [
+        f" mac={holder.mac}" if holder.mac else "",
+        f" queues={holder.queues}" if holder.queues else "",
+        f" groups={','.join(map(str, holder.groups))}" if holder.groups else "",
+        " closed" if holder.is_closed else "",
+    ]
+    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{''.join(more)}"
 
 
 def as_ours(link: Link) -> OurTap | None:
@@ -84,4 +101,13 @@ def as_ours(link: Link) -> OurTap | None:
     found = ALIAS.fullmatch(link.alias)
     if link.kind != "tun" or found is None or NAME.fullmatch(link.name) is None:
         return None
-    return OurTap(link, Holder(int(found[1]), int(found[2]), int(found[3]), found[4] or ""))
+    holder = Holder(
+        uid=int(found[1]),
+        pid=int(found[2]),
+        since_s=int(found[3]),
+        mac=found[4] or "",
+        queues=int(found[5] or 0),
+        groups=tuple(map(int, found[6].split(","))) if found[6] else (),
+        is_closed=bool(found[7]),
+    )
+    return OurTap(link, holder)

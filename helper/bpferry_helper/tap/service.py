@@ -25,10 +25,11 @@ from bpferry_helper.role import (
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Census
+from bpferry_helper.tap.closing import Closer
 from bpferry_helper.tap.held import HeldTaps
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
-from bpferry_helper.tap.marks import Holder, write_alias
+from bpferry_helper.tap.marks import GROUPS_KEPT, Holder, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
 from bpferry_helper.work import log_fault
@@ -62,12 +63,14 @@ class TapService:
             self._maker = Maker(host, own)
             self._census = Census(links)
             self._held = HeldTaps(links, self._census)
+            self._closer = Closer(links, policy, self._bridge_conf)
         except (LinkError, OSError) as error:
             raise StartupError(f"cannot reach the host's network: {error}") from error
 
     def sweep(self) -> None:
-        """Delete taps that were made persistent and then closed."""
+        """Delete taps that were made persistent and left; close those that policy denies now."""
         self._census.sweep()
+        self._closer.sweep(self._census)
 
     def keep_sweeping(self) -> None:
         """Sweep now and then, for as long as this process runs."""
@@ -169,7 +172,7 @@ class TapService:
         self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision, *, stays: bool
     ) -> MadeTap:
         peer = asked.peer
-        holder = _holder(peer, tap)
+        holder = _holder(peer, tap, stays=stays)
         order = Order(
             wanted=_wanted(decision, tap),
             queues=tap.queues,
@@ -195,14 +198,21 @@ class TapService:
         if decision.allowed:
             try:
                 bridge = self._maker.check(_wanted(decision, tap))
-                self._census.check_address(bridge, _holder(peer, tap))
+                self._census.check_address(bridge, _holder(peer, tap, stays=False))
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
 
 
-def _holder(peer: Peer, tap: messages.Tap) -> Holder:
-    return Holder(peer.uid, peer.pid, now_s(), tap.mac.hex(":") if tap.mac else "")
+def _holder(peer: Peer, tap: messages.Tap, *, stays: bool) -> Holder:
+    return Holder(
+        uid=peer.uid,
+        pid=peer.pid,
+        since_s=now_s(),
+        mac=tap.mac.hex(":") if tap.mac else "",
+        queues=tap.queues,
+        groups=tuple(sorted(peer.gids)[:GROUPS_KEPT]) if stays else (),
+    )
 
 
 def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:

@@ -12,11 +12,23 @@ from collections import Counter
 
 import pytest
 
+from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.tap import service
+from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.census import Census
+from bpferry_helper.tap.closing import Closer
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
-from bpferry_wire.messages import Create, ErrorReply, Hello, ListReply, ListTaps, Quota, TapReply
+from bpferry_wire.messages import (
+    Create,
+    ErrorReply,
+    Hello,
+    ListReply,
+    ListTaps,
+    OwnTap,
+    Quota,
+    TapReply,
+)
 from bpferry_wire.packets import decode_reply, encode_request
 from tests.helper.tap.own_host import Host, on_own_host, order
 from tests.support.census import fd_targets, wait_until
@@ -67,6 +79,7 @@ def test_the_sweeper_comes_round(monkeypatch: pytest.MonkeyPatch) -> None:
     def act(host: Host) -> bool:
         own = service.TapService.__new__(service.TapService)
         own._census = Census(host.links)
+        own._closer = Closer(host.links, PolicyFile("/nowhere", 0), BridgeConfFile("/nowhere"))
         own.keep_sweeping()
         made = host.make(order())
         fcntl.ioctl(made.fds[0].borrow(), TUNSETPERSIST, 1)
@@ -306,4 +319,4 @@ def test_a_tap_that_stays_works_for_the_next_helper() -> None:
         listed = ask_once(helper.path, ListTaps()).reply
 
     assert isinstance(listed, ListReply)
-    assert [(name, "br0", 0, True)] == list(listed.taps)
+    assert [OwnTap(name, "br0", 0, 2, stays=True, closed=False)] == list(listed.taps)

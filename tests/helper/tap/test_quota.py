@@ -17,6 +17,7 @@ from bpferry_wire.messages import (
     ErrorReply,
     ListReply,
     ListTaps,
+    OwnTap,
     Quota,
     QuotaReply,
     Request,
@@ -217,8 +218,8 @@ def test_each_sees_own_taps_and_root_sees_all() -> None:
     assert isinstance(status, StatusReply)
     assert isinstance(refused, ErrorReply)
     assert [
-        ((name, "br0", 4, False),),
-        ((kept, "br0", 0, True),),
+        (OwnTap(name, "br0", 4, 4, stays=False, closed=False),),
+        (OwnTap(kept, "br0", 0, 2, stays=True, closed=False),),
     ] == [reply.taps for reply in lists if isinstance(reply, ListReply)]
     assert {(ALICE.uid, name), (BOB.uid, kept)} == {(g.uid, g.name) for g in status.grants}
 
