@@ -33,22 +33,23 @@ def adopt_listener(environ: MutableMapping[str, str]) -> Listener:
     return _listen(sock)
 
 
-def adopt_listener_and_netlink(
+def adopt_listener_and_netlinks(
     environ: MutableMapping[str, str],
-) -> tuple[Listener, socket.socket]:
-    """Take over the listening socket and the netlink socket in the host's network namespace.
+) -> tuple[Listener, socket.socket, socket.socket]:
+    """Take over the listening socket and two netlink sockets in the host's network namespace.
 
     Raises:
-        StartupError: something else than these two was passed.
+        StartupError: something else than these three was passed.
     """
-    socks = _take_sockets(environ, 2)
+    socks = _take_sockets(environ, 3)
     netlinks = [sock for sock in socks if sock.family == socket.AF_NETLINK]
-    if len(netlinks) != 1 or netlinks[0].proto != socket.NETLINK_ROUTE:
+    if [sock.proto for sock in netlinks] != [socket.NETLINK_ROUTE] * 2:
         raise StartupError(
-            "systemd passed no NETLINK_ROUTE socket: the unit must say ListenNetlink=route 0"
+            "systemd did not pass two NETLINK_ROUTE sockets: the unit must say "
+            "ListenNetlink=route 0 twice"
         )
-    socks.remove(netlinks[0])
-    return _listen(socks[0]), netlinks[0]
+    (listener,) = (sock for sock in socks if sock.family != socket.AF_NETLINK)
+    return _listen(listener), netlinks[0], netlinks[1]
 
 
 def _take_sockets(environ: MutableMapping[str, str], count: int) -> list[socket.socket]:

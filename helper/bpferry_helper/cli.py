@@ -114,17 +114,17 @@ def _start_bpf() -> _Started:
 
 
 def _start_tap() -> _Started:
-    from bpferry_helper.activation import adopt_listener_and_netlink  # noqa: PLC0415
+    from bpferry_helper.activation import adopt_listener_and_netlinks  # noqa: PLC0415
     from bpferry_helper.privilege import shrink  # noqa: PLC0415
 
-    listener, netlink = adopt_listener_and_netlink(os.environ)
+    listener, netlink, changes = adopt_listener_and_netlinks(os.environ)
     shrink("tap")
     # pyroute2 is imported after all other privileges are given up.
     from bpferry_helper.tap.netlink import Netlink, open_netlink  # noqa: PLC0415
     from bpferry_helper.tap.service import TapService  # noqa: PLC0415
 
     policy = PolicyFile(POLICY_PATH, listener.gid)
-    service = TapService(policy, Netlink(netlink), open_netlink())
+    service = TapService(policy, Netlink(netlink), open_netlink(), changes)
     service.keep_sweeping()
     return _Started(listener, service, policy, service.sweep)
 

@@ -59,3 +59,6 @@ class Service(Protocol):
 
     def prepare(self, asked: Asked) -> Work:
         """Decide quickly, or raise RequestError; return what a worker is to do."""
+
+    def is_needed(self) -> bool:
+        """Return whether the helper has to stay though nobody asks for anything."""

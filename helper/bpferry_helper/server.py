@@ -295,6 +295,8 @@ class Server:
             self._door.admit_named()
 
     def _idle_for_long(self) -> bool:
+        if self._service.is_needed():
+            self._idle_since = time.monotonic()
         idle_s = time.monotonic() - self._idle_since
         return self._door.is_quiet and idle_s >= self._accounts.idle_exit_s()
 

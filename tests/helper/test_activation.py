@@ -14,7 +14,7 @@ from bpferry_helper.activation import (
     Listener,
     Notifier,
     adopt_listener,
-    adopt_listener_and_netlink,
+    adopt_listener_and_netlinks,
 )
 from bpferry_helper.errors import StartupError
 from tests.support.children import in_child
@@ -194,7 +194,7 @@ def test_a_socket_that_was_not_passed_is_an_error() -> None:
     assert in_child(adopt) == "cannot use the fd from systemd: Bad file descriptor"
 
 
-# -- two sockets, for the role tap
+# -- three sockets, for the role tap
 
 
 def netlink(proto: int = socket.NETLINK_ROUTE) -> socket.socket:
@@ -204,10 +204,11 @@ def netlink(proto: int = socket.NETLINK_ROUTE) -> socket.socket:
     return sock
 
 
-def both_adopted(*socks: socket.socket, count: str = "2") -> tuple[str, list[int], list[bool]]:
+def both_adopted(*socks: socket.socket, count: str = "3") -> tuple[str, list[int], list[bool]]:
     """Adopt *socks* in a child as its fds 3 and on.
 
-    Returns the error or "", the fds in the order listener, netlink, and whether any is inherited.
+    Returns the error or "", the fds in the order in which they are returned, and whether any is
+    inherited.
     """
 
     def adopt() -> tuple[str, list[int], list[bool]]:
@@ -215,49 +216,49 @@ def both_adopted(*socks: socket.socket, count: str = "2") -> tuple[str, list[int
         for place, copy in enumerate(copies):
             os.dup2(copy, FIRST_FD + place)
         try:
-            listener, link = adopt_listener_and_netlink(environment(LISTEN_FDS=count))
+            listener, link, changes = adopt_listener_and_netlinks(environment(LISTEN_FDS=count))
         except StartupError as error:
             return str(error), [], []
-        fds = [listener.sock.fileno(), link.fileno()]
+        fds = [listener.sock.fileno(), link.fileno(), changes.fileno()]
         return "", fds, [os.get_inheritable(fd) for fd in fds]
 
     return in_child(adopt)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_both_sockets_are_adopted_in_any_order(
+def test_all_sockets_are_adopted_in_any_order(
     path: Path,
     turned: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """As the unit lists them, or the other way round; neither is inherited."""
-    with listening(path) as sock, netlink() as link:
-        socks = (link, sock) if turned else (sock, link)
-        fds = [FIRST_FD + 1, FIRST_FD] if turned else [FIRST_FD, FIRST_FD + 1]
+    """As the unit lists them, or the other way round; none is inherited."""
+    with listening(path) as sock, netlink() as link, netlink() as changes:
+        socks = (link, changes, sock) if turned else (sock, link, changes)
+        places = [2, 0, 1] if turned else [0, 1, 2]
 
-        assert ("", fds, [False, False]) == both_adopted(*socks)
+        assert ("", [FIRST_FD + place for place in places], [False] * 3) == both_adopted(*socks)
 
 
-@pytest.mark.parametrize("count", ["0", "1", "3", "", "2 "])
-def test_another_number_than_two_is_an_error(path: Path, count: str) -> None:
-    """The role tap has no use for one alone, and none for a third."""
-    with listening(path) as sock, netlink() as link:
-        error, _, _ = both_adopted(sock, link, count=count)
+@pytest.mark.parametrize("count", ["0", "1", "2", "4", "", "3 "])
+def test_another_number_than_three_is_an_error(path: Path, count: str) -> None:
+    """The role tap has no use for fewer, and none for a fourth."""
+    with listening(path) as sock, netlink() as link, netlink() as changes:
+        error, _, _ = both_adopted(sock, link, changes, count=count)
 
-    assert "exactly 2 sockets are needed" in error
+    assert "exactly 3 sockets are needed" in error
 
 
 def test_two_listening_sockets_are_an_error(path: Path) -> None:
-    """One has to be netlink."""
-    with listening(path) as sock, listening(path.with_name("other")) as other:
-        error, _, _ = both_adopted(sock, other)
+    """Two have to be netlink."""
+    with listening(path) as sock, listening(path.with_name("other")) as other, netlink() as link:
+        error, _, _ = both_adopted(sock, other, link)
 
     assert "ListenNetlink=route 0" in error
 
 
-def test_two_netlink_sockets_are_an_error() -> None:
+def test_three_netlink_sockets_are_an_error() -> None:
     """One has to be listened on."""
-    with netlink() as link, netlink() as other:
-        error, _, _ = both_adopted(link, other)
+    with netlink() as link, netlink() as other, netlink() as third:
+        error, _, _ = both_adopted(link, other, third)
 
     assert "ListenNetlink=route 0" in error
 
@@ -265,8 +266,8 @@ def test_two_netlink_sockets_are_an_error() -> None:
 def test_netlink_of_another_kind_is_an_error(path: Path) -> None:
     """Such as that of udev's events."""
     uevents = 15  # linux/netlink.h: NETLINK_KOBJECT_UEVENT
-    with listening(path) as sock, netlink(uevents) as link:
-        error, _, _ = both_adopted(sock, link)
+    with listening(path) as sock, netlink() as link, netlink(uevents) as other:
+        error, _, _ = both_adopted(sock, link, other)
 
     assert "ListenNetlink=route 0" in error
 
@@ -280,8 +281,8 @@ def test_a_wrong_socket_beside_netlink_is_an_error(
     path: Path, make: Callable[[Path], socket.socket], words: str
 ) -> None:
     """The listening one is looked at as closely as for the role bpf."""
-    with make(path) as sock, netlink() as link:
-        error, _, _ = both_adopted(sock, link)
+    with make(path) as sock, netlink() as link, netlink() as changes:
+        error, _, _ = both_adopted(sock, link, changes)
 
     assert words in error
 

@@ -2,7 +2,7 @@
 r"""The real tap helper: its own user, CAP_NET_ADMIN alone, and a network namespace of its own.
 
 What it takes for the host is a network namespace of the test's, with a /sys that shows it, and a
-/dev/net/tun that everybody may open. The test opens the netlink socket there, as systemd does for
+/dev/net/tun that everybody may open. The test opens the netlink sockets there, as systemd does for
 the unit. Nothing of it has a name, so all of it is gone with the process that holds it.
 
     with running_tap_helper() as helper:
@@ -45,13 +45,13 @@ PASSED_FD: Final = 100
 """Above the numbers that systemd puts its sockets to."""
 
 ACTIVATE: Final = """
-exec 3<&0 0</dev/null 4<&$1
-eval "exec $1<&-"
-shift
+exec 3<&0 0</dev/null 4<&$1 5<&$2
+eval "exec $1<&- $2<&-"
+shift 2
 export LISTEN_PID=$$
 exec "$@"
 """
-"""The netlink socket comes under any number; only bash moves one of two digits."""
+"""The netlink sockets come under any number; only bash moves one of two digits."""
 
 NAMESPACE: Final = """
 set -e
@@ -106,31 +106,32 @@ class TapProcess(HelperProcess):
     role: ClassVar[str] = "tap"
     unshare: ClassVar[tuple[str, ...]] = ("unshare", "--mount", "--net", "--propagation=private")
     namespace: ClassVar[str] = NAMESPACE
-    sockets: ClassVar[int] = 3
+    sockets: ClassVar[int] = 4
 
     def __init__(self, folder: Path, limits: Sequence[str], environ: Mapping[str, str]) -> None:
         super().__init__(folder, limits, environ)
-        self._netlink: int | None = None
+        self._netlinks: tuple[int, ...] = ()
 
     def enter(self, tmpfs_size: str) -> None:
-        """Make the namespaces, and open the netlink socket that the helper gets."""
+        """Make the namespaces, and open the netlink sockets that the helper gets."""
         super().enter(tmpfs_size)
-        with self.inside_network(open_route_socket) as sock:
-            self._netlink = fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, PASSED_FD)
+        for _ in range(2):
+            with self.inside_network(open_route_socket) as sock:
+                passed = fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, PASSED_FD)
+                self._netlinks = (*self._netlinks, passed)
 
     def close(self) -> None:
         """End every process and close every fd."""
         super().close()
-        if self._netlink is not None:
-            os.close(self._netlink)
+        for fd in self._netlinks:
+            os.close(fd)
 
     def leave_answers(self, count: int) -> None:
         """Ask on the helper's netlink socket *count* times for a link, then for all of them.
 
         None of it is read, as if the helper had been killed meanwhile.
         """
-        assert self._netlink is not None
-        with socket.socket(fileno=os.dup(self._netlink)) as sock:
+        with socket.socket(fileno=os.dup(self._netlinks[0])) as sock:
             for _ in range(count):
                 sock.send(GET_LOOPBACK)
             sock.send(GET_ALL)
@@ -140,12 +141,11 @@ class TapProcess(HelperProcess):
 
     def _activation(self) -> list[str]:
         command = as_helper(helper_command("tap"), CAPABILITIES)
-        number = str(self._netlink)
-        return ["unshare", "--net", "bash", "-c", ACTIVATE, "bash", number, *command]
+        numbers = [str(fd) for fd in self._netlinks]
+        return ["unshare", "--net", "bash", "-c", ACTIVATE, "bash", *numbers, *command]
 
     def _passed_fds(self) -> tuple[int, ...]:
-        assert self._netlink is not None
-        return (self._netlink,)
+        return self._netlinks
 
     # -- the network that it takes for the host's
 

@@ -4,9 +4,10 @@
     python3 activator.py [--route] [--become] --group GID SOCKET COMMAND...
 
 COMMAND gets the listening socket at the path SOCKET, to which members of the group may connect, as
-described in sd_listen_fds(3). With --route it also gets a NETLINK_ROUTE socket in the network
-namespace in which this runs, as from a unit with ``ListenNetlink=route 0``; systemd-socket-activate
-cannot pass one. Only one COMMAND runs at a time; after it exits, the next client starts it again.
+described in sd_listen_fds(3). With --route it also gets two NETLINK_ROUTE sockets in the network
+namespace in which this runs, as from a unit with ``ListenNetlink=route 0`` twice;
+systemd-socket-activate cannot pass one. Only one COMMAND runs at a time; after it exits, the next
+client starts it again.
 
 This exits on SIGTERM, or when its standard input is closed, which happens however its parent ends;
 it then kills COMMAND. If COMMAND exits with a status other than 0, this exits with the same status:
@@ -138,7 +139,7 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with listening(options.socket, options.group) as listener:
-        sockets = [listener, open_route()] if options.route else [listener]
+        sockets = [listener, *(open_route() for _ in range(2 * options.route))]
         os.write(STDOUT, f"Listening on {options.socket}\n".encode())
         if not options.become:
             return serve(options.command, sockets)

@@ -41,7 +41,8 @@ def _socket(place: Workplace, space: Namespace, role: str) -> list[str]:
         "SocketMode=0600",
     ]
     if role == "tap":
-        listen += ["ListenNetlink=route 0", f"NetworkNamespacePath=/proc/{space.holder}/ns/net"]
+        listen += ["ListenNetlink=route 0", "ListenNetlink=route 0"]
+        listen.append(f"NetworkNamespacePath=/proc/{space.holder}/ns/net")
     return listen
 
 

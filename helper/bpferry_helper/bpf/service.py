@@ -39,6 +39,10 @@ class BpfService:
         self._ledger = Ledger(state, Census())
         self._buckets = TokenBuckets()
 
+    def is_needed(self) -> bool:
+        """Return False: what was granted needs no helper."""
+        return False
+
     # The peer is not trusted. Why each request is safe for it to make:
     #  * Hello:   tells the peer constants, and what it knows about itself.
     #  * Quota:   two counts; the census reads map ids, and none of them is shown.

@@ -7,10 +7,12 @@ except taps. All are from linux/if_link.h and linux/rtnetlink.h, built by pyrout
 
 import errno
 import socket
+import struct
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from bpferry_helper.tap.netlink import (
+    HEADER,
     NLM_F_CREATE,
     NLM_F_EXCL,
     LinkError,
@@ -28,6 +30,9 @@ RTM_NEWNEIGH: Final = 28
 
 AF_BRIDGE: Final = 7
 """linux/socket.h: messages about bridge ports."""
+
+IFI_INDEX: Final = 4
+"""linux/rtnetlink.h: where ifi_index is in struct ifinfomsg."""
 
 IFF_UP: Final = 0x1
 """linux/if.h."""
@@ -115,7 +120,7 @@ class Links:
         """Return all taps whose names begin with one of *prefixes*."""
         kind = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "tun")]})
         message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), kind])
-        found = map(_read, self._netlink.dump("list the taps", message, RTM_GETLINK))
+        found = map(read_link, self._netlink.dump("list the taps", message, RTM_GETLINK))
         # Kernels that do not know the filter answer with all links.
         return [link for link in found if link.kind == "tun" and link.name.startswith(prefixes)]
 
@@ -152,7 +157,7 @@ class Links:
     def set_address(self, index: int, address: str) -> None:
         """Set the MAC *address* of the link *index*."""
         message = _link_message([("IFLA_ADDRESS", address)], index=index)
-        self._netlink.change("give the bridge an address of its own", message, RTM_NEWLINK)
+        self._netlink.change("give a link an address of its own", message, RTM_NEWLINK)
 
     def set_port(self, index: int, settings: Mapping[str, bool]) -> None:
         """Set how the bridge treats its port *index*: the names in *settings* are IFLA_BRPORT_*.
@@ -220,7 +225,7 @@ class Links:
         mask = ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)
         try:
             message = _link_message([mask, *attributes], index=index)
-            return _read(self._netlink.ask(what, message, RTM_GETLINK))
+            return read_link(self._netlink.ask(what, message, RTM_GETLINK))
         except LinkError as error:
             if error.errno in GONE:
                 return None
@@ -236,7 +241,14 @@ def _link_message(attributes: Attributes, **fields: int) -> Any:  # noqa: ANN401
     return message
 
 
-def _read(raw: bytes) -> Link:
+def index_of(raw: bytes) -> int:
+    """Return the index of the link that the message *raw* is about."""
+    index: int = struct.unpack_from("=i", raw, HEADER.size + IFI_INDEX)[0]
+    return index
+
+
+def read_link(raw: bytes) -> Link:
+    """Return the link that the message *raw* describes."""
     message = IFINFMSG(raw)
     message.decode()
     info = message.get_attr("IFLA_LINKINFO")

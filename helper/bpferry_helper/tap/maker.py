@@ -15,13 +15,14 @@ goes away, in whatever namespace it is.
 """
 
 import errno
-import os
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.tap.bridges import Bridges, Wanted, explain
 from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.marks import own_address
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.nursery import SPARE_IS_GONE, Newborn, Nursery, SpareIsGone
 from bpferry_helper.tap.tun import make_persistent, set_owner
@@ -32,10 +33,6 @@ ATTEMPTS: Final = 3
 """A name of 48 random bits is never taken by accident; somebody else may take one on purpose."""
 
 WORTH_ANOTHER_TRY: Final = frozenset({errno.EEXIST, SPARE_IS_GONE})
-
-UNLIKE_ANY: Final = 0xFE
-"""First byte of a tap's own MAC address: the highest that is unicast and locally administered, as a
-bridge may take the lowest address of its ports (net/bridge/br_stp_if.c). So does QEMU's helper."""
 
 
 class Order(NamedTuple):
@@ -60,11 +57,16 @@ class MadeTap(NamedTuple):
     fds: OwnedFds
 
 
+Guard = Callable[[int, str], None]
+"""Told of the index of each tap with address-lock and of its card's address; see ``watch``."""
+
+
 class Maker:
     """Makes taps. Safe to use from several threads."""
 
-    def __init__(self, host: Netlink, own: Netlink) -> None:
+    def __init__(self, host: Netlink, own: Netlink, guard: Guard) -> None:
         """Borrow sockets to the *host*'s network namespace and to our *own*."""
+        self._guard = guard
         self._host = Links(host)
         self._nursery = Nursery(host, own)
         self._bridges = Bridges(self._host)
@@ -123,7 +125,7 @@ class Maker:
         attributes = [
             ("IFLA_MTU", bridge.mtu),
             ("IFLA_TXQLEN", order.wanted.port.tx_queue_length),
-            ("IFLA_ADDRESS", _own_address()),
+            ("IFLA_ADDRESS", own_address(newborn.name)),
             ("IFLA_IFALIAS", order.alias),
             ("IFLA_MASTER", bridge.ifindex),
         ]
@@ -150,6 +152,7 @@ class Maker:
         # Bridges.find let no tap without an address come so far; with none, nothing would pass.
         if mac is not None:
             self._claim(tap, mac.hex(":"), bridge)
+            self._guard(tap.ifindex, mac.hex(":"))
 
     def _claim(self, tap: Link, address: str, bridge: Link) -> None:
         """Tell *bridge* that *address* is behind *tap* and nowhere else."""
@@ -176,10 +179,7 @@ def _port_settings(order: Order) -> dict[str, bool]:
         "GUARD": (port.bpdu_guard, False),
         "PROTECT": (port.root_block, False),
         "MCAST_FLOOD": (port.multicast_flood, True),
-        "UNICAST_FLOOD": (port.unicast_flood, True),
+        # The bridge knows the one address behind a locked port.
+        "UNICAST_FLOOD": (port.unicast_flood and not port.address_lock, True),
     }
     return {name: value for name, (value, usual) in wanted.items() if value != usual}
-
-
-def _own_address() -> str:
-    return (bytes([UNLIKE_ANY]) + os.urandom(5)).hex(":")

@@ -30,6 +30,10 @@ LOWEST_INDEX: Final = 2**30
 """Of our taps: half of what the kernel can number (a positive int). The kernel itself counts up
 from 1, and a number that we choose does not change where it goes on."""
 
+UNLIKE_ANY: Final = 0xFE
+"""First byte of a tap's own MAC address: the highest that is unicast and locally administered, as a
+bridge may take the lowest address of its ports (net/bridge/br_stp_if.c). So does QEMU's helper."""
+
 SPARE_ALIAS: Final = "bpferry spare"
 
 ALIAS: Final = re.compile(
@@ -83,6 +87,18 @@ def new_index() -> int:
 def new_name(prefix: str) -> str:
     """Return a name that no tap has, and that nobody can guess."""
     return prefix + secrets.token_hex(NAME_BYTES)
+
+
+def own_address(name: str) -> str | None:
+    """Return the address that the tap *name* itself has; None for a name of an earlier version.
+
+    It follows from the name, which only root can change, so that everybody can see when the holder
+    of the tap gave it another one (watch).
+    """
+    octets = bytes.fromhex(name[len(GRANTED_PREFIX) :])
+    if len(octets) != NAME_BYTES:
+        return None
+    return bytes([UNLIKE_ANY, *octets[1:]]).hex(":")
 
 
 def write_alias(holder: Holder) -> str:

@@ -215,13 +215,19 @@ class Netlink(Closing):
 
 def _split(data: bytes, sequence: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield type, flags and bytes of each message in *data* with our *sequence* number."""
+    for kind, flags, number, raw in messages_in(data):
+        if number == sequence:
+            yield kind, flags, raw
+
+
+def messages_in(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield type, flags, sequence number and bytes of each message in *data*."""
     at = 0
     while at + HEADER.size <= len(data):
         length, kind, flags, number, _ = HEADER.unpack_from(data, at)
         if not HEADER.size <= length <= len(data) - at:
             return
-        if number == sequence:
-            yield kind, flags, data[at : at + length]
+        yield kind, flags, number, data[at : at + length]
         at += (length + 3) & ~3
 
 

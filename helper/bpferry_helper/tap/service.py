@@ -2,6 +2,7 @@
 """What each request to the role tap does, and why it is safe to do for anybody who may connect."""
 
 import os
+import socket
 import time
 from functools import partial
 from threading import Thread
@@ -32,6 +33,7 @@ from bpferry_helper.tap.maker import MadeTap, Maker, Order
 from bpferry_helper.tap.marks import GROUPS_KEPT, Holder, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
+from bpferry_helper.tap.watch import AddressWatch
 from bpferry_helper.work import log_fault
 from bpferry_wire import messages
 
@@ -47,8 +49,12 @@ LISTS_PER_SECOND: Final = 8
 class TapService:
     """The role's service. ``prepare`` runs in the loop, the work it returns in a worker."""
 
-    def __init__(self, policy: PolicyFile, host: Netlink, own: Netlink) -> None:
+    def __init__(
+        self, policy: PolicyFile, host: Netlink, own: Netlink, changes: socket.socket
+    ) -> None:
         """Borrow sockets to the *host*'s network namespace and to our *own*.
+
+        *changes* is another one of the host's, for what the kernel tells of links.
 
         Raises:
             StartupError: they are the same, or the kernel does not answer.
@@ -60,12 +66,17 @@ class TapService:
         self._list_buckets = TokenBuckets()
         try:
             _check_apart(host, own)
-            self._maker = Maker(host, own)
+            self._watch = AddressWatch(changes, links)
+            self._maker = Maker(host, own, self._watch.guard)
             self._census = Census(links)
             self._held = HeldTaps(links, self._census)
             self._closer = Closer(links, policy, self._bridge_conf)
         except (LinkError, OSError) as error:
             raise StartupError(f"cannot reach the host's network: {error}") from error
+
+    def is_needed(self) -> bool:
+        """Return whether a tap has to be watched."""
+        return self._watch.is_needed
 
     def sweep(self) -> None:
         """Delete taps that were made persistent and left; close those that policy denies now."""

@@ -63,7 +63,7 @@ def on_own_host(function: Callable[[Host], T], spares: int = 0) -> T:
         host = open_netlink()
         _unshare(CLONE_NEWNET)
         own = open_netlink()
-        return function(Host(host, own, Links(host), Maker(host, own)))
+        return function(Host(host, own, Links(host), Maker(host, own, unwatched)))
 
     return in_child(run)
 
@@ -71,6 +71,10 @@ def on_own_host(function: Callable[[Host], T], spares: int = 0) -> T:
 def _unshare(flags: int) -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(flags):
         raise OSError(ctypes.get_errno(), "cannot make a namespace")
+
+
+def unwatched(_index: int, _card: str) -> None:
+    """Watch no tap's address."""
 
 
 def order(*, stays: bool = False, queues: int = 2, port: Port = PLAIN) -> Order:

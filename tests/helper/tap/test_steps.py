@@ -251,10 +251,10 @@ def test_an_existing_tap_of_our_own_network_is_never_joined(
     """IFF_TUN_EXCL: a name that is taken is an error; the control shows that it could be joined."""
 
     def act(host: Host) -> tuple[int, Outcome]:
-        secrets.token_hex = named("00000000")  # type: ignore[assignment]
-        persistent_tap("bft00000000")
-        persistent_tap("bfp00000000")
-        return attach_error("bft00000000", MULTI), made_on(host, order(stays=stays))
+        secrets.token_hex = named("000000000000")  # type: ignore[assignment]
+        persistent_tap("bft000000000000")
+        persistent_tap("bfp000000000000")
+        return attach_error("bft000000000000", MULTI), made_on(host, order(stays=stays))
 
     joined, outcome = on_own_host(act)
 
@@ -266,28 +266,28 @@ def test_a_name_that_is_taken_on_the_host_is_not_used() -> None:
     """Another one is taken; what was made under the first is gone."""
 
     def act(host: Host) -> tuple[str, list[str]]:
-        persistent_tap("bft00000000")
-        index = host.maker._nursery._own.expect("bft00000000").ifindex
+        persistent_tap("bft000000000000")
+        index = host.maker._nursery._own.expect("bft000000000000").ifindex
         with host.netlink.namespace() as there:
             host.maker._nursery._own.give(index, there.borrow(), [], up=False)
-        secrets.token_hex = named("00000000", "00000001")  # type: ignore[assignment]
+        secrets.token_hex = named("000000000000", "000000000001")  # type: ignore[assignment]
         made = host.make(order())
         taps = [tap.name for tap in host.links.taps(("bft",))]
         made.fds.close()
         return made.name, taps
 
-    assert ("bft00000001", ["bft00000000", "bft00000001"]) == on_own_host(act)
+    assert ("bft000000000001", ["bft000000000000", "bft000000000001"]) == on_own_host(act)
 
 
 def test_three_names_that_are_taken_are_an_error() -> None:
     """There is an end to trying."""
 
     def act(host: Host) -> Outcome:
-        persistent_tap("bft00000000")
-        index = host.maker._nursery._own.expect("bft00000000").ifindex
+        persistent_tap("bft000000000000")
+        index = host.maker._nursery._own.expect("bft000000000000").ifindex
         with host.netlink.namespace() as there:
             host.maker._nursery._own.give(index, there.borrow(), [], up=False)
-        secrets.token_hex = named("00000000")  # type: ignore[assignment]
+        secrets.token_hex = named("000000000000")  # type: ignore[assignment]
         return made_on(host, order())
 
     outcome = on_own_host(act)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Watches that no tap takes another's address, while a port with address-lock is alive.
+
+The holder of a tap's fd can give the tap any address (SIOCSIFHWADDR), without a capability, and no
+setting of the kernel prevents it. The bridge then believes that the address is the tap's own: what
+the host sends there goes to that tap, what others send there ends at the host, and the entry that
+lets the address's rightful owner send is gone. So the kernel tells this module of each change of a
+link. A tap whose address changed gets it back and is deleted, and the owner's entry is made again.
+
+The address of a tap follows from its name (marks), so that nothing has to be remembered. The
+socket for this is the second one of the socket unit. systemd keeps it, and what comes in there
+starts the helper: if the helper is killed, the next change of a link brings it back.
+"""
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Callable
+from threading import Lock, Thread
+from typing import Final
+
+from bpferry_helper.log import WARNING, log
+from bpferry_helper.tap.links import AF_BRIDGE, RTM_DELLINK, RTM_NEWLINK, Links, index_of, read_link
+from bpferry_helper.tap.marks import PREFIXES, OurTap, as_ours, own_address
+from bpferry_helper.tap.netlink import HEADER, RECEIVE_BYTES, LinkError, messages_in
+
+# linux/socket.h, linux/netlink.h, linux/rtnetlink.h
+SOL_NETLINK: Final = 270
+NETLINK_ADD_MEMBERSHIP: Final = 1
+NETLINK_DROP_MEMBERSHIP: Final = 2
+RTNLGRP_LINK: Final = 1
+
+FAULT_PAUSE_S: Final = 1.0
+"""After an error that should not be, so that one that stays does not fill the journal."""
+
+MARKS: Final = tuple(prefix.encode() for prefix in PREFIXES)
+
+
+class AddressWatch:
+    """Keeps each tap at its own address. Safe to use from several threads."""
+
+    def __init__(self, sock: socket.socket, host: Links) -> None:
+        """Borrow *sock*, a NETLINK_ROUTE socket of the host's namespace, and the *host*'s links.
+
+        Raises:
+            LinkError: the kernel did not say which taps there are.
+        """
+        self._sock = sock
+        self._host = host
+        self._lock = Lock()
+        self._cards: dict[int, str] = {}
+        """By ifindex of each tap with address-lock that may be alive: its card's address."""
+        for tap in self._ours():
+            if tap.holder.mac and host.is_locked(tap.link.ifindex):
+                self._cards[tap.link.ifindex] = tap.holder.mac
+        self._set_membership(wanted=bool(self._cards))
+        if self._cards:
+            self._check_all()
+        Thread(target=self._watch_forever, name="watch", daemon=True).start()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a tap with address-lock may be alive."""
+        return bool(self._cards)
+
+    def guard(self, index: int, card: str) -> None:
+        """Keep the address *card* for the tap *index*, as long as that is there.
+
+        Raises:
+            LinkError: that is not possible.
+        """
+        with self._lock:
+            if not self._cards:
+                self._set_membership(wanted=True)
+                self._check_all()
+            self._cards[index] = card
+
+    def _set_membership(self, *, wanted: bool) -> None:
+        option = NETLINK_ADD_MEMBERSHIP if wanted else NETLINK_DROP_MEMBERSHIP
+        try:
+            self._sock.setsockopt(SOL_NETLINK, option, RTNLGRP_LINK)
+        except OSError as error:
+            raise LinkError("cannot watch the taps' addresses", error.errno or errno.EIO) from error
+
+    def _watch_forever(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while True:
+            poll.poll()
+            try:
+                data, sender = self._sock.recvfrom(RECEIVE_BYTES)
+                if sender[0] == 0:
+                    self._read(data)
+            except OSError as error:
+                self._recover(error.errno)
+            except LinkError as error:
+                log(WARNING, f"{error}, ignoring")
+
+    def _recover(self, number: int | None) -> None:
+        """Look at all taps, since something was lost."""
+        if number == errno.EAGAIN:
+            return
+        if number != errno.ENOBUFS:
+            time.sleep(FAULT_PAUSE_S)
+        with self._lock:
+            _try(self._check_all)
+
+    def _read(self, data: bytes) -> None:
+        """Act on what the kernel told of links; most of it is not about a tap of ours."""
+        if not any(mark in data for mark in MARKS):
+            return
+        for kind, _, _, raw in messages_in(data):
+            # The bridge tells of its ports too; that a tap left one does not mean that it is gone.
+            if raw[HEADER.size] == AF_BRIDGE:
+                continue
+            with self._lock:
+                if kind == RTM_DELLINK:
+                    self._forget(index_of(raw))
+                elif kind == RTM_NEWLINK:
+                    tap = as_ours(read_link(raw))
+                    if tap is not None and self._cards:
+                        self._check(tap)
+
+    def _forget(self, index: int) -> None:
+        if self._cards.pop(index, None) is not None and not self._cards:
+            self._set_membership(wanted=False)
+
+    def _ours(self) -> list[OurTap]:
+        return [tap for link in self._host.taps(PREFIXES) if (tap := as_ours(link))]
+
+    def _check_all(self) -> None:
+        for tap in self._ours():
+            self._check(tap)
+        self._give_back(None)
+
+    def _check(self, tap: OurTap) -> None:
+        """Delete *tap* if it has another address than its own."""
+        link, own = tap.link, own_address(tap.link.name)
+        if own is None or link.address == own:
+            return
+        # First what takes no time: to delete a link costs the kernel several grace periods.
+        _try(lambda: self._host.set_address(link.ifindex, own))
+        _try(lambda: self._host.delete(link.ifindex))
+        self._give_back(link.address)
+        what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
+        log(WARNING, f"{what}; uid {tap.holder.uid} (pid {tap.holder.pid}) had asked for it")
+
+    def _give_back(self, address: str | None) -> None:
+        """Tell the bridges again which port has *address*, or each address of a card."""
+        for index, card in list(self._cards.items()):
+            if address in (None, card):
+                _try(lambda: self._host.add_static_address(index, card))  # noqa: B023 - called at once
+
+
+def _try(step: Callable[[], None]) -> None:
+    """Do *step*; one that fails must not keep the others from being done."""
+    try:
+        step()
+    except LinkError as error:
+        # It is done already, or the tap is gone.
+        if error.errno not in (errno.EEXIST, errno.ENODEV, errno.ENOENT):
+            log(WARNING, f"{error}, ignoring")
