@@ -192,10 +192,10 @@ def test_permission_denied(path: Path) -> None:
     assert caught.value.status == 4
     assert caught.value.message == (
         f"cannot connect to the helper at '{path}': only members of the group '{GROUP}' may use "
-        "it, and you are not one"
+        f"it (root:{GROUP}, mode 0660), and you are not one"
     )
     assert caught.value.hint == (
-        f"the administrator runs 'sudo adduser {ALICE.uid} {GROUP}'; then log in again"
+        f"the administrator runs 'sudo usermod -aG {GROUP} {ALICE.uid}'; then log in again"
     )
 
 

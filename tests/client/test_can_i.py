@@ -254,7 +254,7 @@ def test_who_is_not_in_the_group_is_refused(folder: Path, capsys: Captured) -> N
 
     (answer,) = json.loads(capsys.readouterr().out)["answers"]
     assert (answer["allowed"], answer["code"]) == (False, "not-in-group")
-    assert "sudo adduser" in answer["hint"]
+    assert "sudo usermod -aG" in answer["hint"]
 
 
 HELLO = HelloReply("tap", "1", Caller(1, (), 0), 4096, 64)

@@ -119,3 +119,37 @@ def test_part_of_a_file_begins_where_it_is_said(tmp_path: Path) -> None:
 def test_what_is_not_there_is_somebody_elses_business(tmp_path: Path) -> None:
     """A missing file is told once."""
     assert [] == errors_of(tmp_path, 'file = "i"\nformat = "qcow2"')
+
+
+KEY = 'encryption = { secrets = [{ usage = "k" }] }'
+
+
+def write_encrypted(path: Path, method: int) -> None:
+    """Write the header of a qcow2 image that is encrypted by *method*."""
+    write_qcow2(path)
+    raw = bytearray(path.read_bytes())
+    raw[32:36] = method.to_bytes(4)
+    path.write_bytes(raw)
+
+
+def test_qcow2_that_is_encrypted_needs_a_key(tmp_path: Path) -> None:
+    """QEMU would ask for a parameter of its own."""
+    write_encrypted(tmp_path / "i", 2)
+    disk = 'file = "i"\nformat = "qcow2"\n'
+
+    (error,) = errors_of(tmp_path, disk)
+    assert error.startswith(f"disks[0].file: cannot use '{tmp_path}/i': it is encrypted with LUKS")
+    assert [] == errors_of(tmp_path, disk + KEY)
+
+
+def test_key_for_an_image_without_luks(tmp_path: Path) -> None:
+    """In qcow2 the header says it, and in raw the magic."""
+    write_encrypted(tmp_path / "i", 0)
+    (tmp_path / "r").write_bytes(bytes(4096))
+
+    assert errors_of(tmp_path, f'file = "i"\nformat = "qcow2"\n{KEY}') == [
+        f"disks[0].encryption: cannot decrypt '{tmp_path}/i': it is not encrypted with LUKS"
+    ]
+    assert errors_of(tmp_path, f'file = "r"\nformat = "raw"\n{KEY}') == [
+        f"disks[0].format: cannot use '{tmp_path}/r' as luks: it does not begin as luks does"
+    ]

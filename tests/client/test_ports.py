@@ -22,7 +22,7 @@ LOOK = """
 import os, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from tests.client.test_ports import found, tcp
-(error,) = found(tcp(1, host="127.0.0.1"))
+(error,) = found(tcp(sys.argv[1], host="127.0.0.1"))
 print(error.message); print(error.hint)
 """
 
@@ -126,18 +126,19 @@ def test_port_of_udp() -> None:
 
 
 @pytest.mark.privileged
-def test_port_of_the_administrator() -> None:
-    """Where ports begin that everybody may have is told."""
+@pytest.mark.parametrize("ports", ["1", "80-90"])
+def test_port_of_the_administrator(ports: str) -> None:
+    """Where ports begin that everybody may have is told; a range may begin below."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [
         "unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh",
-        sys.executable, "-c", LOOK,
+        sys.executable, "-c", LOOK, ports,
     ]  # fmt: skip
     done = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment)
 
     message, hint = done.stdout.splitlines()
     assert message == (
-        "cannot listen at 127.0.0.1:1 for 'vnc': ports below 1024 are reserved for root"
+        f"cannot listen at 127.0.0.1:{ports} for 'vnc': ports below 1024 are reserved for root"
     )
     assert hint.startswith("choose a port from 1024 on, or ask the administrator to lower ")
 

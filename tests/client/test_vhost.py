@@ -104,10 +104,11 @@ def test_group_that_the_user_is_not_in(closed_device: Path) -> None:
 
     assert error.message == (
         f"cannot open '{closed_device}': "
-        f"only members of the group '{GROUP}' may use it, and you are not one"
+        f"only members of the group '{GROUP}' may use it (root:{GROUP}, mode 0660), "
+        "and you are not one"
     )
     assert error.hint == (
-        f"the administrator runs 'sudo adduser {ALICE.uid} {GROUP}'; then log in again"
+        f"the administrator runs 'sudo usermod -aG {GROUP} {ALICE.uid}'; then log in again"
     )
 
 
@@ -123,7 +124,8 @@ def test_group_that_the_session_does_not_know(
 
     error = denied(closed_device)
 
-    assert "group 'vms' may use it; you are one now, and this session" in error.message
+    assert "group 'vms' may use it (" in error.message
+    assert "); you are one now, and this session" in error.message
     assert error.hint == "log in again, or run 'newgrp vms' in this shell"
 
 

@@ -26,6 +26,9 @@
     images        the image files behind the disks, and how QEMU will use each
     image_formats whether they are in the formats that the document says
     image_locks   whether another process has them locked
+    image_twins   whether two disks use one image
+    character_sources what character devices use: devices, pipes, sockets
+    huge_pages    whether the host has enough of them
     access        what this user may not write to
     ports         whether ports and sockets are free
     programs      programs that have to be installed

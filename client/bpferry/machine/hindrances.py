@@ -13,13 +13,16 @@ from bpferry.domain.names import cards_of
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
+from bpferry.machine.character_sources import find_missing_sources
 from bpferry.machine.draft import KVM_HINT, Draft
 from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host_devices import find_host_faults
+from bpferry.machine.huge_pages import find_missing_pages
 from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
 from bpferry.machine.image_locks import find_locked_images
+from bpferry.machine.image_twins import find_twins
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
 from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.open_files import find_low_limit
@@ -60,6 +63,8 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         find_problems(draft.built, draft.secret_files),
         find_missing_certificates(draft.built),
         find_wrong_formats(machine),
+        find_twins(machine),
+        find_missing_sources(machine),
         find_unwritable(machine, draft.built),
         _find_missing_taps(draft),
         find_missing_programs(draft.built),
@@ -73,7 +78,11 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
 def find_in_use(draft: Draft) -> Iterator[BpferryError]:
     """Yield what others use at this moment, each with its place in the document."""
     machine = draft.document.machine
-    for faults in (find_locked_images(machine), find_taken_ports(draft.built.of(Endpoint))):
+    for faults in (
+        find_locked_images(machine),
+        find_taken_ports(draft.built.of(Endpoint)),
+        find_missing_pages(draft.built),
+    ):
         for fault in faults:
             yield located(fault, draft.document)
 

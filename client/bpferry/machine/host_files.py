@@ -4,13 +4,12 @@
 All are looked for below one folder, which is the root of the host, except in tests.
 """
 
-import grp
 import os
-import pwd
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from bpferry.network.groups import describe_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +57,8 @@ class HostFiles:
             found = self.path(node).stat()
         except OSError:
             return ""
-        return (
-            f"{_user(found.st_uid)}:{_group(found.st_gid)}, mode {stat.S_IMODE(found.st_mode):04o}"
-        )
+        return describe_owner(found)
 
 
 HOST: Final = HostFiles()
 """The files of this host itself."""
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

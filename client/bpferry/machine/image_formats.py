@@ -41,10 +41,17 @@ CONTAINERS: Final = frozenset(MAGICS) - {"luks"}
 
 HEAD_BYTES: Final = 128
 
+CRYPT_METHOD: Final = 32
+"""Where the header of qcow2 says how the image is encrypted."""
+
+LUKS: Final = 2
+"""By LUKS, for each image inside of qcow2."""
+
 
 def find_wrong_formats(machine: Machine) -> Iterator[NotReady]:
     """Yield an error for each image that is certainly not in its format; its element is a key."""
-    for image, found in _formats_of(machine):
+    for image, head in _heads_of(machine):
+        found = _format_of(head)
         wanted = "luks" if image.encrypted and image.format in (None, "raw") else image.format
         if image.is_raw:
             if image.format is None and found in CONTAINERS:
@@ -53,16 +60,41 @@ def find_wrong_formats(machine: Machine) -> Iterator[NotReady]:
             yield NotReady(
                 f"cannot use '{image.path}' as {wanted}: "
                 + (f"it is {found}" if found else f"it does not begin as {wanted} does"),
-                "name another file"
+                "name an image that is encrypted, or remove the encryption"
                 if image.encrypted
                 else f"set the format to '{found or 'raw'}', or name another file",
                 _format_key(image),
             )
+        elif found == "qcow2":
+            yield from _wrong_encryption(image, head)
+
+
+def _wrong_encryption(image: Image, head: bytes) -> Iterator[BadInput]:
+    """Yield an error if the header of a qcow2 image says otherwise about encryption (qcow2.rst)."""
+    method = int.from_bytes(head[CRYPT_METHOD : CRYPT_METHOD + 4])
+    key = f"{image.key.rpartition('.')[0]}.encryption"
+    if image.encrypted and method != LUKS:
+        yield BadInput(
+            f"cannot decrypt '{image.path}': it is not encrypted with LUKS",
+            "name an image that is encrypted, or remove the encryption",
+            key,
+        )
+    elif not image.encrypted and method == LUKS:
+        say = either(
+            'encryption = { secrets = [{ usage = "NAME" }] }',
+            "<encryption format='luks'><secret type='passphrase' usage='NAME'/></encryption>",
+        )
+        yield BadInput(
+            f"cannot use '{image.path}': it is encrypted with LUKS, and the document has no key",
+            f"say which secret opens it: {say}",
+            image.key,
+        )
 
 
 def find_shown_containers(machine: Machine) -> Iterator[Fault]:
     """Yield a warning for each image that is said to be raw, and is a container."""
-    for image, found in _formats_of(machine):
+    for image, head in _heads_of(machine):
+        found = _format_of(head)
         if image.is_raw and image.format == "raw" and found in CONTAINERS:
             yield Fault(
                 _format_key(image),
@@ -74,12 +106,12 @@ def find_shown_containers(machine: Machine) -> Iterator[Fault]:
             )
 
 
-def _formats_of(machine: Machine) -> Iterator[tuple[Image, str | None]]:
-    """Yield each image that the document names, with the format by its magic, if it has one."""
+def _heads_of(machine: Machine) -> Iterator[tuple[Image, bytes]]:
+    """Yield each image that the document names, with how it begins, if that can be read."""
     for image in images_of(machine):
         head = b"" if image.above else _head(image)
         if head:
-            yield image, _format_of(head)
+            yield image, head
 
 
 def _unsaid(image: Image, found: str) -> NotReady:

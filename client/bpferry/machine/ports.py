@@ -22,6 +22,9 @@ UNPRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 RANGE: Final = re.compile(r"[0-9]+-[0-9]+")
 
+ALL_PORTS: Final = "1-65535"
+"""Of them, passt takes those that it can have."""
+
 LISTENS: Final = "0A"
 """TCP_LISTEN of net/tcp_states.h, as in the tables."""
 
@@ -69,20 +72,22 @@ def _port(endpoint: Endpoint) -> Iterator[NotReady]:
         yield _error(endpoint, cause, hint)
         return
     problems = [_try(address) for address in addresses]
+    if RANGE.fullmatch(endpoint.port):
+        # Part of it may be taken; but what this user may not have at all fails.
+        problems = [one for one in problems if one and one.errno == errno.EACCES]
     if problems and all(problems):
         yield _error(endpoint, *_explain(endpoint, addresses[0], problems[0]))
 
 
 def _addresses(endpoint: Endpoint) -> list[Address]:
-    """Return where *endpoint* would be; nothing for a range, part of which may be taken."""
-    if RANGE.fullmatch(endpoint.port):
+    """Return where *endpoint* would be: of a range the first port, of all ports nothing."""
+    if endpoint.port == ALL_PORTS:
         return []
+    first = endpoint.port.partition("-")[0] if RANGE.fullmatch(endpoint.port) else endpoint.port
     kind = socket.SOCK_STREAM if endpoint.kind == "tcp" else socket.SOCK_DGRAM
     # If it listens on all addresses, IPv4 has to work.
     family = socket.AF_UNSPEC if endpoint.host else socket.AF_INET
-    found = socket.getaddrinfo(
-        endpoint.host or None, endpoint.port, family, kind, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(endpoint.host or None, first, family, kind, flags=socket.AI_PASSIVE)
     return [(family, kind, str(where[0]), int(where[1])) for family, kind, _, _, where in found]
 
 

@@ -25,13 +25,15 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
     except OSError as error:
         return error.strerror or str(error), missing_hint
     wanted = stat.S_IRGRP | stat.S_IWGRP
+    owner = describe_owner(found)
     if found.st_mode & wanted != wanted or found.st_gid == 0:
-        return "users may not open it", closed_hint
+        return f"users may not open it ({owner})", closed_hint
     if found.st_gid in (os.getegid(), *os.getgroups()):
-        return "something other than its mode denies access", "see the log of the security module"
+        cause = f"something other than its mode denies access ({owner})"
+        return cause, "see the log of the security module"
     group, members = _group(found.st_gid)
     user = _user()
-    theirs = f"only members of the group '{group}' may use it"
+    theirs = f"only members of the group '{group}' may use it ({owner})"
     if user in members:
         return (
             f"{theirs}; you are one now, and this session began before that",
@@ -39,8 +41,14 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
         )
     return (
         f"{theirs}, and you are not one",
-        f"the administrator runs 'sudo adduser {user} {group}'; then log in again",
+        f"the administrator runs 'sudo usermod -aG {group} {user}'; then log in again",
     )
+
+
+def describe_owner(found: os.stat_result) -> str:
+    """Return whose a file is, such as ``root:kvm, mode 0660``."""
+    mode = stat.S_IMODE(found.st_mode)
+    return f"{_user_name(found.st_uid)}:{_group(found.st_gid)[0]}, mode {mode:04o}"
 
 
 def _group(gid: int) -> tuple[str, list[str]]:
@@ -57,7 +65,11 @@ def _group(gid: int) -> tuple[str, list[str]]:
 
 
 def _user() -> str:
+    return _user_name(os.geteuid())
+
+
+def _user_name(uid: int) -> str:
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(uid)

@@ -188,14 +188,34 @@ def test_spice_at_a_socket() -> None:
         ("<mouse mode='client'/>", "agent-mouse=on"),
         ("<clipboard copypaste='no'/>", "disable-copy-paste=on"),
         ("<filetransfer enable='no'/>", "disable-agent-file-xfer=on"),
-        ("<gl enable='yes'/>", "gl=on"),
-        ("<gl enable='yes' rendernode='/dev/dri/r'/>", "rendernode=/dev/dri/r"),
         ("<channel name='inputs' mode='insecure'/>", "plaintext-channel=inputs"),
     ],
 )
 def test_spice_with_its_settings(element: str, setting: str) -> None:
     """Each element has one setting."""
     assert setting in spice(f"<graphics type='spice' port='5930'>{element}</graphics>")
+
+
+@pytest.mark.parametrize(
+    ("element", "setting"),
+    [
+        ("<gl enable='yes'/>", "gl=on"),
+        ("<gl enable='yes' rendernode='/dev/dri/r'/>", "rendernode=/dev/dri/r"),
+    ],
+)
+def test_spice_with_opengl(element: str, setting: str) -> None:
+    """For clients at a socket, which take over what is rendered."""
+    assert setting in spice(f"<graphics type='spice'><listen type='socket'/>{element}</graphics>")
+
+
+def test_spice_with_opengl_at_a_port() -> None:
+    """Only a QEMU that encodes video can do that, which an option of its own tells."""
+    text = "<graphics type='spice' port='5930'><gl enable='yes'/></graphics>"
+
+    assert "graphics[0].gl" == refusal_of(parts_of, text).element
+
+    able = {"spice": frozenset({"video-codec"})}
+    assert "gl=on" in str(values(parts_of(text, options=able), "-spice")[0])
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,21 @@ LESS_THAN_TLS: Final = (
 
 AUTOPORT: Final = either("autoport = true", "autoport='yes'")
 
+GL_AT_PORT: Final = (
+    "this QEMU renders with OpenGL for SPICE clients at a Unix socket only, and the display has a "
+    "port"
+)
+
+GL_HINT: Final = "use a listen of type socket, or graphics of type egl-headless beside it"
+
 
 def spice(device: Named[Graphics], context: Context) -> Iterator[Found]:
     """Yield what offers the display over SPICE."""
     place = place_of(device, context)
     ports = ports_of(device, place, context)
     yield from check_ports(device, place, ports)
+    if device.value.gl and ports != Ports() and not _can_encode(context):
+        yield device.refusal("gl", GL_AT_PORT, GL_HINT)
     yield from check_password(device)
     password = password_of(device, context)
     folder = context.spice_certificates.folder
@@ -84,6 +93,11 @@ def spice(device: Named[Graphics], context: Context) -> Iterator[Found]:
         if password is not None and password.secret and not ports.tls:
             hint = f"for TLS, put certificates into '{folder}'; or connect through ssh -L"
             yield Remark(LESS_THAN_TLS, hint, f"{device.key}.password")
+
+
+def _can_encode(context: Context) -> bool:
+    """Say whether this QEMU sends what it renders as video, so that clients may be anywhere."""
+    return "video-codec" in context.capabilities.options.get("spice", ())
 
 
 def _where(place: Place, ports: Ports) -> dict[str, object]:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whether what character devices are to use is there: devices of the host, pipes, sockets.
+
+QEMU opens all of these itself, and does not start without one. A socket to which it is to connect
+again and again need not be there yet. Files that it writes to are with those of ``access``.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from bpferry.domain.forms import called
+from bpferry.domain.model.characters import Character, Source
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import listed
+from bpferry.errors import NotReady
+from bpferry.machine.listening import is_bound
+from bpferry.network.groups import explain_denied
+
+CLOSED: Final = "ask the administrator to let a group use it, or use another device"
+
+MISSING: Final = "correct the path, or connect the device"
+
+START_FIRST: Final = "start first what the VM is to connect to, or let QEMU try again: "
+
+
+def find_missing_sources(machine: Machine) -> Iterator[NotReady]:
+    """Yield what is missing or closed to this user; the errors' element is a key of the model."""
+    lists: tuple[tuple[str, Sequence[Character]], ...] = (
+        ("serials", machine.serials),
+        ("parallels", machine.parallels),
+        ("consoles", machine.consoles),
+        ("channels", machine.channels),
+        ("redirected-devices", machine.redirected_devices),
+        ("smart-cards", machine.smart_cards),
+    )
+    told: set[str] = set()
+    for key, characters in lists:
+        for device in listed(characters, key):
+            for source in device.parts("sources", device.value.sources):
+                kind = getattr(device.value, "type", None)
+                problem, fix = _problem_of(kind, source.value)
+                # A console may be a serial port that the document has twice, as libvirt writes it.
+                if problem and problem not in told:
+                    told.add(problem)
+                    yield NotReady(problem, fix, f"{source.key}.path")
+
+
+def _problem_of(kind: str | None, source: Source) -> tuple[str, str]:
+    """Return what is in the way of *source*, and what to do; nothing if nothing is."""
+    path = source.path
+    if not path:
+        return "", ""
+    if kind == "dev":
+        return _device(path)
+    if kind == "pipe":
+        return _pipe(path)
+    if kind == "unix" and source.mode != "bind" and not source.reconnect:
+        return _socket(path)
+    return "", ""
+
+
+def _device(path: str) -> tuple[str, str]:
+    what = f"cannot use the device '{path}'"
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - the path is text
+    except OSError as error:
+        return f"{what}: {error.strerror}", MISSING
+    if not stat.S_ISCHR(mode):
+        return f"{what}: it is not a character device", "use type 'file' to write to a file"
+    if not os.access(path, os.R_OK | os.W_OK):
+        cause, hint = explain_denied(path, CLOSED, MISSING)
+        return f"{what}: {cause}", hint
+    return "", ""
+
+
+def _pipe(path: str) -> tuple[str, str]:
+    ends = [f"{path}.in", f"{path}.out"]
+    if all(map(_is_open, ends)) or _is_open(path):
+        return "", ""
+    return (
+        f"cannot open the named pipes '{ends[0]}' and '{ends[1]}'",
+        f"make them: mkfifo '{ends[0]}' '{ends[1]}'",
+    )
+
+
+def _is_open(path: str) -> bool:
+    return os.access(path, os.R_OK | os.W_OK)
+
+
+def _socket(path: str) -> tuple[str, str]:
+    if Path(path).is_socket() and is_bound(Path(path)):
+        return "", ""
+    return (
+        f"cannot connect to '{path}': nothing listens there",
+        START_FIRST + called(Source, "reconnect"),
+    )
