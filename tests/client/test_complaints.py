@@ -124,15 +124,14 @@ def test_remedies_name_what_is_asked_for_and_no_more() -> None:
 @pytest.mark.qemu
 def test_complaint_of_a_real_qemu_is_told_once_with_place_and_remedy(tmp_path: Path) -> None:
     """Its line is there once, unchanged; the error has the place, and the hint what to do."""
-    serial = (
-        f'[[serials]]\ntype = "unix"\nsources = [{{mode = "connect", path = "{tmp_path}/s"}}]\n'
-    )
+    source = '{mode = "connect", host = "127.0.0.1", service = "1"}'
+    serial = f'[[serials]]\ntype = "tcp"\nsources = [{source}]\n'
     with start(tmp_path, BASE + serial) as run:
         assert run.status() == 1
 
         said, error, hint = run.err().splitlines()[-3:]
         assert f"bpferry: qemu: {Path(shutil.which(QEMU) or '').name}: -chardev socket," in said
-        assert said.endswith(f"Failed to connect to '{tmp_path}/s': No such file or directory")
+        assert said.endswith("Failed to connect to '127.0.0.1:1': Connection refused")
         assert 1 == run.err().count("Failed to connect")
         assert error == (
             f"bpferry: error: '{tmp_path}/vm.toml':6: 'serials[0].sources': "

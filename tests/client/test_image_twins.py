@@ -86,5 +86,5 @@ def test_real_qemu_sees_it_the_same_way(
         if starts:
             run.qemu()
         else:
-            assert run.status() == 2
+            assert run.status() == 1
             assert "twice: two disks of this VM" in run.err()

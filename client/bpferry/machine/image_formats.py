@@ -69,12 +69,12 @@ def find_wrong_formats(machine: Machine) -> Iterator[NotReady]:
             yield from _wrong_encryption(image, head)
 
 
-def _wrong_encryption(image: Image, head: bytes) -> Iterator[BadInput]:
+def _wrong_encryption(image: Image, head: bytes) -> Iterator[NotReady]:
     """Yield an error if the header of a qcow2 image says otherwise about encryption (qcow2.rst)."""
     method = int.from_bytes(head[CRYPT_METHOD : CRYPT_METHOD + 4])
     key = f"{image.key.rpartition('.')[0]}.encryption"
     if image.encrypted and method != LUKS:
-        yield BadInput(
+        yield NotReady(
             f"cannot decrypt '{image.path}': it is not encrypted with LUKS",
             "name an image that is encrypted, or remove the encryption",
             key,
@@ -84,7 +84,7 @@ def _wrong_encryption(image: Image, head: bytes) -> Iterator[BadInput]:
             'encryption = { secrets = [{ usage = "NAME" }] }',
             "<encryption format='luks'><secret type='passphrase' usage='NAME'/></encryption>",
         )
-        yield BadInput(
+        yield NotReady(
             f"cannot use '{image.path}': it is encrypted with LUKS, and the document has no key",
             f"say which secret opens it: {say}",
             image.key,

@@ -13,7 +13,7 @@ from typing import Final
 from bpferry.domain.forms import called
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import BadInput
+from bpferry.errors import NotReady
 from bpferry.machine.images import Image, images_of
 
 SHARING: Final = (
@@ -22,7 +22,7 @@ SHARING: Final = (
 )
 
 
-def find_twins(machine: Machine) -> Iterator[BadInput]:
+def find_twins(machine: Machine) -> Iterator[NotReady]:
     """Yield the images that another disk of *machine* uses too, if one of the two writes to it."""
     seen: dict[tuple[int, int], list[Image]] = {}
     for image in images_of(machine):
@@ -49,10 +49,10 @@ def _is_in_the_way(one: Image, other: Image) -> bool:
     return not all(each.disk.shareable and each.is_raw and not each.depth for each in (one, other))
 
 
-def _twin(image: Image, other: Image) -> BadInput:
+def _twin(image: Image, other: Image) -> NotReady:
     does = "write to it" if image.writable and other.writable else "use it, and one writes to it"
     raw = image.is_raw and other.is_raw
-    return BadInput(
+    return NotReady(
         f"cannot use '{image.path}' twice: two disks of this VM {does}",
         "give each disk an image of its own" + (SHARING if raw else ""),
         image.key,
