@@ -134,7 +134,7 @@ def test_complaint_of_a_real_qemu_is_told_once_with_place_and_remedy(tmp_path: P
         assert said.endswith("Failed to connect to '127.0.0.1:1': Connection refused")
         assert 1 == run.err().count("Failed to connect")
         assert error == (
-            f"bpferry: error: '{tmp_path}/vm.toml':6: 'serials[0].sources': "
+            f"bpferry: error: '{tmp_path}/vm.toml':4: 'serials[0]': "
             "QEMU ended with exit status 1 before it could run the VM"
         )
         assert hint.startswith("bpferry: hint: nothing listens there: start first")
