@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Answer the host's questions over the serial console; this runs in the guest.
+"""Answer the host's commands over the serial console; this runs in the guest.
 
 A command is one line of JSON, an object with the key "do" and its arguments. Each gets one answer,
-a line that begins with "@guest " so that a kernel message is not taken for one. The answer repeats
-"do", and "id" if the command has one; it has "error" if the command could not be done.
+a line that begins with "@guest " so that no kernel message is taken for one. The answer repeats
+"do", and "id" if the command has one; it has "error" if the command failed.
 
     hello                                kernel, python, device, queues; sent unasked when ready
     channels  count                      combined
@@ -16,9 +16,9 @@ a line that begins with "@guest " so that a kernel message is not taken for one.
     flows                                flows since the last call, and lost: packets not recorded
     send      flows, packets             nothing: sends that many packets of each flow (sending.py)
     exchange  address, bytes             back: whether a datagram came back from there (echo.py)
-    poweroff                             nothing, and the guest goes down
+    poweroff                             nothing, and the guest powers off
 
-Unasked, it sends back each datagram that comes to the echo port.
+It also sends back each datagram that arrives at the echo port.
 """
 
 import json
@@ -36,7 +36,7 @@ from guest.sending import Flow, send_flows
 
 MARK = "@guest "
 COMMAND_BYTES = 64 << 10
-"""A longer line is noise and no command."""
+"""A longer line is noise, not a command."""
 
 EVENT = struct.Struct("llHHi")  # struct input_event, include/uapi/linux/input.h
 KEY_EVENT, POWER_KEY, PRESSED = 1, 116, 1
@@ -46,7 +46,7 @@ Command = Callable[[Record], Record]
 
 
 class Agent:
-    """What the guest knows of its one network card, and how to answer."""
+    """Carries out commands for the guest's one network card."""
 
     def __init__(self, card: Card) -> None:
         self._card = card
@@ -70,7 +70,7 @@ class Agent:
         }
 
     def answer(self, line: bytes) -> Record:
-        """Do the command in *line* and return the answer to it."""
+        """Carry out the command in *line* and return the answer."""
         command: Record = {}
         try:
             command = parse_command(line)
@@ -172,7 +172,7 @@ def text(command: Record, name: str) -> str:
 
 def say(answer: Record) -> None:
     """Send *answer* to the host."""
-    # The line break in front ends whatever the kernel may have left unfinished on the console.
+    # The first line break ends a line that the kernel may have left unfinished on the console.
     sys.stdout.write(f"\n{MARK}{json.dumps(answer, separators=(',', ':'))}\n")
     sys.stdout.flush()
 
@@ -185,14 +185,14 @@ def open_buttons() -> set[int]:
 
 
 def power_pressed(button: int) -> bool:
-    """Read the events of the input device *button*; say whether its power key went down."""
+    """Read the events of the input device *button*; return whether the power key was pressed."""
     events = os.read(button, EVENT.size * 64)
     pressed = (KEY_EVENT, POWER_KEY, PRESSED)
     return any(fields[2:] == pressed for fields in EVENT.iter_unpack(events))
 
 
 def serve(agent: Agent) -> None:
-    """Answer commands until one of them, the power button or a hang-up ends it."""
+    """Answer commands until a command, the power button or a hang-up ends this."""
     pending = b""
     buttons = open_buttons()
     records = [source.fileno() for source in agent.recorder.sockets]

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Build the guest: a kernel as the distribution ships it, and a first file system made here.
+"""Build the guest: the distribution's kernel, and an initrd made here.
 
-Everything is downloaded, unpacked and put together below one cache folder:
+Everything is downloaded, unpacked and put together in one cache folder:
 
     packages/       what apt-get downloaded
     KEY/kernel      the release's cloud kernel
     KEY/initrd      busybox, ethtool, Python, the agent, and the modules of a virtio network card
-    building-*/     at work; renamed to KEY when whole, and swept away when left behind
+    building-*/     in progress; renamed to KEY when complete, deleted if left behind
 
-KEY stands for the packages' checksums and for the files of this folder, so a changed package or a
-changed agent makes another guest. It does not notice a new Python on the host, which does no harm:
-the guest carries its own copy. Old guests stay until somebody deletes the cache folder.
+KEY is a hash of the packages' checksums and the files of this folder, so a changed package or agent
+makes a new guest. A new Python on the host does not, which does no harm: the guest has its own
+copy. Old guests stay until somebody deletes the cache folder.
 """
 
 import argparse
@@ -38,7 +38,7 @@ MODULES = ("virtio_pci", "virtio_net", "button", "evdev")
 """The card, and the power button that QEMU presses for system_powerdown."""
 
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1"
-"""What to tell the kernel; with QEMU's -no-reboot, panic=-1 ends QEMU when Linux gives up."""
+"""With QEMU's -no-reboot, panic=-1 ends QEMU when Linux panics."""
 
 Say = Callable[[str], None]
 
@@ -52,7 +52,7 @@ class Guest:
 
 
 def build_guest(cache: Path, say: Say) -> Guest:
-    """Return the guest in *cache*; build it there first if there is none of this key."""
+    """Return the guest in *cache*; build it first if there is none with this key."""
     names = [cloud_kernel(), *TOOLS]
     place = cache / key(identities(names))
     guest = Guest(place / "kernel", place / "initrd")
@@ -66,7 +66,7 @@ def build_guest(cache: Path, say: Say) -> Guest:
 
 
 def key(packages: Sequence[str]) -> str:
-    """Return a name for the guest that these packages and the files of this folder make."""
+    """Return the name of the guest made of these packages and the files of this folder."""
     digest = hashlib.sha256("\n".join(packages).encode())
     for path in sorted(path for path in HERE.iterdir() if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -75,7 +75,7 @@ def key(packages: Sequence[str]) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time build; the lock goes with its holder, however that ends."""
+    """Let one process at a time build; the lock is released however its holder ends."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -88,7 +88,7 @@ def sweep(cache: Path) -> None:
 
 
 def make(names: Sequence[str], place: Path, say: Say) -> None:
-    """Build the guest out of the packages *names*, and put it at *place* when it is whole."""
+    """Build the guest from the packages *names*, and move it to *place* when it is complete."""
     say(f"downloading {names[0]} and {len(names) - 1} small packages")
     archives = fetch(names, place.parent / "packages")
     with tempfile.TemporaryDirectory(prefix="building-", dir=place.parent) as folder:
@@ -99,7 +99,7 @@ def make(names: Sequence[str], place: Path, say: Say) -> None:
         whole = work / "whole"
         whole.mkdir()
         put_together(work / "unpacked", work / "root", whole)
-        # QEMU runs as an ordinary user, whatever the umask is here.
+        # QEMU runs as an ordinary user; do not depend on the umask.
         for path, mode in ((whole, 0o755), (whole / "kernel", 0o644), (whole / "initrd", 0o644)):
             path.chmod(mode)
         whole.rename(place)
@@ -131,7 +131,7 @@ def only(folder: Path, *patterns: str) -> Path:
 
 
 def lay_modules(folder: Path, target: Path) -> None:
-    """Put the kernel modules into *target*, and their order of loading into the file "order"."""
+    """Put the kernel modules into *target*, and the order to load them into the file "order"."""
     modules = Modules(folder)
     for name in MODULES:
         modules.choose(name)
@@ -143,7 +143,7 @@ def lay_modules(folder: Path, target: Path) -> None:
 
 def pack(root: Path, archive: Archive) -> None:
     """Write the files below *root* to *archive*, all of them as executable files."""
-    # Where init mounts something.
+    # Mount points for init.
     for name in ("dev", "proc", "sys"):
         archive.folder(name)
     for path in sorted(root.rglob("*")):

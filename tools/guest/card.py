@@ -10,7 +10,7 @@ from guest.qstats import packets_by_queue
 
 
 class CardError(Exception):
-    """A tool refused; the message is what it said."""
+    """A tool failed; the message is its output."""
 
 
 def tool(*argv: str) -> str:
@@ -29,7 +29,7 @@ class Card:
         self.device = device
 
     def exists(self) -> bool:
-        """Say whether the guest has this device."""
+        """Return whether the guest has this device."""
         return any(name == self.device for _, name in socket.if_nameindex())
 
     def channels(self) -> tuple[int, int]:
@@ -40,7 +40,7 @@ class Card:
 
     def set_channels(self, count: int) -> None:
         """Use *count* channels."""
-        # ethtool fails when there is nothing to change.
+        # ethtool fails if there is nothing to change.
         if self.channels()[0] != count:
             tool("ethtool", "-L", self.device, "combined", str(count))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Run a command to its end, and say well what went wrong when it failed."""
+"""Run a command, and report what went wrong if it failed."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def run(
     Raises:
         GuestError: It could not be started, or did not end with status 0.
     """
-    # Output of other programs is read below, so it must not depend on the user's language.
+    # The callers parse the output, so it must not depend on the user's language.
     surroundings = {**os.environ, "LC_ALL": "C", **(environment or {})}
     try:
         done = subprocess.run(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Talk to the agent in the guest over the guest's serial line.
 
-The other end is agent.py, which explains the commands. What else the line carries (firmware,
-kernel, a crash) is kept, and its end is shown when the guest does not answer.
+The other end is agent.py, which explains the commands. Other output on the line (firmware, kernel,
+a crash) is kept, and its end is shown if the guest does not answer.
 """
 
 import json
@@ -20,8 +20,8 @@ KEPT_LINES = 1000
 READ_BYTES = 64 << 10
 
 HELLO_AGAIN_S = 5.0
-"""How often a guest that is not heard of is asked. One was seen to be up and not heard: a byte that
-comes in makes its serial driver look at what it has not sent yet."""
+"""How often a silent guest is asked again. One was seen to be up but silent: an incoming byte makes
+its serial driver send what is still waiting."""
 
 Answer = dict[str, object]
 
@@ -43,7 +43,7 @@ class Console:
         self._answers: deque[Answer] = deque()
         self._asked = 0
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
-        """What the guest wrote beside its answers, the newest last."""
+        """The guest's output other than answers, newest last."""
 
     def wait_until_ready(self, timeout: float = 60.0) -> Answer:
         """Return the hello that the agent sends when it is ready, within *timeout* seconds."""
@@ -55,7 +55,7 @@ class Console:
         return self._await({"do": "hello"}, deadline)
 
     def _heard(self, deadline: float) -> bool:
-        """Take in what comes until *deadline*, and say whether there is an answer."""
+        """Read until *deadline*, and return whether there is an answer."""
         while not self._answers:
             seconds = max(0.0, deadline - time.monotonic())
             if not is_ready(self._incoming.fileno(), select.POLLIN, seconds):
@@ -65,10 +65,10 @@ class Console:
         return True
 
     def ask(self, do: str, timeout: float = 30.0, **arguments: object) -> Answer:
-        """Give the command *do* and return the agent's answer, within *timeout* seconds.
+        """Send the command *do* and return the agent's answer, within *timeout* seconds.
 
         Raises:
-            GuestError: The agent refused, or was silent, or the guest is gone.
+            GuestError: The agent reported an error or did not answer, or the guest is gone.
         """
         deadline = time.monotonic() + timeout
         self._asked += 1
@@ -88,7 +88,7 @@ class Console:
                 raise self._failure(f"cannot write to the guest: {error.strerror}") from error
 
     def _await(self, wanted: Answer, deadline: float) -> Answer:
-        """Return the next answer that has all of *wanted*; older ones are late and dropped."""
+        """Return the next answer that has all of *wanted*; drop older, late ones."""
         while True:
             while self._answers:
                 answer = self._answers.popleft()
@@ -106,13 +106,13 @@ class Console:
             raise self._failure("the guest did not answer in time")
 
     def _receive(self) -> bool:
-        """Take in what has come; say whether the line is still open."""
+        """Read what has arrived; return whether the line is still open."""
         try:
             data = os.read(self._incoming.fileno(), READ_BYTES)
         except BlockingIOError:
             return True
         except OSError:
-            # A terminal's or a socket's way to say that the other end is closed.
+            # This is how a terminal or a socket reports that the other end is closed.
             return False
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
@@ -120,7 +120,7 @@ class Console:
         return bool(data)
 
     def _sort(self, line: str) -> None:
-        """Put one line where it belongs; an answer that is broken stays among the others."""
+        """Sort one line; a broken answer counts as other output."""
         if line.startswith(MARK):
             try:
                 self._answers.append(json.loads(line.removeprefix(MARK)))
@@ -130,7 +130,7 @@ class Console:
             self.lines.append(line)
 
     def _failure(self, reason: str) -> GuestError:
-        # The reason may stand in what was not read yet.
+        # The reason may be in output that was not read yet.
         while is_ready(self._incoming.fileno(), select.POLLIN, 0.0) and self._receive():
             pass
         lines = [*self.lines, self._pending.decode(errors="replace")][-SHOWN_LINES:]

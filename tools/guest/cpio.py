@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Write the one archive format that Linux unpacks as its first file system.
+"""Write the archive format that Linux unpacks as its initial file system.
 
 The format is "newc" (Documentation/driver-api/early-userspace/buffer-format.rst in Linux):
 
@@ -18,7 +18,7 @@ END = "TRAILER!!!"
 
 
 class Archive:
-    """A newc archive that is written from the front to the back. Borrows *out*."""
+    """A newc archive that is written sequentially. Borrows *out*."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -26,7 +26,7 @@ class Archive:
         self._inode = 0
 
     def folder(self, name: str) -> None:
-        """Add the folder *name* and, as Linux does not do that itself, the folders above it."""
+        """Add the folder *name* and the folders above it, which Linux does not make itself."""
         path = PurePosixPath(name)
         if path in self._folders:
             return

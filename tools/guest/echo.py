@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Send a datagram there and have it back; on the host and in the guest.
+"""Send a datagram and get it back; on the host and in the guest.
 
-Nobody may fragment such a datagram, neither on its way there nor on its way back: it comes back
-only if each network between takes it in one frame. On the host this is also a program, since it has
-to run in the bridge's network namespace; it fails if the datagram does not come back:
+Such a datagram must not be fragmented in either direction: it comes back only if every network on
+the way takes it in one frame. On the host this is also a program, since it has to run in the
+bridge's network namespace; it fails if the datagram does not come back:
 
     python3 -m guest.echo ADDRESS BYTES
 """
@@ -17,7 +17,7 @@ PORT = 7
 """The echo protocol's (RFC 862)."""
 
 SECONDS = 10.0
-"""How long a datagram may be under way. A guest without KVM may be busy."""
+"""How long a datagram may take. A guest without KVM may be busy."""
 
 MOST_BYTES = 65_535
 
@@ -32,14 +32,14 @@ PMTUDISC_DO = 2
 
 
 def open_unfragmented(family: socket.AddressFamily) -> socket.socket:
-    """Return a UDP socket whose datagrams nobody fragments."""
+    """Return a UDP socket whose datagrams must not be fragmented."""
     opened = socket.socket(family, socket.SOCK_DGRAM)
     opened.setsockopt(*MTU_DISCOVER[family], PMTUDISC_DO)
     return opened
 
 
 def open_echoes() -> list[socket.socket]:
-    """Return the sockets that take what is to be sent back, one for each IP version."""
+    """Return the sockets that receive what is to be sent back, one per IP version."""
     sockets = []
     for family in MTU_DISCOVER:
         opened = open_unfragmented(family)
@@ -52,18 +52,18 @@ def open_echoes() -> list[socket.socket]:
 
 
 def send_back(source: socket.socket) -> None:
-    """Send one datagram that has come in on *source* back to whom it came from."""
-    # One that cannot be sent is lost, as any datagram may be; who waits for it will tell.
+    """Send one datagram that has arrived on *source* back to its sender."""
+    # If it cannot be sent, it is lost, as any datagram may be; its sender will notice.
     with suppress(OSError):
         datagram, sender = source.recvfrom(MOST_BYTES)
         source.sendto(datagram, sender)
 
 
 def comes_back(address: str, size: int) -> bool:
-    """Send a datagram of *size* bytes to *address* and say whether the same one comes back.
+    """Send a datagram of *size* bytes to *address* and return whether it comes back unchanged.
 
     Raises:
-        OSError: it is too long for a frame, or there is no way to the address.
+        OSError: it is too long for a frame, or there is no route to the address.
     """
     sent = os.urandom(size)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

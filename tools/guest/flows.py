@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Flows of packets to a guest: choose them, have them sent, find them again in the guest's record.
+"""Flows of packets to a guest: choose them, send them, find them in the guest's record.
 
-The host sends, or another guest. On the host that has to happen in the bridge's network namespace,
-so this is also a program, which reads its flows from standard input:
+The host or another guest sends them. The host has to do that in the bridge's network namespace, so
+this is also a program, which reads flows from standard input:
 
     python3 -m guest.flows --packets 1 < flows.json
 """
@@ -24,7 +24,7 @@ from guest.sending import Flow, send_flows
 PORTS = range(10_000, 60_000)
 
 AT_ONCE = 50
-"""Flows in one command to a guest: its serial line takes few bytes at a time."""
+"""Flows per command to a guest: its serial line accepts few bytes at a time."""
 
 SEND_SECONDS = 60.0
 """How long a guest without KVM may take for one command."""
@@ -72,7 +72,7 @@ def send_from_guest(console: Console, flows: Sequence[Flow], packets: int = 1) -
 
 
 def sending_command(packets: int = 1) -> list[str]:
-    """Return the command that sends the flows which it finds, as dump_flows() wrote them."""
+    """Return the command that sends the flows on its standard input, written by dump_flows()."""
     tools = Path(__file__).resolve().parent.parent
     program = [sys.executable, "-B", "-m", "guest.flows"]
     return ["env", f"PYTHONPATH={tools}", *program, "--packets", str(packets)]
@@ -89,10 +89,10 @@ def load_flows(text: str) -> list[Flow]:
 
 
 def gather_flows(console: Console, packets: int, timeout: float = 30.0) -> dict[Flow, Queues]:
-    """Return what the guest saw of TCP and UDP, once that is *packets* packets.
+    """Return the TCP and UDP packets that the guest saw, once there are *packets* of them.
 
     Raises:
-        GuestError: Fewer came within *timeout* seconds, or some came that could not be recorded.
+        GuestError: Fewer arrived within *timeout* seconds, or some could not be recorded.
     """
     seen: dict[Flow, dict[int, int]] = {}
     deadline = time.monotonic() + timeout
@@ -110,7 +110,7 @@ def gather_flows(console: Console, packets: int, timeout: float = 30.0) -> dict[
 
 
 def read_flows(answer: Answer) -> Iterator[tuple[Flow, Queues]]:
-    """Give each TCP and UDP flow in the agent's *answer*, with its packets by queue."""
+    """Yield each TCP and UDP flow in the agent's *answer*, with its packets by queue."""
     for record in cast("list[dict[str, object]]", answer["flows"]):
         if record["protocol"] in {"tcp", "udp"}:
             queues = cast("dict[str, int]", record["queues"])
@@ -119,7 +119,7 @@ def read_flows(answer: Answer) -> Iterator[tuple[Flow, Queues]]:
 
 
 def main() -> None:
-    """Send the flows that standard input names."""
+    """Send the flows on standard input."""
     parser = argparse.ArgumentParser(prog="guest.flows", description=main.__doc__)
     parser.add_argument(
         "--packets", metavar="N", type=int, default=1, help="packets of each flow (default: 1)"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Lay the host's Python and the agent into the guest: the interpreter and only what is imported.
+"""Copy the host's Python and the agent into the guest: the interpreter and only what is imported.
 
-Which modules those are is asked of the interpreter itself, which imports the agent on the host and
-says what that loaded. They are compiled on the host, since a guest without KVM is slow at it.
+To find out what that is, the interpreter imports the agent on the host and lists what it loaded.
+The modules are compiled on the host, since that is slow in a guest without KVM.
 """
 
 import re
@@ -34,7 +34,7 @@ def lay_interpreter(tools: Path, root: Path) -> list[Path]:
     printed = run([str(PYTHON), *ALONE, "-c", LOADED, str(tools)]).splitlines()
     standard = Path(printed[0]).parent
     library = root / "usr/lib" / standard.name
-    # Python warns at each start when it finds no folder of this name.
+    # Python warns at each start if there is no folder of this name.
     (library / "lib-dynload").mkdir(parents=True)
     copied = [copy_module(Path(path), [tools, standard], library) for path in set(printed)]
     run([str(PYTHON), *ALONE, "-m", "compileall", "-b", "-q", str(library)])
@@ -47,7 +47,7 @@ def lay_interpreter(tools: Path, root: Path) -> list[Path]:
 
 
 def copy_module(path: Path, bases: Sequence[Path], library: Path) -> Path:
-    """Copy the module at *path* to the place in *library* that it has below one of *bases*."""
+    """Copy the module at *path*, which is in one of *bases*, to the same place in *library*."""
     base = next(base for base in bases if path.is_relative_to(base))
     target = library / path.relative_to(base)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def copy_module(path: Path, bases: Sequence[Path], library: Path) -> Path:
 
 
 def lay_libraries(programs: Sequence[Path], extra: Path, root: Path) -> None:
-    """Put the shared libraries of *programs* below *root*; look into the folder *extra* first."""
+    """Put the shared libraries of *programs* below *root*; search the folder *extra* first."""
     listed = run(
         ["ldd", *(str(program) for program in programs)],
         environment={"LD_LIBRARY_PATH": str(extra)},
@@ -64,7 +64,7 @@ def lay_libraries(programs: Sequence[Path], extra: Path, root: Path) -> None:
     (root / "lib").mkdir(exist_ok=True)
     for name, path in re.findall(r"(\S+) => (/\S+)", listed):
         shutil.copyfile(path, root / "lib" / name)
-    # The loader's own path is written into each program, so that one keeps its place.
+    # The path of the loader is in each program, so the loader keeps its path.
     for loader in set(re.findall(r"^\s+(/\S+) \(", listed, re.MULTILINE)):
         (root / loader[1:]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(loader, root / loader[1:])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Find kernel modules and the order in which they have to be loaded.
 
-Debian's kernel packages carry no modules.dep (their installation script would make it), so the
-order comes from the modules themselves: each names what it needs in its ".modinfo" section, as a
-NUL-terminated "depends=one,two". Debian 12 ships plain modules, Debian 13 compresses them with xz.
+Debian's kernel packages have no modules.dep (their installation script makes it), so the order
+comes from the modules: each lists its dependencies in its ".modinfo" section, as a NUL-terminated
+"depends=one,two". Debian 12 ships plain modules, Debian 13 compresses them with xz.
 """
 
 import lzma
@@ -22,10 +22,10 @@ class Modules:
 
     folder: Path
     chosen: dict[str, bytes] = field(default_factory=dict)
-    """What was chosen so far, uncompressed, in the order of loading."""
+    """What was chosen so far, uncompressed, in the order to load."""
 
     def choose(self, name: str) -> None:
-        """Choose the module *name* after everything that it needs; one built into Linux is fine."""
+        """Choose the module *name* after its dependencies; it may be built into the kernel."""
         if name in self.chosen or self._built_in(name):
             return
         content = self._read(name)
@@ -47,7 +47,7 @@ class Modules:
 
 
 def plain(name: str) -> str:
-    """Return *name* as the kernel spells it; a file may have hyphens for its underscores."""
+    """Return *name* as the kernel spells it; a file may have hyphens instead of underscores."""
     return name.replace("-", "_")
 
 

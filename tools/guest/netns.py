@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A network namespace that stands for a host: with a bridge, or with a tap that a user owns.
+"""A network namespace that plays a host: with a bridge, or with a tap that a user owns.
 
-One process, which only waits, holds the network and the mount namespace. Nothing of them has a name
-or a place on the host, so they are gone with their last process: our end of its pipe closes
-however we end, it ends with that, and the devices and the mount end with it.
+One process, which only waits, holds the network and the mount namespace. They have no name on the
+host, so they go away with their last process: our end of its pipe closes however we end, the
+process ends with that, and devices and mounts go with it.
 
-A host's /dev/net/tun may be closed to users. Then the mount namespace gets a /dev/net of its own,
-with a node that everybody may open; what they may do with it is still up to the tap's owner.
+Users may not be able to open the host's /dev/net/tun. Then the mount namespace gets its own
+/dev/net, with a node that everybody may open; the tap still decides by its owner who may use it.
 """
 
 import stat
@@ -25,7 +25,7 @@ HINT = "this needs root"
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A network and a mount namespace, held by the process *holder*; it borrows that process."""
+    """A network and a mount namespace, held by the process *holder*. Borrows that process."""
 
     holder: int
     tap: str = ""
@@ -36,12 +36,12 @@ class Namespace:
         enter = ["nsenter", f"--target={self.holder}", "--net", "--mount", "--"]
         if user is None:
             return [*enter, *argv]
-        # The group of the same number and no other: the uid may be one without a name.
+        # Only the group with the same number: the uid may not have a name.
         ids = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         return [*enter, "setpriv", *ids, "--inh-caps=-all", "--", *argv]
 
     def run(self, argv: Sequence[str], *, user: int | None = None, text: str = "") -> str:
-        """Run *argv* in here to its end, with *text* as its input; return what it printed."""
+        """Run *argv* in here, with *text* as its input; return its output."""
         return run(self.command(argv, user), text=text)
 
 
@@ -49,7 +49,7 @@ class Namespace:
 def namespace(owner: int, addresses: Sequence[str], tap: str = "tap0") -> Iterator[Namespace]:
     """Make a namespace with a *tap* of uid *owner*, which has *addresses* (with their prefixes)."""
     with _empty(tap) as space:
-        # QEMU must find the tap with the flags that it opens it with.
+        # The tap must have the flags with which QEMU opens it.
         flags = ["multi_queue", "vnet_hdr"]
         space.run(["ip", "tuntap", "add", "dev", tap, "mode", "tap", "user", str(owner), *flags])
         _bring_up(space, tap, addresses)
@@ -60,7 +60,7 @@ def namespace(owner: int, addresses: Sequence[str], tap: str = "tap0") -> Iterat
 def bridged(bridge: str, addresses: Sequence[str], mtu: int) -> Iterator[Namespace]:
     """Make a namespace with a *bridge* without ports, which has *addresses* (with their prefixes).
 
-    Ports do not make its *mtu* smaller.
+    Its ports do not reduce its *mtu*.
     """
     with _empty() as space:
         space.run(["ip", "link", "add", "dev", bridge, "mtu", str(mtu), "type", "bridge"])
@@ -73,7 +73,7 @@ def _empty(tap: str = "") -> Iterator[Namespace]:
     """Make a namespace in which there is only "lo", and everybody may open /dev/net/tun."""
     with holder() as pid:
         space = Namespace(pid, tap)
-        # The host's /sys goes on showing the host's network devices.
+        # The host's /sys would still show the host's network devices.
         space.run(["mount", "-t", "sysfs", "sysfs", "/sys"])
         open_tun(space)
         yield space
@@ -82,7 +82,7 @@ def _empty(tap: str = "") -> Iterator[Namespace]:
 def _bring_up(space: Namespace, device: str, addresses: Sequence[str]) -> None:
     """Give *addresses* to *device*, and let it and "lo" carry packets."""
     for address in addresses:
-        # There is nobody to have the same one, and an address in doubt cannot be used yet.
+        # Nobody else can have the address, and a tentative one cannot be used yet.
         nodad = ["nodad"] if ":" in address else []
         space.run(["ip", "address", "add", address, "dev", device, *nodad])
     for name in ("lo", device):
@@ -91,10 +91,10 @@ def _bring_up(space: Namespace, device: str, addresses: Sequence[str]) -> None:
 
 @contextmanager
 def holder() -> Iterator[int]:
-    """Start the process that holds the namespaces, and end it afterwards; give its id."""
+    """Start the process that holds the namespaces, yield its id, and end it afterwards."""
     argv = ["unshare", "--net", "--mount", "--", "sh", "-c", "echo ready; exec cat"]
     pipe = subprocess.PIPE
-    # In a session of its own, so that Ctrl-C does not take it away from under its users.
+    # In its own session, so that Ctrl-C does not kill it while it is in use.
     with subprocess.Popen(
         argv, stdin=pipe, stdout=pipe, text=True, start_new_session=True
     ) as process:
@@ -115,7 +115,7 @@ def open_tun(space: Namespace) -> None:
 
 
 def tun_is_open() -> bool:
-    """Say whether every user can open the host's /dev/net/tun."""
+    """Return whether every user can open the host's /dev/net/tun."""
     try:
         mode = TUN.stat().st_mode
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Fetch packages of the running release with apt-get, and unpack them without installing them."""
+"""Download packages of the running release with apt-get, and unpack them without installing."""
 
 import re
 from collections.abc import Sequence
@@ -11,10 +11,9 @@ HINT = "apt's sources must offer the main component of the release that runs"
 
 
 def ask_apt(argv: Sequence[str], folder: Path | None = None) -> str:
-    """Run a command that needs apt's lists; fetch them if it fails, and run it once more.
+    """Run a command that needs apt's package lists; if it fails, fetch them and run it again.
 
-    They may not be there, as in an image that was made small, or name versions that the mirror has
-    thrown away since.
+    The lists may be missing, as in minimal images, or name versions that the mirror has deleted.
     """
     try:
         return run(argv, folder=folder, hint=HINT)
@@ -24,7 +23,7 @@ def ask_apt(argv: Sequence[str], folder: Path | None = None) -> str:
 
 
 def cloud_kernel() -> str:
-    """Return the package that the release's cloud kernel is in today."""
+    """Return the current package of the release's cloud kernel."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     meta = f"linux-image-cloud-{architecture}"
     listed = ask_apt(["apt-cache", "depends", "--important", meta])
@@ -35,21 +34,21 @@ def cloud_kernel() -> str:
 
 
 def identities(names: Sequence[str]) -> list[str]:
-    """Return file name, size and checksum of each package as apt knows them, fetching nothing."""
-    # apt-get keeps silent about a package whose file lies in the working folder.
+    """Return file name, size and checksum of each package from apt, without downloading."""
+    # apt-get does not list a package whose file is in the working folder.
     listed = ask_apt(["apt-get", "download", "--print-uris", *names], Path("/"))
     found = [line.split(" ", 1)[1] for line in listed.splitlines() if line.startswith("'")]
     if len(found) != len(names):
         shown = " ".join(names)
         raise GuestError(f"cannot find the packages '{shown}': apt knows {len(found)}", HINT)
-    # The address comes first and is left out: another mirror does not make another package.
+    # The address comes first and is left out: the mirror does not change the package.
     return sorted(found)
 
 
 def fetch(names: Sequence[str], folder: Path) -> list[Path]:
-    """Download what *folder* does not have of the packages yet; return all their files."""
+    """Download the packages that are not in *folder* yet; return all their files."""
     folder.mkdir(parents=True, exist_ok=True)
-    # apt's own user need not be able to write here, and apt checks every file against its lists.
+    # apt's user may not be able to write here, and apt verifies every file anyway.
     as_we_are = ["-o", "APT::Sandbox::User=root"]
     ask_apt(["apt-get", "download", "-qq", *as_we_are, *names], folder)
     return [folder / line.split()[0] for line in identities(names)]

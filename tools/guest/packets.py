@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Record, in the guest, on which receive queue every single packet arrived.
+"""Record, in the guest, on which receive queue every packet arrived.
 
-Linux does not tell a packet socket the queue of a packet, but its filter may ask. So there is one
-packet socket for each queue, with a filter that lets pass what was addressed to this machine, is
-IPv4 or IPv6, and came in on that queue. A filter sees the packet's queue mapping, which for a
+Linux does not tell a packet socket the queue of a packet, but the socket's filter can read it. So
+there is one packet socket per queue, with a filter that accepts IPv4 and IPv6 packets addressed to
+this machine that arrived on that queue. A filter sees the packet's queue mapping, which for a
 received packet is the queue's number plus one (skb_record_rx_queue, include/linux/skbuff.h).
 
-Neighbour discovery (ICMPv6 133 to 137) is left out: both systems do that on their own.
+Neighbour discovery (ICMPv6 133 to 137) is left out: both systems send that by themselves.
 """
 
 import array
@@ -28,10 +28,10 @@ ANCILLARY = 0xFFFFF000
 PROTOCOL, PACKET_TYPE, QUEUE = ANCILLARY + 0, ANCILLARY + 4, ANCILLARY + 24
 
 KEPT_BYTES = 256
-"""How much of a packet is read: all headers, with room for some IPv6 extensions."""
+"""How much of a packet is read: all headers, including some IPv6 extensions."""
 
 BUFFER_BYTES = 16 << 20
-"""For each queue: some thousand small packets, which count about 2 KiB each with a virtio card."""
+"""Per queue: some thousand small packets, which take about 2 KiB each with a virtio card."""
 
 ICMPV6 = 58
 NEIGHBOUR_DISCOVERY = range(133, 138)
@@ -42,13 +42,12 @@ NAMES = {6: "tcp", 17: "udp"}
 Ends = tuple[int, str, str, int, str, int]
 """Family (4 or 6), protocol, source, its port, destination, its port.
 
-The protocol is "tcp", "udp", or a number as text. Where there are no ports, as in fragments, they
-are 0.
+The protocol is "tcp", "udp", or a number as text. Without ports, as in fragments, they are 0.
 """
 
 
 class Recorder:
-    """One packet socket for each receive queue of a network device, and what they saw."""
+    """One packet socket per receive queue of a network device, and what they saw."""
 
     def __init__(self, device: str, queues: int) -> None:
         self.sockets = [open_socket(device, queue) for queue in range(queues)]
@@ -56,7 +55,7 @@ class Recorder:
         self._lost = 0
 
     def drain(self) -> None:
-        """Take in every packet that the sockets hold."""
+        """Read all packets from the sockets."""
         for queue, source in enumerate(self.sockets):
             while True:
                 try:
@@ -64,12 +63,12 @@ class Recorder:
                 except BlockingIOError:
                     break
                 self._note(packet, queue)
-            # Reading these figures sets them back to zero.
+            # Reading these figures resets them.
             figures = source.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
             self._lost += struct.unpack("II", figures)[1]
 
     def take(self) -> tuple[dict[Ends, dict[int, int]], int]:
-        """Return packets for each flow and queue, and how many packets were lost; forget both."""
+        """Return packets by flow and queue, and how many packets were lost; reset both."""
         taken = (self._seen, self._lost)
         self._seen, self._lost = {}, 0
         return taken
@@ -82,8 +81,8 @@ class Recorder:
 
 
 def open_socket(device: str, queue: int) -> socket.socket:
-    """Return a packet socket that sees what comes in on *queue* of *device*."""
-    # With protocol 0 nothing comes in before bind, and so nothing before the filter is there.
+    """Return a packet socket that sees what arrives on *queue* of *device*."""
+    # With protocol 0 nothing is received before bind, and so nothing before the filter is set.
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     program = array.array("B", queue_filter(queue))
     address, size = program.buffer_info()
@@ -95,7 +94,7 @@ def open_socket(device: str, queue: int) -> socket.socket:
 
 
 def queue_filter(queue: int) -> bytes:
-    """Return classic BPF that keeps IP packets to this machine which came in on *queue*."""
+    """Return classic BPF that accepts IP packets to this machine that arrived on *queue*."""
     program = [
         (LOAD, 0, 0, PACKET_TYPE),
         (JUMP_IF_EQUAL, 0, 6, PACKET_HOST),
@@ -111,7 +110,7 @@ def queue_filter(queue: int) -> bytes:
 
 
 def parse(packet: bytes) -> Ends | None:
-    """Return the ends of an IP packet; None for what is no whole IP packet or is not a flow."""
+    """Return the ends of an IP packet; None if it is incomplete or not part of a flow."""
     try:
         return parse_ipv4(packet) if packet[0] >> 4 == 4 else parse_ipv6(packet)  # noqa: PLR2004
     except (IndexError, struct.error):
@@ -122,7 +121,7 @@ def parse_ipv4(packet: bytes) -> Ends:
     """Return the ends of an IPv4 packet."""
     protocol = packet[9]
     source, destination = (socket.inet_ntop(socket.AF_INET, packet[at : at + 4]) for at in (12, 16))
-    # More fragments to come, or not the first one.
+    # More fragments follow, or this is not the first one.
     is_fragment = bool(struct.unpack_from("!H", packet, 6)[0] & 0x3FFF)
     source_port, port = ports(packet, (packet[0] & 0x0F) * 4, 0 if is_fragment else protocol)
     return 4, NAMES.get(protocol, str(protocol)), source, source_port, destination, port

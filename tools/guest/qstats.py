@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Ask the guest's kernel for packets by receive queue, as newer ones (6.11 and later) count them.
+"""Ask the guest's kernel for packets by receive queue, on Linux 6.11 and newer.
 
-Those show them no longer in ethtool -S but over generic netlink, in the family "netdev"
+Those kernels no longer show them in ethtool -S but over generic netlink, in the family "netdev"
 (Documentation/netlink/specs/netdev.yaml in Linux), whose number has to be asked for first:
 
     nlmsghdr: length, type, flags, sequence, port   genlmsghdr: command, version, 2 unused
@@ -33,7 +33,7 @@ Attributes = dict[int, bytes]
 
 
 def packets_by_queue(device: str) -> dict[int, int]:
-    """Return how many packets came in on each queue; nothing if the kernel does not say."""
+    """Return how many packets arrived on each queue; empty if the kernel does not tell."""
     index = socket.if_nametoindex(device)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as link:
         name = attribute(FAMILY_NAME, b"netdev\0")
@@ -50,7 +50,7 @@ def packets_by_queue(device: str) -> dict[int, int]:
 def talk(
     link: socket.socket, family: int, command: int, flags: int, data: bytes
 ) -> Iterator[Attributes]:
-    """Send one request and give the attributes of each answer."""
+    """Send one request and yield the attributes of each answer."""
     body = struct.pack("=BBH", command, 1, 0) + data
     link.send(HEADER.pack(HEADER.size + len(body), family, REQUEST | flags, 1, 0) + body)
     while True:
@@ -74,7 +74,7 @@ def attribute(kind: int, data: bytes) -> bytes:
 
 
 def attributes(data: bytes) -> Attributes:
-    """Return the attributes in *data* by their type."""
+    """Return the attributes in *data* by type."""
     found = {}
     while data:
         length, kind = struct.unpack_from("=HH", data)
@@ -84,7 +84,7 @@ def attributes(data: bytes) -> Attributes:
 
 
 def number(plain: int) -> bytes:
-    """Return *plain* as an attribute has it."""
+    """Return *plain* encoded for an attribute."""
     return struct.pack("=I", plain)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One direction of one conversation, and how its packets are sent; on the host and in the guest.
+"""One direction of a conversation, and how its packets are sent; on the host and in the guest.
 
-A TCP flow is a connection that is begun and given up at once, which is one SYN for each packet; a
-UDP flow is datagrams from one port. No flow needs somebody who listens.
+A TCP flow is a connection that is started and dropped at once, one SYN per packet; a UDP flow is
+datagrams from one port. No flow needs a listener.
 """
 
 import socket
@@ -16,7 +16,7 @@ BURST = 8
 """Packets between two pauses."""
 
 PAUSE_SECONDS = 0.002
-"""A guest without KVM takes some thousand packets a second; a queue of the tap holds 500."""
+"""A guest without KVM handles some thousand packets a second; a queue of the tap holds 500."""
 
 
 class Flow(NamedTuple):
@@ -50,5 +50,5 @@ def send_packet(flow: Flow) -> None:
         if flow.protocol == "udp":
             sender.sendto(PAYLOAD, target)
         else:
-            # Closing takes back the connection, but not the SYN, which is on its way.
+            # Closing drops the connection, but not the SYN, which is on its way.
             sender.connect_ex(target)

@@ -27,13 +27,12 @@ MAX_FLOWS: Final = 4000
 
 DESCRIPTION: Final = (
     "Boot two small Linux guests as an ordinary user, on a bridge, one of them with a four-queue "
-    "tap that is steered by QEMU's eBPF program. Check where every single flow from the host and "
-    "from the other guest comes in, and that all reach each other, with jumbo frames too."
+    "tap that is steered by QEMU's eBPF program. Check on which queue every flow from the host and "
+    "from the other guest arrives, and that all can reach each other, also with jumbo frames."
 )
 EPILOG: Final = (
-    "exit status: 0 every flow came in where it was predicted, and every datagram came back; 1 one "
-    "did not, or it could not be tried; 2 wrong usage. Nothing on the host is changed that is not "
-    "undone."
+    "exit status: 0 if every flow arrived where predicted and every datagram came back, 1 if not "
+    "or if something failed, 2 wrong usage. All changes to the host are undone."
 )
 
 FAULTS: Final = (

@@ -99,7 +99,7 @@ def _count(seen: dict[Flow, Queues]) -> dict[int, int]:
 def find_mismatches(predicted: dict[Flow, int], seen: dict[Flow, Queues]) -> Sequence[str]:
     """Return a sentence for each flow whose packets did not all arrive on the predicted queue."""
     return [
-        f"{flow}: predicted queue {queue}, came in on {dict(seen.get(flow, {})) or 'none'}"
+        f"{flow}: predicted queue {queue}, arrived on {dict(seen.get(flow, {})) or 'none'}"
         for flow, queue in predicted.items()
         if seen.get(flow) != {queue: PACKETS}
     ] + [f"{flow}: nobody sent it" for flow in seen if flow not in predicted]
