@@ -9,8 +9,10 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
+from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import Port
 from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.marks import as_ours
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 
@@ -88,6 +90,10 @@ class Bridges:
         A bridge without an address of its own takes the lowest one among its ports, and the holder
         of a tap can change the tap's (SIOCSIFHWADDR on its fd needs no capability). The host would
         lose its connections.
+
+        A bridge that has neither a port but ours nor an IP address is left as it is: there are no
+        connections to lose, and it is to take the address of the network card that may be put on
+        it next. It is looked at again with each tap, and by ``secure_again``.
         """
         with self._lock:
             this = (bridge.ifindex, bridge.name, bridge.address)
@@ -95,15 +101,32 @@ class Bridges:
                 return
             if port.refuse_unset_address:
                 _check_own_address(bridge)
-            elif not has_own_address(bridge):
-                self._set_own_address(bridge)
+            elif not has_own_address(bridge) and not self._set_own_address(bridge):
+                return
             self._secured.add(this)
 
-    def _set_own_address(self, bridge: Link) -> None:
+    def secure_again(self, indexes: frozenset[int]) -> None:
+        """Secure the bridges of *indexes*, which have taps of ours, if they can be by now."""
+        for index in indexes:
+            try:
+                bridge = self._host.by_index(index)
+                if bridge is not None and bridge.kind == "bridge":
+                    self.secure(bridge, Port())
+            except (LinkError, RequestError) as error:
+                log(WARNING, f"{error}, ignoring")
+
+    def _set_own_address(self, bridge: Link) -> bool:
+        """Set what is to be the address of *bridge*; return whether there is any."""
         try:
-            self._host.set_address(bridge.ifindex, bridge.address)
+            # What the kernel would choose if the bridge had no tap of ours: what a holder may have
+            # set before does not count.
+            others = [p.address for p in self._host.ports(bridge.ifindex) if as_ours(p) is None]
+            if not others and not self._host.has_host_address(bridge.ifindex):
+                return False
+            self._host.set_address(bridge.ifindex, min(others, default=bridge.address))
         except LinkError as error:
             raise explain(error, bridge.name, gone=self.is_gone(bridge)) from error
+        return True
 
     def is_gone(self, bridge: Link) -> bool:
         """Return whether *bridge* was deleted, which the kernel reports with different errors."""

@@ -108,6 +108,13 @@ class Census:
             self._known[ifindex] = holder
             self._places.give_up(place)
 
+    def known_bridges(self) -> frozenset[int]:
+        """Return the indexes of the bridges that have taps of ours; none if that cannot be told."""
+        try:
+            return frozenset(tap.link.master for tap in self.alive() if tap.link.master)
+        except LinkError:
+            return frozenset()
+
     def sweep(self) -> None:
         """Delete taps that were meant to go away with their last fd but were made persistent.
 

@@ -25,6 +25,7 @@ RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_SETLINK: Final = 19
+RTM_GETADDR: Final = 22
 RTM_NEWNEIGH: Final = 28
 """linux/rtnetlink.h."""
 
@@ -52,6 +53,9 @@ IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT: Final = 37
 RTEXT_FILTER_SKIP_STATS: Final = 8
 """linux/rtnetlink.h: leave out the counters, half of each answer."""
 
+RT_SCOPE_LINK: Final = 253
+"""linux/rtnetlink.h: the scope of link-local addresses; that of wider ones is a lower number."""
+
 GONE: Final = frozenset({errno.ENODEV, errno.ENOENT})
 
 IFINFMSG: Final = load_codec("ifinfmsg", "ifinfmsg")
@@ -63,6 +67,7 @@ if len(PORT.nla_map) == IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT:
         ("IFLA_BRPORT_MCAST_EHT_HOSTS_CNT", "uint32"),
         ("IFLA_BRPORT_LOCKED", "uint8"),
     )
+IFADDRMSG: Final = load_codec("ifaddrmsg", "ifaddrmsg")
 NDMSG: Final = load_codec("ndmsg", "ndmsg")
 
 Attributes = list[tuple[Any, ...]]
@@ -123,6 +128,23 @@ class Links:
         found = map(read_link, self._netlink.dump("list the taps", message, RTM_GETLINK))
         # Kernels that do not know the filter answer with all links.
         return [link for link in found if link.kind == "tun" and link.name.startswith(prefixes)]
+
+    def ports(self, bridge: int) -> list[Link]:
+        """Return all ports of the link *bridge*."""
+        wanted = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), ("IFLA_MASTER", bridge)]
+        message = _link_message(wanted)
+        found = map(read_link, self._netlink.dump("list the ports", message, RTM_GETLINK))
+        return [link for link in found if link.master == bridge]
+
+    def has_host_address(self, index: int) -> bool:
+        """Return whether the host has an IP address on the link *index*, link-local ones aside."""
+        message = IFADDRMSG()
+        for raw in self._netlink.dump("list the addresses", message, RTM_GETADDR):
+            found = IFADDRMSG(raw)
+            found.decode()
+            if found["index"] == index and found["scope"] < RT_SCOPE_LINK:
+                return True
+        return False
 
     def give(self, index: int, namespace: BorrowedFd, attributes: Attributes, *, up: bool) -> None:
         """Move the link *index* to *namespace*, set *attributes* there, and set it up if *up*.

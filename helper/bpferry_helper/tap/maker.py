@@ -86,6 +86,10 @@ class Maker:
         """
         return self._bridges.find(wanted)
 
+    def secure_again(self, bridges: frozenset[int]) -> None:
+        """Do step 2 for *bridges* that have taps of ours, where it could not be done before."""
+        self._bridges.secure_again(bridges)
+
     def make(self, order: Order, bridge: Link) -> MadeTap:
         """Make the tap of *order* on *bridge*, which ``find`` returned.
 

@@ -82,6 +82,7 @@ class TapService:
         """Delete taps that were made persistent and left; close those that policy denies now."""
         self._census.sweep()
         self._closer.sweep(self._census)
+        self._maker.secure_again(self._census.known_bridges())
 
     def keep_sweeping(self) -> None:
         """Sweep now and then, for as long as this process runs."""

@@ -28,6 +28,7 @@ HOST: Final = """
 mount --make-rprivate /
 mount -t sysfs sysfs /sys
 ip link add name br0 mtu 1500 type bridge
+ip address add 192.0.2.1/24 dev br0
 """
 
 PLAIN: Final = Port()

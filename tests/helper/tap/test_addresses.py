@@ -42,6 +42,8 @@ address-lock = true
 def helper() -> Iterator[TapProcess]:
     """Yield a helper with a bridge for each setting."""
     with running_tap_helper(POLICY, bridges=("br0", "br1", "strict", "apart", "known")) as helper:
+        for number, name in enumerate(("br0", "known")):
+            helper.ip(f"address add 192.0.{number}.1/24 dev {name}")
         yield helper
 
 
@@ -49,7 +51,7 @@ def helper() -> Iterator[TapProcess]:
 
 
 def test_a_holder_cannot_change_the_bridge_s_address(helper: TapProcess) -> None:
-    """It keeps the one that it has, since the helper made that its own."""
+    """The host uses it with an IP address, so the helper made the one that it has its own."""
     before = helper.find("br0").address
     name, fds = granted(helper, tap_on())
     with fds:

@@ -200,6 +200,7 @@ def test_a_bridge_of_a_known_name_is_looked_at_again(tap_helper: TapProcess) -> 
     kinds = []
     for _ in range(2):
         tap_helper.bridge("again", "index 700")
+        tap_helper.ip("address add 192.0.2.1/24 dev again")
         granted(tap_helper, tap_on("again"))[1].close()
         path = f"/proc/{tap_helper.holder}/root/sys/class/net/again/addr_assign_type"
         with open(path, encoding="ascii") as file:  # noqa: PTH123 - one line of a file of the kernel

@@ -38,7 +38,14 @@ IOCTLS: Final = {"TUNSETIFF", "TUNSETIFINDEX", "TUNSETOWNER", "TUNSETPERSIST", "
 PYTHON_S_OWN: Final = {"TCGETS", "FIONBIO"}
 """A file that is opened is asked whether it is a terminal, and a socket is told not to wait."""
 
-MESSAGES: Final = {16: "NEWLINK", 17: "DELLINK", 18: "GETLINK", 19: "SETLINK", 28: "NEWNEIGH"}
+MESSAGES: Final = {
+    16: "NEWLINK",
+    17: "DELLINK",
+    18: "GETLINK",
+    19: "SETLINK",
+    22: "GETADDR",
+    28: "NEWNEIGH",
+}
 """linux/rtnetlink.h. strace shows numbers: the sockets are not of its own network."""
 
 IFF_TUN_EXCL: Final = 0x8000

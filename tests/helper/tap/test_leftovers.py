@@ -79,6 +79,7 @@ def test_the_sweeper_comes_round(monkeypatch: pytest.MonkeyPatch) -> None:
     def act(host: Host) -> bool:
         own = service.TapService.__new__(service.TapService)
         own._census = Census(host.links)
+        own._maker = host.maker
         own._closer = Closer(host.links, PolicyFile("/nowhere", 0), BridgeConfFile("/nowhere"))
         own.keep_sweeping()
         made = host.make(order())
