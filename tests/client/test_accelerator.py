@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """KVM is believed only after a guest ran under it."""
 
+import os
+import stat
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from bpferry.qemu import accelerator, store, trial
 from bpferry.qemu.capabilities import Capabilities, MachineType
 from bpferry.qemu.trial import Outcome, Verdict
 from tests.client.support import QEMU, script
+from tests.support.people import ALICE, acting_as
 
 SPEAK = """fd=$(echo "$*" | sed 's/.*fd\\/\\([0-9]*\\).*/\\1/'); echo x > /proc/self/fd/$fd"""
 """What a script does that plays a QEMU whose guest runs."""
@@ -182,7 +186,30 @@ def test_auto_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, reason = accelerator.choose(Accelerator.AUTO, "/nowhere", "q35")
 
     assert chosen is Accelerator.TCG
-    assert "'/nowhere/kvm' is not there" in reason
+    assert reason.startswith("TCG: cannot open '/nowhere/kvm': No such file or directory (hint: ")
+
+
+@pytest.mark.privileged
+def test_device_that_is_closed_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose it is, which group may use it, and the command that lets the user in, are told."""
+    path = Path(f"/dev/bpferry-test-{uuid.uuid4().hex[:8]}")
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    monkeypatch.setattr(trial, "KVM_DEVICE", str(path))
+    try:
+        os.chown(path, 0, 4242)
+        path.chmod(0o660)
+        with acting_as(ALICE):
+            problem, hint = accelerator.find_kvm_problem("/nowhere", "q35")
+            _, reason = accelerator.choose(Accelerator.AUTO, "/nowhere", "q35")
+    finally:
+        path.unlink()
+
+    assert problem == (
+        f"cannot open '{path}': only members of the group '4242' may use it (root:4242, mode "
+        "0660), and you are not one"
+    )
+    assert f"sudo usermod -aG 4242 {ALICE.uid}" in hint
+    assert reason == f"TCG: {problem} (hint: {hint})"
 
 
 def test_auto_on_another_kind_of_machine() -> None:

@@ -344,7 +344,7 @@ def test_too_little_memory_may_be_locked() -> None:
     (found,) = find_limit_fault(built(5 * MIB + 1), (0, 4 * MIB))
 
     assert (
-        "QEMU has to lock 5121 KiB of memory for it, and you may lock 4096 (ulimit -H -l)"
+        "QEMU has to lock 5121 KiB of memory for it, and you may lock 4096 KiB (ulimit -H -l)"
         == found.message
     )
     assert "'alice - memlock 5121'" in found.hint

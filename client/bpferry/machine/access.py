@@ -17,8 +17,9 @@ from bpferry.commandline.parts import OpenDevice, OpenVsock, OutputFile
 from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady
-from bpferry.machine.device_nodes import HINTS
+from bpferry.machine.device_nodes import MODULE_HINT
 from bpferry.machine.images import Image, images_of
+from bpferry.network.groups import explain_device
 
 UNCHANGEABLE: Final = ("ide", "sata")
 """Buses on which a guest cannot be kept from writing, so that no disk there is read-only."""
@@ -116,11 +117,10 @@ def why_no_file(folder: Path) -> str:
 
 
 def _node(node: OpenDevice | OpenVsock) -> Iterator[NotReady]:
-    number = 0
     if not _exists(node.path):
-        number = errno.ENOENT
+        cause, hint = os.strerror(errno.ENOENT), MODULE_HINT
     elif not os.access(node.path, os.R_OK | os.W_OK):
-        number = errno.EACCES
-    if number:
-        message = f"cannot open '{node.path}': {os.strerror(number)}"
-        yield NotReady(message, HINTS[number], node.key)
+        cause, hint = explain_device(node.path, MODULE_HINT)
+    else:
+        return
+    yield NotReady(f"cannot open '{node.path}': {cause}", hint, node.key)

@@ -17,9 +17,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import listed
 from bpferry.errors import NotReady
 from bpferry.machine.listening import is_bound
-from bpferry.network.groups import explain_denied
-
-CLOSED: Final = "ask the administrator to let a group use it, or use another device"
+from bpferry.network.groups import explain_device
 
 MISSING: Final = "correct the path, or connect the device"
 
@@ -71,7 +69,7 @@ def _device(path: str) -> tuple[str, str]:
     if not stat.S_ISCHR(mode):
         return f"{what}: it is not a character device", "use type 'file' to write to a file"
     if not os.access(path, os.R_OK | os.W_OK):
-        cause, hint = explain_denied(path, CLOSED, MISSING)
+        cause, hint = explain_device(path, MISSING)
         return f"{what}: {cause}", hint
     return "", ""
 

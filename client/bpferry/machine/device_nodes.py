@@ -12,12 +12,9 @@ from typing import Final
 from bpferry.commandline.parts import OpenDevice, OpenVsock
 from bpferry.domain.forms import either
 from bpferry.errors import BpferryError
+from bpferry.network.groups import explain_device
 
-HINTS: Final = {
-    errno.ENOENT: "load its kernel module, such as 'modprobe vhost_vsock'",
-    errno.EACCES: "on most distributions members of the group kvm may open it",
-}
-
+MODULE_HINT: Final = "load its kernel module, such as 'modprobe vhost_vsock'"
 
 FIRST_CID: Final = 3
 """0 to 2 are reserved (linux/vm_sockets.h)."""
@@ -75,12 +72,13 @@ def open_device(device: OpenDevice | OpenVsock) -> Iterator[int]:
     """
     try:
         fd = os.open(device.path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except PermissionError as error:
+        cause, hint = explain_device(device.path, MODULE_HINT)
+        raise BpferryError(f"cannot open '{device.path}': {cause}", hint, device.key) from error
     except OSError as error:
-        raise BpferryError(
-            f"cannot open '{device.path}': {error.strerror}",
-            HINTS.get(error.errno or 0, ""),
-            device.key,
-        ) from error
+        message = f"cannot open '{device.path}': {error.strerror}"
+        hint = MODULE_HINT if isinstance(error, FileNotFoundError) else ""
+        raise BpferryError(message, hint, device.key) from error
     try:
         yield fd
     finally:

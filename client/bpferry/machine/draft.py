@@ -30,7 +30,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named
-from bpferry.errors import Unsupported, all_in_one, in_order
+from bpferry.errors import NotReady, Unsupported, all_in_one, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.emulator import ask_emulator
@@ -59,10 +59,8 @@ WANTED: Final = {
 }
 """What a description asks for, by its accelerator and whether TCG may be used instead."""
 
-KVM_HINT: Final = (
-    "let the VM run without KVM: "
-    + either('accelerator = "tcg"', "<domain type='qemu'>")
-    + "; or become a member of the group that owns /dev/kvm"
+WITHOUT_KVM: Final = "let the VM run without KVM: " + either(
+    'accelerator = "tcg"', "<domain type='qemu'>"
 )
 
 NO_SANDBOX: Final = Notice(
@@ -84,8 +82,8 @@ class Draft:
     """What the document asks for and cannot get."""
     left_out: tuple[Unsupported, ...]
     """What the user allowed us to leave out: the same, and what needs it."""
-    kvm_problem: str
-    """Why KVM does not work here, if the description requires it; otherwise empty."""
+    kvm_problem: NotReady | None
+    """Why KVM, which the description requires, does not work here; None if it does."""
     absent_media: tuple[str, ...]
     """A sentence for each optional medium that is not there."""
     doubts: tuple[Notice, ...]
@@ -224,15 +222,16 @@ def _compose_rest(
         raise refuse_all(located(error, document), refusals, document) from error
 
 
-def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, str]:
+def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, NotReady | None]:
     """Return the accelerator, why, and why KVM does not work if nothing else is acceptable."""
     machine = bare.machine
     wanted = WANTED[machine.accelerator, machine.tcg_fallback]
     accelerator, reason = accelerators.choose(wanted, qemu, bare.machine_type)
-    problem = ""
-    if wanted is Accelerator.KVM:
-        problem = accelerators.find_kvm_problem(qemu, bare.machine_type)
-    return accelerator, reason, problem
+    if wanted is not Accelerator.KVM:
+        return accelerator, reason, None
+    problem, hint = accelerators.find_kvm_problem(qemu, bare.machine_type)
+    hint = f"{hint}; or {WITHOUT_KVM}" if hint else WITHOUT_KVM
+    return accelerator, reason, NotReady(problem, hint, "accelerator") if problem else None
 
 
 def _compared(

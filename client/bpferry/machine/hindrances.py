@@ -14,7 +14,7 @@ from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
 from bpferry.machine.character_sources import find_missing_sources
-from bpferry.machine.draft import KVM_HINT, Draft
+from bpferry.machine.draft import Draft
 from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
@@ -32,6 +32,7 @@ from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.existing_tap import check_exists
+from bpferry.network.vhost import explain_vhost
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
 
@@ -43,8 +44,7 @@ def find_all(draft: Draft) -> Iterator[BpferryError]:
     yield from find_hindrances(draft)
     yield from find_unusable_vhost(draft)
     if draft.kvm_problem:
-        error = NotReady(draft.kvm_problem, KVM_HINT, "accelerator")
-        yield located(error, draft.document)
+        yield located(draft.kvm_problem, draft.document)
     conflict = find_conflict(draft.machine.name)
     if conflict is None:
         yield from find_in_use(draft)
@@ -92,7 +92,9 @@ def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
     for device in cards_of(draft.machine):
         problem = draft.circumstances.host.problem_of(device.value.vhost_device)
         if draft.plans[device.id].vhost and problem:
-            error = NotReady(f"{UNUSABLE}: {problem}", UNUSABLE_HINT, f"{device.key}.driver")
+            _, hint = explain_vhost(device.value.vhost_device)
+            hint = f"{hint}; {UNUSABLE_HINT}"
+            error = NotReady(f"{UNUSABLE}: {problem}", hint, f"{device.key}.driver")
             yield located(error, draft.document)
 
 

@@ -32,7 +32,7 @@ def find_limit_fault(built: Built, limits: Limits) -> Iterator[BpferryError]:
         size = -(-wanted.size // KIB)
         yield BpferryError(
             f"QEMU has to lock {size} KiB of memory for it, and you may lock {hard // KIB} "
-            "(ulimit -H -l)",
+            "KiB (ulimit -H -l)",
             "ask the administrator to raise that in /etc/security/limits.d/bpferry.conf: "
             f"'{os.environ.get('USER', 'USER')} - memlock {size}', and log in again; in a unit of "
             f"systemd: LimitMEMLOCK={size}K",

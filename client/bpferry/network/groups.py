@@ -10,6 +10,18 @@ import os
 import pwd
 import stat
 from pathlib import Path
+from typing import Final
+
+GIVE_IT: Final = (
+    "no group may open it: the administrator gives it to one, such as 'kvm' with 'chgrp kvm {0}' "
+    "and 'chmod 0660 {0}'"
+)
+"""What to do about a device that no group of users may open; with its path."""
+
+
+def explain_device(path: str, missing_hint: str) -> tuple[str, str]:
+    """Return why the device *path* may not be opened, and who can change that."""
+    return explain_denied(path, GIVE_IT.format(path), missing_hint)
 
 
 def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str, str]:

@@ -10,26 +10,28 @@ import os
 from typing import Final
 
 from bpferry.errors import BpferryError
-from bpferry.network.groups import explain_denied
+from bpferry.network.groups import explain_device
 from bpferry_wire.fds import OwnedFd, OwnedFds
 
 VHOST_GET_FEATURES: Final = 0x8008_AF00
 FEATURES_BYTES: Final = 8
 
 HINT: Final = "the administrator runs 'modprobe vhost_net', and the device is there"
-CLOSED_HINT: Final = (
-    "no group may open it: the administrator gives it to one, such as 'kvm' with 'chgrp kvm {0}' "
-    "and 'chmod 0660 {0}'"
-)
 
 
 def probe_vhost(device: str) -> str:
     """Return why the vhost device *device* cannot be used; empty if it can."""
+    problem, _ = explain_vhost(device)
+    return problem
+
+
+def explain_vhost(device: str) -> tuple[str, str]:
+    """Return the same, and what to do about it."""
     try:
         with _open(device):
-            return ""
+            return "", ""
     except BpferryError as error:
-        return error.message
+        return error.message, error.hint
 
 
 def open_vhost(device: str, queues: int) -> OwnedFds:
@@ -52,7 +54,7 @@ def _open(device: str) -> OwnedFd:
     try:
         fd = OwnedFd(os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
     except PermissionError as error:
-        cause, hint = explain_denied(device, CLOSED_HINT.format(device), HINT)
+        cause, hint = explain_device(device, HINT)
         raise BpferryError(f"cannot open '{device}': {cause}", hint) from error
     except OSError as error:
         raise BpferryError(f"cannot open '{device}': {error.strerror}", HINT) from error

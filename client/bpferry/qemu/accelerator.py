@@ -9,12 +9,19 @@ import os
 from typing import Final
 
 from bpferry.domain.model.accelerator import Accelerator
+from bpferry.network.groups import explain_device
 from bpferry.qemu import trial
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.trial import Outcome
 
 CAN_BE_TRIED: Final = ("q35", "pc")
 """Machine types, before their first dash, whose firmware a trial waits for."""
+
+NO_KVM_HINT: Final = (
+    "virtualization has to be on in the firmware (in a VM: nested virtualization), and the module "
+    "kvm_intel or kvm_amd loaded"
+)
+"""What to do where there is no device."""
 
 STATES: Final = {
     Outcome.WORKS: "works",
@@ -28,7 +35,8 @@ def choose(wanted: Accelerator, qemu: str, machine_type: str) -> tuple[Accelerat
     if wanted is not Accelerator.AUTO:
         return wanted, f"{wanted.value.upper()}, as the description says"
     if not device_opens():
-        return Accelerator.TCG, f"TCG: {_closed()}"
+        problem, hint = _closed()
+        return Accelerator.TCG, f"TCG: {problem} (hint: {hint})"
     if machine_type.partition("-")[0] not in CAN_BE_TRIED:
         return Accelerator.TCG, "TCG: KVM can be tried out on x86 only; ask for it by name"
     verdict = trial.find_or_try(qemu)
@@ -39,14 +47,19 @@ def choose(wanted: Accelerator, qemu: str, machine_type: str) -> tuple[Accelerat
     return Accelerator.TCG, f"TCG: KVM could not be tried out: {verdict.problem}"
 
 
-def find_kvm_problem(qemu: str, machine_type: str) -> str:
-    """Return why a VM that requires KVM cannot have it here; empty if it can, or if unknown."""
+def find_kvm_problem(qemu: str, machine_type: str) -> tuple[str, str]:
+    """Return why a VM that requires KVM cannot have it here, and what to do about it.
+
+    Both are empty if it can, or if that is not known.
+    """
     if not device_opens():
         return _closed()
     if machine_type.partition("-")[0] not in CAN_BE_TRIED:
-        return ""
+        return "", ""
     verdict = trial.find_or_try(qemu)
-    return f"KVM does not work here: {verdict.problem}" if verdict.outcome is Outcome.FAILS else ""
+    if verdict.outcome is Outcome.FAILS:
+        return f"KVM does not work here: {verdict.problem}", ""
+    return "", ""
 
 
 def describe(name: str, capabilities: Capabilities, *, refresh: bool = False) -> str:
@@ -56,7 +69,7 @@ def describe(name: str, capabilities: Capabilities, *, refresh: bool = False) ->
     if name != Accelerator.KVM:
         return "not used by bpferry"
     if not device_opens():
-        return _closed()
+        return _closed()[0]
     if not capabilities.machine_name("q35"):
         return "cannot be tried out: this QEMU has no machine type 'q35'"
     verdict = trial.find_or_try(capabilities.qemu, refresh=refresh)
@@ -65,8 +78,10 @@ def describe(name: str, capabilities: Capabilities, *, refresh: bool = False) ->
 
 def device_opens() -> bool:
     """Say whether this user may open KVM's device."""
-    return os.access(trial.KVM_DEVICE, os.R_OK | os.W_OK)
+    return os.access(trial.KVM_DEVICE, os.R_OK | os.W_OK, effective_ids=True)
 
 
-def _closed() -> str:
-    return f"'{trial.KVM_DEVICE}' is not there or not open to you"
+def _closed() -> tuple[str, str]:
+    """Return why KVM's device cannot be opened, and what to do about it."""
+    cause, hint = explain_device(trial.KVM_DEVICE, NO_KVM_HINT)
+    return f"cannot open '{trial.KVM_DEVICE}': {cause}", hint

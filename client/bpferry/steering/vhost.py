@@ -10,10 +10,7 @@ from bpferry.domain.model.cards import Card
 from bpferry.steering.rungs import HostFacts, Notice
 
 UNUSABLE: Final = "the driver 'vhost' is asked for by name, and cannot be used here"
-UNUSABLE_HINT: Final = (
-    "the VM does not start without it: leave out the driver's name, or ask the administrator for "
-    "the device"
-)
+UNUSABLE_HINT: Final = "the VM starts without it if you leave out the driver's name"
 
 COST: Final = "are then served by QEMU's one main loop, since only vhost has a thread for each"
 """What it costs to give up vhost with several queues."""
