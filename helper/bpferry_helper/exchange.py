@@ -36,22 +36,22 @@ Work = Callable[[], Answer]
 
 
 class Accounts(Protocol):
-    """Who is who, as policy and the host's names say: policy/current, or a fake in a test."""
+    """Knows accounts, by the policy and the host's names: policy/current, or a fake in a test."""
 
     wake_fd: int
     """Readable when a uid has been looked up."""
 
     def whose(self, uid: int) -> int | None:
-        """Return the account of *uid*, None while it is looked up, or raise IdentityError."""
+        """Return the account of *uid*, None while it is being looked up, or raise IdentityError."""
 
     def groups(self) -> frozenset[int]:
-        """Return the gids that matter to any decision."""
+        """Return the gids that can matter to a decision."""
 
     def take_wake_up(self) -> None:
-        """Make ``wake_fd`` quiet."""
+        """Reset ``wake_fd``."""
 
     def idle_exit_s(self) -> float:
-        """Return after how many quiet seconds to end."""
+        """Return after how many idle seconds to exit."""
 
 
 class Service(Protocol):
@@ -61,4 +61,4 @@ class Service(Protocol):
         """Decide quickly, or raise RequestError; return what a worker is to do."""
 
     def is_needed(self) -> bool:
-        """Return whether the helper has to stay though nobody asks for anything."""
+        """Return whether the helper has to keep running although it is idle."""

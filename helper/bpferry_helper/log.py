@@ -21,22 +21,22 @@ STDERR: Final = 2
 
 
 MAX_LINE_CHARS: Final = 2000
-"""Of one line. The longest that says anything new, with a path of 255 bytes, is 600."""
+"""Of one line. The longest real one, with a path of 255 bytes, has 600."""
 
 LINES_AT_ONCE: Final = 10
 LINES_PER_SECOND: Final = 1
-"""Of what clients can bring about, where no account is known that they could be counted for."""
+"""For events that clients can cause before their account is known."""
 
 
 class Pace:
-    """How often something is written that anybody can bring about."""
+    """Limits how often we log something that anybody can cause."""
 
     def __init__(self) -> None:
         self._left = float(LINES_AT_ONCE)
         self._then = time.monotonic()
 
     def allows(self) -> bool:
-        """Say whether to write one more line now."""
+        """Return whether to log another line now."""
         now = time.monotonic()
         self._left = min(LINES_AT_ONCE, self._left + (now - self._then) * LINES_PER_SECOND)
         self._then = now

@@ -67,12 +67,12 @@ class _CapabilitySets(ctypes.Structure):
 
 @contextmanager
 def lowered(name: str) -> Iterator[None]:
-    """Let this thread, and no other, act without the capability *name* inside the block.
+    """Drop the capability *name* in this thread, and no other, inside the block.
 
-    It stays permitted, or it could not come back.
+    It stays permitted, so that it can be raised again.
 
     Raises:
-        HelperError: the kernel does not allow that; the unit's system call filter may not.
+        HelperError: capset(2) failed; the unit's system call filter may forbid it.
     """
     before = _capability_sets("capget", _CapabilitySets())
     less = _CapabilitySets.from_buffer_copy(before)

@@ -39,14 +39,14 @@ class Pace(NamedTuple):
 
 
 ALL: Final = 0
-"""The one bucket that all users share; no uid, since it has buckets of its own."""
+"""The key of the one bucket that all users share. Not a uid: this bucket is in its own table."""
 
 
 class FairPace:
-    """A pace for all users together that a user who asks for little never feels.
+    """A rate limit for all users together that does not affect users with few requests.
 
-    Each user has a small pace of their own. Whoever wants more takes it from what all share. So a
-    flood empties what is shared, and takes nothing from those who keep to their own.
+    Each user has a small rate of their own. Requests beyond that come out of the shared rate. So a
+    flood uses up the shared rate, but not the other users' own.
     """
 
     def __init__(self, own: Pace, shared: Pace) -> None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Worker threads for slow jobs, so that the loop that serves all clients never waits.
 
-Whoever was served longest ago comes first. So sixteen waiting requests of one user do not delay the
-single request of another, and a user who asks now and then does not wait for many who ask all the
-time.
-ctypes releases the GIL, so two loads really run at the same time.
+The user who was served longest ago comes first. So sixteen waiting requests of one user do not
+delay the single request of another, and a user who asks now and then does not wait for many who ask
+all the time. ctypes releases the GIL, so two loads really run at the same time.
 """
 
 import os
@@ -22,7 +21,7 @@ these threads and the main one."""
 
 
 MAX_SERVED: Final = 4096
-"""Users of whom it is remembered when a job of theirs was begun. Beyond that, all are forgotten."""
+"""Users for whom we remember when their last job began; with more, all are forgotten."""
 
 
 class Job(NamedTuple):
@@ -50,7 +49,7 @@ class Workers:
         self._waiting: dict[int, deque[Job]] = {}
         self._running: dict[int, float] = {}
         self._served: dict[int, float] = {}
-        """When a job of each user was begun last."""
+        """By uid: when the user's last job began."""
         self._done: deque[Done] = deque()
         self._changed = Condition()
         for number in range(WORKERS):

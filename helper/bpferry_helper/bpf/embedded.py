@@ -22,7 +22,7 @@ MAX_OBJECTS_PER_BINARY: Final = 32
 """QEMU 11 carries one."""
 
 MAX_HEADERS_PER_BINARY: Final = 65_536
-"""Places that look like the start of an ELF file. QEMU has two."""
+"""Places in a binary that look like the start of an ELF file. QEMU has two."""
 
 CHUNK_BYTES: Final = 1_048_576
 """Read at a time while scanning. Not mmap(2): if the file shrinks, that is a SIGBUS."""

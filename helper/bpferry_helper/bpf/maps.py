@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Creates the arrays of an object so that the kernel masks each index into them (Spectre v1).
 
-A client may write to the maps that it gets, so their contents must not steer what the kernel reads
-beyond them under speculation. For an array, the kernel decides that at its creation: if the creator
-may go without (CAP_PERFMON, bpf_bypass_spec_v1() in array_map_alloc()), the verifier writes no mask
-into the lookups of any program that uses it (array_map_gen_lookup()). libbpf would create the maps
-and load the program with one set of capabilities, and the program needs CAP_PERFMON. So the arrays
-are created here, without it, and libbpf is told to use them.
+A client can write to the maps that it gets, so their contents must not control what the kernel
+reads beyond them speculatively. For an array, the kernel decides this when the array is created: if
+the creator has CAP_PERFMON (bpf_bypass_spec_v1() in array_map_alloc()), the verifier does not mask
+the index in lookups by any program (array_map_gen_lookup()). libbpf would create the maps and load
+the program with the same capabilities, and the program needs CAP_PERFMON. So the arrays are created
+here, without it, and libbpf is told to use them.
 
-Other kinds of maps have no index. The contents of an object's own variables (".data" and the like)
-are at fixed places that the verifier knows.
+Other kinds of maps have no index. An object's own variables (".data" and the like) are at fixed
+places that the verifier knows.
 """
 
 import ctypes
@@ -24,10 +24,10 @@ INDEXED: Final = frozenset({2, 6})
 """BPF_MAP_TYPE_ARRAY and BPF_MAP_TYPE_PERCPU_ARRAY of linux/bpf.h."""
 
 OF_VARIABLES: Final = b"."
-"""In the name that libbpf gives to a map of variables, and in no name that C allows."""
+"""In names that libbpf gives to maps of variables; C does not allow it in a name."""
 
 BYPASS: Final = "CAP_PERFMON"
-"""Who holds it is not protected from Spectre v1 (bpf_bypass_spec_v1(), linux/bpf.h)."""
+"""Turns off the protection against Spectre v1 (bpf_bypass_spec_v1(), linux/bpf.h)."""
 
 Pointer = int
 
@@ -48,10 +48,10 @@ class CreateOptions(ctypes.Structure):
 
 
 def create_arrays(maps: list[Pointer]) -> None:
-    """Create those of *maps* that are arrays, for libbpf to use; it creates the others.
+    """Create the arrays among *maps* for libbpf to use; libbpf creates the others.
 
     Raises:
-        LibbpfError: one could not be created.
+        LibbpfError: an array could not be created.
     """
     lib = library()
     with lowered(BYPASS):

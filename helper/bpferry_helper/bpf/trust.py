@@ -114,8 +114,8 @@ class TrustedObjects:
         found = self._index.get(binary.key)
         if found is not None:
             return found
-        # One worker searches, another that needs the same waits for it. The index is written after
-        # each binary, so that a helper that is ended meanwhile goes on from there.
+        # One worker searches; another that needs the same waits for it. The index is written after
+        # each binary, so that a helper that is stopped meanwhile can continue from there.
         with self._searching:
             found = self._index.get(binary.key)
             if found is not None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Whose a uid is: an account of this host, one that another is subordinate to, or nobody's.
+"""To which account a uid belongs: its own, that of its owner if it is subordinate, or none.
 
-A user may have 65,536 uids to run containers with (subuid(5)), and can be each of them. To judge
-and charge them one by one would give that user 65,536 quotas. So they count as their owner.
+A user may have 65,536 uids to run containers with (subuid(5)), and can become any of them. If each
+counted as a user, that user would have 65,536 quotas. So they count as their owner.
 
-What root delegates is not root: a container that root made runs with ids that nobody shall take for
-uid 0. Such ids belong to nobody here. Known hole: ranges that are in no file but come from a name
-service (nsswitch.conf, "subid:") are not known; their uids belong to nobody and are refused.
+What root delegates is not root: a container made by root runs with uids that must not be taken for
+uid 0. Such uids belong to no account. Known hole: ranges from a name service (nsswitch.conf,
+"subid:") instead of the file are not known; their uids belong to no account and are refused.
 """
 
 import pwd
@@ -22,11 +22,11 @@ from bpferry_wire.limits import UINT32_MAX
 SUBUID_PATH: Final = "/etc/subuid"
 
 MAX_SUBUID_BYTES: Final = 1_048_576
-"""Lines of 30,000 users; useradd writes 24 bytes for one."""
+"""Enough for 30,000 users; useradd writes 24 bytes per user."""
 
 
 class Range(NamedTuple):
-    """The uids from *start* up to *end*, without that, which *owner* may be."""
+    """The uids from *start* up to but not including *end*, which *owner* can become."""
 
     start: int
     end: int
@@ -34,10 +34,10 @@ class Range(NamedTuple):
 
 
 class Subordinates:
-    """Which uids are whose subordinates."""
+    """The subordinate uids and their owners."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
-        """Know *ranges*. Of two that overlap, the one that begins first has what both name."""
+        """Take *ranges*. If two overlap, the uids in both belong to the one that begins first."""
         self._ranges: list[Range] = []
         end = 0
         for one in sorted(ranges):
@@ -48,7 +48,7 @@ class Subordinates:
         self._starts = [one.start for one in self._ranges]
 
     def owner(self, uid: int) -> int | None:
-        """Return the user who may be *uid*, or None if no range has it."""
+        """Return the user who can become *uid*, or None if it is in no range."""
         at = bisect_right(self._starts, uid) - 1
         if at < 0 or uid >= self._ranges[at].end:
             return None
@@ -56,7 +56,7 @@ class Subordinates:
 
 
 def read_subordinates(path: str = SUBUID_PATH) -> Subordinates:
-    """Read *path*. What cannot be read or understood belongs to nobody. May wait for names."""
+    """Read *path*; skip what cannot be read or parsed. May wait for a name service."""
     try:
         text = read_roots_file(path, MAX_SUBUID_BYTES).decode(errors="replace")
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def read_subordinates(path: str = SUBUID_PATH) -> Subordinates:
 
 
 def _ranges(text: str) -> Iterator[Range]:
-    """Yield the ranges in *text*, a line "OWNER:START:COUNT" each."""
+    """Yield the ranges in *text*, which has a line "OWNER:START:COUNT" for each."""
     for line in text.splitlines():
         name, _, numbers = line.strip().partition(":")
         start, _, count = numbers.partition(":")
@@ -93,7 +93,7 @@ def _uid_of(name: str) -> int | None:
 
 
 def has_name(uid: int) -> bool:
-    """Say whether *uid* is an account of this host. May wait for a name service."""
+    """Return whether *uid* has a name on this host. May wait for a name service."""
     try:
         pwd.getpwuid(uid)
     except KeyError:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The policy of now, and whose each uid is, without waiting for a name service.
+"""The current policy, and the account of each uid, without waiting for a name service.
 
-Names of users and groups may come from a directory in the network, and that may hang. So whatever
-asks for a name runs in one thread of its own: the policy is read there at the start and when a file
-changed, and a uid that is new is looked up there. Meanwhile the policy before that is in force.
+Names of users and groups may come from a directory service on the network, which may hang. So a
+separate thread does everything that looks up names: it reads the policy, at the start and when a
+file has changed, and it looks up new uids. Meanwhile the previous policy stays in force.
 
-The loop gives a policy that has just changed SETTLE_S to be read, so that what an administrator
-wrote counts for the next request where names are in files. Only root can bring that wait about.
+If the policy has just changed, the loop waits up to SETTLE_S for it to be read, so that a change
+applies to the next request, at least if names are in files. Only root can cause that wait.
 """
 
 import os
@@ -31,51 +31,51 @@ from bpferry_helper.policy.file import Identity, file_identity, read_policy
 from bpferry_helper.policy.rules import DEFAULT_IDLE_EXIT_S, Policy
 
 NAME_FILES: Final = ("/etc/passwd", "/etc/group", SUBUID_PATH)
-"""What names are looked up in. The policy is read again when one of them changes."""
+"""The files with names. The policy is read again when one of them changes."""
 
 RETRY_S: Final = 1.0
-"""For how long a mistake is believed of files that are the same, and that a uid has no name."""
+"""How long to believe a mistake in unchanged files, and that a uid has no name."""
 
 SKIPPED_S: Final = 30.0
-"""For how long a name in the policy is skipped that no file and no name service knew."""
+"""How long to skip a name in the policy that no file and no name service knew."""
 
 SETTLE_S: Final = 0.25
-"""What the loop waits for a policy that changed. Parsing 64 KiB takes 0.05 s."""
+"""How long the loop waits for a changed policy. Parsing 64 KiB takes 0.05 s."""
 
 BELIEVED_S: Final = 300.0
-"""For how long a uid has the name that was found. After that it is looked up again."""
+"""How long to believe that a uid has a name; after that it is looked up again."""
 
 MAX_KNOWN: Final = 4096
-"""Uids of which it is remembered whether they have a name. Beyond that all are looked up again."""
+"""Uids for which we remember whether they have a name; with more, all are looked up again."""
 
 
 class _Snapshot(NamedTuple):
-    """What was read at one time."""
+    """What one reading of the files found."""
 
     policy: Policy | PolicyError
     subordinates: Subordinates
     uids: frozenset[int]
-    """Those that the policy names."""
+    """The uids that the policy names."""
     gids: frozenset[int]
 
 
 class _Known(NamedTuple):
-    """Whether a uid has a name, and until when that is believed."""
+    """Whether a uid has a name, and until when to believe that."""
 
     named: bool
     until: float
 
 
 class PolicyFile:
-    """The policy of now: the file is read again whenever it has changed.
+    """The current policy: the file is read again whenever it has changed.
 
-    Everything but the work of the thread is called by the loop.
+    Everything except the thread's own work is called by the loop.
     """
 
     def __init__(self, path: str, socket_gid: int) -> None:
-        """Watch *path*; *socket_gid* is the group that may load where no file says otherwise."""
+        """Watch *path*; *socket_gid* is the group that may load unless a file says otherwise."""
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        """Readable when a uid has been looked up. Owned by this object, for good."""
+        """Readable when a uid has been looked up. Owned by this object and never closed."""
         self._path = path
         self._socket_gid = socket_gid
         self._changed = Condition()
@@ -84,12 +84,12 @@ class PolicyFile:
         self._read_at = 0.0
         self._settled_by = 0.0
         self._reads = 0
-        """How many readings of the files are asked for and not done."""
+        """How many readings of the files are still pending."""
         self._snapshot: _Snapshot | None = None
         self._warned: tuple[str, ...] = ()
         self._known: dict[int, _Known] = {}
         self._looked_up: set[int] = set()
-        """Uids that the thread has been given to look up."""
+        """Uids that the thread is to look up."""
         Thread(target=self._work, name="names", daemon=True).start()
         self._look()
 
@@ -107,7 +107,7 @@ class PolicyFile:
         return policy
 
     def idle_exit_s(self) -> float:
-        """Return after how many quiet seconds to end."""
+        """Return after how many idle seconds to exit."""
         snapshot = self._snapshot
         policy = snapshot.policy if snapshot else None
         return policy.idle_exit_s if isinstance(policy, Policy) else DEFAULT_IDLE_EXIT_S
@@ -118,10 +118,10 @@ class PolicyFile:
         return snapshot.gids if snapshot else frozenset()
 
     def whose(self, uid: int) -> int | None:
-        """Return the account that *uid* is judged and charged as; None while it is looked up.
+        """Return the account that *uid* counts as; None while it is being looked up.
 
         Raises:
-            IdentityError: it is nobody's.
+            IdentityError: it belongs to no account.
         """
         try:
             snapshot = self._settled()
@@ -133,7 +133,7 @@ class PolicyFile:
         return self._if_named(uid) if owner is None else owner
 
     def take_wake_up(self) -> None:
-        """Make ``wake_fd`` quiet."""
+        """Reset ``wake_fd``."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.wake_fd)
 
@@ -153,7 +153,7 @@ class PolicyFile:
         return uid
 
     def _settled(self) -> _Snapshot:
-        """Return what is in force, after a short wait if it is just being read."""
+        """Return what is in force, after a short wait if it is being read just now."""
         self._look()
         with self._changed:
             patience_s = self._settled_by - time.monotonic()
@@ -163,7 +163,7 @@ class PolicyFile:
         return self._snapshot
 
     def _look(self) -> None:
-        """Let the files be read if one of them has changed."""
+        """Ask the thread to read the files if one of them has changed."""
         seen = tuple(number for path in (self._path, *NAME_FILES) for number in file_identity(path))
         if seen == self._seen and (self._reads or not self._may_be_better()):
             return
@@ -176,7 +176,7 @@ class PolicyFile:
         self._submit(self._read)
 
     def _may_be_better(self) -> bool:
-        """Say whether what was wrong may have mended itself: a user was added, an fd is free."""
+        """Return whether the problem may have gone: a user was added, or an fd is free."""
         believed_s = RETRY_S if self._is_wrong() else SKIPPED_S if self._warned else BELIEVED_S
         return time.monotonic() - self._read_at >= believed_s
 
@@ -205,7 +205,7 @@ class PolicyFile:
             snapshot = self._take_snapshot()
             self._warn(snapshot.policy)
             self._snapshot = snapshot
-            # What they were is believed until each has been looked up again.
+            # The old answers are used until each uid has been looked up again.
             self._known = {uid: known._replace(until=0.0) for uid, known in self._known.items()}
         finally:
             with self._changed:
@@ -224,7 +224,7 @@ class PolicyFile:
         return _Snapshot(policy, subordinates, uids, gids)
 
     def _warn(self, policy: Policy | PolicyError) -> None:
-        """Write down what was skipped, once."""
+        """Log once what was skipped."""
         warnings = policy.warnings if isinstance(policy, Policy) else ()
         for warning in warnings:
             if warning not in self._warned:

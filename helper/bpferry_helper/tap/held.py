@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The taps that somebody holds: shown to their users and to the administrator, and deleted."""
+"""The taps that are in use: list them for their users and the administrator, and delete them."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ BY_KERNEL: Final = "kernel"
 
 
 class HeldTaps:
-    """Answers what is asked about taps that are there. Safe to use from several threads."""
+    """Answers requests about existing taps. Safe to use from several threads."""
 
     def __init__(self, host: Links, census: Census) -> None:
         """Borrow the links of the *host*, and the *census* of its taps."""
@@ -28,7 +28,7 @@ class HeldTaps:
         self._census = census
 
     def quota(self, peer: Peer, per_user: int, in_total: int) -> Answer:
-        """Count what *peer* holds, and what all hold, beside what they may."""
+        """Return what *peer* and all users hold, and what they may hold."""
         owners = [tap.holder.uid for tap in self._alive()]
         reply = messages.QuotaReply(
             held=owners.count(peer.uid),
@@ -40,7 +40,7 @@ class HeldTaps:
         return Answer(reply)
 
     def status(self, peer: Peer) -> Answer:
-        """Show root who holds what, oldest first."""
+        """Return who holds what, oldest first; only for root."""
         check_is_root(peer)
         held = sorted(self._alive(), key=lambda tap: tap.holder.since_s)
         now = now_s()
@@ -51,7 +51,7 @@ class HeldTaps:
         return Answer(messages.StatusReply(tuple(grants), BY_KERNEL))
 
     def show(self, peer: Peer) -> Answer:
-        """Show *peer* the taps that are its user's, by their names."""
+        """Return the taps of *peer*'s user, sorted by name."""
         mine = [tap for tap in self._alive() if tap.holder.uid == peer.uid]
         names = {master: self._name(master) for master in {tap.link.master for tap in mine}}
         taps = (
@@ -71,7 +71,7 @@ class HeldTaps:
         """Delete the tap *interface*, which was created for *peer*'s user and is not open.
 
         Raises:
-            RequestError: there is none, or it is open.
+            RequestError: there is no such tap, or it is open.
         """
         mine = (tap for tap in self._alive() if tap.holder.uid == peer.uid and tap.was_created)
         tap = next((tap.link for tap in mine if tap.link.name == interface), None)

@@ -47,7 +47,7 @@ class Newborn(NamedTuple):
 
 
 class SpareIsGone(LinkError):  # noqa: N818
-    """Somebody deleted a tap that waited; another one is as good."""
+    """Somebody deleted a spare tap; another one will do."""
 
 
 class Nursery:
@@ -87,7 +87,7 @@ class Nursery:
             self._changed.notify()
 
     def forget_spares(self) -> None:
-        """Close the spares that wait, and let new ones be made after the next tap."""
+        """Close the spares, and let new ones be made after the next tap."""
         with self._changed:
             spares, self._spares, self._wanted = self._spares, [], 0
         for spare in spares:
