@@ -32,6 +32,7 @@ closed stays until the next sweep (tap/census).
 
     cli         what the administrator and systemd type
     status      what is granted now, and what the policy means, for the administrator
+    host_check  what on this host does not fit a policy
     server      the loop that serves all clients
     bpf         the role that loads objects
     tap         the role that makes taps

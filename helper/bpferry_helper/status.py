@@ -2,12 +2,15 @@
 """For the administrator: what is granted now, and what the policy allows."""
 
 import os
+import pwd
 import re
 import socket
 import sys
 from typing import Final, NamedTuple
 
-from bpferry_helper.policy.file import read_policy
+from bpferry_helper.errors import PolicyError
+from bpferry_helper.host_check import check_helpers_can_read, find_strays, group, user
+from bpferry_helper.policy.file import POLICY_PATH, read_policy
 from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
@@ -110,7 +113,7 @@ def _ask(path: str) -> StatusReply | ErrorReply:
 def _table(role: _Role, reply: StatusReply) -> str:
     if not reply.grants:
         return f"no {role.thing} is alive\n"
-    rows = [f"{'uid':>10} {'asked by pid':>12} {role.column:<16} {'for':>8}"]
+    rows = [f"{'uid':>10} {'user':<16} {'asked by pid':>12} {role.column:<16} {'for':>8}"]
     rows += [_row(grant) for grant in reply.grants]
     return "\n".join(rows) + f"\ncounted by: {reply.counted_by}\n"
 
@@ -118,7 +121,11 @@ def _table(role: _Role, reply: StatusReply) -> str:
 def _row(grant: Grant) -> str:
     hours, seconds = divmod(grant.age_s, 3600)
     age = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
-    return f"{grant.uid:>10} {grant.pid:>12} {grant.name:<16} {age:>8}"
+    try:
+        name = pwd.getpwuid(grant.uid).pw_name
+    except KeyError:
+        name = "-"
+    return f"{grant.uid:>10} {name:<16} {grant.pid:>12} {grant.name:<16} {age:>8}"
 
 
 def describe_policy(path: str) -> str:
@@ -127,10 +134,13 @@ def describe_policy(path: str) -> str:
     Raises:
         PolicyError: with the line of the first mistake, also in bridge.conf if that counts.
     """
+    check_helpers_can_read(path)
     policy = read_policy(path, socket_gid=os.getgid())
+    if policy.path == NO_FILE and path != POLICY_PATH:
+        raise PolicyError(path, 0, "does not exist")
     lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
     lines += [
-        *(f"warning: {warning}" for warning in policy.warnings),
+        *(f"warning: {warning}" for warning in (*policy.warnings, *find_strays(policy))),
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
@@ -153,8 +163,8 @@ def _census(policy: Policy) -> str:
 def _who(policy: Policy) -> str:
     if not any(key.startswith("load") for key in policy.lines):
         return "the members of the socket's group"
-    who = [f"uid {uid}" for uid in sorted(policy.users)]
-    who += [f"group {gid}" for gid in sorted(policy.groups)]
+    who = [user(uid) for uid in sorted(policy.users)]
+    who += [group(gid) for gid in sorted(policy.groups)]
     return ", ".join(who) or "nobody"
 
 
@@ -173,7 +183,7 @@ def _bridges(policy: Policy) -> list[str]:
 def _rule(policy: Policy, rule: Rule) -> str:
     queues = policy.queues_per_tap if rule.queues_per_tap is None else rule.queues_per_tap
     taps = policy.taps_per_user if rule.taps is None else rule.taps
-    who = f"each member of group {rule.id}" if rule.is_group else f"uid {rule.id}"
+    who = f"each member of {group(rule.id)}" if rule.is_group else user(rule.id)
     bridges = ", ".join(rule.bridges) or "no bridge that no other rule names"
     denied = f"not on: {', '.join(rule.deny)}; " if rule.deny else ""
     words = ", ".join(_setting(field, value) for field, value in rule.port.items())

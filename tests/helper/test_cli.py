@@ -84,11 +84,24 @@ def test_an_empty_policy_is_a_policy(roots_folder: Path) -> None:
     assert f"{path} is a valid policy." in run("check-policy", str(path)).stdout
 
 
-def test_no_policy_is_said_so(roots_folder: Path) -> None:
-    """The default is explained."""
-    done = run("check-policy", str(roots_folder / "none.toml"))
+def test_a_path_that_is_not_there_is_status_1(roots_folder: Path) -> None:
+    """Who names a file means one; without a policy in its usual place there is the default."""
+    path = roots_folder / "none.toml"
+    done = run("check-policy", str(path))
 
-    assert (done.returncode, done.stdout.startswith("There is no ")) == (0, True)
+    assert (1, "") == (done.returncode, done.stdout)
+    assert done.stderr == f"bpferry-helper: error: {path}: does not exist\n"
+
+
+def test_a_policy_that_root_alone_can_read_is_none(roots_folder: Path) -> None:
+    """The helpers are not root: what would be wrong for them is wrong here."""
+    path = roots_folder / "policy.toml"
+    path.write_text("[load]\nusers = [1001]\n")
+    path.chmod(0o600)
+    done = run("check-policy", str(path))
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert f"cannot be read by the helpers, which are not root: chmod 0644 {path}" in done.stderr
 
 
 def test_a_bad_policy_is_status_1_with_its_line(roots_folder: Path) -> None:

@@ -56,8 +56,8 @@ def test_who_holds_which_set(helper: HelperProcess, tap_helper: TapProcess) -> N
         done = status(helper.path, tap_helper.path)
     head, row, counted = done.stdout.splitlines()[:3]
 
-    assert ["uid", "asked", "by", "pid", "object", "for"] == head.split()
-    assert [str(ALICE.uid), str(os.getpid()), "rss"] == row.split()[:3]
+    assert ["uid", "user", "asked", "by", "pid", "object", "for"] == head.split()
+    assert [str(ALICE.uid), "-", str(os.getpid()), "rss"] == row.split()[:4]
     assert "counted by: kernel" == counted
 
 
@@ -69,8 +69,8 @@ def test_who_holds_which_tap(helper: HelperProcess, tap_helper: TapProcess) -> N
     sets, empty, head, row, counted = done.stdout.splitlines()
 
     assert ("no set is alive", "", "counted by: kernel") == (sets, empty, counted)
-    assert ["uid", "asked", "by", "pid", "interface", "for"] == head.split()
-    assert [str(ALICE.uid), str(os.getpid()), name] == row.split()[:3]
+    assert ["uid", "user", "asked", "by", "pid", "interface", "for"] == head.split()
+    assert [str(ALICE.uid), "-", str(os.getpid()), name] == row.split()[:4]
 
 
 def test_both_answer_root_alone(helper: HelperProcess, tap_helper: TapProcess) -> None:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What on this host does not fit a policy, for ``check-policy``: judged as the helpers would.
+
+The administrator runs that as root, and now; the helpers read the policy as users of their own, and
+look at bridges when somebody asks for a tap. Names may be looked up here: nobody waits but root.
+"""
+
+import fnmatch
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry_helper.errors import PolicyError
+from bpferry_helper.policy.file import POLICY_PATH
+from bpferry_helper.policy.names import has_wildcards
+from bpferry_helper.policy.rules import Policy
+
+INTERFACES: Final = "/sys/class/net"
+
+
+def check_helpers_can_read(path: str) -> None:
+    """Raise PolicyError if the helpers could not read *path*, though root can.
+
+    A draft may be in a folder of root's; that of the policy in force must be open.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        folder = os.path.dirname(path)
+        folder_mode = os.stat(folder).st_mode if path == POLICY_PATH else stat.S_IXOTH
+    except OSError:
+        return
+    if not mode & stat.S_IROTH:
+        raise PolicyError(
+            path, 0, f"cannot be read by the helpers, which are not root: chmod 0644 {path}"
+        )
+    if not folder_mode & stat.S_IXOTH:
+        raise PolicyError(
+            path, 0, f"cannot be reached by the helpers, which are not root: chmod 0755 {folder}"
+        )
+
+
+def find_strays(policy: Policy) -> Iterator[str]:
+    """Yield a line for each bridge and network of *policy* that leads nowhere on this host now."""
+    bridges = _bridges()
+    for key, pattern in _patterns(policy):
+        if not fnmatch.filter(bridges, pattern):
+            what = "fits no bridge" if has_wildcards(pattern) else "is no bridge"
+            yield f"{policy.where(key)} names '{pattern}', which {what} of this host now"
+    opened = [pattern for rule in policy.rules for pattern in rule.bridges]
+    for name, bridge in policy.networks.items():
+        where = policy.where(f"networks.{name}")
+        if bridge not in bridges:
+            yield f"{where} leads to '{bridge}', which is no bridge of this host now"
+        elif not policy.bridge_conf and not any(fnmatch.fnmatchcase(bridge, p) for p in opened):
+            yield f"{where} leads to '{bridge}', which no rule opens to anybody"
+
+
+def user(uid: int) -> str:
+    """Return "uid 1001 (alice)", or the number alone if it has no name."""
+    try:
+        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
+    except KeyError:
+        return f"uid {uid}"
+
+
+def group(gid: int) -> str:
+    """Return "group 108 (kvm)", or the number alone if it has no name."""
+    try:
+        return f"group {gid} ({grp.getgrgid(gid).gr_name})"
+    except KeyError:
+        return f"group {gid}"
+
+
+def _bridges() -> list[str]:
+    try:
+        names = os.listdir(INTERFACES)
+    except OSError:
+        return []
+    return [name for name in names if os.path.isdir(f"{INTERFACES}/{name}/bridge")]
+
+
+def _patterns(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield each pattern of bridges in *policy*, after the key that has it."""
+    for rule in policy.rules:
+        yield from ((f"{rule.key}.bridges", pattern) for pattern in rule.bridges)
+        yield from ((f"{rule.key}.deny", pattern) for pattern in rule.deny)
+    yield from ((port.key, port.pattern) for port in policy.ports)
