@@ -82,6 +82,14 @@ def test_complaint_has_the_place_of_what_it_is_about(said: str, key: str) -> Non
     assert key == found
 
 
+def test_own_option_may_be_anything() -> None:
+    """What QEMU cannot read is nothing that we stumble over."""
+    machine = read_bytes(DOCUMENT, Path("/vm.toml")).machine
+    built = Built((*ARGV, "-device", "{", "-object", "{" * 100_000), DEVICES, DEVICES)
+
+    assert "cpu" == find_key(["qemu: unable to find CPU model 'x'"], built, machine)
+
+
 def test_disks_with_one_file_are_told_apart_by_the_option() -> None:
     """The path alone would be that of the first one."""
     text = DOCUMENT.replace(b"/images/a", b"/images/b")

@@ -11,6 +11,7 @@
     applicable   refuse what means nothing where it is
     acpi_index   numbers by which the guest may name devices
     overrides    properties that the user sets past bpferry
+    addresses    which addresses others can reach
     numbers      sets of processors and nodes
     threads      which I/O thread works for which disk or controller
     system       the machine around the devices

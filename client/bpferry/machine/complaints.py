@@ -84,8 +84,11 @@ def _owners(built: Built) -> dict[str, str]:
 
 
 def _made(option: str, value: str) -> Made:
-    if value.startswith("{"):
-        fields = json.loads(value)
+    try:
+        fields = json.loads(value) if value.startswith("{") else None
+    except (ValueError, RecursionError):
+        fields = None  # A user's own option may be anything.
+    if fields is not None:
         name = str(fields.get("id") or fields.get("node-name") or "")
         words = frozenset(_texts(fields))
     else:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from bpferry.commandline.addresses import is_reachable
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Endpoint
 from bpferry.domain.forms import either
@@ -39,7 +40,7 @@ def find_open_doors(machine: Machine, built: Built) -> Iterator[Fault]:
     told: set[str] = set()
     for endpoint in built.of(Endpoint):
         door = _door(endpoint, machine) if endpoint.kind in ("tcp", "udp") else None
-        if door is not None and door.key not in told and _is_open(endpoint.host):
+        if door is not None and door.key not in told and is_reachable(endpoint.host):
             told.add(door.key)
             yield Fault(
                 door.key,
@@ -48,16 +49,6 @@ def find_open_doors(machine: Machine, built: Built) -> Iterator[Fault]:
                 f"anybody on the network can {door.gives}",
                 door.fix,
             )
-
-
-def _is_open(host: str) -> bool:
-    """Say whether other hosts reach *host*; a name may be that of anything, and counts as no."""
-    if not host:
-        return True
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _where(host: str) -> str:

@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.commandline.addresses import is_reachable
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.endpoints import Local, Place, Tcp, place_of
 from bpferry.commandline.displays.passwords import MEANINGFUL as OF_PASSWORDS
@@ -90,7 +91,7 @@ def spice(device: Named[Graphics], context: Context) -> Iterator[Found]:
     yield Option("-spice", ",".join((settings, *_channels(device.value))))
     if isinstance(place, Tcp):
         yield from _at_ports(place, ports, device)
-        if password is not None and password.secret and not ports.tls:
+        if is_reachable(place.address) and password and password.secret and not ports.tls:
             hint = f"for TLS, put certificates into '{folder}'; or connect through ssh -L"
             yield Remark(LESS_THAN_TLS, hint, f"{device.key}.password")
 

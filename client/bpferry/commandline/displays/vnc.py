@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from typing import Final, Literal
 
+from bpferry.commandline.addresses import is_reachable
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Tcp, place_of
@@ -74,7 +75,7 @@ def vnc(device: Named[Graphics], context: Context) -> Iterator[Found]:
         creds = CREDENTIALS if tls.are_there else None
         yield Option("-vnc", join("", **_tcp(place, device), tls_creds=creds, **common))
         yield from _endpoints(place, device, "vnc-tls" if creds else "vnc")
-        if password is not None and password.secret and not creds:
+        if is_reachable(place.address) and password and password.secret and not creds:
             hint = f"for TLS, put certificates into '{tls.folder}'; or connect through ssh -L"
             yield Remark(LESS_THAN_TLS, hint, f"{device.key}.password")
         return
