@@ -9,6 +9,7 @@
     attempt      build a part as far as it can be
     implicit     what a document means without saying it, such as controllers
     applicable   refuse what means nothing where it is
+    unused       say what is set and has no effect where it is
     acpi_index   numbers by which the guest may name devices
     overrides    properties that the user sets past bpferry
     addresses    which addresses others can reach

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
+from bpferry.commandline import unused
 from bpferry.commandline.acpi_index import indexed
 from bpferry.commandline.attempt import attempt_section
 from bpferry.commandline.buses import build as buses
@@ -62,6 +63,7 @@ def build(context: Context) -> Built:
     made = [part for family in FAMILIES for part in attempt_section(family, context)]
     parts, errors = indexed(made, context.machine)
     devices = [part for part in parts if isinstance(part, Device)]
+    parts = (*parts, *unused.remarks(context, devices))
     faults = [*_same_names(devices), *_unassigned(devices), *_unknown_drivers(devices, context)]
     lost = [fault.device for fault in faults]
     placed = place_devices([one for one in devices if one not in lost], context)
