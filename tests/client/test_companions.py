@@ -155,10 +155,9 @@ def test_later_end_is_described(tmp_path: Path, record: support.Record) -> None:
         running.child.kill()
         running.child.wait(5)
 
-        assert (
-            "'tester' exited while the VM still needs it: killed by SIGKILL"
-            == running.describe_end().message
-        )
+        end = running.describe_end()
+        assert "'tester' exited while the VM still needs it: killed by SIGKILL" == end.message
+        assert f"'Killed process {running.child.pid}'" in end.hint
 
 
 def test_program_that_is_not_installed_is_named_with_its_package(

@@ -38,7 +38,7 @@ def test_end_that_nobody_is_surprised_by_is_a_note(
         (signal.SIGSEGV, "a fault of QEMU"),
         (signal.SIGABRT, "a fault of QEMU"),
         (signal.SIGBUS, "no page left for the guest's memory"),
-        (signal.SIGSYS, "QEMU's own sandbox"),
+        (signal.SIGSYS, "a system call that QEMU made"),
         (signal.SIGUSR1, ""),
     ],
 )

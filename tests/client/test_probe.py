@@ -175,7 +175,7 @@ def test_text_file_is_not_handed_to_a_shell(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message", "hint"),
     [
-        ("echo one; echo two >&2; exit 3", "(exit status 3)", "it said: two (and 1 lines before)"),
+        ("echo one; echo two >&2; exit 3", "(exit status 3)", "it said: two (and 1 line before)"),
         ("kill -SEGV $$", "(killed by SIGSEGV)", ""),
         (f"{FD}; echo hello >&$fd; exec sleep 60", "does not speak QMP", ""),
         (f"{FD}; echo '{{}}' >&$fd; exec sleep 60", "does not speak QMP", ""),

@@ -24,6 +24,7 @@ from bpferry.errors import BpferryError, CompanionError, QemuError
 from bpferry.machine.listening import check_path, make_folder, remove_stale
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.process import Child, describe_exit, start_child
+from bpferry.qemu.signals import explain_signal
 
 SOCKET_SECONDS: Final = 10.0
 """From the start of a process to its socket; swtpm takes 20 ms."""
@@ -216,10 +217,13 @@ def _ended(
 ) -> CompanionError:
     """Return an error about *child*, with its last words."""
     evidence = child.tail()
-    status = f": {describe_exit(child.exit_status())}" if child.wait(0) else ""
     name = Path(step.argv[0]).name if step else companion.name
     last = evidence.splitlines()[-1:]
-    hint = f"it said: {last[0].strip()}" if last else ""
+    hint, status = f"it said: {last[0].strip()}" if last else "", ""
+    if child.wait(0):
+        number = child.exit_status()
+        status = f": {describe_exit(number)}"
+        hint = "; ".join(filter(None, (hint, explain_signal(number, child.pid, name))))
     return CompanionError(f"'{name}' {what}{status}", hint, companion.key, evidence)
 
 

@@ -3,7 +3,6 @@
 
 import signal
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from bpferry.domain.forms import in_form
 from bpferry.errors import QemuError
@@ -13,33 +12,7 @@ from bpferry.machine.refusals import located
 from bpferry.machine.remedies import find_remedy
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.process import describe_exit
-
-FAULT: Final = (
-    "that is a fault of QEMU, or of a library that it uses: try another version, and report it; "
-    "'coredumpctl info {pid}' says where it happened, if systemd-coredump is installed"
-)
-
-HINTS: Final[Mapping[int, str]] = {
-    signal.SIGKILL: (
-        "another process did that, or the kernel (the OOM killer) since memory ran out: "
-        "'journalctl -k' or 'dmesg' then has 'Killed process {pid}'; with less memory for the VM, "
-        "or more on the host, it stays"
-    ),
-    signal.SIGSEGV: FAULT,
-    signal.SIGABRT: FAULT,
-    signal.SIGILL: FAULT,
-    signal.SIGFPE: FAULT,
-    signal.SIGBUS: (
-        "the host had no page left for the guest's memory (huge pages, or a full /dev/shm), or "
-        "an image became shorter while it was used"
-    ),
-    signal.SIGSYS: (
-        "QEMU's own sandbox did that: it forbids a system call that QEMU made; 'journalctl -k' "
-        "has its number"
-    ),
-    signal.SIGXFSZ: "a file became larger than your session allows ('ulimit -f')",
-}
-"""What it means if one of these signals ends QEMU."""
+from bpferry.qemu.signals import explain_signal
 
 
 def describe_end(status: int) -> str:
@@ -50,7 +23,7 @@ def describe_end(status: int) -> str:
 
 def hint_of(status: int, pid: int) -> str:
     """Return what to do about such an end of the process *pid*; empty if that is unclear."""
-    return HINTS.get(-status, "").format(pid=pid) if status < 0 else ""
+    return explain_signal(status, pid, "QEMU")
 
 
 def report_end(reporter: Reporter, status: int, pid: int, *, killed: bool) -> None:

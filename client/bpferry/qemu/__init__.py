@@ -2,6 +2,7 @@
 """What a QEMU can do, and how to talk to one.
 
     process        start a program that cannot outlive us, and end it
+    signals        what it means if a signal ends it
     monitor        QMP over a socket pair
     capabilities   what one QEMU can do, as a value
     probe          start a QEMU and ask it

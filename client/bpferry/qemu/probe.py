@@ -96,5 +96,6 @@ def _words(evidence: str) -> str:
     lines = evidence.splitlines()
     if not lines:
         return ""
-    before = f" (and {len(lines) - 1} lines before)" if len(lines) > 1 else ""
+    others = len(lines) - 1
+    before = f" (and {others} {'line' if others == 1 else 'lines'} before)" if others else ""
     return f"it said: {lines[-1].strip()}{before}"
