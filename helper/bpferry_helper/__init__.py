@@ -4,8 +4,8 @@
 Theory of operation. systemd starts a helper when somebody connects to its socket. The helper then
 passes through four stages, in this order and never back:
 
-1. adopt    (activation)  Take the listening socket that systemd opened; the role tap also takes a
-            netlink socket in the host's network namespace.
+1. adopt    (activation)  Take the listening socket that systemd opened; the role tap also takes
+            two netlink sockets in the host's network namespace.
             Should:       check that each is of the right kind, that there are no others, and that
                           the listening socket is not open to everybody.
             Mustn't:      open a socket to listen on, or go on without one.

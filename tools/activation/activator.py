@@ -6,7 +6,7 @@
 COMMAND gets the listening socket at the path SOCKET, to which members of the group may connect, as
 described in sd_listen_fds(3). With --route it also gets two NETLINK_ROUTE sockets in the network
 namespace in which this runs, as from a unit with ``ListenNetlink=route 0`` twice;
-systemd-socket-activate cannot pass one. Only one COMMAND runs at a time; after it exits, the next
+systemd-socket-activate cannot pass them. Only one COMMAND runs at a time; after it exits, the next
 client starts it again.
 
 This exits on SIGTERM, or when its standard input is closed, which happens however its parent ends;

@@ -5,7 +5,7 @@ This process has its own, empty network namespace. A tap is created there, where
 attach to it (CVE-2026-99281), and gets its owner and all its queues. Only then is it moved to the
 host, with one message that also puts it on its bridge and sets it up.
 
-The helper reaches the host's namespace through a netlink socket that systemd opened there and
+The helper reaches the host's namespace through netlink sockets that systemd opened there and
 passed in. No list of grants is kept on disk: the kernel has it. The alias of each tap says who
 asked for it, and nobody without CAP_NET_ADMIN can change an alias. So the count is right even after
 a crash.
