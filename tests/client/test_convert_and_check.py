@@ -207,3 +207,42 @@ def test_check_of_a_document_as_virt_install_writes_it(
         in printed
     )
     assert "    fix: write <driver name='qemu' queues='2' rss='on'/>" in printed
+
+
+IGNORED = """\
+<domain type='qemu' id='3'>
+  <name>vm</name>
+  <memory unit='MiB'>64</memory>
+  <description>for people</description>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <interface type='user'>
+      <target dev='vnet0'/>
+      <model type='virtio'/>
+    </interface>
+  </devices>
+</domain>
+"""
+
+
+@pytest.mark.qemu
+def test_check_lists_what_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its place and the reason, where that is asked for; in JSON always."""
+    path = tmp_path / "vm.xml"
+    path.write_text(IGNORED)
+    card = "/domain/devices/interface"
+    expected = [
+        ("/domain/@id", 1), ("/domain/description", 4), (f"{card}/target/@dev", 8),
+    ]  # fmt: skip
+
+    main(["check", "--ignored", str(path)])
+    lines = capsys.readouterr().out.splitlines()
+    main(["check", "--json", str(path)])
+    fields = json.loads(capsys.readouterr().out)["ignored"]
+    main(["check", str(path)])
+
+    told = [line for line in lines if line.startswith("ignored: ")]
+    assert told == [f"ignored: '{path}':{line}: '{element}'" for element, line in expected]
+    assert expected == [(one["element"], one["line"]) for one in fields]
+    assert all(len(one["reason"].split()) > 2 for one in fields)
+    assert "ignored: " not in capsys.readouterr().out

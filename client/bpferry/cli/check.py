@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry check: what is wrong with a description, or not as good as it could be."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bpferry.cli import output
+from bpferry.domain.origins import PassedOver
 from bpferry.errors import BpferryError
 from bpferry.machine.faults import Fault
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -11,16 +13,25 @@ from bpferry.machine.verdict import Verdict, judge
 
 
 def check(
-    file: str, *, libvirt_session: bool, as_json: bool, secrets: SecretFiles = NO_SECRETS
+    file: str,
+    *,
+    libvirt_session: bool,
+    as_json: bool,
+    list_ignored: bool = False,
+    secrets: SecretFiles = NO_SECRETS,
 ) -> int:
-    """Print what there is to say about *file*; return the status that a start would end with."""
+    """Print what there is to say about *file*; return the status that a start would end with.
+
+    With *list_ignored*, that is also what bpferry ignores in it, with the reason for each.
+    """
     verdict = judge(
         Path(file), output.StderrReporter(), libvirt_session=libvirt_session, secrets=secrets
     )
     if as_json:
         output.print_json(_fields(verdict))
     else:
-        output.print_text(_text(file, verdict))
+        ignored = verdict.passed_over if list_ignored else ()
+        output.print_text("\n".join((*_ignored(file, ignored), _text(file, verdict))))
     return verdict.errors[0].status if verdict.errors else 0
 
 
@@ -49,8 +60,18 @@ def _fields(verdict: Verdict) -> dict[str, object]:
             }
             for fault in _faults(verdict)
         ],
+        "ignored": [
+            {"element": one.place.element, "line": one.place.line, "reason": one.reason}
+            for one in verdict.passed_over
+        ],
         "not_checked": verdict.not_asked.message if verdict.not_asked else None,
     }
+
+
+def _ignored(file: str, found: Sequence[PassedOver]) -> Iterator[str]:
+    for one in found:
+        yield f"ignored: '{file}':{one.place.line}: '{one.place.element}'"
+        yield f"    {one.reason}"
 
 
 def _text(file: str, verdict: Verdict) -> str:

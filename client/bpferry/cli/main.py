@@ -142,6 +142,7 @@ def _check(options: argparse.Namespace) -> int:
     return check(
         options.file,
         libvirt_session=options.libvirt_session,
+        list_ignored=options.ignored,
         as_json=options.json,
         secrets=_secrets(options),
     )

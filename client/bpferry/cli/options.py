@@ -165,6 +165,12 @@ def _add_check(commands: Commands) -> None:
         action="store_true",
         help="note too what libvirt's session mode (qemu:///session) would make of it",
     )
+    check.add_argument(
+        "--ignored",
+        action="store_true",
+        help="also list what a libvirt document says that bpferry ignores, with the reason for "
+        "each; with --json it is there anyway",
+    )
     _add_secrets(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -19,7 +19,7 @@ from bpferry.domain.checks import check
 from bpferry.domain.explain import explain
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.origins import Origins
+from bpferry.domain.origins import Origins, PassedOver
 from bpferry.errors import BadInput, Unsupported, all_in_one
 
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -35,6 +35,8 @@ class Document:
     kind: Kind
     ignored: tuple[Unsupported, ...] = ()
     """What is not supported and was left out, because the user said so."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """What a domain document says and QEMU does not need (``ignored``)."""
 
 
 def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
@@ -73,7 +75,7 @@ def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
     if parsed.table is None:
         raise all_in_one(parsed.refusals)
     machine = check(_with_cpu_mode(parsed.table), parsed.origins)
-    return Document(machine, parsed.origins, "xml", parsed.refusals)
+    return Document(machine, parsed.origins, "xml", parsed.refusals, parsed.passed_over)
 
 
 def _with_cpu_mode(machine: Machine) -> Machine:

@@ -33,13 +33,15 @@ IGNORED: Final[dict[str, str]] = {
     "/domain/features/hap": "KVM always uses it; libvirt does not pass it to QEMU",
     "/domain/seclabel": "session mode has no security driver that could set labels",
     "/domain/devices/*/alias": "an id from a past run; ids that users chose (ua-...) are kept",
-    "/domain/devices/*/source/seclabel": "the same, for one file or socket",
-    "/domain/devices/disk/**/source/seclabel": "the same, for a backing image",
-    "/domain/devices/rng/backend/source/seclabel": "the same, for a socket",
+    "/domain/devices/*/source/seclabel": "session mode has no security driver that sets labels",
+    "/domain/devices/disk/**/source/seclabel": "session mode has no security driver that sets "
+    "labels",
+    "/domain/devices/rng/backend/source/seclabel": "session mode has no security driver that sets "
+    "labels",
     "/domain/devices/hostdev/source/address/@multifunction": "about the device's address on the "
     "host; the guest's address has its own",
     "/domain/devices/disk/privateData": "libvirt's own notes while a VM runs",
-    "/domain/devices/disk/**/privateData": "the same, for one image",
+    "/domain/devices/disk/**/privateData": "libvirt's own notes while a VM runs",
     "/domain/devices/disk[@rawio='no']/@rawio": "it is the default",
     "/domain/devices/disk[@sgio='filtered']/@sgio": "it is the default",
     "/domain/devices/memory/target/current": "how much of it the guest had in a past run",
@@ -134,3 +136,18 @@ def is_ignored(path: str) -> bool:
 def is_partly_ignored(path: str) -> bool:
     """Say whether a child or attribute of *path* may be ignored."""
     return path in PARTS
+
+
+def reason_of(path: str) -> str:
+    """Return why *path* is ignored; empty if it is not, whatever the conditions of entries."""
+    found = PATTERNS.find_around(path)
+    if found is not None:
+        return IGNORED[found]
+    around = f"{path.rpartition('/')[0]}/*"
+    return next((why for entry, why in IGNORED.items() if _below(entry) in (path, around)), "")
+
+
+def _below(entry: str) -> str:
+    """Return the path that *entry* is about under its condition."""
+    parts = CONDITION.fullmatch(entry)
+    return f"{parts['path']}/{parts['below']}" if parts else ""

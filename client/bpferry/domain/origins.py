@@ -22,6 +22,14 @@ class Place:
     """From 1; 0 if it is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """What a document says and nobody needs."""
+
+    place: Place
+    reason: str
+
+
 @dataclass(slots=True)
 class Origins:
     """The places of one document by the keys of the model."""

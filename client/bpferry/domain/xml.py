@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bpferry.domain.binding import Table
-from bpferry.domain.origins import Origins
+from bpferry.domain.origins import Origins, PassedOver
 from bpferry.domain.scope import fill_in
 from bpferry.domain.xml_reader import XmlReader
 from bpferry.errors import BadInput, Unsupported
@@ -36,6 +36,8 @@ class Parsed(Generic[T]):
     refusals: tuple[Unsupported, ...]
     faults: tuple[BadInput, ...]
     """What libvirt would not take either."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """What is ignored (``ignored``)."""
 
 
 def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
@@ -57,7 +59,13 @@ def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
         raise BadInput(f"'{path}' cannot be read: it is nested too deeply") from error
     for refusal in reader.refusals:
         fill_in(refusal, root, path)
-    return Parsed(found, reader.origins, tuple(reader.refusals), tuple(reader.faults))
+    return Parsed(
+        found,
+        reader.origins,
+        tuple(reader.refusals),
+        tuple(reader.faults),
+        tuple(reader.passed_over),
+    )
 
 
 def _tree(raw: bytes, path: Path) -> "tuple[Element, dict[Element, int], dict[str, str]]":

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
-from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in
-from bpferry.domain.origins import Origins, Place
+from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in, reason_of
+from bpferry.domain.origins import Origins, PassedOver, Place
 from bpferry.domain.refusals import Spot, refuse_place, refuse_text, refuse_value
 from bpferry.domain.shape import Field, Node, shape_of
 from bpferry.domain.unfinished import Unfinished
@@ -53,6 +53,8 @@ class XmlReader:
     refusals: list[Unsupported] = field(default_factory=list)
     faults: list[BadInput] = field(default_factory=list)
     """What libvirt would not take either."""
+    passed_over: list[PassedOver] = field(default_factory=list)
+    """What was ignored, with the reason."""
     _passed_over: frozenset[str] = frozenset()
     """What is ignored in the current table, by path."""
     _siblings: tuple[str, ...] = ()
@@ -114,7 +116,9 @@ class XmlReader:
             name = f"/{self._name(child.tag)}"
             path = f"{spot.path}/{self._canonical(child.tag)}"
             below = self._spot(child, f"{spot.xpath}{name}{place}", path)
-            if path not in self._passed_over and f"{spot.path}/*" not in self._passed_over:
+            if path in self._passed_over or f"{spot.path}/*" in self._passed_over:
+                self._pass_over(below)
+            else:
                 self._child(node, below, target, repeated=seen[child.tag] > 1)
 
     def _attributes(self, node: Node, spot: Spot, target: Unfinished) -> None:
@@ -125,7 +129,10 @@ class XmlReader:
             canonical = self._canonical(name)
             bound = node.attributes.get(canonical)
             here = spot.attribute(self._name(name), canonical, text)
-            if name == leaf or here.path in self._passed_over:
+            if here.path in self._passed_over:
+                self._pass_over(here)
+                continue
+            if name == leaf:
                 continue
             if bound is None:
                 self._refuse(here, node.attributes, "@")
@@ -203,6 +210,9 @@ class XmlReader:
         self.refusals.append(refusal)
         target.lose(bound, refusal)
 
+    def _pass_over(self, spot: Spot) -> None:
+        self.passed_over.append(PassedOver(spot.place, reason_of(spot.path)))
+
     def _miss(self, spot: Spot, path: str) -> None:
         wanted = f"{spot.xpath}/{path}".removesuffix("/.")
         where = f"'{spot.document}':{spot.place.line}"
@@ -213,6 +223,7 @@ class XmlReader:
     ) -> None:
         """Refuse what has no field; *known* is what is possible there, after *sign*."""
         if is_ignored(spot.path):
+            self._pass_over(spot)
             return
         # Looking for similar words takes time, and a document must not be able to make it long.
         near = [f"{sign}{name}" for name in known] if len(self.refusals) < MANY else ()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpferry.domain.document import Document, read_file
+from bpferry.domain.origins import PassedOver
 from bpferry.errors import BpferryError, NotReady, Unsupported, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.draft import Draft, draft
@@ -37,6 +38,8 @@ class Verdict:
     """Warnings and notes."""
     not_asked: BpferryError | None = None
     """Why no QEMU could be asked; it is among the hindrances."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """What a domain document says and QEMU does not need."""
 
     @property
     def errors(self) -> tuple[BpferryError, ...]:
@@ -101,6 +104,7 @@ def judge(
         refused=() if ignore_unsupported else plan.refused,
         hindrances=(*_errors(of_design), *find_all(plan)),
         faults=(*_less(of_design), *left_out, *_of_plan(plan, document)),
+        passed_over=document.passed_over,
     )
 
 
@@ -119,6 +123,7 @@ def _of_document(
         hindrances=(*errors, *_errors(of_design), *find_missing_files(present)),
         faults=(*_less(of_design), *(Fault("", "warning", sentence) for sentence in absent)),
         not_asked=not_asked,
+        passed_over=document.passed_over,
     )
 
 
