@@ -102,7 +102,7 @@ class Door:
             return
         self._per_uid[uid] += 1
         self._inside += 1
-        self._welcome(sock, peer)
+        self._welcome(sock, peer._replace(name=self._accounts.name(uid)))
 
     def left(self, peer: Peer) -> None:
         """Take note that a connection of *peer* was closed."""

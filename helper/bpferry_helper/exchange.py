@@ -44,6 +44,9 @@ class Accounts(Protocol):
     def whose(self, uid: int) -> int | None:
         """Return the account of *uid*, None while it is being looked up, or raise IdentityError."""
 
+    def name(self, uid: int) -> str:
+        """Return the name of the account *uid*, or "" if it is not known."""
+
     def groups(self) -> frozenset[int]:
         """Return the gids that can matter to a decision."""
 

@@ -59,6 +59,13 @@ class Peer(NamedTuple):
     """The first MAX_GIDS_SHOWN of all its groups, for ``hello``."""
     group_count: int = 0
     """Of all its groups."""
+    name: str = ""
+    """Of the account, as far as it is known; for people."""
+
+    @property
+    def who(self) -> str:
+        """The account in words: "uid 1001 (alice)"."""
+        return f"uid {self.uid} ({self.name})" if self.name else f"uid {self.uid}"
 
 
 def overflow_ids() -> frozenset[int]:

@@ -44,7 +44,7 @@ def check_allowed(
     if not decision.allowed:
         raise RequestError(
             code,
-            f"uid {peer.uid} may not {action}: {decision.because}",
+            f"{peer.who} may not {action}: {decision.because}",
             f"ask the administrator to allow it in {policy.path}",
         )
 
@@ -57,7 +57,7 @@ def check_pace(
     if wait_s:
         raise RequestError(
             Code.BUSY,
-            f"uid {peer.uid} has asked for more than {at_once} {things} at once and "
+            f"{peer.who} has asked for more than {at_once} {things} at once and "
             f"{per_second} a second",
             f"try again in {wait_s:.1f} s",
         )

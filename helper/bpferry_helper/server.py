@@ -172,7 +172,7 @@ class Server:
         except RequestError as error:
             self._refuse(connection, error.reply())
         except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
-            log_fault(f"serving uid {connection.peer.uid}", error)
+            log_fault(f"serving {connection.peer.who}", error)
             self._close(connection)
         else:
             self._start(connection, work)
@@ -214,7 +214,7 @@ class Server:
     def _log_refusal(self, peer: Peer, reply: ErrorReply) -> None:
         at_once, per_second = REFUSALS_LOGGED_AT_ONCE, REFUSALS_LOGGED_PER_SECOND
         if not self._log_buckets.take(peer.uid, at_once, per_second):
-            log(INFO, f"{reply.code} for uid {peer.uid} (pid {peer.pid}): {reply.message}")
+            log(INFO, f"{reply.code} for {peer.who} (pid {peer.pid}): {reply.message}")
 
     # -- replies
 
@@ -225,7 +225,7 @@ class Server:
         try:
             self._answer(connection, done)
         except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
-            log_fault(f"answering uid {connection.peer.uid}", error)
+            log_fault(f"answering {connection.peer.who}", error)
             self._close(connection)
 
     def _answer(self, connection: Connection, done: Done) -> None:
@@ -234,7 +234,7 @@ class Server:
         elif isinstance(done.error, RequestError):
             self._refuse(connection, done.error.reply())
         elif done.error is not None:
-            log_fault(f"working for uid {connection.peer.uid}", done.error)
+            log_fault(f"working for {connection.peer.who}", done.error)
             self._refuse(connection, ErrorReply(Code.FAILED, "internal error in the helper", _HINT))
 
     def _send(self, connection: Connection, answer: Answer) -> None:

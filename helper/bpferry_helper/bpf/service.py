@@ -126,6 +126,6 @@ class BpfService:
         self._ledger.record(entry, place)
         log(
             INFO,
-            f"granted '{request.object_id}' {request.digest.hex()[:16]} to uid {peer.uid} "
+            f"granted '{request.object_id}' {request.digest.hex()[:16]} to {peer.who} "
             f"(pid {peer.pid}), maps {', '.join(map(str, loaded.map_ids))}",
         )

@@ -9,6 +9,7 @@ uid 0. Such uids belong to no account. Known hole: ranges from a name service (n
 "subid:") instead of the file are not known; their uids belong to no account and are refused.
 """
 
+import grp
 import pwd
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -92,10 +93,17 @@ def _uid_of(name: str) -> int | None:
         return None
 
 
-def has_name(uid: int) -> bool:
-    """Return whether *uid* has a name on this host. May wait for a name service."""
+def user_name(uid: int) -> str | None:
+    """Return the name of *uid*, or None if it has none. May wait for a name service."""
     try:
-        pwd.getpwuid(uid)
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return False
-    return True
+        return None
+
+
+def group_name(gid: int) -> str | None:
+    """Return the name of *gid*, or None if it has none. May wait for a name service."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return None

@@ -24,8 +24,9 @@ from bpferry_helper.log import ERROR, WARNING, log
 from bpferry_helper.policy.accounts import (
     SUBUID_PATH,
     Subordinates,
-    has_name,
+    group_name,
     read_subordinates,
+    user_name,
 )
 from bpferry_helper.policy.file import Identity, file_identity, read_policy
 from bpferry_helper.policy.rules import DEFAULT_IDLE_EXIT_S, Policy
@@ -57,12 +58,14 @@ class _Snapshot(NamedTuple):
     uids: frozenset[int]
     """The uids that the policy names."""
     gids: frozenset[int]
+    names: dict[int, str]
+    """Of those uids, as far as they have one."""
 
 
 class _Known(NamedTuple):
-    """Whether a uid has a name, and until when to believe that."""
+    """The name of a uid, if it has one, and until when to believe that."""
 
-    named: bool
+    name: str | None
     until: float
 
 
@@ -132,6 +135,12 @@ class PolicyFile:
         owner = snapshot.subordinates.owner(uid)
         return self._if_named(uid) if owner is None else owner
 
+    def name(self, uid: int) -> str:
+        """Return the name of the account *uid* as far as it is known; else ""."""
+        known = self._known.get(uid)
+        named = self._snapshot.names if self._snapshot else {}
+        return named.get(uid, "") or (known.name if known and known.name else "")
+
     def take_wake_up(self) -> None:
         """Reset ``wake_fd``."""
         with suppress(BlockingIOError):
@@ -143,9 +152,9 @@ class PolicyFile:
         if not fresh and uid not in self._looked_up:
             self._looked_up.add(uid)
             self._submit(partial(self._look_up, uid))
-        if known is None or not (fresh or known.named):
+        if known is None or not (fresh or known.name):
             return None
-        if not known.named:
+        if not known.name:
             raise IdentityError(
                 f"uid {uid} has no name on this host and is nobody's subordinate id (/etc/subuid), "
                 "and policy does not name it"
@@ -218,10 +227,12 @@ class PolicyFile:
         try:
             policy = read_policy(self._path, self._socket_gid)
         except PolicyError as error:
-            return _Snapshot(error, subordinates, frozenset(), frozenset())
+            return _Snapshot(error, subordinates, frozenset(), frozenset(), {})
         uids = policy.users.union(rule.id for rule in policy.rules if not rule.is_group)
         gids = policy.groups.union(rule.id for rule in policy.rules if rule.is_group)
-        return _Snapshot(policy, subordinates, uids, gids)
+        named = {uid: name for uid in (0, *uids) if (name := user_name(uid))}
+        groups = {gid: name for gid in gids if (name := group_name(gid))}
+        return _Snapshot(policy._replace(group_names=groups), subordinates, uids, gids, named)
 
     def _warn(self, policy: Policy | PolicyError) -> None:
         """Log once what was skipped."""
@@ -232,10 +243,10 @@ class PolicyFile:
         self._warned = warnings
 
     def _look_up(self, uid: int) -> None:
-        named = has_name(uid)
-        until = time.monotonic() + (BELIEVED_S if named else RETRY_S)
+        name = user_name(uid)
+        until = time.monotonic() + (BELIEVED_S if name else RETRY_S)
         if len(self._known) >= MAX_KNOWN:
             self._known = {}
-        self._known[uid] = _Known(named, until)
+        self._known[uid] = _Known(name, until)
         self._looked_up.discard(uid)
         os.eventfd_write(self.wake_fd, 1)

@@ -169,6 +169,8 @@ class Policy(NamedTuple):
     taps_at_once: int = DEFAULT_TAPS_AT_ONCE
     taps_per_second: int = DEFAULT_TAPS_PER_SECOND
     idle_exit_s: int = DEFAULT_IDLE_EXIT_S
+    group_names: dict[int, str] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
+    """Of the groups that it names, as far as they have one; for people."""
     lines: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
     warnings: tuple[str, ...] = ()
     """What was skipped, each with its line: accounts that this host does not have."""
@@ -193,7 +195,9 @@ def may_load(policy: Policy, peer: Peer) -> Decision:
         return Decision(allowed=True, because=f"{policy.where('load.users')} names uid {peer.uid}")
     shared = policy.groups & peer.gids
     if shared:
-        because = f"{policy.where('load.groups')} names group {min(shared)}, which you are in"
+        gid = min(shared)
+        name = f" ({policy.group_names[gid]})" if gid in policy.group_names else ""
+        because = f"{policy.where('load.groups')} names group {gid}{name}, which you are in"
         return Decision(allowed=True, because=because)
     key = "load.users" if "load.users" in policy.lines else "load.groups"
     return Decision(allowed=False, because=f"{policy.where(key)} names neither you nor your groups")

@@ -78,7 +78,7 @@ class HeldTaps:
         if tap is None:
             raise RequestError(
                 Code.REFUSED,
-                f"uid {peer.uid} has no tap '{interface}' that was created to stay",
+                f"{peer.who} has no tap '{interface}' that was created to stay",
                 "see: bpferry tap list",
             )
         queues = self._open_queues(tap)
@@ -92,7 +92,7 @@ class HeldTaps:
             self._host.delete(tap.ifindex)
         except LinkError as error:
             raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
-        log(INFO, f"deleted '{interface}' for uid {peer.uid} (pid {peer.pid})")
+        log(INFO, f"deleted '{interface}' for {peer.who} (pid {peer.pid})")
         return Answer(messages.DeleteReply(interface))
 
     def _alive(self) -> list[OurTap]:

@@ -201,7 +201,7 @@ class TapService:
         how = "created for" if stays else "granted to"
         log(
             INFO,
-            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {how} uid {peer.uid} "
+            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {how} {peer.who} "
             f"(pid {peer.pid})",
         )
         return made
