@@ -6,12 +6,12 @@ import pwd
 import re
 import socket
 import sys
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.host_check import check_helpers_can_read, find_strays, group, user
 from bpferry_helper.policy.file import POLICY_PATH, read_policy
-from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule
+from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule, in_words
 from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply
@@ -210,7 +210,7 @@ def _port(port: Port) -> str:
     usual = Port()
     settings = [
         _setting(field, getattr(port, field))
-        for field in ("tx_queue_length", *PORT_WORDS)
+        for field in ("vlans", "tx_queue_length", *PORT_WORDS)
         if getattr(port, field) != getattr(usual, field)
     ]
     settings += ["need a bridge with an address of its own"] if port.refuse_unset_address else []
@@ -218,10 +218,12 @@ def _port(port: Port) -> str:
     return f"Taps on '{port.pattern}' {words}."
 
 
-def _setting(field: str, value: bool | int) -> str:  # noqa: FBT001 - of a field of Port
+def _setting(field: str, value: Any) -> str:  # noqa: ANN401 - of a field of Port
     """Return what *value* in the *field* of Port means for a tap."""
     if field in PORT_WORDS:
         return PORT_WORDS[field][not value]
+    if field == "vlans":
+        return f"are in one of the VLANs {in_words(value)}"
     return f"hold at most {value} frames in each queue"
 
 

@@ -7,7 +7,7 @@ PROTOCOL_VERSION: Final = 1
 """The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
 
 MAX_REQUEST_BYTES: Final = 4096
-"""One request, in bytes. The longest known one needs 141; a page leaves room for growth."""
+"""One request, in bytes. The longest known one needs 149; a page leaves room for growth."""
 
 MAX_REPLY_BYTES: Final = 131_072
 """One reply, in bytes.
@@ -32,6 +32,10 @@ MAX_NETWORK_BYTES: Final = 64
 
 MAC_BYTES: Final = 6
 """ETH_ALEN of linux/if_ether.h."""
+
+MIN_VLAN: Final = 1
+MAX_VLAN: Final = 4094
+"""IEEE 802.1Q: 0 and 4095 are no VLANs."""
 
 MIN_MTU: Final = 68
 MAX_MTU: Final = 65_521

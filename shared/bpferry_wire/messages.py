@@ -40,6 +40,8 @@ class Tap(NamedTuple):
     """The card's address, MAC_BYTES; required if policy ties each port to its address."""
     isolated: bool = False
     """Do not let the port reach other isolated ports of the bridge."""
+    vlan: int | None = None
+    """The VLAN of the port, untagged, from MIN_VLAN to MAX_VLAN; None for the policy's choice."""
 
 
 class Create(NamedTuple):

@@ -62,6 +62,7 @@ def _tap_map(tap: Tap) -> dict[str, object]:
         "mtu": tap.mtu,
         "mac": tap.mac,
         "isolated": tap.isolated or None,
+        "vlan": tap.vlan,
     }
     return {key: value for key, value in said.items() if value is not None}
 
@@ -96,6 +97,9 @@ def _read_tap(fields: Fields) -> Tap:
         mtu=fields.integer("mtu", limits.MIN_MTU, limits.MAX_MTU) if fields.has("mtu") else None,
         mac=fields.octets("mac", limits.MAC_BYTES) if fields.has("mac") else None,
         isolated=fields.boolean("isolated") if fields.has("isolated") else False,
+        vlan=fields.integer("vlan", limits.MIN_VLAN, limits.MAX_VLAN)
+        if fields.has("vlan")
+        else None,
     )
 
 

@@ -139,6 +139,7 @@ def test_model_that_nobody_named(name: str) -> None:
         (Card(type="bridge", bridge="b", queues=2), "queues", "with 1 queue"),
         (Card(type="network", network="n", queues=2), "queues", "with 1 queue"),
         (Card(type="bridge", bridge="b", isolated=True), "isolated", "not isolate"),
+        (Card(type="bridge", bridge="b", vlan=7), "vlan", "into a VLAN"),
         (
             Card(type="ethernet", tap="t", queues=2, rss=True, driver="vhost"),
             "rss",

@@ -42,12 +42,14 @@ def test_program_for_a_tap_that_exists() -> None:
 
 def test_tap_on_a_bridge() -> None:
     """A tap on a bridge is asked for before the program, with all that it is to be."""
-    card = Card(type="bridge", bridge="br0", queues=2, rss=True, mac=MAC, mtu=9000, isolated=True)
+    card = Card(
+        type="bridge", bridge="br0", queues=2, rss=True, mac=MAC, mtu=9000, isolated=True, vlan=7
+    )
 
     tap, load = requests_for(card)
 
     assert {
-        **TAP, "bridge": "br0", "queues": 2, "mac": MAC, "mtu": 9000, "isolated": True,
+        **TAP, "bridge": "br0", "queues": 2, "mac": MAC, "mtu": 9000, "isolated": True, "vlan": 7,
         "for": "net0",
     } == tap  # fmt: skip
     assert {**LOAD, "for": "net0"} == load
@@ -83,7 +85,9 @@ def test_address_that_is_made_is_the_guest_s() -> None:
 
 def test_messages_are_what_is_shown() -> None:
     """What a helper reads is what the dry run said, with bytes where people read text."""
-    card = Card(type="bridge", bridge="br0", queues=2, rss=True, mac=MAC, mtu=9000, isolated=True)
+    card = Card(
+        type="bridge", bridge="br0", queues=2, rss=True, mac=MAC, mtu=9000, isolated=True, vlan=7
+    )
 
     asked = asked_for(card)["net0"]
 
@@ -94,6 +98,7 @@ def test_messages_are_what_is_shown() -> None:
         mtu=9000,
         mac=bytes.fromhex(MAC.replace(":", "")),
         isolated=True,
+        vlan=7,
     )
     assert asked.load == Load("rss", DIGEST)
     for message in asked:

@@ -19,7 +19,9 @@ from tests.support.packets import packed
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/protocol.md").read_text(encoding="utf-8")
 ROLES = ("bpf", "tap")
-FULL_TAP = messages.Tap("br0", is_network=False, queues=1, mtu=68, mac=bytes(6), isolated=True)
+FULL_TAP = messages.Tap(
+    "br0", is_network=False, queues=1, mtu=68, mac=bytes(6), isolated=True, vlan=1
+)
 
 
 def _section(heading: str) -> str:
@@ -77,6 +79,8 @@ def test_bounds_are_the_code_s() -> None:
         "name of an interface": limits.MAX_INTERFACE_BYTES,
         "name of a network": limits.MAX_NETWORK_BYTES,
         "address of a card": limits.MAC_BYTES,
+        "least VLAN": limits.MIN_VLAN,
+        "greatest VLAN": limits.MAX_VLAN,
         "least MTU": limits.MIN_MTU,
         "greatest MTU": limits.MAX_MTU,
         "grants in one status": limits.MAX_STATUS_GRANTS,
@@ -140,7 +144,7 @@ def test_keys_of_a_tap_are_the_code_s() -> None:
     assert f"{limits.MAC_BYTES} bytes" in rows["mac"]
 
 
-@pytest.mark.parametrize("key", ["queues", "mtu", "mac", "isolated"])
+@pytest.mark.parametrize("key", ["queues", "mtu", "mac", "isolated", "vlan"])
 def test_what_need_not_be_there_is_the_code_s(key: str) -> None:
     """A key is as required as the page says."""
     required = {row[0]: row[2] for row in _rows("The tap")}[key] == "yes"

@@ -21,6 +21,7 @@ wishes = {
     "mtu": st.none() | st.integers(limits.MIN_MTU, limits.MAX_MTU),
     "mac": st.none() | st.binary(min_size=limits.MAC_BYTES, max_size=limits.MAC_BYTES),
     "isolated": st.booleans(),
+    "vlan": st.none() | st.integers(limits.MIN_VLAN, limits.MAX_VLAN),
 }
 taps = st.one_of(
     st.builds(m.Tap, source=interfaces, is_network=st.just(value=False), **wishes),

@@ -21,6 +21,8 @@ AT_THE_BOUNDS: dict[str, tuple[dict[str, object], m.Tap]] = {
     "an MTU of 65,521": ({"mtu": 65_521}, TAP._replace(mtu=65_521)),
     "an address": ({"mac": b"RT\0\0\0\1"}, TAP._replace(mac=b"RT\0\0\0\1")),
     "isolated": ({"isolated": True}, TAP._replace(isolated=True)),
+    "VLAN 1": ({"vlan": 1}, TAP._replace(vlan=1)),
+    "VLAN 4094": ({"vlan": 4094}, TAP._replace(vlan=4094)),
     "not isolated": ({"isolated": False}, TAP),
     "a bridge of 15 bytes": ({"bridge": "b" * 15}, TAP._replace(source="b" * 15)),
     "a bridge of 5 three-byte letters": (
@@ -72,6 +74,8 @@ WORDS = {
     "a bridge of 16 bytes": "'bridge' in the request is longer than 15 bytes",
     "a network of 65 bytes": "'network' in the request is longer than 64 bytes",
     "isolated as 1": "'isolated' in the request is an integer, not a boolean",
+    "VLAN 0": "'vlan' in the request is 0, not within 1 to 4094",
+    "VLAN 4095": "'vlan' in the request is 4095, not within 1 to 4094",
     "flags": "unknown key 'flags' in the request",
 }
 

@@ -30,6 +30,9 @@ def find_session_faults(machine: Machine) -> Iterator[Fault]:
         if helped and card.isolated:
             text = "a libvirt session would not isolate this card"
             yield Fault(f"{key}.isolated", "note", text, BRIDGE_HELPER)
+        if helped and card.vlan is not None:
+            text = "a libvirt session could not put this card into a VLAN"
+            yield Fault(f"{key}.vlan", "note", text, BRIDGE_HELPER)
         if card.rss and card.has_tap and card.driver == "vhost":
             text = "a libvirt session would start this card without RSS that works"
             yield Fault(f"{key}.rss", "note", text, NO_LOADER)

@@ -73,6 +73,7 @@ def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
         mtu=card.mtu,
         mac=bytes.fromhex(mac.replace(":", "")),
         isolated=card.isolated,
+        vlan=card.vlan,
     )
 
 
@@ -95,7 +96,8 @@ def _check(tap: Tap, device: Named[Card]) -> None:
 
 def describe_source(tap: Tap) -> str:
     """Return where *tap* should be."""
-    return f"{'network' if tap.is_network else 'bridge'} '{tap.source}'"
+    place = "" if tap.vlan is None else f" in VLAN {tap.vlan}"
+    return f"{'network' if tap.is_network else 'bridge'} '{tap.source}'{place}"
 
 
 def shown(requests: Mapping[str, CardRequests]) -> list[dict[str, object]]:

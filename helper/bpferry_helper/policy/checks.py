@@ -9,7 +9,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from bpferry_helper.policy.names import is_bridge_name, is_bridge_pattern, is_network_name
-from bpferry_wire.limits import MAX_INTERFACE_BYTES, MAX_NETWORK_BYTES, UINT32_MAX
+from bpferry_wire.limits import (
+    MAX_INTERFACE_BYTES,
+    MAX_NETWORK_BYTES,
+    MAX_VLAN,
+    MIN_VLAN,
+    UINT32_MAX,
+)
 from bpferry_wire.objects import PROG_TYPE_NAMES
 
 Check = Callable[[object], Any]
@@ -127,6 +133,27 @@ def refuses(value: object) -> bool:
     if value not in ("set", "refuse"):
         raise ValueError("must be 'set' or 'refuse'")
     return value == "refuse"
+
+
+VLANS: Final = re.compile("([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
+
+
+def vlans(value: object) -> tuple[range, ...]:
+    """Check a list of VLANs: numbers, and ranges such as "20-30"."""
+    if not isinstance(value, list) or not value:
+        raise ValueError('must be a list of VLANs such as [10, "20-30"]')
+    return tuple(_vlans(entry) for entry in value)
+
+
+def _vlans(entry: object) -> range:
+    found = VLANS.fullmatch(entry) if isinstance(entry, str) else None
+    low, high = (int(found[1]), int(found[2])) if found else (entry, entry)
+    if type(low) is not int or type(high) is not int or not MIN_VLAN <= low <= high <= MAX_VLAN:
+        raise ValueError(
+            f"has {entry!r}, which is neither a number from {MIN_VLAN} to {MAX_VLAN} nor a range "
+            'such as "20-30"'
+        )
+    return range(low, high + 1)
 
 
 def bridge_patterns(value: object) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     root-block = true                       # never the way to the root bridge; default: false
     multicast-flood = false                 # no multicast but what was joined; default: true
     unicast-flood = false                   # no frames for unknown addresses; default: true
+    vlans = [10, "20-30"]                   # one of these, untagged; default: the bridge's own
     tx-queue-length = 256                   # frames that wait in each queue; default: 512
     address = "refuse"                      # a bridge without its own address; default: "set" one
 
@@ -136,10 +137,17 @@ class Port(NamedTuple):
     """Multicasts that nobody behind it joined go out to it (IFLA_BRPORT_MCAST_FLOOD)."""
     unicast_flood: bool = True
     """Frames for an address that the bridge does not know go out to it."""
+    vlans: tuple[range, ...] = ()
+    """The VLANs of which a port is in one, untagged: the one asked for, or else the first."""
     tx_queue_length: int = DEFAULT_TX_QUEUE_LENGTH
     """Frames that wait in each queue until somebody reads them."""
     refuse_unset_address: bool = False
     """True: refuse a bridge without an address of its own. False: set its present one."""
+
+
+def in_words(vlans: tuple[range, ...]) -> str:
+    """Return *vlans* as the policy writes them."""
+    return ", ".join(f"{some[0]}-{some[-1]}" if len(some) > 1 else str(some[0]) for some in vlans)
 
 
 class Policy(NamedTuple):

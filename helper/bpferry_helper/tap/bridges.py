@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
-from bpferry_helper.policy.rules import Port
+from bpferry_helper.policy.rules import Port, in_words
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.marks import as_ours
 from bpferry_helper.tap.netlink import LinkError
@@ -20,6 +20,7 @@ GROUP_BIT: Final = 0x01
 """In the first byte (is_multicast_ether_addr, linux/etherdevice.h)."""
 
 ADDRESS_TYPE: Final = "/sys/devices/virtual/net/{}/addr_assign_type"
+BRIDGE_SETTING: Final = "/sys/devices/virtual/net/{}/bridge/{}"
 INDEX: Final = "/sys/devices/virtual/net/{}/ifindex"
 """The unit bind-mounts this folder from the host: for a service with its own network namespace,
 newer versions of systemd also mount a new /sys (257 does, 252 does not)."""
@@ -36,6 +37,14 @@ class Wanted(NamedTuple):
     port: Port
     mtu: int | None
     mac: bytes | None
+    vlan: int | None = None
+
+    @property
+    def port_vlan(self) -> int | None:
+        """The VLAN that the port is put into; None for the one that the bridge puts it into."""
+        if self.vlan is None and self.port.vlans:
+            return self.port.vlans[0][0]
+        return self.vlan
 
 
 class Bridges:
@@ -82,6 +91,7 @@ class Bridges:
             )
         if wanted.port.address_lock:
             _check_mac(wanted.mac, bridge.name)
+        _check_vlan(wanted, bridge)
         return bridge
 
     def secure(self, bridge: Link, port: Port) -> None:
@@ -149,6 +159,46 @@ def has_own_address(bridge: Link) -> bool | None:
             return int(file.read()) == NET_ADDR_SET
     except (OSError, ValueError):
         return None
+
+
+def default_vlan(bridge: Link) -> int | None:
+    """Return the VLAN of new ports of *bridge*, 0 for none; None if it does not filter VLANs."""
+    if _setting_of(bridge, "vlan_filtering") != 1:
+        return None
+    return _setting_of(bridge, "default_pvid") or 0
+
+
+def _setting_of(bridge: Link, name: str) -> int | None:
+    """Return the setting *name* of *bridge* in /sys; None if it cannot be seen from here."""
+    try:
+        with open(INDEX.format(bridge.name), encoding="ascii") as file:
+            if int(file.read()) != bridge.ifindex:
+                return None
+        with open(BRIDGE_SETTING.format(bridge.name, name), encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _check_vlan(wanted: Wanted, bridge: Link) -> None:
+    """Raise RequestError unless a port of *bridge* can be in the VLAN that is *wanted*."""
+    vlan, vlans = wanted.port_vlan, wanted.port.vlans
+    if vlan is None:
+        return
+    action = f"cannot make a tap on '{bridge.name}' in VLAN {vlan}"
+    if not any(vlan in some for some in vlans):
+        allowed = f"allows {in_words(vlans)} there" if vlans else "has no 'vlans' for it"
+        raise RequestError(
+            Code.REFUSED,
+            f"{action}: policy {allowed}",
+            f"the administrator adds it in the policy, for the bridge or for you: vlans = [{vlan}]",
+        )
+    if default_vlan(bridge) is None:
+        raise RequestError(
+            Code.REFUSED,
+            f"{action}: the bridge does not filter VLANs",
+            f"the administrator runs: ip link set {bridge.name} type bridge vlan_filtering 1",
+        )
 
 
 def _check_own_address(bridge: Link) -> None:

@@ -38,6 +38,10 @@ IFI_INDEX: Final = 4
 IFF_UP: Final = 0x1
 """linux/if.h."""
 
+BRIDGE_VLAN_INFO_PVID: Final = 0x2
+BRIDGE_VLAN_INFO_UNTAGGED: Final = 0x4
+"""linux/if_bridge.h."""
+
 NUD_NOARP: Final = 0x40
 NTF_MASTER: Final = 0x04
 NTF_STICKY: Final = 0x40
@@ -191,6 +195,16 @@ class Links:
         message = _link_message(attributes, index=index, family=AF_BRIDGE)
         self._netlink.change("set the bridge port up", message, RTM_SETLINK)
 
+    def set_vlan(self, index: int, vlan: int, former: int) -> None:
+        """Put the port *index* into *vlan*, untagged, and take it out of the *former* one."""
+        info = {"vid": vlan, "flags": BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED}
+        what = f"put the bridge port into VLAN {vlan}"
+        self._netlink.change(what, _vlan_message(index, info), RTM_SETLINK)
+        if former not in (0, vlan):
+            what = f"take the bridge port out of VLAN {former}"
+            message = _vlan_message(index, {"vid": former, "flags": 0})
+            self._netlink.change(what, message, RTM_DELLINK)
+
     def is_locked(self, index: int) -> bool:
         """Say whether the bridge lets nothing in from its port *index* but known addresses.
 
@@ -252,6 +266,11 @@ class Links:
             if error.errno in GONE:
                 return None
             raise
+
+
+def _vlan_message(index: int, info: dict[str, int]) -> Any:  # noqa: ANN401 - as below
+    spec = {"attrs": [("IFLA_BRIDGE_VLAN_INFO", info)]}
+    return _link_message([("IFLA_AF_SPEC", spec)], index=index, family=AF_BRIDGE)
 
 
 def _link_message(attributes: Attributes, **fields: int) -> Any:  # noqa: ANN401 - pyroute2 has no types

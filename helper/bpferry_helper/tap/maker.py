@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
-from bpferry_helper.tap.bridges import Bridges, Wanted, explain
+from bpferry_helper.tap.bridges import Bridges, Wanted, default_vlan, explain
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.marks import own_address
 from bpferry_helper.tap.netlink import LinkError, Netlink
@@ -125,7 +125,7 @@ class Maker:
 
     def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
         """Put *newborn* on *bridge*; return its index on the host."""
-        settings = _port_settings(order)
+        settings, vlan = _port_settings(order), order.wanted.port_vlan
         attributes = [
             ("IFLA_MTU", bridge.mtu),
             ("IFLA_TXQLEN", order.wanted.port.tx_queue_length),
@@ -133,12 +133,14 @@ class Maker:
             ("IFLA_IFALIAS", order.alias),
             ("IFLA_MASTER", bridge.ifindex),
         ]
-        self._nursery.give(newborn, attributes, up=not settings)
+        self._nursery.give(newborn, attributes, up=not settings and vlan is None)
         arrived = self._host.expect(newborn.name)
         if arrived.master != bridge.ifindex:
             raise LinkError(f"cannot put the tap '{newborn.name}' on its bridge", errno.ENODEV)
-        if settings:
+        if settings or vlan is not None:
             self._host.set_port(arrived.ifindex, settings)
+            if vlan is not None:
+                self._host.set_vlan(arrived.ifindex, vlan, default_vlan(bridge) or 0)
             if order.wanted.port.address_lock:
                 self._lock(arrived, order.wanted.mac, bridge)
             self._host.set(arrived.ifindex, [], up=True)

@@ -228,7 +228,7 @@ def _holder(peer: Peer, tap: messages.Tap, *, stays: bool) -> Holder:
 
 
 def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:
-    return Wanted(decision.bridge, decision.port, tap.mtu, tap.mac)
+    return Wanted(decision.bridge, decision.port, tap.mtu, tap.mac, tap.vlan)
 
 
 def _check_apart(host: Netlink, own: Netlink) -> None:

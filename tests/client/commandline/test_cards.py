@@ -227,7 +227,7 @@ def test_refused_by_its_place(devices: str, key: str) -> None:
 @pytest.mark.parametrize(
     "element",
     [
-        "<script path='/x'/>", "<downscript path='/x'/>", "<vlan><tag id='1'/></vlan>",
+        "<script path='/x'/>", "<downscript path='/x'/>", "<vlan trunk='yes'><tag id='1'/></vlan>",
         "<bandwidth><inbound average='1'/></bandwidth>", "<filterref filter='clean-traffic'/>",
         "<coalesce><rx><frames max='7'/></rx></coalesce>", "<virtualport type='openvswitch'/>",
         "<route address='10.0.0.0'/>", "<teaming type='transient' persistent='ua-x'/>",

@@ -109,6 +109,12 @@ MISTAKES = {
     "a flag of a user that is a number": (
         "[users.root]\nunicast-flood = 1\n", 2, "must be true or false"
     ),
+    "VLANs that are no list": ("[bridges.br0]\nvlans = 10\n", 2, "must be a list of VLANs"),
+    "no VLANs": ("[users.root]\nvlans = []\n", 2, "must be a list of VLANs"),
+    "VLAN 4095": ("[bridges.br0]\nvlans = [4095]\n", 2, "has 4095, which is neither"),
+    "VLAN true": ("[bridges.br0]\nvlans = [true]\n", 2, "has True, which is neither"),
+    "VLANs that count down": ("[bridges.br0]\nvlans = ['30-20']\n", 2, "has '30-20', which"),
+    "VLANs in words": ("[bridges.br0]\nvlans = ['all']\n", 2, "has 'all', which is neither"),
     "a queue without room": ("[bridges.br0]\ntx-queue-length = 0\n", 2, "from 1 to 4096"),
     "an address of its own": ("[bridges.br0]\naddress = 'fe:0'\n", 2, "'set' or 'refuse'"),
     "an address that is a list": ("[bridges.br0]\naddress = []\n", 2, "'set' or 'refuse'"),

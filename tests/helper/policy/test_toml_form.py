@@ -192,6 +192,16 @@ def test_most_queues_are_allowed(path: Path) -> None:
     assert read(path, "[quota]\nqueues-per-tap = 64\n").queues_per_tap == 64
 
 
+def test_vlans_are_numbers_and_ranges(path: Path) -> None:
+    """For a bridge and for a user, in the file's order."""
+    policy = read(
+        path, "[users.root]\nvlans = [10, '20-30']\n[bridges.br0]\nvlans = ['1-4094', 7]\n"
+    )
+
+    assert policy.rules[0].port == {"vlans": (range(10, 11), range(20, 31))}
+    assert policy.ports[0].vlans == (range(1, 4095), range(7, 8))
+
+
 def test_a_long_list_is_read_quickly(path: Path) -> None:
     """Three thousand users, one a line, cost milliseconds, not seconds."""
     text = "[load]\nusers = [\n" + "".join(f"  {n},\n" for n in range(3000)) + "]\n"

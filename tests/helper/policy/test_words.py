@@ -18,7 +18,8 @@ Who may have taps:
   uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues; they send \
 from any address, get no frames for addresses that the bridge does not know.
   each member of group 107 on: virbr0; 16 taps of 16 queues.
-Taps on 'br0' hold at most 9 frames in each queue, reach no other isolated port, \
+Taps on 'br0' are in one of the VLANs 10, 20-30, hold at most 9 frames in each queue, \
+reach no other isolated port, \
 send from the card's own address only, \
 need a bridge with an address of its own.
 Taps on 'vm-*' are attached as by default.
@@ -35,7 +36,7 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
         "[users.1002]\ndeny = ['vm-7']\ntaps = 0\naddress-lock = false\nunicast-flood = false\n"
         "[groups.107]\nbridges = ['virbr0']\n"
         "[bridges.br0]\nisolated = true\naddress-lock = true\naddress = 'refuse'\n"
-        "tx-queue-length = 9\n"
+        "tx-queue-length = 9\nvlans = [10, '20-30']\n"
         "[bridges.'vm-*']\n"
         "[networks]\ndefault = 'virbr0'\n"
         "[quota]\ntaps-in-total = 200\n"

@@ -179,7 +179,19 @@ def fuzzed() -> Iterator[TapProcess]:
 
 
 KEYS: Final = st.sampled_from(
-    ["v", "op", "bridge", "network", "queues", "mtu", "mac", "isolated", "interface", "request"]
+    [
+        "v",
+        "op",
+        "bridge",
+        "network",
+        "queues",
+        "mtu",
+        "mac",
+        "isolated",
+        "vlan",
+        "interface",
+        "request",
+    ]
 ) | st.sampled_from(["name", "flags", "owner", "fd", ""])
 VALUES: Final = st.recursive(
     st.none()

@@ -22,6 +22,8 @@ SLIRP_PREFIXES = (4, 27)
 
 Queues = Annotated[int, msgspec.Meta(ge=1, le=MAX_QUEUES)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Vlan = Annotated[int, msgspec.Meta(ge=1, le=4094)]
+"""IEEE 802.1Q: 0 and 4095 are no VLANs."""
 Mac = Annotated[
     str,
     msgspec.Meta(
@@ -115,6 +117,8 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     vhost_device: Annotated[str, At("backend/@vhost", Form.PLACE)] = VHOST_DEVICE
     isolated: Annotated[bool, At("port/@isolated", Form.YES_NO)] = False
     """Whether the bridge lets it talk only to ports that are not isolated."""
+    vlan: Annotated[Vlan | None, At("vlan/tag/@id")] = None
+    """The VLAN of the bridge that the card is in; the guest's frames have no tag."""
     trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"
 
     backend: Annotated[Literal["default", "passt"], At("backend/@type")] = "default"

@@ -70,9 +70,13 @@ CARDS: Final[dict[str, Reason]] = {
         "it is for ports of Open vSwitch or of 802.1Qbg/Qbh, not of a Linux bridge",
         "ask for a tap on that switch, and name it with managed='no'",
     ),
-    f"{CARD}/vlan": (
-        "setting the VLAN of a bridge port needs CAP_NET_ADMIN",
-        "use a bridge that is in the VLAN",
+    f"{CARD}/vlan/@trunk": (
+        "the helper puts a port of a bridge into one VLAN, without tags",
+        "write <vlan><tag id='NUMBER'/></vlan>",
+    ),
+    f"{CARD}/vlan/tag/@nativeMode": (
+        "the one VLAN that the helper puts a port into has no tags in any case",
+        "write <vlan><tag id='NUMBER'/></vlan>",
     ),
     f"{CARD}/bandwidth": (
         "limits on a tap are set with tc, which needs CAP_NET_ADMIN",

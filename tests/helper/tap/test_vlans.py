@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The VLAN of a tap: which one, whether it can be had, and what the kernel is told.
+
+What a bridge then does needs a kernel that filters VLANs: see tests/vm.
+"""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from bpferry_helper.errors import RequestError
+from bpferry_helper.policy.rules import Port
+from bpferry_helper.tap import bridges
+from bpferry_helper.tap.bridges import Wanted, default_vlan
+from bpferry_helper.tap.links import Link, Links
+from bpferry_wire.errors import Code
+from tests.helper.tap.own_host import Host, on_own_host, order
+
+BRIDGE = Link(7, "br0", "bridge", 0, 1500, "", "")
+VLANS = Port(vlans=(range(10, 11), range(20, 31)))
+
+
+def wanted(vlan: int | None, port: Port = VLANS) -> Wanted:
+    """Return the wish for a port in *vlan*."""
+    return Wanted("br0", port, mtu=None, mac=None, vlan=vlan)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Yield what /sys has of br0, which filters VLANs."""
+    (tmp_path / "ifindex").write_text("7\n")
+    (tmp_path / "vlan_filtering").write_text("1\n")
+    (tmp_path / "default_pvid").write_text("1\n")
+    monkeypatch.setattr(bridges, "INDEX", f"{tmp_path}/ifindex")
+    monkeypatch.setattr(bridges, "BRIDGE_SETTING", f"{tmp_path}/{{1}}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("asked", "port", "got"),
+    [(None, VLANS, 10), (25, VLANS, 25), (None, Port(), None), (3, Port(), 3)],
+    ids=["the policy's first", "the one asked for", "none", "one that policy does not have"],
+)
+def test_which_vlan_a_port_would_be_in(asked: int | None, port: Port, got: int | None) -> None:
+    """What is asked for, else what policy has first."""
+    assert wanted(asked, port).port_vlan == got
+
+
+@pytest.mark.parametrize("vlan", [None, 10, 20, 30])
+@pytest.mark.usefixtures("settings")
+def test_a_vlan_of_the_policy_is_allowed(vlan: int | None) -> None:
+    """The first number, and the bounds of a range."""
+    bridges._check_vlan(wanted(vlan), BRIDGE)
+
+
+@pytest.mark.parametrize(
+    ("vlan", "port", "words"),
+    [
+        (11, VLANS, "policy allows 10, 20-30 there"),
+        (31, VLANS, "policy allows 10, 20-30 there"),
+        (10, Port(), "policy has no 'vlans' for it"),
+    ],
+)
+@pytest.mark.usefixtures("settings")
+def test_another_vlan_is_refused_with_the_line_to_write(vlan: int, port: Port, words: str) -> None:
+    """The administrator can add it."""
+    with pytest.raises(RequestError, match=words) as caught:
+        bridges._check_vlan(wanted(vlan, port), BRIDGE)
+
+    assert (caught.value.code, f"vlans = [{vlan}]" in caught.value.hint) == (Code.REFUSED, True)
+
+
+@pytest.mark.parametrize("changed", [{"vlan_filtering": "0"}, {"ifindex": "8"}])
+def test_a_bridge_that_does_not_filter_is_refused(settings: Path, changed: dict[str, str]) -> None:
+    """The tap would be in no VLAN, or in all."""
+    for name, value in changed.items():
+        (settings / name).write_text(value)
+    with pytest.raises(RequestError, match="does not filter VLANs") as caught:
+        bridges._check_vlan(wanted(None), BRIDGE)
+
+    assert "ip link set br0 type bridge vlan_filtering 1" in caught.value.hint
+
+
+@pytest.mark.parametrize(("pvid", "expected"), [("1", 1), ("0", 0), ("77", 77)])
+def test_the_vlan_of_new_ports_is_the_bridge_s(settings: Path, pvid: str, expected: int) -> None:
+    """0 means none."""
+    (settings / "default_pvid").write_text(pvid)
+
+    assert default_vlan(BRIDGE) == expected
+
+
+class Recorder:
+    """Takes messages in place of the kernel."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, bytes]] = []
+
+    def change(self, _what: str, message: object, kind: int) -> None:
+        """Keep what would be sent."""
+        message.encode()  # type: ignore[attr-defined]
+        self.sent.append((kind, bytes(message.data)[16:]))  # type: ignore[attr-defined]
+
+
+def vlan_message(vlan: int, flags: int) -> bytes:
+    """Return what ``bridge vlan`` of iproute2 6.1 sends about port 9, as strace shows it."""
+    ifinfomsg = struct.pack("=BxHiII", 7, 0, 9, 0, 0)
+    return ifinfomsg + struct.pack("=HHHHHH", 12, 26, 8, 2, flags, vlan)
+
+
+@pytest.mark.parametrize(
+    ("former", "expected"),
+    [(1, [(19, vlan_message(10, 6)), (17, vlan_message(1, 0))]), (0, [(19, vlan_message(10, 6))])],
+    ids=["from the bridge's default", "from none"],
+)
+def test_the_kernel_is_told_what_iproute2_would_tell_it(
+    former: int, expected: list[tuple[int, bytes]]
+) -> None:
+    """PVID and untagged; and out of the VLAN that the bridge had put it into."""
+    recorder = Recorder()
+    Links(recorder).set_vlan(9, 10, former)  # type: ignore[arg-type]
+
+    assert expected == recorder.sent
+
+
+@pytest.mark.privileged
+def test_a_tap_that_cannot_be_put_into_its_vlan_is_not_made() -> None:
+    """The kernel's bridge here filters none, so that it refuses; nothing is left."""
+
+    def act(host: Host) -> tuple[str, bool]:
+        before = host.left()
+        plain = order()
+        asked = plain._replace(wanted=plain.wanted._replace(vlan=10, port=VLANS))
+        bridge = host.maker.find(plain.wanted)
+        try:
+            host.maker.make(asked, bridge)
+        except RequestError as error:
+            return str(error), before == host.left()
+        return "made", False
+
+    message, nothing_left = on_own_host(act)
+
+    assert ("into VLAN 10" in message, nothing_left) == (True, True)
