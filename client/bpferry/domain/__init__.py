@@ -29,7 +29,8 @@
     origins          where each part was in its document
     forms            words for both forms in one text, of which users see theirs
     bounds           hold a value to the type of its field, and say what is possible
-    explain          what is wrong with a native description
+    mistakes         every mistake in a native description, in the words of msgspec
+    explain          the same in our words, with places and what to write
     suggestions      what was meant by a name that there is not
     shown            a value as a message repeats it
 

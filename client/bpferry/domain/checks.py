@@ -12,7 +12,7 @@ from bpferry.domain.origins import Origins
 from bpferry.domain.remaining import numbered
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shown import shown
-from bpferry.errors import BadInput
+from bpferry.errors import BadInput, all_in_one
 
 UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters, and surrogates, which are not characters at all."""
@@ -30,16 +30,25 @@ def check(machine: Machine, origins: Origins) -> Machine:
     Raises:
         BadInput: with the place, what was found, and what is possible.
     """
+    faults = [*_faults_of_texts(machine, origins), *_contradictions(machine, origins)]
+    if faults:
+        raise all_in_one(faults)
+    return machine
+
+
+def _faults_of_texts(machine: Machine, origins: Origins) -> Iterator[BadInput]:
     for key, bound, value in texts_of(machine):
         problem = _problem_of(bound, value)
         if problem:
-            raise BadInput(
+            yield BadInput(
                 f"{origins.describe(key)} is {shown(value, bound)}: {problem}",
                 element=origins.element_of(key),
             )
+
+
+def _contradictions(machine: Machine, origins: Origins) -> Iterator[BadInput]:
     for key, sentence, hint in contradictions_of(machine):
-        raise BadInput(f"{origins.describe(key)}: {sentence}", hint, origins.element_of(key))
-    return machine
+        yield BadInput(f"{origins.describe(key)}: {sentence}", hint, origins.element_of(key))
 
 
 def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:

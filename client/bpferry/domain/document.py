@@ -16,7 +16,7 @@ import msgspec
 
 from bpferry.domain import shorthand, shorthand_disks, toml, xml
 from bpferry.domain.checks import check
-from bpferry.domain.explain import explain
+from bpferry.domain.explain import explain_all
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins, PassedOver
@@ -88,15 +88,20 @@ def _with_cpu_mode(machine: Machine) -> Machine:
 
 def _read_toml(raw: bytes, path: Path) -> Document:
     plain, origins = toml.parse(raw, path)
-    values = toml.to_values(plain, Machine, origins)
+    faults: list[BadInput] = []
+    values = toml.to_values(plain, Machine, origins, faults)
     assert isinstance(values, dict)  # noqa: S101 - TOML is a table
     shorthand.expand(values)
     shorthand_disks.expand(values)
     try:
         machine = msgspec.convert(values, Machine)
     except msgspec.ValidationError as error:
-        raise explain(error, values, origins) from error
-    return Document(check(machine, origins), origins, "toml")
+        told = {fault.element for fault in faults}
+        faults += [one for one in explain_all(error, values, origins) if one.element not in told]
+    else:
+        if not faults:
+            return Document(check(machine, origins), origins, "toml")
+    raise all_in_one(sorted(faults, key=lambda one: origins.line_of(one.element or "")))
 
 
 def is_xml(raw: bytes, path: Path) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from bpferry.domain.binding import Form, Table
 from bpferry.domain.bounds import describe_possible, is_possible, words_of
+from bpferry.domain.mistakes import Mistake, first_mistake, mistakes_in
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
@@ -39,17 +40,21 @@ TRUTH: Final = {"true": True, "yes": True, "on": True, "false": False, "no": Fal
 """What people write for a truth value."""
 
 
-def explain(
+def explain_all(
     error: msgspec.ValidationError, values: Mapping[str, object], origins: Origins
-) -> BadInput:
-    """Return msgspec's *error* about *values* in our words."""
-    what, _, where = str(error).partition(" - at `$")
-    key = where.rstrip("`").lstrip(".")
-    quoted = re.search(r"field `([^`]*)`", what)
-    if quoted and "missing" in what:
-        return _explain_missing(quoted[1], key, values, origins)
-    if quoted:
-        return _explain_unknown(quoted[1], key, origins)
+) -> list[BadInput]:
+    """Return all that is wrong with *values*, of which msgspec's *error* is the first."""
+    found = list(mistakes_in(values, Machine)) or [first_mistake(error)]
+    return [explain(mistake, values, origins) for mistake in found]
+
+
+def explain(mistake: Mistake, values: Mapping[str, object], origins: Origins) -> BadInput:
+    """Return *mistake*, which is in *values*, in our words."""
+    what, key = mistake
+    if mistake.field and "missing" in what:
+        return _explain_missing(mistake.field, key, values, origins)
+    if mistake.field:
+        return _explain_unknown(mistake.field, key, origins)
     found = look_up(values, key)
     bound = field_at(key)
     message = f"{origins.describe(key)} is {shown(found, bound)}: {_possibilities(what, key)}"

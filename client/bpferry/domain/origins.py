@@ -61,6 +61,11 @@ class Origins:
         place = self.find(key)
         return place.element if place else key
 
+    def line_of(self, key: str) -> int:
+        """Return the line of *key*; 0 if it is not known."""
+        place = self.find(key)
+        return place.line if place else 0
+
     def describe(self, key: str) -> str:
         """Return the file, and the line and element of *key* if they are known."""
         place = self.find(key)

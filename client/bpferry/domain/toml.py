@@ -102,45 +102,59 @@ def _enter(name: str, counts: Counter[str], *, many: bool) -> str:
     return way
 
 
-def to_values(plain: object, table: type[Table], origins: Origins, key: str = "") -> object:
-    """Return *plain* with what the native form writes differently: sizes and files."""
+def to_values(
+    plain: object, table: type[Table], origins: Origins, faults: list[BadInput], key: str = ""
+) -> object:
+    """Return *plain* with what the native form writes differently: sizes and files.
+
+    A size that is none stays as it is, and is added to *faults*.
+    """
     if not isinstance(plain, dict):
         return plain
     values = dict(plain)
     for bound in fields_of(table):
         if bound.key in values:
             here = f"{key}.{bound.key}" if key else bound.key
-            values[bound.key] = _value(bound, values[bound.key], origins, here)
+            values[bound.key] = _value(bound, values[bound.key], origins, faults, here)
     return values
 
 
-def _value(bound: Field, value: object, origins: Origins, key: str) -> object:
+def _value(
+    bound: Field, value: object, origins: Origins, faults: list[BadInput], key: str
+) -> object:
     if bound.many and isinstance(value, list):
         return [
-            _single(bound, item, origins, f"{key}[{index}]") for index, item in enumerate(value)
+            _single(bound, item, origins, faults, f"{key}[{index}]")
+            for index, item in enumerate(value)
         ]
-    return _single(bound, value, origins, key)
+    return _single(bound, value, origins, faults, key)
 
 
-def _single(bound: Field, value: object, origins: Origins, key: str) -> object:
+def _single(
+    bound: Field, value: object, origins: Origins, faults: list[BadInput], key: str
+) -> object:
     if bound.table is not None:
-        return to_values(value, bound.table, origins, key)
+        return to_values(value, bound.table, origins, faults, key)
     if bound.at.form is Form.SIZE:
-        if not isinstance(value, str):
-            raise BadInput(
-                f"{origins.describe(key)} is {shorten(value)}: expected a size with a unit",
-                SIZE_HINT.format(key.rpartition(".")[2]),
-                key,
-            )
         try:
-            return parse_written(value)
-        except ValueError as error:
-            raise BadInput(
-                f"{origins.describe(key)} is {shorten(value)}: {error}", element=key
-            ) from error
+            return _size(value, origins, key)
+        except BadInput as error:
+            faults.append(error)
+            return value
     if bound.at.form in PATHS and isinstance(value, str) and value:
         return str(origins.path.absolute().parent / value)
     return value
+
+
+def _size(value: object, origins: Origins, key: str) -> int:
+    found = f"{origins.describe(key)} is {shorten(value)}"
+    if not isinstance(value, str):
+        hint = SIZE_HINT.format(key.rpartition(".")[2])
+        raise BadInput(f"{found}: expected a size with a unit", hint, key)
+    try:
+        return parse_written(value)
+    except ValueError as error:
+        raise BadInput(f"{found}: {error}", element=key) from error
 
 
 def to_plain(table: Table) -> dict[str, object]:

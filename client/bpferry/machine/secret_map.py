@@ -31,7 +31,7 @@ def read_map(path: str) -> SecretFiles:
         raise BadInput(f"cannot read '{path}': {error.strerror}", "give a TOML file") from error
     plain, origins = parse(raw, Path(path))
     try:
-        found = msgspec.convert(to_values(plain, _Map, origins), _Map)
+        found = msgspec.convert(to_values(plain, _Map, origins, []), _Map)
     except msgspec.ValidationError as error:
         raise BadInput(
             f"'{path}' holds more than secrets: {error}",

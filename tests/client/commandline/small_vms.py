@@ -47,7 +47,7 @@ def composed(plain: Mapping[str, object]) -> Composition:
         ValidationError: a value is not of its type.
     """
     origins = Origins(Path("/v/v.toml"))
-    values: Any = toml.to_values(plain, Machine, origins)
+    values: Any = toml.to_values(plain, Machine, origins, [])
     shorthand.expand(values)
     shorthand_disks.expand(values)
     machine = check(msgspec.convert(values, Machine), origins)

@@ -195,3 +195,37 @@ def test_secrets_are_not_repeated(text: str) -> None:
         read_bytes(f'name = "vm"\nmemory = "64 MiB"\n{text}\n'.encode(), Path("/vms/vm.toml"))
 
     assert "4567" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """In the order of their lines: sizes, unknown and missing keys, types and words."""
+    text = (
+        "memory = 64\n"
+        "vcpu = 2\n"
+        "machine-type = true\n"
+        "[[disks]]\n"
+        'file = "a.raw"\n'
+        'bus = "sata7"\n'
+        "[[cards]]\n"
+        'bridge = "br0"\n'
+        "queue = 4\n"
+        'mac = "00:11"\n'
+    )
+
+    with pytest.raises(BadInput) as caught:
+        read_bytes(text.encode(), Path("/vms/web.toml"))
+
+    told = [error.element for error in (caught.value, *caught.value.others)]
+    assert told == [
+        "name", "memory", "vcpu", "machine-type", "disks[0].bus", "cards[0].queue", "cards[0].mac",
+    ]  # fmt: skip
+
+
+def test_every_control_character_is_told_at_once() -> None:
+    """What is found after the types are right comes at once too."""
+    text = 'name = "a\\n"\nmemory = "64 MiB"\nqemu = "b\\n"\n'
+
+    with pytest.raises(BadInput) as caught:
+        read_bytes(text.encode(), Path("/vms/web.toml"))
+
+    assert ["name", "qemu"] == [error.element for error in (caught.value, *caught.value.others)]

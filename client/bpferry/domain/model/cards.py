@@ -28,7 +28,7 @@ Mac = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$",
-        description="the address of one station, such as 52:54:00:12:34:56",
+        description="a unicast MAC address, such as 52:54:00:12:34:56",
     ),
 ]
 """The address of one station. Bit 0 of the first byte is not set: it would mean a group."""
