@@ -15,10 +15,11 @@ from tests.client.running import BASE, start
 from tests.client.support import QEMU
 
 STORAGE = '{"driver":"file","filename":"/images/b","node-name":"vdb-storage"}'
+PFLASH = '{"driver":"file","filename":"/fw/code","node-name":"pflash0"}'
 FORMAT = '{"driver":"qcow2","node-name":"vdb-format","file":"vdb-storage"}'
 ARGV = (
     QEMU,
-    *("-no-user-config", "-machine", "q35,memory-backend=pc.ram"),
+    *("-no-user-config", "-machine", "q35,memory-backend=pc.ram,pflash0=pflash0"),
     *("-object", '{"qom-type":"memory-backend-ram","id":"pc.ram","size":1}'),
     *("-device", '{"driver":"pcie-root-port","id":"pci.1"}'),
     *("-blockdev", STORAGE, "-blockdev", FORMAT),
@@ -27,7 +28,7 @@ ARGV = (
     *("-device", '{"driver":"virtio-net-pci","id":"net0","netdev":"hostnet0","bus":"pci.1"}'),
     *("-chardev", "socket,id=charserial0,path=/run/x,,y"),
     *("-device", '{"driver":"isa-serial","id":"serial0","chardev":"charserial0"}'),
-    *("-spice", "port=5901", "-vnc", "127.0.0.1:0", "-global", "such"),
+    *("-blockdev", PFLASH, "-spice", "port=5901", "-vnc", "127.0.0.1:0", "-global", "such"),
 )
 DEVICES = (
     Device("pcie-root-port", "pci.1", ""),
@@ -40,6 +41,7 @@ name = "t"
 memory = "32 MiB"
 qemu-arguments = ["-global", "such"]
 kernel = "/images/vmlinuz"
+loader = { path = "/fw/code", type = "pflash" }
 [[disks]]
 file = "/images/a"
 format = "raw"
@@ -66,7 +68,8 @@ type = "spice"
         ("-spice port=5901: no", "graphics[1]"),
         ("-vnc 127.0.0.1:0: no", "graphics[0]"),
         ("-global such: Invalid parameter", "qemu-arguments[1]"),
-        ("-machine q35,memory-backend=pc.ram: no", "machine-type"),
+        (f"{ARGV[2]} {ARGV[3]}: no", "machine-type"),
+        (f"-blockdev {PFLASH}: Could not open '/fw/code': Permission denied", "loader.path"),
         ("could not open kernel file '/images/vmlinuz': No such file or directory", "kernel"),
         ("unable to find CPU model 'x'", "cpu"),
         ("cannot set up guest memory 'pc.ram': Cannot allocate memory", "memory"),

@@ -144,7 +144,7 @@ def _key_of_path(line: str, machine: Machine, around: str) -> str:
         key for key, field, text in texts_of(machine) if text in paths and field.at.form in PATHS
     ]
     within = [key for key in keys if key.startswith(f"{around}.")]
-    return next(iter(within or ([] if around else keys)), "")
+    return next(iter(within or ([] if "[" in around else keys)), "")
 
 
 def _key_of_words(line: str) -> str:
