@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from bpferry.cli.main import main
+from bpferry.domain.document import read_bytes
+from bpferry.machine.draft import draft
+from bpferry.machine.hindrances import find_unusable_vhost
 from bpferry.machine.image_locks import FLOCK
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Request
 from tests.client import fake_helper as fake
 from tests.client.images import write_qcow2
 from tests.client.running import BASE, DISK, start, type_in
+from tests.client.support import Record
 
 pytestmark = pytest.mark.qemu
 
@@ -184,3 +188,15 @@ def test_container_without_a_format_does_not_start(tmp_path: Path) -> None:
     with start(tmp_path, BASE + '[[disks]]\nfile = "i"\n') as run:
         assert run.status() == 1
         assert 'write format = "qcow2", or ' in run.err()
+
+
+def test_vhost_by_name_that_cannot_be_used(tmp_path: Path) -> None:
+    """What is wrong with the device is told, what mends it, and the way without it."""
+    card = '[[cards]]\ntap = "t0"\ndriver = "vhost"\nvhost-device = "/nosuch/vhost"\n'
+    plan = draft(read_bytes((BASE + card).encode(), tmp_path / "vm.toml"), Record())
+
+    (error,) = find_unusable_vhost(plan)
+
+    assert "cannot open '/nosuch/vhost': No such file or directory" in error.message
+    assert "modprobe vhost_net" in error.hint
+    assert error.hint.endswith("the VM starts without it if you leave out the driver's name")
