@@ -232,6 +232,26 @@ def test_map_that_is_not_there() -> None:
         read_map("/nowhere/secrets.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[secrets]]\nname = "a"', "'secrets[0].file' is missing"),
+        ("vcpus = 4", "unknown key 'vcpus'"),
+        ("[[secrets]]\nname = 4", "'secrets[0].name' is not of the right type"),
+    ],
+)
+def test_list_of_secrets_that_is_wrong(text: str, words: str, tmp_path: Path) -> None:
+    """It is said in words of people what is wrong, and how such a list looks."""
+    path = tmp_path / "secrets.toml"
+    path.write_text(text)
+
+    with pytest.raises(BadInput) as caught:
+        read_map(str(path))
+
+    assert caught.value.message == f"'{path}' is no list of secrets: {words}"
+    assert "write [[secrets]]" in caught.value.hint
+
+
 def test_secret_is_not_in_the_representation_of_its_part() -> None:
     """No traceback and no log of ours shows it."""
     assert "geheim" not in repr(Secret("v", "k", text="geheim"))

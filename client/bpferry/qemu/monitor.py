@@ -48,7 +48,7 @@ async def open_monitor(name: str, sock: socket.socket) -> AsyncIterator["Monitor
         await client.connect(sock)
     except ConnectError as error:
         # On further lines, qemu.qmp adds the bytes that it did not understand.
-        cause = str(error.exc).partition("\n")[0] or type(error.exc).__name__
+        cause = str(error.exc).partition("\n")[0] or "it closed the connection"
         raise QemuError(f"'{name}' does not speak QMP: {cause}") from error
     finally:
         if client.runstate.name == "IDLE":

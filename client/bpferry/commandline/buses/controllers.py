@@ -98,9 +98,9 @@ def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]
     for field, types in OPTIONS.items():
         if getattr(controller, field) is not None and controller.type not in types:
             name = field.replace("_", "-")
-            yield device.refusal(field, f"a {controller.type} controller has no {name}")
+            yield device.refusal(field, f"a controller of type '{controller.type}' has no {name}")
     if controller.iothreads and controller.type != "scsi":
-        yield device.refusal("iothreads", f"a {controller.type} controller has no queues")
+        yield device.refusal("iothreads", f"a controller of type '{controller.type}' has no queues")
     if controller.model is not None and controller.type in ("ide", "fdc", "sata", "ccid"):
         yield device.refusal("model", f"there is only one model of {controller.type} controller")
 

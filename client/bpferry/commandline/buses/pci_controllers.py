@@ -104,7 +104,9 @@ def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
     model = controller.model or ""
     for field, models in FIELDS.items():
         if getattr(controller, field) is not None and model not in models:
-            yield device.refusal(field, f"a {model} has no {field.replace('_', '-')}")
+            yield device.refusal(
+                field, f"a controller of model '{model}' has no {field.replace('_', '-')}"
+            )
     if controller.implementation not in (None, *DRIVERS.get(model, ())):
         yield device.refusal("implementation", f"expected {' or '.join(DRIVERS[model])}")
 

@@ -148,10 +148,10 @@ def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
     own = OUTSIDE if card.outside else OF_MODEL[model]
     yield from refuse_others(device, OF_ALL | own, f"a graphics card of model '{model}'")
     if not card.primary and model not in SEVERAL_HEADS:
-        yield device.refusal("", f"a '{model}' can only be the first graphics card")
+        yield device.refusal("", f"a card of model '{model}' can only be the first graphics card")
     if (video.heads or 1) > SEVERAL_HEADS.get(model, 1):
         most = SEVERAL_HEADS.get(model, 1)
-        yield device.refusal("heads", f"a '{model}' has at most {most} monitors")
+        yield device.refusal("heads", f"a card of model '{model}' has at most {most} monitors")
     if (video.width is None) != (video.height is None):
         yield device.refusal("", "a resolution needs a width and a height")
     if video.accel2d:

@@ -64,7 +64,7 @@ def _unused_model(context: Context) -> Iterator[Remark]:
     if cpu.model is not None and cpu.mode in ("maximum", *OF_HOST):
         yield Remark(
             f"the model '{cpu.model}' is not used: the mode '{cpu.mode}' chooses the processor",
-            f"for a '{cpu.model}' use the mode 'custom'; otherwise leave the model out",
+            "use the mode 'custom' for that model; otherwise leave the model out",
             "cpu.model",
         )
 
