@@ -72,6 +72,8 @@ type = "spice"
         (f"-blockdev {PFLASH}: Could not open '/fw/code': Permission denied", "loader.path"),
         ("could not open kernel file '/images/vmlinuz': No such file or directory", "kernel"),
         ("unable to find CPU model 'x'", "cpu"),
+        ("invalid kernel header", "kernel"),
+        ("initrd is too large, cannot support", "initrd"),
         ("cannot set up guest memory 'pc.ram': Cannot allocate memory", "memory"),
         ("-device virtio-such: no option of ours", ""),
     ],
@@ -115,6 +117,7 @@ def test_disks_with_one_file_are_told_apart_by_the_option() -> None:
         ("unable to find CPU model 'x'", f"'{QEMU} -cpu help' lists them"),
         ("'x' is not a valid device model name", f"'{QEMU} -device help'"),
         ('failed to find romfile "x.rom"', "install the firmware"),
+        ("invalid kernel header", "the image of a Linux kernel"),
         ("something that nobody knows", ""),
     ],
 )

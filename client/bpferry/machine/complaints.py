@@ -43,6 +43,8 @@ DISPLAYS: Final = {"-vnc": "vnc", "-spice": "spice"}
 WORDS: Final = (
     (re.compile("CPU model|CPU feature|for CPU"), "cpu"),
     (re.compile("machine type|-machine"), "machine-type"),
+    (re.compile("initrd|ram disk"), "initrd"),
+    (re.compile("kernel header|kernel image|kernel too|multiboot"), "kernel"),
     (re.compile("guest memory|guest RAM|maximum memory"), "memory"),
     (re.compile("KVM|kvm|accelerator"), "accelerator"),
 )

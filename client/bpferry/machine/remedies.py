@@ -37,6 +37,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     r"Property '[^']*' not found|Parameter '[^']*' is unexpected|Invalid parameter": (
         "this QEMU does not know it: leave it out, or use a QEMU that does"
     ),
+    r"invalid kernel header|not a (valid )?kernel|kernel too old": (
+        "name the image of a Linux kernel for this machine, such as a copy of /boot/vmlinuz-..."
+    ),
     r"set up guest memory|map backing store|[Cc]annot allocate memory|hugepage": (
         "give the VM less memory, or make more free: 'free -h' shows what the host has, "
         "'grep Huge /proc/meminfo' its huge pages"
