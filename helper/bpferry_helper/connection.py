@@ -20,7 +20,7 @@ from enum import Enum, auto
 from termios import TIOCOUTQ
 from typing import Final
 
-from bpferry_helper.identity import Peer
+from bpferry_helper.identity import Credentials, Peer
 from bpferry_wire import channel
 
 FIRST_REQUEST_S: Final = 10.0
@@ -42,10 +42,12 @@ class State(Enum):
 class Connection:
     """One client. Owns its socket."""
 
-    __slots__ = ("before_wait", "deadline", "number", "packet", "peer", "sock", "state")
+    __slots__ = ("before_wait", "deadline", "number", "packet", "peer", "sock", "state", "unread")
 
-    def __init__(self, sock: socket.socket, peer: Peer, number: int) -> None:
+    def __init__(self, sock: socket.socket, who: Credentials, peer: Peer, number: int) -> None:
         self.sock = sock
+        self.unread: Credentials | None = who
+        """Who connected, until the groups have been read with the first request."""
         self.peer = peer
         self.number = number
         self.state = State.LISTENING

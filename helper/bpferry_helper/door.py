@@ -3,7 +3,7 @@
 
 Whoever is sent away may come back at once, and often. So what is cheap is asked first (how many
 connections that account has), and the usual answers are packets that are ready. The long part, the
-peer's groups, is read for those alone who are let in.
+peer's groups, is read with the first request (``server``).
 """
 
 import socket
@@ -14,7 +14,14 @@ from typing import Final
 
 from bpferry_helper.connection import FIRST_REQUEST_S, turn_away
 from bpferry_helper.exchange import Accounts
-from bpferry_helper.identity import GroupReader, IdentityError, Peer, identify, overflow_ids
+from bpferry_helper.identity import (
+    Credentials,
+    GroupReader,
+    IdentityError,
+    Peer,
+    identify,
+    overflow_ids,
+)
 from bpferry_helper.log import WARNING, Pace, log
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply
@@ -58,15 +65,15 @@ class Door:
     def __init__(
         self,
         accounts: Accounts,
-        welcome: Callable[[socket.socket, Peer], None],
-        make_room: Callable[[int], bool],
+        welcome: Callable[[socket.socket, Credentials, Peer], None],
+        make_room: Callable[[int], None],
     ) -> None:
         """Let clients in whom *accounts* know.
 
         Args:
             accounts: tell who is who.
             welcome: takes each client that may come in, and owns its socket from then on.
-            make_room: ends a connection of the uid that it is given, and returns whether it could.
+            make_room: ends a connection of the uid that it is given, which has some.
         """
         self._accounts = accounts
         self._welcome = welcome
@@ -96,13 +103,23 @@ class Door:
             if full:
                 turn_away(sock, full)
                 return
-            peer = self._groups.peer(sock, who, uid, self._accounts.groups())
         except IdentityError as error:
             self._refuse(sock, error)
             return
         self._per_uid[uid] += 1
         self._inside += 1
-        self._welcome(sock, peer._replace(name=self._accounts.name(uid)))
+        self._welcome(sock, who, Peer(uid, frozenset(), who.pid, name=self._accounts.name(uid)))
+
+    def judge(self, sock: socket.socket, who: Credentials, uid: int) -> Peer:
+        """Return the peer at the other end of *sock* with those of its groups that matter.
+
+        Takes long if there are more than FEW_GROUPS; then it is work for a worker.
+
+        Raises:
+            IdentityError: they cannot be read.
+        """
+        peer = self._groups.peer(sock, who, uid, self._accounts.groups())
+        return peer._replace(name=self._accounts.name(uid))
 
     def left(self, peer: Peer) -> None:
         """Take note that a connection of *peer* was closed."""
@@ -136,7 +153,10 @@ class Door:
     def _has_made_room(self, uid: int) -> bool:
         """Take a connection from the account that has most, if that has two more than *uid*."""
         most = max(self._per_uid, key=self._per_uid.__getitem__)
-        return self._per_uid[most] >= self._per_uid[uid] + 2 and self._make_room(most)
+        if self._per_uid[most] < self._per_uid[uid] + 2:
+            return False
+        self._make_room(most)
+        return True
 
     def _let_wait(self, sock: socket.socket) -> None:
         if len(self._waiting) < MAX_UNNAMED:

@@ -24,6 +24,11 @@ linux/limits.h)."""
 
 MAX_GROUPS: Final = 65_536
 
+FEW_GROUPS: Final = 1024
+"""As many are copied within 0.2 ms. Users of large directories have some hundred."""
+
+GID_BYTES: Final = ctypes.sizeof(ctypes.c_uint32)
+
 UCRED: Final = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid. The ids are unsigned: as signed numbers, uids above 2^31
 would be negative (CVE-2018-19788)."""
@@ -96,16 +101,17 @@ def identify(sock: socket.socket, unmapped: frozenset[int]) -> Credentials:
 
 
 class GroupReader:
-    """Reads the groups of peers, all into the same room.
+    """Reads the groups of peers.
 
-    A process may have 65,536 groups. A list of them for each connection would be gigabytes; what is
-    kept of them is what policy names, and some to show.
+    A process may have 65,536 groups. The lists of all connections would be gigabytes, so only those
+    groups are kept that policy names, and some to show. And copying such a list takes the kernel
+    up to 10 ms, so a long one is no work for the loop.
     """
 
     def __init__(self, unmapped: frozenset[int]) -> None:
-        """Take no group of *unmapped* for one."""
+        """Count no group of *unmapped* as a group."""
         self._unmapped = unmapped
-        self._gids = (ctypes.c_uint32 * MAX_GROUPS)()
+        self._room = (ctypes.c_uint32 * FEW_GROUPS)()
 
     def peer(self, sock: socket.socket, who: Credentials, uid: int, named: frozenset[int]) -> Peer:
         """Return who is at the other end of *sock*, with those groups that are *named*.
@@ -113,32 +119,60 @@ class GroupReader:
         Raises:
             IdentityError: they cannot be read.
         """
-        count = self._read(sock)
-        gids = frozenset(gid for gid in named if gid == who.gid or self._has(gid, count))
-        first = {who.gid, *self._gids[: min(count, MAX_GIDS_SHOWN)]} - self._unmapped
+        count = group_count(sock)
+        gids = self._room if count <= FEW_GROUPS else (ctypes.c_uint32 * min(count, MAX_GROUPS))()
+        count = _read_groups(sock, gids)
+        mine = frozenset(gid for gid in named if gid == who.gid or _has(gids, count, gid))
+        first = {who.gid, *gids[: min(count, MAX_GIDS_SHOWN)]} - self._unmapped
         shown = tuple(sorted(first)[:MAX_GIDS_SHOWN])
-        others = count - self._has(who.gid, count)
-        return Peer(uid, gids - self._unmapped, who.pid, shown, others + 1)
+        others = count - _has(gids, count, who.gid)
+        return Peer(uid, mine - self._unmapped, who.pid, shown, others + 1)
 
-    def _has(self, gid: int, count: int) -> bool:
-        """Say whether *gid* is among the first *count*, which the kernel keeps sorted.
 
-        It looks for them in the same way (groups_search, kernel/groups.c). Where a user namespace
-        maps them into another order, one may not be found, which can only refuse.
-        """
-        at = bisect_left(self._gids, gid, 0, count)
-        return at < count and self._gids[at] == gid
+def _has(gids: "ctypes.Array[ctypes.c_uint32]", count: int, gid: int) -> bool:
+    """Return whether *gid* is among the first *count* of *gids*, which the kernel keeps sorted.
 
-    def _read(self, sock: socket.socket) -> int:
-        """Read the supplementary groups of the peer; return how many there are."""
-        size = ctypes.c_uint32(ctypes.sizeof(self._gids))
-        result = _libc().getsockopt(
-            sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, self._gids, ctypes.byref(size)
-        )
-        if result != 0:
-            name = errno.errorcode.get(ctypes.get_errno(), "an unknown error")
-            raise IdentityError(f"cannot read the peer's groups: {name}")
-        return size.value // ctypes.sizeof(ctypes.c_uint32)
+    The kernel searches them in the same way (groups_search, kernel/groups.c). If a user namespace
+    maps them into another order, one may not be found, which can only refuse.
+    """
+    at = bisect_left(gids, gid, 0, count)
+    return at < count and gids[at] == gid
+
+
+def group_count(sock: socket.socket) -> int:
+    """Return how many supplementary groups the peer has, at once for any number.
+
+    Raises:
+        IdentityError: the kernel does not say.
+    """
+    size = ctypes.c_uint32(0)
+    # Without room for one, the kernel says how much they need (sk_getsockopt, net/core/sock.c).
+    result = _get_groups(sock, (ctypes.c_uint32 * 0)(), size)
+    if result != 0 and ctypes.get_errno() != errno.ERANGE:
+        raise _unreadable()
+    return size.value // GID_BYTES
+
+
+def _read_groups(sock: socket.socket, gids: "ctypes.Array[ctypes.c_uint32]") -> int:
+    """Read the supplementary groups of the peer into *gids*; return how many there are."""
+    size = ctypes.c_uint32(ctypes.sizeof(gids))
+    if _get_groups(sock, gids, size) != 0:
+        raise _unreadable()
+    return size.value // GID_BYTES
+
+
+def _get_groups(
+    sock: socket.socket, room: "ctypes.Array[ctypes.c_uint32]", size: ctypes.c_uint32
+) -> int:
+    result: int = _libc().getsockopt(
+        sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, room, ctypes.byref(size)
+    )
+    return result
+
+
+def _unreadable() -> IdentityError:
+    name = errno.errorcode.get(ctypes.get_errno(), "an unknown error")
+    return IdentityError(f"cannot read the peer's groups: {name}")
 
 
 @cache

@@ -11,16 +11,20 @@ connections per account (``door``), and a quota for what outlives the connection
 import errno
 import select
 import socket
+import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from heapq import heappop, heappush
 from typing import Final
 
 from bpferry_helper.activation import Notifier
 from bpferry_helper.connection import NEXT_REQUEST_S, Connection, State, untaken_bytes
-from bpferry_helper.door import Door
+from bpferry_helper.door import TOO_MANY_OF_ALL, Door
 from bpferry_helper.errors import NO_RESOURCES, RequestError
 from bpferry_helper.exchange import Accounts, Answer, Asked, Service, Work
-from bpferry_helper.identity import Peer
+from bpferry_helper.identity import FEW_GROUPS, Credentials, IdentityError, Peer, group_count
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.rate import FairPace, Pace, TokenBuckets
 from bpferry_helper.work import Done, Job, Workers, log_fault
@@ -46,6 +50,14 @@ OWN_PACE: Final = Pace(at_once=32, per_second=4)
 SHARED_PACE: Final = Pace(at_once=256, per_second=256)
 """Requests of each user, and what users may ask beyond that, all of them together. One that costs
 little, such as hello, takes 0.3 ms: 64 users who flood take a seventh of a processor."""
+
+OWN_LONG_PACE: Final = Pace(at_once=16, per_second=1)
+SHARED_LONG_PACE: Final = Pace(at_once=16, per_second=16)
+"""The same for lists of more than FEW_GROUPS groups: each takes a worker up to 10 ms."""
+
+SWITCH_S: Final = 0.0005
+"""How long a thread waits for Python's lock before the one that has it must let go. A load takes it
+some 60 times: with Python's 5 ms, a load would take 0.3 s longer while the loop is busy."""
 
 LOOK_S: Final = 0.25
 """How often to look for connections past their deadline."""
@@ -80,6 +92,7 @@ class Server:
         self._idle_since = time.monotonic()
         self._look_again = 0.0
         self._pace = FairPace(OWN_PACE, SHARED_PACE)
+        self._long_pace = FairPace(OWN_LONG_PACE, SHARED_LONG_PACE)
         self._paced: list[tuple[float, int]] = []
         """When the requests that wait may be served, and on which connections; a heap."""
         self._log_buckets = TokenBuckets()
@@ -89,6 +102,7 @@ class Server:
 
     def serve(self) -> None:
         """Serve until idle for long enough."""
+        sys.setswitchinterval(SWITCH_S)
         self._notifier.tell("READY=1")
         while not self._idle_for_long():
             for fd, _ in self._epoll.poll(self._patience_s()):
@@ -136,12 +150,14 @@ class Server:
             self._accept_again = 0.0
             self._epoll.register(self._listener, select.EPOLLIN)
 
-    def _welcome(self, sock: socket.socket, peer: Peer) -> None:
-        connection = Connection(sock, peer, self._next_number)
+    def _welcome(self, sock: socket.socket, who: Credentials, peer: Peer) -> None:
+        connection = Connection(sock, who, peer, self._next_number)
         self._next_number += 1
         self._connections[sock.fileno()] = connection
         self._by_number[connection.number] = connection
         self._epoll.register(sock, select.EPOLLIN)
+        # Most have sent their request already, and whoever floods has hung up.
+        self._read(connection)
 
     # -- requests
 
@@ -163,7 +179,35 @@ class Server:
         wait_s = self._pace.take(connection.peer.uid)
         if wait_s:
             self._let_wait(connection, wait_s)
-            return
+        elif self._knows_groups(connection):
+            self._decide(connection)
+
+    def _knows_groups(self, connection: Connection) -> bool:
+        """Return whether the peer's groups have been read; see to it that they will be."""
+        who, peer = connection.unread, connection.peer
+        if who is None:
+            return True
+        try:
+            is_long = group_count(connection.sock) > FEW_GROUPS
+            if not is_long:
+                connection.peer = self._door.judge(connection.sock, who, peer.uid)
+                connection.unread = None
+                return True
+        except IdentityError as error:
+            self._refuse_unknown(connection, error)
+            return False
+        wait_s = self._long_pace.take(peer.uid)
+        if wait_s:
+            self._let_wait(connection, wait_s)
+        else:
+            self._start(connection, partial(self._door.judge, connection.sock, who, peer.uid))
+        return False
+
+    def _refuse_unknown(self, connection: Connection, error: IdentityError) -> None:
+        self._refuse(connection, ErrorReply(Code.REFUSED, str(error)))
+        self._close(connection)
+
+    def _decide(self, connection: Connection) -> None:
         try:
             request = self._decode(connection, connection.packet)
             work = self._service.prepare(Asked(request, connection.peer))
@@ -188,7 +232,9 @@ class Server:
         now = time.monotonic()
         while self._paced and self._paced[0][0] <= now:
             _, number = heappop(self._paced)
-            connection = self._by_number[number]
+            connection = self._by_number.get(number)
+            if connection is None:
+                continue
             connection.state = connection.before_wait
             self._epoll.register(connection.sock, select.EPOLLIN)
             self._serve(connection)
@@ -202,7 +248,7 @@ class Server:
             raise BadMessage("the reply to the request before this one was not read", Code.BUSY)
         return decode_request(packet)
 
-    def _start(self, connection: Connection, work: Work) -> None:
+    def _start(self, connection: Connection, work: Work | Callable[[], Peer]) -> None:
         connection.state = State.WORKING
         self._epoll.unregister(connection.sock)
         self._workers.submit(Job(connection.peer.uid, connection.number, work))
@@ -219,7 +265,12 @@ class Server:
     # -- replies
 
     def _deliver(self, done: Done) -> None:
-        connection = self._by_number[done.connection]
+        connection = self._by_number.get(done.connection)
+        if connection is None:
+            # It had to make room for another client's.
+            if isinstance(done.result, Answer):
+                done.result.fds.close()
+            return
         connection.state = State.LISTENING
         self._epoll.register(connection.sock, select.EPOLLIN)
         try:
@@ -231,6 +282,11 @@ class Server:
     def _answer(self, connection: Connection, done: Done) -> None:
         if isinstance(done.result, Answer):
             self._send(connection, done.result)
+        elif isinstance(done.result, Peer):
+            connection.peer, connection.unread = done.result, None
+            self._decide(connection)
+        elif isinstance(done.error, IdentityError):
+            self._refuse_unknown(connection, done.error)
         elif isinstance(done.error, RequestError):
             self._refuse(connection, done.error.reply())
         elif done.error is not None:
@@ -274,13 +330,13 @@ class Server:
         connection.sock.close()
         self._idle_since = time.monotonic()
 
-    def _make_room(self, uid: int) -> bool:
-        """End the connection of *uid* that has been quiet for longest; return whether one was."""
-        quiet = [c for c in self._connections.values() if c.peer.uid == uid and c.is_quiet]
-        if not quiet:
-            return False
-        self._close(min(quiet, key=lambda connection: connection.deadline))
-        return True
+    def _make_room(self, uid: int) -> None:
+        """End a connection of *uid*, if possible one for which no worker works."""
+        own = (c for c in self._connections.values() if c.peer.uid == uid)
+        one = min(own, key=lambda c: (c.state is State.WORKING, c.deadline))
+        with suppress(OSError):
+            channel.send(one.sock, TOO_MANY_OF_ALL)
+        self._close(one)
 
     def _close_late(self) -> None:
         now = time.monotonic()

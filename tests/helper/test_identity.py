@@ -237,6 +237,7 @@ def test_too_many_groups_are_refused(
     path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the kernel to allow more than we have room for, we would not take a part of them."""
+    monkeypatch.setattr(identity, "FEW_GROUPS", 200)
     monkeypatch.setattr(identity, "MAX_GROUPS", 300)
 
     with pytest.raises(IdentityError, match="ERANGE"):

@@ -20,6 +20,9 @@
     bridge_helper  qemu-bridge-helper, for comparison
     tap_figures    its wanted values, the table and the JSON object
 
+    fairness       what a user notices of others who flood the helper
+    flood          one process that floods
+
 Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), activation,
 failure, gcc, libbpf, systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
 Never does: change the host, use its policy or installed helper, or leave anything running.

@@ -43,6 +43,9 @@ SKIPPED_S: Final = 30.0
 SETTLE_S: Final = 0.25
 """How long the loop waits for a changed policy. Parsing 64 KiB takes 0.05 s."""
 
+LOOK_S: Final = 0.05
+"""How often the files are looked at for those who connect."""
+
 BELIEVED_S: Final = 300.0
 """How long to believe that a uid has a name; after that it is looked up again."""
 
@@ -86,6 +89,7 @@ class PolicyFile:
         self._seen: Identity = ()
         self._read_at = 0.0
         self._settled_by = 0.0
+        self._looked_at = 0.0
         self._reads = 0
         """How many readings of the files are still pending."""
         self._snapshot: _Snapshot | None = None
@@ -126,9 +130,12 @@ class PolicyFile:
         Raises:
             IdentityError: it belongs to no account.
         """
-        try:
-            snapshot = self._settled()
-        except PolicyError:
+        # Clients may come often: the files are looked at now and then, and before each decision.
+        if self._snapshot is None or time.monotonic() - self._looked_at > LOOK_S:
+            with suppress(PolicyError):
+                self._settled()
+        snapshot = self._snapshot
+        if snapshot is None:
             return None
         if uid == 0 or uid in snapshot.uids:
             return uid
@@ -173,6 +180,7 @@ class PolicyFile:
 
     def _look(self) -> None:
         """Ask the thread to read the files if one of them has changed."""
+        self._looked_at = time.monotonic()
         seen = tuple(number for path in (self._path, *NAME_FILES) for number in file_identity(path))
         if seen == self._seen and (self._reads or not self._may_be_better()):
             return
