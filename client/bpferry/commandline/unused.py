@@ -5,6 +5,7 @@ libvirt passes over it without a word, so that it is not refused; nor is it sile
 documents of libvirt have everywhere is said of the native form alone (``in_xml``).
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Final, TypeVar
 
@@ -46,6 +47,9 @@ OF_PICTURES: Final = frozenset({"ram_kib", "vram_kib", "vram64_kib", "vgamem_kib
 
 WITH_RAM: Final = ("vga", "qxl", "vmvga", "bochs")
 """Graphics cards whose memory has a size (``displays.videos``)."""
+
+OF_A_RUN: Final = re.compile(r"usb|ide|pcie?\.[0-9]+|[a-z][a-z_-]*[0-9]+(-[0-9]+)*")
+"""An id that libvirt gave in a run, such as ``net0``: a description that was converted has them."""
 
 CHARACTERS: Final = (
     "serials", "parallels", "consoles", "channels", "redirected_devices", "smart_cards",
@@ -101,7 +105,7 @@ def _alias(part: Named[Described], context: Context, made: Collection[str]) -> I
         return
     if alias.startswith(USER_PREFIX):
         yield from _remark(part, {"alias"}, "it is part of the machine, or there is no such device")
-    elif not context.in_xml:
+    elif not context.in_xml and not OF_A_RUN.fullmatch(alias):
         yield from _remark(part, {"alias"}, f"a name that users choose begins with '{USER_PREFIX}'")
 
 

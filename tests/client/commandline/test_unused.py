@@ -61,6 +61,14 @@ def test_what_has_no_effect(text: str, key: str, sentence: str) -> None:
     assert "leave out '" in in_form(told[key].hint, "toml")
 
 
+@pytest.mark.parametrize("alias", ["net0", "ua-lan"])
+def test_ids_of_a_run_and_of_users(alias: str) -> None:
+    """What libvirt called a device is in descriptions that were converted, and worth no word."""
+    text = f"[[cards]]\ntype = 'user'\nalias = '{alias}'\n"
+
+    assert () == composed(read(text)).built.of(Remark)
+
+
 def test_what_has_its_effect_is_not_told() -> None:
     """A key with what it needs is no matter for a remark."""
     text = "[memory-backing]\nsource = 'file'\ndiscard = true\n[[serials]]\nlog = '/l'\n"
