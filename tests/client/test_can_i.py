@@ -67,8 +67,8 @@ def test_tap_is_asked_about_as_it_would_be_asked_for(folder: Path) -> None:
         assert main(["can-i", "--network", "lan"]) == 0
 
     assert [
-        Can(Tap("br0", is_network=False, queues=4, mtu=9000)),
-        Can(Tap("lan", is_network=True, queues=1)),
+        Can(Tap("br0", is_network=False, queues=4, mtu=9000, mac=can_i.SOME_CARD)),
+        Can(Tap("lan", is_network=True, queues=1, mac=can_i.SOME_CARD)),
     ] == asked
 
 
