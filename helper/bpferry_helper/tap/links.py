@@ -175,6 +175,15 @@ class Links:
         message = _link_message(attributes, index=index, **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
+    def set_queue_length(self, index: int, length: int) -> None:
+        """Let each queue of the tap *index*, which is down, hold *length* frames.
+
+        On a tap that is up the kernel waits for a grace period, which costs more than all the rest
+        (net/sched/sch_generic.c, dev_qdisc_change_tx_queue_len).
+        """
+        message = _link_message([("IFLA_TXQLEN", length)], index=index)
+        self._netlink.change("set the length of the tap's queues", message, RTM_NEWLINK)
+
     def set_down(self, index: int, attributes: Attributes) -> None:
         """Set *attributes* of the link *index*, and set it down, so that nothing goes through."""
         message = _link_message(attributes, index=index, flags=0, change=IFF_UP)

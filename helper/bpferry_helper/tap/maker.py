@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
+from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH
 from bpferry_helper.tap.bridges import Bridges, Wanted, default_vlan, explain
 from bpferry_helper.tap.links import Link, Links
 from bpferry_helper.tap.marks import own_address
@@ -126,18 +127,20 @@ class Maker:
     def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
         """Put *newborn* on *bridge*; return its index on the host."""
         settings, vlan = _port_settings(order), order.wanted.port_vlan
+        length = order.wanted.port.tx_queue_length
+        plain = not settings and vlan is None and length == DEFAULT_TX_QUEUE_LENGTH
         attributes = [
             ("IFLA_MTU", bridge.mtu),
-            ("IFLA_TXQLEN", order.wanted.port.tx_queue_length),
             ("IFLA_ADDRESS", own_address(newborn.name)),
             ("IFLA_IFALIAS", order.alias),
             ("IFLA_MASTER", bridge.ifindex),
         ]
-        self._nursery.give(newborn, attributes, up=not settings and vlan is None)
+        self._nursery.give(newborn, attributes, up=plain)
         arrived = self._host.expect(newborn.name)
         if arrived.master != bridge.ifindex:
             raise LinkError(f"cannot put the tap '{newborn.name}' on its bridge", errno.ENODEV)
-        if settings or vlan is not None:
+        if not plain:
+            self._host.set_queue_length(arrived.ifindex, length)
             self._host.set_port(arrived.ifindex, settings)
             if vlan is not None:
                 self._host.set_vlan(arrived.ifindex, vlan, default_vlan(bridge) or 0)

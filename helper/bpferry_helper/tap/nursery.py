@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
+from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH
 from bpferry_helper.tap.links import GONE, Attributes, Links
 from bpferry_helper.tap.marks import (
     CREATED_PREFIX,
@@ -117,6 +118,7 @@ class Nursery:
         fds = make_queues(name, new_index(), queues, os.getuid())
         try:
             index = self._own.expect(name).ifindex
+            self._own.set_queue_length(index, DEFAULT_TX_QUEUE_LENGTH)
         except BaseException:
             fds.close()
             raise

@@ -63,6 +63,7 @@ STEPS = [
     ("find", 1, "look"),
     ("set_address", 1, "secure"),
     ("expect", 1, "make"),
+    ("set_queue_length", 1, "limit its queues"),
     ("give", 1, "give"),
     ("expect", 2, "check"),
     ("set_port", 1, "set the port"),
