@@ -122,7 +122,7 @@ def test_virtio_without_vga() -> None:
 @pytest.mark.parametrize(
     "graphics",
     [
-        "<graphics type='spice' port='5900'><gl enable='yes'/></graphics>",
+        "<graphics type='spice'><listen type='socket'/><gl enable='yes'/></graphics>",
         "<graphics type='vnc' port='-1'/><graphics type='egl-headless'/>",
     ],
 )
