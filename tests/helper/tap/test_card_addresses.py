@@ -85,7 +85,9 @@ def test_who_holds_which_address_is_in_the_alias(helper: TapProcess) -> None:
     with fds:
         (tap,) = helper.granted_taps()
 
-    assert re.fullmatch(rf"bpferry uid={ALICE.uid} pid=\d+ since=\d+ mac={CARD}", tap.alias)
+    assert re.fullmatch(
+        rf"bpferry uid={ALICE.uid} pid=\d+ since=\d+ mac={CARD} queues=1", tap.alias
+    )
 
 
 def test_address_is_free_again_with_its_tap(helper: TapProcess) -> None:
