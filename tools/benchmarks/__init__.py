@@ -20,7 +20,7 @@
     bridge_helper  qemu-bridge-helper, for comparison
     tap_figures    its wanted values, the table and the JSON object
 
-    fairness       what a user notices of others who flood the helper
+    fairness       how much a user notices of others who flood the helper
     flood          one process that floods
 
 Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), activation,

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a user who asks now and then notices of others who flood the helper.
+"""How much a user with few requests notices of others who flood the helper.
 
-For each kind of flood, by one user and by 64, a user of their own connects and asks, some times a
-second: a greeting, and a load with its four file descriptors. Like the client, they try again while
-the queue of connections is full. The policy's paces are the default ones.
+For each kind of flood, by one user and by 64, another user connects and asks some times a second:
+for a hello, and for a load with its four file descriptors. Like the client, this user tries again
+while the queue of connections is full. The policy's rate limits are the defaults.
 
-The floods run at a lower priority than the helper, since the helper has a share of the processors
-of its own on a host (CPUWeight= in its unit), and these are processes of users.
+The floods run at a lower priority than the helper: on a real host they are processes of users,
+while the helper has its own share of the CPUs (CPUWeight= in its unit).
 """
 
 import os
@@ -43,36 +43,36 @@ VICTIM: Final = 61_001
 FIRST_UID: Final = 61_100
 MANY: Final = 64
 PROCESSES: Final = 4
-"""That flood together, if many do."""
+"""How many processes flood together, if there are many users."""
 
 NICE: Final = ("nice", "-n", "10")
 ANSWER_S: Final = 15.0
-"""As long as the client waits for an answer."""
+"""The client waits as long for an answer."""
 
 PAUSE_S: Final = 0.05
 """Between two requests of the user who does not flood."""
 
 LOAD_EVERY: Final = 8
-"""Of so many requests one is a load: two or three a second, which the pace allows."""
+"""One of so many requests is a load: two or three a second, which the rate limit allows."""
 
 ENOUGH_FAILURES: Final = 3
-"""After so many, the user has been shut out: each may take ANSWER_S."""
+"""With so many, the user counts as shut out: each may take ANSWER_S."""
 
 P99_MS: Final = 500.0
 SETTLES_S: Final = 0.5
-"""Until a flood has filled what it fills."""
+"""How long a flood takes to fill the queues."""
 
 POLICY: Final = """\
 [load]
 groups = [{gid}]
 users = [{users}]
 """
-"""The uids have no name on the host. Named by their number they count as accounts."""
+"""The uids have no name on the host. If the policy names them by number, they are accounts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One flood, and how the user fared meanwhile; times in nanoseconds."""
+    """One flood, and the results of the other user's requests; times in nanoseconds."""
 
     flood: str
     users: int
@@ -86,13 +86,13 @@ def measure(carried: CarriedObject, rounds: int, interrupts: Interrupts) -> list
 
     Raises:
         BenchError: something could not be started.
-        Interrupted: somebody asked to end; everything is taken down by then.
+        Interrupted: on a signal, after everything has been stopped.
     """
     cases = [("none", 0), *((kind, users) for kind in KINDS for users in (1, MANY))]
     rows = []
     with _helper() as place:
         requests = Hello(), Load(OBJECT_ID, carried.digest)
-        # The first load of all lets the helper read every QEMU.
+        # For the very first load the helper reads every QEMU.
         _ask_ns(place, requests[1])
         for done, (kind, users) in enumerate(cases):
             interrupts.check()
@@ -107,7 +107,7 @@ def measure(carried: CarriedObject, rounds: int, interrupts: Interrupts) -> list
 
 @contextmanager
 def _helper() -> Iterator[Place]:
-    """Run a helper that may be asked by all the users of this."""
+    """Run a helper that all users of this bench may ask."""
     with tempfile.TemporaryDirectory(prefix="bpferry-bench-", dir=FOLDER) as name:
         folder = Path(name)
         place = make_place(folder, install_copy(folder))
@@ -201,7 +201,7 @@ def _connect(sock: socket.socket, place: Place) -> None:
 
 
 def verdicts(rows: list[Row]) -> list[Verdict]:
-    """Return what is wanted of *rows*."""
+    """Return the wanted values and the results of *rows*."""
     floods = [row for row in rows if row.users]
     hello = max(_ms(row.hello, 99) for row in floods)
     load = max(_ms(row.load, 99) for row in floods)
@@ -214,7 +214,7 @@ def verdicts(rows: list[Row]) -> list[Verdict]:
 
 
 def _ms(times: list[int], percent: float) -> float:
-    """Return a percentile in milliseconds; for ever, if nothing was answered."""
+    """Return a percentile in milliseconds; infinity if nothing was answered."""
     return percentile(times, percent) / NS_PER_MS if times else float("inf")
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Floods of one helper: a process that does one thing to its socket, as often as it can.
+"""Flood one helper: a process that does one thing to its socket, as often as it can.
 
-Each kind holds up to sixteen connections for each of its uids, as many as the helper allows, and is
-as each of them in turn. It goes on until its standard input ends.
+Each kind of flood holds up to sixteen connections per uid, as many as the helper allows, and takes
+each of its uids in turn. It continues until its standard input ends.
 """
 
 import os
@@ -20,7 +20,7 @@ HELD: Final = 16
 """Connections of one uid (MAX_PER_UID of the helper)."""
 
 GROUPS: Final = 65_535
-"""One less than a process may have (NGROUPS_MAX); the socket's own group is one too."""
+"""One less than a process may have (NGROUPS_MAX), as the socket's group is one too."""
 
 HELLO: Final = encode_request(Hello())
 CAN: Final = encode_request(Can(Load("rss", bytes(32))))
@@ -44,26 +44,26 @@ class Flooder:
             self._connect(uid, drop=True)
 
     def hellos(self) -> None:
-        """Ask the cheapest question on every connection."""
+        """Send the cheapest request on every connection."""
         self._ask(HELLO)
 
     def cans(self) -> None:
-        """Ask what a load would be answered with, for an object that nobody has."""
+        """Ask whether a load would be granted, for an object that nobody has."""
         self._ask(CAN)
 
     def groups(self) -> None:
-        """Connect with as many groups as there can be, and hang up."""
+        """Connect with as many groups as possible, and hang up."""
         os.setgroups([self._gid, *range(10_000_000, 10_000_000 + GROUPS)])
         self.connects()
 
     def half(self) -> None:
-        """Hold connections without a word, and send half a request on one of each uid."""
+        """Hold silent connections, and send half a request on one connection per uid."""
         for uid in self._uids:
             self._fill(uid)
             self._send(uid, self._held[uid][:1], HELLO[: len(HELLO) // 2])
 
     def unread(self) -> None:
-        """Ask and never read an answer."""
+        """Send requests and never read a reply."""
         for uid in self._uids:
             self._fill(uid)
             self._send(uid, list(self._held[uid]), HELLO)
@@ -117,11 +117,11 @@ KINDS: Final[dict[str, Callable[[Flooder], None]]] = {
     "half requests": Flooder.half,
     "unread replies": Flooder.unread,
 }
-"""Each kind, and one round of it."""
+"""The kinds of flood, each with one round of it."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Flood as *arguments* say: kind, path, gid and uids."""
+    """Flood according to *arguments*: kind, path, gid and uids."""
     kind, path, gid, *uids = arguments
     flooder = Flooder(path, int(gid), [int(uid) for uid in uids])
     flood = KINDS[kind]
