@@ -48,7 +48,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_create_asks_for_what_is_said(path: Path) -> None:
     """Each option is in the request, and nothing else."""
     asked: list[Request] = []
-    words = f"--queues 4 --mtu 1400 --mac {MAC} --isolated".split()
+    words = f"--queues 4 --mtu 1400 --mac {MAC} --isolated --vlan 7".split()
     behaviour = fake.keeps(asked, fake.replies(MADE))
     with fake.helper(path, behaviour):
         assert main(["tap", "create", "br0"]) == 0
@@ -58,7 +58,7 @@ def test_create_asks_for_what_is_said(path: Path) -> None:
     mac = bytes.fromhex(MAC.replace(":", ""))
     assert [
         Create(Tap("br0", is_network=False, queues=1)),
-        Create(Tap("br0", is_network=False, queues=4, mtu=1400, mac=mac, isolated=True)),
+        Create(Tap("br0", is_network=False, queues=4, mtu=1400, mac=mac, isolated=True, vlan=7)),
         Create(Tap("lan/guests", is_network=True, queues=1)),
     ] == asked
 

@@ -165,6 +165,7 @@ def _tap(options: argparse.Namespace) -> int:
             mtu=options.mtu,
             mac=options.mac,
             isolated=options.isolated,
+            vlan=options.vlan,
             as_json=options.json,
         )
     if options.action == "delete":

@@ -91,7 +91,8 @@ def _add_create(deeds: Commands) -> None:
         deeds,
         "create",
         usage="bpferry tap create [--network] [--queues N] [--mtu BYTES]\n"
-        "                          [--mac ADDRESS] [--isolated] [--json] BRIDGE",
+        "                          [--mac ADDRESS] [--isolated] [--vlan N] [--json]\n"
+        "                          BRIDGE",
         help="make a tap that stays",
         description=CREATE_DESCRIPTION,
         epilog=CREATE_EPILOG,
@@ -113,6 +114,12 @@ def _add_create(deeds: Commands) -> None:
     )
     create.add_argument(
         "--isolated", action="store_true", help="reach no other isolated port of the bridge"
+    )
+    create.add_argument(
+        "--vlan",
+        metavar="N",
+        type=_vlan,
+        help="the VLAN of the bridge that the tap is in, untagged; the policy has to allow it",
     )
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -182,6 +189,10 @@ def _number(text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low} to {high}")
     return int(text)
+
+
+def _vlan(text: str) -> int:
+    return _number(text, limits.MIN_VLAN, limits.MAX_VLAN)
 
 
 def _mac(text: str) -> bytes:

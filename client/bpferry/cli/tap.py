@@ -42,6 +42,7 @@ def create(
     mtu: int | None,
     mac: bytes | None,
     isolated: bool,
+    vlan: int | None,
     as_json: bool,
 ) -> int:
     """Make a tap that stays, and print what to do with it.
@@ -52,7 +53,15 @@ def create(
     problem = find_name_problem(source, is_network=is_network)
     if problem:
         raise BadInput(f"wrong usage: {problem}", "see: bpferry tap create --help")
-    request = Tap(source, is_network=is_network, queues=queues, mtu=mtu, mac=mac, isolated=isolated)
+    request = Tap(
+        source,
+        is_network=is_network,
+        queues=queues,
+        mtu=mtu,
+        mac=mac,
+        isolated=isolated,
+        vlan=vlan,
+    )
     with TapHelper() as helper:
         made = helper.create(request)
     if as_json:
