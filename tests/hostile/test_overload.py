@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Overload: one who floods, and what root wrote that takes long."""
 
+import os
 import socket
 import threading
 import time
@@ -22,13 +23,16 @@ from bpferry_helper.log import LINES_AT_ONCE, MAX_LINE_CHARS, WARNING, log
 from bpferry_helper.policy.file import read_policy
 from bpferry_helper.rate import FairPace, Pace, TokenBuckets
 from bpferry_helper.role import hello
+from bpferry_helper.tap import service as tap_service
+from bpferry_helper.tap.service import TapService
+from bpferry_helper.work import WORKERS, Job, Workers
 from bpferry_wire import channel
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply
-from bpferry_wire.packets import encode_reply
+from bpferry_wire.packets import encode_reply, encode_request
 from tests.support.census import fds_allowed
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
-from tests.support.people import ALICE, BOB, Person, ask, ask_once, connect
+from tests.support.people import ALICE, BOB, SOCKET_GID, Person, ask, ask_once, connect, take
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
@@ -239,3 +243,73 @@ def greeted(helper: HelperProcess, person: Person) -> object:
     """Return how the helper answers *person*, who may be sent away before asking."""
     with connect(helper.path, person) as sock:
         return ask(sock, Hello()).reply
+
+
+# -- whose turn it is
+
+
+def finished(workers: Workers, count: int) -> list[int]:
+    """Wait for *count* results; return their connections, in order."""
+    order: list[int] = []
+    while len(order) < count:
+        order += [done.connection for done in workers.results()]
+        time.sleep(0.002)
+    return order
+
+
+def test_who_asks_for_the_first_time_does_not_wait_for_all_who_ask_all_the_time() -> None:
+    """Twenty users were served before and ask again. The control: one of them comes in its turn."""
+    workers = Workers()
+    for uid in range(20):
+        workers.submit(Job(uid, uid, lambda: None))
+    finished(workers, 20)
+    gate = threading.Event()
+    for number in range(WORKERS):
+        workers.submit(Job(100, 1000 + number, gate.wait))
+    time.sleep(0.05)
+    for uid in range(20):
+        workers.submit(Job(uid, uid, lambda: None))
+    workers.submit(Job(500, 500, lambda: None))
+    gate.set()
+    order = [number for number in finished(workers, 20 + WORKERS + 1) if number < 1000]
+    os.close(workers.wake_fd)
+
+    assert order.index(500) < 4
+    assert order.index(19) > 10
+
+
+def test_a_fault_while_sweeping_does_not_end_all_later_sweeps(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is written down. The control: what nobody catches ends the thread, as all did before."""
+    sweeper = TapService.__new__(TapService)
+    faults: list[type[BaseException]] = [RuntimeError, KeyError, SystemExit]
+    sweeps = iter(faults)
+
+    def sweep() -> None:
+        raise next(sweeps)("oh")
+
+    monkeypatch.setattr(sweeper, "sweep", sweep)
+    monkeypatch.setattr(tap_service, "SWEEP_S", 0.01)
+    with pytest.raises(SystemExit):
+        sweeper._sweep_forever()
+
+    said = capfd.readouterr().err
+    assert ("RuntimeError: oh" in said, "KeyError: 'oh'" in said) == (True, True)
+
+
+def test_long_lists_of_groups_do_not_hold_up_the_loop() -> None:
+    """Sixteen at once, each of which the kernel copies for milliseconds, and then another user."""
+    many = Person(ALICE.uid, SOCKET_GID, tuple(range(3_000_000, 3_065_535)))
+    with running_helper() as helper, ExitStack() as stack:
+        ask_once(helper.path, Hello(), BOB).fds.close()
+        socks = [stack.enter_context(connect(helper.path, many)) for _ in range(MAX_PER_UID)]
+        for sock in socks:
+            sock.send(encode_request(Hello()))
+        started = time.monotonic()
+        other = ask_once(helper.path, Hello(), BOB).reply
+        waited_s = time.monotonic() - started
+        theirs = [take(sock, Hello()).reply for sock in socks]
+
+    assert all(isinstance(reply, HelloReply) for reply in (other, *theirs))
+    assert waited_s < 1
