@@ -165,11 +165,11 @@ class OwnTap(NamedTuple):
     queues: int
     """Queues that are open now."""
     made_with: int
-    """Queues that it was made with; 0 if that is not known."""
+    """Queues that it was made with; 0 if unknown."""
     stays: bool
     """It was made by ``create``, and stays until it is deleted."""
     closed: bool
-    """Policy no longer allows it, so nothing goes through it."""
+    """The policy no longer allows it, so it carries no traffic."""
 
 
 class ListReply(NamedTuple):

@@ -173,7 +173,12 @@ def test_a_mistake_in_qemu_s_file_closes_nothing() -> None:
         ALICES,
         ALICES._replace(mac="52:54:00:01:02:03", groups=(1, 2), is_closed=True),
         ALICES._replace(is_closed=True),
-        Holder(2**32 - 1, 2**22, 2**40, "52:54:00:01:02:03", 256, (2**32 - 1,) * 8, is_closed=True),
+        Holder(
+            *(2**32 - 1, 2**22, 2**40, "52:54:00:01:02:03"),
+            queues=256,
+            groups=(2**32 - 1,) * 8,
+            is_closed=True,
+        ),
     ],
 )
 def test_the_alias_is_read_as_it_was_written(holder: Holder) -> None:

@@ -42,7 +42,8 @@ callers = st.builds(m.Caller, uint32, gids, uint32)
 sizes = dict.fromkeys(("key_size", "value_size", "entries", "flags"), uint32)
 descriptions = st.builds(m.FdDescription, names, st.sampled_from(packets.KINDS), uint32, **sizes)
 made_taps = st.builds(m.TapReply, interfaces, interfaces, uint32)
-own_taps = st.builds(m.OwnTap, interfaces, interfaces, uint32, uint32, st.booleans(), st.booleans())
+flags = dict.fromkeys(("stays", "closed"), st.booleans())
+own_taps = st.builds(m.OwnTap, interfaces, interfaces, queues=uint32, made_with=uint32, **flags)
 grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX))
 
 replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {

@@ -17,7 +17,7 @@ from bpferry_helper.tap.links import Link, Links
 from bpferry_wire.errors import Code
 from tests.helper.tap.own_host import Host, on_own_host, order
 
-BRIDGE = Link(7, "br0", "bridge", 0, 1500, "", "")
+BRIDGE = Link(7, "br0", "bridge", master=0, mtu=1500, address="", alias="")
 VLANS = Port(vlans=(range(10, 11), range(20, 31)))
 
 
