@@ -2,6 +2,7 @@
 """How QEMU ended is said in one line, with what to do about it."""
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,47 @@ def test_qemu_that_is_killed_before_the_vm_runs(tmp_path: Path) -> None:
         assert run.status() == 1
         assert "error: QEMU was killed by SIGABRT before it could run the VM\n" in run.err()
         assert "hint: that is a fault of QEMU" in run.err()
+
+
+DYING = """
+import json, os, re, signal, socket, sys
+fd = int(re.search(r"id=qmp,fd=(\\d+)", " ".join(sys.argv))[1])
+monitor = socket.socket(fileno=fd)
+version = {"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": ""}
+monitor.sendall(json.dumps({"QMP": {"version": version, "capabilities": []}}).encode() + b"\\n")
+while True:
+    asked = json.loads(monitor.recv(4096))
+    if asked["execute"] != "qmp_capabilities":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    monitor.sendall(json.dumps({**asked, "return": {}}).encode() + b"\\n")
+"""
+"""A QEMU that answers at its monitor, and dies of the first question."""
+
+
+def dying_qemu(folder: Path) -> str:
+    """Return a QEMU that can be asked what it can do, and dies when it has the VM 't'."""
+    (folder / "dying.py").write_text(DYING, encoding="utf-8")
+    start_it = f'exec {sys.executable} {folder}/dying.py "$@"'
+    return script(folder, f'case "$*" in *"guest=t"*) {start_it};; esac; exec {QEMU} "$@"')
+
+
+@pytest.mark.qemu
+def test_qemu_that_dies_when_the_guest_runs_already(tmp_path: Path) -> None:
+    """How it ended is told, also if bpferry was just asking it something."""
+    text = f'{BASE}qemu = "{dying_qemu(tmp_path)}"\n[[graphics]]\ntype = "vnc"\n'
+    with start(tmp_path, text) as run:
+        assert run.status() == 128 + signal.SIGSEGV
+        assert "warning: the VM has stopped: QEMU was killed by SIGSEGV (hint: " in run.err()
+        assert "error: " not in run.err()
+
+
+@pytest.mark.qemu
+def test_qemu_that_dies_before_the_guest_is_let_run(tmp_path: Path) -> None:
+    """Then there was no VM yet, and that is the error."""
+    vcpus = (
+        "vcpus = 2\n[[vcpu-list]]\nid = 0\nenabled = true\nhotpluggable = false\n"
+        "[[vcpu-list]]\nid = 1\nenabled = true\nhotpluggable = true\n"
+    )
+    with start(tmp_path, f'{BASE}qemu = "{dying_qemu(tmp_path)}"\n{vcpus}') as run:
+        assert run.status() == 1
+        assert "error: QEMU was killed by SIGSEGV before it could run the VM\n" in run.err()

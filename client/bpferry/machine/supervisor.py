@@ -41,6 +41,9 @@ AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
 QUIT_SECONDS: Final = 5.0
 """QEMU ends in some milliseconds when told to, unless a disk does not answer."""
 
+SOON_SECONDS: Final = 0.5
+"""Within which a QEMU has ended that closed its monitor, in which case it says no more."""
+
 MONITOR_SECONDS: Final = 30.0
 """QEMU greets after 0.1 s; if it has to touch much memory first it may take a while."""
 
@@ -184,10 +187,10 @@ class _Supervisor:
             self._reporter.note(f"QEMU waits for a process to connect to {describe(endpoint)}")
         return bool(waiting)
 
-    async def _early_end(self, error: QemuError) -> QemuError:
+    async def _early_end(self, error: QemuError, seconds: float = QUIT_SECONDS) -> QemuError:
         """Return what to tell the user of a QEMU that never ran the VM."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), QUIT_SECONDS)
+            await asyncio.wait_for(self._ended.wait(), seconds)
         if not self._ended.is_set():
             return error
         self._output.stop()
@@ -208,9 +211,13 @@ class _Supervisor:
             for endpoint in await find_chosen(monitor, prepared.endpoints):
                 self._reporter.note(describe(endpoint))
                 self._reporter.reachable(endpoint)
-        except QemuError:
-            if not self._stopping:
-                raise
+        except QemuError as error:
+            if self._stopping:
+                return
+            end = await self._early_end(error, SOON_SECONDS)
+            # A guest that runs may end QEMU at any time; how it ended is told then.
+            if prepared.paused or not self._ended.is_set():
+                raise end from error
 
     async def _tell(self, monitor: Monitor) -> None:
         """Tell QEMU what its command line cannot express."""
