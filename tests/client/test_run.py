@@ -279,10 +279,19 @@ def test_steering_is_told_when_it_comes(tmp_path: Path, tap: tuple[str, ...]) ->
     assert answer["seen"]["net0"]["key"] == bytes(range(40)).hex()
 
 
+def runs_vm(parent: int) -> bool:
+    """Say whether a child of *parent* is a QEMU with a VM, and not one that is asked something."""
+    words = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    lines = [Path(f"/proc/{word}/cmdline").read_bytes().split(b"\0") for word in words]
+    return any(b"qemu" in line[0] and b"guest=t,debug-threads=on" in line for line in lines)
+
+
 def test_closed_standard_streams(tmp_path: Path) -> None:
     """With all standard streams closed, QEMU still gets its own fds and ends as it should."""
     shell = ("bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash")
     with start(tmp_path, BASE + DISK, prefix=shell) as run:
+        # It has nowhere to say when the guest runs.
+        assert wait_until(lambda: runs_vm(run.process.pid))
         time.sleep(3)
         run.signal(signal.SIGINT)
         time.sleep(0.5)
