@@ -511,5 +511,5 @@ def test_administrator_sees_who_holds_what(system: Container) -> None:
         said = system.check("bpferry-helper", "status")
 
     (row,) = [line.split() for line in said.splitlines() if answer["interface"] in line]
-    assert str(uid_of(system, "alice")) == row[0]
+    assert [str(uid_of(system, "alice")), "alice"] == row[:2]
     assert "no set is alive" in said
