@@ -4,8 +4,8 @@
 A connection is in one of four states:
 
     LISTENING   we wait for a request. Ends when a packet arrives, or at the deadline (closed).
-    PACED       its request has come, and waits until its user may ask again (``rate``). The
-                connection is not read meanwhile.
+    PACED       its request waits until its user may ask again (``rate``). The connection is not
+                read meanwhile.
     WORKING     a worker has its request. The connection is not read meanwhile.
     DELIVERED   as LISTENING, but a reply with fds is on its way. If another request arrives before
                 the client has taken that reply, we answer ``busy`` and close the connection.
@@ -47,19 +47,19 @@ class Connection:
     def __init__(self, sock: socket.socket, who: Credentials, peer: Peer, number: int) -> None:
         self.sock = sock
         self.unread: Credentials | None = who
-        """Who connected, until the groups have been read with the first request."""
+        """Who connected; None once the groups have been read, with the first request."""
         self.peer = peer
         self.number = number
         self.state = State.LISTENING
         self.before_wait = self.state
-        """The state to go back to from PACED."""
+        """The state to return to from PACED."""
         self.packet = b""
-        """The request that waits, if it is PACED."""
+        """The waiting request, if the state is PACED."""
         self.deadline = time.monotonic() + FIRST_REQUEST_S
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is being done for it."""
+        """Whether no request of it is in progress."""
         return self.state in (State.LISTENING, State.DELIVERED)
 
 

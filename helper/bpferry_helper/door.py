@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who is let in: as which account, with which groups, and how many at a time.
+"""Admits clients: as which account, with which groups, and how many at a time.
 
-Whoever is sent away may come back at once, and often. So what is cheap is asked first (how many
-connections that account has), and the usual answers are packets that are ready. The long part, the
+A client that is turned away can come back at once, and often. So the cheap checks are first (how
+many connections the account has), and the usual answers are prepared packets. The slow part, the
 peer's groups, is read with the first request (``server``).
 """
 
@@ -31,10 +31,10 @@ MAX_CONNECTIONS: Final = 1024
 """Of all users. The unit's LimitNOFILE= is eight times that."""
 
 MAX_PER_UID: Final = 16
-"""Connections of one account: a VM with sixteen cards that asks for all at once."""
+"""Connections of one account: a VM with sixteen cards that asks for all of them at once."""
 
 MAX_UNNAMED: Final = 256
-"""Clients that wait until their uid has been looked up. Accounts known before need not wait."""
+"""Clients that wait until their uid has been looked up. Known accounts need not wait."""
 
 TOO_MANY_OF_ONE: Final = encode_reply(
     ErrorReply(
@@ -60,7 +60,7 @@ NOT_NAMED_YET: Final = encode_reply(
 
 
 class Door:
-    """Lets clients in, and counts those who are there. All of it is called by the loop."""
+    """Admits clients, and counts their connections. Everything here is called by the loop."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class Door:
         welcome: Callable[[socket.socket, Credentials, Peer], None],
         make_room: Callable[[int], None],
     ) -> None:
-        """Let clients in whom *accounts* know.
+        """Admit clients that have an account.
 
         Args:
-            accounts: tell who is who.
-            welcome: takes each client that may come in, and owns its socket from then on.
-            make_room: ends a connection of the uid that it is given, which has some.
+            accounts: knows the account of a uid.
+            welcome: gets each admitted client, and owns its socket from then on.
+            make_room: ends a connection of the given uid, which has some.
         """
         self._accounts = accounts
         self._welcome = welcome
@@ -83,16 +83,16 @@ class Door:
         self._per_uid: Counter[int] = Counter()
         self._inside = 0
         self._waiting: list[tuple[float, socket.socket]] = []
-        """Clients whose uid is being looked up, and until when they may wait for that."""
+        """Clients whose uid is being looked up, and how long they may wait for that."""
         self._pace = Pace()
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody is inside and nobody waits."""
+        """Whether no client is connected or waiting."""
         return not self._inside and not self._waiting
 
     def admit(self, sock: socket.socket) -> None:
-        """Let the client of *sock* in, let it wait, or send it away."""
+        """Admit the client of *sock*, let it wait, or turn it away."""
         try:
             who = identify(sock, self._unmapped)
             uid = self._accounts.whose(who.uid)
@@ -113,7 +113,7 @@ class Door:
     def judge(self, sock: socket.socket, who: Credentials, uid: int) -> Peer:
         """Return the peer at the other end of *sock* with those of its groups that matter.
 
-        Takes long if there are more than FEW_GROUPS; then it is work for a worker.
+        This is slow with more than FEW_GROUPS groups; then a worker should do it.
 
         Raises:
             IdentityError: they cannot be read.
@@ -122,14 +122,14 @@ class Door:
         return peer._replace(name=self._accounts.name(uid))
 
     def left(self, peer: Peer) -> None:
-        """Take note that a connection of *peer* was closed."""
+        """Note that a connection of *peer* was closed."""
         self._inside -= 1
         self._per_uid[peer.uid] -= 1
         if not self._per_uid[peer.uid]:
             del self._per_uid[peer.uid]
 
     def admit_named(self) -> None:
-        """Ask again who they are that wait: some of them have been looked up."""
+        """Check the waiting clients again: some of their uids have been looked up."""
         self._accounts.take_wake_up()
         waiting, self._waiting = self._waiting, []
         for until, sock in waiting:
@@ -139,11 +139,11 @@ class Door:
                 turn_away(sock, NOT_NAMED_YET)
 
     def next_deadline(self) -> float | None:
-        """Return when the first of those who wait has waited for too long."""
+        """Return when the first waiting client has waited for too long."""
         return min((until for until, _ in self._waiting), default=None)
 
     def _is_full(self, uid: int) -> bytes | None:
-        """Return what to say to one more connection of *uid*, or None if there is room."""
+        """Return the answer to another connection of *uid*, or None if there is room for it."""
         if self._per_uid[uid] >= MAX_PER_UID:
             return TOO_MANY_OF_ONE
         if self._inside >= MAX_CONNECTIONS and not self._has_made_room(uid):
@@ -151,7 +151,7 @@ class Door:
         return None
 
     def _has_made_room(self, uid: int) -> bool:
-        """Take a connection from the account that has most, if that has two more than *uid*."""
+        """End a connection of the account with the most, if that is two more than *uid* has."""
         most = max(self._per_uid, key=self._per_uid.__getitem__)
         if self._per_uid[most] < self._per_uid[uid] + 2:
             return False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What on this host does not fit a policy, for ``check-policy``: judged as the helpers would.
+"""For ``check-policy``: whether a policy fits this host, judged as the helpers would.
 
-The administrator runs that as root, and now; the helpers read the policy as users of their own, and
-look at bridges when somebody asks for a tap. Names may be looked up here: nobody waits but root.
+The administrator runs it as root, and now; the helpers read the policy as other users, and look at
+bridges when somebody asks for a tap. Names may be looked up here: only root has to wait.
 """
 
 import fnmatch
@@ -24,7 +24,7 @@ INTERFACES: Final = "/sys/class/net"
 def check_helpers_can_read(path: str) -> None:
     """Raise PolicyError if the helpers could not read *path*, though root can.
 
-    A draft may be in a folder of root's; that of the policy in force must be open.
+    A draft may be in a folder that only root can enter; the policy in force may not.
     """
     try:
         mode = os.stat(path).st_mode
@@ -43,7 +43,7 @@ def check_helpers_can_read(path: str) -> None:
 
 
 def find_strays(policy: Policy) -> Iterator[str]:
-    """Yield a line for each bridge and network of *policy* that leads nowhere on this host now."""
+    """Yield a line for each bridge and each network of *policy* that is of no use on this host."""
     bridges = _bridges()
     for key, pattern in _patterns(policy):
         if not fnmatch.filter(bridges, pattern):

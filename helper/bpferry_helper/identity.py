@@ -52,20 +52,20 @@ class Credentials(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """Who is judged and charged for what comes over a connection."""
+    """The account that the requests on a connection count for."""
 
     uid: int
-    """The account: the process's own uid, or whose subordinate that is."""
+    """The account: the process's own uid, or the owner of that subordinate uid."""
     gids: frozenset[int]
-    """Those of its groups that matter to a decision, the effective one included."""
+    """Those of its groups that can matter to a decision, including the effective one."""
     pid: int
     """For the log only."""
     shown: tuple[int, ...] = ()
     """The first MAX_GIDS_SHOWN of all its groups, for ``hello``."""
     group_count: int = 0
-    """Of all its groups."""
+    """How many groups it has in total."""
     name: str = ""
-    """Of the account, as far as it is known; for people."""
+    """Of the account, if known; for people."""
 
     @property
     def who(self) -> str:
@@ -103,18 +103,18 @@ def identify(sock: socket.socket, unmapped: frozenset[int]) -> Credentials:
 class GroupReader:
     """Reads the groups of peers.
 
-    A process may have 65,536 groups. The lists of all connections would be gigabytes, so only those
-    groups are kept that policy names, and some to show. And copying such a list takes the kernel
-    up to 10 ms, so a long one is no work for the loop.
+    A process may have 65,536 groups. The lists of all connections would be gigabytes, so only the
+    groups that the policy names are kept, and some to show. Copying such a list takes the kernel up
+    to 10 ms, so a worker should read long ones, not the loop.
     """
 
     def __init__(self, unmapped: frozenset[int]) -> None:
-        """Count no group of *unmapped* as a group."""
+        """Ignore the groups in *unmapped*."""
         self._unmapped = unmapped
         self._room = (ctypes.c_uint32 * FEW_GROUPS)()
 
     def peer(self, sock: socket.socket, who: Credentials, uid: int, named: frozenset[int]) -> Peer:
-        """Return who is at the other end of *sock*, with those groups that are *named*.
+        """Return the peer at the other end of *sock*, with those of its groups that are *named*.
 
         Raises:
             IdentityError: they cannot be read.
@@ -140,13 +140,13 @@ def _has(gids: "ctypes.Array[ctypes.c_uint32]", count: int, gid: int) -> bool:
 
 
 def group_count(sock: socket.socket) -> int:
-    """Return how many supplementary groups the peer has, at once for any number.
+    """Return how many supplementary groups the peer has, quickly for any number.
 
     Raises:
-        IdentityError: the kernel does not say.
+        IdentityError: the kernel does not tell.
     """
     size = ctypes.c_uint32(0)
-    # Without room for one, the kernel says how much they need (sk_getsockopt, net/core/sock.c).
+    # Without a buffer, the kernel returns the size needed (sk_getsockopt, net/core/sock.c).
     result = _get_groups(sock, (ctypes.c_uint32 * 0)(), size)
     if result != 0 and ctypes.get_errno() != errno.ERANGE:
         raise _unreadable()

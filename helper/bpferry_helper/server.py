@@ -48,16 +48,16 @@ REFUSALS_LOGGED_PER_SECOND: Final = 1
 
 OWN_PACE: Final = Pace(at_once=32, per_second=4)
 SHARED_PACE: Final = Pace(at_once=256, per_second=256)
-"""Requests of each user, and what users may ask beyond that, all of them together. One that costs
-little, such as hello, takes 0.3 ms: 64 users who flood take a seventh of a processor."""
+"""Requests of each user, and what all users together may ask beyond that. A cheap request such as
+hello takes 0.3 ms: 64 flooding users take a seventh of a CPU."""
 
 OWN_LONG_PACE: Final = Pace(at_once=16, per_second=1)
 SHARED_LONG_PACE: Final = Pace(at_once=16, per_second=16)
 """The same for lists of more than FEW_GROUPS groups: each takes a worker up to 10 ms."""
 
 SWITCH_S: Final = 0.0005
-"""How long a thread waits for Python's lock before the one that has it must let go. A load takes it
-some 60 times: with Python's 5 ms, a load would take 0.3 s longer while the loop is busy."""
+"""How long a thread waits for the GIL before its holder must release it. A load takes the GIL about
+60 times: with Python's 5 ms, a load would take 0.3 s longer while the loop is busy."""
 
 LOOK_S: Final = 0.25
 """How often to look for connections past their deadline."""
@@ -76,7 +76,7 @@ class Server:
         notifier: Notifier,
         accounts: Accounts,
     ) -> None:
-        """Borrow *listener*; *accounts* tell who is who."""
+        """Borrow *listener*; *accounts* knows the account of a uid."""
         self._listener = listener
         self._service = service
         self._notifier = notifier
@@ -94,7 +94,7 @@ class Server:
         self._pace = FairPace(OWN_PACE, SHARED_PACE)
         self._long_pace = FairPace(OWN_LONG_PACE, SHARED_LONG_PACE)
         self._paced: list[tuple[float, int]] = []
-        """When the requests that wait may be served, and on which connections; a heap."""
+        """When waiting requests may be served, and on which connections; a heap."""
         self._log_buckets = TokenBuckets()
         self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._workers.wake_fd, select.EPOLLIN)
@@ -156,7 +156,7 @@ class Server:
         self._connections[sock.fileno()] = connection
         self._by_number[connection.number] = connection
         self._epoll.register(sock, select.EPOLLIN)
-        # Most have sent their request already, and whoever floods has hung up.
+        # Most have sent their request already, and flooding clients have hung up.
         self._read(connection)
 
     # -- requests
@@ -183,7 +183,7 @@ class Server:
             self._decide(connection)
 
     def _knows_groups(self, connection: Connection) -> bool:
-        """Return whether the peer's groups have been read; see to it that they will be."""
+        """Return whether the peer's groups have been read; if not, have them read."""
         who, peer = connection.unread, connection.peer
         if who is None:
             return True

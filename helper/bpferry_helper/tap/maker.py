@@ -88,7 +88,7 @@ class Maker:
         return self._bridges.find(wanted)
 
     def secure_again(self, bridges: frozenset[int]) -> None:
-        """Do step 2 for *bridges* that have taps of ours, where it could not be done before."""
+        """Do step 2 for those *bridges* with our taps for which it was not possible before."""
         self._bridges.secure_again(bridges)
 
     def make(self, order: Order, bridge: Link) -> MadeTap:
@@ -150,7 +150,7 @@ class Maker:
         return arrived.ifindex
 
     def _lock(self, tap: Link, mac: bytes | None, bridge: Link) -> None:
-        """Let *mac* in from *tap*, which nothing else may come from."""
+        """Make the bridge accept only *mac* from *tap*."""
         if not self._host.is_locked(tap.ifindex):
             raise RequestError(
                 Code.UNSUPPORTED,
@@ -158,7 +158,7 @@ class Maker:
                 "kernel cannot lock the port of a bridge",
                 "the administrator needs Linux 5.16 or newer, or a policy without address-lock",
             )
-        # Bridges.find let no tap without an address come so far; with none, nothing would pass.
+        # Bridges.find refuses a tap without an address; with none, nothing would pass.
         if mac is not None:
             self._claim(tap, mac.hex(":"), bridge)
             self._guard(tap.ifindex, mac.hex(":"))
@@ -179,7 +179,7 @@ class Maker:
 
 
 def _port_settings(order: Order) -> dict[str, bool]:
-    """Return what is to be set at the port, each after IFLA_BRPORT_; nothing for a plain one."""
+    """Return the port's settings, named without IFLA_BRPORT_; empty for a plain port."""
     port = order.wanted.port
     wanted = {
         "ISOLATED": (order.isolated or port.isolated, False),

@@ -27,8 +27,8 @@ NAME: Final = re.compile(r"bf[tp](?:[0-9a-f]{12}|[0-9a-f]{8})")
 """8 digits are from earlier versions; a tap that stays may be that old."""
 
 LOWEST_INDEX: Final = 2**30
-"""Of our taps: half of what the kernel can number (a positive int). The kernel itself counts up
-from 1, and a number that we choose does not change where it goes on."""
+"""For our taps: the upper half of the kernel's range (a positive int). The kernel counts up from 1,
+and a number that we choose does not change its counter."""
 
 UNLIKE_ANY: Final = 0xFE
 """First byte of a tap's own MAC address: the highest that is unicast and locally administered, as a
@@ -55,9 +55,9 @@ class Holder(NamedTuple):
     mac: str = ""
     """Of the card behind it, written as in ``ip link``; empty if the request named none."""
     queues: int = 0
-    """How many the tap was made with; 0 if an earlier helper made it, which did not write it."""
+    """How many the tap was made with; 0 if an earlier version made it, which did not note that."""
     groups: tuple[int, ...] = ()
-    """Groups of the user that policy named then. Only of a tap that stays."""
+    """The user's groups that the policy named then. Only for a tap that stays."""
     is_closed: bool = False
     """Policy no longer allows the tap, and it was set down."""
 

@@ -2,14 +2,14 @@
 """Watches that no tap takes another's address, while a port with address-lock is alive.
 
 The holder of a tap's fd can give the tap any address (SIOCSIFHWADDR), without a capability, and no
-setting of the kernel prevents it. The bridge then believes that the address is the tap's own: what
-the host sends there goes to that tap, what others send there ends at the host, and the entry that
-lets the address's rightful owner send is gone. So the kernel tells this module of each change of a
-link. A tap whose address changed gets it back and is deleted, and the owner's entry is made again.
+kernel setting prevents it. The bridge then treats the address as the tap's own: what the host sends
+to it goes to that tap, what others send to it ends up at the host, and the entry that lets the
+rightful owner of the address send is gone. So this module gets all link changes from the kernel. It
+restores the address of a tap that has changed, deletes the tap, and makes the owner's entry again.
 
-The address of a tap follows from its name (marks), so that nothing has to be remembered. The
-socket for this is the second one of the socket unit. systemd keeps it, and what comes in there
-starts the helper: if the helper is killed, the next change of a link brings it back.
+The address of a tap follows from its name (marks), so nothing has to be remembered. The netlink
+socket for this is the second one in the socket unit. systemd holds it, and starts the helper when a
+message arrives: if the helper is killed, the next link change brings it back.
 """
 
 import errno
@@ -32,7 +32,7 @@ NETLINK_DROP_MEMBERSHIP: Final = 2
 RTNLGRP_LINK: Final = 1
 
 FAULT_PAUSE_S: Final = 1.0
-"""After an error that should not be, so that one that stays does not fill the journal."""
+"""After an unexpected error, so that a permanent one does not fill the journal."""
 
 MARKS: Final = tuple(prefix.encode() for prefix in PREFIXES)
 
