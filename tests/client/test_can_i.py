@@ -120,7 +120,7 @@ def test_everything_at_once(folder: Path, no_vhost: str, capsys: Captured) -> No
         fake.helper(folder / "tap.sock", fake.replies(YES)),
         fake.helper(folder / "bpf.sock", fake.replies(YES)),
     ):
-        assert main(EVERYTHING) == 4
+        assert main(EVERYTHING) == 1
 
     assert capsys.readouterr().out == (
         f"yes  tap on bridge 'br0', 4 queues: {YES.because}\n"
@@ -162,7 +162,7 @@ def test_as_json(folder: Path, no_vhost: str, capsys: Captured) -> None:
                 "asked": "vhost",
                 "what": f"vhost by '{no_vhost}'",
                 "allowed": False,
-                "code": "refused",
+                "code": "not-ready",
                 "because": f"cannot open '{no_vhost}': No such file or directory",
                 "hint": "the administrator runs 'modprobe vhost_net', and the device is there",
             },

@@ -24,7 +24,7 @@ from bpferry.commandline.context import Context, Folders
 from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Companion, Option
 from bpferry.domain.binding import PATHS, Table
-from bpferry.domain.checks import check as check_texts
+from bpferry.domain.checks import find_mistakes
 from bpferry.domain.document import read_bytes, read_file, to_toml, to_xml
 from bpferry.domain.explain import look_up
 from bpferry.domain.model.accelerator import Accelerator
@@ -146,7 +146,9 @@ def read_again(machine: Machine, form: str) -> Machine:
 def built_with(path: Path, key: str, text: str, form: str = "") -> Built | None:
     """Return the command line with *text* at *key*; None if it is refused."""
     try:
-        machine = check_texts(with_text(machine_of(path), key, text), Origins(path))
+        machine = with_text(machine_of(path), key, text)
+        if any(find_mistakes(machine, Origins(path))):
+            return None
         return command_line(read_again(machine, form) if form else machine)
     except (msgspec.ValidationError, BpferryError):
         return None

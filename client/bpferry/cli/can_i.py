@@ -193,8 +193,8 @@ def _ask_vhost() -> CanReply:
     try:
         open_vhost(VHOST_DEVICE, 1).close()
     except BpferryError as error:
-        # No helper said it, but it is still a refusal and not a failure of ours.
-        raise Refused(error.message, error.hint) from error
+        # Certain, and something of this host: no policy says it.
+        raise NotReady(error.message, error.hint) from error
     return CanReply(allowed=True, because="the device opens for you, and is one")
 
 

@@ -30,10 +30,16 @@ def check(machine: Machine, origins: Origins) -> Machine:
     Raises:
         BadInput: with the place, what was found, and what is possible.
     """
-    faults = [*_faults_of_texts(machine, origins), *_contradictions(machine, origins)]
+    faults = list(find_mistakes(machine, origins))
     if faults:
         raise all_in_one(faults)
     return machine
+
+
+def find_mistakes(machine: Machine, origins: Origins) -> Iterator[BadInput]:
+    """Yield what is wrong with *machine*: with the place, what was found, and what is possible."""
+    yield from _faults_of_texts(machine, origins)
+    yield from _contradictions(machine, origins)
 
 
 def _faults_of_texts(machine: Machine, origins: Origins) -> Iterator[BadInput]:
@@ -51,11 +57,21 @@ def _contradictions(machine: Machine, origins: Origins) -> Iterator[BadInput]:
         yield BadInput(f"{origins.describe(key)}: {sentence}", hint, origins.element_of(key))
 
 
-def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
-    """Yield what a domain document cannot express, since it is ignored there (``ignored``).
+def _wrong_names(machine: Machine) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with the name of the VM, as libvirt has it (virDomainDefPostParse)."""
+    if not machine.name:
+        yield "name", "the name of the VM is empty", "give the VM a name, such as web"
+    elif "/" in machine.name:
+        yield "name", f"a VM cannot be called '{machine.name}'", "write a name without '/'"
 
+
+def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with fields that have the right types.
+
+    Beside the name, a domain document cannot express it, since it is ignored there (``ignored``).
     Each is a key, what is wrong with it, and what to do.
     """
+    yield from _wrong_names(machine)
     for number, card in numbered(machine.cards):
         if card.tap is not None and card.type != "ethernet":
             yield (

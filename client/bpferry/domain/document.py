@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from bpferry.domain import shorthand, shorthand_disks, toml, xml
-from bpferry.domain.checks import check
+from bpferry.domain import shorthand, shorthand_disks, toml, xml, xml_reader
+from bpferry.domain.checks import check, find_mistakes
 from bpferry.domain.explain import explain_all
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
@@ -68,13 +68,17 @@ def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> D
 
 def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
     parsed = xml.parse(raw, path, Machine)
-    if parsed.refusals and not ignore_unsupported:
-        raise all_in_one(parsed.refusals)
-    if parsed.faults:
-        raise parsed.faults[0]
-    if parsed.table is None:
-        raise all_in_one(parsed.refusals)
-    machine = check(_with_cpu_mode(parsed.table), parsed.origins)
+    machine = None if parsed.table is None else _with_cpu_mode(parsed.table)
+    mistakes = (
+        *parsed.faults,
+        *(() if machine is None else find_mistakes(machine, parsed.origins)),
+    )
+    if parsed.refusals and (machine is None or not ignore_unsupported):
+        # What is missing then may be what is refused.
+        own = (one for one in mistakes if not isinstance(one, xml_reader.Missing))
+        raise all_in_one((*parsed.refusals, *own))
+    if machine is None or mistakes:
+        raise all_in_one(mistakes)
     return Document(machine, parsed.origins, "xml", parsed.refusals, parsed.passed_over)
 
 

@@ -42,6 +42,10 @@ MANY: Final = 30
 """After this many refusals, no more are compared with what is possible."""
 
 
+class Missing(BadInput):
+    """Something is not there, perhaps since what is there is refused."""
+
+
 @dataclass(slots=True)
 class XmlReader:
     """Reads one document. Refusals are collected, so that all of them can be reported at once."""
@@ -216,7 +220,7 @@ class XmlReader:
     def _miss(self, spot: Spot, path: str) -> None:
         wanted = f"{spot.xpath}/{path}".removesuffix("/.")
         where = f"'{spot.document}':{spot.place.line}"
-        self.faults.append(BadInput(f"{where}: '{wanted}' is missing", element=wanted))
+        self.faults.append(Missing(f"{where}: '{wanted}' is missing", element=wanted))
 
     def _refuse(
         self, spot: Spot, known: Iterable[str] = (), sign: str = "", *, why: str = ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bpferry.domain.document import Document, read_file
 from bpferry.domain.origins import PassedOver
-from bpferry.errors import BpferryError, NotReady, Unsupported, in_order
+from bpferry.errors import BadInput, BpferryError, NotReady, Unsupported, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.faults import Fault
@@ -74,7 +74,7 @@ def judge(
     Raises:
         BadInput: the description cannot be read, or is wrong.
     """
-    document = read_file(file, ignore_unsupported=True)
+    document = _read(file, ignore_unsupported=ignore_unsupported)
     try:
         plan = draft(
             document,
@@ -106,6 +106,17 @@ def judge(
         faults=(*_less(of_design), *left_out, *_of_plan(plan, document)),
         passed_over=document.passed_over,
     )
+
+
+def _read(file: Path, *, ignore_unsupported: bool) -> Document:
+    """Return *file* without what is not supported, which its document lists."""
+    try:
+        return read_file(file, ignore_unsupported=True)
+    except BadInput:
+        if not ignore_unsupported:
+            # What is not supported is told as well, and may be why something is wrong.
+            read_file(file)
+        raise
 
 
 def _of_document(

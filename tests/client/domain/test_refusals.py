@@ -142,10 +142,10 @@ def test_words_are_libvirts_own() -> None:
 
 
 def test_unsupported_comes_before_wrong() -> None:
-    """A fault that may come of an unsupported part is told only when there is none of those."""
+    """What is wrong by itself is told after what is not supported."""
     inner = "<spaceship/><vcpu>two</vcpu>"
 
-    assert [("/domain/spaceship", "4")] == places(inner)
+    assert [("/domain/spaceship", "4"), ("/domain/vcpu", "4")] == places(inner)
     with pytest.raises(BadInput, match="'/domain/vcpu' is 'two'"):
         read(inner, ignore=True)
 
