@@ -67,7 +67,7 @@ def user(uid: int) -> str:
 
 
 def group(gid: int) -> str:
-    """Return "group 108 (kvm)", or the number alone if it has no name."""
+    """Return "group 997 (bpferry)", or the number alone if it has no name."""
     try:
         return f"group {gid} ({grp.getgrgid(gid).gr_name})"
     except KeyError:

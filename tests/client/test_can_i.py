@@ -31,7 +31,7 @@ from tests.client import fake_helper as fake
 from tests.client.support import CAPABILITIES, QEMU, let_in
 from tests.support.people import ALICE, acting_as
 
-YES = CanReply(allowed=True, because="/etc/bpferry/policy.toml:12 (groups.kvm)")
+YES = CanReply(allowed=True, because="/etc/bpferry/policy.toml:12 (groups.bpferry)")
 NO = CanReply(allowed=False, because="/etc/bpferry/policy.toml:3 (users.bob) has no 'br0'")
 NOT_THERE = "systemctl status bpferry-{}.socket"
 EVERYTHING = ["can-i", "--bridge", "br0", "--queues", "4", "--ebpf", "--vhost"]
@@ -90,7 +90,7 @@ def test_program_is_the_one_that_qemu_carries(folder: Path) -> None:
             0,
             (
                 "yes  tap on network 'lan', 4 queues, MTU 1400: "
-                "/etc/bpferry/policy.toml:12 (groups.kvm)\n"
+                "/etc/bpferry/policy.toml:12 (groups.bpferry)\n"
             ),
         ),
         (
@@ -254,7 +254,8 @@ def test_who_is_not_in_the_group_is_refused(folder: Path, capsys: Captured) -> N
 
     (answer,) = json.loads(capsys.readouterr().out)["answers"]
     assert (answer["allowed"], answer["code"]) == (False, "not-in-group")
-    assert "sudo usermod -aG" in answer["hint"]
+    assert "only members of the group '1799999' may use it" in answer["because"]
+    assert f"sudo usermod -aG 1799999 {ALICE.uid}" in answer["hint"]
 
 
 HELLO = HelloReply("tap", "1", Caller(1, (), 0), 4096, 64)

@@ -157,7 +157,7 @@ def test_no_helper_for_taps(tmp_path: Path) -> None:
 
 def test_first_tap_is_refused(tmp_path: Path, gives: Gives, namespace: str) -> None:
     """A refusal has the policy's line, the hint, and the card's place; nothing else is asked."""
-    line = "uid 1001 may not use the bridge 'br0': /etc/bpferry/policy.toml:12 (groups.kvm)"
+    line = "uid 1001 may not use the bridge 'br0': /etc/bpferry/policy.toml:12 (groups.bpferry)"
     asked: list[Request] = []
     with serve(tmp_path, fake.keeps(asked, fake.refuses(Code.REFUSED, line)), gives[1]):
         error = fails(tmp_path, Refused)

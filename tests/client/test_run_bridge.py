@@ -130,7 +130,7 @@ def test_no_tap_helper(options: tuple[str, ...], tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_refused_by_policy(options: tuple[str, ...], tmp_path: Path) -> None:
     """A refusal is status 4, with the line of the policy and the card's place."""
-    line = "uid 0 may not use 'br0': /etc/bpferry/policy.toml:12 (groups.kvm)"
+    line = "uid 0 may not use 'br0': /etc/bpferry/policy.toml:12 (groups.bpferry)"
     refuses = fake.refuses(Code.REFUSED, line, "ask the administrator")
     with (
         fake.helper(tmp_path / "tap.sock", refuses),

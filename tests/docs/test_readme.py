@@ -79,7 +79,8 @@ def test_commands_of_the_client_work(folder: Path, command: list[str]) -> None:
 
 def test_the_policy_is_valid_and_names_every_key() -> None:
     """The README's policy has no mistake, and shows all that there is."""
-    text = _blocks("toml")[1].replace("alice", "root").replace('"kvm"', "1").replace(".kvm", ".1")
+    text = _blocks("toml")[1].replace("alice", "root")
+    text = text.replace('"bpferry"', "1").replace(".bpferry", ".1")
 
     policy = parse_policy("policy.toml", text, socket_gid=0)
     # What is said of a port is shown once, in a bridge's table.

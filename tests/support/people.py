@@ -15,7 +15,7 @@ from bpferry_wire.messages import ErrorReply, Hello, Reply, Request
 from bpferry_wire.packets import decode_reply, encode_request
 
 SOCKET_GID = 1_700_000
-"""The group that may connect, as "kvm" is on a host."""
+"""The group that may connect, as "bpferry" is on a host."""
 
 PATIENCE_S = 20.0
 

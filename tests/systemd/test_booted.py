@@ -82,7 +82,7 @@ def test_first_connection_starts_the_helper(system: Container) -> None:
 
 
 def test_user_in_the_group_gets_the_program_and_its_maps(system: Container) -> None:
-    """An ordinary user of the group kvm receives four fds."""
+    """An ordinary user of the group bpferry receives four fds."""
     answer = ask(system, "load")
 
     assert ("LoadReply", 4) == (answer["reply"], answer["fds"])
@@ -91,6 +91,22 @@ def test_user_in_the_group_gets_the_program_and_its_maps(system: Container) -> N
 def test_user_outside_the_group_cannot_connect(system: Container) -> None:
     """For everybody else the socket's own mode ends it."""
     assert {"refused": "PermissionError"} == ask(system, "hello", user="bob")
+
+
+def test_member_of_kvm_cannot_connect(system: Container) -> None:
+    """The group of libvirt's QEMU processes is not the one of the helpers."""
+    assert "kvm" in system.check("id", "-nG", "dave").split()
+    assert {"refused": "PermissionError"} == ask(system, "hello", user="dave")
+
+
+@pytest.mark.parametrize("question", [(), ("--bridge", "br0"), ("--ebpf",)])
+def test_user_outside_the_group_is_told_which(system: Container, question: tuple[str, ...]) -> None:
+    """Whatever is asked, bpferry can-i names the group of the socket and the way into it."""
+    said = system.run("bpferry", "can-i", *question, user="dave")
+
+    reason = "only members of the group 'bpferry' may use it (root:bpferry, mode 0660)"
+    assert reason in said.stdout
+    assert "sudo usermod -aG bpferry dave" in said.stdout
 
 
 def test_idle_helper_ends(system: Container) -> None:
@@ -246,7 +262,7 @@ def test_installed_client_starts(system: Container) -> None:
 
 
 def test_a_new_users_first_vm_is_steered_by_ebpf(system: Container) -> None:
-    """A member of kvm starts a VM that demands eBPF; root sees the grant, and that it goes."""
+    """A member of bpferry starts a VM that demands eBPF; root sees the grant, and that it goes."""
     command = ("/usr/bin/python3", "-B", f"{CLONE}/tests/systemd/first_vm.py", "alice")
 
     seen = json.loads(system.check(*command, timeout=60))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The installed helper for taps under a systemd that is PID 1, asked by ordinary users.
 
-alice is in the group kvm and the policy names her; carol is in the group; bob is not.
+alice is in the group bpferry and the policy names her; carol is in the group; bob is not.
 """
 
 import json

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """tools/install on a booted system: what it makes, and that it can be taken back."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -30,6 +31,8 @@ SERVICES: Final = ("bpferry-bpf.service", "bpferry-tap.service")
 SOCKETS: Final = ("bpferry-bpf.socket", "bpferry-tap.socket")
 
 TAP_USER: Final = "bpferry-tap"
+
+GROUP: Final = "bpferry"
 
 
 def files(system: Container) -> set[str]:
@@ -143,10 +146,91 @@ def test_taps_that_stay_are_named(bare_system: Container) -> None:
     assert "a user's tap stays: ip link delete dev bfp01234567" in said
 
 
+@pytest.fixture
+def people(bare_system: Container) -> Iterator[None]:
+    """Make the group kvm, in which dora and libvirt's QEMU are, as on a machine with libvirt."""
+    bare_system.check("groupadd", "--force", "--system", "kvm")
+    bare_system.check("useradd", "--groups", "kvm", "dora")
+    bare_system.check("useradd", "--system", "--gid", "kvm", "libvirt-qemu")
+    yield
+    for user in ("dora", "libvirt-qemu"):
+        bare_system.check("userdel", user)
+
+
+def as_an_earlier_version(system: Container) -> None:
+    """Turn the installation into one of a version whose sockets belonged to the group kvm."""
+    install(system, "--uninstall")
+    install(system)
+    units = [f"/usr/local/lib/systemd/system/{socket}" for socket in SOCKETS]
+    system.check("sed", "-i", "s/^SocketGroup=.*/SocketGroup=kvm/", *units)
+    system.write("/usr/local/lib/sysusers.d/bpferry.conf", "g kvm -\nu bpferry-tap -\n")
+    system.check("sed", "-i", "s/^group .*/group kvm/", "/usr/local/lib/bpferry/made")
+    system.check("systemctl", "daemon-reload")
+    system.check("systemctl", "restart", *SOCKETS)
+    system.check("groupdel", GROUP)
+
+
+def groups_of_sockets(system: Container) -> list[str]:
+    """Return the mode and the group of each socket file."""
+    paths = ("/run/bpferry/bpf.sock", "/run/bpferry/tap.sock")
+    return system.check("stat", "--format=%a %G", *paths).splitlines()
+
+
+@pytest.mark.usefixtures("people")
+def test_sockets_move_from_the_group_kvm(bare_system: Container) -> None:
+    """On an installation of an earlier version, the sockets move to the group of their own."""
+    as_an_earlier_version(bare_system)
+    before = groups_of_sockets(bare_system)
+    install(bare_system)
+
+    assert ["660 kvm"] * 2 == before
+    assert ["660 bpferry"] * 2 == groups_of_sockets(bare_system)
+
+
+@pytest.mark.usefixtures("people")
+def test_those_who_lose_access_are_named(bare_system: Container) -> None:
+    """The move says once who can no longer ask, how to change that, and what the policy names."""
+    as_an_earlier_version(bare_system)
+    policy = '[qemu]\ntrusted = ["/usr/bin/qemu-kvm"]\n[load]\ngroups = [\n"kvm"]\n[groups.kvm]\n'
+    bare_system.write("/etc/bpferry/policy.toml", policy)
+    said = install(bare_system)
+    again = install(bare_system)
+
+    assert "sockets move from the group kvm to the group bpferry" in said
+    assert "'dora' loses access to the helpers; to give it back: usermod -aG bpferry dora" in said
+    assert "the system user 'libvirt-qemu' loses access to the helpers\n" in said
+    assert "policy.toml' still names the group kvm (line 5, 6): put bpferry there" in said
+    assert 2 == len(again.splitlines()), again
+
+
+@pytest.mark.usefixtures("people")
+def test_group_kvm_is_not_removed(bare_system: Container) -> None:
+    """Even if an earlier version made it: Debian's packages use it by now."""
+    as_an_earlier_version(bare_system)
+    install(bare_system)
+    bare_system.check("gpasswd", "--delete", "dora", "kvm")
+    install(bare_system, "--uninstall")
+
+    assert 0 == bare_system.run("getent", "group", "kvm").returncode
+    assert 2 == bare_system.run("getent", "group", GROUP).returncode
+
+
+def test_group_that_was_there_before_stays(bare_system: Container) -> None:
+    """A group that the installation did not make is kept, which is said."""
+    install(bare_system, "--uninstall")
+    bare_system.check("groupadd", "--system", GROUP)
+    install(bare_system)
+    said = install(bare_system, "--uninstall")
+    bare_system.check("groupdel", GROUP)
+
+    assert "it was there before; to remove it: groupdel bpferry" in said
+
+
 def test_group_with_members_stays(bare_system: Container) -> None:
     """The group that the installation made is kept when somebody is in it by then."""
     install(bare_system)
-    bare_system.check("useradd", "--groups", "kvm", "dora")
-    install(bare_system, "--uninstall")
+    bare_system.check("useradd", "--groups", GROUP, "emma")
+    said = install(bare_system, "--uninstall")
 
-    assert bare_system.check("getent", "group", "kvm").endswith(":dora")
+    assert bare_system.check("getent", "group", GROUP).endswith(":emma")
+    assert "stays, since it has members (emma); to remove it: groupdel bpferry" in said

@@ -179,11 +179,18 @@ def test_each_limit_has_its_reason(key: str, service: list[Setting]) -> None:
     assert setting.comment
 
 
-def test_only_group_kvm_may_connect(socket_unit: list[Setting]) -> None:
+def test_only_group_bpferry_may_connect(socket_unit: list[Setting]) -> None:
     """The socket is root's and the group's, and nobody else's."""
     found = values(socket_unit, "SocketMode") + values(socket_unit, "SocketGroup")
 
-    assert ["0660", "kvm"] == found
+    assert ["0660", "bpferry"] == found
+
+
+def test_systemd_makes_that_group_and_no_other() -> None:
+    """The group is in sysusers.d; kvm is left to the distribution."""
+    lines = (UNITS / "bpferry.sysusers").read_text().splitlines()
+
+    assert ["g bpferry -"] == [line for line in lines if line.startswith("g")]
 
 
 def test_socket_keeps_packets_whole(role: str, socket_unit: list[Setting]) -> None:

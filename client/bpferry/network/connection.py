@@ -69,7 +69,7 @@ ASKED_ONCE: Final = (Create, Delete)
 """What a helper that died may have done already, so that it could be done twice."""
 
 CLOSED_HINT: Final = (
-    "the socket has to belong to a group, such as 'kvm': see SocketGroup= in the socket's unit"
+    "the socket has to belong to a group, such as 'bpferry': see SocketGroup= in the socket's unit"
 )
 
 ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {

@@ -8,7 +8,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
 
     [load]                                  # who may load eBPF objects
     users = ["alice", 1001]                 # names or ids
-    groups = ["kvm"]                        # default: the group of the socket
+    groups = ["bpferry"]                    # default: the group of the socket
 
     [users.alice]                           # who may use which bridges; or [users.1001]
     bridges = ["br0", "vm-*"]               # names, with * ? [] as wildcards
@@ -16,7 +16,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     queues-per-tap = 8                      # default: that of [quota]
     taps = 4                                # alive at once; default: taps-per-user of [quota]
 
-    [groups.kvm]                            # the same for each member
+    [groups.bpferry]                        # the same for each member
     bridges = ["virbr0"]
 
     [bridges."br0"]                         # how taps are attached; or a pattern such as "vm-*"
@@ -106,7 +106,7 @@ class Rule(NamedTuple):
     """What one user, or each member of a group, may do with bridges."""
 
     key: str
-    """Its table in the file: "users.alice" or "groups.kvm"."""
+    """Its table in the file: "users.alice" or "groups.bpferry"."""
     is_group: bool
     id: int
     """A uid or a gid."""
