@@ -42,12 +42,23 @@ class State(Enum):
 class Connection:
     """One client. Owns its socket."""
 
-    __slots__ = ("before_wait", "deadline", "number", "packet", "peer", "sock", "state", "unread")
+    __slots__ = (
+        "before_wait",
+        "deadline",
+        "named",
+        "number",
+        "packet",
+        "peer",
+        "sock",
+        "state",
+        "who",
+    )
 
     def __init__(self, sock: socket.socket, who: Credentials, peer: Peer, number: int) -> None:
         self.sock = sock
-        self.unread: Credentials | None = who
-        """Who connected; None once the groups have been read, with the first request."""
+        self.who = who
+        self.named: frozenset[int] | None = None
+        """The groups that policy named when the peer's were read; None before that."""
         self.peer = peer
         self.number = number
         self.state = State.LISTENING

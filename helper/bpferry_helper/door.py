@@ -110,15 +110,15 @@ class Door:
         self._inside += 1
         self._welcome(sock, who, Peer(uid, frozenset(), who.pid, name=self._accounts.name(uid)))
 
-    def judge(self, sock: socket.socket, who: Credentials, uid: int) -> Peer:
-        """Return the peer at the other end of *sock* with those of its groups that matter.
+    def judge(self, sock: socket.socket, who: Credentials, uid: int, named: frozenset[int]) -> Peer:
+        """Return the peer at the other end of *sock* with those of its groups that are *named*.
 
         This is slow with more than FEW_GROUPS groups; then a worker should do it.
 
         Raises:
             IdentityError: they cannot be read.
         """
-        peer = self._groups.peer(sock, who, uid, self._accounts.groups())
+        peer = self._groups.peer(sock, who, uid, named)
         return peer._replace(name=self._accounts.name(uid))
 
     def left(self, peer: Peer) -> None:

@@ -6,7 +6,7 @@ from bpferry_helper.exchange import Answer
 from bpferry_helper.identity import Peer
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
-from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.rate import FairPace, TokenBuckets
 from bpferry_wire import VERSION, limits, messages
 from bpferry_wire.errors import BadMessage, Code
 from bpferry_wire.packets import OPS
@@ -59,6 +59,17 @@ def check_pace(
             Code.BUSY,
             f"{peer.who} has asked for more than {at_once} {things} at once and "
             f"{per_second} a second",
+            f"try again in {wait_s:.1f} s",
+        )
+
+
+def check_fair_pace(pace: FairPace, peer: Peer, things: str) -> None:
+    """Raise RequestError, busy, if *peer* asks for too many *things* while others do too."""
+    wait_s = pace.take(peer.uid)
+    if wait_s:
+        raise RequestError(
+            Code.BUSY,
+            f"{peer.who} has asked for too many {things}, and so have others",
             f"try again in {wait_s:.1f} s",
         )
 

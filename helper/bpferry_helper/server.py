@@ -184,14 +184,14 @@ class Server:
 
     def _knows_groups(self, connection: Connection) -> bool:
         """Return whether the peer's groups have been read; if not, have them read."""
-        who, peer = connection.unread, connection.peer
-        if who is None:
+        named, who, peer = self._accounts.groups(), connection.who, connection.peer
+        if connection.named == named:
             return True
         try:
             is_long = group_count(connection.sock) > FEW_GROUPS
             if not is_long:
-                connection.peer = self._door.judge(connection.sock, who, peer.uid)
-                connection.unread = None
+                connection.peer = self._door.judge(connection.sock, who, peer.uid, named)
+                connection.named = named
                 return True
         except IdentityError as error:
             self._refuse_unknown(connection, error)
@@ -200,7 +200,9 @@ class Server:
         if wait_s:
             self._let_wait(connection, wait_s)
         else:
-            self._start(connection, partial(self._door.judge, connection.sock, who, peer.uid))
+            connection.named = named
+            judge = partial(self._door.judge, connection.sock, who, peer.uid, named)
+            self._start(connection, judge)
         return False
 
     def _refuse_unknown(self, connection: Connection, error: IdentityError) -> None:
@@ -283,7 +285,7 @@ class Server:
         if isinstance(done.result, Answer):
             self._send(connection, done.result)
         elif isinstance(done.result, Peer):
-            connection.peer, connection.unread = done.result, None
+            connection.peer = done.result
             self._decide(connection)
         elif isinstance(done.error, IdentityError):
             self._refuse_unknown(connection, done.error)

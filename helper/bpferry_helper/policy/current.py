@@ -121,8 +121,9 @@ class PolicyFile:
 
     def groups(self) -> frozenset[int]:
         """Return the gids that the policy names."""
-        snapshot = self._snapshot
-        return snapshot.gids if snapshot else frozenset()
+        with suppress(PolicyError):
+            return self._settled().gids
+        return frozenset()
 
     def whose(self, uid: int) -> int | None:
         """Return the account that *uid* counts as; None while it is being looked up.
