@@ -400,3 +400,15 @@ def test_limit_is_refused_with_the_command_that_sets_it(limits: str, wanted: lis
     hints = [one.hint for one in found if isinstance(one, Unsupported)]
     for hint, own in zip(hints, wanted, strict=True):
         assert f"systemd-run --user --scope -p {own} bpferry run" in hint
+
+
+@pytest.mark.parametrize(("current", "said"), [(65537, 1), (65536, 0), (None, 0)])
+def test_more_than_all_memory_is_cut_and_said(current: int | None, said: int) -> None:
+    """As in libvirt, the guest starts with the memory that there is."""
+    inner = "" if current is None else f"<currentMemory>{current}</currentMemory>"
+    context = context_of(memory=f"<memory>65536</memory>{inner}")
+
+    remarks = [one for one in all_parts(context) if isinstance(one, Remark)]
+    keys = [one.key for one in remarks if "more than the memory of the VM" in one.text]
+
+    assert ["current-memory"] * said == keys

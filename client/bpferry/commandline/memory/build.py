@@ -199,7 +199,12 @@ def _balloon(context: Context) -> Iterator[Remark | Command]:
     """Yield the command by which the guest gives up the memory that it should not start with."""
     machine = context.machine
     wanted = machine.current_memory
-    if wanted is None or wanted >= _total(machine):
+    if wanted is None or wanted == _total(machine):
+        return
+    if wanted > _total(machine):
+        whole = _total(machine) // KIB
+        text = f"it is more than the memory of the VM, and the guest gets that: {whole} KiB"
+        yield Remark(text, "write a smaller size, or leave it out", "current-memory")
         return
     if machine.balloon is not None and machine.balloon.model == "none":
         text = (
