@@ -136,3 +136,17 @@ def test_a_dry_run_in_words_tells_errors_apart(tmp_path: Path, capsys: Captured)
     out = capsys.readouterr().out
     assert f"# error: '{path}':4: 'kernel': cannot read '/none': No such file" in out
     assert "# warning" not in out
+
+
+def test_secret_that_nothing_uses(tmp_path: Path, capsys: Captured) -> None:
+    """A name that is mistyped is told, in a check and in a dry run."""
+    path = tmp_path / "vm.toml"
+    path.write_text(WRITTEN["sound.toml"], encoding="utf-8")
+    words = ("--secret", "key=/none", str(path))
+
+    status, checked = answer(capsys, "check", "--json", *words)
+    _, dry = answer(capsys, "run", "--dry-run=json", *words)
+
+    told = [fault["message"] for fault in checked["faults"] if fault["level"] == "warning"]
+    assert (0, ["nothing uses the secret 'key' of --secret"]) == (status, told)
+    assert dry["warnings"] == told

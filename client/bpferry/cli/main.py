@@ -118,11 +118,12 @@ def _run_vm(options: argparse.Namespace) -> int:
 
 def _secrets(options: argparse.Namespace) -> "SecretFiles":
     """Return where the user says that passwords and keys are; ``--secret`` overrides the file."""
-    if options.secrets is None:
-        return dict(options.secret)
     from bpferry.machine.secret_map import read_map  # noqa: PLC0415
+    from bpferry.machine.secrets import NamedSecrets  # noqa: PLC0415
 
-    return {**read_map(options.secrets), **dict(options.secret)}
+    named = dict(options.secret)
+    listed = {} if options.secrets is None else read_map(options.secrets)
+    return NamedSecrets({**listed, **named}, list(named))
 
 
 def _convert(options: argparse.Namespace) -> int:

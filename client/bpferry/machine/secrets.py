@@ -8,12 +8,13 @@ QEMU inherits a sealed memfd with the contents, which it reads when it starts.
 import base64
 import binascii
 import contextlib
+import difflib
 import fcntl
 import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -39,6 +40,14 @@ SecretFiles = Mapping[str, str]
 """The path of each secret's file, by the secret's name."""
 
 NO_SECRETS: Final[SecretFiles] = MappingProxyType({})
+
+
+class NamedSecrets(dict[str, str]):
+    """Secret files that the user has given, and which of them the command line names itself."""
+
+    def __init__(self, files: SecretFiles, named: Collection[str]) -> None:
+        super().__init__(files)
+        self.named = named
 
 
 def name_of(text: str) -> str:
@@ -71,6 +80,24 @@ def find_exposed(document: Document) -> Iterator[Notice]:
                 f"{place}: others can read this secret (the file has mode {mode:04o})",
                 f"chmod 600 {path}",
             )
+
+
+def find_unused(built: Built, secrets: SecretFiles) -> Iterator[Notice]:
+    """Yield a warning for each of *secrets* that the command line names and nothing uses."""
+    wanted = sorted({secret.wanted for secret in built.of(Secret) if secret.text is None})
+    known = {name_of(name) for name in wanted}
+    # A file of --secrets may be about many VMs.
+    for name in secrets.named if isinstance(secrets, NamedSecrets) else ():
+        if name_of(name) in known:
+            continue
+        near = difflib.get_close_matches(name, wanted, 1)
+        if near:
+            hint = f"did you mean '{near[0]}'?"
+        elif wanted:
+            hint = f"the secrets of this VM are {', '.join(wanted)}"
+        else:
+            hint = "remove the option: this VM needs no secret"
+        yield Notice(f"nothing uses the secret '{name}' of --secret", hint)
 
 
 def find_problems(built: Built, files: SecretFiles) -> Iterator[NotReady]:

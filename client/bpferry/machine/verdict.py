@@ -21,7 +21,7 @@ from bpferry.machine.lint import find_faults
 from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.refusals import placed
 from bpferry.machine.reporter import Reporter
-from bpferry.machine.secrets import NO_SECRETS, SecretFiles
+from bpferry.machine.secrets import NO_SECRETS, SecretFiles, find_unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def judge(
         draft=plan,
         refused=() if ignore_unsupported else plan.refused,
         hindrances=(*_errors(of_design), *find_all(plan)),
-        faults=(*_less(of_design), *left_out, *_of_plan(plan, document)),
+        faults=(*_less(of_design), *left_out, *_of_plan(plan, document, secrets)),
         passed_over=document.passed_over,
     )
 
@@ -148,9 +148,9 @@ def _of_design(
             yield placed(fault, document)
 
 
-def _of_plan(plan: Draft, document: Document) -> Iterator[Fault]:
+def _of_plan(plan: Draft, document: Document, secrets: SecretFiles) -> Iterator[Fault]:
     """Yield what the VM would lack, or have otherwise, beside its design."""
-    for notice in plan.general_notices():
+    for notice in (*plan.general_notices(), *find_unused(plan.built, secrets)):
         yield Fault("", "warning", notice.message, "", notice.hint)
     yield from find_doubts(plan)
     for fault in find_dispensable_programs(plan.built):
