@@ -204,30 +204,39 @@ def test_policy_of_a_control_group_is_that_of_all() -> None:
 
 
 def test_node_is_rounded_up_to_a_whole_mib() -> None:
-    """As in libvirt; the VM gets their sum, and its user is told where <memory> says otherwise."""
+    """As in libvirt."""
     odd = CELL.replace("MiB", "KiB")
     context = context_of(
         cells(odd.format(0, "cpus='0-1'", 109550), odd.format(1, "cpus='2-3'", 109550)),
-        memory="<memory unit='GiB'>2</memory>",
+        memory="<memory unit='KiB'>219100</memory>",
     )
 
     assert {"ram-node0": 107, "ram-node1": 107} == sizes(context)
     assert ["size=219136k"] == values(context, "-m")
+    assert [] == of_kind(context, Remark)
+
+
+def test_odd_nodes_that_are_not_the_memory_are_refused() -> None:
+    """Which of the two is meant cannot be told."""
+    odd = CELL.replace("MiB", "KiB")
+    text = cells(odd.format(0, "cpus='0-3'", 109550))
+
+    error = refusal_of(all_parts, context_of(text, memory="<memory unit='GiB'>2</memory>"))
+
+    assert ("memory", True) == (error.element, "neither this nor a whole" in error.message)
+
+
+def test_sum_of_the_nodes_counts() -> None:
+    """As in libvirt, and its user is told where <memory> says otherwise."""
+    context = context_of(
+        cells(CELL.format(0, "cpus='0-3'", 32)), memory="<memory unit='GiB'>2</memory>"
+    )
+
+    assert ["size=32768k"] == values(context, "-m")
     assert [
         Remark(
-            "the VM gets 214 MiB, the sum of its NUMA nodes and modules, and not 2048 MiB",
-            "write 214 MiB here",
+            "the VM gets 32 MiB, the sum of its NUMA nodes and modules, and not 2048 MiB",
+            "write 32 MiB here",
             "memory",
         )
     ] == of_kind(context, Remark)
-
-
-def test_nodes_that_make_up_the_memory_need_no_word() -> None:
-    """Also where both are rounded up."""
-    odd = CELL.replace("MiB", "KiB")
-    context = context_of(
-        cells(odd.format(0, "", 109550), odd.format(1, "", 109550)),
-        memory="<memory unit='KiB'>219100</memory>",
-    )
-
-    assert [] == of_kind(context, Remark)

@@ -51,7 +51,7 @@ def initial_size(machine: Machine) -> int:
     """Return the bytes that the guest has without its modules."""
     extra = sum(module.size for module in machine.memory_devices)
     if machine.cpu.numa:
-        return sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
+        return _size_of_nodes(machine)
     if machine.memory == 0:
         raise unsupported("memory", "the VM has no memory", "set its size")
     if extra >= machine.memory:
@@ -62,6 +62,24 @@ def initial_size(machine: Machine) -> int:
             "write a larger size, which has the modules in it, or make the modules smaller",
         )
     return round_up(machine.memory - extra, MIB)
+
+
+def _size_of_nodes(machine: Machine) -> int:
+    """Return the bytes of all nodes, each rounded up.
+
+    libvirt does not round for a guest that it takes over from another host. Nodes that need it and
+    do not add up to the VM's memory may describe such a guest, so they are refused.
+    """
+    exact = sum(cell.memory for cell in machine.cpu.numa)
+    rounded = sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
+    if exact != rounded and machine.memory not in (0, _total(machine)):
+        raise unsupported(
+            "memory",
+            f"the NUMA nodes have {exact // 1024:,} KiB, which is neither this nor a whole number "
+            "of MiB",
+            "write the sum of the nodes here, or make each node a whole number of MiB",
+        )
+    return rounded
 
 
 def parts(context: Context) -> Iterator[Found]:
