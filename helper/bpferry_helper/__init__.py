@@ -34,6 +34,10 @@ closed stays until the next sweep (tap/census).
     status      what is granted now, and what the policy means, for the administrator
     host_check  what on this host does not fit a policy
     server      the loop that serves all clients
+    requests    one request, from the packet to the answer
+    pacing      whose request has to wait, and until when
+    replies     replies and refusals on their way to a client
+    connected   the clients that are connected, and which have to go
     bpf         the role that loads objects
     tap         the role that makes taps
     door        who is let in, as which account, and how many at a time

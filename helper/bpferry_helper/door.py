@@ -3,7 +3,7 @@
 
 A client that is turned away can come back at once, and often. So the cheap checks are first (how
 many connections the account has), and the usual answers are prepared packets. The slow part, the
-peer's groups, is read with the first request (``server``).
+peer's groups, is read with the first request (``requests``).
 """
 
 import socket

@@ -13,7 +13,7 @@ import pytest
 
 from bpferry.errors import HelperError
 from bpferry.network.bpf_helper import BpfHelper
-from bpferry_helper import server
+from bpferry_helper import pacing
 from bpferry_helper.bpf import binary
 from bpferry_helper.bpf.binary import Untrusted, open_trusted
 from bpferry_helper.bpf.embedded import scan
@@ -136,17 +136,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_flood_of_requests_takes_nothing_from_who_asks_for_little(clock: list[float]) -> None:
     """64 users ask as often as they can. The control: with one bucket for all there is no room."""
-    pace = FairPace(server.OWN_PACE, server.SHARED_PACE)
+    pace = FairPace(pacing.OWN_PACE, pacing.SHARED_PACE)
     one_for_all = TokenBuckets()
     waits, control = [], []
     for _ in range(100):
         for uid in range(1, 65):
             while not pace.take(uid):
                 pass
-            while not one_for_all.take(0, *server.SHARED_PACE):
+            while not one_for_all.take(0, *pacing.SHARED_PACE):
                 pass
         waits.append(pace.take(1000))
-        control.append(one_for_all.take(0, *server.SHARED_PACE))
+        control.append(one_for_all.take(0, *pacing.SHARED_PACE))
         clock[0] += 0.3
 
     assert (set(waits), any(control)) == ({0.0}, True)
@@ -165,7 +165,7 @@ def test_a_flood_is_bounded_whatever_the_number_of_users(clock: list[float]) -> 
 
 def test_requests_beyond_the_pace_are_served_later_and_not_refused() -> None:
     """All of them, at the pace; and another user is served meanwhile."""
-    count = server.SHARED_PACE.at_once + server.OWN_PACE.at_once + 100
+    count = pacing.SHARED_PACE.at_once + pacing.OWN_PACE.at_once + 100
     with running_helper(NO_LIMITS) as helper, connect(helper.path) as sock:
         started = time.monotonic()
         replies = [ask(sock, Hello()).reply for _ in range(count)]
@@ -173,7 +173,7 @@ def test_requests_beyond_the_pace_are_served_later_and_not_refused() -> None:
         other = ask_once(helper.path, Hello(), BOB).reply
 
     assert all(isinstance(reply, HelloReply) for reply in [*replies, other])
-    assert took_s > 100 / (server.SHARED_PACE.per_second + server.OWN_PACE.per_second) / 2
+    assert took_s > 100 / (pacing.SHARED_PACE.per_second + pacing.OWN_PACE.per_second) / 2
 
 
 # -- what takes long

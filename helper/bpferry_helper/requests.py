@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One request, from the packet to the answer.
+
+The order is what makes it safe for anybody to ask: the user's rate first (``pacing``), because it
+costs nothing; then the peer's groups; only then is the packet decoded. What is slow runs in a
+worker (``work``). A bug that shows while one request is served is logged, and affects the client
+that sent it, not the others.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from bpferry_helper.connected import Connected
+from bpferry_helper.connection import Connection, State, untaken_bytes
+from bpferry_helper.door import Door
+from bpferry_helper.errors import RequestError
+from bpferry_helper.exchange import Accounts, Answer, Asked, Service, Work
+from bpferry_helper.identity import FEW_GROUPS, IdentityError, Peer, group_count
+from bpferry_helper.pacing import Pacing
+from bpferry_helper.replies import Replies
+from bpferry_helper.work import Done, Job, Workers, log_fault
+from bpferry_wire import channel
+from bpferry_wire.errors import BadMessage, Code, PeerClosed
+from bpferry_wire.messages import ErrorReply, Request
+from bpferry_wire.packets import decode_request
+
+_HINT: Final = "see the journal of the helper's unit"
+
+
+class Requests:
+    """Serves the requests of all clients. Everything here is called by the loop."""
+
+    def __init__(
+        self,
+        service: Service,
+        accounts: Accounts,
+        door: Door,
+        connected: Connected,
+    ) -> None:
+        """Let *service* decide about the requests of those *connected*."""
+        self._service = service
+        self._accounts = accounts
+        self._door = door
+        self._connected = connected
+        self._replies = Replies(connected)
+        self.pacing = Pacing(connected)
+        self.workers = Workers()
+
+    def read(self, connection: Connection) -> None:
+        """Read the request of *connection*, if there is one, and serve it."""
+        try:
+            connection.packet = channel.receive_bare(connection.sock)
+        except BlockingIOError:
+            return
+        except (PeerClosed, ConnectionError):
+            self._connected.close(connection)
+            return
+        except BadMessage as error:
+            self._replies.refuse_malformed(connection, error)
+            return
+        self._serve(connection)
+
+    def serve_paced(self) -> None:
+        """Serve the requests that have waited for long enough."""
+        for connection in self.pacing.waited_enough():
+            self._serve(connection)
+
+    def deliver(self) -> None:
+        """Give what the workers have done to the clients that asked for it."""
+        for done in self.workers.results():
+            self._deliver(done)
+
+    def _serve(self, connection: Connection) -> None:
+        """Serve the request of *connection*, now or when its user may ask again."""
+        if self.pacing.may_ask(connection) and self._knows_groups(connection):
+            self._decide(connection)
+
+    def _knows_groups(self, connection: Connection) -> bool:
+        """Return whether the peer's groups have been read; if not, have them read."""
+        named, who, peer = self._accounts.groups(), connection.who, connection.peer
+        if connection.named == named:
+            return True
+        try:
+            is_long = group_count(connection.sock) > FEW_GROUPS
+            if not is_long:
+                connection.peer = self._door.judge(connection.sock, who, peer.uid, named)
+                connection.named = named
+                return True
+        except IdentityError as error:
+            self._replies.refuse_unknown(connection, error)
+            return False
+        if self.pacing.may_read_groups(connection):
+            connection.named = named
+            judge = partial(self._door.judge, connection.sock, who, peer.uid, named)
+            self._start(connection, judge)
+        return False
+
+    def _decide(self, connection: Connection) -> None:
+        try:
+            request = self._decode(connection, connection.packet)
+            work = self._service.prepare(Asked(request, connection.peer))
+        except BadMessage as error:
+            self._replies.refuse_malformed(connection, error)
+        except RequestError as error:
+            self._replies.refuse(connection, error.reply())
+        except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
+            log_fault(f"serving {connection.peer.who}", error)
+            self._connected.close(connection)
+        else:
+            self._start(connection, work)
+
+    def _decode(self, connection: Connection, packet: bytes) -> Request:
+        if connection.state is State.DELIVERED and untaken_bytes(connection.sock):
+            raise BadMessage("the reply to the request before this one was not read", Code.BUSY)
+        return decode_request(packet)
+
+    def _start(self, connection: Connection, work: Work | Callable[[], Peer]) -> None:
+        self._connected.stop_reading(connection, State.WORKING)
+        self.workers.submit(Job(connection.peer.uid, connection.number, work))
+
+    def _deliver(self, done: Done) -> None:
+        connection = self._connected.with_number(done.connection)
+        if connection is None:
+            # It had to make room for another client's.
+            if isinstance(done.result, Answer):
+                done.result.fds.close()
+            return
+        self._connected.read_again(connection, State.LISTENING)
+        try:
+            self._answer(connection, done)
+        except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
+            log_fault(f"answering {connection.peer.who}", error)
+            self._connected.close(connection)
+
+    def _answer(self, connection: Connection, done: Done) -> None:
+        if isinstance(done.result, Answer):
+            self._replies.send(connection, done.result)
+        elif isinstance(done.result, Peer):
+            connection.peer = done.result
+            self._decide(connection)
+        elif isinstance(done.error, IdentityError):
+            self._replies.refuse_unknown(connection, done.error)
+        elif isinstance(done.error, RequestError):
+            self._replies.refuse(connection, done.error.reply())
+        elif done.error is not None:
+            log_fault(f"working for {connection.peer.who}", done.error)
+            failed = ErrorReply(Code.FAILED, "internal error in the helper", _HINT)
+            self._replies.refuse(connection, failed)
