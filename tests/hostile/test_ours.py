@@ -8,7 +8,8 @@ import pytest
 from bpferry_helper.tap import census as census_module
 from bpferry_helper.tap import marks
 from bpferry_helper.tap.census import Census
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import Holder, OurTap, as_ours, write_alias
 from bpferry_wire.messages import Delete, ErrorReply, ListReply, ListTaps
 from tests.helper.tap.own_host import Host, on_own_host

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper.tap.census import Census
-from bpferry_helper.tap.links import Link
+from bpferry_helper.tap.link_codec import Link
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Delete, DeleteReply, ErrorReply, ListReply, ListTaps
 from tests.helper.tap.own_host import Host, on_own_host, order

@@ -10,7 +10,7 @@ from bpferry_helper.policy.rules import Policy, Rule
 from bpferry_helper.tap.bridge_conf import BridgeConf
 from bpferry_helper.tap.census import Census
 from bpferry_helper.tap.closing import Closer
-from bpferry_helper.tap.links import Link
+from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.marks import Holder, OurTap, as_ours, write_alias
 from bpferry_wire.messages import ListReply, ListTaps, OwnTap
 from tests.helper.tap.own_host import Host, on_own_host, order

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import Port, in_words
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import as_ours
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code

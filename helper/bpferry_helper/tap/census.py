@@ -20,7 +20,8 @@ from typing import Final
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.quota import Places
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import PREFIXES, Holder, OurTap, as_ours
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code

@@ -10,7 +10,8 @@ from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
 from bpferry_helper.role import check_is_root
 from bpferry_helper.tap.census import Census
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import OurTap
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire import messages

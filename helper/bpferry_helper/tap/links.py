@@ -2,38 +2,32 @@
 """The few requests about links that are sent to the kernel, each a fixed message.
 
 Nothing else can be requested here: no IP addresses, no routes, and no links are made or deleted
-except taps. All are from linux/if_link.h and linux/rtnetlink.h, built by pyroute2's codecs.
+except taps. The form of the messages is in ``link_codec``.
 """
 
 import errno
-import socket
-import struct
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from bpferry_helper.tap.netlink import (
-    HEADER,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    LinkError,
-    Netlink,
-    load_codec,
+from bpferry_helper.tap.link_codec import (
+    AF_BRIDGE,
+    IFADDRMSG,
+    IFINFMSG,
+    NDMSG,
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    RTM_SETLINK,
+    Attributes,
+    Link,
+    link_message,
+    read_link,
+    vlan_message,
 )
+from bpferry_helper.tap.netlink import NLM_F_CREATE, NLM_F_EXCL, LinkError, Netlink
 from bpferry_wire.fds import BorrowedFd
-
-RTM_NEWLINK: Final = 16
-RTM_DELLINK: Final = 17
-RTM_GETLINK: Final = 18
-RTM_SETLINK: Final = 19
-RTM_GETADDR: Final = 22
-RTM_NEWNEIGH: Final = 28
-"""linux/rtnetlink.h."""
-
-AF_BRIDGE: Final = 7
-"""linux/socket.h: messages about bridge ports."""
-
-IFI_INDEX: Final = 4
-"""linux/rtnetlink.h: where ifi_index is in struct ifinfomsg."""
 
 IFF_UP: Final = 0x1
 """linux/if.h."""
@@ -51,9 +45,6 @@ moves to another port."""
 NLA_F_NESTED: Final = 0x8000
 """linux/netlink.h."""
 
-IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT: Final = 37
-"""linux/if_link.h."""
-
 RTEXT_FILTER_SKIP_STATS: Final = 8
 """linux/rtnetlink.h: leave out the counters, half of each answer."""
 
@@ -61,41 +52,6 @@ RT_SCOPE_LINK: Final = 253
 """linux/rtnetlink.h: the scope of link-local addresses; that of wider ones is a lower number."""
 
 GONE: Final = frozenset({errno.ENODEV, errno.ENOENT})
-
-IFINFMSG: Final = load_codec("ifinfmsg", "ifinfmsg")
-PORT: Final = load_codec("ifinfmsg", "protinfo_bridge")
-if len(PORT.nla_map) == IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT:
-    # pyroute2 0.7.2 (Debian 12) ends here, and leaves out without a word what it does not know.
-    PORT.nla_map += (
-        ("IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT", "uint32"),
-        ("IFLA_BRPORT_MCAST_EHT_HOSTS_CNT", "uint32"),
-        ("IFLA_BRPORT_LOCKED", "uint8"),
-    )
-IFADDRMSG: Final = load_codec("ifaddrmsg", "ifaddrmsg")
-NDMSG: Final = load_codec("ndmsg", "ndmsg")
-
-Attributes = list[tuple[Any, ...]]
-
-
-class Link(NamedTuple):
-    """One network interface, as the kernel describes it."""
-
-    ifindex: int
-    name: str
-    kind: str
-    """"bridge", "tun", or empty for hardware."""
-    master: int
-    """Index of the bridge that it is a port of; 0 if none."""
-    mtu: int
-    address: str
-    alias: str
-    owner: int | None = None
-    """For a tap: the uid that may open it; None for anybody."""
-    stays: bool = False
-    """For a tap: it outlives its last fd."""
-    queues: int | None = 0
-    """For a tap: how many queues are open, including disabled ones. None for a tap with one queue,
-    where the kernel does not say it: see ``Links.open_queues``."""
 
 
 class Links:
@@ -128,7 +84,7 @@ class Links:
     def taps(self, prefixes: tuple[str, ...]) -> list[Link]:
         """Return all taps whose names begin with one of *prefixes*."""
         kind = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "tun")]})
-        message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), kind])
+        message = link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), kind])
         found = map(read_link, self._netlink.dump("list the taps", message, RTM_GETLINK))
         # Kernels that do not know the filter answer with all links.
         return [link for link in found if link.kind == "tun" and link.name.startswith(prefixes)]
@@ -136,7 +92,7 @@ class Links:
     def ports(self, bridge: int) -> list[Link]:
         """Return all ports of the link *bridge*."""
         wanted = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), ("IFLA_MASTER", bridge)]
-        message = _link_message(wanted)
+        message = link_message(wanted)
         found = map(read_link, self._netlink.dump("list the ports", message, RTM_GETLINK))
         return [link for link in found if link.master == bridge]
 
@@ -157,7 +113,7 @@ class Links:
         """
         flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
         moved = [("IFLA_NET_NS_FD", namespace), *attributes]
-        message = _link_message(moved, index=index, **flags)
+        message = link_message(moved, index=index, **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
     def set_named(self, name: str, attributes: Attributes, *, up: bool) -> None:
@@ -166,13 +122,13 @@ class Links:
         For a link that may be gone: its index may be another's by now, its name is not.
         """
         flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
-        message = _link_message([("IFLA_IFNAME", name), *attributes], **flags)
+        message = link_message([("IFLA_IFNAME", name), *attributes], **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
     def set(self, index: int, attributes: Attributes, *, up: bool) -> None:
         """Set *attributes* of the link *index*, which is here already; set it up if *up*."""
         flags = {"flags": IFF_UP, "change": IFF_UP} if up else {}
-        message = _link_message(attributes, index=index, **flags)
+        message = link_message(attributes, index=index, **flags)
         self._netlink.change("put the tap on its bridge", message, RTM_NEWLINK)
 
     def set_queue_length(self, index: int, length: int) -> None:
@@ -181,17 +137,17 @@ class Links:
         On a tap that is up the kernel waits for a grace period, which costs more than all the rest
         (net/sched/sch_generic.c, dev_qdisc_change_tx_queue_len).
         """
-        message = _link_message([("IFLA_TXQLEN", length)], index=index)
+        message = link_message([("IFLA_TXQLEN", length)], index=index)
         self._netlink.change("set the length of the tap's queues", message, RTM_NEWLINK)
 
     def set_down(self, index: int, attributes: Attributes) -> None:
         """Set *attributes* of the link *index*, and set it down, so that nothing goes through."""
-        message = _link_message(attributes, index=index, flags=0, change=IFF_UP)
+        message = link_message(attributes, index=index, flags=0, change=IFF_UP)
         self._netlink.change("set the tap down", message, RTM_NEWLINK)
 
     def set_address(self, index: int, address: str) -> None:
         """Set the MAC *address* of the link *index*."""
-        message = _link_message([("IFLA_ADDRESS", address)], index=index)
+        message = link_message([("IFLA_ADDRESS", address)], index=index)
         self._netlink.change("give a link an address of its own", message, RTM_NEWLINK)
 
     def set_port(self, index: int, settings: Mapping[str, bool]) -> None:
@@ -201,17 +157,17 @@ class Links:
         """
         port = {"attrs": [(f"IFLA_BRPORT_{name}", int(on)) for name, on in settings.items()]}
         attributes: Attributes = [("IFLA_PROTINFO", port, NLA_F_NESTED)]
-        message = _link_message(attributes, index=index, family=AF_BRIDGE)
+        message = link_message(attributes, index=index, family=AF_BRIDGE)
         self._netlink.change("set the bridge port up", message, RTM_SETLINK)
 
     def set_vlan(self, index: int, vlan: int, former: int) -> None:
         """Put the port *index* into *vlan*, untagged, and take it out of the *former* one."""
         info = {"vid": vlan, "flags": BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED}
         what = f"put the bridge port into VLAN {vlan}"
-        self._netlink.change(what, _vlan_message(index, info), RTM_SETLINK)
+        self._netlink.change(what, vlan_message(index, info), RTM_SETLINK)
         if former not in (0, vlan):
             what = f"take the bridge port out of VLAN {former}"
-            message = _vlan_message(index, {"vid": former, "flags": 0})
+            message = vlan_message(index, {"vid": former, "flags": 0})
             self._netlink.change(what, message, RTM_DELLINK)
 
     def is_locked(self, index: int) -> bool:
@@ -220,7 +176,7 @@ class Links:
         Raises:
             LinkError: the kernel does not say.
         """
-        message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)], index=index)
+        message = link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)], index=index)
         answer = IFINFMSG(self._netlink.ask("look at the bridge port", message, RTM_GETLINK))
         answer.decode()
         info = answer.get_attr("IFLA_LINKINFO")
@@ -249,7 +205,7 @@ class Links:
         """
         if tap.queues is not None:
             return tap.queues
-        message = _link_message([("IFLA_CARRIER", 1)], index=tap.ifindex)
+        message = link_message([("IFLA_CARRIER", 1)], index=tap.ifindex)
         try:
             self._netlink.change("ask whether the tap is open", message, RTM_NEWLINK)
         except LinkError as error:
@@ -261,7 +217,7 @@ class Links:
     def delete(self, index: int) -> None:
         """Delete the tap *index*; it is not an error if it is gone already."""
         try:
-            self._netlink.change("delete the tap", _link_message([], index=index), RTM_DELLINK)
+            self._netlink.change("delete the tap", link_message([], index=index), RTM_DELLINK)
         except LinkError as error:
             if error.errno not in GONE:
                 raise
@@ -269,59 +225,9 @@ class Links:
     def _get(self, what: str, attributes: Attributes, index: int = 0) -> Link | None:
         mask = ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)
         try:
-            message = _link_message([mask, *attributes], index=index)
+            message = link_message([mask, *attributes], index=index)
             return read_link(self._netlink.ask(what, message, RTM_GETLINK))
         except LinkError as error:
             if error.errno in GONE:
                 return None
             raise
-
-
-def _vlan_message(index: int, info: dict[str, int]) -> Any:  # noqa: ANN401 - as below
-    spec = {"attrs": [("IFLA_BRIDGE_VLAN_INFO", info)]}
-    return _link_message([("IFLA_AF_SPEC", spec)], index=index, family=AF_BRIDGE)
-
-
-def _link_message(attributes: Attributes, **fields: int) -> Any:  # noqa: ANN401 - pyroute2 has no types
-    message = IFINFMSG()
-    message["family"] = socket.AF_UNSPEC
-    for name, value in fields.items():
-        message[name] = value
-    message["attrs"] = attributes
-    return message
-
-
-def index_of(raw: bytes) -> int:
-    """Return the index of the link that the message *raw* is about."""
-    index: int = struct.unpack_from("=i", raw, HEADER.size + IFI_INDEX)[0]
-    return index
-
-
-def read_link(raw: bytes) -> Link:
-    """Return the link that the message *raw* describes."""
-    message = IFINFMSG(raw)
-    message.decode()
-    info = message.get_attr("IFLA_LINKINFO")
-    kind = info.get_attr("IFLA_INFO_KIND") if info else None
-    data = info.get_attr("IFLA_INFO_DATA") if info and kind == "tun" else None
-    link = Link(
-        ifindex=message["index"],
-        name=message.get_attr("IFLA_IFNAME") or "",
-        kind=kind or "",
-        master=message.get_attr("IFLA_MASTER") or 0,
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        address=message.get_attr("IFLA_ADDRESS") or "",
-        alias=message.get_attr("IFLA_IFALIAS") or "",
-    )
-    return _with_tap(link, data) if data else link
-
-
-def _with_tap(link: Link, data: Any) -> Link:  # noqa: ANN401 - as above
-    """Return *link* with what the kernel says about taps (drivers/net/tun.c, tun_fill_info)."""
-    counts = [data.get_attr(f"IFLA_TUN_NUM_{which}QUEUES") for which in ("", "DISABLED_")]
-    queues = None if counts[0] is None else sum(count or 0 for count in counts)
-    return link._replace(
-        owner=data.get_attr("IFLA_TUN_OWNER"),
-        stays=bool(data.get_attr("IFLA_TUN_PERSIST")),
-        queues=queues,
-    )

@@ -22,7 +22,8 @@ from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH
 from bpferry_helper.tap.bridges import Bridges, Wanted, default_vlan, explain
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import own_address
 from bpferry_helper.tap.netlink import LinkError, Netlink
 from bpferry_helper.tap.nursery import SPARE_IS_GONE, Newborn, Nursery, SpareIsGone

@@ -9,7 +9,7 @@ import re
 import secrets
 from typing import Final, NamedTuple
 
-from bpferry_helper.tap.links import Link
+from bpferry_helper.tap.link_codec import Link
 
 GRANTED_PREFIX: Final = "bft"
 """A tap that was handed over and goes away with its last fd."""

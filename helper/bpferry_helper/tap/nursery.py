@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH
-from bpferry_helper.tap.links import GONE, Attributes, Links
+from bpferry_helper.tap.link_codec import Attributes
+from bpferry_helper.tap.links import GONE, Links
 from bpferry_helper.tap.marks import (
     CREATED_PREFIX,
     GRANTED_PREFIX,

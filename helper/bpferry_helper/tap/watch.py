@@ -21,7 +21,14 @@ from threading import Lock, Thread
 from typing import Final
 
 from bpferry_helper.log import WARNING, log
-from bpferry_helper.tap.links import AF_BRIDGE, RTM_DELLINK, RTM_NEWLINK, Links, index_of, read_link
+from bpferry_helper.tap.link_codec import (
+    AF_BRIDGE,
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    index_of,
+    read_link,
+)
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import PREFIXES, OurTap, as_ours, own_address
 from bpferry_helper.tap.netlink import HEADER, RECEIVE_BYTES, LinkError, messages_in
 

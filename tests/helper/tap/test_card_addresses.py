@@ -12,7 +12,7 @@ import pytest
 from bpferry_helper.errors import RequestError
 from bpferry_helper.tap import census
 from bpferry_helper.tap.census import Census
-from bpferry_helper.tap.links import Link
+from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.marks import Holder, OurTap, as_ours, write_alias
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code

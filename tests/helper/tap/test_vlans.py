@@ -13,7 +13,8 @@ from bpferry_helper.errors import RequestError
 from bpferry_helper.policy.rules import Port
 from bpferry_helper.tap import bridges
 from bpferry_helper.tap.bridges import Wanted, default_vlan
-from bpferry_helper.tap.links import Link, Links
+from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_wire.errors import Code
 from tests.helper.tap.own_host import Host, on_own_host, order
 

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One link as the kernel describes it, and the form of the messages about links.
+
+Messages are only built and read here; ``links`` has the list of those that are sent. All are from
+linux/if_link.h and linux/rtnetlink.h, built by pyroute2's codecs. What is read was sent by the
+kernel: ``netlink`` and ``watch`` drop what another process sends.
+"""
+
+import socket
+import struct
+from typing import Any, Final, NamedTuple
+
+from bpferry_helper.tap.netlink import HEADER, load_codec
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+RTM_GETADDR: Final = 22
+RTM_NEWNEIGH: Final = 28
+"""linux/rtnetlink.h."""
+
+AF_BRIDGE: Final = 7
+"""linux/socket.h: messages about bridge ports."""
+
+IFI_INDEX: Final = 4
+"""linux/rtnetlink.h: where ifi_index is in struct ifinfomsg."""
+
+IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT: Final = 37
+"""linux/if_link.h."""
+
+IFINFMSG: Final = load_codec("ifinfmsg", "ifinfmsg")
+PORT: Final = load_codec("ifinfmsg", "protinfo_bridge")
+if len(PORT.nla_map) == IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT:
+    # pyroute2 0.7.2 (Debian 12) ends here, and leaves out without a word what it does not know.
+    PORT.nla_map += (
+        ("IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT", "uint32"),
+        ("IFLA_BRPORT_MCAST_EHT_HOSTS_CNT", "uint32"),
+        ("IFLA_BRPORT_LOCKED", "uint8"),
+    )
+IFADDRMSG: Final = load_codec("ifaddrmsg", "ifaddrmsg")
+NDMSG: Final = load_codec("ndmsg", "ndmsg")
+
+Attributes = list[tuple[Any, ...]]
+
+
+class Link(NamedTuple):
+    """One network interface, as the kernel describes it."""
+
+    ifindex: int
+    name: str
+    kind: str
+    """"bridge", "tun", or empty for hardware."""
+    master: int
+    """Index of the bridge that it is a port of; 0 if none."""
+    mtu: int
+    address: str
+    alias: str
+    owner: int | None = None
+    """For a tap: the uid that may open it; None for anybody."""
+    stays: bool = False
+    """For a tap: it outlives its last fd."""
+    queues: int | None = 0
+    """For a tap: how many queues are open, including disabled ones. None for a tap with one queue,
+    where the kernel does not say it: see ``Links.open_queues``."""
+
+
+def vlan_message(index: int, info: dict[str, int]) -> Any:  # noqa: ANN401 - as below
+    """Return a message about the VLAN *info* of the bridge port *index*."""
+    spec = {"attrs": [("IFLA_BRIDGE_VLAN_INFO", info)]}
+    return link_message([("IFLA_AF_SPEC", spec)], index=index, family=AF_BRIDGE)
+
+
+def link_message(attributes: Attributes, **fields: int) -> Any:  # noqa: ANN401 - pyroute2 has no types
+    """Return a message with *attributes*; *fields* are those of its header, struct ifinfomsg."""
+    message = IFINFMSG()
+    message["family"] = socket.AF_UNSPEC
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = attributes
+    return message
+
+
+def index_of(raw: bytes) -> int:
+    """Return the index of the link that the message *raw* is about."""
+    index: int = struct.unpack_from("=i", raw, HEADER.size + IFI_INDEX)[0]
+    return index
+
+
+def read_link(raw: bytes) -> Link:
+    """Return the link that the message *raw* describes."""
+    message = IFINFMSG(raw)
+    message.decode()
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    data = info.get_attr("IFLA_INFO_DATA") if info and kind == "tun" else None
+    link = Link(
+        ifindex=message["index"],
+        name=message.get_attr("IFLA_IFNAME") or "",
+        kind=kind or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        address=message.get_attr("IFLA_ADDRESS") or "",
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+    )
+    return _with_tap(link, data) if data else link
+
+
+def _with_tap(link: Link, data: Any) -> Link:  # noqa: ANN401 - as above
+    """Return *link* with what the kernel says about taps (drivers/net/tun.c, tun_fill_info)."""
+    counts = [data.get_attr(f"IFLA_TUN_NUM_{which}QUEUES") for which in ("", "DISABLED_")]
+    queues = None if counts[0] is None else sum(count or 0 for count in counts)
+    return link._replace(
+        owner=data.get_attr("IFLA_TUN_OWNER"),
+        stays=bool(data.get_attr("IFLA_TUN_PERSIST")),
+        queues=queues,
+    )
