@@ -4,6 +4,7 @@
 import fcntl
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,9 +54,11 @@ def test_a_tap_of_one_queue_that_is_open_without_carrier_is_not_deleted(helper: 
     """It is shown as open; and is deleted as soon as nobody has it."""
     name = created(helper, tap_on(queues=1))
     with children([lambda: hold_without_carrier(helper, name)]):
+        time.sleep(1)  # The look below opens the tap, and must not do so before the child has.
         hidden = wait_until(lambda: not has_carrier(helper, name) and opened(helper, name))
         refused = ask_once(helper.path, Delete(name)).reply
         listed = list_of(helper)
+    time.sleep(1)  # The helper answers only so many lists.
     wait_until(lambda: list_of(helper) == [(name, 0)])
     deleted = ask_once(helper.path, Delete(name)).reply
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is left when somebody is killed, goes away, or wants it so: nothing, or a whole tap (T7)."""
 
+import contextlib
 import fcntl
 import os
 import random
@@ -152,7 +153,8 @@ def test_clients_that_go_before_the_reply_leave_nothing_but_whole_taps(
     request = Create(tap_on(queues=2)) if stays else tap_on(queues=2)
     with running_tap_helper(MANY) as helper:
         for _ in range(20):
-            with connect(helper.path) as sock:
+            # The helper turns away what is more than one account may have.
+            with connect(helper.path) as sock, contextlib.suppress(BrokenPipeError):
                 channel.send(sock, encode_request(request))
         # The one that comes last has all the others in front.
         ask_once(helper.path, Hello(), BOB)
