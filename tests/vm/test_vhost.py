@@ -150,8 +150,8 @@ def test_who_is_not_in_the_group_goes_without_vhost(host: Host, documents: dict[
     card = plan_of_card(host, documents[OWN], user="mallory")
 
     reason = (
-        "no vhost: cannot open '/dev/vhost-net': only members of the group 'kvm' may use it, "
-        "and you are not one"
+        "no vhost: cannot open '/dev/vhost-net': only members of the group 'kvm' may use it "
+        "(root:kvm, mode 0660), and you are not one"
     )
     assert (False, reason) == (card["vhost"], card["because"][-1])
 
