@@ -22,7 +22,8 @@ from bpferry_helper.identity import (
     identify,
     overflow_ids,
 )
-from bpferry_helper.log import WARNING, Pace, log
+from bpferry_helper.log import LINES_AT_ONCE, LINES_PER_SECOND, WARNING, log
+from bpferry_helper.rate import ALL, TokenBuckets
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply
 from bpferry_wire.packets import encode_reply
@@ -84,7 +85,7 @@ class Door:
         self._inside = 0
         self._waiting: list[tuple[float, socket.socket]] = []
         """Clients whose uid is being looked up, and how long they may wait for that."""
-        self._pace = Pace()
+        self._log_bucket = TokenBuckets()
 
     @property
     def is_quiet(self) -> bool:
@@ -165,7 +166,7 @@ class Door:
             turn_away(sock, NOT_NAMED_YET)
 
     def _refuse(self, sock: socket.socket, error: IdentityError) -> None:
-        if self._pace.allows():
+        if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):
             log(WARNING, f"refused a client: {error}")
         hint = "ask the administrator to name the uid in /etc/bpferry/policy.toml"
         turn_away(sock, encode_reply(ErrorReply(Code.REFUSED, str(error), hint)))

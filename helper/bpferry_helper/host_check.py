@@ -6,14 +6,13 @@ bridges when somebody asks for a tap. Names may be looked up here: only root has
 """
 
 import fnmatch
-import grp
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from typing import Final
 
 from bpferry_helper.errors import PolicyError
+from bpferry_helper.policy.accounts import group_name, user_name
 from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_helper.policy.names import has_wildcards
 from bpferry_helper.policy.rules import Policy
@@ -60,18 +59,14 @@ def find_strays(policy: Policy) -> Iterator[str]:
 
 def user(uid: int) -> str:
     """Return "uid 1001 (alice)", or the number alone if it has no name."""
-    try:
-        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        return f"uid {uid}"
+    name = user_name(uid)
+    return f"uid {uid} ({name})" if name else f"uid {uid}"
 
 
 def group(gid: int) -> str:
     """Return "group 997 (bpferry)", or the number alone if it has no name."""
-    try:
-        return f"group {gid} ({grp.getgrgid(gid).gr_name})"
-    except KeyError:
-        return f"group {gid}"
+    name = group_name(gid)
+    return f"group {gid} ({name})" if name else f"group {gid}"
 
 
 def _bridges() -> list[str]:

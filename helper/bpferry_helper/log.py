@@ -5,7 +5,6 @@ The logging package would take a third of the helper's start-up time and add not
 """
 
 import os
-import time
 from contextlib import suppress
 from typing import Final
 
@@ -20,30 +19,12 @@ WORDS: Final = {ERROR: "error: ", WARNING: "warning: ", INFO: ""}
 STDERR: Final = 2
 
 
-MAX_LINE_CHARS: Final = 2000
-"""Of one line. The longest real one, with a path of 255 bytes, has 600."""
-
 LINES_AT_ONCE: Final = 10
 LINES_PER_SECOND: Final = 1
 """For events that clients can cause before their account is known."""
 
-
-class Pace:
-    """Limits how often we log something that anybody can cause."""
-
-    def __init__(self) -> None:
-        self._left = float(LINES_AT_ONCE)
-        self._then = time.monotonic()
-
-    def allows(self) -> bool:
-        """Return whether to log another line now."""
-        now = time.monotonic()
-        self._left = min(LINES_AT_ONCE, self._left + (now - self._then) * LINES_PER_SECOND)
-        self._then = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+MAX_LINE_CHARS: Final = 2000
+"""Of one line. The longest real one, with a path of 255 bytes, has 600."""
 
 
 def never_wait() -> None:

@@ -2,7 +2,6 @@
 """For the administrator: what is granted now, and what the policy allows."""
 
 import os
-import pwd
 import re
 import socket
 import sys
@@ -10,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.host_check import check_helpers_can_read, find_strays, group, user
+from bpferry_helper.policy.accounts import user_name
 from bpferry_helper.policy.file import POLICY_PATH, read_policy
 from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule, in_words
 from bpferry_wire import channel
@@ -121,10 +121,7 @@ def _table(role: _Role, reply: StatusReply) -> str:
 def _row(grant: Grant) -> str:
     hours, seconds = divmod(grant.age_s, 3600)
     age = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
-    try:
-        name = pwd.getpwuid(grant.uid).pw_name
-    except KeyError:
-        name = "-"
+    name = user_name(grant.uid) or "-"
     return f"{grant.uid:>10} {name:<16} {grant.pid:>12} {grant.name:<16} {age:>8}"
 
 

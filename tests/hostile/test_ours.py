@@ -60,7 +60,7 @@ def test_by_the_first_letters_alone_they_would_be_deleted() -> None:
 
     def act(host: Host) -> set[str]:
         nobody = Holder(-1, 0, 0)
-        vars(census_module)["as_ours"] = lambda link: OurTap(link, nobody)
+        vars(census_module)["ours_among"] = lambda links: [OurTap(link, nobody) for link in links]
         return swept(host)
 
     assert {OURS, *NOT_OURS} == on_own_host(act)

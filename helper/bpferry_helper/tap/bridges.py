@@ -152,30 +152,27 @@ def has_own_address(bridge: Link) -> bool | None:
 
     Netlink does not tell. sysfs does, if our mount of it shows the host's network namespace.
     """
-    try:
-        with open(INDEX.format(bridge.name), encoding="ascii") as file:
-            if int(file.read()) != bridge.ifindex:
-                return None
-        with open(ADDRESS_TYPE.format(bridge.name), encoding="ascii") as file:
-            return int(file.read()) == NET_ADDR_SET
-    except (OSError, ValueError):
-        return None
+    found = _number_in(ADDRESS_TYPE.format(bridge.name), bridge)
+    return None if found is None else found == NET_ADDR_SET
 
 
 def default_vlan(bridge: Link) -> int | None:
     """Return the VLAN of new ports of *bridge*, 0 for none; None if it does not filter VLANs."""
-    if _setting_of(bridge, "vlan_filtering") != 1:
+    if _number_in(BRIDGE_SETTING.format(bridge.name, "vlan_filtering"), bridge) != 1:
         return None
-    return _setting_of(bridge, "default_pvid") or 0
+    return _number_in(BRIDGE_SETTING.format(bridge.name, "default_pvid"), bridge) or 0
 
 
-def _setting_of(bridge: Link, name: str) -> int | None:
-    """Return the setting *name* of *bridge* in /sys; None if it cannot be seen from here."""
+def _number_in(path: str, bridge: Link) -> int | None:
+    """Return the number in *path*, a file of *bridge* in /sys; None if it cannot be seen from here.
+
+    A bridge of another namespace may have the same name, but not the same index.
+    """
     try:
         with open(INDEX.format(bridge.name), encoding="ascii") as file:
             if int(file.read()) != bridge.ifindex:
                 return None
-        with open(BRIDGE_SETTING.format(bridge.name, name), encoding="ascii") as file:
+        with open(path, encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return None

@@ -22,7 +22,7 @@ from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.quota import Places
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
-from bpferry_helper.tap.marks import PREFIXES, Holder, OurTap, as_ours
+from bpferry_helper.tap.marks import PREFIXES, Holder, OurTap, as_ours, ours_among
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 
@@ -154,7 +154,7 @@ class Census:
             raise RequestError(Code.BUSY, str(error), LATER) from error
 
     def _ask(self) -> list[OurTap]:
-        taps = [tap for link in self._host.taps(PREFIXES) if (tap := as_ours(link))]
+        taps = ours_among(self._host.taps(PREFIXES))
         self._known = {tap.link.ifindex: tap.holder for tap in taps}
         return taps
 

@@ -7,6 +7,7 @@ counts, shows and deletes a tap only if both name and alias have the form that i
 
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from bpferry_helper.tap.link_codec import Link
@@ -127,3 +128,8 @@ def as_ours(link: Link) -> OurTap | None:
         is_closed=bool(found[7]),
     )
     return OurTap(link, holder)
+
+
+def ours_among(links: Iterable[Link]) -> list[OurTap]:
+    """Return those of *links* that are provably taps that we gave away."""
+    return [tap for link in links if (tap := as_ours(link))]

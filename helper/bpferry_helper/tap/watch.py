@@ -29,7 +29,7 @@ from bpferry_helper.tap.link_codec import (
     read_link,
 )
 from bpferry_helper.tap.links import Links
-from bpferry_helper.tap.marks import PREFIXES, OurTap, as_ours, own_address
+from bpferry_helper.tap.marks import PREFIXES, OurTap, as_ours, ours_among, own_address
 from bpferry_helper.tap.netlink import HEADER, RECEIVE_BYTES, LinkError, messages_in
 
 # linux/socket.h, linux/netlink.h, linux/rtnetlink.h
@@ -58,7 +58,7 @@ class AddressWatch:
         self._lock = Lock()
         self._cards: dict[int, str] = {}
         """By ifindex of each tap with address-lock that may be alive: its card's address."""
-        for tap in self._ours():
+        for tap in ours_among(self._host.taps(PREFIXES)):
             if tap.holder.mac and host.is_locked(tap.link.ifindex):
                 self._cards[tap.link.ifindex] = tap.holder.mac
         self._set_membership(wanted=bool(self._cards))
@@ -133,11 +133,8 @@ class AddressWatch:
         if self._cards.pop(index, None) is not None and not self._cards:
             self._set_membership(wanted=False)
 
-    def _ours(self) -> list[OurTap]:
-        return [tap for link in self._host.taps(PREFIXES) if (tap := as_ours(link))]
-
     def _check_all(self) -> None:
-        for tap in self._ours():
+        for tap in ours_among(self._host.taps(PREFIXES)):
             self._check(tap)
         self._give_back(None)
 
