@@ -50,14 +50,16 @@ def explain_all(
 
 def explain(mistake: Mistake, values: Mapping[str, object], origins: Origins) -> BadInput:
     """Return *mistake*, which is in *values*, in our words."""
-    what, key = mistake
-    if mistake.field and "missing" in what:
-        return _explain_missing(mistake.field, key, values, origins)
-    if mistake.field:
-        return _explain_unknown(mistake.field, key, origins)
+    key = mistake.key
+    if mistake.missing is not None:
+        return _explain_missing(mistake.missing, key, values, origins)
+    if mistake.unknown is not None:
+        return _explain_unknown(mistake.unknown, key, origins)
     found = look_up(values, key)
     bound = field_at(key)
-    message = f"{origins.describe(key)} is {shown(found, bound)}: {_possibilities(what, key)}"
+    message = (
+        f"{origins.describe(key)} is {shown(found, bound)}: {_possibilities(mistake.what, key)}"
+    )
     hint = "" if bound is None else _value_hint(found, bound, key)
     return BadInput(message, hint, origins.element_of(key))
 

@@ -15,21 +15,21 @@ from bpferry.domain.shape import Field, fields_of
 
 
 class Mistake(NamedTuple):
-    """What is wrong at one key, in msgspec's words."""
+    """What is wrong at one key."""
 
-    what: str
     key: str
-
-    @property
-    def field(self) -> str:
-        """The key that is missing or unknown below ``key``; empty if it is about its value."""
-        return self.what.partition("field `")[2].rstrip("`")
+    what: str = ""
+    """About the value at ``key``, in msgspec's words; empty if it is about one of the next two."""
+    unknown: str | None = None
+    """A key below ``key`` that there is not."""
+    missing: str | None = None
+    """A key below ``key`` that there has to be."""
 
 
 def first_mistake(error: msgspec.ValidationError) -> Mistake:
-    """Return what msgspec met first."""
+    """Return what msgspec met first, as if it were about a value."""
     what, _, where = str(error).partition(" - at `$")
-    return Mistake(what, where.rstrip("`").lstrip("."))
+    return Mistake(where.rstrip("`").lstrip("."), what)
 
 
 def mistakes_in(
@@ -50,13 +50,13 @@ def _unknown(values: Mapping[str, object], table: type[Table], key: str) -> Iter
     known = {bound.key for bound in fields_of(table)}
     for name in values:
         if name not in known:
-            yield Mistake(f"Object contains unknown field `{name}`", key)
+            yield Mistake(key, unknown=name)
 
 
 def _missing(values: Mapping[str, object], table: type[Table], key: str) -> Iterator[Mistake]:
     for bound in fields_of(table):
         if bound.key not in values and bound.default is msgspec.NODEFAULT:
-            yield Mistake(f"Object missing required field `{bound.key}`", key)
+            yield Mistake(key, missing=bound.key)
 
 
 def _of_values(values: Mapping[str, object], table: type[Table], key: str) -> Iterator[Mistake]:
@@ -73,7 +73,7 @@ def _of_field(bound: Field, value: object, key: str) -> Iterator[Mistake]:
         for number, single in enumerate(value):
             yield from _of_value(bound, single, f"{key}[{number}]")
     else:
-        yield Mistake("Expected `array`", key)
+        yield Mistake(key, "Expected `array`")
 
 
 def _of_value(bound: Field, value: object, key: str) -> Iterator[Mistake]:
@@ -83,4 +83,4 @@ def _of_value(bound: Field, value: object, key: str) -> Iterator[Mistake]:
     try:
         msgspec.convert(value, bound.table or bound.single)
     except msgspec.ValidationError as error:
-        yield Mistake(first_mistake(error).what, key)
+        yield Mistake(key, first_mistake(error).what)

@@ -229,3 +229,12 @@ def test_every_control_character_is_told_at_once() -> None:
         read_bytes(text.encode(), Path("/vms/web.toml"))
 
     assert ["name", "qemu"] == [error.element for error in (caught.value, *caught.value.others)]
+
+
+@pytest.mark.parametrize("key", ['""', "missing"])
+def test_any_unknown_key_is_told_as_one(key: str) -> None:
+    """Whatever it is called: none of our own words is taken for the kind of the mistake."""
+    with pytest.raises(BadInput) as caught:
+        read_bytes(f'name = "web"\nmemory = "64 MiB"\n{key} = 1\n'.encode(), Path("/vms/web.toml"))
+
+    assert caught.value.message.endswith(f"unknown key '{key.strip(chr(34))}'")
