@@ -16,7 +16,7 @@ from bpferry.domain.forms import called, name_of
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.base import Device as Described
 from bpferry.domain.model.disks import Disk
-from bpferry.domain.names import USER_PREFIX, Named, listed, single
+from bpferry.domain.names import USER_PREFIX, Named, characters_of, listed, single
 from bpferry.domain.shape import fields_of
 
 T = TypeVar("T", bound=Table)
@@ -50,10 +50,6 @@ WITH_RAM: Final = ("vga", "qxl", "vmvga", "bochs")
 
 OF_A_RUN: Final = re.compile(r"usb|ide|pcie?\.[0-9]+|[a-z][a-z_-]*[0-9]+(-[0-9]+)*")
 """An id that libvirt gave in a run, such as ``net0``: a description that was converted has them."""
-
-CHARACTERS: Final = (
-    "serials", "parallels", "consoles", "channels", "redirected_devices", "smart_cards",
-)  # fmt: skip
 
 
 def remarks(context: Context, devices: Collection[Device]) -> Iterator[Remark]:
@@ -110,10 +106,9 @@ def _alias(part: Named[Described], context: Context, made: Collection[str]) -> I
 
 
 def _characters(context: Context) -> Iterator[Remark]:
-    for name in CHARACTERS:
-        for part in listed(getattr(context.machine, name), name.replace("_", "-")):
-            if part.value.log is None:
-                yield from _remark(part, {"log_append"}, "there is no log")
+    for part in characters_of(context.machine):
+        if part.value.log is None:
+            yield from _remark(part, {"log_append"}, "there is no log")
 
 
 def _cards(context: Context) -> Iterator[Remark]:

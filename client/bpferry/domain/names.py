@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from bpferry.domain.model.base import Device
 from bpferry.domain.model.cards import Card
+from bpferry.domain.model.characters import Character
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
 from bpferry.errors import Unsupported
@@ -91,6 +92,19 @@ def chosen(device: Device) -> str | None:
     """Return the id that the user chose for *device*, if any."""
     alias = device.alias
     return alias if alias is not None and alias.startswith(USER_PREFIX) else None
+
+
+def characters_of(machine: Machine) -> Iterator[Named[Character]]:
+    """Yield each character device with its key, of all kinds."""
+    for key, devices in (
+        ("serials", machine.serials),
+        ("parallels", machine.parallels),
+        ("consoles", machine.consoles),
+        ("channels", machine.channels),
+        ("redirected-devices", machine.redirected_devices),
+        ("smart-cards", machine.smart_cards),
+    ):
+        yield from listed(devices, key)
 
 
 def cards_of(machine: Machine) -> Iterator[Named[Card]]:

@@ -6,7 +6,6 @@ Nothing is opened for writing to find out: that alone would wake up anything tha
 
 import errno
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.device_nodes import MODULE_HINT
 from bpferry.machine.images import Image, images_of
-from bpferry.network.groups import explain_device
+from bpferry.network.groups import explain_device, user_name
 
 UNCHANGEABLE: Final = ("ide", "sata")
 """Buses on which a guest cannot be kept from writing, so that no disk there is read-only."""
@@ -72,15 +71,8 @@ def why_not_writable(path: str) -> str:
             return "its file system is mounted read-only"
     except OSError as error:
         return error.strerror or str(error)
-    owner = _user_name(found.st_uid)
+    owner = user_name(found.st_uid)
     return f"it belongs to '{owner}' and has the mode {stat.S_IMODE(found.st_mode):04o}"
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _fix(image: Image) -> str:

@@ -7,14 +7,14 @@ again and again need not be there yet. Files that it writes to are with those of
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from bpferry.domain.forms import called
-from bpferry.domain.model.characters import Character, Source
+from bpferry.domain.model.characters import Source
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import listed
+from bpferry.domain.names import characters_of
 from bpferry.errors import NotReady
 from bpferry.machine.listening import is_bound
 from bpferry.network.groups import explain_device
@@ -26,24 +26,15 @@ START_FIRST: Final = "start first what the VM is to connect to, or let QEMU try 
 
 def find_missing_sources(machine: Machine) -> Iterator[NotReady]:
     """Yield what is missing or closed to this user; the errors' element is a key of the model."""
-    lists: tuple[tuple[str, Sequence[Character]], ...] = (
-        ("serials", machine.serials),
-        ("parallels", machine.parallels),
-        ("consoles", machine.consoles),
-        ("channels", machine.channels),
-        ("redirected-devices", machine.redirected_devices),
-        ("smart-cards", machine.smart_cards),
-    )
     told: set[str] = set()
-    for key, characters in lists:
-        for device in listed(characters, key):
-            for source in device.parts("sources", device.value.sources):
-                kind = getattr(device.value, "type", None)
-                problem, fix = _problem_of(kind, source.value)
-                # A console may be a serial port that the document has twice, as libvirt writes it.
-                if problem and problem not in told:
-                    told.add(problem)
-                    yield NotReady(problem, fix, f"{source.key}.path")
+    for device in characters_of(machine):
+        for source in device.parts("sources", device.value.sources):
+            kind = getattr(device.value, "type", None)
+            problem, fix = _problem_of(kind, source.value)
+            # A console may be a serial port that the document has twice, as libvirt writes it.
+            if problem and problem not in told:
+                told.add(problem)
+                yield NotReady(problem, fix, f"{source.key}.path")
 
 
 def _problem_of(kind: str | None, source: Source) -> tuple[str, str]:

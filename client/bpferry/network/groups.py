@@ -60,7 +60,7 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
 def describe_owner(found: os.stat_result) -> str:
     """Return whose a file is, such as ``root:kvm, mode 0660``."""
     mode = stat.S_IMODE(found.st_mode)
-    return f"{_user_name(found.st_uid)}:{_group(found.st_gid)[0]}, mode {mode:04o}"
+    return f"{user_name(found.st_uid)}:{_group(found.st_gid)[0]}, mode {mode:04o}"
 
 
 def _group(gid: int) -> tuple[str, list[str]]:
@@ -77,10 +77,11 @@ def _group(gid: int) -> tuple[str, list[str]]:
 
 
 def _user() -> str:
-    return _user_name(os.geteuid())
+    return user_name(os.geteuid())
 
 
-def _user_name(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """Return the name of *uid*, or the number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
