@@ -21,7 +21,7 @@ from bpferry.domain.origins import Origins
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shorthand import explain_missing_type
 from bpferry.domain.shown import any_of, as_written, shorten, shown
-from bpferry.domain.suggestions import find_near
+from bpferry.domain.suggestions import find_alike, find_near
 from bpferry.errors import BadInput
 
 STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
@@ -120,7 +120,7 @@ def _value_hint(found: object, bound: Field, key: str) -> str:
         how = "in quotes" if isinstance(meant, str) else "without quotes"
         written = f'"{meant}"' if isinstance(meant, str) else as_written(meant)
         return f"write it {how}: {written if name.endswith(']') else f'{name} = {written}'}"
-    near = find_near(found, words_of(bound)) if isinstance(found, str) else ()
+    near = find_alike(found, words_of(bound)) if isinstance(found, str) else ()
     return f"did you mean '{near[0]}'?" if near else ""
 
 

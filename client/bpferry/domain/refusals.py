@@ -16,7 +16,7 @@ from bpferry.domain.origins import Place
 from bpferry.domain.refused import find_reason, find_reason_of_value
 from bpferry.domain.shape import Field
 from bpferry.domain.shown import any_of, quoted
-from bpferry.domain.suggestions import find_near
+from bpferry.domain.suggestions import find_alike, find_near
 from bpferry.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
         others = f"; {possible}" if words else ""
         sentence = f"{sentence}: {reason[0]}{others}"
         return Unsupported(sentence, reason[1], spot.xpath, line=spot.place.line)
-    near = find_near(spot.shown, words if look else ())
+    near = find_alike(spot.shown, words if look else ())
     meant = f"did you mean {any_of([quoted(one) for one in near])}? otherwise " if near else ""
     hint = f"{meant}write what is possible, or use {LEAVE_OUT}"
     return Unsupported(f"{sentence}; {possible}", hint, spot.xpath, line=spot.place.line)

@@ -51,11 +51,11 @@ def find_near(name: str, known: Sequence[str]) -> list[str]:
     """Return those of *known* that *name* may have meant, the likeliest first; up to three."""
     same = [one for group in SAME if name in group for one in known if one in group]
     plural = [one for one in known if one in (f"{name}s", name.removesuffix("s"))]
-    return (same or plural or _alike(name, known))[:MOST]
+    return (same or plural or find_alike(name, known))[:MOST]
 
 
-def _alike(name: str, known: Sequence[str]) -> list[str]:
-    """Return those of *known* that are spelled most like *name*."""
+def find_alike(name: str, known: Sequence[str]) -> list[str]:
+    """Return those of *known* that are spelled most like *name*, as for values."""
     near = difflib.get_close_matches(name, known, MOST, ALIKE)
     ratios = {one: difflib.SequenceMatcher(None, name, one).ratio() for one in near}
     return [one for one in near if ratios[one] >= ratios[near[0]] - NEXT]

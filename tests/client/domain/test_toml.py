@@ -238,3 +238,11 @@ def test_any_unknown_key_is_told_as_one(key: str) -> None:
         read_bytes(f'name = "web"\nmemory = "64 MiB"\n{key} = 1\n'.encode(), Path("/vms/web.toml"))
 
     assert caught.value.message.endswith(f"unknown key '{key.strip(chr(34))}'")
+
+
+def test_a_value_is_not_taken_for_a_key() -> None:
+    """'uefi' and 'bios' lead to one key; as values they are two."""
+    with pytest.raises(BadInput) as caught:
+        read_bytes(b'name = "web"\nmemory = "64 MiB"\nfirmware = "uefi"\n', Path("/vms/web.toml"))
+
+    assert "did you mean 'efi'?" == caught.value.hint
