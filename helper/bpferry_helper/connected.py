@@ -48,12 +48,12 @@ class Connected:
 
     def stop_reading(self, connection: Connection, state: State) -> None:
         """Leave *connection* unread while it is in *state*."""
-        connection.state = state
+        connection.before, connection.state = connection.state, state
         self._epoll.unregister(connection.sock)
 
-    def read_again(self, connection: Connection, state: State) -> None:
-        """Read from *connection* again, which is now in *state*."""
-        connection.state = state
+    def read_again(self, connection: Connection) -> None:
+        """Read from *connection* again, in the state that it had before."""
+        connection.state = connection.before
         self._epoll.register(connection.sock, select.EPOLLIN)
 
     def close(self, connection: Connection) -> None:

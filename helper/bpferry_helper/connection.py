@@ -18,10 +18,13 @@ import time
 from contextlib import suppress
 from enum import Enum, auto
 from termios import TIOCOUTQ
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry_helper.identity import Credentials, Peer
 from bpferry_wire import channel
+
+if TYPE_CHECKING:
+    from bpferry_wire.errors import BadMessage
 
 FIRST_REQUEST_S: Final = 10.0
 """From connecting to the first request. 5 s was too short on slow boots (D-Bus, 2014)."""
@@ -43,8 +46,9 @@ class Connection:
     """One client. Owns its socket."""
 
     __slots__ = (
-        "before_wait",
+        "before",
         "deadline",
+        "fault",
         "named",
         "number",
         "packet",
@@ -62,10 +66,12 @@ class Connection:
         self.peer = peer
         self.number = number
         self.state = State.LISTENING
-        self.before_wait = self.state
-        """The state to return to from PACED."""
+        self.before = self.state
+        """The state to return to from PACED or WORKING."""
         self.packet = b""
-        """The waiting request, if the state is PACED."""
+        """The request that is served or waits, or the last one; empty before the first."""
+        self.fault: BadMessage | None = None
+        """What is wrong with the packet that came; the connection ends with it."""
         self.deadline = time.monotonic() + FIRST_REQUEST_S
 
     @property

@@ -52,7 +52,7 @@ class Pacing:
             _, number = heappop(self._waiting)
             connection = self._connected.with_number(number)
             if connection is not None:
-                self._connected.read_again(connection, connection.before_wait)
+                self._connected.read_again(connection)
                 yield connection
 
     def next_end(self) -> float | None:
@@ -63,7 +63,6 @@ class Pacing:
         wait_s = pace.take(connection.peer.uid)
         if not wait_s:
             return True
-        connection.before_wait = connection.state
         self._connected.stop_reading(connection, State.PACED)
         heappush(self._waiting, (time.monotonic() + wait_s, connection.number))
         return False

@@ -54,11 +54,11 @@ class Requests:
         except BlockingIOError:
             return
         except (PeerClosed, ConnectionError):
-            self._connected.close(connection)
-            return
+            if connection.packet:
+                self._connected.close(connection)
+                return
         except BadMessage as error:
-            self._replies.refuse_malformed(connection, error)
-            return
+            connection.fault = error
         self._serve(connection)
 
     def serve_paced(self) -> None:
@@ -72,8 +72,17 @@ class Requests:
             self._deliver(done)
 
     def _serve(self, connection: Connection) -> None:
-        """Serve the request of *connection*, now or when its user may ask again."""
-        if self.pacing.may_ask(connection) and self._knows_groups(connection):
+        """Serve the request of *connection*, now or when its user may ask again.
+
+        A packet that breaks the protocol counts as one, and so does to hang up without any.
+        """
+        if not self.pacing.may_ask(connection):
+            return
+        if connection.fault is not None:
+            self._replies.refuse_malformed(connection, connection.fault)
+        elif not connection.packet:
+            self._connected.close(connection)
+        elif self._knows_groups(connection):
             self._decide(connection)
 
     def _knows_groups(self, connection: Connection) -> bool:
@@ -113,6 +122,7 @@ class Requests:
     def _decode(self, connection: Connection, packet: bytes) -> Request:
         if connection.state is State.DELIVERED and untaken_bytes(connection.sock):
             raise BadMessage("the reply to the request before this one was not read", Code.BUSY)
+        connection.state = State.LISTENING
         return decode_request(packet)
 
     def _start(self, connection: Connection, work: Work | Callable[[], Peer]) -> None:
@@ -126,7 +136,7 @@ class Requests:
             if isinstance(done.result, Answer):
                 done.result.fds.close()
             return
-        self._connected.read_again(connection, State.LISTENING)
+        self._connected.read_again(connection)
         try:
             self._answer(connection, done)
         except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
