@@ -2,12 +2,14 @@
 """The capabilities of each role, why it needs them, and how the process is locked down."""
 
 import ctypes
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from bpferry_helper.errors import HelperError, StartupError
+from bpferry_helper.log import ERROR, log
 
 CAPABILITY_NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """linux/capability.h."""
@@ -69,7 +71,9 @@ class _CapabilitySets(ctypes.Structure):
 def lowered(name: str) -> Iterator[None]:
     """Drop the capability *name* in this thread, and no other, inside the block.
 
-    It stays permitted, so that it can be raised again.
+    It stays permitted, so that it can be raised again. If that fails, this process ends: a worker
+    without the capability would fail at everything, and believe for good that the kernel cannot
+    list its maps. systemd starts the helper again, and what was granted stays.
 
     Raises:
         HelperError: capset(2) failed; the unit's system call filter may forbid it.
@@ -83,7 +87,11 @@ def lowered(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _capability_sets("capset", before)
+        try:
+            _capability_sets("capset", before)
+        except HelperError as error:
+            log(ERROR, f"cannot raise {name} again: {error}; the helper ends, to be started again")
+            os._exit(1)
 
 
 def _capability_sets(call: str, sets: _CapabilitySets) -> _CapabilitySets:

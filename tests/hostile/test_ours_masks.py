@@ -5,15 +5,23 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from bpferry_helper import privilege
 from bpferry_helper.bpf import loader, maps
+from bpferry_helper.bpf.census import Census, CensusUnavailable
 from bpferry_helper.bpf.libbpf import LibbpfError, library
 from bpferry_helper.bpf.loader import load
 from bpferry_helper.errors import HelperError
-from bpferry_helper.privilege import CAPABILITY_NUMBERS, _held_capabilities, lowered
+from bpferry_helper.privilege import (
+    CAPABILITY_NUMBERS,
+    _capability_sets,
+    _held_capabilities,
+    lowered,
+)
+from tests.support.children import in_child
 from tests.support.qemu import rss_object
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
@@ -122,6 +130,45 @@ def test_it_comes_back_when_a_map_cannot_be_created() -> None:
         raise LibbpfError("cannot create a map", 12)
 
     assert CAPABILITY_NUMBERS["CAP_PERFMON"] in _held_capabilities("CapEff")
+
+
+def test_a_worker_that_cannot_raise_it_again_ends_the_helper(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Systemd starts it again, with all of its capabilities."""
+    calls = iter(["capget", "capset"])
+
+    def only_twice(call: str, sets: Any) -> Any:  # noqa: ANN401 - not public
+        if next(calls, "") != call:
+            raise HelperError(f"{call}(2) fails with errno 1")
+        return _capability_sets(call, sets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(privilege, "_capability_sets", only_twice)
+        with pytest.raises(AssertionError, match="the child ended with 1"):
+            in_child(lower_and_raise)
+
+    assert "cannot raise CAP_PERFMON again: capset(2) fails" in capfd.readouterr().err
+
+
+def lower_and_raise() -> None:
+    """Do nothing without CAP_PERFMON."""
+    with lowered("CAP_PERFMON"):
+        pass
+
+
+def test_a_worker_that_stays_without_it_would_never_count_again() -> None:
+    """The control: one census without the capability, and the helper believes it for good."""
+    census = Census()
+    with lowered("CAP_PERFMON"), pytest.raises(CensusUnavailable):
+        census.alive()
+    with pytest.raises(CensusUnavailable):
+        census.alive()
+
+    again = Census()
+    assert again.alive() is not None
+    assert again._link is not None
+    again._link.close()
 
 
 def test_where_it_cannot_be_lowered_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
