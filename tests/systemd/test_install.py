@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.debian_folder import BUILD_SECONDS
 from tests.systemd.conftest import INSTALL, INSTALL_SECONDS
-from tests.systemd.container import Container
+from tests.systemd.container import CLONE, Container
 
 pytestmark = [
     pytest.mark.system,
@@ -109,6 +109,48 @@ def test_installed_code_is_roots(bare_system: Container) -> None:
     )
 
     assert "" == bad
+
+
+def install_anew(system: Container, *, clone: str = CLONE, cwd: str = "/") -> tuple[int, str]:
+    """Run the clone's tools/install where nothing is installed; return its status and words."""
+    install(system, "--uninstall")
+    command = f"cd {cwd} && {clone}/tools/install"
+    done = system.run("sh", "-c", command, timeout=INSTALL_SECONDS, fetches=True)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("pins", ["changed", "as they are"])
+def test_package_with_another_hash_is_not_installed(pins: str, bare_system: Container) -> None:
+    """One digit of one hash is enough. The control: the same copy of the clone, unchanged."""
+    bare_system.check("cp", "-r", CLONE, "/root/clone")
+    changed = pins == "changed"
+    if changed:
+        path = "/root/clone/tools/prepare/client.txt"
+        bare_system.check("sed", "-i", "/qmp==/{n;s/sha256:./sha256:f/}", path)
+    status, said = install_anew(bare_system, clone="/root/clone")
+    bare_system.check("rm", "-r", "/root/clone")
+    started = bare_system.run("bpferry", "--version").returncode == 0
+
+    assert (int(changed), not changed) == (status, started), said
+    assert changed == ("DO NOT MATCH THE HASHES" in said)
+
+
+def test_modules_in_the_current_folder_are_not_run(bare_system: Container) -> None:
+    """An administrator may start the installation in a folder that others can write to."""
+    bare_system.check("mkdir", "/tmp/planted")
+    for module in ("pip", "venv", "compileall", "ensurepip"):
+        bare_system.write(f"/tmp/planted/{module}.py", "open('/tmp/planted/run', 'x')\n")
+    status, said = install_anew(bare_system, cwd="/tmp/planted")
+    was_run = [
+        bare_system.run("test", "-e", "/tmp/planted/run").returncode,
+        # The control: with -m alone they are.
+        bare_system.run("sh", "-c", "cd /tmp/planted && python3 -m pip").returncode,
+        bare_system.run("test", "-e", "/tmp/planted/run").returncode,
+    ]
+    bare_system.check("rm", "-r", "/tmp/planted")
+
+    assert 0 == status, said
+    assert [1, 0, 0] == was_run
 
 
 def test_folder_that_others_may_write_is_refused(bare_system: Container) -> None:

@@ -5,7 +5,6 @@ Nothing of this project is in it but what tools/install would fetch from a packa
 made again when that list changes, or this module, and not when the project's code does.
 """
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,6 +36,7 @@ PACKAGES: Final = (
     "python3-msgpack",
     "python3-pyroute2",
     "libbpf1",
+    "apparmor",  # Debian has it on every machine
     "iproute2",
 )
 """What tools/install would install, a kernel, and what boots it."""
@@ -136,12 +136,6 @@ def _command(mirror: str) -> list[str]:
 
 
 def _requirements() -> str:
-    """Return what the client requires, in one line."""
-    listing = REPOSITORY / "tools/prepare/requirements.py"
-    done = subprocess.run(
-        ["/usr/bin/python3", "-I", listing, REPOSITORY / "pyproject.toml", "client"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return " ".join(done.stdout.split())
+    """Return the packages of the client that are fetched, in one line."""
+    lines = (REPOSITORY / "tools/prepare/client.txt").read_text().splitlines()
+    return " ".join(line for line in lines if line[:1] not in {"", "#"})

@@ -196,15 +196,21 @@ add_backports() {
     step "fetching its package lists" apt-get update
 }
 
-# Print what this project's extras require, and for which Python.
+# Print what goes into an environment, and for which Python: the client's packages with hashes, or
+# what this project's extras require.
 requirements() {
     printf '# %s\n' "$("$python" -VV | tr '\n' ' ')"
+    if [ "$*" = client ]; then
+        cat "$repository/tools/prepare/client.txt"
+        return
+    fi
     "$python" -I "$repository/tools/prepare/requirements.py" "$repository/pyproject.toml" "$@" ||
         die "cannot read '$repository/pyproject.toml'"
 }
 
 # Make a virtual environment in a folder, again whenever the requirements or Python have changed.
 # The list in it is written last: a folder without one is incomplete.
+# -I: with -m alone, Python would first look for the module in the current folder, anybody's perhaps.
 make_venv() {
     venv_folder=$1
     shift
@@ -212,10 +218,10 @@ make_venv() {
     [ "$(cat "$venv_folder/requirements.txt" 2>/dev/null)" != "$venv_list" ] || return 0
     rm -rf "$venv_folder"
     mkdir -p "$venv_folder"
-    step "making a virtual environment in $venv_folder" "$python" -m venv "$venv_folder"
+    step "making a virtual environment in $venv_folder" "$python" -I -m venv "$venv_folder"
     printf '%s\n' "$venv_list" >"$venv_folder/requirements.new"
-    step "fetching into it: $(printf '%s' "$venv_list" | tail -n +2 | tr '\n' ' ')" \
-        "$venv_folder/bin/python3" -m pip install --no-cache-dir \
+    step "fetching into it: $(printf '%s' "$venv_list" | sed -n 's/^\([a-z][^; ]*\).*/\1/p' | tr '\n' ' ')" \
+        "$venv_folder/bin/python3" -I -m pip install --no-cache-dir \
         --requirement "$venv_folder/requirements.new"
     mv "$venv_folder/requirements.new" "$venv_folder/requirements.txt"
 }
