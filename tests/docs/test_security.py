@@ -10,18 +10,17 @@ from typing import Final
 import pytest
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-TESTS: Final = REPOSITORY / "tests"
 PAGE: Final = (REPOSITORY / "docs/security.md").read_text(encoding="utf-8")
 
 HEAD: Final = ["claim", "shown by", "rests on", "does not cover"]
 
-NAME: Final = re.compile(r"`([\w/]+\.py)::(\w+)`")
+NAME: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    """Return the names of the test functions of a file below tests/; none if it is not there."""
-    path = TESTS / file
+    """Return the names of the test functions of a file; none if it is not there."""
+    path = REPOSITORY / file
     if not path.is_file():
         return frozenset()
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -52,9 +51,9 @@ def test_every_test_that_is_named_exists() -> None:
 @pytest.mark.parametrize("name", ["docs/test_security.py::test_none", "docs/none.py::test_none"])
 def test_a_test_that_does_not_exist_is_noticed(name: str) -> None:
     """The check above can fail, for a function and for a file."""
-    here = f"`docs/test_security.py::{test_every_test_that_is_named_exists.__name__}`"
+    here = f"`tests/docs/test_security.py::{test_every_test_that_is_named_exists.__name__}`"
 
-    assert [name] == missing_tests(f"| a | {here}, `{name}` | b | c |")
+    assert [f"tests/{name}"] == missing_tests(f"| a | {here}, `tests/{name}` | b | c |")
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=[row[0][:60] for row in CLAIMS])
