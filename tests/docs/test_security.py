@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
+HERE: Final = Path(__file__).resolve().relative_to(REPOSITORY)
 PAGE: Final = (REPOSITORY / "docs/security.md").read_text(encoding="utf-8")
 
 HEAD: Final = ["claim", "shown by", "rests on", "does not cover"]
@@ -48,12 +49,14 @@ def test_every_test_that_is_named_exists() -> None:
     assert [] == missing_tests(PAGE)
 
 
-@pytest.mark.parametrize("name", ["docs/test_security.py::test_none", "docs/none.py::test_none"])
-def test_a_test_that_does_not_exist_is_noticed(name: str) -> None:
+@pytest.mark.parametrize("file", [HERE, HERE.with_name("none.py")])
+def test_a_test_that_does_not_exist_is_noticed(file: Path) -> None:
     """The check above can fail, for a function and for a file."""
-    here = f"`tests/docs/test_security.py::{test_every_test_that_is_named_exists.__name__}`"
+    exists = f"{HERE}::{test_every_test_that_is_named_exists.__name__}"
 
-    assert [f"tests/{name}"] == missing_tests(f"| a | {here}, `tests/{name}` | b | c |")
+    assert [f"{file}::test_none"] == missing_tests(
+        f"| a | `{exists}`, `{file}::test_none` | b | c |"
+    )
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=[row[0][:60] for row in CLAIMS])
