@@ -31,6 +31,7 @@
     bounds           hold a value to the type of its field, and say what is possible
     mistakes         every mistake in a native description, in the words of msgspec
     explain          the same in our words, with places and what to write
+    unknown_keys     what to write in place of a key that there is not
     suggestions      what was meant by a name that there is not
     shown            a value as a message repeats it
 

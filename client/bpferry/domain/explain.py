@@ -20,21 +20,13 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shorthand import explain_missing_type
-from bpferry.domain.shown import any_of, as_written, shorten, shown
-from bpferry.domain.suggestions import find_alike, find_near
+from bpferry.domain.shown import as_written, shorten, shown
+from bpferry.domain.suggestions import find_alike
+from bpferry.domain.unknown_keys import advise
 from bpferry.errors import BadInput
 
 STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
 """One step on the way to a value, such as ``.tap`` or ``[0]``."""
-
-FEW: Final = 12
-"""The most keys that a hint lists."""
-
-MANUAL: Final = (
-    "docs/documents.md has the keys that are used most, and 'bpferry convert' shows those of "
-    "anything that you have as XML"
-)
-
 
 TRUTH: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 """What people write for a truth value."""
@@ -79,33 +71,7 @@ def _explain_missing(
 def _explain_unknown(name: str, key: str, origins: Origins) -> BadInput:
     whole = _join(key, name)
     message = f"{origins.describe_line(whole)}: unknown key {shorten(whole)}"
-    return BadInput(message, _other_keys(name, key), whole)
-
-
-def _other_keys(name: str, key: str) -> str:
-    """Return the possible keys in place of *name*: similar ones, or all of them if they are few.
-
-    A key may also be one of the tables below, or of the whole: what follows the header of a table
-    belongs to it.
-    """
-    here = {bound.key: bound for bound in fields_of(table_at(key))}
-    near = [_as_written(here[one], key) for one in find_near(name, list(here))]
-    if near:
-        return f"did you mean {any_of(near)}?"
-    if key and name in _keys_of(Machine):
-        return f"write '{name}' above the first line with a [table]: it is about the VM as a whole"
-    inside = [bound for bound in here.values() if bound.table and name in _keys_of(bound.table)]
-    if inside:
-        return f"it is a key of {any_of([_as_written(one, key) for one in inside[:3]])}"
-    return "the keys here are " + ", ".join(here) if len(here) <= FEW else MANUAL
-
-
-def _as_written(bound: Field, key: str) -> str:
-    """Return the key of *bound* in the table *key*, with a header's brackets if it is a table."""
-    if bound.table is None:
-        return f"'{bound.key}'"
-    header = _join(re.sub(r"\[\d+\]", "", key), bound.key)
-    return f"[[{header}]]" if bound.many else f"[{header}]"
+    return BadInput(message, advise(name, key, table_at(key)), whole)
 
 
 def _value_hint(found: object, bound: Field, key: str) -> str:
@@ -134,10 +100,6 @@ def _meant(found: object, bound: Field) -> object:
     elif bound.scalar is str and isinstance(found, bool | int | float | dt.date):
         meant = as_written(found)
     return meant if meant is not None and is_possible(bound, meant) else None
-
-
-def _keys_of(table: type[Table]) -> tuple[str, ...]:
-    return tuple(bound.key for bound in fields_of(table))
 
 
 def _join(key: str, name: str) -> str:

@@ -91,14 +91,17 @@ def test_mistake_is_named(text: str, element: str, words: str) -> None:
     ("text", "hint"),
     [
         ("memmory = 1", "did you mean 'memory'?"),
-        ("read-only = true", "it is a key of [loader], [[disks]] or [[memory-devices]]"),
+        (
+            "read-only = true",
+            "it is a key of [loader], [[disks]], [[memory-devices]] or [[filesystems]]",
+        ),
         ("[[cards]]\nqueue = 2", "did you mean 'queues'?"),
         ("[boot-menu]\nwarp = 1", "the keys here are enabled, timeout"),
-        ("spaceship = 1", "docs/documents.md has the keys that are used most, and "),
+        ("spaceship = 1", "docs/documents.md, 'The native form', has the keys that "),
     ],
 )
 def test_unknown_key_leads_to_those_that_there_are(text: str, hint: str) -> None:
-    """The hint has up to three keys that are near, the table that has it, or where to look."""
+    """The hint has the keys that are near, the table that has it, or where to look."""
     assert read_wrong(LEAST + text).hint.startswith(hint)
 
 

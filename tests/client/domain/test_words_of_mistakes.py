@@ -143,6 +143,46 @@ def test_words_that_people_write(text: str, key: str, hint: str | None) -> None:
     assert hint is None or found[1] == f"did you mean {hint}?"
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "hint"),
+    [
+        ("tpms", "type", "did you mean 'backend'?"),
+        ("videos", "type", "did you mean 'model'?"),
+        ("filesystems", "source", "did you mean 'folder'?"),
+        ("filesystems", "target", "did you mean 'tag'?"),
+        ("graphics", "listen", "did you mean 'address' or [[graphics.listens]]?"),
+        ("graphics", "passwd", "did you mean 'password'?"),
+        ("disks", "bootindex", "did you mean 'boot-order'?"),
+        ("disks", "cache_mode", "did you mean 'cache'?"),
+        ("disks", "size", "an image has its size in itself: make one with 'qemu-img create "),
+        ("serials", "path", "it is a key of [[serials.sources]]"),
+        ("serials", "file", "did you mean 'path' in [[serials.sources]]?"),
+        ("cards", "vhost", "did you mean 'driver'?"),
+        ("cards", "source", "what libvirt has in <source> is here in bridge, network, "),
+    ],
+)
+def test_words_of_libvirt_and_qemu_lead_to_our_keys(table: str, key: str, hint: str) -> None:
+    """What a device has of that name in a domain document or in QEMU is known here too."""
+    _, found = said(f"{LEAST}[[{table}]]\n{key} = 1")
+
+    assert found.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[[watchdogs]]\ntype = 1", "the keys here are model, action"),
+        ("[cpu]\ntype = 1", "the keys here are mode, model, match, "),
+        ("sockets = 2", "it is a key of [cpu]"),
+        ("[[disks]]\nurl = 1", "docs/documents.md, 'The native form', has the keys that are "),
+        ("size = 1", "docs/documents.md, 'The native form', has the keys that are used most; "),
+    ],
+)  # fmt: skip
+def test_no_key_is_named_that_only_looks_similar(text: str, hint: str) -> None:
+    """A hint that misleads is worse than one that says where to look."""
+    assert said(LEAST + text)[1].startswith(hint)
+
+
 def test_key_of_the_vm_in_a_table() -> None:
     """What follows the header of a table belongs to it, which surprises many."""
     _, hint = said(f'{LEAST}[[cards]]\nbridge = "br0"\nkernel = "vmlinuz"\n')
