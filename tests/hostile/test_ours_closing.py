@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A tap that stays is of use to its user only as long as policy allows it."""
 
+import errno
 import os
 
 import pytest
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.policy.rules import Policy, Rule
+from bpferry_helper.policy.rules import Policy, Port, Rule
 from bpferry_helper.tap.bridge_conf import BridgeConf
 from bpferry_helper.tap.census import Census
 from bpferry_helper.tap.closing import Closer
 from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import Holder, OurTap, as_ours, write_alias
+from bpferry_helper.tap.netlink import LinkError
+from bpferry_helper.tap.tun import make_persistent
 from bpferry_wire.messages import ListReply, ListTaps, OwnTap
-from tests.helper.tap.own_host import Host, on_own_host, order
+from tests.helper.tap.own_host import CLOSED, PLAIN, Host, on_own_host, order
 from tests.support.census import wait_until
-from tests.support.people import ALICE, BOB, ask_once
+from tests.support.people import ALICE, BOB, Person, ask_once
 from tests.support.tap_process import (
     TapProcess,
     created,
@@ -111,23 +115,30 @@ class Qemus:
 
 GROUP = 4_000
 NO_RULES = Policy("/policy", frozenset(), frozenset())
+ALICES_RULE = Rule(f"users.{ALICE.uid}", is_group=False, id=ALICE.uid, bridges=("br0",))
+ALICE_ALLOWED = NO_RULES._replace(rules=(ALICES_RULE,))
 GROUPS_RULE = Rule("groups.vm", is_group=True, id=GROUP, bridges=("br0",))
 MISTAKE = PolicyError("/policy", 1, "is not valid TOML")
 
 
 def closed_by(
-    policy: Policy | PolicyError, holder: Holder, *, stays: bool = True, conf: Qemus | None = None
+    policy: Policy | PolicyError,
+    holder: Holder,
+    *,
+    stays: bool = True,
+    conf: Qemus | None = None,
+    port: Port = PLAIN,
 ) -> bool:
-    """Say whether a tap of *holder* on br0 is down after a sweep."""
+    """Say whether a tap of *holder* on br0, made with *port*, is down after a sweep."""
 
     def act(host: Host) -> bool:
-        made = host.make(order(stays=stays)._replace(alias=write_alias(holder)))
+        made = host.make(order(stays=stays, port=port)._replace(alias=write_alias(holder)))
         made.fds.close() if stays else None
         Closer(host.links, Policies(policy), conf or Qemus()).sweep(Census(host.links))
         (tap,) = host.links.taps(("bft", "bfp"))
         made.fds.close()
         ours = as_ours(tap)
-        return ours is not None and ours.holder.is_closed
+        return ours is not None and ours.holder.is_closed and not tap.is_up
 
     return on_own_host(act)
 
@@ -155,9 +166,141 @@ def test_a_tap_is_judged_by_its_user_and_the_groups_it_was_made_for(
     assert closed == closed_by(policy, holder)
 
 
-def test_a_tap_that_goes_with_its_vm_is_not_closed() -> None:
-    """A grant cannot be taken back; see docs/security.md."""
-    assert not closed_by(NO_RULES, ALICES, stays=False)
+def test_a_tap_that_goes_with_its_vm_is_closed_by_deny_alone() -> None:
+    """Which somebody wrote for this very user; the control: that no rule opens the bridge."""
+    denied = NO_RULES._replace(rules=(ALICES_RULE._replace(deny=("br*",)),))
+
+    assert [True, False] == [closed_by(each, ALICES, stays=False) for each in (denied, NO_RULES)]
+
+
+# -- what policy demands of a port by now
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        Port(isolated=True),
+        Port(address_lock=True),
+        Port(bpdu_guard=True),
+        Port(root_block=True),
+        Port(multicast_flood=False),
+        Port(unicast_flood=False),
+    ],
+    ids=["isolated", "address-lock", "bpdu-guard", "root-block", "multicast", "unicast"],
+)
+def test_a_tap_without_what_policy_demands_by_now_is_closed(port: Port) -> None:
+    """The control: one that was made with it is not."""
+    policy = ALICE_ALLOWED._replace(ports=(port,))
+
+    assert [True, False] == [closed_by(policy, ALICES, port=made) for made in (PLAIN, port)]
+
+
+def test_a_tap_with_more_than_policy_demands_is_not_closed() -> None:
+    """Its port lets through less than it may."""
+    assert not closed_by(ALICE_ALLOWED, ALICES, port=CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("vlans", "made_in", "closed"),
+    [
+        ((), 10, True),
+        ((range(20, 31),), 10, True),
+        ((range(20, 31),), 0, True),
+        ((range(10, 11), range(20, 31)), 10, False),
+        ((), 0, False),
+    ],
+    ids=["no VLAN any more", "others", "one, and it has none", "the same and more", "never any"],
+)
+def test_a_tap_in_a_vlan_that_policy_no_longer_allows_is_closed(
+    vlans: tuple[range, ...],
+    made_in: int,
+    closed: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """The last two are the controls."""
+    policy = ALICE_ALLOWED._replace(ports=(Port(vlans=vlans),))
+
+    assert closed == closed_by(policy, ALICES._replace(vlan=made_in))
+
+
+def test_a_lower_number_closes_nothing() -> None:
+    """Taps and queues are counted when a tap is made."""
+    policy = ALICE_ALLOWED._replace(rules=(ALICES_RULE._replace(queues_per_tap=1, taps=0),))
+
+    assert not closed_by(policy, ALICES)
+
+
+# -- more groups than an alias has room for
+
+NINE = tuple(range(3_000, 3_009))
+IN_NINE = Person(ALICE.uid, ALICE.gid, NINE)
+BY_THE_LAST = ONE_SECOND + "".join(
+    f"[groups.{gid}]\nbridges = ['{'br0' if gid == NINE[-1] else 'br9'}']\n" for gid in NINE
+)
+
+
+def test_the_group_that_opens_the_bridge_is_kept_whatever_its_number() -> None:
+    """Policy names nine of hers. The control: when that rule goes, her tap is closed."""
+    with running_tap_helper(BY_THE_LAST) as helper:
+        created(helper, tap_on(queues=1), IN_NINE)
+        seen = []
+        for later in (BY_THE_LAST, BY_THE_LAST.replace("br0", "br8")):
+            sweep_under(helper, later)
+            seen += [tap.closed for tap in own(helper)]
+
+    assert seen == [False, True]
+
+
+# -- what goes wrong with one tap
+
+
+def fail_for_first(links: Links, method: str) -> None:
+    """Let *method* of *links* fail as often as it is called for the tap of the first call."""
+    works, first = getattr(links, method), []
+
+    def fails(what: int | Link, *more: object) -> object:
+        index = what if isinstance(what, int) else what.ifindex
+        first.append(index)
+        if index == first[0]:
+            raise LinkError("cannot do that", errno.EBUSY)
+        return works(what, *more)
+
+    setattr(links, method, fails)
+
+
+def test_a_fault_with_one_tap_keeps_no_other_open() -> None:
+    """It is logged, and tried again with the next sweep."""
+
+    def act(host: Host) -> int:
+        for _ in range(3):
+            host.make(order(stays=True)._replace(alias=write_alias(ALICES))).fds.close()
+        closer = Closer(host.links, Policies(NO_RULES), Qemus())
+        fail_for_first(host.links, "set_down")
+        closer.sweep(Census(host.links))
+        return [tap.is_up for tap in host.links.taps(("bfp",))].count(False)
+
+    assert on_own_host(act) == 2
+
+
+def test_a_fault_with_one_tap_that_was_left_keeps_no_other() -> None:
+    """Nor does it keep the helper from starting, which sweeps first."""
+
+    def act(host: Host) -> int:
+        for _ in range(3):
+            made = host.make(order(queues=1)._replace(alias=write_alias(ALICES)))
+            make_persistent(made.fds[0].borrow())
+            made.fds.close()
+        fail_for_first(host.links, "delete")
+        Census(host.links)
+        return len(host.links.taps(("bft",)))
+
+    assert on_own_host(act) == 1
+
+
+def test_a_tap_that_was_set_up_while_it_was_closed_is_set_down_again() -> None:
+    """Its last step may come after a sweep that closed it."""
+    holder = ALICES._replace(is_closed=True)
+
+    assert closed_by(NO_RULES, holder)
 
 
 def test_a_mistake_in_qemu_s_file_closes_nothing() -> None:
@@ -178,6 +321,7 @@ def test_a_mistake_in_qemu_s_file_closes_nothing() -> None:
             queues=256,
             groups=(2**32 - 1,) * 8,
             is_closed=True,
+            vlan=4094,
         ),
     ],
 )

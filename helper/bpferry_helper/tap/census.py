@@ -129,11 +129,17 @@ class Census:
 
     def _delete_left(self, taps: list[OurTap]) -> None:
         for tap in taps:
-            left = not tap.was_created and tap.link.stays
-            if left and not self._host.open_queues(tap.link):
-                self._host.delete(tap.link.ifindex)
-                what = f"'{tap.link.name}', which uid {tap.holder.uid} had made persistent and left"
-                log(INFO, f"deleted {what}")
+            try:
+                if not tap.was_created and tap.link.stays:
+                    self._delete_unless_open(tap)
+            except LinkError as error:
+                log(WARNING, f"'{tap.link.name}': {error}, ignoring")
+
+    def _delete_unless_open(self, tap: OurTap) -> None:
+        if not self._host.open_queues(tap.link):
+            self._host.delete(tap.link.ifindex)
+            what = f"'{tap.link.name}', which uid {tap.holder.uid} had made persistent and left"
+            log(INFO, f"deleted {what}")
 
     def _owners(self) -> list[int]:
         return [holder.uid for holder in self._known.values()]

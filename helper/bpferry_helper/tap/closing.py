@@ -1,25 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Closes taps that stay and that the policy of now would not make, and opens them again.
+"""Closes taps that the policy of now would not make, and opens them again.
 
 A tap that stays may be as old as the host's uptime. Closed means down: it stays a port of its
 bridge, and nothing goes through it, whoever has it open; only root can set it up. The alias says
 that it was closed here, so that a tap that an administrator set down stays down.
 
 Judged is the policy, with the groups that mattered when the user asked for the tap. That a user has
-left a group since is not looked up: name services may hang. ``deny`` closes such a tap.
+left a group since is not looked up: name services may hang. ``deny`` closes such a tap. A tap that
+stays is also closed if its port lacks what policy demands of ports by now, or is in another VLAN.
+A tap that goes with its VM is closed by ``deny`` alone, which somebody wrote for this very user.
+Numbers, as of taps or queues, count when a tap is made, and close none that is there.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from bpferry_helper.errors import PolicyError, RequestError
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, WARNING, log
-from bpferry_helper.policy.rules import Policy
+from bpferry_helper.policy.rules import Decision, Policy, Port, in_words
 from bpferry_helper.tap.census import Census
 from bpferry_helper.tap.links import Links
+from bpferry_helper.tap.maker import port_settings
 from bpferry_helper.tap.marks import OurTap, write_alias
 from bpferry_helper.tap.netlink import LinkError
-from bpferry_helper.tap.permission import BridgeConfSource, TapDecision, decide_tap
+from bpferry_helper.tap.permission import BridgeConfSource, decide_tap, denial
+
+KEYS: Final = {
+    "LOCKED": "address-lock",
+    "ISOLATED": "isolated",
+    "GUARD": "bpdu-guard",
+    "PROTECT": "root-block",
+    "MCAST_FLOOD": "multicast-flood",
+    "UNICAST_FLOOD": "unicast-flood",
+}
+"""The policy's words for settings of a port."""
 
 
 class PolicySource(Protocol):
@@ -30,7 +44,7 @@ class PolicySource(Protocol):
 
 
 class Closer:
-    """Holds the taps that stay against the policy. For one thread."""
+    """Holds the taps that are alive against the policy. For one thread."""
 
     def __init__(self, host: Links, policy: PolicySource, bridge_conf: BridgeConfSource) -> None:
         """Borrow the links of the *host*."""
@@ -47,41 +61,66 @@ class Closer:
             policy = self._policy.current()
             if policy.bridge_conf and self._bridge_conf.current().mistake:
                 return
-            for tap in census.alive():
-                self._hold_against(policy, tap)
+            taps = census.alive()
         except PolicyError:
             return
         except LinkError as error:
             log(WARNING, f"{error}, ignoring")
+            return
+        for tap in taps:
+            try:
+                self._hold_against(policy, tap)
+            except LinkError as error:
+                log(WARNING, f"'{tap.link.name}': {error}, ignoring")
 
     def _hold_against(self, policy: Policy, tap: OurTap) -> None:
         decision = self._judge(policy, tap)
-        if decision is None or decision.allowed != tap.holder.is_closed:
+        if decision is None or (decision.allowed and not tap.holder.is_closed):
             return
         link, holder = tap.link, tap.holder._replace(is_closed=not decision.allowed)
         alias = [("IFLA_IFALIAS", write_alias(holder))]
         if decision.allowed:
             self._host.set(link.ifindex, alias, up=True)
             word = "opened again"
-        else:
+        elif link.is_up or not tap.holder.is_closed:
             self._host.set_down(link.ifindex, alias)
             word = "closed"
+        else:
+            return
         log(INFO, f"{word} '{link.name}' of uid {holder.uid}: {decision.because}")
 
-    def _judge(self, policy: Policy, tap: OurTap) -> TapDecision | None:
+    def _judge(self, policy: Policy, tap: OurTap) -> Decision | None:
         """Decide on *tap* as if its user asked now; None if it is not to be judged."""
         link, holder = tap
-        # Aliases of earlier helpers do not say for which groups the tap was made.
-        if not tap.was_created or not holder.queues or not link.master:
-            return None
-        bridge = self._host.by_index(link.master)
+        bridge = self._host.by_index(link.master) if link.master else None
         if bridge is None:
             return None
         peer = Peer(holder.uid, frozenset(holder.groups), holder.pid)
+        if not tap.was_created:
+            denied = denial(policy, peer, bridge.name)
+            return Decision(not denied, denied or f"no 'deny' of the user names '{bridge.name}'")
+        # Aliases of earlier helpers do not say for which groups the tap was made.
+        if not holder.queues:
+            return None
         try:
-            return decide_tap(
+            ruling = decide_tap(
                 policy, self._bridge_conf, peer, bridge.name, is_network=False, queues=1
             )
         except RequestError:
             # The bridge has been given a name that no policy can name.
             return None
+        lacks = self._lacks(ruling.port, tap) if ruling.allowed else ""
+        return Decision(allowed=False, because=lacks) if lacks else Decision(*ruling[:2])
+
+    def _lacks(self, port: Port, tap: OurTap) -> str:
+        """Return what *port* demands and the port of *tap* was not given; or ""."""
+        link, holder = tap
+        if holder.vlan and not any(holder.vlan in some for some in port.vlans):
+            return f"policy no longer allows its VLAN {holder.vlan}"
+        if port.vlans and not holder.vlan:
+            return f"policy allows only the VLANs {in_words(port.vlans)}, and it is in none of them"
+        wanted = port_settings(port)
+        has = self._host.port_settings(link.ifindex) if wanted else wanted
+        keys = (key for name, key in KEYS.items() if name in wanted and has[name] != wanted[name])
+        key = next(keys, "")
+        return f"policy has '{key}' there by now, and it was made without" if key else ""

@@ -23,6 +23,9 @@ RTM_NEWNEIGH: Final = 28
 AF_BRIDGE: Final = 7
 """linux/socket.h: messages about bridge ports."""
 
+IFF_UP: Final = 0x1
+"""linux/if.h."""
+
 IFI_INDEX: Final = 4
 """linux/rtnetlink.h: where ifi_index is in struct ifinfomsg."""
 
@@ -56,6 +59,7 @@ class Link(NamedTuple):
     mtu: int
     address: str
     alias: str
+    is_up: bool = False
     owner: int | None = None
     """For a tap: the uid that may open it; None for anybody."""
     stays: bool = False
@@ -102,6 +106,7 @@ def read_link(raw: bytes) -> Link:
         mtu=message.get_attr("IFLA_MTU") or 0,
         address=message.get_attr("IFLA_ADDRESS") or "",
         alias=message.get_attr("IFLA_IFALIAS") or "",
+        is_up=bool(message["flags"] & IFF_UP),
     )
     return _with_tap(link, data) if data else link
 

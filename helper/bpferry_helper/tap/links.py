@@ -12,6 +12,7 @@ from typing import Final
 from bpferry_helper.tap.link_codec import (
     AF_BRIDGE,
     IFADDRMSG,
+    IFF_UP,
     IFINFMSG,
     NDMSG,
     RTM_DELLINK,
@@ -28,9 +29,6 @@ from bpferry_helper.tap.link_codec import (
 )
 from bpferry_helper.tap.netlink import NLM_F_CREATE, NLM_F_EXCL, LinkError, Netlink
 from bpferry_wire.fds import BorrowedFd
-
-IFF_UP: Final = 0x1
-"""linux/if.h."""
 
 BRIDGE_VLAN_INFO_PVID: Final = 0x2
 BRIDGE_VLAN_INFO_UNTAGGED: Final = 0x4
@@ -50,6 +48,11 @@ RTEXT_FILTER_SKIP_STATS: Final = 8
 
 RT_SCOPE_LINK: Final = 253
 """linux/rtnetlink.h: the scope of link-local addresses; that of wider ones is a lower number."""
+
+PORT_SETTINGS: Final = (
+    *("ISOLATED", "LOCKED", "LEARNING", "GUARD", "PROTECT", "MCAST_FLOOD", "UNICAST_FLOOD"),
+)
+"""Those that policy may ask for; linux/if_link.h has IFLA_BRPORT_ in front of each."""
 
 GONE: Final = frozenset({errno.ENODEV, errno.ENOENT})
 
@@ -176,12 +179,20 @@ class Links:
         Raises:
             LinkError: the kernel does not say.
         """
+        return self.port_settings(index)["LOCKED"]
+
+    def port_settings(self, index: int) -> dict[str, bool]:
+        """Return how the bridge treats its port *index*, with the names that ``set_port`` takes.
+
+        Raises:
+            LinkError: the kernel does not say.
+        """
         message = link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)], index=index)
         answer = IFINFMSG(self._netlink.ask("look at the bridge port", message, RTM_GETLINK))
         answer.decode()
         info = answer.get_attr("IFLA_LINKINFO")
         port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
-        return bool(port and port.get_attr("IFLA_BRPORT_LOCKED"))
+        return {name: bool(port and port.get_attr(f"IFLA_BRPORT_{name}")) for name in PORT_SETTINGS}
 
     def add_static_address(self, index: int, address: str) -> None:
         """Tell the bridge that *address* is behind its port *index*.

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
-from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH
+from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH, Port
 from bpferry_helper.tap.bridges import Bridges, Wanted, default_vlan, explain
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
@@ -127,7 +127,8 @@ class Maker:
 
     def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
         """Put *newborn* on *bridge*; return its index on the host."""
-        settings, vlan = _port_settings(order), order.wanted.port_vlan
+        settings = port_settings(order.wanted.port, isolated=order.isolated)
+        vlan = order.wanted.port_vlan
         length = order.wanted.port.tx_queue_length
         plain = not settings and vlan is None and length == DEFAULT_TX_QUEUE_LENGTH
         attributes = [
@@ -179,11 +180,10 @@ class Maker:
             ) from error
 
 
-def _port_settings(order: Order) -> dict[str, bool]:
-    """Return the port's settings, named without IFLA_BRPORT_; empty for a plain port."""
-    port = order.wanted.port
+def port_settings(port: Port, *, isolated: bool = False) -> dict[str, bool]:
+    """Return what is to be set, named as in ``Links.set_port``; nothing for a plain port."""
     wanted = {
-        "ISOLATED": (order.isolated or port.isolated, False),
+        "ISOLATED": (isolated or port.isolated, False),
         "LOCKED": (port.address_lock, False),
         "LEARNING": (not port.address_lock, True),
         "GUARD": (port.bpdu_guard, False),

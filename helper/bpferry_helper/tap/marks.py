@@ -39,7 +39,7 @@ SPARE_ALIAS: Final = "bpferry spare"
 
 ALIAS: Final = re.compile(
     r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?(?: queues=(\d+))?"
-    r"(?: groups=(\d+(?:,\d+)*))?( closed)?"
+    r"(?: vlan=(\d+))?(?: groups=(\d+(?:,\d+)*))?( closed)?"
 )
 
 GROUPS_KEPT: Final = 8
@@ -61,6 +61,8 @@ class Holder(NamedTuple):
     """The user's groups that the policy named then. Only for a tap that stays."""
     is_closed: bool = False
     """Policy no longer allows the tap, and it was set down."""
+    vlan: int = 0
+    """That its port was put into; 0 for the bridge's own."""
 
 
 class OurTap(NamedTuple):
@@ -107,6 +109,7 @@ def write_alias(holder: Holder) -> str:
     more = [
         f" mac={holder.mac}" if holder.mac else "",
         f" queues={holder.queues}" if holder.queues else "",
+        f" vlan={holder.vlan}" if holder.vlan else "",
         f" groups={','.join(map(str, holder.groups))}" if holder.groups else "",
         " closed" if holder.is_closed else "",
     ]
@@ -124,8 +127,9 @@ def as_ours(link: Link) -> OurTap | None:
         since_s=int(found[3]),
         mac=found[4] or "",
         queues=int(found[5] or 0),
-        groups=tuple(map(int, found[6].split(","))) if found[6] else (),
-        is_closed=bool(found[7]),
+        vlan=int(found[6] or 0),
+        groups=tuple(map(int, found[7].split(","))) if found[7] else (),
+        is_closed=bool(found[8]),
     )
     return OurTap(link, holder)
 

@@ -114,6 +114,12 @@ def taps_of(policy: Policy, peer: Peer) -> int:
     return max(own or [rule.taps or 0 for rule in said], default=policy.taps_per_user)
 
 
+def groups_by_use(policy: Policy, peer: Peer, bridge: str) -> tuple[int, ...]:
+    """Return the groups of *peer*, first those whose rules open *bridge*."""
+    opening = {r.id for r in policy.rules if r.is_group and _first_that_fits(bridge, r.bridges)}
+    return tuple(sorted(peer.gids, key=lambda gid: (gid not in opening, gid)))
+
+
 def port_of(policy: Policy, bridge: str) -> Port:
     """Return how taps are attached to *bridge*: by its own table, else the first that matches."""
     exact = (port for port in policy.ports if port.pattern == bridge)
@@ -122,7 +128,7 @@ def port_of(policy: Policy, bridge: str) -> Port:
 
 
 def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: str) -> _Ruling:
-    denied = _denial(policy, peer, bridge)
+    denied = denial(policy, peer, bridge)
     if denied:
         return _Ruling(allowed=False, because=denied)
     qemu = bridge_conf.current() if policy.bridge_conf else None
@@ -146,7 +152,7 @@ def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
     yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
 
 
-def _denial(policy: Policy, peer: Peer, bridge: str) -> str:
+def denial(policy: Policy, peer: Peer, bridge: str) -> str:
     """Return the line of the peer's own rule that denies *bridge*, or ""."""
     for rule in _rules_of(policy, peer):
         pattern = _first_that_fits(bridge, rule.deny)

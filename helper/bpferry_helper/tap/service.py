@@ -32,7 +32,7 @@ from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
 from bpferry_helper.tap.marks import GROUPS_KEPT, Holder, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
-from bpferry_helper.tap.permission import TapDecision, decide_tap, taps_of
+from bpferry_helper.tap.permission import TapDecision, decide_tap, groups_by_use, taps_of
 from bpferry_helper.tap.watch import AddressWatch
 from bpferry_helper.work import log_fault
 from bpferry_wire import messages
@@ -184,7 +184,11 @@ class TapService:
         self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision, *, stays: bool
     ) -> MadeTap:
         peer = asked.peer
-        holder = _holder(peer, tap, stays=stays)
+        holder = _holder(peer, tap)
+        if stays:
+            groups = groups_by_use(policy, peer, decision.bridge)[:GROUPS_KEPT]
+            vlan = _wanted(decision, tap).port_vlan or 0
+            holder = holder._replace(groups=groups, vlan=vlan)
         order = Order(
             wanted=_wanted(decision, tap),
             queues=tap.queues,
@@ -210,20 +214,19 @@ class TapService:
         if decision.allowed:
             try:
                 bridge = self._maker.check(_wanted(decision, tap))
-                self._census.check_address(bridge, _holder(peer, tap, stays=False))
+                self._census.check_address(bridge, _holder(peer, tap))
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
         return Answer(messages.CanReply(decision.allowed, decision.because))
 
 
-def _holder(peer: Peer, tap: messages.Tap, *, stays: bool) -> Holder:
+def _holder(peer: Peer, tap: messages.Tap) -> Holder:
     return Holder(
         uid=peer.uid,
         pid=peer.pid,
         since_s=now_s(),
         mac=tap.mac.hex(":") if tap.mac else "",
         queues=tap.queues,
-        groups=tuple(sorted(peer.gids)[:GROUPS_KEPT]) if stays else (),
     )
 
 
