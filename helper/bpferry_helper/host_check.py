@@ -15,9 +15,13 @@ from bpferry_helper.errors import PolicyError
 from bpferry_helper.policy.accounts import group_name, user_name
 from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_helper.policy.names import has_wildcards
-from bpferry_helper.policy.rules import Policy
+from bpferry_helper.policy.rules import LIMIT_MODULES, Policy
 
 INTERFACES: Final = "/sys/class/net"
+
+MODULES: Final = "/lib/modules/{}/{}"
+MODULE_LISTS: Final = ("modules.dep", "modules.builtin")
+"""What depmod writes; each line has a path such as kernel/net/sched/sch_tbf.ko."""
 
 
 def check_helpers_can_read(path: str) -> None:
@@ -55,6 +59,31 @@ def find_strays(policy: Policy) -> Iterator[str]:
             yield f"{where} leads to '{bridge}', which is no bridge of this host now"
         elif not policy.bridge_conf and not any(fnmatch.fnmatchcase(bridge, p) for p in opened):
             yield f"{where} leads to '{bridge}', which no rule opens to anybody"
+
+
+def find_missing_modules(policy: Policy) -> Iterator[str]:
+    """Yield a line for each direction of a bandwidth of *policy* that this kernel cannot limit.
+
+    Where a container has no list of the kernel's modules, that is not known.
+    """
+    lists = [_text_of(MODULES.format(os.uname().release, name)) for name in MODULE_LISTS]
+    rules = [rule.port["bandwidth"] for rule in policy.rules if "bandwidth" in rule.port]
+    limits = [*(port.bandwidth for port in policy.ports), *rules]
+    for way, modules in LIMIT_MODULES.items():
+        missing = [name for name in modules if not any(f"/{name}.ko" in text for text in lists)]
+        if missing and all(lists) and any(getattr(limit, way) for limit in limits):
+            yield (
+                f"Where bandwidth has '{way}', taps are refused on this host: its kernel has no "
+                f"{', '.join(missing)}."
+            )
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def user(uid: int) -> str:

@@ -8,7 +8,13 @@ import sys
 from typing import Any, Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.host_check import check_helpers_can_read, find_strays, group, user
+from bpferry_helper.host_check import (
+    check_helpers_can_read,
+    find_missing_modules,
+    find_strays,
+    group,
+    user,
+)
 from bpferry_helper.policy.accounts import user_name
 from bpferry_helper.policy.file import POLICY_PATH, read_policy
 from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule, in_words
@@ -16,6 +22,7 @@ from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.messages import ErrorReply, Grant, Status, StatusReply
 from bpferry_wire.packets import decode_reply, encode_request
+from bpferry_wire.rates import limits_in_words
 
 ANSWER_S: Final = 30.0
 
@@ -122,7 +129,9 @@ def _row(grant: Grant) -> str:
     hours, seconds = divmod(grant.age_s, 3600)
     age = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
     name = user_name(grant.uid) or "-"
-    return f"{grant.uid:>10} {name:<16} {grant.pid:>12} {grant.name:<16} {age:>8}"
+    limits = limits_in_words(grant.inbound, grant.outbound)
+    row = f"{grant.uid:>10} {name:<16} {grant.pid:>12} {grant.name:<16} {age:>8}"
+    return f"{row}  {limits}" if limits else row
 
 
 def describe_policy(path: str) -> str:
@@ -172,7 +181,7 @@ def _bridges(policy: Policy) -> list[str]:
         who.append(_bridge_conf(policy))
     lines = ["Who may have taps:", *who] if who else ["Who may have taps: nobody."]
     lines += [_port(port) for port in policy.ports]
-    lines += _too_old(policy)
+    lines += [*_too_old(policy), *find_missing_modules(policy)]
     lines += [f"The network '{name}' is '{bridge}'." for name, bridge in policy.networks.items()]
     return lines
 
@@ -207,7 +216,7 @@ def _port(port: Port) -> str:
     usual = Port()
     settings = [
         _setting(field, getattr(port, field))
-        for field in ("vlans", "tx_queue_length", *PORT_WORDS)
+        for field in ("vlans", "bandwidth", "tx_queue_length", *PORT_WORDS)
         if getattr(port, field) != getattr(usual, field)
     ]
     settings += ["need a bridge with an address of its own"] if port.refuse_unset_address else []
@@ -221,6 +230,8 @@ def _setting(field: str, value: Any) -> str:  # noqa: ANN401 - of a field of Por
         return PORT_WORDS[field][not value]
     if field == "vlans":
         return f"are in one of the VLANs {in_words(value)}"
+    if field == "bandwidth":
+        return f"carry {limits_in_words(*(rate.average if rate else 0 for rate in value))}"
     return f"hold at most {value} frames in each queue"
 
 

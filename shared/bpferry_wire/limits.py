@@ -7,7 +7,7 @@ PROTOCOL_VERSION: Final = 1
 """The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
 
 MAX_REQUEST_BYTES: Final = 4096
-"""One request, in bytes. The longest known one needs 149; a page leaves room for growth."""
+"""One request, in bytes. The longest known one needs 247; a page leaves room for growth."""
 
 MAX_REPLY_BYTES: Final = 131_072
 """One reply, in bytes.
@@ -36,6 +36,15 @@ MAC_BYTES: Final = 6
 MIN_VLAN: Final = 1
 MAX_VLAN: Final = 4094
 """IEEE 802.1Q: 0 and 4095 are no VLANs."""
+
+MIN_RATE: Final = 1000
+MAX_RATE: Final = 0xFFFF_FFFF
+"""Bytes per second: libvirt's unit, and what fits into struct tc_ratespec (linux/pkt_sched.h)."""
+
+MIN_BURST: Final = 131_072
+MAX_BURST: Final = 0xFFFF_FFFF
+"""Bytes. A frame of a tap has up to 64 KiB, more if the kernel counts the headers of its segments;
+one that is larger than the burst would never pass."""
 
 MIN_MTU: Final = 68
 MAX_MTU: Final = 65_521

@@ -26,6 +26,26 @@ class Load(NamedTuple):
     """SHA-256 of the ELF file, 32 bytes."""
 
 
+class Rate(NamedTuple):
+    """What may pass in one direction."""
+
+    average: int
+    """Bytes per second over time."""
+    peak: int | None = None
+    """Bytes per second during a burst; None for any."""
+    burst: int | None = None
+    """Bytes that may pass faster than the average; None for the helper's choice."""
+
+
+class Bandwidth(NamedTuple):
+    """The limits of a card; None for no limit."""
+
+    inbound: Rate | None = None
+    """To the VM."""
+    outbound: Rate | None = None
+    """From the VM."""
+
+
 class Tap(NamedTuple):
     """Make a tap on a bridge and hand over its queues."""
 
@@ -42,6 +62,8 @@ class Tap(NamedTuple):
     """Do not let the port reach other isolated ports of the bridge."""
     vlan: int | None = None
     """The VLAN of the port, untagged, from MIN_VLAN to MAX_VLAN; None for the policy's choice."""
+    bandwidth: Bandwidth = Bandwidth()
+    """Limits; those of the policy apply where none is requested."""
 
 
 class Create(NamedTuple):
@@ -115,6 +137,10 @@ class Grant(NamedTuple):
     name: str
     """The id of the object, or the interface of the tap."""
     age_s: int
+    inbound: int = 0
+    """For a tap: its limit to the VM in bytes per second; 0 if there is none."""
+    outbound: int = 0
+    """The same from the VM."""
 
 
 class StatusReply(NamedTuple):
@@ -170,6 +196,10 @@ class OwnTap(NamedTuple):
     """It was made by ``create``, and stays until it is deleted."""
     closed: bool
     """The policy no longer allows it, so it carries no traffic."""
+    inbound: int = 0
+    """Its limit to the VM in bytes per second; 0 if there is none."""
+    outbound: int = 0
+    """The same from the VM."""
 
 
 class ListReply(NamedTuple):

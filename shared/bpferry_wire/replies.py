@@ -41,6 +41,10 @@ KINDS: Final = ("program", "map")
 """What an fd of ``load`` may be."""
 
 
+LIMITS: Final = ("inbound", "outbound")
+"""Keys of a tap that has such a limit."""
+
+
 def error_map(reply: ErrorReply) -> dict[str, object]:
     """Return the keys of an error."""
     return {"code": str(reply.code), "message": _cut(reply.message), "hint": _cut(reply.hint)}
@@ -62,12 +66,18 @@ def reply_map(reply: Reply) -> dict[str, object]:
             caller = reply.caller
             packed["caller"] = caller._asdict() | {"gids": list(caller.gids)}
         case StatusReply():
-            packed["grants"] = [grant._asdict() for grant in reply.grants]
+            packed["grants"] = [_limited(grant) for grant in reply.grants]
         case LoadReply():
             packed["fds"] = [fd._asdict() for fd in reply.fds]
         case ListReply():
-            packed["taps"] = [tap._asdict() for tap in reply.taps]
+            packed["taps"] = [_limited(tap) for tap in reply.taps]
     return packed
+
+
+def _limited(entry: Grant | OwnTap) -> dict[str, object]:
+    """Return the keys of *entry*, with its limits only if it has any."""
+    fields = entry._asdict()
+    return {key: value for key, value in fields.items() if value or key not in LIMITS}
 
 
 def read_error(fields: Fields) -> ErrorReply:
@@ -142,6 +152,7 @@ def _read_grant(fields: Fields) -> Grant:
         pid=fields.integer("pid"),
         name=fields.text("name", limits.MAX_OBJECT_ID_BYTES),
         age_s=fields.integer("age_s", high=limits.UINT64_MAX),
+        **_read_limits(fields),
     )
     fields.done()
     return grant
@@ -180,6 +191,11 @@ def _read_own_tap(fields: Fields) -> OwnTap:
         made_with=fields.integer("made_with"),
         stays=fields.boolean("stays"),
         closed=fields.boolean("closed"),
+        **_read_limits(fields),
     )
     fields.done()
     return tap
+
+
+def _read_limits(fields: Fields) -> dict[str, int]:
+    return {key: fields.integer(key) for key in LIMITS if fields.has(key)}

@@ -12,6 +12,7 @@ from bpferry_wire import limits
 from bpferry_wire.codec import Fields
 from bpferry_wire.errors import BadMessage, Code
 from bpferry_wire.messages import (
+    Bandwidth,
     Can,
     Create,
     Delete,
@@ -19,6 +20,7 @@ from bpferry_wire.messages import (
     ListTaps,
     Load,
     Quota,
+    Rate,
     Request,
     Status,
     Tap,
@@ -63,8 +65,17 @@ def _tap_map(tap: Tap) -> dict[str, object]:
         "mac": tap.mac,
         "isolated": tap.isolated or None,
         "vlan": tap.vlan,
+        "bandwidth": _bandwidth_map(tap.bandwidth) or None,
     }
     return {key: value for key, value in said.items() if value is not None}
+
+
+def _bandwidth_map(bandwidth: Bandwidth) -> dict[str, object]:
+    return {
+        way: {key: value for key, value in rate._asdict().items() if value is not None}
+        for way, rate in bandwidth._asdict().items()
+        if rate is not None
+    }
 
 
 def read_request(fields: Fields) -> Request:
@@ -100,7 +111,34 @@ def _read_tap(fields: Fields) -> Tap:
         vlan=fields.integer("vlan", limits.MIN_VLAN, limits.MAX_VLAN)
         if fields.has("vlan")
         else None,
+        bandwidth=_read_bandwidth(fields),
     )
+
+
+def _read_bandwidth(fields: Fields) -> Bandwidth:
+    if not fields.has("bandwidth"):
+        return Bandwidth()
+    ways = fields.fields("bandwidth")
+    bandwidth = Bandwidth(*(_read_rate(ways, way) for way in Bandwidth._fields))
+    ways.done()
+    return bandwidth
+
+
+def _read_rate(ways: Fields, way: str) -> Rate | None:
+    if not ways.has(way):
+        return None
+    fields = ways.fields(way)
+    rate = Rate(
+        average=fields.integer("average", limits.MIN_RATE, limits.MAX_RATE),
+        peak=fields.integer("peak", limits.MIN_RATE, limits.MAX_RATE)
+        if fields.has("peak")
+        else None,
+        burst=fields.integer("burst", limits.MIN_BURST, limits.MAX_BURST)
+        if fields.has("burst")
+        else None,
+    )
+    fields.done()
+    return rate
 
 
 def _read_delete(fields: Fields) -> Delete:

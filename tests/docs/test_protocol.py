@@ -20,7 +20,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/protocol.md").read_text(encoding="utf-8")
 ROLES = ("bpf", "tap")
 FULL_TAP = messages.Tap(
-    "br0", is_network=False, queues=1, mtu=68, mac=bytes(6), isolated=True, vlan=1
+    "br0",
+    is_network=False,
+    queues=1,
+    mtu=68,
+    mac=bytes(6),
+    isolated=True,
+    vlan=1,
+    bandwidth=messages.Bandwidth(messages.Rate(1000)),
 )
 
 
@@ -81,6 +88,10 @@ def test_bounds_are_the_code_s() -> None:
         "address of a card": limits.MAC_BYTES,
         "least VLAN": limits.MIN_VLAN,
         "greatest VLAN": limits.MAX_VLAN,
+        "least rate": limits.MIN_RATE,
+        "greatest rate": limits.MAX_RATE,
+        "least burst": limits.MIN_BURST,
+        "greatest burst": limits.MAX_BURST,
         "least MTU": limits.MIN_MTU,
         "greatest MTU": limits.MAX_MTU,
         "grants in one status": limits.MAX_STATUS_GRANTS,
@@ -144,7 +155,7 @@ def test_keys_of_a_tap_are_the_code_s() -> None:
     assert f"{limits.MAC_BYTES} bytes" in rows["mac"]
 
 
-@pytest.mark.parametrize("key", ["queues", "mtu", "mac", "isolated", "vlan"])
+@pytest.mark.parametrize("key", ["queues", "mtu", "mac", "isolated", "vlan", "bandwidth"])
 def test_what_need_not_be_there_is_the_code_s(key: str) -> None:
     """A key is as required as the page says."""
     required = {row[0]: row[2] for row in _rows("The tap")}[key] == "yes"

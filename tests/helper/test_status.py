@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bpferry_wire.messages import Load
+from bpferry_wire.messages import Bandwidth, Load, Rate
 from tests import requires
 from tests.support.helper_process import HelperProcess, helper_command
 from tests.support.people import ALICE, SOCKET_GID, ask_once
@@ -71,6 +71,17 @@ def test_who_holds_which_tap(helper: HelperProcess, tap_helper: TapProcess) -> N
     assert ("no set is alive", "", "counted by: kernel") == (sets, empty, counted)
     assert ["uid", "user", "asked", "by", "pid", "interface", "for"] == head.split()
     assert [str(ALICE.uid), "-", str(os.getpid()), name] == row.split()[:4]
+
+
+def test_the_limits_of_a_tap_are_at_the_end_of_its_line(
+    helper: HelperProcess, tap_helper: TapProcess
+) -> None:
+    """In the unit of networks."""
+    limited = tap_on("br0", bandwidth=Bandwidth(inbound=Rate(1_000_000)))
+    with granted(tap_helper, limited)[1]:
+        done = status(helper.path, tap_helper.path)
+
+    assert done.stdout.splitlines()[3].endswith("  at most 8 Mbit/s to the VM")
 
 
 def test_both_answer_root_alone(helper: HelperProcess, tap_helper: TapProcess) -> None:

@@ -16,7 +16,7 @@ from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import Holder, OurTap, as_ours, write_alias
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_helper.tap.tun import make_persistent
-from bpferry_wire.messages import ListReply, ListTaps, OwnTap
+from bpferry_wire.messages import Bandwidth, ListReply, ListTaps, OwnTap, Rate
 from tests.helper.tap.own_host import CLOSED, PLAIN, Host, on_own_host, order
 from tests.support.census import wait_until
 from tests.support.people import ALICE, BOB, Person, ask_once
@@ -222,6 +222,23 @@ def test_a_tap_in_a_vlan_that_policy_no_longer_allows_is_closed(
     assert closed == closed_by(policy, ALICES._replace(vlan=made_in))
 
 
+@pytest.mark.parametrize(
+    ("inbound", "outbound", "closed"),
+    [(0, 1000, True), (2001, 1000, True), (2000, 0, True), (2000, 1000, False), (1, 1, False)],
+    ids=["no limit", "a higher one", "one of two", "the same", "lower ones"],
+)
+def test_a_tap_with_more_bandwidth_than_policy_allows_is_closed(
+    inbound: int,
+    outbound: int,
+    closed: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """The last two are the controls."""
+    port = Port(bandwidth=Bandwidth(Rate(2000), Rate(1000)))
+    policy = ALICE_ALLOWED._replace(ports=(port,))
+
+    assert closed == closed_by(policy, ALICES._replace(inbound=inbound, outbound=outbound))
+
+
 def test_a_lower_number_closes_nothing() -> None:
     """Taps and queues are counted when a tap is made."""
     policy = ALICE_ALLOWED._replace(rules=(ALICES_RULE._replace(queues_per_tap=1, taps=0),))
@@ -322,7 +339,10 @@ def test_a_mistake_in_qemu_s_file_closes_nothing() -> None:
             groups=(2**32 - 1,) * 8,
             is_closed=True,
             vlan=4094,
+            inbound=2**32 - 1,
+            outbound=2**32 - 1,
         ),
+        ALICES._replace(outbound=1000),
     ],
 )
 def test_the_alias_is_read_as_it_was_written(holder: Holder) -> None:

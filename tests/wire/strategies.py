@@ -16,12 +16,19 @@ interfaces = st.text(max_size=15).filter(lambda s: len(s.encode()) <= limits.MAX
 networks = st.text(max_size=64).filter(lambda s: len(s.encode()) <= limits.MAX_NETWORK_BYTES)
 
 loads = st.builds(m.Load, object_ids, st.binary(min_size=32, max_size=32))
+rates = st.builds(
+    m.Rate,
+    st.integers(limits.MIN_RATE, limits.MAX_RATE),
+    st.none() | st.integers(limits.MIN_RATE, limits.MAX_RATE),
+    st.none() | st.integers(limits.MIN_BURST, limits.MAX_BURST),
+)
 wishes = {
     "queues": st.integers(1, limits.MAX_QUEUES),
     "mtu": st.none() | st.integers(limits.MIN_MTU, limits.MAX_MTU),
     "mac": st.none() | st.binary(min_size=limits.MAC_BYTES, max_size=limits.MAC_BYTES),
     "isolated": st.booleans(),
     "vlan": st.none() | st.integers(limits.MIN_VLAN, limits.MAX_VLAN),
+    "bandwidth": st.builds(m.Bandwidth, st.none() | rates, st.none() | rates),
 }
 taps = st.one_of(
     st.builds(m.Tap, source=interfaces, is_network=st.just(value=False), **wishes),
@@ -43,8 +50,11 @@ sizes = dict.fromkeys(("key_size", "value_size", "entries", "flags"), uint32)
 descriptions = st.builds(m.FdDescription, names, st.sampled_from(packets.KINDS), uint32, **sizes)
 made_taps = st.builds(m.TapReply, interfaces, interfaces, uint32)
 flags = dict.fromkeys(("stays", "closed"), st.booleans())
-own_taps = st.builds(m.OwnTap, interfaces, interfaces, queues=uint32, made_with=uint32, **flags)
-grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX))
+ways = dict.fromkeys(("inbound", "outbound"), uint32)
+own_taps = st.builds(
+    m.OwnTap, interfaces, interfaces, queues=uint32, made_with=uint32, **flags, **ways
+)
+grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX), **ways)
 
 replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
     m.Hello: st.builds(m.HelloReply, text, text, callers, max_request_bytes=uint32, max_fds=uint32),

@@ -170,26 +170,39 @@ def test_a_reason_of_any_text_can_be_sent(text: str) -> None:
 
 def test_the_longest_request_fits() -> None:
     """The bound of a request leaves room for every request that there is."""
-    longest = m.Can(m.Load("x" * limits.MAX_OBJECT_ID_BYTES, bytes(32)))
+    most = m.Rate(limits.MAX_RATE, limits.MAX_RATE, limits.MAX_BURST)
+    tap = m.Tap(
+        "x" * limits.MAX_NETWORK_BYTES,
+        is_network=True,
+        queues=limits.MAX_QUEUES,
+        mtu=limits.MAX_MTU,
+        mac=bytes(6),
+        isolated=True,
+        vlan=limits.MAX_VLAN,
+        bandwidth=m.Bandwidth(most, most),
+    )
+    longest = m.Can(m.Create(tap))
     lengths = [len(encode_request(request)) for request in (*REQUESTS, longest)]
 
     # The figure that limits.MAX_REQUEST_BYTES names.
-    assert max(lengths) == 149 < limits.MAX_REQUEST_BYTES
+    assert max(lengths) == 247 < limits.MAX_REQUEST_BYTES
 
 
 def test_the_longest_status_fits() -> None:
     """A status of as many grants as can be stays below the bound of a reply."""
-    grant = m.Grant(2**32 - 1, 2**31, "x" * limits.MAX_OBJECT_ID_BYTES, 2**64 - 1)
-    reply = m.StatusReply((grant,) * limits.MAX_STATUS_GRANTS, "connections")
-    packet = encode_reply(reply)
+    most = 2**32 - 1
+    grant = m.Grant(most, 2**31, "x" * limits.MAX_OBJECT_ID_BYTES, 2**64 - 1)
+    tap = grant._replace(name="x" * limits.MAX_INTERFACE_BYTES, inbound=most, outbound=most)
+    replies = [m.StatusReply((one,) * limits.MAX_STATUS_GRANTS, "grants") for one in (grant, tap)]
 
-    assert reply == decode_reply(packet, m.Status())
+    assert replies == [decode_reply(encode_reply(reply), m.Status()) for reply in replies]
 
 
 def test_the_longest_list_fits() -> None:
     """A list of as many taps as can be, on bridges of the longest names, does too."""
     most = 2**32 - 1
     tap = m.OwnTap("x" * 15, "b" * 15, queues=most, made_with=most, stays=True, closed=True)
+    tap = tap._replace(inbound=most, outbound=most)
     reply = m.ListReply((tap,) * limits.MAX_TAPS)
 
     assert reply == decode_reply(encode_reply(reply), m.ListTaps())

@@ -23,6 +23,22 @@ AT_THE_BOUNDS: dict[str, tuple[dict[str, object], m.Tap]] = {
     "isolated": ({"isolated": True}, TAP._replace(isolated=True)),
     "VLAN 1": ({"vlan": 1}, TAP._replace(vlan=1)),
     "VLAN 4094": ({"vlan": 4094}, TAP._replace(vlan=4094)),
+    "no limit": ({"bandwidth": {}}, TAP),
+    "the least limits": (
+        {"bandwidth": {"inbound": {"average": 1000, "peak": 1000, "burst": 131_072}}},
+        TAP._replace(bandwidth=m.Bandwidth(inbound=m.Rate(1000, 1000, 131_072))),
+    ),
+    "the greatest limits": (
+        {
+            "bandwidth": {
+                "inbound": {"average": 2**32 - 1},
+                "outbound": {"average": 2**32 - 1, "peak": 2**32 - 1, "burst": 2**32 - 1},
+            }
+        },
+        TAP._replace(
+            bandwidth=m.Bandwidth(m.Rate(2**32 - 1), m.Rate(2**32 - 1, 2**32 - 1, burst=2**32 - 1))
+        ),
+    ),
     "not isolated": ({"isolated": False}, TAP),
     "a bridge of 15 bytes": ({"bridge": "b" * 15}, TAP._replace(source="b" * 15)),
     "a bridge of 5 three-byte letters": (
@@ -76,6 +92,11 @@ WORDS = {
     "isolated as 1": "'isolated' in the request is an integer, not a boolean",
     "VLAN 0": "'vlan' in the request is 0, not within 1 to 4094",
     "VLAN 4095": "'vlan' in the request is 4095, not within 1 to 4094",
+    "a bandwidth of a third way": "unknown key 'both' in 'bandwidth'",
+    "a limit without an average": "'average' is missing in 'inbound'",
+    "an average of 999": "'average' in 'inbound' is 999, not within 1000 to 4294967295",
+    "a burst of 131,071": "'burst' in 'inbound' is 131071, not within 131072 to 4294967295",
+    "a limit with a floor": "unknown key 'floor' in 'inbound'",
     "flags": "unknown key 'flags' in the request",
 }
 

@@ -16,7 +16,9 @@ from bpferry_wire.limits import (
     MIN_VLAN,
     UINT32_MAX,
 )
+from bpferry_wire.messages import Bandwidth, Rate
 from bpferry_wire.objects import PROG_TYPE_NAMES
+from bpferry_wire.rates import parse_rate
 
 Check = Callable[[object], Any]
 
@@ -154,6 +156,23 @@ def _vlans(entry: object) -> range:
             'such as "20-30"'
         )
     return range(low, high + 1)
+
+
+def bandwidth(value: object) -> Bandwidth:
+    """Check the limits of a tap: a rate for each direction, or for one of them."""
+    if not isinstance(value, dict) or not value or set(value) - set(Bandwidth._fields):
+        raise ValueError(
+            'must have rates, as in { inbound = "1 Gbit/s", outbound = "100 Mbit/s" }; '
+            "one of the two may be left out"
+        )
+    return Bandwidth(**{way: _rate(way, rate) for way, rate in value.items()})
+
+
+def _rate(way: str, value: object) -> Rate:
+    try:
+        return Rate(parse_rate(str(value)))
+    except ValueError as error:
+        raise ValueError(f"has '{way}', which {error}") from error
 
 
 def bridge_patterns(value: object) -> tuple[str, ...]:

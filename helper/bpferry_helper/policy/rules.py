@@ -28,6 +28,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     unicast-flood = false                   # no frames for unknown addresses; default: true
     vlans = [10, "20-30"]                   # one of these, untagged; default: the bridge's own
     tx-queue-length = 256                   # frames that wait in each queue; default: 512
+    bandwidth = { inbound = "1 Gbit/s", outbound = "100 Mbit/s" }   # most to and from each VM
     address = "refuse"                      # a bridge without its own address; default: "set" one
 
     [networks]                              # names for <source network='default'/>
@@ -64,6 +65,7 @@ from typing import Any, Final, NamedTuple
 
 from bpferry_helper.identity import Peer
 from bpferry_wire.limits import MAX_STATUS_GRANTS
+from bpferry_wire.messages import Bandwidth
 
 DEFAULT_TRUSTED: Final = ("/usr/bin/qemu-system-*", "/usr/libexec/qemu-kvm")
 """Debian and most others; RHEL and its derivatives."""
@@ -98,6 +100,12 @@ DEFAULT_IDLE_EXIT_S: Final = 300
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
 """A policy cannot allow more in total than ``status`` can list."""
+
+LIMIT_MODULES: Final = {
+    "inbound": ("sch_tbf",),
+    "outbound": ("sch_ingress", "cls_matchall", "act_police"),
+}
+"""For the directions of a bandwidth: the kernel's modules, which it loads itself."""
 
 NO_FILE: Final = "no policy file"
 
@@ -141,6 +149,8 @@ class Port(NamedTuple):
     """The VLANs of which a port is in one, untagged: the one asked for, or else the first."""
     tx_queue_length: int = DEFAULT_TX_QUEUE_LENGTH
     """Frames that wait in each queue until somebody reads them."""
+    bandwidth: Bandwidth = Bandwidth()
+    """The most that a tap may have; it has that if nothing less is asked for."""
     refuse_unset_address: bool = False
     """True: refuse a bridge without an address of its own. False: set its present one."""
 

@@ -193,6 +193,7 @@ PORT_CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "multicast-flood": ("multicast_flood", checks.flag),
     "unicast-flood": ("unicast_flood", checks.flag),
     "vlans": ("vlans", checks.vlans),
+    "bandwidth": ("bandwidth", checks.bandwidth),
     "tx-queue-length": ("tx_queue_length", checks.number(1, MAX_TX_QUEUE_LENGTH)),
 }
 """How a tap is attached, for a bridge, for a user or for a group: words of ``bridge link set``."""

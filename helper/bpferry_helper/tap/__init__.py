@@ -16,6 +16,7 @@ a crash.
     netlink     one rtnetlink socket, with pyroute2's codecs
     links       the few requests about links that are sent to the kernel
     link_codec  the form of those messages, and one link as the kernel describes it
+    bandwidth   the limits of a tap, and the messages that set them
     bridges     whether a bridge can take a tap, and how it is protected from the tap
     nursery     where taps are created, and where spare ones wait
     maker       turns a decision into a tap on its bridge, or cleans up

@@ -11,11 +11,13 @@ from typing import Final, NamedTuple
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import Port, in_words
+from bpferry_helper.tap.bandwidth import effective
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import as_ours
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
+from bpferry_wire.messages import Bandwidth
 
 GROUP_BIT: Final = 0x01
 """In the first byte (is_multicast_ether_addr, linux/etherdevice.h)."""
@@ -39,6 +41,13 @@ class Wanted(NamedTuple):
     mtu: int | None
     mac: bytes | None
     vlan: int | None = None
+    bandwidth: Bandwidth = Bandwidth()
+    """As asked for."""
+
+    @property
+    def limits(self) -> Bandwidth:
+        """The limits of the tap; RequestError if policy does not allow what was asked for."""
+        return effective(self.bandwidth, self.port.bandwidth, self.bridge)
 
     @property
     def port_vlan(self) -> int | None:
@@ -93,6 +102,7 @@ class Bridges:
         if wanted.port.address_lock:
             _check_mac(wanted.mac, bridge.name)
         _check_vlan(wanted, bridge)
+        _ = wanted.limits
         return bridge
 
     def secure(self, bridge: Link, port: Port) -> None:

@@ -7,7 +7,8 @@ that it was closed here, so that a tap that an administrator set down stays down
 
 Judged is the policy, with the groups that mattered when the user asked for the tap. That a user has
 left a group since is not looked up: name services may hang. ``deny`` closes such a tap. A tap that
-stays is also closed if its port lacks what policy demands of ports by now, or is in another VLAN.
+stays is also closed if its port lacks what policy demands of ports by now, has more bandwidth, or
+is in another VLAN.
 A tap that goes with its VM is closed by ``deny`` alone, which somebody wrote for this very user.
 Numbers, as of taps or queues, count when a tap is made, and close none that is there.
 """
@@ -24,6 +25,7 @@ from bpferry_helper.tap.maker import port_settings
 from bpferry_helper.tap.marks import OurTap, write_alias
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_helper.tap.permission import BridgeConfSource, decide_tap, denial
+from bpferry_wire.rates import rate_in_words
 
 KEYS: Final = {
     "LOCKED": "address-lock",
@@ -119,6 +121,11 @@ class Closer:
             return f"policy no longer allows its VLAN {holder.vlan}"
         if port.vlans and not holder.vlan:
             return f"policy allows only the VLANs {in_words(port.vlans)}, and it is in none of them"
+        for way, most in port.bandwidth._asdict().items():
+            has_rate = getattr(holder, way)
+            if most and not 0 < has_rate <= most.average:
+                limit = rate_in_words(most.average)
+                return f"policy allows at most {limit} {way} there by now, and it was made for more"
         wanted = port_settings(port)
         has = self._host.port_settings(link.ifindex) if wanted else wanted
         keys = (key for name, key in KEYS.items() if name in wanted and has[name] != wanted[name])

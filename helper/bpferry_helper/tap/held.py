@@ -46,7 +46,14 @@ class HeldTaps:
         held = sorted(self._alive(), key=lambda tap: tap.holder.since_s)
         now = now_s()
         grants = (
-            messages.Grant(holder.uid, holder.pid, link.name, max(0, now - holder.since_s))
+            messages.Grant(
+                holder.uid,
+                holder.pid,
+                link.name,
+                max(0, now - holder.since_s),
+                inbound=holder.inbound,
+                outbound=holder.outbound,
+            )
             for link, holder in held
         )
         return Answer(messages.StatusReply(tuple(grants), BY_KERNEL))
@@ -63,6 +70,8 @@ class HeldTaps:
                 made_with=holder.queues,
                 stays=link.stays,
                 closed=holder.is_closed,
+                inbound=holder.inbound,
+                outbound=holder.outbound,
             )
             for link, holder in sorted(mine, key=lambda tap: tap.link.name)
         )

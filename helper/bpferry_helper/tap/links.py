@@ -9,6 +9,13 @@ import errno
 from collections.abc import Mapping
 from typing import Final
 
+from bpferry_helper.tap.bandwidth import (
+    RTM_NEWQDISC,
+    RTM_NEWTFILTER,
+    inbound_message,
+    ingress_message,
+    outbound_message,
+)
 from bpferry_helper.tap.link_codec import (
     AF_BRIDGE,
     IFADDRMSG,
@@ -29,6 +36,7 @@ from bpferry_helper.tap.link_codec import (
 )
 from bpferry_helper.tap.netlink import NLM_F_CREATE, NLM_F_EXCL, LinkError, Netlink
 from bpferry_wire.fds import BorrowedFd
+from bpferry_wire.messages import Rate
 
 BRIDGE_VLAN_INFO_PVID: Final = 0x2
 BRIDGE_VLAN_INFO_UNTAGGED: Final = 0x4
@@ -172,6 +180,17 @@ class Links:
             what = f"take the bridge port out of VLAN {former}"
             message = vlan_message(index, {"vid": former, "flags": 0})
             self._netlink.change(what, message, RTM_DELLINK)
+
+    def limit_inbound(self, index: int, rate: Rate) -> None:
+        """Limit what goes out of the tap *index* to its VM."""
+        flags, message = NLM_F_CREATE | NLM_F_EXCL, inbound_message(index, rate)
+        self._netlink.change("limit what the VM gets", message, RTM_NEWQDISC, flags)
+
+    def limit_outbound(self, index: int, rate: Rate) -> None:
+        """Limit what comes from the VM behind the tap *index*."""
+        flags, what = NLM_F_CREATE | NLM_F_EXCL, "limit what the VM sends"
+        self._netlink.change(what, ingress_message(index), RTM_NEWQDISC, flags)
+        self._netlink.change(what, outbound_message(index, rate), RTM_NEWTFILTER, flags)
 
     def is_locked(self, index: int) -> bool:
         """Say whether the bridge lets nothing in from its port *index* but known addresses.

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
-from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH, Port
+from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH, LIMIT_MODULES, Port
 from bpferry_helper.tap.bridges import Bridges, Wanted, default_vlan, explain
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
@@ -30,9 +30,13 @@ from bpferry_helper.tap.nursery import SPARE_IS_GONE, Newborn, Nursery, SpareIsG
 from bpferry_helper.tap.tun import make_persistent, set_owner
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
+from bpferry_wire.messages import Bandwidth
 
 ATTEMPTS: Final = 3
 """A name of 48 random bits is never taken by accident; somebody else may take one on purpose."""
+
+NO_SUCH_DISCIPLINE: Final = frozenset({errno.ENOENT, errno.EOPNOTSUPP})
+"""The kernel's answers if it has no such queueing discipline, classifier or action."""
 
 WORTH_ANOTHER_TRY: Final = frozenset({errno.EEXIST, SPARE_IS_GONE})
 
@@ -129,8 +133,9 @@ class Maker:
         """Put *newborn* on *bridge*; return its index on the host."""
         settings = port_settings(order.wanted.port, isolated=order.isolated)
         vlan = order.wanted.port_vlan
-        length = order.wanted.port.tx_queue_length
-        plain = not settings and vlan is None and length == DEFAULT_TX_QUEUE_LENGTH
+        length, limits = order.wanted.port.tx_queue_length, order.wanted.limits
+        usual = length == DEFAULT_TX_QUEUE_LENGTH and limits == Bandwidth()
+        plain = not settings and vlan is None and usual
         attributes = [
             ("IFLA_MTU", bridge.mtu),
             ("IFLA_ADDRESS", own_address(newborn.name)),
@@ -146,10 +151,32 @@ class Maker:
             self._host.set_port(arrived.ifindex, settings)
             if vlan is not None:
                 self._host.set_vlan(arrived.ifindex, vlan, default_vlan(bridge) or 0)
+            self._limit(arrived, limits, bridge)
             if order.wanted.port.address_lock:
                 self._lock(arrived, order.wanted.mac, bridge)
             self._host.set(arrived.ifindex, [], up=True)
         return arrived.ifindex
+
+    def _limit(self, tap: Link, limits: Bandwidth, bridge: Link) -> None:
+        """Limit what goes through *tap*, which is not up yet."""
+        way = "inbound"
+        try:
+            if limits.inbound:
+                self._host.limit_inbound(tap.ifindex, limits.inbound)
+            way = "outbound"
+            if limits.outbound:
+                self._host.limit_outbound(tap.ifindex, limits.outbound)
+        except LinkError as error:
+            if error.errno not in NO_SUCH_DISCIPLINE:
+                raise
+            needed = " ".join(LIMIT_MODULES[way])
+            raise RequestError(
+                Code.UNSUPPORTED,
+                f"cannot make a tap on '{bridge.name}' with an {way} limit: this kernel cannot set "
+                f"it without {needed} ({error})",
+                f"the administrator runs: modprobe -a {needed}; without these modules, neither the "
+                "request nor the policy can have that limit",
+            ) from error
 
     def _lock(self, tap: Link, mac: bytes | None, bridge: Link) -> None:
         """Make the bridge accept only *mac* from *tap*."""

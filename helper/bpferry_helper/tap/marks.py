@@ -39,7 +39,7 @@ SPARE_ALIAS: Final = "bpferry spare"
 
 ALIAS: Final = re.compile(
     r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?(?: queues=(\d+))?"
-    r"(?: vlan=(\d+))?(?: groups=(\d+(?:,\d+)*))?( closed)?"
+    r"(?: vlan=(\d+))?(?: in=(\d+))?(?: out=(\d+))?(?: groups=(\d+(?:,\d+)*))?( closed)?"
 )
 
 GROUPS_KEPT: Final = 8
@@ -57,6 +57,10 @@ class Holder(NamedTuple):
     """Of the card behind it, written as in ``ip link``; empty if the request named none."""
     queues: int = 0
     """How many the tap was made with; 0 if an earlier version made it, which did not note that."""
+    inbound: int = 0
+    """The limit to the VM in bytes per second; 0 for none."""
+    outbound: int = 0
+    """The same from the VM."""
     groups: tuple[int, ...] = ()
     """The user's groups that the policy named then. Only for a tap that stays."""
     is_closed: bool = False
@@ -110,6 +114,8 @@ def write_alias(holder: Holder) -> str:
         f" mac={holder.mac}" if holder.mac else "",
         f" queues={holder.queues}" if holder.queues else "",
         f" vlan={holder.vlan}" if holder.vlan else "",
+        f" in={holder.inbound}" if holder.inbound else "",
+        f" out={holder.outbound}" if holder.outbound else "",
         f" groups={','.join(map(str, holder.groups))}" if holder.groups else "",
         " closed" if holder.is_closed else "",
     ]
@@ -128,8 +134,10 @@ def as_ours(link: Link) -> OurTap | None:
         mac=found[4] or "",
         queues=int(found[5] or 0),
         vlan=int(found[6] or 0),
-        groups=tuple(map(int, found[7].split(","))) if found[7] else (),
-        is_closed=bool(found[8]),
+        inbound=int(found[7] or 0),
+        outbound=int(found[8] or 0),
+        groups=tuple(map(int, found[9].split(","))) if found[9] else (),
+        is_closed=bool(found[10]),
     )
     return OurTap(link, holder)
 

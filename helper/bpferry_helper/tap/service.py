@@ -36,6 +36,7 @@ from bpferry_helper.tap.permission import TapDecision, decide_tap, groups_by_use
 from bpferry_helper.tap.watch import AddressWatch
 from bpferry_helper.work import log_fault
 from bpferry_wire import messages
+from bpferry_wire.rates import limits_in_words
 
 NAME: Final = "tap"
 SWEEP_S: Final = 60.0
@@ -184,13 +185,13 @@ class TapService:
         self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision, *, stays: bool
     ) -> MadeTap:
         peer = asked.peer
-        holder = _holder(peer, tap)
+        wanted = _wanted(decision, tap)
+        holder = _holder(peer, tap, wanted.limits)
         if stays:
             groups = groups_by_use(policy, peer, decision.bridge)[:GROUPS_KEPT]
-            vlan = _wanted(decision, tap).port_vlan or 0
-            holder = holder._replace(groups=groups, vlan=vlan)
+            holder = holder._replace(groups=groups, vlan=wanted.port_vlan or 0)
         order = Order(
-            wanted=_wanted(decision, tap),
+            wanted=wanted,
             queues=tap.queues,
             owner=peer.uid,
             stays=stays,
@@ -213,25 +214,32 @@ class TapService:
     def _can(self, decision: TapDecision, peer: Peer, tap: messages.Tap) -> Answer:
         if decision.allowed:
             try:
-                bridge = self._maker.check(_wanted(decision, tap))
-                self._census.check_address(bridge, _holder(peer, tap))
+                wanted = _wanted(decision, tap)
+                bridge = self._maker.check(wanted)
+                holder = _holder(peer, tap, wanted.limits)
+                self._census.check_address(bridge, holder)
             except RequestError as error:
                 return Answer(messages.CanReply(allowed=False, because=str(error)))
+            limits = limits_in_words(holder.inbound, holder.outbound)
+            because = f"{decision.because}; {limits}" if limits else decision.because
+            return Answer(messages.CanReply(allowed=True, because=because))
         return Answer(messages.CanReply(decision.allowed, decision.because))
 
 
-def _holder(peer: Peer, tap: messages.Tap) -> Holder:
+def _holder(peer: Peer, tap: messages.Tap, limits: messages.Bandwidth) -> Holder:
     return Holder(
         uid=peer.uid,
         pid=peer.pid,
         since_s=now_s(),
         mac=tap.mac.hex(":") if tap.mac else "",
         queues=tap.queues,
+        inbound=limits.inbound.average if limits.inbound else 0,
+        outbound=limits.outbound.average if limits.outbound else 0,
     )
 
 
 def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:
-    return Wanted(decision.bridge, decision.port, tap.mtu, tap.mac, tap.vlan)
+    return Wanted(decision.bridge, decision.port, tap.mtu, tap.mac, tap.vlan, tap.bandwidth)
 
 
 def _check_apart(host: Netlink, own: Netlink) -> None:

@@ -115,6 +115,19 @@ MISTAKES = {
     "VLAN true": ("[bridges.br0]\nvlans = [true]\n", 2, "has True, which is neither"),
     "VLANs that count down": ("[bridges.br0]\nvlans = ['30-20']\n", 2, "has '30-20', which"),
     "VLANs in words": ("[bridges.br0]\nvlans = ['all']\n", 2, "has 'all', which is neither"),
+    "a bandwidth that is one rate": (
+        "[bridges.br0]\nbandwidth = '1 MB/s'\n", 2, "must have rates, as in"
+    ),
+    "a bandwidth without rates": ("[users.root]\nbandwidth = {}\n", 2, "must have rates, as in"),
+    "a bandwidth of a third way": (
+        "[users.root]\nbandwidth = { both = '1 MB/s' }\n", 2, "must have rates, as in"
+    ),
+    "a bandwidth without a unit": (
+        "[users.root]\nbandwidth = { inbound = 1000 }\n", 2, "has 'inbound', which must be a rate"
+    ),
+    "a bandwidth of nothing": (
+        "[bridges.br0.bandwidth]\noutbound = '7 kbit/s'\n", 1, "has 'outbound', which must be from"
+    ),
     "a queue without room": ("[bridges.br0]\ntx-queue-length = 0\n", 2, "from 1 to 4096"),
     "an address of its own": ("[bridges.br0]\naddress = 'fe:0'\n", 2, "'set' or 'refuse'"),
     "an address that is a list": ("[bridges.br0]\naddress = []\n", 2, "'set' or 'refuse'"),

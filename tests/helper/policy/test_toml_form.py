@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper.policy.rules import Policy, Port, Rule
+from bpferry_wire.messages import Bandwidth, Rate
 from tests.helper.policy.conftest import GROUP, read
 
 pytestmark = pytest.mark.privileged
@@ -200,6 +201,18 @@ def test_vlans_are_numbers_and_ranges(path: Path) -> None:
 
     assert policy.rules[0].port == {"vlans": (range(10, 11), range(20, 31))}
     assert policy.ports[0].vlans == (range(1, 4095), range(7, 8))
+
+
+def test_a_bandwidth_has_a_rate_for_each_way(path: Path) -> None:
+    """In bits or bytes, for a bridge and for a user, in one line or as a table of its own."""
+    policy = read(
+        path,
+        "[users.root]\nbandwidth = { inbound = '1 Gbit/s' }\n"
+        "[bridges.br0.bandwidth]\ninbound = '8 kbit/s'\noutbound = '2 MB/s'\n",
+    )
+
+    assert policy.rules[0].port == {"bandwidth": Bandwidth(Rate(125_000_000))}
+    assert policy.ports[0].bandwidth == Bandwidth(Rate(1000), Rate(2_000_000))
 
 
 def test_a_long_list_is_read_quickly(path: Path) -> None:

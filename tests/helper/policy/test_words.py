@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bpferry_helper import host_check
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.status import describe_policy
 from bpferry_helper.tap import bridge_conf
@@ -23,6 +24,7 @@ reach no other isolated port, \
 send from the card's own address only, \
 need a bridge with an address of its own.
 Taps on 'vm-*' are attached as by default.
+Taps on 'slow' carry at most 1 Gbit/s to the VM, at most 16 Mbit/s from it.
 The network 'default' is 'virbr0'.
 Taps alive: 16 for each user, 200 in total.
 Taps by one user: 16 at once, 8 a second.
@@ -38,6 +40,7 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
         "[bridges.br0]\nisolated = true\naddress-lock = true\naddress = 'refuse'\n"
         "tx-queue-length = 9\nvlans = [10, '20-30']\n"
         "[bridges.'vm-*']\n"
+        "[bridges.slow]\nbandwidth = { inbound = '1 Gbit/s', outbound = '2 MB/s' }\n"
         "[networks]\ndefault = 'virbr0'\n"
         "[quota]\ntaps-in-total = 200\n"
     )
@@ -58,6 +61,39 @@ def test_a_kernel_that_cannot_lock_ports_is_said(
     path.write_text(f"[{table}]\naddress-lock = true\n")
 
     assert said == (f"{release}, is too old to lock a port" in describe_policy(str(path)))
+
+
+@pytest.mark.parametrize("table", ["bridges.br0", "users.1001"])
+@pytest.mark.parametrize(
+    ("ways", "lists", "missing"),
+    [
+        ("inbound", ("net/sch_tbf.ko.xz: a.ko\n", "net/b.ko\n"), ""),
+        ("inbound", ("net/b.ko\n", "net/sch_tbf.ko\n"), ""),
+        ("inbound", ("net/b.ko:\n", "net/not_sch_tbf.ko\n"), "inbound: sch_tbf"),
+        ("outbound", ("net/act_police.ko:\n", "c.ko\n"), "outbound: sch_ingress, cls_matchall"),
+        ("inbound", ("", ""), ""),
+        ("inbound", ("net/b.ko:\n", ""), ""),
+    ],
+    ids=["a module", "built in", "missing", "some are missing", "no lists", "one list"],
+)
+def test_a_kernel_that_cannot_limit_bandwidth_is_said(  # noqa: PLR0917 - parameters
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    ways: str,
+    lists: tuple[str, str],
+    missing: str,
+) -> None:
+    """Where the policy wants that and the lists of its modules are there."""
+    for name, text in zip(host_check.MODULE_LISTS, lists, strict=True):
+        path.with_name(name).write_text(text)
+    monkeypatch.setattr(host_check, "MODULES", f"{path.parent}/{{1}}")
+    path.write_text(f"[{table}]\nbandwidth = {{ {ways} = '1 MB/s' }}\n")
+    way, _, names = missing.partition(": ")
+    line = f"Where bandwidth has '{way}', taps are refused on this host: its kernel has no {names}."
+    said = describe_policy(str(path))
+
+    assert (line in said) if missing else ("its kernel has no" not in said)
 
 
 @pytest.mark.parametrize(

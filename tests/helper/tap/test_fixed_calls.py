@@ -15,7 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import Create, Delete, ErrorReply, Hello, HelloReply, TapReply
+from bpferry_wire.messages import (
+    Bandwidth,
+    Create,
+    Delete,
+    ErrorReply,
+    Hello,
+    HelloReply,
+    Rate,
+    TapReply,
+)
 from tests import requires
 from tests.helper.tap.own_host import Host, on_own_host, order
 from tests.support.census import wait_until
@@ -45,6 +54,8 @@ MESSAGES: Final = {
     19: "SETLINK",
     22: "GETADDR",
     28: "NEWNEIGH",
+    36: "NEWQDISC",
+    44: "NEWTFILTER",
 }
 """linux/rtnetlink.h. strace shows numbers: the sockets are not of its own network."""
 
@@ -88,6 +99,7 @@ def use_everything(helper: TapProcess) -> None:
             tap_on(queues=4),
             tap_on(queues=4),
             tap_on("known", 2, mac=mac, isolated=True, mtu=1400),
+            tap_on("br0", 2, bandwidth=Bandwidth(Rate(1000), Rate(1000))),
             tap_on("br9"),
             tap_on("br%d"),
             tap_on("lo"),
@@ -137,7 +149,7 @@ def test_a_tap_belongs_to_the_helper_or_its_user(trace: str) -> None:
 
 
 def test_only_these_messages_are_sent(trace: str) -> None:
-    """About links, ports, and one address; no route, no rule, no address of IP."""
+    """About links, ports, limits, and one address; no route, no rule, no address of IP."""
     found = {int(number, 16) for number in re.findall(r"nlmsg_type=(0x\w+)", trace)}
 
     assert set(MESSAGES) == found
@@ -189,6 +201,9 @@ KEYS: Final = st.sampled_from(
         "mac",
         "isolated",
         "vlan",
+        "bandwidth",
+        "inbound",
+        "average",
         "interface",
         "request",
     ]
