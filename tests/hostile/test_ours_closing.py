@@ -94,12 +94,17 @@ class Policies:
 
     def __init__(self, answer: Policy | PolicyError) -> None:
         self.answer = answer
+        self.names: dict[int, str] = {}
 
     def current(self) -> Policy:
         """Return it or raise it."""
         if isinstance(self.answer, PolicyError):
             raise self.answer
         return self.answer
+
+    def name(self, uid: int) -> str:
+        """Return the name of Alice, and no other."""
+        return self.names.get(uid, "")
 
 
 class Qemus:
@@ -122,7 +127,7 @@ MISTAKE = PolicyError("/policy", 1, "is not valid TOML")
 
 
 def closed_by(
-    policy: Policy | PolicyError,
+    policy: Policy | PolicyError | Policies,
     holder: Holder,
     *,
     stays: bool = True,
@@ -134,7 +139,8 @@ def closed_by(
     def act(host: Host) -> bool:
         made = host.make(order(stays=stays, port=port)._replace(alias=write_alias(holder)))
         made.fds.close() if stays else None
-        Closer(host.links, Policies(policy), conf or Qemus()).sweep(Census(host.links))
+        policies = policy if isinstance(policy, Policies) else Policies(policy)
+        Closer(host.links, policies, conf or Qemus()).sweep(Census(host.links))
         (tap,) = host.links.taps(("bft", "bfp"))
         made.fds.close()
         ours = as_ours(tap)
@@ -171,6 +177,15 @@ def test_a_tap_that_goes_with_its_vm_is_closed_by_deny_alone() -> None:
     denied = NO_RULES._replace(rules=(ALICES_RULE._replace(deny=("br*",)),))
 
     assert [True, False] == [closed_by(each, ALICES, stays=False) for each in (denied, NO_RULES)]
+
+
+def test_a_rule_for_a_user_who_is_not_known_closes_nothing_of_who_may_be_another() -> None:
+    """A name service that fails for a moment must not cut off all VMs. The control: her name."""
+    unknown = NO_RULES._replace(unknown={"alice": ALICES_RULE._replace(id=-1, deny=("br0",))})
+    hers = Policies(unknown)
+    hers.names[ALICE.uid] = "alice"
+
+    assert [False, True] == [closed_by(each, ALICES) for each in (unknown, hers)]
 
 
 # -- what policy demands of a port by now

@@ -353,7 +353,7 @@ def helper_folder(etc: Mapping[str, str] | None = None) -> Iterator[Path]:
         folder.chmod(0o755)
         for name in ("upper", "upper/bpferry", "work", "policy", "qemu", "state"):
             (folder / name).mkdir(mode=0o755)
-        for name, text in {"passwd": _passwd(), "subuid": "", **(etc or {})}.items():
+        for name, text in {"passwd": passwd(), "subuid": "", **(etc or {})}.items():
             (folder / "upper" / name).write_text(text)
         os.chown(folder / "state", HELPER_UID, HELPER_UID)
         yield folder
@@ -361,7 +361,8 @@ def helper_folder(etc: Mapping[str, str] | None = None) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _passwd() -> str:
+def passwd() -> str:
+    """Return the host's accounts, and those of the tests."""
     """Return the host's accounts, and those of the tests."""
     people = "".join(f"person{uid}:x:{uid}:{uid}::/:/bin/false\n" for uid in NAMED if uid > 1)
     return Path("/etc/passwd").read_text() + people

@@ -141,7 +141,9 @@ class PolicyFile:
         if uid == 0 or uid in snapshot.uids:
             return uid
         owner = snapshot.subordinates.owner(uid)
-        return self._if_named(uid) if owner is None else owner
+        if owner is None:
+            return self._if_named(uid)
+        return owner if self._lookup(owner) else None
 
     def name(self, uid: int) -> str:
         """Return the name of the account *uid* as far as it is known; else ""."""
@@ -155,12 +157,8 @@ class PolicyFile:
             os.eventfd_read(self.wake_fd)
 
     def _if_named(self, uid: int) -> int | None:
-        known = self._known.get(uid)
-        fresh = known is not None and time.monotonic() < known.until
-        if not fresh and uid not in self._looked_up:
-            self._looked_up.add(uid)
-            self._submit(partial(self._look_up, uid))
-        if known is None or not (fresh or known.name):
+        known = self._lookup(uid)
+        if known is None:
             return None
         if not known.name:
             raise IdentityError(
@@ -168,6 +166,15 @@ class PolicyFile:
                 "and policy does not name it"
             )
         return uid
+
+    def _lookup(self, uid: int) -> _Known | None:
+        """Return what is known of *uid*, or None while it is being looked up."""
+        known = self._known.get(uid)
+        fresh = known is not None and time.monotonic() < known.until
+        if not fresh and uid not in self._looked_up:
+            self._looked_up.add(uid)
+            self._submit(partial(self._look_up, uid))
+        return known if known is not None and (fresh or known.name) else None
 
     def _settled(self) -> _Snapshot:
         """Return what is in force, after a short wait if it is being read just now."""

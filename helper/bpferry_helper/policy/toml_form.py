@@ -19,6 +19,11 @@ from bpferry_helper.policy.lines import KeyLines, Keys, dotted
 from bpferry_helper.policy.rules import MAX_SETS, Policy, Port, Rule
 from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
+NOBODY: Final = -1
+"""In place of an id."""
+
+UNTIL_IT_ASKS: Final = " until a user of that name asks"
+
 ANY: Final = "*"
 """In CHECKS, the placeholder for a name that the administrator chose."""
 
@@ -53,6 +58,11 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
     return Policy(
         path=path,
         rules=tuple(_rules(file, tables, values)),
+        unknown={
+            number.name: _rule((table, name), content, values, NOBODY)
+            for table, name, content, number in _rule_tables(tables, values)
+            if table == "users" and isinstance(number, Missing)
+        },
         ports=tuple(_ports(tables, values)),
         networks={keys[1]: value for keys, value in values.items() if keys[0] == "networks"},
         warnings=tuple(_missing(file, checked)),
@@ -95,7 +105,8 @@ def _missing(file: _File, checked: dict[Keys, Any]) -> Iterator[str]:
         if isinstance(entries, list | frozenset):
             for entry in entries:
                 if isinstance(entry, Missing):
-                    what = f"this host has no such account: {entry.name!a}; it is skipped"
+                    until = UNTIL_IT_ASKS if keys[0] == "users" else ""
+                    what = f"this host has no such account: {entry.name!a}; it is skipped{until}"
                     yield str(file.mistake(keys, f"'{dotted(keys)}': {what}"))
 
 
@@ -140,20 +151,31 @@ def _shape(keys: Keys) -> str:
 
 
 def _rules(file: _File, tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Rule]:
+    found: dict[tuple[str, int], Keys] = {}
+    for table, name, content, number in _rule_tables(tables, values):
+        if isinstance(number, Missing):
+            continue
+        keys = (table, name)
+        first = found.setdefault((table, number), keys)
+        if first != keys:
+            message = f"'{name}' is id {number}, as is [{dotted(first)}]"
+            raise file.mistake(keys, message)
+        yield _rule(keys, content, values, number)
+
+
+def _rule_tables(
+    tables: dict[str, Any], values: dict[Keys, Any]
+) -> Iterator[tuple[str, str, dict[str, Any], int | Missing]]:
+    """Yield the table, name and content of each rule, and whose it is."""
     for table in ("users", "groups"):
-        found: dict[int, Keys] = {}
         for name, content in tables.get(table, {}).items():
-            keys = (table, name)
-            number = values[keys]
-            if isinstance(number, Missing):
-                continue
-            first = found.setdefault(number, keys)
-            if first != keys:
-                message = f"'{name}' is id {number}, as is [{dotted(first)}]"
-                raise file.mistake(keys, message)
-            fields = {"bridges": (), **_fields(keys, content, values)}
-            port = {name: fields.pop(name) for name in Port._fields if name in fields}
-            yield Rule(dotted(keys), is_group=table == "groups", id=number, **fields, port=port)
+            yield table, name, content, values[(table, name)]
+
+
+def _rule(keys: Keys, content: dict[str, Any], values: dict[Keys, Any], number: int) -> Rule:
+    fields = {"bridges": (), **_fields(keys, content, values)}
+    port = {name: fields.pop(name) for name in Port._fields if name in fields}
+    return Rule(dotted(keys), is_group=keys[0] == "groups", id=number, **fields, port=port)
 
 
 def _ports(tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Port]:

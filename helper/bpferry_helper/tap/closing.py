@@ -24,7 +24,7 @@ from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import port_settings
 from bpferry_helper.tap.marks import OurTap, write_alias
 from bpferry_helper.tap.netlink import LinkError
-from bpferry_helper.tap.permission import BridgeConfSource, decide_tap, denial
+from bpferry_helper.tap.permission import BridgeConfSource, decide_tap, denial, doubt
 from bpferry_wire.rates import rate_in_words
 
 KEYS: Final = {
@@ -43,6 +43,9 @@ class PolicySource(Protocol):
 
     def current(self) -> Policy:
         """Return it, or raise PolicyError."""
+
+    def name(self, uid: int) -> str:
+        """Return the name of *uid* as far as it is known; else ""."""
 
 
 class Closer:
@@ -97,7 +100,10 @@ class Closer:
         bridge = self._host.by_index(link.master) if link.master else None
         if bridge is None:
             return None
-        peer = Peer(holder.uid, frozenset(holder.groups), holder.pid)
+        name = self._policy.name(holder.uid)
+        peer = Peer(holder.uid, frozenset(holder.groups), holder.pid, name=name)
+        if doubt(policy, peer, bridge.name):
+            return None
         if not tap.was_created:
             denied = denial(policy, peer, bridge.name)
             return Decision(not denied, denied or f"no 'deny' of the user names '{bridge.name}'")

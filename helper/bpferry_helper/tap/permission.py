@@ -2,7 +2,9 @@
 """Who may have a tap on which bridge. Decisions only: the kernel is not asked.
 
     1. A network is the bridge that policy maps it to. The bridge's name is checked as bytes.
-    2. What the user's own rule denies is denied. uid 0 is a user like others.
+    2. What the user's own rule denies is denied. uid 0 is a user like others. If the rule's user is
+       not known, the name decides; if the name of who asks is not known either, they may be meant,
+       and are denied too.
     3. If policy says that /etc/qemu/bridge.conf counts, what that denies is denied, even if policy
        would allow it. An administrator who wrote "deny br0" there meant everybody, and if two
        files disagree it is safer to believe the one that says no. For the same reason a mistake
@@ -149,6 +151,7 @@ def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: s
 def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
     """Yield the rule of *peer*, then those of its groups."""
     yield from (rule for rule in policy.rules if not rule.is_group and rule.id == peer.uid)
+    yield from (rule for name, rule in policy.unknown.items() if name == peer.name)
     yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
 
 
@@ -158,6 +161,16 @@ def denial(policy: Policy, peer: Peer, bridge: str) -> str:
         pattern = _first_that_fits(bridge, rule.deny)
         if pattern:
             return _naming(policy, f"{rule.key}.deny", bridge, pattern)
+    return doubt(policy, peer, bridge)
+
+
+def doubt(policy: Policy, peer: Peer, bridge: str) -> str:
+    """Return the line that may deny *bridge* to *peer*: neither its name nor theirs is known."""
+    for rule in policy.unknown.values() if not peer.name else ():
+        pattern = _first_that_fits(bridge, rule.deny)
+        if pattern:
+            named = _naming(policy, f"{rule.key}.deny", bridge, pattern)
+            return f"{named}, for a user that this host does not have, and your name is not known"
     return ""
 
 

@@ -151,7 +151,7 @@ def test_a_user_who_was_deleted_is_written_to_the_journal_once(
 
     assert capfd.readouterr().err == (
         f"bpferry-helper: warning: {path}:1: 'users.gone-user': this host has no such account: "
-        "'gone-user'; it is skipped, ignoring\n"
+        "'gone-user'; it is skipped until a user of that name asks, ignoring\n"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bpferry_helper.policy.rules import Policy, Port, Rule
+from bpferry_helper.policy.toml_form import UNTIL_IT_ASKS
 from bpferry_wire.messages import Bandwidth, Rate
 from tests.helper.policy.conftest import GROUP, read
 
@@ -238,5 +239,6 @@ def test_an_account_that_is_not_here_is_skipped_with_a_warning(path: Path) -> No
     assert policy.warnings == (
         f"{path}:2: 'load.users': this host has no such account: 'gone'; it is skipped",
         f"{path}:3: 'load.groups': this host has no such account: 'gone-group'; it is skipped",
-        f"{path}:4: 'users.gone': this host has no such account: 'gone'; it is skipped",
+        f"{path}:4: 'users.gone': this host has no such account: 'gone'; it is skipped"
+        + UNTIL_IT_ASKS,
     )
