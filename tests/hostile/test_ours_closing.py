@@ -179,13 +179,34 @@ def test_a_tap_that_goes_with_its_vm_is_closed_by_deny_alone() -> None:
     assert [True, False] == [closed_by(each, ALICES, stays=False) for each in (denied, NO_RULES)]
 
 
-def test_a_rule_for_a_user_who_is_not_known_closes_nothing_of_who_may_be_another() -> None:
-    """A name service that fails for a moment must not cut off all VMs. The control: her name."""
-    unknown = NO_RULES._replace(unknown={"alice": ALICES_RULE._replace(id=-1, deny=("br0",))})
-    hers = Policies(unknown)
-    hers.names[ALICE.uid] = "alice"
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ALICES_RULE._replace(bridges=(), deny=("br0",)),
+        ALICES_RULE,
+        GROUPS_RULE,
+    ],
+    ids=["her deny", "her bridges", "a group's bridges"],
+)
+def test_a_name_that_is_not_known_for_a_moment_closes_nothing(rule: Rule) -> None:
+    """The control: with the rule about another bridge it is known that nobody allows the tap."""
+    unknown = ("someone", rule._replace(id=-1))
+    elsewhere = ("someone", rule._replace(id=-1, bridges=("br1",), deny=()))
+    policies = [NO_RULES._replace(unknown=(each,)) for each in (unknown, elsewhere)]
 
-    assert [False, True] == [closed_by(each, ALICES) for each in (unknown, hers)]
+    assert [False, True] == [closed_by(policy, ALICES) for policy in policies]
+
+
+def test_a_rule_for_a_name_counts_for_who_has_it() -> None:
+    """It was looked up when she asked. The control is her rule about the bridge."""
+    closed = []
+    for deny in (("br0",), ()):
+        unknown = ("alice", ALICES_RULE._replace(id=-1, deny=deny))
+        policies = Policies(NO_RULES._replace(unknown=(unknown,)))
+        policies.names[ALICE.uid] = "alice"
+        closed.append(closed_by(policies, ALICES))
+
+    assert closed == [True, False]
 
 
 # -- what policy demands of a port by now

@@ -61,7 +61,7 @@ def test_a_deny_for_a_name_that_is_not_known_counts_for_who_may_be_meant(
     allowed: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     """The control: if the rule is left out, as it was before, all of them get their taps."""
-    skipped = decided(policy._replace(unknown={}), name, bridge)
+    skipped = decided(policy._replace(unknown=()), name, bridge)
 
     assert (allowed, True) == (decided(policy, name, bridge).allowed, skipped.allowed)
 

@@ -190,9 +190,9 @@ class Policy(NamedTuple):
     group_names: dict[int, str] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
     """Of the groups that it names, as far as they have one; for people."""
     lines: dict[str, int] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
-    unknown: dict[str, Rule] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
-    """By name: the rules of users that this host does not have now. They were deleted, or a name
-    service is not reachable. Skipped, what they deny would be allowed."""
+    unknown: tuple[tuple[str, Rule], ...] = ()
+    """Names and rules of users and groups that this host does not have now. They were deleted, or a
+    name service is not reachable. Skipped, what a user's rule denies would be allowed."""
     warnings: tuple[str, ...] = ()
     """What was skipped, each with its line: accounts that this host does not have."""
 

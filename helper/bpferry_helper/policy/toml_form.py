@@ -58,11 +58,11 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
     return Policy(
         path=path,
         rules=tuple(_rules(file, tables, values)),
-        unknown={
-            number.name: _rule((table, name), content, values, NOBODY)
+        unknown=tuple(
+            (number.name, _rule((table, name), content, values, NOBODY))
             for table, name, content, number in _rule_tables(tables, values)
-            if table == "users" and isinstance(number, Missing)
-        },
+            if isinstance(number, Missing)
+        ),
         ports=tuple(_ports(tables, values)),
         networks={keys[1]: value for keys, value in values.items() if keys[0] == "networks"},
         warnings=tuple(_missing(file, checked)),

@@ -10,6 +10,8 @@ left a group since is not looked up: name services may hang. ``deny`` closes suc
 stays is also closed if its port lacks what policy demands of ports by now, has more bandwidth, or
 is in another VLAN.
 A tap that goes with its VM is closed by ``deny`` alone, which somebody wrote for this very user.
+While a rule that may be about the user has a name that nobody knows, the tap is left as it is: a
+name service that fails for a moment must not cut off VMs.
 Numbers, as of taps or queues, count when a tap is made, and close none that is there.
 """
 
@@ -24,7 +26,7 @@ from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import port_settings
 from bpferry_helper.tap.marks import OurTap, write_alias
 from bpferry_helper.tap.netlink import LinkError
-from bpferry_helper.tap.permission import BridgeConfSource, decide_tap, denial, doubt
+from bpferry_helper.tap.permission import BridgeConfSource, decide_tap, denial, may_be_named
 from bpferry_wire.rates import rate_in_words
 
 KEYS: Final = {
@@ -102,7 +104,7 @@ class Closer:
             return None
         name = self._policy.name(holder.uid)
         peer = Peer(holder.uid, frozenset(holder.groups), holder.pid, name=name)
-        if doubt(policy, peer, bridge.name):
+        if may_be_named(policy, peer, bridge.name):
             return None
         if not tap.was_created:
             denied = denial(policy, peer, bridge.name)

@@ -151,7 +151,7 @@ def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: s
 def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
     """Yield the rule of *peer*, then those of its groups."""
     yield from (rule for rule in policy.rules if not rule.is_group and rule.id == peer.uid)
-    yield from (rule for name, rule in policy.unknown.items() if name == peer.name)
+    yield from (r for name, r in policy.unknown if not r.is_group and name == peer.name)
     yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
 
 
@@ -166,12 +166,18 @@ def denial(policy: Policy, peer: Peer, bridge: str) -> str:
 
 def doubt(policy: Policy, peer: Peer, bridge: str) -> str:
     """Return the line that may deny *bridge* to *peer*: neither its name nor theirs is known."""
-    for rule in policy.unknown.values() if not peer.name else ():
+    for _, rule in policy.unknown if not peer.name else ():
         pattern = _first_that_fits(bridge, rule.deny)
         if pattern:
             named = _naming(policy, f"{rule.key}.deny", bridge, pattern)
             return f"{named}, for a user that this host does not have, and your name is not known"
     return ""
+
+
+def may_be_named(policy: Policy, peer: Peer, bridge: str) -> bool:
+    """Return whether a rule about *bridge* may be about *peer*, and a name is missing to tell."""
+    rules = (rule for _, rule in policy.unknown if rule.is_group or not peer.name)
+    return any(_first_that_fits(bridge, (*rule.bridges, *rule.deny)) for rule in rules)
 
 
 def _first_that_fits(bridge: str, patterns: tuple[str, ...]) -> str:
