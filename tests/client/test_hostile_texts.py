@@ -243,6 +243,7 @@ def check(path: Path, key: str, text: str, form: str = "") -> None:
             assert is_only_the_text(left, right, harmless_text, fit(key, text))
 
 
+@cache
 def form_at(key: str) -> object:
     """Return the form of the field at *key*."""
     table: type[Table] = Machine
