@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from bpferry.domain.forms import in_form
-from bpferry.domain.model.cards import Card
+from bpferry.domain.model.cards import Card, CardBandwidth, Flow
 from bpferry.domain.model.characters import Serial
 from bpferry.domain.model.extras import Vsock
 from bpferry.domain.model.graphics import Graphics
@@ -133,6 +133,9 @@ def test_model_that_nobody_named(name: str) -> None:
     assert {} == faults(card)
 
 
+LIMITS = CardBandwidth(inbound=Flow(average=1))
+
+
 @pytest.mark.parametrize(
     ("card", "key", "words"),
     [
@@ -140,6 +143,7 @@ def test_model_that_nobody_named(name: str) -> None:
         (Card(type="network", network="n", queues=2), "queues", "with 1 queue"),
         (Card(type="bridge", bridge="b", isolated=True), "isolated", "not isolate"),
         (Card(type="bridge", bridge="b", vlan=7), "vlan", "into a VLAN"),
+        (Card(type="bridge", bridge="b", bandwidth=LIMITS), "bandwidth", "not limit"),
         (
             Card(type="ethernet", tap="t", queues=2, rss=True, driver="vhost"),
             "rss",

@@ -4,11 +4,11 @@
 import msgspec
 import pytest
 
-from bpferry.domain.model.cards import Card
+from bpferry.domain.model.cards import Card, CardBandwidth, Flow
 from bpferry.domain.names import cards_of
 from bpferry.errors import Unsupported
 from bpferry.steering.plan import HostFacts, plan_card
-from bpferry.steering.requests import CardRequests, build_requests, shown
+from bpferry.steering.requests import CardRequests, build_requests, describe_source, shown
 from bpferry_wire.messages import Load, Tap
 from bpferry_wire.packets import decode_request, encode_request
 from tests.client.support import CAPABILITIES, CARD, DIGEST, MACHINE, OWNER
@@ -53,6 +53,32 @@ def test_tap_on_a_bridge() -> None:
         "for": "net0",
     } == tap  # fmt: skip
     assert {**LOAD, "for": "net0"} == load
+
+
+def test_limits_are_asked_for_in_bytes() -> None:
+    """A kilobyte has 1,000, a kibibyte 1,024; a burst has room for the largest frame."""
+    limits = CardBandwidth(
+        inbound=Flow(average=1000, peak=5000, burst=1024), outbound=Flow(average=128, burst=1)
+    )
+    card = Card(type="bridge", bridge="br0", mac=MAC, bandwidth=limits)
+
+    (request,) = requests_for(card)
+
+    assert request["bandwidth"] == {
+        "inbound": {"average": 1_000_000, "peak": 5_000_000, "burst": 1_048_576},
+        "outbound": {"average": 128_000, "burst": 131_072},
+    }
+
+
+def test_limits_are_said_where_the_tap_is() -> None:
+    """A dry run and the verbose messages have them."""
+    card = Card(
+        type="bridge", bridge="br0", vlan=7, bandwidth=CardBandwidth(inbound=Flow(average=1000))
+    )
+    tap = asked_for(card)["net0"].tap
+
+    assert tap is not None
+    assert "bridge 'br0' in VLAN 7 (at most 8 Mbit/s to the VM)" == describe_source(tap)
 
 
 def test_tap_on_a_network() -> None:
@@ -106,6 +132,10 @@ def test_messages_are_what_is_shown() -> None:
         assert decode_request(encode_request(message)) == message
 
 
+TOO_FAST = Flow(average=2**32 // 1000 + 1)
+TOO_LONG = Flow(average=1, burst=2**22)
+
+
 @pytest.mark.parametrize(
     ("card", "key", "words"),
     [
@@ -119,8 +149,18 @@ def test_messages_are_what_is_shown() -> None:
         ),
         (Card(type="bridge", bridge="br0", queues=65), "cards[0].queues", "at most 64 queues"),
         (Card(type="bridge", bridge="br0", mtu=65522), "cards[0].mtu", "at most 65521"),
+        (
+            Card(type="bridge", bridge="br0", bandwidth=CardBandwidth(inbound=TOO_FAST)),
+            "cards[0].bandwidth.inbound.average",
+            "up to 4294967 here",
+        ),
+        (
+            Card(type="bridge", bridge="br0", bandwidth=CardBandwidth(outbound=TOO_LONG)),
+            "cards[0].bandwidth.outbound.burst",
+            "up to 4194303 here",
+        ),
     ],
-    ids=["bridge", "bytes", "network", "group", "queues", "mtu"],
+    ids=["bridge", "bytes", "network", "group", "queues", "mtu", "average", "burst"],
 )
 def test_what_the_wire_has_no_room_for(card: Card, key: str, words: str) -> None:
     """What no helper can be asked for is refused before anybody is asked, by its key."""

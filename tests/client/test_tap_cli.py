@@ -13,11 +13,13 @@ from bpferry.cli.main import main
 from bpferry.domain.document import read_bytes
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import (
+    Bandwidth,
     Create,
     Delete,
     DeleteReply,
     ListReply,
     OwnTap,
+    Rate,
     Request,
     Tap,
     TapReply,
@@ -49,6 +51,7 @@ def test_create_asks_for_what_is_said(path: Path) -> None:
     """Each option is in the request, and nothing else."""
     asked: list[Request] = []
     words = f"--queues 4 --mtu 1400 --mac {MAC} --isolated --vlan 7".split()
+    words += ["--inbound", "100 Mbit/s", "--outbound", "12MB/s"]
     behaviour = fake.keeps(asked, fake.replies(MADE))
     with fake.helper(path, behaviour):
         assert main(["tap", "create", "br0"]) == 0
@@ -58,7 +61,18 @@ def test_create_asks_for_what_is_said(path: Path) -> None:
     mac = bytes.fromhex(MAC.replace(":", ""))
     assert [
         Create(Tap("br0", is_network=False, queues=1)),
-        Create(Tap("br0", is_network=False, queues=4, mtu=1400, mac=mac, isolated=True, vlan=7)),
+        Create(
+            Tap(
+                "br0",
+                is_network=False,
+                queues=4,
+                mtu=1400,
+                mac=mac,
+                isolated=True,
+                vlan=7,
+                bandwidth=Bandwidth(Rate(12_500_000), Rate(12_000_000)),
+            )
+        ),
         Create(Tap("lan/guests", is_network=True, queues=1)),
     ] == asked
 
@@ -160,6 +174,26 @@ def test_list(path: Path, capsys: Captured) -> None:
         "bfp00000003  br1     0       nobody     closed: policy no longer allows it; delete it\n"
         "bft00000007  none    4 of 4  others     goes with its VM\n"
     )
+
+
+def test_list_has_the_limits_of_taps(path: Path, capsys: Captured) -> None:
+    """At the end of the line of each that has any."""
+    limited = OWN[0]._replace(inbound=1_000_000, outbound=2_000_000)
+    with fake.helper(path, fake.replies(ListReply((limited, OWN[2])))):
+        assert main(["tap", "list"]) == 0
+
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(
+        "stays until it is deleted, at most 8 Mbit/s to the VM, at most 16 Mbit/s from it"
+    )
+    assert second.endswith("goes with its VM")
+
+
+@pytest.mark.parametrize("rate", ["100", "fast", "1 kbit/s", "-1 MB/s"])
+def test_create_wants_a_rate_with_its_unit(rate: str, capsys: Captured) -> None:
+    """Bits and bytes are eight apart; a bare number could be either."""
+    assert main(["tap", "create", "br0", f"--inbound={rate}"]) == 2
+    assert f"'{rate}' must be" in capsys.readouterr().err
 
 
 def test_list_as_json(path: Path, capsys: Captured) -> None:

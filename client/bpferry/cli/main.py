@@ -167,6 +167,8 @@ def _tap(options: argparse.Namespace) -> int:
             mac=options.mac,
             isolated=options.isolated,
             vlan=options.vlan,
+            inbound=options.inbound,
+            outbound=options.outbound,
             as_json=options.json,
         )
     if options.action == "delete":

@@ -7,6 +7,8 @@ from typing import Final
 
 from bpferry.cli.parser import Commands, Parser, add_command
 from bpferry_wire import limits
+from bpferry_wire.messages import Rate
+from bpferry_wire.rates import parse_rate
 
 TAP_DESCRIPTION: Final = """\
 Make taps that stay, for launchers that cannot ask the helper themselves:
@@ -91,8 +93,8 @@ def _add_create(deeds: Commands) -> None:
         deeds,
         "create",
         usage="bpferry tap create [--network] [--queues N] [--mtu BYTES]\n"
-        "                          [--mac ADDRESS] [--isolated] [--vlan N] [--json]\n"
-        "                          BRIDGE",
+        "                          [--mac ADDRESS] [--isolated] [--vlan N]\n"
+        "                          [--inbound RATE] [--outbound RATE] [--json] BRIDGE",
         help="make a tap that stays",
         description=CREATE_DESCRIPTION,
         epilog=CREATE_EPILOG,
@@ -121,6 +123,13 @@ def _add_create(deeds: Commands) -> None:
         type=_vlan,
         help="the VLAN of the bridge that the tap is in, untagged; the policy has to allow it",
     )
+    for option, way in (("--inbound", "to the VM"), ("--outbound", "from the VM")):
+        create.add_argument(
+            option,
+            metavar="RATE",
+            type=_rate,
+            help=f"the most that goes {way}, such as '100 Mbit/s' or '12 MB/s'",
+        )
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -193,6 +202,13 @@ def _number(text: str, low: int, high: int) -> int:
 
 def _vlan(text: str) -> int:
     return _number(text, limits.MIN_VLAN, limits.MAX_VLAN)
+
+
+def _rate(text: str) -> Rate:
+    try:
+        return Rate(parse_rate(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' {error}") from error
 
 
 def _mac(text: str) -> bytes:

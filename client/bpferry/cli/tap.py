@@ -8,7 +8,8 @@ from bpferry.cli.network_options import find_name_problem
 from bpferry.errors import BadInput
 from bpferry.network.tap_helper import TapHelper
 from bpferry.network.tap_users import User, find_users
-from bpferry_wire.messages import OwnTap, Tap, TapReply
+from bpferry_wire.messages import Bandwidth, OwnTap, Rate, Tap, TapReply
+from bpferry_wire.rates import limits_in_words
 
 HEADINGS: Final = ("TAP", "BRIDGE", "QUEUES", "OPENED BY", "KIND")
 
@@ -43,6 +44,8 @@ def create(
     mac: bytes | None,
     isolated: bool,
     vlan: int | None,
+    inbound: Rate | None,
+    outbound: Rate | None,
     as_json: bool,
 ) -> int:
     """Make a tap that stays, and print what to do with it.
@@ -61,6 +64,7 @@ def create(
         mac=mac,
         isolated=isolated,
         vlan=vlan,
+        bandwidth=Bandwidth(inbound, outbound),
     )
     with TapHelper() as helper:
         made = helper.create(request)
@@ -125,6 +129,7 @@ def _list_text(taps: tuple[OwnTap, ...], users: dict[str, tuple[User, ...]]) -> 
 
 def _row(tap: OwnTap, users: tuple[User, ...]) -> tuple[str, ...]:
     kind = "stays until it is deleted" if tap.stays else "goes with its VM"
+    kind = ", ".join(filter(None, (kind, limits_in_words(tap.inbound, tap.outbound))))
     queues = f"{tap.queues} of {tap.made_with}" if tap.made_with else str(tap.queues)
     whose = ", ".join(f"{user.name} (pid {user.pid})" for user in users)
     # Processes of other users, and in other containers, cannot be seen from here.

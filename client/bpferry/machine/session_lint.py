@@ -16,6 +16,9 @@ BRIDGE_HELPER: Final = (
 )
 """qemuInterfaceBridgeConnect in src/qemu/qemu_interface.c."""
 
+NO_TC: Final = "it runs tc, which needs CAP_NET_ADMIN"
+"""virNetDevBandwidthSet in src/util/virnetdevbandwidth.c."""
+
 NO_LOADER: Final = "it cannot load the eBPF program, and with vhost QEMU cannot steer itself"
 
 
@@ -33,6 +36,9 @@ def find_session_faults(machine: Machine) -> Iterator[Fault]:
         if helped and card.vlan is not None:
             text = "a libvirt session could not put this card into a VLAN"
             yield Fault(f"{key}.vlan", "note", text, BRIDGE_HELPER)
+        if helped and card.bandwidth is not None:
+            text = "a libvirt session could not limit the bandwidth of this card"
+            yield Fault(f"{key}.bandwidth", "note", text, NO_TC)
         if card.rss and card.has_tap and card.driver == "vhost":
             text = "a libvirt session would start this card without RSS that works"
             yield Fault(f"{key}.rss", "note", text, NO_LOADER)

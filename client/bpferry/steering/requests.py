@@ -5,18 +5,23 @@ A dry run shows them as they go over the wire, with bytes in a readable form.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bpferry.domain.identity import Owner, card_mac_of
-from bpferry.domain.model.cards import Card
+from bpferry.domain.model.cards import Card, Flow, flows_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
 from bpferry_wire import limits
 from bpferry_wire.codec import decode
-from bpferry_wire.messages import Load, Tap
+from bpferry_wire.messages import Bandwidth, Load, Rate, Tap
 from bpferry_wire.packets import encode_request
+from bpferry_wire.rates import limits_in_words
+
+KILOBYTE: Final = 1000
+KIB: Final = 1024
+"""What libvirt counts rates and bursts in (virnetdevbandwidth.c: tc's kbps and kb)."""
 
 
 class CardRequests(NamedTuple):
@@ -74,6 +79,16 @@ def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
         mac=bytes.fromhex(mac.replace(":", "")),
         isolated=card.isolated,
         vlan=card.vlan,
+        bandwidth=Bandwidth(**{way: _rate(flow) for way, flow in flows_of(card).items()}),
+    )
+
+
+def _rate(flow: Flow) -> Rate:
+    """Return *flow* in the units of the wire."""
+    return Rate(
+        average=(flow.average or 0) * KILOBYTE,
+        peak=flow.peak * KILOBYTE if flow.peak else None,
+        burst=max(flow.burst * KIB, limits.MIN_BURST) if flow.burst else None,
     )
 
 
@@ -92,11 +107,24 @@ def _check(tap: Tap, device: Named[Card]) -> None:
         )
     if tap.mtu is not None and tap.mtu > limits.MAX_MTU:
         raise device.refusal("mtu", f"the MTU of a tap is at most {limits.MAX_MTU}", "ask for less")
+    for way, rate in tap.bandwidth._asdict().items():
+        _check_rate(rate, device, f"bandwidth.{way}")
+
+
+def _check_rate(rate: Rate | None, device: Named[Card], field: str) -> None:
+    """Raise Unsupported if the wire has no room for *rate*, which is in *field* of *device*."""
+    for name, value in rate._asdict().items() if rate else ():
+        unit, most = (KIB, limits.MAX_BURST) if name == "burst" else (KILOBYTE, limits.MAX_RATE)
+        if value is not None and value > most:
+            sentence = f"the kernel's limits go up to {most // unit} here"
+            raise device.refusal(f"{field}.{name}", sentence, "write less, or leave the limit out")
 
 
 def describe_source(tap: Tap) -> str:
-    """Return where *tap* should be."""
+    """Return where *tap* should be, and its limits."""
     place = "" if tap.vlan is None else f" in VLAN {tap.vlan}"
+    limits_of = limits_in_words(*(rate.average if rate else 0 for rate in tap.bandwidth))
+    place += f" ({limits_of})" if limits_of else ""
     return f"{'network' if tap.is_network else 'bridge'} '{tap.source}'{place}"
 
 

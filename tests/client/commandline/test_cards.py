@@ -228,7 +228,9 @@ def test_refused_by_its_place(devices: str, key: str) -> None:
     "element",
     [
         "<script path='/x'/>", "<downscript path='/x'/>", "<vlan trunk='yes'><tag id='1'/></vlan>",
-        "<bandwidth><inbound average='1'/></bandwidth>", "<filterref filter='clean-traffic'/>",
+        "<bandwidth><inbound average='9' floor='1'/></bandwidth>",
+        "<bandwidth classID='1'><outbound average='9'/></bandwidth>",
+        "<filterref filter='clean-traffic'/>",
         "<coalesce><rx><frames max='7'/></rx></coalesce>", "<virtualport type='openvswitch'/>",
         "<route address='10.0.0.0'/>", "<teaming type='transient' persistent='ua-x'/>",
         "<source><ip address='10.0.0.1'/></source>",
@@ -241,6 +243,58 @@ def test_privileged_things_are_refused_in_the_document(element: str, kind: str) 
         context_of(card(kind, element))
 
     assert (caught.value.element or "").startswith("/domain/devices/interface/")
+
+
+LIMITED = "<bandwidth><inbound average='9'/></bandwidth>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "way_out"),
+    [
+        ("ethernet", "a tap that exists needs CAP_NET_ADMIN", "bpferry tap create --inbound"),
+        ("user", "no queue of the kernel can limit", "use a bridge"),
+        ("udp", "no queue of the kernel can limit", "use a bridge"),
+    ],
+)
+def test_limits_are_for_taps_of_the_helper(kind: str, words: str, way_out: str) -> None:
+    """Others are refused once, with what to do."""
+    error = refusal_of(parts_of, card(kind, LIMITED))
+
+    assert "cards[0].bandwidth" == error.element
+    assert words in error.message
+    assert way_out in error.hint
+
+
+@pytest.mark.parametrize("kind", ["bridge", "network"])
+@pytest.mark.parametrize("model", ["virtio", "e1000"])
+def test_a_limit_changes_nothing_of_the_command_line(kind: str, model: str) -> None:
+    """The helper sets it on the tap, whatever card the guest sees."""
+    of_model = f"<source {kind}='br0'/><model type='{model}'/>"
+
+    assert parts_of(card(kind, of_model)) == parts_of(card(kind, of_model + LIMITED))
+
+
+def test_a_limit_without_an_average_is_refused() -> None:
+    """As libvirt says it too."""
+    limits = "<bandwidth><inbound average='1'/><outbound peak='1'/></bandwidth>"
+    error = refusal_of(parts_of, card("bridge", limits))
+
+    assert ("cards[0].bandwidth.outbound", "a limit needs an average") == (
+        error.element,
+        error.message,
+    )
+
+
+@pytest.mark.parametrize(("burst", "told"), [(127, True), (128, False)])
+def test_a_burst_that_no_frame_fits_into_is_told(burst: int, *, told: bool) -> None:
+    """It counts as the least that works."""
+    limits = f"<bandwidth><inbound average='9'/><outbound average='9' burst='{burst}'/></bandwidth>"
+    on_bridge = card("bridge", f"<source bridge='br0'/>{VIRTIO}{limits}")
+    remarks = [part for part in parts_of(on_bridge) if isinstance(part, Remark)]
+
+    assert told == bool(remarks)
+    assert all("counts as 128" in remark.text for remark in remarks)
+    assert all("cards[0].bandwidth.outbound.burst" == remark.key for remark in remarks)
 
 
 @pytest.mark.parametrize("kind", ["direct", "hostdev", "vdpa", "internal", "null", "vds"])

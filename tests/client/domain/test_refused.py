@@ -77,8 +77,8 @@ def test_reasons_are_plain_clauses_and_hints_say_what_to_do() -> None:
 
 def test_reason_counts_for_what_is_below() -> None:
     """A part of what is listed has the same reason; what is not listed has none."""
-    assert REFUSED["/domain/devices/interface/bandwidth"] == find_reason(
-        "/domain/devices/interface/bandwidth/inbound/@average"
+    assert REFUSED["/domain/devices/interface/coalesce"] == find_reason(
+        "/domain/devices/interface/coalesce/rx/frames/@max"
     )
     assert find_reason("/domain/devices/interface/source") is None
 

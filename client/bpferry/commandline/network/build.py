@@ -12,11 +12,13 @@ from bpferry.commandline.network.netdevs import netdev_id, netdev_parts
 from bpferry.commandline.parts import Command, Device, Found, Part, Remark, Slot
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.identity import card_mac_of
-from bpferry.domain.model.cards import Card
+from bpferry.domain.model.cards import Card, flows_of
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.defaults import card_model_of
 from bpferry.steering.plan import CardPlan, Rung
+from bpferry.steering.requests import KIB
+from bpferry_wire.limits import MIN_BURST
 
 RSS_ROLES: Final = ("program", "config", "key", "table")
 """The order of virtio-net's property ebpf-rss-fds (hw/net/virtio-net.c)."""
@@ -29,6 +31,18 @@ VIRTUAL_FUNCTIONS: Final = ("igb",)
 behind the card, where other devices sit (hw/net/igb.c)."""
 
 USB_MODELS: Final = ("usb-net",)
+
+HELPED: Final = ("bridge", "network")
+"""The types of cards whose taps the helper makes."""
+
+UNLIMITED_TAP: Final = (
+    "setting a limit on a tap that exists needs CAP_NET_ADMIN",
+    "make the tap with limits: bpferry tap create --inbound RATE --outbound RATE BRIDGE",
+)
+UNLIMITED: Final = (
+    "what is behind this card is a program, whose traffic no queue of the kernel can limit",
+    "use a bridge: limits are set on the tap of a card",
+)
 
 ROM: Final = ("rom", "rom_bar", "rom_file")
 
@@ -61,6 +75,7 @@ def _card(device: Named[Card], context: Context) -> Iterator[Found]:
     yield from _check(device, model, context)
     if not is_virtio:
         yield from _remarks(device, model)
+    yield from _small_bursts(device)
     yield from netdev_parts(device, context)
     properties = {
         "netdev": netdev_id(device.id),
@@ -86,6 +101,16 @@ def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
         yield Remark(text, "choose the model 'virtio'", device.key)
 
 
+def _small_bursts(device: Named[Card]) -> Iterator[Remark]:
+    """Yield what the user is told of bursts that no frame of a tap would fit into."""
+    least = MIN_BURST // KIB
+    for way, flow in flows_of(device.value).items():
+        if flow.burst is not None and flow.burst < least:
+            text = f"a burst of {flow.burst} KiB counts as {least}: larger frames would never pass"
+            key = f"{device.key}.bandwidth.{way}.burst"
+            yield Remark(text, f"write {least} or more, or leave it out", key)
+
+
 def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupported]:
     """Refuse what is not possible, or has no meaning for this kind of card."""
     card = device.value
@@ -96,7 +121,15 @@ def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupp
         yield device.refusal("model", f"a card of model '{model}' needs a machine with PCI Express")
     if virtio:
         yield from _check_virtio(device, context)
-    meaningful = meaningful_fields(card, virtio=virtio)
+    if card.bandwidth is not None and card.type not in HELPED:
+        reason = UNLIMITED_TAP if card.type == "ethernet" else UNLIMITED
+        yield device.refusal("bandwidth", *reason)
+    elif card.bandwidth is not None:
+        for way in ("inbound", "outbound"):
+            if getattr(card.bandwidth, way) is not None and way not in flows_of(card):
+                hint = f"write {way}'s average, in kilobytes per second"
+                yield device.refusal(f"bandwidth.{way}", "a limit needs an average", hint)
+    meaningful = meaningful_fields(card, virtio=virtio) | {"bandwidth"}
     yield from refuse_others(device, meaningful | VIRTIO, f"a card of type '{card.type}'")
     yield from refuse_others(device, meaningful, f"a card of model '{model}'")
     yield from check_address(device, *(("usb",) if model in USB_MODELS else ("pci", "virtio-mmio")))

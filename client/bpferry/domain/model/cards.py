@@ -24,6 +24,8 @@ Queues = Annotated[int, msgspec.Meta(ge=1, le=MAX_QUEUES)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Vlan = Annotated[int, msgspec.Meta(ge=1, le=4094)]
 """IEEE 802.1Q: 0 and 4095 are no VLANs."""
+Amount = Annotated[int, msgspec.Meta(ge=1, le=2**54)]
+"""What libvirt takes (networkcommon.rng, 'speed')."""
 Mac = Annotated[
     str,
     msgspec.Meta(
@@ -91,6 +93,26 @@ class PortForward(Table, frozen=True, kw_only=True):
     ranges: Annotated[tuple[PortRange, ...], At("range")] = ()
 
 
+class Flow(Table, frozen=True, kw_only=True):
+    """What may pass in one direction, in libvirt's units."""
+
+    average: Annotated[Amount | None, At("@average")] = None
+    """Kilobytes (1,000) per second. libvirt takes "floor" in its place, which is refused."""
+    peak: Annotated[Amount | None, At("@peak")] = None
+    """Kilobytes per second during a burst; None for any."""
+    burst: Annotated[Amount | None, At("@burst")] = None
+    """Kibibytes (1,024) that may pass faster than the average."""
+
+
+class CardBandwidth(Table, frozen=True, kw_only=True):
+    """The limits of a card; each direction without one has none but the policy's."""
+
+    inbound: Annotated[Flow | None, At("inbound")] = None
+    """To the guest."""
+    outbound: Annotated[Flow | None, At("outbound")] = None
+    """From the guest."""
+
+
 class Card(VirtioDevice, frozen=True, kw_only=True):
     """One network card. Which fields count depends on the type and on the model."""
 
@@ -119,6 +141,8 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     """Whether the bridge lets it talk only to ports that are not isolated."""
     vlan: Annotated[Vlan | None, At("vlan/tag/@id")] = None
     """The VLAN of the bridge that the card is in; the guest's frames have no tag."""
+    bandwidth: Annotated[CardBandwidth | None, At("bandwidth")] = None
+    """Limits, which the kernel keeps on the tap."""
     trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"
 
     backend: Annotated[Literal["default", "passt"], At("backend/@type")] = "default"
@@ -196,3 +220,10 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     def has_tap(self) -> bool:
         """Whether it is connected to a tap."""
         return self.type in ("bridge", "network", "ethernet")
+
+
+def flows_of(card: Card) -> dict[str, Flow]:
+    """Return the limits of *card* that have an average, by their fields' names."""
+    both = card.bandwidth
+    flows = {"inbound": both.inbound, "outbound": both.outbound} if both else {}
+    return {way: flow for way, flow in flows.items() if flow is not None and flow.average}

@@ -18,6 +18,11 @@ OF_THE_HOST: Final = (
     "use a bridge, or <hostdev type='pci'> for a card that is already bound to vfio-pci",
 )
 
+FLOOR: Final = (
+    "guaranteeing a rate to one card means limiting all others of the bridge, which needs root",
+    "limit the others: <inbound average='KILOBYTES'/> of their cards, or 'bandwidth' in the policy",
+)
+
 CARDS: Final[dict[str, Reason]] = {
     f"{CARD}[@type='direct']": (
         "creating a macvtap needs CAP_NET_ADMIN on the host",
@@ -78,10 +83,12 @@ CARDS: Final[dict[str, Reason]] = {
         "the one VLAN that the helper puts a port into has no tags in any case",
         "write <vlan><tag id='NUMBER'/></vlan>",
     ),
-    f"{CARD}/bandwidth": (
-        "limits on a tap are set with tc, which needs CAP_NET_ADMIN",
-        "ask the administrator to set them on the bridge",
+    f"{CARD}/bandwidth/@classID": (
+        "libvirt numbers its classes on a network's bridge, which bpferry leaves as it is",
+        "remove it: the limits are on the card's own tap",
     ),
+    f"{CARD}/bandwidth/inbound/@floor": FLOOR,
+    f"{CARD}/bandwidth/outbound/@floor": FLOOR,
     f"{CARD}/coalesce": (
         "changing a tap's coalescing (ethtool -C) needs CAP_NET_ADMIN",
         "ask the administrator to set it",
