@@ -3,6 +3,7 @@
 
     ask.py hello
     ask.py load
+    ask.py hold     load, and hold the fds until standard input ends
 
 Runs inside the booted system, with its own Python. The object's digest is what the helper itself
 finds in that system's QEMU.
@@ -47,7 +48,9 @@ def main() -> None:
     with packet.fds:
         reply = packets.decode_reply(packet.data, request)
         answer = {"reply": type(reply).__name__, "fds": len(packet.fds), "text": str(reply)}
-        print(json.dumps(answer))  # noqa: T201 - the output
+        print(json.dumps(answer), flush=True)  # noqa: T201 - the output
+        if sys.argv[1] == "hold":
+            sys.stdin.read()
 
 
 if __name__ == "__main__":
