@@ -12,6 +12,7 @@ cache=/var/cache/bpferry
 python=/usr/bin/python3
 # virtio-net accepts eBPF fds since QEMU 9.0.
 qemu_at_least=1:9.0
+backports=/etc/apt/sources.list.d/bpferry-backports.list
 
 # Progress goes to standard error: the caller may print JSON on standard output.
 say() {
@@ -188,7 +189,6 @@ add_backports() {
         return
     fi
     apt_lists_are_missing && step "fetching the package lists" apt-get update
-    backports=/etc/apt/sources.list.d/bpferry-backports.list
     mirror=$(debian_mirror)
     say "adding bookworm-backports in $backports, for QEMU ${qemu_at_least#*:} or newer"
     printf 'deb [signed-by=%s] %s bookworm-backports main\n' \
