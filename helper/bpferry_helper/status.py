@@ -16,6 +16,7 @@ from bpferry_helper.host_check import (
     user,
 )
 from bpferry_helper.policy.accounts import user_name
+from bpferry_helper.policy.cards import cards_in_words
 from bpferry_helper.policy.file import POLICY_PATH, read_policy
 from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule, in_words
 from bpferry_wire import channel
@@ -146,7 +147,7 @@ def describe_policy(path: str) -> str:
         raise PolicyError(path, 0, "does not exist")
     lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
     lines += [
-        *(f"warning: {warning}" for warning in (*policy.warnings, *find_strays(policy))),
+        *(f"warning: {line}" for line in (*policy.warnings, *find_strays(policy), *_idle(policy))),
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
@@ -216,7 +217,7 @@ def _port(port: Port) -> str:
     usual = Port()
     settings = [
         _setting(field, getattr(port, field))
-        for field in ("vlans", "bandwidth", "tx_queue_length", *PORT_WORDS)
+        for field in ("vlans", "addresses", "bandwidth", "tx_queue_length", *PORT_WORDS)
         if getattr(port, field) != getattr(usual, field)
     ]
     settings += ["need a bridge with an address of its own"] if port.refuse_unset_address else []
@@ -232,16 +233,29 @@ def _setting(field: str, value: Any) -> str:  # noqa: ANN401 - of a field of Por
         return f"are in one of the VLANs {in_words(value)}"
     if field == "bandwidth":
         return f"carry {limits_in_words(*(rate.average if rate else 0 for rate in value))}"
+    if field == "addresses":
+        return f"are for cards with {cards_in_words(value)}, where the address is locked"
     return f"hold at most {value} frames in each queue"
+
+
+def _locks(policy: Policy) -> bool:
+    """Return whether *policy* has address-lock anywhere."""
+    by_rule = any(rule.port.get("address_lock") for rule in policy.rules)
+    return by_rule or any(port.address_lock for port in policy.ports)
+
+
+def _idle(policy: Policy) -> list[str]:
+    """Return a line about each ``addresses`` if nothing locks an address."""
+    keys = [key for key in policy.lines if key.endswith(".addresses")]
+    why = "has no effect: no table of the policy has 'address-lock = true'"
+    return [] if _locks(policy) else [f"{policy.where(key)} {why}" for key in keys]
 
 
 def _too_old(policy: Policy) -> list[str]:
     """Return a line about what this kernel is too old for."""
-    locked = any(port.address_lock for port in policy.ports)
-    locked = locked or any(rule.port.get("address_lock") for rule in policy.rules)
     release = os.uname().release
     found = re.match(r"(\d+)\.(\d+)", release)
-    if not locked or found is None or (int(found[1]), int(found[2])) >= LOCKED_PORTS_SINCE:
+    if not _locks(policy) or found is None or (int(found[1]), int(found[2])) >= LOCKED_PORTS_SINCE:
         return []
     line = (
         f"Where address-lock is on, taps are refused on this host: its kernel, {release}, is too "

@@ -7,6 +7,7 @@
     file       reads the policy file
     toml_form  parses the file into those values; every mistake has a line
     checks     one check for each kind of value in the file
+    cards      the MAC addresses that users may ask for where ports have address-lock
     lines      the line in which each key is written
     names      what the names of bridges and networks may look like
 

@@ -22,6 +22,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     [bridges."br0"]                         # how taps are attached; or a pattern such as "vm-*"
     isolated = true                         # taps reach no other isolated port; default: false
     address-lock = true                     # frames from the card's address only; default: false
+    addresses = ["52:54:00:00:00:00/24"]    # that cards may have with address-lock; see cards
     bpdu-guard = true                       # a BPDU shuts the port down; default: false
     root-block = true                       # never the way to the root bridge; default: false
     multicast-flood = false                 # no multicast but what was joined; default: true
@@ -64,6 +65,7 @@ count for the bridges that this table opens, in place of what [bridges] says.
 from typing import Any, Final, NamedTuple
 
 from bpferry_helper.identity import Peer
+from bpferry_helper.policy.cards import Cards
 from bpferry_wire.limits import MAX_STATUS_GRANTS
 from bpferry_wire.messages import Bandwidth
 
@@ -137,6 +139,8 @@ class Port(NamedTuple):
     """The port reaches no other isolated port (IFLA_BRPORT_ISOLATED)."""
     address_lock: bool = False
     """Only frames from the card's own address pass (IFLA_BRPORT_LOCKED, Linux 5.16)."""
+    addresses: Cards = ()
+    """With address_lock: the MAC addresses that may be asked for."""
     bpdu_guard: bool = False
     """A BPDU that comes in switches the port off (IFLA_BRPORT_GUARD)."""
     root_block: bool = False

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.policy import checks
+from bpferry_helper.policy.cards import cards
 from bpferry_helper.policy.checks import Check, Missing
 from bpferry_helper.policy.lines import KeyLines, Keys, dotted
 from bpferry_helper.policy.rules import MAX_SETS, Policy, Port, Rule
@@ -210,6 +211,7 @@ NAMES: Final[dict[str, Check]] = {
 PORT_CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "isolated": ("isolated", checks.flag),
     "address-lock": ("address_lock", checks.flag),
+    "addresses": ("addresses", cards),
     "bpdu-guard": ("bpdu_guard", checks.flag),
     "root-block": ("root_block", checks.flag),
     "multicast-flood": ("multicast_flood", checks.flag),

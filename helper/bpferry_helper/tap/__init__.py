@@ -21,6 +21,7 @@ a crash.
     nursery     where taps are created, and where spare ones wait
     maker       turns a decision into a tap on its bridge, or cleans up
     marks       what marks a tap as ours: its whole name and its alias
+    claims      the one address behind a port with address-lock
     watch       sees when a holder gives a tap another's address, and deletes that tap
     census      which taps are alive, whose they are, and which have to be deleted
     closing     closes taps that stay and that policy no longer allows

@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
+from bpferry_helper.policy.cards import GROUP_BIT, is_named
 from bpferry_helper.policy.rules import Port, in_words
+from bpferry_helper.tap import claims
 from bpferry_helper.tap.bandwidth import effective
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
@@ -18,9 +20,6 @@ from bpferry_helper.tap.marks import as_ours
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Bandwidth
-
-GROUP_BIT: Final = 0x01
-"""In the first byte (is_multicast_ether_addr, linux/etherdevice.h)."""
 
 ADDRESS_TYPE: Final = "/sys/devices/virtual/net/{}/addr_assign_type"
 BRIDGE_SETTING: Final = "/sys/devices/virtual/net/{}/bridge/{}"
@@ -55,6 +54,13 @@ class Wanted(NamedTuple):
         if self.vlan is None and self.port.vlans:
             return self.port.vlans[0][0]
         return self.vlan
+
+    def claim_on(self, bridge: Link) -> claims.Claim | None:
+        """Return what the port is to have for its own on *bridge*, if its address is locked."""
+        if not self.port.address_lock or self.mac is None:
+            return None
+        vlan = (self.port_vlan or default_vlan(bridge)) or 0
+        return claims.Claim(self.mac.hex(":"), vlan, is_named(self.port.addresses, self.mac))
 
 
 class Bridges:
@@ -103,7 +109,15 @@ class Bridges:
             _check_mac(wanted.mac, bridge.name)
         _check_vlan(wanted, bridge)
         _ = wanted.limits
+        self._check_claim(wanted.claim_on(bridge), bridge)
         return bridge
+
+    def _check_claim(self, claim: claims.Claim | None, bridge: Link) -> None:
+        try:
+            if claim is not None:
+                claims.check(self._host, bridge, claim)
+        except LinkError as error:
+            raise explain(error, bridge.name, gone=self.is_gone(bridge)) from error
 
     def secure(self, bridge: Link, port: Port) -> None:
         """Make sure that no port can change the address of *bridge*.

@@ -7,8 +7,8 @@ that it was closed here, so that a tap that an administrator set down stays down
 
 Judged is the policy, with the groups that mattered when the user asked for the tap. That a user has
 left a group since is not looked up: name services may hang. ``deny`` closes such a tap. A tap that
-stays is also closed if its port lacks what policy demands of ports by now, has more bandwidth, or
-is in another VLAN.
+stays is also closed if its port lacks what policy demands of ports by now, has more bandwidth, is
+in another VLAN, or is for a card whose address policy no longer allows.
 A tap that goes with its VM is closed by ``deny`` alone, which somebody wrote for this very user.
 While a rule that may be about the user has a name that nobody knows, the tap is left as it is: a
 name service that fails for a moment must not cut off VMs.
@@ -114,7 +114,13 @@ class Closer:
             return None
         try:
             ruling = decide_tap(
-                policy, self._bridge_conf, peer, bridge.name, is_network=False, queues=1
+                policy,
+                self._bridge_conf,
+                peer,
+                bridge.name,
+                is_network=False,
+                queues=1,
+                mac=bytes.fromhex(holder.mac.replace(":", "")),
             )
         except RequestError:
             # The bridge has been given a name that no policy can name.

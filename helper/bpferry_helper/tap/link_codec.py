@@ -18,6 +18,7 @@ RTM_GETLINK: Final = 18
 RTM_SETLINK: Final = 19
 RTM_GETADDR: Final = 22
 RTM_NEWNEIGH: Final = 28
+RTM_GETNEIGH: Final = 30
 """linux/rtnetlink.h."""
 
 AF_BRIDGE: Final = 7

@@ -7,7 +7,7 @@ except taps. The form of the messages is in ``link_codec``.
 
 import errno
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from bpferry_helper.tap.bandwidth import (
     RTM_NEWQDISC,
@@ -25,6 +25,7 @@ from bpferry_helper.tap.link_codec import (
     RTM_DELLINK,
     RTM_GETADDR,
     RTM_GETLINK,
+    RTM_GETNEIGH,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
     RTM_SETLINK,
@@ -43,10 +44,13 @@ BRIDGE_VLAN_INFO_UNTAGGED: Final = 0x4
 """linux/if_bridge.h."""
 
 NUD_NOARP: Final = 0x40
+NUD_PERMANENT: Final = 0x80
 NTF_MASTER: Final = 0x04
+NTF_EXT_LEARNED: Final = 0x10
 NTF_STICKY: Final = 0x40
 """linux/neighbour.h: an entry in the bridge's table that does not age ("static"), and that no frame
-moves to another port."""
+moves to another port; "permanent" is an address of the bridge or of a port; "external" ones are
+from a switch or a control program."""
 
 NLA_F_NESTED: Final = 0x8000
 """linux/netlink.h."""
@@ -63,6 +67,15 @@ PORT_SETTINGS: Final = (
 """Those that policy may ask for; linux/if_link.h has IFLA_BRPORT_ in front of each."""
 
 GONE: Final = frozenset({errno.ENODEV, errno.ENOENT})
+
+
+class Entry(NamedTuple):
+    """What a bridge knows about an address."""
+
+    port: int
+    """Index of the port that it is behind, or of the bridge itself."""
+    is_learned: bool
+    """It is from a frame, and not from somebody who made it."""
 
 
 class Links:
@@ -213,18 +226,40 @@ class Links:
         port = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
         return {name: bool(port and port.get_attr(f"IFLA_BRPORT_{name}")) for name in PORT_SETTINGS}
 
-    def add_static_address(self, index: int, address: str) -> None:
+    def find_entry(self, bridge: int, address: str, vlan: int) -> Entry | None:
+        """Return what *bridge* knows about *address* in *vlan*; 0 is for all, and without VLANs.
+
+        One entry is asked for: whoever may send from any address can make the table long.
+        """
+        message = NDMSG()
+        message["family"] = AF_BRIDGE
+        message["attrs"] = [("NDA_MASTER", bridge), ("NDA_LLADDR", address)]
+        message["attrs"] += [("NDA_VLAN", vlan)] if vlan else []
+        try:
+            raw = self._netlink.ask(f"look for '{address}' on the bridge", message, RTM_GETNEIGH)
+        except LinkError as error:
+            if error.errno in GONE:
+                return None
+            raise
+        found = NDMSG(raw)
+        found.decode()
+        made = found["state"] & (NUD_NOARP | NUD_PERMANENT)
+        made |= found["flags"] & (NTF_STICKY | NTF_EXT_LEARNED)
+        return Entry(found["ifindex"], is_learned=not made)
+
+    def add_static_address(self, index: int, address: str, *, replace: bool = False) -> None:
         """Tell the bridge that *address* is behind its port *index*.
 
         Raises:
-            LinkError: with EEXIST, if the bridge has it behind another port.
+            LinkError: with EEXIST, if the bridge knows it already, and it is not to *replace* that.
         """
         message = NDMSG()
         message["family"], message["ifindex"] = AF_BRIDGE, index
         message["state"], message["flags"] = NUD_NOARP, NTF_MASTER | NTF_STICKY
         message["attrs"] = [("NDA_LLADDR", address)]
         what = f"tell the bridge the card's address '{address}'"
-        self._netlink.change(what, message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL)
+        flags = NLM_F_CREATE if replace else NLM_F_CREATE | NLM_F_EXCL
+        self._netlink.change(what, message, RTM_NEWNEIGH, flags)
 
     def open_queues(self, tap: Link) -> int:
         """Return how many queues of *tap* are open.

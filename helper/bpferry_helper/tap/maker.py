@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from bpferry_helper.errors import RequestError
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.policy.rules import DEFAULT_TX_QUEUE_LENGTH, LIMIT_MODULES, Port
+from bpferry_helper.tap import claims
 from bpferry_helper.tap.bridges import Bridges, Wanted, default_vlan, explain
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
@@ -153,7 +154,7 @@ class Maker:
                 self._host.set_vlan(arrived.ifindex, vlan, default_vlan(bridge) or 0)
             self._limit(arrived, limits, bridge)
             if order.wanted.port.address_lock:
-                self._lock(arrived, order.wanted.mac, bridge)
+                self._lock(arrived, order.wanted, bridge)
             self._host.set(arrived.ifindex, [], up=True)
         return arrived.ifindex
 
@@ -178,8 +179,8 @@ class Maker:
                 "request nor the policy can have that limit",
             ) from error
 
-    def _lock(self, tap: Link, mac: bytes | None, bridge: Link) -> None:
-        """Make the bridge accept only *mac* from *tap*."""
+    def _lock(self, tap: Link, wanted: Wanted, bridge: Link) -> None:
+        """Make the bridge accept only the card's address from *tap*."""
         if not self._host.is_locked(tap.ifindex):
             raise RequestError(
                 Code.UNSUPPORTED,
@@ -188,23 +189,11 @@ class Maker:
                 "the administrator needs Linux 5.16 or newer, or a policy without address-lock",
             )
         # Bridges.find refuses a tap without an address; with none, nothing would pass.
-        if mac is not None:
-            self._claim(tap, mac.hex(":"), bridge)
-            self._guard(tap.ifindex, mac.hex(":"))
-
-    def _claim(self, tap: Link, address: str, bridge: Link) -> None:
-        """Tell *bridge* that *address* is behind *tap* and nowhere else."""
-        try:
-            self._host.add_static_address(tap.ifindex, address)
-        except LinkError as error:
-            if error.errno != errno.EEXIST:
-                raise
-            raise RequestError(
-                Code.FAILED,
-                f"cannot make a tap on '{bridge.name}' for '{address}': the bridge has that "
-                "address behind another port",
-                "give the card another MAC address",
-            ) from error
+        claim = wanted.claim_on(bridge)
+        if claim is not None:
+            # First the guard: it makes the entry again if somebody takes the address meanwhile.
+            self._guard(tap.ifindex, claim.address)
+            claims.make(self._host, tap.ifindex, bridge, claim)
 
 
 def port_settings(port: Port, *, isolated: bool = False) -> dict[str, bool]:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from bpferry_helper.identity import Peer
+from bpferry_helper.policy.cards import cards_in_words, may_ask_for
 from bpferry_helper.policy.names import check_bridge_name, check_network_name
 from bpferry_helper.policy.rules import NO_FILE, Policy, Port, Rule
 from bpferry_helper.tap.bridge_conf import BridgeConf
@@ -62,6 +63,8 @@ class _Ruling(NamedTuple):
     key: str = QUOTA_QUEUES
     port: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
     """What the rule that decided says of the port."""
+    rule: str = ""
+    """The key of that rule."""
 
 
 def decide_tap(
@@ -72,8 +75,11 @@ def decide_tap(
     *,
     is_network: bool,
     queues: int,
+    mac: bytes | None = None,
 ) -> TapDecision:
     """Decide whether *peer* may have a tap of *queues* on *source*, a bridge or a network.
+
+    *mac* is the address of the card behind it, if that is known.
 
     Raises:
         RequestError: no-such-bridge, if *source* cannot be the name of a bridge or network.
@@ -98,6 +104,10 @@ def decide_tap(
     if ruling.allowed and queues > ruling.queues:
         limit = f"{policy.where(ruling.key)} allows {ruling.queues} queues for a tap, not {queues}"
         ruling = ruling._replace(allowed=False, because=limit)
+    port = port_of(policy, bridge)._replace(**ruling.port)
+    if ruling.allowed and port.address_lock and mac and not may_ask_for(port.addresses, mac):
+        limit = _no_such_card(policy, ruling, port, mac)
+        ruling = ruling._replace(allowed=False, because=limit)
     return TapDecision(
         allowed=ruling.allowed,
         because=ruling.because,
@@ -105,7 +115,7 @@ def decide_tap(
         bridge=bridge,
         queues=ruling.queues,
         taps=taps_of(policy, peer),
-        port=port_of(policy, bridge)._replace(**ruling.port),
+        port=port,
     )
 
 
@@ -191,11 +201,23 @@ def _naming(policy: Policy, key: str, bridge: str, pattern: str) -> str:
 
 def _by_rule(policy: Policy, rule: Rule, bridge: str, pattern: str) -> _Ruling:
     because = _naming(policy, f"{rule.key}.bridges", bridge, pattern)
-    if rule.queues_per_tap is None:
-        queues = policy.queues_per_tap
-        return _Ruling(allowed=True, because=because, queues=queues, port=rule.port)
-    key = f"{rule.key}.queues-per-tap"
-    return _Ruling(True, because, rule.queues_per_tap, key, rule.port)  # noqa: FBT003
+    own = rule.queues_per_tap
+    return _Ruling(
+        allowed=True,
+        because=because,
+        queues=policy.queues_per_tap if own is None else own,
+        key=QUOTA_QUEUES if own is None else f"{rule.key}.queues-per-tap",
+        port=rule.port,
+        rule=rule.key,
+    )
+
+
+def _no_such_card(policy: Policy, ruling: _Ruling, port: Port, mac: bytes) -> str:
+    """Say which addresses may be asked for, and that *mac* is not one of them."""
+    table = ruling.rule if "addresses" in ruling.port else port.key
+    where = policy.where(f"{table}.addresses") if port.addresses else "the default of 'addresses'"
+    allowed = cards_in_words(port.addresses)
+    return f"with address-lock, {where} allows {allowed} for cards, not '{mac.hex(':')}'"
 
 
 def _unnamed(policy: Policy, peer: Peer, bridge: str) -> str:

@@ -153,6 +153,7 @@ class TapService:
             tap.source,
             is_network=tap.is_network,
             queues=tap.queues,
+            mac=tap.mac,
         )
 
     def _permit(

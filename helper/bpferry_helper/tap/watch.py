@@ -21,6 +21,7 @@ from threading import Lock, Thread
 from typing import Final
 
 from bpferry_helper.log import WARNING, log
+from bpferry_helper.tap import claims
 from bpferry_helper.tap.link_codec import (
     AF_BRIDGE,
     RTM_DELLINK,
@@ -143,10 +144,11 @@ class AddressWatch:
         link, own = tap.link, own_address(tap.link.name)
         if own is None or link.address == own:
             return
-        # First what takes no time: to delete a link costs the kernel several grace periods.
+        # First what takes no time: to delete a link costs the kernel several grace periods. If the
+        # holder takes the address again meanwhile, the kernel tells that too.
         _try(lambda: self._host.set_address(link.ifindex, own))
-        _try(lambda: self._host.delete(link.ifindex))
         self._give_back(link.address)
+        _try(lambda: self._host.delete(link.ifindex))
         what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
         log(WARNING, f"{what}; uid {tap.holder.uid} (pid {tap.holder.pid}) had asked for it")
 
@@ -154,7 +156,7 @@ class AddressWatch:
         """Tell the bridges again which port has *address*, or each address of a card."""
         for index, card in list(self._cards.items()):
             if address in (None, card):
-                _try(lambda: self._host.add_static_address(index, card))  # noqa: B023 - called at once
+                _try(lambda: claims.make_again(self._host, index, card))  # noqa: B023 - called at once
 
 
 def _try(step: Callable[[], None]) -> None:

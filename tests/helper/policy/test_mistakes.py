@@ -109,6 +109,28 @@ MISTAKES = {
     "a flag of a user that is a number": (
         "[users.root]\nunicast-flood = 1\n", 2, "must be true or false"
     ),
+    "addresses that are no list": (
+        "[bridges.br0]\naddresses = '52:54:00:00:00:01'\n", 2, "must be a list such as"
+    ),
+    "no addresses": ("[users.root]\naddresses = []\n", 2, "must be a list such as"),
+    "half an address": (
+        "[groups.root]\naddresses = ['52:54:00']\n", 2, "has '52:54:00', which is"
+    ),
+    "an address that is a number": (
+        "[bridges.br0]\naddresses = [1]\n", 2, "has 1, which is neither"
+    ),
+    "an address of 49 bits": (
+        "[bridges.br0]\naddresses = ['52:54:00:00:00:01/49']\n", 2, "which is neither a MAC address"
+    ),
+    "a prefix with more than its bits": (
+        "[bridges.br0]\naddresses = ['52:54:00:00:00:01/24']\n", 2, "more than the first 24 bits"
+    ),
+    "an address of a group": (
+        "[bridges.br0]\naddresses = ['01:00:5e:00:00:01']\n", 2, "no card has such an address"
+    ),
+    "a prefix of groups": (
+        "[bridges.br0]\naddresses = ['33:33:00:00:00:00/16']\n", 2, "no card has such an address"
+    ),
     "VLANs that are no list": ("[bridges.br0]\nvlans = 10\n", 2, "must be a list of VLANs"),
     "no VLANs": ("[users.root]\nvlans = []\n", 2, "must be a list of VLANs"),
     "VLAN 4095": ("[bridges.br0]\nvlans = [4095]\n", 2, "has 4095, which is neither"),

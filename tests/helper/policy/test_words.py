@@ -19,7 +19,9 @@ Who may have taps:
   uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues; they send \
 from any address, get no frames for addresses that the bridge does not know.
   each member of group 107 on: virbr0; 16 taps of 16 queues.
-Taps on 'br0' are in one of the VLANs 10, 20-30, hold at most 9 frames in each queue, \
+Taps on 'br0' are in one of the VLANs 10, 20-30, \
+are for cards with 52:54:00:00:00:00/24, 52:54:00:12:34:5a, where the address is locked, \
+hold at most 9 frames in each queue, \
 reach no other isolated port, \
 send from the card's own address only, \
 need a bridge with an address of its own.
@@ -38,6 +40,7 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
         "[users.1002]\ndeny = ['vm-7']\ntaps = 0\naddress-lock = false\nunicast-flood = false\n"
         "[groups.107]\nbridges = ['virbr0']\n"
         "[bridges.br0]\nisolated = true\naddress-lock = true\naddress = 'refuse'\n"
+        "addresses = ['52:54:00:00:00:00/24', '52:54:00:12:34:5A']\n"
         "tx-queue-length = 9\nvlans = [10, '20-30']\n"
         "[bridges.'vm-*']\n"
         "[bridges.slow]\nbandwidth = { inbound = '1 Gbit/s', outbound = '2 MB/s' }\n"
@@ -46,6 +49,16 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
     )
 
     assert WORDS in describe_policy(str(path))
+
+
+@pytest.mark.parametrize(("lock", "warned"), [("false", True), ("true", False)])
+def test_addresses_without_a_lock_are_warned_of(path: Path, lock: str, *, warned: bool) -> None:
+    """They would seem to protect something; the lock may be in another table."""
+    text = "[users.1001]\nbridges = ['br0']\naddresses = ['52:54:00:00:00:01']\n"
+    path.write_text(f"{text}[bridges.'br*']\naddress-lock = {lock}\n")
+
+    words = f"warning: {path}:3 (users.1001.addresses) has no effect: no table of the policy has"
+    assert warned == (words in describe_policy(str(path)))
 
 
 @pytest.mark.parametrize("table", ["bridges.br0", "users.1001"])

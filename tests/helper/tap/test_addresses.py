@@ -192,7 +192,10 @@ def test_address_behind_a_port_of_another_s_cannot_be_claimed(helper: TapProcess
         helper.ip("link del foreign")
 
     assert isinstance(refused, ErrorReply)
-    assert (refused.code, "behind another port" in refused.message) == (Code.FAILED, True)
+    assert (refused.code, "entry for that address behind 'foreign'" in refused.message) == (
+        Code.REFUSED,
+        True,
+    )
     assert [] == taps
 
 

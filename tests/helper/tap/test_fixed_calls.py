@@ -54,6 +54,7 @@ MESSAGES: Final = {
     19: "SETLINK",
     22: "GETADDR",
     28: "NEWNEIGH",
+    30: "GETNEIGH",
     36: "NEWQDISC",
     44: "NEWTFILTER",
 }
@@ -161,11 +162,12 @@ def test_nothing_is_started_and_no_socket_opened(trace: str) -> None:
 
 
 def test_no_file_is_opened_but_these(trace: str) -> None:
-    """The policy, the tun device, two lines about each bridge; none has a client's word in it."""
+    """The policy, the tun device, some lines about each bridge; none has a client's word in it."""
     paths = set(re.findall(r'openat\(\S+ "([^"]+)", O_RD', trace))
     ours = (
         r"/dev/net/tun|/etc/bpferry(/policy\.toml)?|/etc/qemu(/bridge\.conf)?"
-        r"|/sys/(class|devices/virtual)/net/(br0|known)/(ifindex|addr_assign_type)|/|/etc|/proc/.*"
+        r"|/sys/(class|devices/virtual)/net/(br0|known)/(ifindex|addr_assign_type"
+        r"|bridge/vlan_filtering)|/|/etc|/proc/.*"
     )
 
     assert {path for path in paths if not re.fullmatch(ours, path)} == set()

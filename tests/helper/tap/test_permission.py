@@ -379,6 +379,44 @@ def test_a_rule_s_word_on_the_port_beats_the_bridge_s() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("mac", "reasons"),
+    [
+        (None, ("", "", "")),
+        ("525400000001", ("", "", "")),
+        ("525400000101", ("/p:3 (users.1001.addresses) allows 52:54:00:00:00:01", "", "")),
+        (
+            "00005e000101",
+            (
+                "/p:3 (users.1001.addresses) allows 52:54:00:00:00:01 for cards, not",
+                "/p:8 (bridges.br1.addresses) allows 52:54:00:00:00:00/24 for cards, not",
+                "the default of 'addresses' allows locally administered addresses for cards, not",
+            ),
+        ),
+    ],
+)
+def test_cards_have_the_addresses_that_policy_allows(
+    mac: str | None, reasons: tuple[str, ...]
+) -> None:
+    """The rule's word beats the bridge's, and the reason has its line; without one any local."""
+    text = (
+        "[users.1001]\nbridges = ['br0']\naddresses = ['52:54:00:00:00:01']\n"
+        "[groups.107]\nbridges = ['br1', 'br2']\n[bridges.br1]\naddress-lock = true\n"
+        "addresses = ['52:54:00:00:00:00/24']\n[bridges.'br*']\naddress-lock = true\n"
+    )
+    rules = parse_policy("/p", text, socket_gid=36)
+    octets = bytes.fromhex(mac) if mac else None
+    decisions = [
+        decide_tap(rules, conf(), ALICE_IN_KVM, f"br{n}", is_network=False, queues=1, mac=octets)
+        for n in range(3)
+    ]
+
+    assert [not reason for reason in reasons] == [decision.allowed for decision in decisions]
+    assert all(
+        reason in decision.because for reason, decision in zip(reasons, decisions, strict=True)
+    )
+
+
 def test_the_first_pattern_that_fits_counts() -> None:
     """In the file's order."""
     text = '[bridges."vm*"]\nisolated = true\n[bridges."*"]\naddress-lock = true\n'
