@@ -49,6 +49,11 @@ def check_allowed(
         )
 
 
+def cannot(error: RequestError) -> messages.CanReply:
+    """Return the answer to ``can`` about a request that *error* would be the answer to."""
+    return messages.CanReply(allowed=False, because=str(error), code=error.code)
+
+
 def check_pace(
     buckets: TokenBuckets, peer: Peer, things: str, at_once: int, per_second: int
 ) -> None:

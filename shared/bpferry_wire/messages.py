@@ -126,6 +126,8 @@ class CanReply(NamedTuple):
 
     allowed: bool
     because: str
+    code: str = ""
+    """Of the error that the request itself would be answered with; empty if it is allowed."""
 
 
 class Grant(NamedTuple):

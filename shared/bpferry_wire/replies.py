@@ -61,7 +61,7 @@ def reply_map(reply: Reply) -> dict[str, object]:
     packed: dict[str, object] = dict(reply._asdict())
     match reply:
         case CanReply():
-            packed["because"] = _cut(reply.because)
+            packed |= {"because": _cut(reply.because), "code": str(reply.code)}
         case HelloReply():
             caller = reply.caller
             packed["caller"] = caller._asdict() | {"gids": list(caller.gids)}
@@ -107,7 +107,7 @@ def read_reply(fields: Fields, request: Request) -> Reply:
         case Quota():
             reply = _read_quota(fields)
         case Can():
-            reply = CanReply(fields.boolean("allowed"), fields.text("because"))
+            reply = _read_can(fields)
         case Status():
             grants = tuple(_read_grant(grant) for grant in fields.records("grants"))
             reply = StatusReply(grants, fields.text("counted_by"))
@@ -144,6 +144,13 @@ def _read_quota(fields: Fields) -> QuotaReply:
         allowed_to_all=fields.integer("allowed_to_all"),
         counted_by=fields.text("counted_by"),
     )
+
+
+def _read_can(fields: Fields) -> CanReply:
+    reply = CanReply(fields.boolean("allowed"), fields.text("because"), fields.text("code"))
+    if reply.code and reply.code not in set(Code):
+        raise BadMessage(f"unknown error code '{reply.code[:32]}'")
+    return reply
 
 
 def _read_grant(fields: Fields) -> Grant:

@@ -191,7 +191,7 @@ def test_who_is_not_named_is_refused_with_the_line() -> None:
 
     assert isinstance(can, CanReply)
     assert isinstance(load, ErrorReply)
-    assert (can.allowed, load.code) == (False, Code.REFUSED)
+    assert (can.allowed, can.code, load.code) == (False, Code.REFUSED, Code.REFUSED)
     assert "/etc/bpferry/policy.toml:2 (load.users)" in can.because
     assert "/etc/bpferry/policy.toml:2 (load.users)" in load.message
 
@@ -203,7 +203,8 @@ def test_can_tells_what_load_would_do(helper: HelperProcess, rss_digest: bytes) 
         ask_once(helper.path, Can(Load("rss", digest))).reply for digest in (rss_digest, bytes(32))
     ]
 
-    assert [a.allowed for a in answers if isinstance(a, CanReply)] == [True, False]
+    told = [(a.allowed, a.code) for a in answers if isinstance(a, CanReply)]
+    assert told == [(True, ""), (False, Code.UNKNOWN_OBJECT)]
 
 
 def test_a_broken_policy_grants_nothing_and_says_which_line() -> None:

@@ -59,7 +59,7 @@ grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UI
 replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
     m.Hello: st.builds(m.HelloReply, text, text, callers, max_request_bytes=uint32, max_fds=uint32),
     m.Quota: st.builds(m.QuotaReply, uint32, uint32, uint32, uint32, counted_by=text),
-    m.Can: st.builds(m.CanReply, st.booleans(), text),
+    m.Can: st.builds(m.CanReply, st.booleans(), text, st.sampled_from(["", *Code])),
     m.Status: st.builds(m.StatusReply, st.lists(grants, max_size=20).map(tuple), text),
     m.Load: st.builds(m.LoadReply, st.lists(descriptions, max_size=16).map(tuple)),
     m.Tap: made_taps,

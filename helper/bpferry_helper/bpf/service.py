@@ -18,6 +18,7 @@ from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Policy, may_load
 from bpferry_helper.rate import FairPace, Pace, TokenBuckets
 from bpferry_helper.role import (
+    cannot,
     check_allowed,
     check_fair_pace,
     check_is_root,
@@ -27,6 +28,7 @@ from bpferry_helper.role import (
     usable_policy,
 )
 from bpferry_wire import messages
+from bpferry_wire.errors import Code
 
 NAME: Final = "bpf"
 
@@ -98,8 +100,9 @@ class BpfService:
                 self._ledger.check_countable(without_census=policy.without_census)
                 self._objects.find(request.digest, policy.trusted)
             except RequestError as error:
-                return Answer(messages.CanReply(allowed=False, because=str(error)))
-        return Answer(messages.CanReply(*decision))
+                return Answer(cannot(error))
+        code = "" if decision.allowed else Code.REFUSED
+        return Answer(messages.CanReply(*decision, code))
 
     def _status(self, peer: Peer) -> Answer:
         check_is_root(peer)

@@ -17,6 +17,7 @@ from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.role import (
+    cannot,
     check_allowed,
     check_pace,
     hello,
@@ -220,11 +221,11 @@ class TapService:
                 holder = _holder(peer, tap, wanted.limits)
                 self._census.check_address(bridge, holder)
             except RequestError as error:
-                return Answer(messages.CanReply(allowed=False, because=str(error)))
+                return Answer(cannot(error))
             limits = limits_in_words(holder.inbound, holder.outbound)
             because = f"{decision.because}; {limits}" if limits else decision.because
             return Answer(messages.CanReply(allowed=True, because=because))
-        return Answer(messages.CanReply(decision.allowed, decision.because))
+        return Answer(messages.CanReply(decision.allowed, decision.because, decision.code))
 
 
 def _holder(peer: Peer, tap: messages.Tap, limits: messages.Bandwidth) -> Holder:

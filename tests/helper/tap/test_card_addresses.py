@@ -148,6 +148,7 @@ def test_can_says_so_too(helper: TapProcess) -> None:
     assert isinstance(before, CanReply)
     assert isinstance(meanwhile, CanReply)
     assert (True, False) == (before.allowed, meanwhile.allowed)
+    assert ("", Code.REFUSED) == (before.code, meanwhile.code)
     assert f"uid {ALICE.uid}'s tap '{name}'" in meanwhile.because
 
 
