@@ -4,6 +4,7 @@
 BpferryError            1  root of this package: tried and failed
 +-- BadInput            2  the command line or the description is wrong, or cannot be read
 +-- Unsupported         3  asks for what this bpferry or this QEMU certainly cannot do
+|   +-- Mistaken          2  no VM can be like this: values that contradict each other or the format
 +-- Refused             4  policy does not allow it
 |   +-- NotMember       4  only members of a group may ask the helper
 +-- NoHelper            5  no helper answers at its socket
@@ -11,6 +12,7 @@ BpferryError            1  root of this package: tried and failed
 +-- NameTaken           1  a VM of this name and user runs already
 +-- HelperError         1  the helper answered, and the answer is a failure or invalid
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
+|   +-- NoProgram         1  what should be started as QEMU is not there, or is no program
 +-- TapError            1  the tap's queues could not be opened
 +-- CompanionError      1  a process beside QEMU did not serve; carries its own words
 
@@ -20,7 +22,7 @@ reader can do about it is in the hint.
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 E = TypeVar("E", bound="BpferryError")
 
@@ -84,12 +86,33 @@ class Unsupported(BpferryError):  # noqa: N818
 
     def taking(self, whole: str) -> "Unsupported":
         """Return the same error with what is left out together with it."""
-        return Unsupported(self.message, self.hint, self.element, whole=whole, line=self.line)
+        told = copy.copy(self)
+        told.whole, told.others = whole, ()
+        return told
 
     def when_left_out(self) -> str:
         """Return what the user is told if it is left out, as the user allowed."""
         goes = f"; all of '{self.whole}' is left out with it" if self.whole else ""
         return f"left out: {self.message}{goes}"
+
+
+class Mistaken(Unsupported):
+    """The description contradicts itself, or has a value that is not possible with the others.
+
+    Like what is not supported, it is found while the VM is built, and can be left out.
+    """
+
+    status = 2
+    code = "bad-input"
+
+
+WEIGHTS: Final = (3, 2, 5, 4, 1)
+"""Exit statuses: of several errors, the one whose status comes first here decides."""
+
+
+def by_weight(errors: Iterable[E]) -> tuple[E, ...]:
+    """Return *errors* with those first that decide the exit status; equals keep their order."""
+    return tuple(sorted(errors, key=lambda error: WEIGHTS.index(error.status)))
 
 
 def in_order(errors: Iterable[Unsupported]) -> tuple[Unsupported, ...]:
@@ -155,6 +178,10 @@ class QemuError(BpferryError):
     def __init__(self, message: str, hint: str = "", evidence: str = "") -> None:
         super().__init__(message, hint)
         self.evidence = evidence
+
+
+class NoProgram(QemuError):  # noqa: N818
+    """What should be started as QEMU is not there, or cannot be started at all."""
 
 
 class TapError(BpferryError):

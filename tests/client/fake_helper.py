@@ -10,7 +10,7 @@ from pathlib import Path
 from bpferry_wire import channel, limits
 from bpferry_wire.errors import Code, WireError
 from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import ErrorReply, LoadReply, Reply, Request, TapReply
+from bpferry_wire.messages import Can, CanReply, ErrorReply, LoadReply, Reply, Request, TapReply
 from bpferry_wire.packets import decode_request, encode_reply
 from tests.client import bpf
 
@@ -79,6 +79,16 @@ def gives_tap(make: Callable[[], OwnedFds], reply: TapReply) -> Behaviour:
 def refuses(code: Code, message: str = "why", hint: str = "what to do") -> Behaviour:
     """Return a behaviour that says no."""
     return sends(encode_reply(ErrorReply(code, message, hint)))
+
+
+def permits(behaviour: Behaviour) -> Behaviour:
+    """Return *behaviour* for a helper that says yes to whether it would do something."""
+    yes = replies(CanReply(allowed=True, because="/etc/bpferry/policy.toml:1"))
+
+    def answer(conn: socket.socket, request: bytes) -> None:
+        (yes if isinstance(decode_request(request), Can) else behaviour)(conn, request)
+
+    return answer
 
 
 def keeps(requests: list[Request], behaviour: Behaviour) -> Behaviour:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.domain.document import read_bytes
-from bpferry.errors import BpferryError, HelperError, NoHelper, NotReady, Refused, TapError
+from bpferry.errors import BpferryError, HelperError, NoHelper, Refused, TapError
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import draft
 from bpferry.machine.preparation import Prepared, prepare
@@ -269,18 +269,6 @@ def test_vhost_fails(
         assert [] == taps.in_namespace(namespace)
 
 
-def test_vhost_that_is_not_there_is_missed_before_anybody_is_asked(
-    tmp_path: Path, gives: Gives
-) -> None:
-    """No tap is made for a card that cannot have the vhost that it asks for by name."""
-    asked: list[Request] = []
-    with serve(tmp_path, fake.keeps(asked, gives[0])), grants_sets(tmp_path):
-        error = fails(tmp_path, NotReady, driver=VHOST)
-
-    assert "cannot open '/dev/vhost-net': No such file or directory" in error.message
-    assert [] == asked
-
-
 def test_vhost_for_each_queue(
     tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +320,6 @@ def test_tap_that_does_not_exist_has_its_place(tmp_path: Path) -> None:
         pass
 
     assert caught.value.message == (
-        f"'{tmp_path}/vm.xml':6: '/domain/devices/interface/target/@dev': "
+        f"'{tmp_path}/vm.xml':6: '/domain/devices/interface': "
         "cannot open the tap 'nosuch0': there is no such interface"
     )

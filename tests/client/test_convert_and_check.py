@@ -2,6 +2,7 @@
 """bpferry convert and bpferry check, as somebody who types them sees them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bpferry.cli.main import main
 from bpferry.domain.document import read_bytes, read_file
 from tests import documents
+from tests.client import fake_helper as fake
 
 XML = next(path for path in documents.ALL if path.name == "old-pc.xml")
 TOML = next(path for path in documents.ALL if path.name == "tiny.toml")
@@ -85,17 +87,20 @@ def test_convert_tells_of_everything_at_once(
 def test_check_of_a_sound_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A document without a fault is status 0, in one line."""
     path = tmp_path / "vm.toml"
-    path.write_text(f'{TOML.read_text()}[[serials]]\ntype = "pty"\n')
+    path.write_text(f'accelerator = "tcg"\n{TOML.read_text()}[[serials]]\ntype = "pty"\n')
 
     assert main(["check", str(path)]) == 0
     assert capsys.readouterr().out == f"'{path}': no problems found\n"
 
 
 @pytest.mark.qemu
-def test_check_of_a_vm_out_of_reach(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_vm_out_of_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A VM that nobody can reach is worth a note, and no more."""
-    assert main(["check", str(TOML)]) == 0
-    assert capsys.readouterr().out.startswith(f"note: '{TOML}': nobody can reach this VM")
+    path = tmp_path / "vm.toml"
+    path.write_text(f'accelerator = "tcg"\n{TOML.read_text()}')
+
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out.startswith(f"note: '{path}': nobody can reach this VM")
 
 
 @pytest.mark.qemu
@@ -120,9 +125,9 @@ def test_check_names_everything(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["check", "--json", str(path)]) in (1, 3)
 
     answer = json.loads(capsys.readouterr().out)
-    messages = [fault["message"] for fault in answer["faults"]]
-    assert any("gone" in message for message in messages)
-    assert answer["faults"] + answer["unsupported"] != []
+    findings = answer["findings"]
+    assert any("gone" in finding["message"] for finding in findings)
+    assert {"unsupported", "not-ready"} <= {finding["kind"] for finding in findings}
     assert answer["not_checked"] is None
 
 
@@ -162,13 +167,26 @@ def test_check_without_that_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "'kernel': cannot read '/none'" in err
 
 
+@pytest.fixture(name="helpers")
+def _helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a helper that would make any tap."""
+    path = tmp_path / "tap.sock"
+    monkeypatch.setenv("BPFERRY_TAP_SOCKET", str(path))
+    with fake.helper(path, fake.permits(fake.hangs_up)):
+        yield
+
+
 @pytest.mark.qemu
+@pytest.mark.usefixtures("helpers")
 def test_check_of_what_a_libvirt_session_would_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is told on request only, and what has no fix has no line for it."""
     path = tmp_path / "vm.toml"
-    path.write_text('name = "x"\nmemory = "64 MiB"\n[[cards]]\nbridge = "br0"\nisolated = true\n')
+    path.write_text(
+        'name = "x"\nmemory = "64 MiB"\naccelerator = "tcg"\n'
+        '[[cards]]\nbridge = "br0"\nisolated = true\n'
+    )
 
     assert main(["check", str(path)]) == 0
     assert "libvirt session" not in capsys.readouterr().out
@@ -179,8 +197,8 @@ def test_check_of_what_a_libvirt_session_would_do(
     assert "fix:" not in printed
 
     assert main(["check", "--libvirt-session", "--json", str(path)]) == 0
-    (fault,) = json.loads(capsys.readouterr().out)["faults"]
-    assert (fault["key"], fault["fix"]) == ("cards[0].isolated", None)
+    (fault,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (fault["place"], fault["hint"]) == ("cards[0].isolated", None)
     assert fault["cause"]
 
 

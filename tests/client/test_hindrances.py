@@ -51,12 +51,12 @@ sources = [{{mode = "bind", path = "s"}}]
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Request]]:
-    """Serve as both helpers, which refuse; yield what they were asked."""
+    """Serve as both helpers, which permit all and do nothing; yield what they were asked to do."""
     requests: list[Request] = []
     sockets = {"BPFERRY_TAP_SOCKET": tmp_path / "tap.sock", "BPFERRY_BPF_SOCKET": tmp_path / "b"}
     for variable, path in sockets.items():
         monkeypatch.setenv(variable, str(path))
-    refuse = fake.keeps(requests, fake.refuses(Code.REFUSED))
+    refuse = fake.permits(fake.keeps(requests, fake.refuses(Code.REFUSED)))
     with (
         fake.helper(sockets["BPFERRY_TAP_SOCKET"], refuse),
         fake.helper(sockets["BPFERRY_BPF_SOCKET"], refuse),
@@ -121,23 +121,29 @@ def test_run_tells_programs_all_of_it(vm: Path, asked: list[Request], capsys: Ca
 
 
 def test_check_says_the_same(vm: Path, asked: list[Request], capsys: Captured) -> None:
-    """It is status 1, with no helper asked."""
+    """It is status 1, with no helper asked to do anything."""
     assert main(["check", "--json", str(vm)]) == 1
 
-    faults = json.loads(capsys.readouterr().out)["faults"]
-    errors = [fault for fault in faults if fault["level"] == "error"]
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    errors = [finding for finding in findings if finding["severity"] == "error"]
     for error, start_of_it in zip(errors, expected(vm.parent, port_of(vm)), strict=True):
         assert error["message"].startswith(start_of_it)
         assert error["cause"] is None
-        assert error["fix"]
+        assert error["hint"]
+        assert error["kind"] == "not-ready"
     assert [] == asked
 
 
-def test_dry_run_says_the_same(vm: Path, capsys: Captured) -> None:
+def test_dry_run_says_the_same(vm: Path, asked: list[Request], capsys: Captured) -> None:
     """A dry run is possible all the same."""
     assert main(["run", "--dry-run=json", str(vm)]) == 0
 
-    errors = json.loads(capsys.readouterr().out)["errors"]
+    answer = json.loads(capsys.readouterr().out)
+    errors = answer["errors"]
+    assert [error["message"] for error in errors] == [
+        one["message"] for one in answer["findings"] if one["severity"] == "error"
+    ]
+    assert [] == asked
     for error, start_of_it in zip(errors, expected(vm.parent, port_of(vm)), strict=True):
         assert error["message"].startswith(start_of_it)
 

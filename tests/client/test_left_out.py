@@ -253,7 +253,9 @@ def test_check_has_the_same_list(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert 3 == status
     assert ["disk/target/@bus", "spaceship", "interface/@type", "tpm/address"] == [
-        one["element"].removeprefix("/domain/devices/") for one in json.loads(out)["unsupported"]
+        one["place"].removeprefix("/domain/devices/")
+        for one in json.loads(out)["findings"]
+        if one["kind"] == "unsupported"
     ]
 
 

@@ -164,17 +164,17 @@ def test_check_and_dry_run_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert run.says("hello")
         path = str(tmp_path / "vm.toml")
         assert main(["check", "--json", path]) == 1
-        faults = json.loads(capsys.readouterr().out)["faults"]
+        faults = json.loads(capsys.readouterr().out)["findings"]
         assert main(["run", "--dry-run=json", path]) == 0
         (told,) = json.loads(capsys.readouterr().out)["errors"]
         type_in(run, b"q")
         assert run.status() == 0
 
     words = f"you already have a VM named 't' running: process {run.process.pid}, since"
-    (fault,) = [fault for fault in faults if fault["key"] == "name"]
-    assert fault["level"] == "error"
+    (fault,) = [fault for fault in faults if fault["place"] == "name"]
+    assert fault["severity"] == "error"
     assert words in fault["message"]
-    assert f"kill {run.process.pid}" in fault["fix"]
+    assert f"kill {run.process.pid}" in fault["hint"]
     assert told["message"] == fault["message"]
     assert main(["check", "--json", path]) == 0
     assert "you already have a VM" not in capsys.readouterr().out

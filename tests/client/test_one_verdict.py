@@ -91,22 +91,25 @@ def test_three_ways_to_ask_have_one_answer(document: Path, capsys: Captured) -> 
     status, checked = answer(capsys, "check", "--json", str(document))
     dry_status, dry = answer(capsys, "run", "--dry-run=json", str(document))
 
-    faults = checked["faults"]
-    errors = [one["message"] for one in checked["unsupported"]]
-    errors += [one["message"] for one in faults if one["level"] == "error"]
+    findings = checked["findings"]
+    errors = [one["message"] for one in findings if one["severity"] == "error"]
     assert bool(errors) == bool(status)
+    assert [] == [one for one in findings if one["severity"] == "error" and not one["place"]]
+    assert findings == dry["findings"]
     if "error" in dry:
         assert (status, errors) == (dry_status, told(dry))
     else:
         assert (0, [one["message"] for one in dry["errors"]]) == (dry_status, errors)
         assert dry["warnings"] == [
             ": ".join(filter(None, (one["message"], one["cause"])))
-            for one in faults
-            if one["level"] == "warning"
+            for one in findings
+            if one["severity"] in ("data-loss", "warning")
         ]
     if errors:
         run_status, run = answer(capsys, "run", "--json", str(document))
         assert (status, errors) == (run_status, told(run))
+        if len(errors) > 1:
+            assert findings == run["findings"]
 
 
 @pytest.mark.parametrize("name", ["files.toml", "emulator.toml", "refused.xml", "machine.toml"])
@@ -147,6 +150,6 @@ def test_secret_that_nothing_uses(tmp_path: Path, capsys: Captured) -> None:
     status, checked = answer(capsys, "check", "--json", *words)
     _, dry = answer(capsys, "run", "--dry-run=json", *words)
 
-    told = [fault["message"] for fault in checked["faults"] if fault["level"] == "warning"]
+    told = [one["message"] for one in checked["findings"] if one["severity"] == "warning"]
     assert (0, ["nothing uses the secret 'key' of --secret"]) == (status, told)
     assert dry["warnings"] == told

@@ -38,7 +38,7 @@ def test_guest_goes_without_an_optional_usb_device(tmp_path: Path) -> None:
     document = domain(USB.format(" startupPolicy='optional'"))
     host = FakeHost(tmp_path / "host")
     with running(document, tmp_path, files=host.files) as vm:
-        told = [notice.message for notice in vm.draft.general_notices()]
+        told = [fault.message for fault in vm.draft.general_faults()]
 
         assert any("the guest goes without it: the host has no USB device" in one for one in told)
 

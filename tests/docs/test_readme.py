@@ -13,6 +13,7 @@ import pytest
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.policy.toml_form import CHECKS, PORT_CHECKS, parse_policy
+from tests.client import fake_helper as fake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -33,7 +34,11 @@ def _run_bpferry(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "bpferry", *arguments],
         cwd=folder,
-        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": path,
+            "PATH": "/usr/bin:/bin",
+            "BPFERRY_TAP_SOCKET": str(folder / "tap.sock"),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -72,7 +77,8 @@ def test_commands_of_the_client_work(folder: Path, command: list[str]) -> None:
     """The commands that start no VM end with status 0; the README has them in these words."""
     assert ["bpferry", *command] in _commands()
 
-    done = _run_bpferry(folder, *command)
+    with fake.helper(folder / "tap.sock", fake.permits(fake.hangs_up)):
+        done = _run_bpferry(folder, *command)
 
     assert done.returncode == 0, done.stderr
 

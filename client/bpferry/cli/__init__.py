@@ -8,6 +8,7 @@
     run              bpferry run
     dry_run          bpferry run --dry-run
     check            bpferry check
+    findings         what check and a dry run say about a description
     convert          bpferry convert
     capabilities     bpferry capabilities
     tap              bpferry tap

@@ -3,13 +3,12 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from bpferry.cli import output
-from bpferry.errors import BadInput, BpferryError, QemuError
+from bpferry.errors import BadInput, BpferryError, NoProgram
 from bpferry.qemu import accelerator, cache, store
 from bpferry.qemu.capabilities import Capabilities, MachineType
 from bpferry.qemu.defaults import default_qemu
@@ -53,11 +52,9 @@ def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
 def _ask(path: str, *, refresh: bool, is_named: bool) -> Capabilities:
     try:
         return cache.find_or_probe(path, refresh=refresh, note=output.say)
-    except QemuError as error:
-        if is_named and not Path(path).exists():
-            # The command line names a file that is not there, as it may for any other command.
-            raise BadInput(error.message, error.hint) from error
-        raise
+    except NoProgram as error:
+        # A wrong path on the command line is one thing, a QEMU that fails is another.
+        raise (BadInput(error.message, error.hint) if is_named else error) from error
 
 
 def _clear(*, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bpferry.cli import output
+from bpferry.cli.findings import fields_of, lines_of
 from bpferry.commandline.parts import Affinity, Command, Companion, PlugIn, Scheduling
 from bpferry.machine.draft import Draft
 from bpferry.machine.verdict import Verdict
@@ -50,6 +51,7 @@ def as_fields(plan: Draft, verdict: Verdict) -> dict[str, object]:
             {"threads": str(one.threads), "policy": one.policy, "priority": one.priority}
             for one in built.of(Scheduling)
         ],
+        "findings": [fields_of(finding) for finding in verdict.findings],
         "warnings": [fault.sentence for fault in verdict.warnings],
         "errors": [output.fields_of(error) for error in verdict.errors],
     }
@@ -77,8 +79,7 @@ def as_text(plan: Draft, verdict: Verdict) -> str:
         comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
         comments += [f"    {reason}" for reason in card.because]
     comments += _beside_qemu(plan)
-    comments += [f"warning: {fault.sentence}" for fault in verdict.warnings]
-    comments += [f"error: {error.message}" for error in verdict.errors]
+    comments += [line for finding in verdict.findings for line in lines_of(finding)]
     comments.append("fds are shown by name; QEMU gets their numbers")
     lines = [f"# {comment}" for comment in comments]
     words = plan.built.argv

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bpferry.cli import dry_run as dry
 from bpferry.cli import output
 from bpferry.cli.dry_run import RUNG_NAMES, nics
+from bpferry.cli.findings import as_fields
 from bpferry.domain.names import cards_of
 from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
@@ -41,17 +42,27 @@ def run(
         require_ebpf=require_ebpf,
         ignore_unsupported=ignore_unsupported,
         secrets=secrets,
+        starts=not dry_run,
     )
-    plan = verdict.draft
-    if plan is None or verdict.refused:
-        raise all_in_one(verdict.errors)
-    if dry_run == "json" or (dry_run and as_json):
+    as_json = as_json or dry_run == "json"
+    plan = verdict.describable if dry_run else verdict.startable
+    if plan is None:
+        return _fail(verdict, as_json=as_json)
+    if not dry_run:
+        return _start(plan, verdict, reporter, as_json=as_json)
+    if as_json:
         output.print_json(dry.as_fields(plan, verdict))
-        return 0
-    if dry_run:
+    else:
         output.print_text(dry.as_text(plan, verdict))
-        return 0
-    return _start(plan, verdict, reporter, as_json=as_json)
+    return 0
+
+
+def _fail(verdict: Verdict, *, as_json: bool) -> int:
+    """Say why there is nothing to start or to describe."""
+    if not as_json:
+        raise all_in_one(verdict.errors)
+    output.print_json(as_fields(verdict))
+    return verdict.status
 
 
 def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as_json: bool) -> int:
@@ -70,7 +81,7 @@ def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as
         notices = _notices(plan, verdict, prepared)
         for notice in notices:
             reporter.warn(notice.message, notice.hint)
-        reporter.note(f"'{plan.machine.name}' starts with {plan.accelerator_reason}")
+        reporter.note(f"'{plan.machine.name}' starts with {_accelerator(plan)}")
         for card in prepared.plans.values():
             if card.card_id in prepared.taps:
                 reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
@@ -79,6 +90,11 @@ def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as
     if as_json:
         output.print_json(_end_fields(prepared, notices, reporter, status))
     return status
+
+
+def _accelerator(plan: Draft) -> str:
+    """Return the accelerator; the warnings say why it is not KVM."""
+    return plan.accelerator_reason.partition(":")[0]
 
 
 def tap_text(tap: "GrantedTap") -> str:

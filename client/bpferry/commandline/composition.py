@@ -59,8 +59,12 @@ class _Planned:
     requests: CardRequests
 
 
-class IndispensableError(Unsupported):
+class IndispensableError(Exception):
     """What no VM can do without is refused."""
+
+    def __init__(self, refused: Unsupported) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
 
 
 def compose(bare: Context, around: Circumstances) -> Composition:
@@ -132,17 +136,12 @@ def without(bare: Context, refusals: Sequence[Refusal]) -> Context:
     for refusal in refusals:
         left = leave_out(machine, refusal.error.element or "", in_xml=bare.in_xml)
         if left is None:
-            raise _indispensable(refusal)
+            raise IndispensableError(refusal.error)
         machine = left.value
     if machine == bare.machine:
-        raise _indispensable(refusals[0])
+        raise IndispensableError(refusals[0].error)
     machine_type = machine_type_of(machine, bare.capabilities.arch)
     return replace(bare, machine=machine, machine_type=machine_type)
-
-
-def _indispensable(refusal: Refusal) -> IndispensableError:
-    error = refusal.error
-    return IndispensableError(error.message, error.hint, error.element)
 
 
 def compose_rest(

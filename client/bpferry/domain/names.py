@@ -13,7 +13,7 @@ from bpferry.domain.model.cards import Card
 from bpferry.domain.model.characters import Character
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
-from bpferry.errors import Unsupported
+from bpferry.errors import Mistaken, Unsupported
 
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
@@ -47,6 +47,16 @@ class Named(Generic[T_co]):
             hint: what the user can do.
         """
         return Unsupported(sentence, hint, self._key_of(field))
+
+    def mistake(self, field: str, sentence: str, hint: str) -> Mistaken:
+        """Return the error that *field* of it cannot be like this in any VM.
+
+        Args:
+            field: as for ``refusal``.
+            sentence: why; it does not repeat the place.
+            hint: what the user can do.
+        """
+        return Mistaken(sentence, hint, self._key_of(field))
 
     def part(self, field: str, value: U) -> "Named[U]":
         """Return what is in *field* of it."""

@@ -4,6 +4,7 @@
     draft         what a description becomes on this host: plan and command line, nothing opened
     verdict       all there is to say before a VM is started
     hindrances    what keeps a VM from starting, found beforehand
+    permissions   whether the helpers would give the cards what they need
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     emulator      which QEMU it is, and what that can do
     supervisor    QEMU's parent, for as long as it runs

@@ -9,15 +9,14 @@ of its card in the document.
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from bpferry.commandline.network.build import set_names
 from bpferry.commandline.network.netdevs import tap_names, vhost_names
-from bpferry.domain.forms import either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper, NotMember
 from bpferry.machine.draft import Draft
+from bpferry.machine.permissions import with_other_way
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
@@ -28,11 +27,6 @@ from bpferry.steering.plan import CardPlan, Granted, HelperAnswer
 from bpferry.steering.requests import describe_source
 from bpferry_wire.fds import BorrowedFd, Closing
 from bpferry_wire.messages import Load, Tap
-
-OWN_TAP_HINT: Final = "or name a tap that is there and yours: " + either(
-    'tap = "TAP" in place of the bridge or network',
-    "<interface type='ethernet'> with <target dev='TAP' managed='no'/>",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +118,7 @@ class _Asking:
         try:
             tap = self._stack.enter_context(self._helpers.taps.tap(asked))
         except (NoHelper, NotMember) as error:
-            raise type(error)(error.message, f"{error.hint}; {OWN_TAP_HINT}") from error
+            raise with_other_way(error) from error
         self._found.taps[card_id] = tap
         return tap.borrow()
 

@@ -5,7 +5,7 @@
 finds is enough for a dry run; ``preparation`` opens the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,23 +24,24 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
 from bpferry.commandline.parts import Affinity, Refusal, Remark
 from bpferry.domain.document import Document
-from bpferry.domain.forms import either, in_form
+from bpferry.domain.forms import Kind, either, in_form
 from bpferry.domain.identity import Owner, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named
-from bpferry.errors import NotReady, Unsupported, all_in_one, in_order
+from bpferry.errors import NotReady, Unsupported, all_in_one, by_weight, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.emulator import ask_emulator
+from bpferry.machine.faults import Fault
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
 from bpferry.machine.host_devices import find_host_nodes
 from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.identity import find_identity
 from bpferry.machine.pinning import find_absent, online_processors
-from bpferry.machine.refusals import left_out, located, own_faults, refuse_all
+from bpferry.machine.refusals import left_out, located, own_faults, placed, refuse_all
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of, find_exposed
 from bpferry.qemu import accelerator as accelerators
@@ -124,23 +125,21 @@ class Draft:
             require_ebpf=around.require_ebpf,
         )
 
-    def general_notices(self) -> tuple[Notice, ...]:
-        """Return what the VM as a whole lacks.
+    def general_faults(self) -> Iterator[Fault]:
+        """Yield what the VM as a whole lacks.
 
         Each card's plan has its own remarks, and what was left out is told apart.
         """
-        absent = find_absent(self.built.of(Affinity), online_processors())
-        return (
-            *(() if self.capabilities.sandbox else (NO_SANDBOX,)),
-            *(Notice(sentence) for sentence in self.absent_media),
-            *self.doubts,
-            *(self._notice(remark) for remark in (*self.built.of(Remark), *absent)),
-        )
-
-    def _notice(self, remark: Remark) -> Notice:
-        """Return *remark* with its place in the document."""
-        place, kind = self.document.origins.describe(remark.key), self.document.kind
-        return Notice(f"{place}: {in_form(remark.text, kind)}", in_form(remark.hint, kind))
+        without = () if self.capabilities.sandbox else (NO_SANDBOX,)
+        absent = (Notice(sentence) for sentence in self.absent_media)
+        for notice in (*without, *absent, *self.doubts):
+            yield Fault("", "warning", notice.message, "", notice.hint, "host")
+        for remark in self.built.of(Remark):
+            fault = Fault(remark.key, "warning", remark.text, "", remark.hint)
+            yield placed(fault, self.document)
+        for remark in find_absent(self.built.of(Affinity), online_processors()):
+            fault = Fault(remark.key, "warning", remark.text, "", remark.hint, "host")
+            yield placed(fault, self.document)
 
 
 def draft(
@@ -172,6 +171,7 @@ def draft(
     written = _context(document, owner, capabilities, files)
     bare, refusals = _settle_kind(written, document)
     accelerator, reason, problem = _choose_accelerator(bare, capabilities.qemu)
+    slow = _without_kvm(bare, capabilities) if accelerator is Accelerator.TCG else None
     bare, written = (replace(one, accelerator=accelerator) for one in (bare, written))
     around = Circumstances(
         gather_facts(document.machine, accelerator), require_ebpf or document.machine.require_ebpf
@@ -180,7 +180,7 @@ def draft(
     refusals += _compared(made.refusals, written, around) if refusals else made.refusals
     faults = own_faults(refusals, document)
     if faults and not ignore_unsupported:
-        raise all_in_one(faults)
+        raise all_in_one(by_weight(faults))
     made, following = _compose_rest(made, bare, around, refusals, document)
     return Draft(
         document=replace(document, machine=made.machine),
@@ -192,6 +192,7 @@ def draft(
         kvm_problem=problem,
         absent_media=absent,
         doubts=(
+            *(() if slow is None else (slow,)),
             *(() if doubt is None or names_all(made.machine) else (doubt,)),
             *find_exposed(document),
         ),
@@ -206,7 +207,7 @@ def _settle_kind(bare: Context, document: Document) -> tuple[Context, tuple[Refu
     try:
         return settle_kind(bare)
     except IndispensableError as error:
-        raise located(error, document) from error
+        raise located(error.refused, document) from error
 
 
 def _compose_rest(
@@ -219,7 +220,7 @@ def _compose_rest(
     try:
         return compose_rest(made, bare, around)
     except IndispensableError as error:
-        raise refuse_all(located(error, document), refusals, document) from error
+        raise refuse_all(located(error.refused, document), refusals, document) from error
 
 
 def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, NotReady | None]:
@@ -232,6 +233,21 @@ def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, Not
     problem, hint = accelerators.find_kvm_problem(qemu, bare.machine_type)
     hint = f"{hint}; or {WITHOUT_KVM}" if hint else WITHOUT_KVM
     return accelerator, reason, NotReady(problem, hint, "accelerator") if problem else None
+
+
+def _without_kvm(bare: Context, capabilities: Capabilities) -> Notice | None:
+    """Return the warning that KVM, which is used if it works, does not work here."""
+    machine = bare.machine
+    wanted = WANTED[machine.accelerator, machine.tcg_fallback]
+    if wanted is not Accelerator.AUTO or "kvm" not in capabilities.accelerators:
+        return None
+    problem, hint = accelerators.find_kvm_problem(capabilities.qemu, bare.machine_type)
+    if not problem:
+        return None
+    ways = filter(None, (hint, f"if that is what you want, {WITHOUT_KVM}"))
+    text = f"QEMU emulates the processor, which is many times slower than KVM: {problem}"
+    kind: Kind = "xml" if bare.in_xml else "toml"
+    return Notice(text, in_form("; ".join(ways), kind))
 
 
 def _compared(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What keeps a VM from starting on this host, as far as it can be found before anything is opened.
 
-A dry run and ``bpferry check`` report all of it, and a start fails with all of it before any helper
-is asked. The document may be right: on another host, or later, the same VM starts. So the exit
-status is 1 for each of them.
+A dry run and ``bpferry check`` report all of it, and a start fails with all of it before a helper
+makes anything. The document may be right: on another host, or later, the same VM starts. So the
+exit status is 1, except for a wrong path on the command line.
 """
 
 from collections.abc import Iterator

@@ -98,7 +98,7 @@ def find_shown_containers(machine: Machine) -> Iterator[Fault]:
         if image.is_raw and image.format == "raw" and found in CONTAINERS:
             yield Fault(
                 _format_key(image),
-                "warning",
+                "data-loss",
                 f"'{image.path}' is {found}, and is used as raw",
                 "the guest sees the container and not what is in it, and destroys it by writing",
                 f"set the format to '{found}' if you made the image; leave 'raw' if the guest "

@@ -2,8 +2,9 @@
 """What is wrong with the design of a VM, or not as good as it could be, for ``bpferry check``.
 
 Nothing here keeps a VM from starting, except names that no interface can have, and a tap that two
-cards name. Anything else that does is refused when it is read or built, such as more than 256
-queues, a multicast address, or vhost-user without shared memory.
+cards name, which are mistakes of the description. Anything else that does is refused when it is
+read or built, such as more than 256 queues, a multicast address, or vhost-user without shared
+memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from bpferry.domain.forms import Kind, called, either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of, listed
-from bpferry.machine.faults import Fault, Level
+from bpferry.machine.faults import Fault, Level, worst_first
 from bpferry.machine.session_lint import find_session_faults
 from bpferry.machine.steering_lint import find_steering_faults
 from bpferry.qemu.capabilities import Capabilities
@@ -31,8 +32,6 @@ WAYS_IN: Final = (
     "qemu_arguments",
 )  # fmt: skip
 """By which somebody may see a guest or speak to it."""
-
-WEIGHTS: Final[tuple[Level, ...]] = ("error", "warning", "note")
 
 OLD_MODELS: Final = ("rtl8139", "ne2k_pci", "pcnet")
 
@@ -78,7 +77,7 @@ def find_faults(
 def _weightiest(faults: list[Fault]) -> list[Fault]:
     """Return the one of *faults* for each key that counts most: of equals, the first."""
     first: dict[str, Fault] = {}
-    for fault in sorted(faults, key=lambda fault: WEIGHTS.index(fault.level)):
+    for fault in worst_first(faults):
         first.setdefault(fault.key, fault)
     return [fault for fault in faults if first[fault.key] is fault]
 

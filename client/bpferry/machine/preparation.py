@@ -33,14 +33,14 @@ from bpferry.commandline.parts import (
     StandardStreams,
 )
 from bpferry.domain.document import Document
-from bpferry.errors import BpferryError, NameTaken, all_in_one
+from bpferry.errors import BpferryError, all_in_one
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.device_nodes import acquire_cid, open_device
 from bpferry.machine.draft import Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
-from bpferry.machine.hindrances import find_all, find_in_use
+from bpferry.machine.hindrances import find_in_use
 from bpferry.machine.listening import open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
@@ -109,11 +109,12 @@ class Prepared:
 def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prepared]:
     """Take the VM's name, ask the helpers, start the companions, and build the command line.
 
+    What can be found beforehand is in the verdict on *draft*, and is not looked for again, except
+    for what others may have taken while a VM of the same name ended.
+
     Raises:
         BpferryError: something that the VM cannot do without is missing.
     """
-    # A VM of the same name may be about to end, for which the lock waits.
-    _stop_at(one for one in find_all(draft) if not isinstance(one, NameTaken))
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
         file = draft.document.origins.path
         name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))

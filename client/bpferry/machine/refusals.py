@@ -44,6 +44,7 @@ def placed(fault: Fault, document: Document) -> Fault:
         message=in_form(f"{where}: {fault.message}", kind),
         cause=in_form(fault.cause, kind),
         fix=in_form(fault.fix, kind),
+        element=document.origins.element_of(fault.key),
     )
 
 

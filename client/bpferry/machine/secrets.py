@@ -24,7 +24,7 @@ from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
 from bpferry.domain.forms import either
-from bpferry.errors import NotReady
+from bpferry.errors import BadInput, BpferryError, NotReady
 from bpferry.steering.plan import Notice
 
 MAX_BYTES: Final = 65536
@@ -57,8 +57,13 @@ def name_of(text: str) -> str:
 
 def files_of(document: Document, given: SecretFiles) -> SecretFiles:
     """Return where secrets are: what the user has *given* takes precedence over the document."""
-    named = {one.name: one.file for one in document.machine.secrets}
-    return {name_of(name): path for name, path in (*named.items(), *given.items())}
+    held = {one.name: one.file for one in document.machine.secrets}
+    merged = {name_of(name): path for name, path in (*held.items(), *given.items())}
+    return NamedSecrets(merged, [name_of(name) for name in _named(given)])
+
+
+def _named(files: SecretFiles) -> Collection[str]:
+    return files.named if isinstance(files, NamedSecrets) else ()
 
 
 def find_exposed(document: Document) -> Iterator[Notice]:
@@ -87,7 +92,7 @@ def find_unused(built: Built, secrets: SecretFiles) -> Iterator[Notice]:
     wanted = sorted({secret.wanted for secret in built.of(Secret) if secret.text is None})
     known = {name_of(name) for name in wanted}
     # A file of --secrets may be about many VMs.
-    for name in secrets.named if isinstance(secrets, NamedSecrets) else ():
+    for name in _named(secrets):
         if name_of(name) in known:
             continue
         near = difflib.get_close_matches(name, wanted, 1)
@@ -100,7 +105,7 @@ def find_unused(built: Built, secrets: SecretFiles) -> Iterator[Notice]:
         yield Notice(f"nothing uses the secret '{name}' of --secret", hint)
 
 
-def find_problems(built: Built, files: SecretFiles) -> Iterator[NotReady]:
+def find_problems(built: Built, files: SecretFiles) -> Iterator[BpferryError]:
     """Yield what is wrong with the secrets of *built*, without opening anything.
 
     Each error's element is a key of the model.
@@ -115,7 +120,7 @@ def find_problems(built: Built, files: SecretFiles) -> Iterator[NotReady]:
         try:
             _check_private(path, os.stat(path), secret)  # noqa: PTH116 - a path such as /dev/fd/3
         except OSError as error:
-            yield _unreadable(path, error, secret)
+            yield _unreadable(path, error, secret, files)
         except NotReady as problem:
             yield problem
 
@@ -132,6 +137,7 @@ def open_secret(secret: Secret, files: SecretFiles) -> Iterator[int]:
     """Yield the fd of a sealed file in memory that holds *secret*; it is closed with the block.
 
     Raises:
+        BadInput: the command line names a file for it that cannot be read.
         NotReady: no file is named for it, or the file cannot be used.
     """
     fd = os.memfd_create("bpferry-secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -151,10 +157,10 @@ def _content(secret: Secret, files: SecretFiles) -> bytes:
     path = files.get(name_of(secret.wanted))
     if path is None:
         raise _unnamed(secret)
-    return _checked(_read(path, secret), path, secret)
+    return _checked(_read(path, secret, files), path, secret)
 
 
-def _read(path: str, secret: Secret) -> bytes:
+def _read(path: str, secret: Secret, files: SecretFiles) -> bytes:
     try:
         fd = os.open(path, OPEN_FLAGS)
         try:
@@ -165,7 +171,7 @@ def _read(path: str, secret: Secret) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise _unreadable(path, error, secret) from error
+        raise _unreadable(path, error, secret, files) from error
     return found
 
 
@@ -226,8 +232,12 @@ def _check_private(path: str, found: os.stat_result, secret: Secret) -> None:
         )
 
 
-def _unreadable(path: str, error: OSError, secret: Secret) -> NotReady:
-    return NotReady(
+def _unreadable(
+    path: str, error: OSError, secret: Secret, files: SecretFiles
+) -> BadInput | NotReady:
+    """Return the error about a file: it counts as a mistake if the command line names it."""
+    is_argument = name_of(secret.wanted) in _named(files)
+    return (BadInput if is_argument else NotReady)(
         f"cannot read '{path}', the secret '{secret.wanted}': {error.strerror}",
         "correct the path, or create the file with mode 0600",
         secret.key,

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bpferry.domain.document import Document, read_file
 from bpferry.domain.origins import PassedOver
-from bpferry.errors import BadInput, BpferryError, NotReady, Unsupported, in_order
+from bpferry.errors import BadInput, BpferryError, NameTaken, Unsupported, by_weight, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.draft import Draft, draft
-from bpferry.machine.faults import Fault
+from bpferry.machine.faults import Fault, fault_of, worst_first
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.hindrances import find_all, find_doubts
 from bpferry.machine.lint import find_faults
+from bpferry.machine.permissions import find_denied
 from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.refusals import placed
 from bpferry.machine.reporter import Reporter
@@ -30,26 +31,41 @@ class Verdict:
 
     draft: Draft | None
     """Without what is refused; None if nothing could be drafted."""
-    refused: tuple[Unsupported, ...]
-    """What is not supported and was not to be left out."""
-    hindrances: tuple[BpferryError, ...]
-    """What else keeps the VM from starting here and now."""
-    faults: tuple[Fault, ...]
+    errors: tuple[BpferryError, ...]
+    """All that keeps the VM from starting; what the exit status follows from comes first."""
+    others: tuple[Fault, ...] = ()
     """Warnings and notes."""
     not_asked: BpferryError | None = None
-    """Why no QEMU could be asked; it is among the hindrances."""
+    """Why no QEMU could be asked; it is among the errors."""
     passed_over: tuple[PassedOver, ...] = ()
     """What a domain document says and QEMU does not need."""
 
     @property
-    def errors(self) -> tuple[BpferryError, ...]:
-        """All that keeps the VM from starting; what the exit status follows from comes first."""
-        return (*self.refused, *self.hindrances)
+    def status(self) -> int:
+        """The exit status that a start would have because of the errors; 0 if there are none."""
+        return self.errors[0].status if self.errors else 0
+
+    @property
+    def findings(self) -> tuple[Fault, ...]:
+        """All of it, the worst first."""
+        return worst_first((*map(fault_of, self.errors), *self.others))
 
     @property
     def warnings(self) -> tuple[Fault, ...]:
         """What the VM would lack, or have otherwise."""
-        return tuple(fault for fault in self.faults if fault.level == "warning")
+        return tuple(one for one in self.findings if one.level in ("data-loss", "warning"))
+
+    @property
+    def describable(self) -> Draft | None:
+        """The draft, if nothing but this host keeps the VM of the description from starting."""
+        is_wrong = any(isinstance(error, BadInput | Unsupported) for error in self.errors)
+        return None if is_wrong else self.draft
+
+    @property
+    def startable(self) -> Draft | None:
+        """The draft, if the VM can start, perhaps once another VM of its name has ended."""
+        in_the_way = any(not isinstance(error, NameTaken) for error in self.errors)
+        return None if in_the_way else self.draft
 
 
 def judge(
@@ -60,6 +76,7 @@ def judge(
     ignore_unsupported: bool = False,
     libvirt_session: bool = False,
     secrets: SecretFiles = NO_SECRETS,
+    starts: bool = False,
 ) -> Verdict:
     """Return what there is to say about the VM that *file* describes.
 
@@ -70,11 +87,13 @@ def judge(
         ignore_unsupported: what is not supported is left out, with a warning for each.
         libvirt_session: note too what libvirt's session mode would make of it.
         secrets: where the user says that passwords and keys are.
-
-    Raises:
-        BadInput: the description cannot be read, or is wrong.
+        starts: the VM is started at once if nothing is in the way, so that its taps and eBPF sets
+            are asked for then.
     """
-    document = _read(file, ignore_unsupported=ignore_unsupported)
+    try:
+        document = _read(file, ignore_unsupported=ignore_unsupported)
+    except (BadInput, Unsupported) as error:
+        return Verdict(None, by_weight((error, *error.others)))
     try:
         plan = draft(
             document,
@@ -98,14 +117,30 @@ def judge(
         libvirt_session=libvirt_session,
     )
     of_design = list(_of_design(found, plan.refused, document))
+    refused = () if ignore_unsupported else plan.refused
+    errors = (*refused, *_errors(of_design), *find_all(plan))
+    denied = _denied(plan, errors, starts=starts)
     left_out = _left_out(plan) if ignore_unsupported else ()
     return Verdict(
         draft=plan,
-        refused=() if ignore_unsupported else plan.refused,
-        hindrances=(*_errors(of_design), *find_all(plan)),
-        faults=(*_less(of_design), *left_out, *_of_plan(plan, document, secrets)),
+        errors=by_weight((*errors, *(one for one in denied if isinstance(one, BpferryError)))),
+        others=(
+            *_less(of_design),
+            *left_out,
+            *_of_plan(plan, document, secrets),
+            *(one for one in denied if isinstance(one, Fault)),
+        ),
         passed_over=document.passed_over,
     )
+
+
+def _denied(
+    plan: Draft, errors: Sequence[BpferryError], *, starts: bool
+) -> tuple[BpferryError | Fault, ...]:
+    """Return what the helpers would not do, unless they are going to be asked to do it."""
+    if starts and all(isinstance(error, NameTaken) for error in errors):
+        return ()
+    return tuple(find_denied(plan))
 
 
 def _read(file: Path, *, ignore_unsupported: bool) -> Document:
@@ -130,9 +165,11 @@ def _of_document(
     of_design = list(_of_design(find_faults(document.machine), refused, document))
     return Verdict(
         draft=None,
-        refused=refused,
-        hindrances=(*errors, *_errors(of_design), *find_missing_files(present)),
-        faults=(*_less(of_design), *(Fault("", "warning", sentence) for sentence in absent)),
+        errors=by_weight((*refused, *errors, *_errors(of_design), *find_missing_files(present))),
+        others=(
+            *_less(of_design),
+            *(Fault("", "warning", sentence, kind="host") for sentence in absent),
+        ),
         not_asked=not_asked,
         passed_over=document.passed_over,
     )
@@ -150,7 +187,8 @@ def _of_design(
 
 def _of_plan(plan: Draft, document: Document, secrets: SecretFiles) -> Iterator[Fault]:
     """Yield what the VM would lack, or have otherwise, beside its design."""
-    for notice in (*plan.general_notices(), *find_unused(plan.built, secrets)):
+    yield from plan.general_faults()
+    for notice in find_unused(plan.built, secrets):
         yield Fault("", "warning", notice.message, "", notice.hint)
     yield from find_doubts(plan)
     for fault in find_dispensable_programs(plan.built):
@@ -159,13 +197,15 @@ def _of_plan(plan: Draft, document: Document, secrets: SecretFiles) -> Iterator[
 
 def _left_out(plan: Draft) -> Iterator[Fault]:
     for error in plan.left_out:
-        yield Fault(error.element or "", "warning", error.when_left_out())
+        place = error.element or ""
+        told = error.when_left_out()
+        yield Fault(place, "warning", told, kind="left-out", element=place)
 
 
 def _errors(faults: Sequence[Fault]) -> Iterator[BpferryError]:
     for fault in faults:
         if fault.level == "error":
-            yield NotReady(fault.sentence, fault.fix, fault.key)
+            yield BadInput(fault.sentence, fault.fix, fault.element)
 
 
 def _less(faults: Sequence[Fault]) -> Iterator[Fault]:

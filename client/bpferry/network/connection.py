@@ -26,6 +26,7 @@ from bpferry_wire import channel
 from bpferry_wire.errors import Code, PeerClosed, WireError
 from bpferry_wire.fds import Closing, OwnedFds
 from bpferry_wire.messages import (
+    CanReply,
     Create,
     Delete,
     ErrorReply,
@@ -81,6 +82,13 @@ ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {
 }
 """These codes are decisions of the policy. A missing bridge is not a refusal, and every other code
 is a failure."""
+
+
+HINTS: Final = {
+    Code.REFUSED: "ask the administrator to allow it; 'bpferry can-i' shows what you may do",
+    Code.NO_SUCH_BRIDGE: "see: ip link show type bridge; 'bpferry can-i' shows what you may use",
+}
+"""What to do if a request would be refused; the reply to ``can`` has no hint."""
 
 
 class Connection(Closing):
@@ -231,6 +239,14 @@ class Connection(Closing):
         if self.path == os.environ.get(variable):
             hint = f"{hint}; {variable} names this socket, and the usual one is '{usual}'"
         return NoHelper(f"{message}: {cause}", hint)
+
+
+def why_not(reply: CanReply) -> BpferryError | None:
+    """Return the error with which a request would fail, by the helper's *reply* about it."""
+    if reply.allowed:
+        return None
+    code = Code(reply.code or Code.REFUSED)
+    return to_error(ErrorReply(code, reply.because, HINTS.get(code, "")))
 
 
 def to_error(reply: ErrorReply) -> BpferryError:

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bpferry.errors import QemuError
+from bpferry.errors import NoProgram, QemuError
 
 TAIL_BYTES: Final = 8192
 """How much of the end of a child's standard error is kept, in bytes."""
@@ -43,7 +43,7 @@ STILL_OUR_CHILD: Final = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
 
 
 def check_program(path: str) -> None:
-    """Raise QemuError unless *path* is a file that can be executed.
+    """Raise NoProgram unless *path* is a file that can be executed.
 
     A text file without ``#!`` is refused here, since execvp(3) would run it with a shell.
     """
@@ -52,20 +52,20 @@ def check_program(path: str) -> None:
     try:
         mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
-            raise QemuError(f"{what}: it is a directory", hint)
+            raise NoProgram(f"{what}: it is a directory", hint)
         if not stat.S_ISREG(mode):
-            raise QemuError(f"{what}: it is not a regular file", hint)
+            raise NoProgram(f"{what}: it is not a regular file", hint)
         if not os.access(path, os.X_OK):
-            raise QemuError(f"{what}: you may not execute it", hint)
+            raise NoProgram(f"{what}: you may not execute it", hint)
         with Path(path).open("rb") as file:
             start = file.read(4)
     except PermissionError as error:
         # Nobody installs a program that may be executed but not read.
-        raise QemuError(f"{what}: {error.strerror}", hint) from error
+        raise NoProgram(f"{what}: {error.strerror}", hint) from error
     except (OSError, ValueError) as error:
-        raise QemuError(f"{what}: {getattr(error, 'strerror', error)}", hint) from error
+        raise NoProgram(f"{what}: {getattr(error, 'strerror', error)}", hint) from error
     if start != b"\x7fELF" and not start.startswith(b"#!"):
-        raise QemuError(f"{what}: it is neither a program (ELF) nor a script (#!)", hint)
+        raise NoProgram(f"{what}: it is neither a program (ELF) nor a script (#!)", hint)
 
 
 def guarded(argv: Sequence[str], parent: int) -> tuple[str, ...]:

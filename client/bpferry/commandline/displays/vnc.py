@@ -152,7 +152,12 @@ def _display(device: Named[Graphics]) -> int:
             "autoport", "no port is given", "give one, or let QEMU choose it (autoport)"
         )
     if graphics.port < FIRST_PORT:
-        raise device.refusal("port", f"QEMU takes VNC ports from {FIRST_PORT} to {MAX_PORT}")
+        raise device.mistake(
+            "port",
+            f"it is {graphics.port}: expected a number from {FIRST_PORT} to {MAX_PORT}",
+            f"the displays of VNC begin at port {FIRST_PORT}: write a higher port, or leave it out "
+            "for a free one",
+        )
     return graphics.port - FIRST_PORT
 
 

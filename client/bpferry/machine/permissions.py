@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whether the helpers would give the cards of a VM what they need, with nothing made.
+
+A run that has nothing else in its way asks for the real thing at once. All others ask here, so that
+what a helper is going to say is told with everything else.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpferry.domain.forms import either
+from bpferry.domain.model.cards import Card
+from bpferry.domain.names import Named, cards_of
+from bpferry.errors import BpferryError, NoHelper, NotMember
+from bpferry.machine.draft import Draft
+from bpferry.machine.faults import Fault
+from bpferry.machine.refusals import located, placed
+from bpferry.network.bpf_helper import BpfHelper
+from bpferry.network.connection import why_not
+from bpferry.network.tap_helper import TapHelper
+from bpferry_wire.messages import Load, Tap
+
+OWN_TAP_HINT: Final = "or name a tap that is there and yours: " + either(
+    'tap = "TAP" in place of the bridge or network',
+    "<interface type='ethernet'> with <target dev='TAP' managed='no'/>",
+)
+
+
+def with_other_way(error: NoHelper | NotMember) -> NoHelper | NotMember:
+    """Return *error*, by which no tap can be asked for, with the way that needs no helper."""
+    return type(error)(error.message, f"{error.hint}; {OWN_TAP_HINT}")
+
+
+def find_denied(draft: Draft) -> Iterator[BpferryError | Fault]:
+    """Yield what the helpers would not do for *draft*, each with its place.
+
+    Without its tap a VM does not start. Without its eBPF set a card may have less, which is a
+    warning.
+    """
+    with TapHelper() as taps, BpfHelper() as sets:
+        asking = _Asking(draft, taps, sets)
+        for device in cards_of(draft.machine):
+            requests = draft.requests[device.id]
+            if requests.tap is not None:
+                yield from asking.about_tap(device, requests.tap)
+            if requests.load is not None:
+                yield from asking.about_set(device, requests.load)
+
+
+class _Asking:
+    """The cards of one VM; a helper that is not there is asked once, and told once."""
+
+    def __init__(self, draft: Draft, taps: TapHelper, sets: BpfHelper) -> None:
+        self._draft = draft
+        self._taps = taps
+        self._sets = sets
+        self._no_taps = False
+        self._no_sets: BpferryError | None = None
+
+    def about_tap(self, device: Named[Card], asked: Tap) -> Iterator[BpferryError]:
+        """Yield why the card would not get its tap, if it would not."""
+        if self._no_taps:
+            return
+        try:
+            problem = why_not(self._taps.can(asked))
+        except (NoHelper, NotMember) as error:
+            self._no_taps = True
+            problem = with_other_way(error)
+        except BpferryError as error:
+            problem = error
+        if problem is not None:
+            yield located(problem, self._draft.document, device.key)
+
+    def about_set(self, device: Named[Card], asked: Load) -> Iterator[BpferryError | Fault]:
+        """Yield what the card would lack without its eBPF set, if it would not get it."""
+        problem = self._no_sets or self._why_no_set(asked)
+        if problem is None:
+            return
+        before = self._draft.plans[device.id].warnings
+        try:
+            plan = self._draft.plan(device, problem)
+        except BpferryError as error:
+            yield located(error, self._draft.document, device.key)
+            return
+        for warning in plan.warnings:
+            if warning not in before:
+                key = f"{device.key}.{warning.field}" if warning.field else device.key
+                message = warning.message.removeprefix(f"{device.id}: ")
+                fault = Fault(key, "warning", message, "", warning.hint, "steering")
+                yield placed(fault, self._draft.document)
+
+    def _why_no_set(self, asked: Load) -> BpferryError | None:
+        try:
+            return why_not(self._sets.can(asked))
+        except (NoHelper, NotMember) as error:
+            self._no_sets = error
+            return error
+        except BpferryError as error:
+            return error
