@@ -35,6 +35,14 @@ Work = Callable[[], Answer]
 """Runs in a worker. Raises RequestError if the request is refused or fails."""
 
 
+class Paced(NamedTuple):
+    """Work that waits until all users together are below *pace*; those who wait take turns."""
+
+    run: Work
+    pace: tuple[int, int]
+    """So many at once, then so many a second; see ``rate``."""
+
+
 class Accounts(Protocol):
     """Knows accounts, by the policy and the host's names: policy/current, or a fake in a test."""
 
@@ -60,7 +68,7 @@ class Accounts(Protocol):
 class Service(Protocol):
     """What a role does with a request."""
 
-    def prepare(self, asked: Asked) -> Work:
+    def prepare(self, asked: Asked) -> Work | Paced:
         """Decide quickly, or raise RequestError; return what a worker is to do."""
 
     def is_needed(self) -> bool:

@@ -16,15 +16,23 @@ class TokenBuckets:
 
     def take(self, uid: int, burst: int, per_second: int) -> float:
         """Take one token and return 0.0, or return the seconds until there will be one."""
-        now = time.monotonic()
-        tokens, then = self._buckets.get(uid, (float(burst), now))
-        tokens = min(float(burst), tokens + (now - then) * per_second)
+        tokens, now = self._tokens(uid, burst, per_second)
         if tokens < 1:
             return (1 - tokens) / per_second
         self._buckets[uid] = (tokens - 1, now)
         if len(self._buckets) > MAX_BUCKETS:
             self._forget_fullest()
         return 0.0
+
+    def wait_s(self, uid: int, burst: int, per_second: int) -> float:
+        """Return the seconds until there will be a token, and take none."""
+        return max(0.0, (1 - self._tokens(uid, burst, per_second)[0]) / per_second)
+
+    def _tokens(self, uid: int, burst: int, per_second: int) -> tuple[float, float]:
+        """Return how many tokens *uid* has now, and the time."""
+        now = time.monotonic()
+        tokens, then = self._buckets.get(uid, (float(burst), now))
+        return min(float(burst), tokens + (now - then) * per_second), now
 
     def _forget_fullest(self) -> None:
         fullest = max(self._buckets, key=lambda uid: self._buckets[uid])
@@ -36,6 +44,15 @@ class Pace(NamedTuple):
 
     at_once: int
     per_second: int
+
+
+BURST_S: Final = 4
+"""How many seconds' worth of a pace for all users there may be at once."""
+
+
+def pace_of_all(per_second: int) -> Pace:
+    """Return the pace for all users together with so many a second."""
+    return Pace(BURST_S * per_second, per_second)
 
 
 ALL: Final = 0

@@ -15,7 +15,7 @@ from bpferry_helper.connected import Connected
 from bpferry_helper.connection import Connection, State, untaken_bytes
 from bpferry_helper.door import Door
 from bpferry_helper.errors import RequestError
-from bpferry_helper.exchange import Accounts, Answer, Asked, Service, Work
+from bpferry_helper.exchange import Accounts, Answer, Asked, Paced, Service, Work
 from bpferry_helper.identity import FEW_GROUPS, IdentityError, Peer, group_count
 from bpferry_helper.pacing import Pacing
 from bpferry_helper.replies import Replies
@@ -125,9 +125,10 @@ class Requests:
         connection.state = State.LISTENING
         return decode_request(packet)
 
-    def _start(self, connection: Connection, work: Work | Callable[[], Peer]) -> None:
+    def _start(self, connection: Connection, work: Work | Paced | Callable[[], Peer]) -> None:
         self._connected.stop_reading(connection, State.WORKING)
-        self.workers.submit(Job(connection.peer.uid, connection.number, work))
+        run, pace = work if isinstance(work, Paced) else (work, None)
+        self.workers.submit(Job(connection.peer.uid, connection.number, run, pace))
 
     def _deliver(self, done: Done) -> None:
         connection = self._connected.with_number(done.connection)

@@ -153,9 +153,11 @@ def describe_policy(path: str) -> str:
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
         _census(policy),
         f"Loads by one user: {policy.loads_at_once} at once, {policy.loads_per_second} a second.",
+        f"Loads by all users together: {policy.loads_per_second_in_total} a second.",
         *_bridges(policy),
         f"Taps alive: {policy.taps_per_user} for each user, {policy.taps_in_total} in total.",
         f"Taps by one user: {policy.taps_at_once} at once, {policy.taps_per_second} a second.",
+        f"Taps by all users together: {policy.taps_per_second_in_total} a second.",
         f"The helper ends after {policy.idle_exit_s} idle seconds.",
     ]
     return "\n".join(lines) + "\n"

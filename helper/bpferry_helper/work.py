@@ -4,6 +4,9 @@
 The user who was served longest ago comes first. So sixteen waiting requests of one user do not
 delay the single request of another, and a user who asks now and then does not wait for many who ask
 all the time. ctypes releases the GIL, so two loads really run at the same time.
+
+There is also a pace of what all users together may start of the expensive jobs. Those who have to
+wait for it take turns in the same way, and cheap jobs of other users are done meanwhile.
 """
 
 import os
@@ -14,6 +17,7 @@ from threading import Condition, Thread
 from typing import Final, NamedTuple
 
 from bpferry_helper.log import ERROR, log
+from bpferry_helper.rate import ALL, TokenBuckets
 
 WORKERS: Final = 2
 """Jobs at the same time. More would not be faster on two processors. The unit's TasksMax= counts
@@ -30,6 +34,8 @@ class Job(NamedTuple):
     uid: int
     connection: int
     run: Callable[[], object]
+    pace: tuple[int, int] | None = None
+    """That all users' jobs of this kind have together."""
 
 
 class Done(NamedTuple):
@@ -50,6 +56,8 @@ class Workers:
         self._running: dict[int, float] = {}
         self._served: dict[int, float] = {}
         """By uid: when the user's last job began."""
+        self._bucket = TokenBuckets()
+        """For jobs with a pace; those of one helper all have the same."""
         self._done: deque[Done] = deque()
         self._changed = Condition()
         for number in range(WORKERS):
@@ -81,8 +89,8 @@ class Workers:
     def _work(self, number: int) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                job = self._next()
+                while (job := self._next()) is None:
+                    self._changed.wait(self._pause_s())
                 self._running[number] = time.monotonic()
             done = _run(job)
             with self._changed:
@@ -90,11 +98,24 @@ class Workers:
                 self._done.append(done)
             os.eventfd_write(self.wake_fd, 1)
 
-    def _next(self) -> Job:
-        """Take the first job of the user who was served longest ago."""
-        uid = min(self._waiting, key=lambda waiting: self._served.get(waiting, 0.0))
+    def _pause_s(self) -> float | None:
+        """Return how long to wait for a job that may start, or None until one is submitted."""
+        return min((self._wait_s(jobs[0]) for jobs in self._waiting.values()), default=None)
+
+    def _wait_s(self, job: Job) -> float:
+        """Return the seconds until the pace of all users lets *job* start."""
+        return self._bucket.wait_s(ALL, *job.pace) if job.pace else 0.0
+
+    def _next(self) -> Job | None:
+        """Take the first job of the user who was served longest ago, of those that may start."""
+        ready = (uid for uid, jobs in self._waiting.items() if not self._wait_s(jobs[0]))
+        uid = min(ready, key=lambda waiting: self._served.get(waiting, 0.0), default=None)
+        if uid is None:
+            return None
         jobs = self._waiting[uid]
         job = jobs.popleft()
+        if job.pace:
+            self._bucket.take(ALL, *job.pace)
         if not jobs:
             del self._waiting[uid]
         if len(self._served) >= MAX_SERVED:

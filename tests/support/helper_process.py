@@ -41,7 +41,9 @@ HELPER_UID: Final = 1_800_000 + os.getpid() % 100_000
 
 CAPABILITIES: Final = "-all,+bpf,+perfmon"
 
-NO_LIMITS: Final = "[quota]\nloads-at-once = 1000\nloads-per-second = 1000\n"
+NO_LIMITS: Final = (
+    "[quota]\nloads-at-once = 1000\nloads-per-second = 1000\nloads-per-second-in-total = 1000\n"
+)
 """A policy under which the pace of a test's own loads does not matter."""
 
 ACTIVATE: Final = 'exec 3<&0 0</dev/null; export LISTEN_PID=$$; exec "$@"'

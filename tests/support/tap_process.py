@@ -73,6 +73,7 @@ bridges = ["*"]
 [quota]
 taps-at-once = 1000
 taps-per-second = 1000
+taps-per-second-in-total = 1000
 queues-per-tap = 64
 """
 """Alice and Bob may use any bridge, and the pace of a test's own requests does not matter."""

@@ -36,6 +36,7 @@ UNPACED = """\
 [quota]
 loads-at-once = 1000
 loads-per-second = 1000
+loads-per-second-in-total = 1000
 """
 """A policy that does not slow down the bench; otherwise the defaults."""
 

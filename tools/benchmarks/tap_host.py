@@ -44,6 +44,7 @@ taps-per-user = 1024
 taps-in-total = 1024
 taps-at-once = 1000
 taps-per-second = 1000
+taps-per-second-in-total = 1000
 [service]
 idle-exit-seconds = {idle_exit_s}
 """

@@ -11,12 +11,12 @@ from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.bpf.trust import TrustedObjects
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError
-from bpferry_helper.exchange import Answer, Asked, Work
+from bpferry_helper.exchange import Answer, Asked, Paced, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Policy, may_load
-from bpferry_helper.rate import FairPace, Pace, TokenBuckets
+from bpferry_helper.rate import FairPace, Pace, TokenBuckets, pace_of_all
 from bpferry_helper.role import (
     cannot,
     check_allowed,
@@ -61,7 +61,7 @@ class BpfService:
     #             can write (trust), have a known shape (loader), and get fresh maps that nobody
     #             else holds. The cost is bounded by rate and quota, both per uid.
     # Every request except Hello needs a usable policy.
-    def prepare(self, asked: Asked) -> Work:
+    def prepare(self, asked: Asked) -> Work | Paced:
         """Decide what to do; everything here is quick."""
         request, peer = asked.request, asked.peer
         match request:
@@ -79,7 +79,8 @@ class BpfService:
                 check_allowed(may_load(policy, peer), peer, "load eBPF objects", policy)
                 at_once, per_second = policy.loads_at_once, policy.loads_per_second
                 check_pace(self._buckets, peer, "sets", at_once, per_second)
-                return partial(self._load, policy, asked, request)
+                pace = pace_of_all(policy.loads_per_second_in_total)
+                return Paced(partial(self._load, policy, asked, request), pace)
         raise not_here(NAME, request)
 
     def _quota(self, policy: Policy, peer: Peer) -> Answer:

@@ -49,11 +49,13 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     without-census = false                  # true: on a kernel without BTF, sets count until reboot
     loads-at-once = 16                      # by one user, before the next line's pace applies
     loads-per-second = 4
+    loads-per-second-in-total = 16          # by all users together; those beyond that wait
     taps-per-user = 16                      # alive at the same time
     taps-in-total = 256
     queues-per-tap = 16
     taps-at-once = 16                       # by one user, as for loads
     taps-per-second = 8
+    taps-per-second-in-total = 32
 
     [service]
     idle-exit-seconds = 300
@@ -79,7 +81,9 @@ DEFAULT_SETS_IN_TOTAL: Final = 1024
 
 DEFAULT_LOADS_AT_ONCE: Final = 16
 DEFAULT_LOADS_PER_SECOND: Final = 4
-"""One load takes 70 ms of CPU time: a user at this pace takes 28 % of one CPU."""
+DEFAULT_LOADS_PER_SECOND_IN_TOTAL: Final = 16
+"""One load takes 70 ms of CPU time: a user at this pace takes 28 % of one CPU, and all users
+together take a little more than one."""
 
 DEFAULT_TAPS_PER_USER: Final = 16
 """As many as systemd-nsresourced allows (nsresourcework.c)."""
@@ -91,6 +95,7 @@ are for us."""
 DEFAULT_QUEUES_PER_TAP: Final = 16
 DEFAULT_TAPS_AT_ONCE: Final = 16
 DEFAULT_TAPS_PER_SECOND: Final = 8
+DEFAULT_TAPS_PER_SECOND_IN_TOTAL: Final = 32
 """Each tap costs the host an RCU grace period with the RTNL lock held."""
 
 DEFAULT_TX_QUEUE_LENGTH: Final = 512
@@ -178,6 +183,7 @@ class Policy(NamedTuple):
     """Grant sets also where the kernel cannot tell which are alive; each counts until a restart."""
     loads_at_once: int = DEFAULT_LOADS_AT_ONCE
     loads_per_second: int = DEFAULT_LOADS_PER_SECOND
+    loads_per_second_in_total: int = DEFAULT_LOADS_PER_SECOND_IN_TOTAL
     rules: tuple[Rule, ...] = ()
     """Of users, then of groups, each in the file's order."""
     ports: tuple[Port, ...] = ()
@@ -190,6 +196,7 @@ class Policy(NamedTuple):
     queues_per_tap: int = DEFAULT_QUEUES_PER_TAP
     taps_at_once: int = DEFAULT_TAPS_AT_ONCE
     taps_per_second: int = DEFAULT_TAPS_PER_SECOND
+    taps_per_second_in_total: int = DEFAULT_TAPS_PER_SECOND_IN_TOTAL
     idle_exit_s: int = DEFAULT_IDLE_EXIT_S
     group_names: dict[int, str] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it
     """Of the groups that it names, as far as they have one; for people."""

@@ -253,11 +253,13 @@ CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "quota.without-census": ("without_census", checks.flag),
     "quota.loads-at-once": ("loads_at_once", checks.number(1, MAX_PACE)),
     "quota.loads-per-second": ("loads_per_second", checks.number(1, MAX_PACE)),
+    "quota.loads-per-second-in-total": ("loads_per_second_in_total", checks.number(1, MAX_PACE)),
     "quota.taps-per-user": ("taps_per_user", checks.number(0, MAX_TAPS)),
     "quota.taps-in-total": ("taps_in_total", checks.number(0, MAX_TAPS)),
     "quota.queues-per-tap": ("queues_per_tap", checks.number(1, MAX_QUEUES)),
     "quota.taps-at-once": ("taps_at_once", checks.number(1, MAX_PACE)),
     "quota.taps-per-second": ("taps_per_second", checks.number(1, MAX_PACE)),
+    "quota.taps-per-second-in-total": ("taps_per_second_in_total", checks.number(1, MAX_PACE)),
     "service.idle-exit-seconds": ("idle_exit_s", checks.number(1, MAX_IDLE_S)),
 }
 """Each key of the file, the field of Policy, Rule or Port that it sets, and its check."""

@@ -4,18 +4,19 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from typing import Final
 
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError, StartupError
-from bpferry_helper.exchange import Answer, Asked, Work
+from bpferry_helper.exchange import Answer, Asked, Paced, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
-from bpferry_helper.rate import TokenBuckets
+from bpferry_helper.rate import TokenBuckets, pace_of_all
 from bpferry_helper.role import (
     cannot,
     check_allowed,
@@ -114,7 +115,7 @@ class TapService:
     #  * Delete:  only a tap that was created for this very uid and that nobody has open.
     # Requests that read the whole list of taps (Quota, List, Delete) are rate-limited per user.
     # Every request except Hello, Status, List and Delete needs a usable policy.
-    def prepare(self, asked: Asked) -> Work:  # noqa: PLR0911 - one for each request
+    def prepare(self, asked: Asked) -> Work | Paced:  # noqa: PLR0911 - one for each request
         """Decide what to do; everything here is quick."""
         request, peer = asked.request, asked.peer
         match request:
@@ -138,10 +139,15 @@ class TapService:
                 self._check_list_pace(peer)
                 return partial(self._held.delete, peer, request.interface)
             case messages.Tap():
-                return partial(self._tap, *self._permit(asked, request))
+                return self._paced(self._tap, asked, request)
             case messages.Create():
-                return partial(self._create, *self._permit(asked, request.tap))
+                return self._paced(self._create, asked, request.tap)
         raise not_here(NAME, request)
+
+    def _paced(self, make: Callable[..., Answer], asked: Asked, tap: messages.Tap) -> Paced:
+        policy, decision = self._permit(asked, tap)
+        pace = pace_of_all(policy.taps_per_second_in_total)
+        return Paced(partial(make, policy, asked, tap, decision), pace)
 
     def _check_list_pace(self, peer: Peer) -> None:
         check_pace(self._list_buckets, peer, "lists", LISTS_AT_ONCE, LISTS_PER_SECOND)
@@ -157,10 +163,8 @@ class TapService:
             mac=tap.mac,
         )
 
-    def _permit(
-        self, asked: Asked, tap: messages.Tap
-    ) -> tuple[Policy, Asked, messages.Tap, TapDecision]:
-        """Return what a worker needs to make *tap*, or raise RequestError."""
+    def _permit(self, asked: Asked, tap: messages.Tap) -> tuple[Policy, TapDecision]:
+        """Return the policy and that *tap* is allowed, or raise RequestError."""
         policy = usable_policy(self._policy)
         decision = self._decide(policy, asked.peer, tap)
         ruling = Decision(decision.allowed, decision.because)
@@ -168,7 +172,7 @@ class TapService:
         check_allowed(ruling, asked.peer, action, policy, decision.code)
         at_once, per_second = policy.taps_at_once, policy.taps_per_second
         check_pace(self._buckets, asked.peer, "taps", at_once, per_second)
-        return policy, asked, tap, decision
+        return policy, decision
 
     def _tap(
         self, policy: Policy, asked: Asked, tap: messages.Tap, decision: TapDecision

@@ -63,11 +63,13 @@ sets-per-user = 3
 sets-in-total = 4
 loads-at-once = 5
 loads-per-second = 6
+loads-per-second-in-total = 13
 taps-per-user = 7
 taps-in-total = 8
 queues-per-tap = 9
 taps-at-once = 10
 taps-per-second = 11
+taps-per-second-in-total = 14
 
 [service]
 idle-exit-seconds = 12
@@ -91,6 +93,7 @@ def test_every_key_is_read(path: Path) -> None:
         sets_in_total=4,
         loads_at_once=5,
         loads_per_second=6,
+        loads_per_second_in_total=13,
         rules=(
             rule("users.root", 0, ("br0", "vm-*", "v[0-9]"))._replace(
                 queues_per_tap=8, taps=4
@@ -116,6 +119,7 @@ def test_every_key_is_read(path: Path) -> None:
         queues_per_tap=9,
         taps_at_once=10,
         taps_per_second=11,
+        taps_per_second_in_total=14,
         idle_exit_s=12,
     )  # fmt: skip
 
@@ -140,9 +144,11 @@ def test_every_key_has_its_line(path: Path) -> None:
         "qemu": 38, "qemu.trusted": 39, "qemu.bridge-conf": 40,
         "objects": 42, "objects.program-types": 43, "quota": 45, "quota.sets-per-user": 46,
         "quota.sets-in-total": 47, "quota.loads-at-once": 48, "quota.loads-per-second": 49,
-        "quota.taps-per-user": 50, "quota.taps-in-total": 51, "quota.queues-per-tap": 52,
-        "quota.taps-at-once": 53, "quota.taps-per-second": 54,
-        "service": 56, "service.idle-exit-seconds": 57,
+        "quota.loads-per-second-in-total": 50,
+        "quota.taps-per-user": 51, "quota.taps-in-total": 52, "quota.queues-per-tap": 53,
+        "quota.taps-at-once": 54, "quota.taps-per-second": 55,
+        "quota.taps-per-second-in-total": 56,
+        "service": 58, "service.idle-exit-seconds": 59,
     }  # fmt: skip
 
     assert expected == read(path, FULL).lines

@@ -30,6 +30,7 @@ Taps on 'slow' carry at most 1 Gbit/s to the VM, at most 16 Mbit/s from it.
 The network 'default' is 'virbr0'.
 Taps alive: 16 for each user, 200 in total.
 Taps by one user: 16 at once, 8 a second.
+Taps by all users together: 32 a second.
 """
 
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The pace of all users together: it bounds what they cost, and nobody can use it up for others."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from bpferry_helper.rate import Pace
+from bpferry_helper.work import Job, Workers
+from bpferry_wire.errors import Code
+from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load
+from bpferry_wire.packets import encode_request
+from tests.support.helper_process import NO_LIMITS, running_helper
+from tests.support.people import BOB, Person, ask_once, connect, take
+
+SLOW = Pace(at_once=2, per_second=20)
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    """Yield workers; their threads wait for ever, as in the helper."""
+    workers = Workers()
+    yield workers
+    os.close(workers.wake_fd)
+
+
+def results(workers: Workers, count: int) -> list[int]:
+    """Wait for *count* results; return their connections, in order."""
+    order: list[int] = []
+    while len(order) < count:
+        order += [done.connection for done in workers.results()]
+        time.sleep(0.002)
+    return order
+
+
+@pytest.mark.parametrize(("pace", "least_s"), [(SLOW, 18 / 20), (None, 0.0)])
+def test_all_users_together_start_no_more_than_the_pace(
+    workers: Workers, pace: Pace | None, least_s: float
+) -> None:
+    """Ten of them, two jobs each. The control: without a pace they are all done at once."""
+    started = time.monotonic()
+    for number in range(20):
+        workers.submit(Job(number % 10, number, lambda: None, pace))
+    results(workers, 20)
+    took_s = time.monotonic() - started
+
+    assert took_s >= least_s * 0.95
+    assert pace or took_s < 18 / 20
+
+
+def test_a_user_who_takes_all_of_the_pace_takes_no_other_s_turn(workers: Workers) -> None:
+    """Sixteen jobs wait, and who comes then is next. The control: their last one is last."""
+    for number in range(16):
+        workers.submit(Job(1, number, lambda: None, SLOW))
+    time.sleep(0.02)
+    workers.submit(Job(2, 100, lambda: None, SLOW))
+    order = results(workers, 17)
+
+    assert order.index(100) <= 4
+    assert order[-1] in (14, 15)
+
+
+def test_what_costs_little_does_not_wait_for_the_pace(workers: Workers) -> None:
+    """While sixteen jobs of another user do."""
+    for number in range(16):
+        workers.submit(Job(1, number, lambda: None, SLOW))
+    workers.submit(Job(2, 100, lambda: None))
+
+    assert results(workers, 17).index(100) <= 3
+
+
+PEOPLE = tuple(Person(1_700_010 + number) for number in range(4))
+TEN_A_SECOND = NO_LIMITS.replace("in-total = 1000", "in-total = 10")
+"""Four seconds' worth of them at once."""
+
+
+@pytest.mark.privileged
+@pytest.mark.kernel
+def test_loads_beyond_the_pace_of_all_wait_and_none_is_refused() -> None:
+    """Sixteen of each of four users, for an object that nobody has. Others are greeted at once."""
+    load = Load("rss", bytes(32))
+    with running_helper(TEN_A_SECOND) as helper, ExitStack() as stack:
+        for person in (*PEOPLE, BOB):
+            ask_once(helper.path, Hello(), person).fds.close()
+        socks = [
+            stack.enter_context(connect(helper.path, person))
+            for person in PEOPLE
+            for _ in range(16)
+        ]
+        started = time.monotonic()
+        for sock in socks:
+            sock.send(encode_request(load))
+        greeted = ask_once(helper.path, Hello(), BOB).reply
+        greeted_s = time.monotonic() - started
+        replies = [take(sock, load).reply for sock in socks]
+        took_s = time.monotonic() - started
+
+    codes = [reply.code for reply in replies if isinstance(reply, ErrorReply)]
+    assert codes == [Code.UNKNOWN_OBJECT] * 64
+    assert isinstance(greeted, HelloReply)
+    assert greeted_s < took_s / 2
+    assert took_s > (64 - 40) / 10 * 0.95
