@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.helper.tap.own_host import Host, on_own_host, order
 from tests.support.census import wait_until
 from tests.support.tap_process import (
     OPEN_POLICY,
@@ -117,3 +118,48 @@ def test_the_sweeper_secures_what_was_empty() -> None:
         fds.close()
 
     assert (LOWEST, True) == (taken, secured)
+
+
+def test_an_address_that_a_holder_chose_is_not_pinned() -> None:
+    """The bridge gets its IP address when only taps are on it, of which one has the lowest MAC."""
+    with running_tap_helper() as helper:
+        _, fds = granted(helper, tap_on())
+        set_address(fds[0].borrow(), LOWEST)
+        helper.ip("address add 192.0.2.1/24 dev br0")
+        chosen = address(helper)
+        _, more = granted(helper, tap_on())
+        pinned = address(helper)
+        set_address(fds[0].borrow(), "02:00:00:00:00:00")
+        after = address(helper)
+        taps = [tap.address for tap in helper.taps()]
+        fds.close()
+        more.close()
+
+    assert (LOWEST, pinned) == (chosen, after)
+    assert pinned not in (LOWEST, *taps)
+
+
+def test_a_bridge_that_its_last_tap_left_gets_an_address() -> None:
+    """The kernel leaves it one of zeros, which nobody can set."""
+    with running_tap_helper() as helper:
+        granted(helper, tap_on())[1].close()
+        assert wait_until(lambda: not helper.granted_taps())
+        helper.ip("address add 192.0.2.1/24 dev br0")
+        zeros = address(helper)
+        granted(helper, tap_on())[1].close()
+
+        assert zeros == "00:00:00:00:00:00"
+        assert address(helper) != zeros
+
+
+def test_an_address_of_a_tap_that_has_just_gone_is_not_pinned() -> None:
+    """It was read while the tap was there; the ports, when it was not."""
+
+    def act(host: Host) -> tuple[str, str]:
+        stale = host.links.expect("br0")._replace(address=LOWEST)
+        host.maker.make(order(), stale).fds.close()
+        return stale.address, host.links.expect("br0").address
+
+    stale, pinned = on_own_host(act)
+
+    assert pinned != stale

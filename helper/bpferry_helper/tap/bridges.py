@@ -16,7 +16,7 @@ from bpferry_helper.tap import claims
 from bpferry_helper.tap.bandwidth import effective
 from bpferry_helper.tap.link_codec import Link
 from bpferry_helper.tap.links import Links
-from bpferry_helper.tap.marks import as_ours
+from bpferry_helper.tap.marks import as_ours, new_address
 from bpferry_helper.tap.netlink import LinkError
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Bandwidth
@@ -26,6 +26,8 @@ BRIDGE_SETTING: Final = "/sys/devices/virtual/net/{}/bridge/{}"
 INDEX: Final = "/sys/devices/virtual/net/{}/ifindex"
 """The unit bind-mounts this folder from the host: for a service with its own network namespace,
 newer versions of systemd also mount a new /sys (257 does, 252 does not)."""
+
+ZEROS: Final = "00:00:00:00:00:00"
 
 NET_ADDR_SET: Final = 3
 """linux/netdevice.h: somebody set the address; a bridge then keeps it (br_stp_recalculate...)."""
@@ -155,13 +157,26 @@ class Bridges:
         try:
             # What the kernel would choose if the bridge had no tap of ours: what a holder may have
             # set before does not count.
-            others = [p.address for p in self._host.ports(bridge.ifindex) if as_ours(p) is None]
+            ports = self._host.ports(bridge.ifindex)
+            others = [port.address for port in ports if as_ours(port) is None]
             if not others and not self._host.has_host_address(bridge.ifindex):
                 return False
-            self._host.set_address(bridge.ifindex, min(others, default=bridge.address))
+            address = min(others) if others else self._unchosen_address(bridge, alone=not ports)
+            self._host.set_address(bridge.ifindex, address)
         except LinkError as error:
             raise explain(error, bridge.name, gone=self.is_gone(bridge)) from error
         return True
+
+    def _unchosen_address(self, bridge: Link, *, alone: bool) -> str:
+        """Return an address for *bridge*, which has no port but ours, that no holder has chosen.
+
+        If it has been *alone*, that is the one that it has: read now, since *bridge* may have been
+        read when a tap was there, and only if no tap has come meanwhile. If the last port has just
+        left, it has zeros.
+        """
+        now = self._host.by_index(bridge.ifindex)
+        is_own = alone and now is not None and not self._host.ports(bridge.ifindex)
+        return now.address if now and is_own and now.address != ZEROS else new_address()
 
     def is_gone(self, bridge: Link) -> bool:
         """Return whether *bridge* was deleted, which the kernel reports with different errors."""

@@ -108,6 +108,12 @@ def own_address(name: str) -> str | None:
     return bytes([UNLIKE_ANY, *octets[1:]]).hex(":")
 
 
+def new_address() -> str:
+    """Return a random unicast address, locally administered, as the kernel gives a new bridge."""
+    first, *octets = secrets.token_bytes(NAME_BYTES)
+    return bytes([first & 0xFC | 0x02, *octets]).hex(":")
+
+
 def write_alias(holder: Holder) -> str:
     """Return the alias of a tap of *holder*; ``ip link`` shows it."""
     more = [
