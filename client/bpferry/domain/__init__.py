@@ -20,6 +20,7 @@
     scope            limits of a libvirt document that a scope of systemd can do
     patterns         patterns of places in a libvirt document
     toml             the native form
+    toml_syntax      what is wrong with a text that is not TOML
     shorthand        what can be left out in the native form
     shorthand_disks  the same for disks
     sizes            amounts with units, in both forms

@@ -8,6 +8,7 @@ In XML, a word or number that the model does not know may still be one that libv
 refused as unsupported; in the native form, whose words are ours, it is bad input.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,9 @@ from bpferry.errors import BadInput, Unsupported, all_in_one
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 """One description. A page of text is a long one."""
+
+LIKE_TOML: Final = re.compile(rb"(?:#[^\n]*\n\s*)*(?:\[|[A-Za-z0-9_.-]+\s*=)")
+"""The first lines of TOML: comments, and a table or a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
         BadInput: it cannot be read, or says something that is not possible.
         Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is false.
     """
+    if str(path) == "-":
+        raise BadInput(
+            "cannot read '-': a description is read from a file, not from standard input",
+            "write it to a file first, as in: virsh dumpxml web > web.xml",
+        )
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -61,6 +70,7 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
 
 def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> Document:
     """Return the VM that *raw* describes; *path* is for messages and for relative paths."""
+    _check_name(raw, path)
     if is_xml(raw, path):
         return _read_xml(raw, path, ignore_unsupported=ignore_unsupported)
     return _read_toml(raw, path)
@@ -106,6 +116,29 @@ def _read_toml(raw: bytes, path: Path) -> Document:
         if not faults:
             return Document(check(machine, origins), origins, "toml")
     raise all_in_one(sorted(faults, key=lambda one: origins.line_of(one.element or "")))
+
+
+def _check_name(raw: bytes, path: Path) -> None:
+    """Refuse a document that is certainly not what the name of its file says."""
+    text = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
+        raise BadInput(
+            f"'{path}' is empty",
+            "write a libvirt domain document (.xml) or a native description (.toml) into it",
+        )
+    if text.startswith(b"{"):
+        raise BadInput(
+            f"'{path}' is neither XML nor TOML: it begins with {{, as JSON does",
+            "write it as a libvirt domain document (.xml) or as a native description (.toml)",
+        )
+    if path.suffix == ".toml" and text.startswith(b"<"):
+        raise BadInput(f"'{path}' is XML, although its name ends in .toml", _rename(path, ".xml"))
+    if path.suffix == ".xml" and LIKE_TOML.match(text):
+        raise BadInput(f"'{path}' is TOML, although its name ends in .xml", _rename(path, ".toml"))
+
+
+def _rename(path: Path, suffix: str) -> str:
+    return f"rename it to '{path.with_suffix(suffix).name}'"
 
 
 def is_xml(raw: bytes, path: Path) -> bool:

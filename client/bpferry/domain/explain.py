@@ -25,8 +25,13 @@ from bpferry.domain.suggestions import find_alike
 from bpferry.domain.unknown_keys import advise
 from bpferry.errors import BadInput
 
+INDEX: Final = re.compile(r"\[\d+\]")
+
 STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
 """One step on the way to a value, such as ``.tap`` or ``[0]``."""
+
+NEEDED: Final = {"name": '"web"', "memory": '"1 GiB"'}
+"""Values of the keys that every description has."""
 
 TRUTH: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 """What people write for a truth value."""
@@ -50,7 +55,8 @@ def explain(mistake: Mistake, values: Mapping[str, object], origins: Origins) ->
     found = look_up(values, key)
     bound = field_at(key)
     message = (
-        f"{origins.describe(key)} is {shown(found, bound)}: {_possibilities(mistake.what, key)}"
+        f"{origins.describe_line(key)}: '{key}' is {shown(found, bound)}: "
+        f"{_possibilities(mistake.what, key)}"
     )
     hint = "" if bound is None else _value_hint(found, bound, key)
     return BadInput(message, hint, origins.element_of(key))
@@ -64,8 +70,20 @@ def _explain_missing(
         sentence, hint = explain_missing_type(around)
         return BadInput(f"{origins.describe(key)}: {sentence}", hint, whole)
     bound = field_at(whole)
-    hint = describe_possible(bound) if bound and bound.choices else ""
-    return BadInput(f"{origins.describe_line(key)}: '{whole}' is missing", hint, whole)
+    return BadInput(
+        f"{origins.describe_line(key)}: '{whole}' is missing", _example(name, key, bound), whole
+    )
+
+
+def _example(name: str, key: str, bound: Field | None) -> str:
+    """Return how to write the key *name* that is missing in the table *key*."""
+    if bound is None or bound.table is not None:
+        return ""
+    if bound.choices:
+        return describe_possible(bound)
+    form = NEEDED.get(name) or ('"..."' if bound.scalar is str else "1")
+    where = "below the header of its table" if key else "above the first line with a [table]"
+    return f"write it {where}, as in {name} = {form}"
 
 
 def _explain_unknown(name: str, key: str, origins: Origins) -> BadInput:
@@ -77,7 +95,9 @@ def _explain_unknown(name: str, key: str, origins: Origins) -> BadInput:
 def _value_hint(found: object, bound: Field, key: str) -> str:
     """Return how *found* should be written where *bound* is, if it is clear what was meant."""
     name = key.rpartition(".")[2]
-    if bound.table is not None or bound.at.form is Form.SECRET:
+    if bound.table is not None:
+        return _table_hint(found, bound, bound.table, INDEX.sub("", key))
+    if bound.at.form is Form.SECRET:
         return ""
     if bound.many and not name.endswith("]"):
         return f"write it in brackets, as in {name} = [...]"
@@ -88,6 +108,21 @@ def _value_hint(found: object, bound: Field, key: str) -> str:
         return f"write it {how}: {written if name.endswith(']') else f'{name} = {written}'}"
     near = find_alike(found, words_of(bound)) if isinstance(found, str) else ()
     return f"did you mean '{near[0]}'?" if near else ""
+
+
+def _table_hint(found: object, bound: Field, table: type[Table], name: str) -> str:
+    """Return how to write the table *name*, in place of which *found* is."""
+    header = f"[[{name}]]" if bound.many else f"[{name}]"
+    if isinstance(found, dict):
+        return f"write {header}, with two brackets, above each entry of the list"
+    if isinstance(found, list):
+        return f"write {header}, with one bracket on each side: there can be only one"
+    lines = f"write {header} on a line of its own, and its keys on the lines below"
+    for inner in fields_of(table):
+        near = find_alike(found, words_of(inner)) if isinstance(found, str) else ()
+        if near:
+            return f'{lines}, such as {inner.key} = "{near[0]}"'
+    return lines
 
 
 def _meant(found: object, bound: Field) -> object:

@@ -48,6 +48,19 @@ def parse_written(text: str) -> int:
     return parse_size(found[1], found[2])
 
 
+def suggest_size(text: str) -> str:
+    """Return how *text*, which is not a size, can be written as one; empty if that is not clear."""
+    found = re.fullmatch(r"\s*([0-9]{1,9})(?:[.,]([0-9]{1,6}))?\s*([A-Za-z]*)\s*", text)
+    if found is None:
+        return ""
+    whole, part, unit = found.groups()
+    if not unit:
+        return "" if part else f"{whole} MiB"
+    factor = FOLDED.get(unit.lower(), 0)
+    amount = int(whole) * factor + int(part or 0) * factor // 10 ** len(part or "")
+    return "{} {}".format(*split_size(amount)) if 0 < amount <= MAX_BYTES else ""
+
+
 def split_size(amount: int) -> tuple[int, str]:
     """Return *amount* bytes as a number and the largest unit that leaves no remainder."""
     for unit in WRITTEN:

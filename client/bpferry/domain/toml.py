@@ -15,18 +15,12 @@ from bpferry.domain.binding import PATHS, Form, Table
 from bpferry.domain.origins import Origins, Place
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shown import shorten
-from bpferry.domain.sizes import parse_written, split_size
+from bpferry.domain.sizes import parse_written, split_size, suggest_size
+from bpferry.domain.toml_syntax import HEADER, KEY, explain_syntax
 from bpferry.errors import BadInput
-
-HEADER: Final = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s-]+?)\s*\]\]?\s*(?:#.*)?")
-KEY: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 
 DEEP: Final = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){32}""")
 """A key with more parts than the model is deep. tomllib needs quadratic time for its parts."""
-
-
-AT_LINE: Final = re.compile(r" \(at line (\d+), column (\d+)\)")
-"""How tomllib says where something is."""
 
 SIZE_HINT: Final = 'write a number and a unit in quotes, as in {} = "512 MiB"'
 
@@ -37,27 +31,33 @@ def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
     Raises:
         BadInput: it is not TOML.
     """
+    text = _decode(raw, path)
     try:
-        text = raw.decode()
         plain = _loads(text)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"'{path}' is not UTF-8 text: byte {error.start} is no part of it"
-        ) from error
     except RecursionError as error:
-        raise BadInput(f"'{path}' is not valid TOML: it is nested too deeply") from error
+        raise BadInput(
+            f"'{path}' is not valid TOML: it is nested too deeply",
+            "write tables with headers, such as [cpu]; no key has that many parts",
+        ) from error
     except ValueError as error:
         # TOMLDecodeError is one, and so is the error for a number with too many digits.
-        raise BadInput(_syntax(path, str(error))) from error
+        raise explain_syntax(path, text, error) from error
     return plain, Origins(path, find_places(text))
 
 
-def _syntax(path: Path, said: str) -> str:
-    """Return what tomllib *said* of a file, with its line in front as in all other messages."""
-    found = AT_LINE.search(said)
-    line = f":{found[1]}" if found else ""
-    what = AT_LINE.sub(r" (column \2)", said)
-    return f"'{path}'{line} is not valid TOML: {what}"
+def _decode(raw: bytes, path: Path) -> str:
+    """Return the text of *raw*, without the mark that some editors put in front."""
+    try:
+        return raw.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        line = raw.count(b"\n", 0, error.start) + 1
+        what = "it is UTF-16" if wide else f"it contains the byte {raw[error.start]:#04x}"
+        charset = "UTF-16" if wide else "LATIN1"
+        raise BadInput(
+            f"'{path}'{'' if wide else f':{line}'} is not UTF-8 text: {what}",
+            f"save it as UTF-8, for example with 'iconv -f {charset} -t UTF-8'",
+        ) from error
 
 
 def _loads(text: str) -> dict[str, object]:
@@ -154,7 +154,9 @@ def _size(value: object, origins: Origins, key: str) -> int:
     try:
         return parse_written(value)
     except ValueError as error:
-        raise BadInput(f"{found}: {error}", element=key) from error
+        instead = suggest_size(value)
+        hint = f'write {key.rpartition(".")[2]} = "{instead}"' if instead else ""
+        raise BadInput(f"{found}: {error}", hint, key) from error
 
 
 def to_plain(table: Table) -> dict[str, object]:

@@ -5,6 +5,7 @@ defusedxml refuses document types, entities and external references, which attac
 are made of. Deep nesting costs nothing here: only what the model knows is walked into.
 """
 
+import contextlib
 import io
 import re
 from dataclasses import dataclass
@@ -24,6 +25,26 @@ T = TypeVar("T", bound=Table)
 
 AFTER_THE_END: Final = 9
 """XML_ERROR_JUNK_AFTER_DOC_ELEMENT of expat."""
+
+FAULTS: Final = {
+    2: ("an element has to begin here", "write <domain> at the beginning, and elements in it"),
+    3: ("the document ends{}", "write the end tags that are missing, up to </domain>"),
+    4: (
+        "a character that cannot be here",
+        "write &amp; in place of &, &lt; in place of <, name='value' for attributes, and UTF-8",
+    ),
+    5: ("a tag or comment is not closed", "write the > or --> that is missing"),
+    7: ("this end tag is of another element{}", "close each element with its own end tag"),
+    8: ("this element has an attribute twice", "remove one of the two"),
+    AFTER_THE_END: ("something follows the end of the document", "remove what follows </domain>"),
+    11: ("an entity that XML does not have", "write the character itself in place of &...;"),
+    27: (
+        "the prefix of this element or an attribute is not declared",
+        "declare it, as in <domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
+    ),
+}
+"""Mistakes that people make by expat's numbers (expat.h, XML_Error), and what to write. The gap is
+for the element that is not closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +124,36 @@ def _tree(raw: bytes, path: Path) -> "tuple[Element, dict[Element, int], dict[st
     except (ParseError, ValueError, LookupError) as error:
         if isinstance(error, ParseError):
             _refuse_second(raw, path, error)
-        raise BadInput(_syntax(path, error)) from error
+        raise _syntax(raw, path, error) from error
 
 
-def _syntax(path: Path, error: Exception) -> str:
+def _syntax(raw: bytes, path: Path, error: Exception) -> BadInput:
     """Return what the parser found, with its line in front as in all other messages."""
     position = getattr(error, "position", None)
     said = str(error).partition(": line ")[0]
     if position is None:
-        return f"'{path}' is not valid XML: {said}"
+        return BadInput(f"'{path}' is not valid XML: {said}", "save it as UTF-8")
+    what, hint = FAULTS.get(getattr(error, "code", 0), (said, ""))
     line, column = position
-    return f"'{path}':{line} is not valid XML: {said} (column {column + 1})"
+    if "{}" in what:
+        what = what.format(_find_open(raw))
+    return BadInput(f"'{path}':{line} is not valid XML: {what} (column {column + 1})", hint)
+
+
+def _find_open(raw: bytes) -> str:
+    """Return which element of *raw* was open when its first mistake came, as part of a sentence.
+
+    A document type has been refused before.
+    """
+    from xml.parsers import expat  # noqa: PLC0415
+
+    opened: list[tuple[str, int]] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda name, _: opened.append((name, parser.CurrentLineNumber))
+    parser.EndElementHandler = lambda _: opened.pop()
+    with contextlib.suppress(expat.ExpatError):
+        parser.Parse(raw, True)  # noqa: FBT003 - expat takes no names
+    return f"; <{opened[-1][0][:60]}> of line {opened[-1][1]} is not closed" if opened else ""
 
 
 def _refuse_second(raw: bytes, path: Path, error: "ParseError") -> None:

@@ -23,7 +23,8 @@ OF_ONE_FORM: Final = ("domain/reasons/", "domain/xml", "domain/refusals.py", "do
 """What is told of domain documents alone."""
 
 OF_TOML: Final = ("domain/explain.py", "domain/shorthand", "domain/toml.py", "domain/checks.py",
-                  "domain/unknown_keys.py", "machine/secret_map.py")  # fmt: skip
+                  "domain/toml_syntax.py", "domain/unknown_keys.py",
+                  "machine/secret_map.py")  # fmt: skip
 
 BY_KIND: Final = ("cli/", "machine/steering_lint.py")
 """What knows the form, or is about no document."""

@@ -143,10 +143,10 @@ def test_missing_key_tells_what_is_possible() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"name = ", "not valid TOML: Invalid value (at end of document)"),
+        (b"name = ", "not valid TOML: the value of 'name' is missing"),
         (b'name = "a"\nname = "b"', "not valid TOML"),
         (b"a = " + b"9" * 5000, "not valid TOML: Exceeds the limit"),
-        (b"\xff", "not UTF-8 text: byte 0"),
+        (b"\xff", "not UTF-8 text: it contains the byte 0xff"),
         (b"a = " + b"[" * 5000, "nested too deeply"),
     ],
 )

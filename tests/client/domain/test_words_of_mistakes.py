@@ -98,7 +98,18 @@ def test_no_value_is_answered_in_python(value: object) -> None:
         ("title = 5", "'title' is 5: expected text", 'write it in quotes: title = "5"'),
         ("title = true", "'title' is true: expected text", 'title = "true"'),
         ('boot = "hd"', "'boot' is 'hd': expected a list", "in brackets, as in boot = [...]"),
-        ("boot = [1]", "'boot' is 1: possible values: hd, cdrom, network, fd", ""),
+        ("boot = [1]", "'boot[0]' is 1: possible values: hd, cdrom, network, fd", ""),
+        ('boot = ["hd", "cdrm"]', "'boot[1]' is 'cdrm'", "did you mean 'cdrom'?"),
+        ('cpu = "host"', "'cpu' is 'host': expected a table", 'such as mode = "host-passthrough"'),
+        ("cpu = 4", "'cpu' is 4: expected a table", "write [cpu] on a line of its own"),
+        ("[[cpu]]", "'cpu' is a list: expected a table", "write [cpu], with one bracket"),
+        ("[disks]", "'disks' is a table: expected a list", "write [[disks]], with two brackets"),
+        ('disks = ["a"]', "'disks[0]' is 'a': expected a table", "write [[disks]] on a line of"),
+        ('current-memory = "1.5 GiB"', "expected a whole", 'current-memory = "1536 MiB"'),
+        ('current-memory = "1,5g"', "expected a whole", 'current-memory = "1536 MiB"'),
+        ('current-memory = "64"', "expected a whole", 'current-memory = "64 MiB"'),
+        ('current-memory = "1 gig"', "expected a unit such as KiB", ""),
+        ("[[filesystems]]", "'filesystems[0].tag' is missing", "below the header of its table"),
         ('accelerator = "kmv"', "possible values: kvm, tcg", "did you mean 'kvm'?"),
         ("memory-in-dumps = 1", "'memory-in-dumps' is 1: expected true or false", ""),
         ("current-memory = 64", "expected a size with a unit", 'current-memory = "512 MiB"'),
@@ -204,7 +215,11 @@ def test_key_of_the_vm_in_a_table() -> None:
             "declares a document type or entities",
             "a domain document needs neit",
         ),
-        ("<domain><name>", "'/vms/web.xml':1 is not valid XML: no element found (column 15)", ""),
+        (
+            "<domain><name>",
+            "the document ends; <name> of line 1 is not closed (column 15)",
+            "write the end tags",
+        ),
     ],
 )
 def test_mistakes_in_a_domain_document(text: str, message: str, hint: str) -> None:
@@ -229,5 +244,5 @@ def test_line_of_what_is_not_toml() -> None:
     """The line is where all other messages have it."""
     message, _ = said(LEAST + "vcpus 4")
 
-    assert message.startswith("'/vms/web.toml':3 is not valid TOML: Expected '='")
+    assert message.startswith("'/vms/web.toml':3 is not valid TOML: '=' is missing")
     assert message.endswith("(column 7)")

@@ -111,7 +111,7 @@ def test_unsupported_can_be_left_out() -> None:
         (HEAD.replace("web", "a&#10;b") + OS + "</domain>", "contains a control character"),
         ("<network/>", "expected a libvirt domain document, found an element 'network'"),
         ("<domain>", "is not valid XML"),
-        ("", "is not valid XML"),
+        ("", "is empty"),
         ("<domain/>&", "is not valid XML"),
     ],
 )
