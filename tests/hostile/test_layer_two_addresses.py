@@ -7,6 +7,7 @@ send there ends at the host. Where a port with address-lock is alive the helper 
 
 import fcntl
 import os
+import re
 import socket
 import statistics
 import time
@@ -15,10 +16,16 @@ from contextlib import suppress
 
 import pytest
 
+from bpferry_helper.errors import RequestError
+from bpferry_helper.identity import Peer
+from bpferry_helper.tap.penalties import LONGEST_S as LONGEST_PENALTY_S
+from bpferry_helper.tap.penalties import MAX_KNOWN, Penalties
+from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
+from bpferry_wire.messages import Can, CanReply, ErrorReply
 from tests.hostile.test_layer_two import ALICES, BOBS, octets, reaches
 from tests.support.census import wait_until
-from tests.support.people import ALICE, BOB, Person, connect
+from tests.support.people import ALICE, BOB, Person, ask_once, connect
 from tests.support.tap_process import OPEN_POLICY, TapProcess, granted, running_tap_helper, tap_on
 from tests.support.tuns import HWADDR, VNET_HEADER, frame, frames_in, raw_frames, set_address
 
@@ -34,7 +41,11 @@ ROUNDS = 40
 LONGEST_S = 0.25
 """The most that a tap may keep another's address, on a loaded machine."""
 
+THIEVES = tuple(Person(1_700_100 + number) for number in range(ROUNDS))
+"""One for each round: a user who is caught has to wait."""
+
 POLICY = f"""{OPEN_POLICY}
+{"".join(f"[users.{thief.uid}]{chr(10)}bridges = ['*']{chr(10)}" for thief in THIEVES)}
 [bridges.locked]
 address-lock = true
 [service]
@@ -137,8 +148,8 @@ def test_how_long_a_tap_keeps_another_s_address(
     sock = helper.inside_network(lambda: raw_frames("lo"))
     spans = []
     with sock, tap(helper, "locked", BOBS, BOB)[1]:
-        for _ in range(ROUNDS):
-            name, thief = tap(helper, "locked", ALICES)
+        for person in THIEVES:
+            name, thief = tap(helper, "locked", ALICES, person)
             with thief:
                 time.sleep(pause_s)
                 then = time.perf_counter()
@@ -178,3 +189,60 @@ def test_a_helper_that_was_killed_mends_it_when_it_is_back(helper: TapProcess) -
         gone = wait_until(lambda: not is_there(helper, name))
 
         assert (True, True) == (gone, host_reaches(helper, "locked", victim, BOBS))
+
+
+def test_who_is_caught_waits_for_the_next_tap(helper: TapProcess) -> None:
+    """The user who asked for the tap, longer each time; others do not."""
+    wanted = tap_on("plain", 1)
+    thefts = [tap(helper, "plain", f"52:54:00:00:01:0{number}") for number in range(2)]
+    with tap(helper, "locked", BOBS, BOB)[1]:
+        waits = []
+        for name, thief in thefts:
+            with thief, suppress(OSError):
+                while True:
+                    set_address(thief[0].borrow(), GATEWAY)
+            assert wait_until(lambda name=name: not is_there(helper, name))  # type: ignore[misc]
+            refused = ask_once(helper.path, wanted).reply
+            assert isinstance(refused, ErrorReply)
+            assert refused.code is Code.REFUSED
+            waits.append(int(re.findall(r"try again in (\d+) s", refused.hint)[0]))
+        foretold = ask_once(helper.path, Can(wanted)).reply
+        granted(helper, wanted, BOB)[1].close()
+    lines = [line for line in helper.log().splitlines() if "gave the address" in line]
+
+    assert isinstance(foretold, CanReply)
+    assert not foretold.allowed
+    assert 8 <= waits[0] <= 10 < waits[1] <= 20
+    assert len(lines) == 2
+    assert f"uid {ALICE.uid}" in lines[0]
+    assert lines[0].endswith("no other tap for that user for 10 s")
+
+
+def test_penalties_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is twice the last one, up to an hour; after a quiet hour it begins again."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    kept, peer = Penalties(), Peer(ALICE.uid, frozenset(), 1)
+    lengths = [kept.add(peer.uid, tap) for tap in (1, 1, *range(2, 13))]
+    with pytest.raises(RequestError, match="may not have another tap yet"):
+        kept.check(peer)
+    now[0] += LONGEST_PENALTY_S
+    kept.check(peer)
+    now[0] += LONGEST_PENALTY_S
+
+    assert lengths == [10, 0, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]
+    assert kept.add(peer.uid, 99) == 10
+
+
+def test_few_penalties_are_remembered() -> None:
+    """However many users there are; the shortest is forgotten first."""
+    kept = Penalties()
+    for tap in (1, 2):
+        kept.add(ALICE.uid, tap)
+    for uid in range(MAX_KNOWN):
+        kept.add(uid, 3)
+
+    kept.check(Peer(0, frozenset(), 1))
+    for uid in (ALICE.uid, MAX_KNOWN - 1):
+        with pytest.raises(RequestError):
+            kept.check(Peer(uid, frozenset(), 1))

@@ -23,6 +23,7 @@ a crash.
     marks       what marks a tap as ours: its whole name and its alias
     claims      the one address behind a port with address-lock
     watch       sees when a holder gives a tap another's address, and deletes that tap
+    penalties   how long a user waits for another tap after misusing one
     census      which taps are alive, whose they are, and which have to be deleted
     closing     closes taps that stay and that policy no longer allows
     held        the taps that somebody holds: list them, and delete one

@@ -34,6 +34,7 @@ from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.maker import MadeTap, Maker, Order
 from bpferry_helper.tap.marks import GROUPS_KEPT, Holder, write_alias
 from bpferry_helper.tap.netlink import LinkError, Netlink
+from bpferry_helper.tap.penalties import Penalties
 from bpferry_helper.tap.permission import TapDecision, decide_tap, groups_by_use, taps_of
 from bpferry_helper.tap.watch import AddressWatch
 from bpferry_helper.work import log_fault
@@ -67,9 +68,10 @@ class TapService:
         links = Links(host)
         self._buckets = TokenBuckets()
         self._list_buckets = TokenBuckets()
+        self._penalties = Penalties()
         try:
             _check_apart(host, own)
-            self._watch = AddressWatch(changes, links)
+            self._watch = AddressWatch(changes, links, self._penalties, policy.name)
             self._maker = Maker(host, own, self._watch.guard)
             self._census = Census(links)
             self._held = HeldTaps(links, self._census)
@@ -170,6 +172,7 @@ class TapService:
         ruling = Decision(decision.allowed, decision.because)
         action = f"have a tap on '{tap.source}'"
         check_allowed(ruling, asked.peer, action, policy, decision.code)
+        self._penalties.check(asked.peer)
         at_once, per_second = policy.taps_at_once, policy.taps_per_second
         check_pace(self._buckets, asked.peer, "taps", at_once, per_second)
         return policy, decision
@@ -220,6 +223,7 @@ class TapService:
     def _can(self, decision: TapDecision, peer: Peer, tap: messages.Tap) -> Answer:
         if decision.allowed:
             try:
+                self._penalties.check(peer)
                 wanted = _wanted(decision, tap)
                 bridge = self._maker.check(wanted)
                 holder = _holder(peer, tap, wanted.limits)

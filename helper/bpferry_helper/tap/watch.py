@@ -20,6 +20,7 @@ from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Final
 
+from bpferry_helper.identity import Peer
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.tap import claims
 from bpferry_helper.tap.link_codec import (
@@ -32,6 +33,7 @@ from bpferry_helper.tap.link_codec import (
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import PREFIXES, OurTap, as_ours, ours_among, own_address
 from bpferry_helper.tap.netlink import HEADER, RECEIVE_BYTES, LinkError, messages_in
+from bpferry_helper.tap.penalties import Penalties
 
 # linux/socket.h, linux/netlink.h, linux/rtnetlink.h
 SOL_NETLINK: Final = 270
@@ -48,14 +50,24 @@ MARKS: Final = tuple(prefix.encode() for prefix in PREFIXES)
 class AddressWatch:
     """Keeps each tap at its own address. Safe to use from several threads."""
 
-    def __init__(self, sock: socket.socket, host: Links) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        host: Links,
+        penalties: Penalties,
+        name: Callable[[int], str],
+    ) -> None:
         """Borrow *sock*, a NETLINK_ROUTE socket of the host's namespace, and the *host*'s links.
+
+        *name* returns the name of a uid as far as it is known.
 
         Raises:
             LinkError: the kernel did not say which taps there are.
         """
         self._sock = sock
         self._host = host
+        self._penalties = penalties
+        self._name = name
         self._lock = Lock()
         self._cards: dict[int, str] = {}
         """By ifindex of each tap with address-lock that may be alive: its card's address."""
@@ -149,8 +161,17 @@ class AddressWatch:
         _try(lambda: self._host.set_address(link.ifindex, own))
         self._give_back(link.address)
         _try(lambda: self._host.delete(link.ifindex))
-        what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
-        log(WARNING, f"{what}; uid {tap.holder.uid} (pid {tap.holder.pid}) had asked for it")
+        self._punish(tap)
+
+    def _punish(self, tap: OurTap) -> None:
+        """Log whose *tap* it was, once, and let that user wait for the next one."""
+        link, (uid, pid, *_) = tap
+        wait_s = self._penalties.add(uid, link.ifindex)
+        if wait_s:
+            who = Peer(uid, frozenset(), pid, name=self._name(uid)).who
+            what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
+            then = f"no other tap for that user for {wait_s:.0f} s"
+            log(WARNING, f"{what}; {who} (pid {pid}) had asked for it; {then}")
 
     def _give_back(self, address: str | None) -> None:
         """Tell the bridges again which port has *address*, or each address of a card."""
