@@ -27,7 +27,14 @@ REFUSED: Final = {
     "socket AF_INET": {"EAFNOSUPPORT"},
     # systemd 252 filters mmap(2); 256 and newer ask the kernel (PR_SET_MDWE).
     "memory to write and execute": {"EPERM", "EACCES"},
+    "run /bin/sh": {"EACCES"},
+    "run a copy in /tmp": {"EACCES"},
+    "run a copy in /var/tmp": {"EACCES"},
+    "run a copy in /dev/shm": {"EACCES"},
+    # mmap(2) of a file that is not to be run.
+    "map /bin/sh as code": {"EPERM"},
     "write in /etc": {"EROFS"},
+    "write to the libraries": {"EACCES"},
     "write in /var/lib": {"EROFS"},
     "write in /run": {"EACCES"},
     "open another device": {"ENOENT"},

@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import platform
+import shutil
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -102,6 +103,41 @@ def _open(path: str) -> Callable[[], None]:
     return lambda: os.close(os.open(path, os.O_RDWR))
 
 
+def _run(program: str) -> Callable[[], None]:
+    def attempt() -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.execv(program, [program, "-c", ""])  # noqa: S606
+            except OSError as error:
+                os._exit(error.errno or 1)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            raise OSError(status, "failed")
+
+    return attempt
+
+
+def _run_a_copy(path: str) -> Callable[[], None]:
+    def attempt() -> None:
+        shutil.copy("/bin/sh", path)
+        try:
+            _run(path)()
+        finally:
+            os.unlink(path)  # noqa: PTH108
+
+    return attempt
+
+
+def _map_as_code(path: str) -> Callable[[], None]:
+    def attempt() -> None:
+        with open(path, "rb") as file:  # noqa: PTH123
+            code = mmap.PROT_READ | mmap.PROT_EXEC
+            mmap.mmap(file.fileno(), mmap.PAGESIZE, flags=mmap.MAP_PRIVATE, prot=code).close()
+
+    return attempt
+
+
 def _memfd() -> None:
     os.close(os.memfd_create("placeholder"))
 
@@ -117,7 +153,14 @@ ATTEMPTS: Final[dict[str, Callable[[], None]]] = {
     "socket AF_INET": _open_socket(socket.AF_INET, socket.SOCK_STREAM),
     "socket AF_NETLINK": _open_socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "memory to write and execute": _write_and_execute,
+    "run /bin/sh": _run("/bin/sh"),
+    "run a copy in /tmp": _run_a_copy("/tmp/probe"),
+    "run a copy in /var/tmp": _run_a_copy("/var/tmp/probe"),
+    "run a copy in /dev/shm": _run_a_copy("/dev/shm/probe"),
+    "map /bin/sh as code": _map_as_code("/bin/sh"),
+    "run Python": _run("/usr/bin/python3"),
     "write in /etc": _write("/etc/probe"),
+    "write to the libraries": _write(f"/usr/lib/{platform.machine()}-linux-gnu/probe"),
     "write in /var/lib": _write("/var/lib/probe"),
     "write in /run": _write("/run/probe"),
     # A second node of /dev/null, which the test makes (helper_unit).

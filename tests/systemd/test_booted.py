@@ -30,7 +30,7 @@ REFUSED_HERE: Final = REFUSED | {
 }
 """What the sandbox refuses, and with which error."""
 
-ALLOWED: Final = ("memfd_create", "socket AF_UNIX")
+ALLOWED: Final = ("memfd_create", "socket AF_UNIX", "run Python")
 
 
 @pytest.fixture
@@ -210,6 +210,16 @@ def test_state_folder_is_the_helpers_alone(unit: HelperUnit) -> None:
     uid = unit.process_status("Uid").split()[0]
 
     assert f"700 {uid}" == unit.system.check("stat", "-Lc", "%a %u", "/var/lib/bpferry-bpf")
+
+
+def test_nothing_in_the_state_folder_can_be_run(unit: HelperUnit) -> None:
+    """It is the one place where what the helper writes stays."""
+    ask(unit.system, "hello")
+    mounts = unit.system.check("cat", f"/proc/{unit.main_pid()}/mountinfo").splitlines()
+    folder = "/var/lib/private/bpferry-bpf"
+    [options] = [words[5] for words in map(str.split, mounts) if words[4] == folder]
+
+    assert "noexec" in options.split(",")
 
 
 def test_state_survives_a_restart(unit: HelperUnit) -> None:

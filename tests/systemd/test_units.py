@@ -20,6 +20,8 @@ NEWER_SETTINGS: Final = {"AcceptFileDescriptors", "PollLimitIntervalSec", "PollL
 """Settings that systemd 252 does not know, and says so."""
 
 RELAXED: Final = (
+    ("bpf", "ExecPaths", "/usr/bin/python3"),
+    ("tap", "ExecPaths", "/usr/bin/python3"),
     ("bpf", "PrivateUsers", "no"),
     ("bpf", "ProcSubset", "all"),
     ("bpf", "RestrictAddressFamilies", "AF_UNIX"),
