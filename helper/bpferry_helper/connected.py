@@ -11,11 +11,25 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
-from bpferry_helper.connection import Connection, State
+from bpferry_helper.connection import WORK_S, Connection, State
 from bpferry_helper.door import TOO_MANY_OF_ALL
 from bpferry_helper.identity import Credentials, Peer
+from bpferry_helper.log import LINES_AT_ONCE, LINES_PER_SECOND, WARNING, log
+from bpferry_helper.rate import ALL, TokenBuckets
 from bpferry_wire import channel
+from bpferry_wire.errors import Code
+from bpferry_wire.messages import ErrorReply
+from bpferry_wire.packets import encode_reply
+
+TOO_LONG: Final = encode_reply(
+    ErrorReply(
+        Code.BUSY,
+        f"the request has not been done within {WORK_S:.0f} s",
+        "try again later; the kernel may be locked by other changes of the host's network",
+    )
+)
 
 
 class Connected:
@@ -28,6 +42,7 @@ class Connected:
         self._by_fd: dict[int, Connection] = {}
         self._by_number: dict[int, Connection] = {}
         self._next_number = 1
+        self._log_bucket = TokenBuckets()
 
     def add(self, sock: socket.socket, who: Credentials, peer: Peer) -> Connection:
         """Take ownership of *sock*, and read from it from now on."""
@@ -75,7 +90,18 @@ class Connected:
         self.close(one)
 
     def close_late(self, now: float) -> None:
-        """Close the connections that have not sent a request by their deadline."""
+        """Close those that have not sent a request by their deadline, or not got an answer."""
         for connection in list(self._by_fd.values()):
-            if connection.is_quiet and now >= connection.deadline:
-                self.close(connection)
+            if now < connection.deadline or connection.state is State.PACED:
+                continue
+            if connection.state is State.WORKING:
+                self._give_up(connection)
+            self.close(connection)
+
+    def _give_up(self, connection: Connection) -> None:
+        """Tell the client that its request takes too long."""
+        with suppress(OSError):
+            channel.send(connection.sock, TOO_LONG)
+        if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):
+            what = f"a request of {connection.peer.who} (pid {connection.peer.pid})"
+            log(WARNING, f"{what} has no answer after {WORK_S:.0f} s: the client was told 'busy'")

@@ -6,7 +6,8 @@ A connection is in one of four states:
     LISTENING   we wait for a request. Ends when a packet arrives, or at the deadline (closed).
     PACED       its request waits until its user may ask again (``rate``). The connection is not
                 read meanwhile.
-    WORKING     a worker has its request. The connection is not read meanwhile.
+    WORKING     a worker has its request. The connection is not read meanwhile. If that takes longer
+                than WORK_S, we answer ``busy`` and close the connection; the result is dropped.
     DELIVERED   as LISTENING, but a reply with fds is on its way. If another request arrives before
                 the client has taken that reply, we answer ``busy`` and close the connection.
 """
@@ -31,6 +32,10 @@ FIRST_REQUEST_S: Final = 10.0
 
 NEXT_REQUEST_S: Final = 30.0
 """From a reply to the next request."""
+
+
+WORK_S: Final = 12.0
+"""From a request to the answer; then the client is told that it takes too long. It waits 15 s."""
 
 
 class State(Enum):

@@ -2,7 +2,7 @@
 """The interface between the loop and the service of a role.
 
     the loop  -- Asked -->   Service.prepare    runs in the loop: decides quickly, or refuses
-    a worker  <-- Work ---                      the slow part
+    a worker  <-- Work ---                      the slow part, unless the answer is known already
     the loop  <-- Answer -                      a reply and its fds, or a RequestError
 
 Neither side imports the other.
@@ -68,8 +68,11 @@ class Accounts(Protocol):
 class Service(Protocol):
     """What a role does with a request."""
 
-    def prepare(self, asked: Asked) -> Work | Paced:
-        """Decide quickly, or raise RequestError; return what a worker is to do."""
+    may_be_killed: bool
+    """Whether it helps to kill the helper if a job takes far too long."""
+
+    def prepare(self, asked: Asked) -> Work | Paced | Answer:
+        """Decide quickly, or raise RequestError; return what a worker is to do, or the answer."""
 
     def is_needed(self) -> bool:
         """Return whether the helper has to keep running although it is idle."""

@@ -7,6 +7,8 @@ are closed whether or not it was sent, so nothing that a client does keeps them 
 
 import errno
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 from bpferry_helper.connected import Connected
@@ -17,6 +19,7 @@ from bpferry_helper.log import INFO, WARNING, log
 from bpferry_helper.rate import TokenBuckets
 from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code
+from bpferry_wire.fds import OwnedFds
 from bpferry_wire.messages import ErrorReply
 from bpferry_wire.packets import encode_reply
 
@@ -30,21 +33,28 @@ _PROTOCOL_HINT: Final = "the protocol is described in docs/protocol.md"
 class Replies:
     """Sends answers, and logs the refusals among them."""
 
-    def __init__(self, connected: Connected) -> None:
-        """Send to clients among *connected*, and close those that cannot go on."""
+    def __init__(self, connected: Connected, discard: Callable[[OwnedFds], None]) -> None:
+        """Send to clients among *connected*, and close those that cannot go on.
+
+        *discard* closes fds that nobody got, without waiting for that.
+        """
         self._connected = connected
+        self._discard = discard
         self._log_buckets = TokenBuckets()
 
     def send(self, connection: Connection, answer: Answer) -> None:
         """Send *answer*, and close our copies of its fds in any case."""
         connection.deadline = time.monotonic() + NEXT_REQUEST_S
-        with answer.fds:
+        with ExitStack() as stack:
+            stack.callback(self._discard, answer.fds)
             try:
                 channel.send(connection.sock, encode_reply(answer.reply), answer.fds.borrow())
             except OSError as error:
                 self._not_sent(connection, error)
                 return
+            stack.pop_all()
         if len(answer.fds):
+            answer.fds.close()
             connection.state = State.DELIVERED
 
     def refuse(self, connection: Connection, reply: ErrorReply) -> None:

@@ -7,21 +7,24 @@ worker (``work``). A bug that shows while one request is served is logged, and a
 that sent it, not the others.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from bpferry_helper.connected import Connected
-from bpferry_helper.connection import Connection, State, untaken_bytes
+from bpferry_helper.connection import WORK_S, Connection, State, untaken_bytes
 from bpferry_helper.door import Door
 from bpferry_helper.errors import RequestError
 from bpferry_helper.exchange import Accounts, Answer, Asked, Paced, Service, Work
 from bpferry_helper.identity import FEW_GROUPS, IdentityError, Peer, group_count
 from bpferry_helper.pacing import Pacing
+from bpferry_helper.rate import ALL
 from bpferry_helper.replies import Replies
 from bpferry_helper.work import Done, Job, Workers, log_fault
 from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code, PeerClosed
+from bpferry_wire.fds import OwnedFds
 from bpferry_wire.messages import ErrorReply, Request
 from bpferry_wire.packets import decode_request
 
@@ -43,7 +46,7 @@ class Requests:
         self._accounts = accounts
         self._door = door
         self._connected = connected
-        self._replies = Replies(connected)
+        self._replies = Replies(connected, self._discard)
         self.pacing = Pacing(connected)
         self.workers = Workers()
 
@@ -117,7 +120,10 @@ class Requests:
             log_fault(f"serving {connection.peer.who}", error)
             self._connected.close(connection)
         else:
-            self._start(connection, work)
+            if isinstance(work, Answer):
+                self._replies.send(connection, work)
+            else:
+                self._start(connection, work)
 
     def _decode(self, connection: Connection, packet: bytes) -> Request:
         if connection.state is State.DELIVERED and untaken_bytes(connection.sock):
@@ -127,15 +133,16 @@ class Requests:
 
     def _start(self, connection: Connection, work: Work | Paced | Callable[[], Peer]) -> None:
         self._connected.stop_reading(connection, State.WORKING)
+        connection.deadline = time.monotonic() + WORK_S
         run, pace = work if isinstance(work, Paced) else (work, None)
         self.workers.submit(Job(connection.peer.uid, connection.number, run, pace))
 
     def _deliver(self, done: Done) -> None:
         connection = self._connected.with_number(done.connection)
         if connection is None:
-            # It had to make room for another client's.
+            # It had to make room for another client's, or waited for too long.
             if isinstance(done.result, Answer):
-                done.result.fds.close()
+                self._discard(done.result.fds)
             return
         self._connected.read_again(connection)
         try:
@@ -143,6 +150,11 @@ class Requests:
         except Exception as error:  # noqa: BLE001 - one client's fault must not end the others
             log_fault(f"answering {connection.peer.who}", error)
             self._connected.close(connection)
+
+    def _discard(self, fds: OwnedFds) -> None:
+        """Close *fds*, which nobody got, in a worker: to delete a tap, the kernel waits."""
+        if len(fds):
+            self.workers.submit(Job(ALL, 0, fds.close))
 
     def _answer(self, connection: Connection, done: Done) -> None:
         if isinstance(done.result, Answer):

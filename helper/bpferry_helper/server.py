@@ -144,7 +144,7 @@ class Server:
             self._door.admit_named()
 
     def _idle_for_long(self) -> bool:
-        if self._service.is_needed():
+        if self._service.is_needed() or self._requests.workers.oldest_s():
             self._idle_since = time.monotonic()
         idle_s = time.monotonic() - self._idle_since
         return self._door.is_quiet and idle_s >= self._accounts.idle_exit_s()
@@ -171,5 +171,5 @@ class Server:
         if not self._notifier.watchdog_s or now < self._pet_again:
             return
         self._pet_again = now + self._notifier.watchdog_s / 2
-        if self._requests.workers.oldest_s() < JOB_STUCK_S:
+        if not self._service.may_be_killed or self._requests.workers.oldest_s() < JOB_STUCK_S:
             self._notifier.tell("WATCHDOG=1")

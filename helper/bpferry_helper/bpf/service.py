@@ -41,6 +41,8 @@ trusted QEMU carries takes 3 ms: each of up to 256 files is opened and checked."
 class BpfService:
     """The role's service. ``prepare`` runs in the loop, the work it returns in a worker."""
 
+    may_be_killed = True
+
     def __init__(self, policy: PolicyFile, state: StateFolder) -> None:
         self._policy = policy
         self._objects = TrustedObjects(state)
@@ -61,12 +63,12 @@ class BpfService:
     #             can write (trust), have a known shape (loader), and get fresh maps that nobody
     #             else holds. The cost is bounded by rate and quota, both per uid.
     # Every request except Hello needs a usable policy.
-    def prepare(self, asked: Asked) -> Work | Paced:
+    def prepare(self, asked: Asked) -> Work | Paced | Answer:
         """Decide what to do; everything here is quick."""
         request, peer = asked.request, asked.peer
         match request:
             case messages.Hello():
-                return partial(hello, NAME, peer)
+                return hello(NAME, peer)
             case messages.Quota():
                 return partial(self._quota, usable_policy(self._policy), peer)
             case messages.Can(messages.Load() as wanted):

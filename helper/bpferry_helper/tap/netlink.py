@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Lock
 from types import ModuleType
 from typing import Any, Final
@@ -123,7 +123,7 @@ class Netlink(Closing):
         Raises:
             LinkError: it was not done.
         """
-        with self._lock:
+        with self._turn(what):
             self._send(message, kind, NLM_F_REQUEST | NLM_F_ACK | flags)
             for _ in self._answers(what):
                 pass
@@ -134,7 +134,7 @@ class Netlink(Closing):
         Raises:
             LinkError: there is no answer, or it is an error.
         """
-        with self._lock:
+        with self._turn(what):
             self._send(message, kind, NLM_F_REQUEST | NLM_F_ACK)
             answers = list(self._answers(what))
         if len(answers) != 1:
@@ -149,7 +149,7 @@ class Netlink(Closing):
         """
         for attempt in range(DUMP_ATTEMPTS):
             try:
-                with self._lock:
+                with self._turn(what):
                     self._send(message, kind, NLM_F_REQUEST | NLM_F_DUMP)
                     return list(self._answers(what))
             except LinkError as error:
@@ -162,6 +162,16 @@ class Netlink(Closing):
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+    @contextmanager
+    def _turn(self, what: str) -> Iterator[None]:
+        """Wait for our turn, but not for ever: the kernel takes its RTNL lock inside send(2)."""
+        if not self._lock.acquire(timeout=ANSWER_S):
+            raise LinkError(f"cannot {what}", errno.ETIMEDOUT)
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _drain(self) -> None:
         """Read the rest of a dump that nobody waits for; until then no other can start."""

@@ -53,6 +53,10 @@ LISTS_PER_SECOND: Final = 8
 class TapService:
     """The role's service. ``prepare`` runs in the loop, the work it returns in a worker."""
 
+    may_be_killed = False
+    """A job that hangs waits for the kernel's RTNL lock. A process that is killed waits for it too,
+    and so does its successor."""
+
     def __init__(
         self, policy: PolicyFile, host: Netlink, own: Netlink, changes: socket.socket
     ) -> None:
@@ -117,12 +121,12 @@ class TapService:
     #  * Delete:  only a tap that was created for this very uid and that nobody has open.
     # Requests that read the whole list of taps (Quota, List, Delete) are rate-limited per user.
     # Every request except Hello, Status, List and Delete needs a usable policy.
-    def prepare(self, asked: Asked) -> Work | Paced:  # noqa: PLR0911 - one for each request
+    def prepare(self, asked: Asked) -> Work | Paced | Answer:  # noqa: PLR0911 - one for each request
         """Decide what to do; everything here is quick."""
         request, peer = asked.request, asked.peer
         match request:
             case messages.Hello():
-                return partial(hello, NAME, peer)
+                return hello(NAME, peer)
             case messages.Quota():
                 self._check_list_pace(peer)
                 policy = usable_policy(self._policy)
@@ -131,7 +135,8 @@ class TapService:
             case messages.Can(messages.Tap() as tap) | messages.Can(messages.Create(tap)):
                 policy = usable_policy(self._policy)
                 decision = self._decide(policy, peer, tap)
-                return partial(self._can, decision, peer, tap)
+                work = partial(self._can, decision, peer, tap)
+                return work if decision.allowed else work()
             case messages.Status():
                 return partial(self._held.status, peer)
             case messages.ListTaps():
