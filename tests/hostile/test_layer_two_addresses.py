@@ -208,14 +208,18 @@ def test_who_is_caught_waits_for_the_next_tap(helper: TapProcess) -> None:
             waits.append(int(re.findall(r"try again in (\d+) s", refused.hint)[0]))
         foretold = ask_once(helper.path, Can(wanted)).reply
         granted(helper, wanted, BOB)[1].close()
-    lines = [line for line in helper.log().splitlines() if "gave the address" in line]
+    assert wait_until(lambda: len(_told(helper)) == 2)
+    lines = _told(helper)
 
     assert isinstance(foretold, CanReply)
     assert not foretold.allowed
     assert 8 <= waits[0] <= 10 < waits[1] <= 20
-    assert len(lines) == 2
     assert f"uid {ALICE.uid}" in lines[0]
     assert lines[0].endswith("no other tap for that user for 10 s")
+
+
+def _told(helper: TapProcess) -> list[str]:
+    return [line for line in helper.log().splitlines() if "gave the address" in line]
 
 
 def test_penalties_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:

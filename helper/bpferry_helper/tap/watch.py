@@ -160,18 +160,18 @@ class AddressWatch:
         # holder takes the address again meanwhile, the kernel tells that too.
         _try(lambda: self._host.set_address(link.ifindex, own))
         self._give_back(link.address)
+        wait_s = self._penalties.add(tap.holder.uid, link.ifindex)
         _try(lambda: self._host.delete(link.ifindex))
-        self._punish(tap)
-
-    def _punish(self, tap: OurTap) -> None:
-        """Log whose *tap* it was, once, and let that user wait for the next one."""
-        link, (uid, pid, *_) = tap
-        wait_s = self._penalties.add(uid, link.ifindex)
         if wait_s:
-            who = Peer(uid, frozenset(), pid, name=self._name(uid)).who
-            what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
-            then = f"no other tap for that user for {wait_s:.0f} s"
-            log(WARNING, f"{what}; {who} (pid {pid}) had asked for it; {then}")
+            self._tell(tap, wait_s)
+
+    def _tell(self, tap: OurTap, wait_s: float) -> None:
+        """Log whose *tap* it was, and that this user has to wait for the next one."""
+        link, (uid, pid, *_) = tap
+        who = Peer(uid, frozenset(), pid, name=self._name(uid)).who
+        what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
+        then = f"no other tap for that user for {wait_s:.0f} s"
+        log(WARNING, f"{what}; {who} (pid {pid}) had asked for it; {then}")
 
     def _give_back(self, address: str | None) -> None:
         """Tell the bridges again which port has *address*, or each address of a card."""
