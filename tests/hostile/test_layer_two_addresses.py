@@ -227,14 +227,14 @@ def test_penalties_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     kept, peer = Penalties(), Peer(ALICE.uid, frozenset(), 1)
-    lengths = [kept.add(peer.uid, tap) for tap in (1, 1, *range(2, 13))]
+    lengths = [kept.add(peer.uid, tap) for tap in (1, 1, 2, 1, *range(3, 13))]
     with pytest.raises(RequestError, match="may not have another tap yet"):
         kept.check(peer)
     now[0] += LONGEST_PENALTY_S
     kept.check(peer)
     now[0] += LONGEST_PENALTY_S
 
-    assert lengths == [10, 0, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]
+    assert lengths == [10, 0, 20, 0, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]
     assert kept.add(peer.uid, 99) == 10
 
 

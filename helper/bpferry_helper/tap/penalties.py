@@ -21,12 +21,16 @@ LONGEST_S: Final = 3600.0
 MAX_KNOWN: Final = 1024
 """Users with a penalty. Beyond this, the one that ends first is forgotten."""
 
+MAX_TAPS: Final = 64
+"""For each of those users."""
+
 
 class _Penalty(NamedTuple):
     until: float
     """time.monotonic()."""
     length_s: float
-    tap: int
+    taps: tuple[int, ...]
+    """The last ones that it was for."""
 
 
 class Penalties:
@@ -39,16 +43,18 @@ class Penalties:
     def add(self, uid: int, tap: int) -> float:
         """Let *uid* wait for misusing *tap*, an ifindex; return the seconds.
 
-        They are 0 if that was known already: a tap may be misused again until it is gone.
+        They are 0 if that was known already: a tap may be misused many times until it is gone, and
+        the kernel tells of each.
         """
         now = time.monotonic()
         with self._lock:
             last = self._by_uid.get(uid)
-            if last is not None and last.tap == tap:
+            taps = last.taps if last else ()
+            if tap in taps:
                 return 0.0
             counts = last is not None and now < last.until + LONGEST_S
             length_s = min(2 * last.length_s, LONGEST_S) if last and counts else FIRST_S
-            self._by_uid[uid] = _Penalty(now + length_s, length_s, tap)
+            self._by_uid[uid] = _Penalty(now + length_s, length_s, (*taps, tap)[-MAX_TAPS:])
             if len(self._by_uid) > MAX_KNOWN:
                 del self._by_uid[min(self._by_uid, key=lambda known: self._by_uid[known].until)]
         return length_s
