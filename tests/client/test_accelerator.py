@@ -224,7 +224,7 @@ def test_auto_on_another_kind_of_machine() -> None:
     [
         ("tcg", "q35", "exit 1", "works without any privilege"),
         ("xen", "q35", "exit 1", "not used by bpferry"),
-        ("kvm", "q35", "echo no; exit 1", "opens but does not work here: no"),
+        ("kvm", "q35", "echo no; exit 1", "does not work on this host: no"),
         ("kvm", "q35", SPEAK, "works"),
         ("kvm", "virt", SPEAK, "cannot be tried out: this QEMU has no machine type 'q35'"),
     ],

@@ -126,7 +126,7 @@ def test_everything_at_once(folder: Path, no_vhost: str, capsys: Captured) -> No
         f"yes  tap on bridge 'br0', 4 queues: {YES.because}\n"
         f"yes  eBPF program 'rss' of '{QEMU}': {YES.because}\n"
         f"no   vhost by '{no_vhost}': cannot open '{no_vhost}': No such file or directory\n"
-        "     hint: the administrator runs 'modprobe vhost_net', and the device is there\n"
+        "     hint: ask the administrator to load the module: modprobe vhost_net\n"
     )
 
 
@@ -164,7 +164,7 @@ def test_as_json(folder: Path, no_vhost: str, capsys: Captured) -> None:
                 "allowed": False,
                 "code": "not-ready",
                 "because": f"cannot open '{no_vhost}': No such file or directory",
-                "hint": "the administrator runs 'modprobe vhost_net', and the device is there",
+                "hint": "ask the administrator to load the module: modprobe vhost_net",
             },
         ],
     }
@@ -300,7 +300,7 @@ def test_everything_that_could_be_asked(folder: Path, no_vhost: str, capsys: Cap
         f"no   tap on network 'default', 1 queue: {NO.because}\n"
         f"yes  eBPF program 'rss' of '{QEMU}': {YES.because}\n"
         f"no   vhost by '{no_vhost}': cannot open '{no_vhost}': No such file or directory\n"
-        "     hint: the administrator runs 'modprobe vhost_net', and the device is there\n"
+        "     hint: ask the administrator to load the module: modprobe vhost_net\n"
         "taps: you hold 2 of 16, all users 3 of 256\n"
         "eBPF sets: you hold 0 of 8, all users 1 of 64\n"
     )

@@ -32,7 +32,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
 
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["virtio-net 'ebpf-rss-fds'"].strip() == "yes"
-    assert lines["eBPF object 'rss'"].strip().endswith("bytes, known here")
+    assert lines["eBPF object 'rss'"].strip().endswith("bytes, used by bpferry")
     said = "cannot open '/nowhere/kvm': No such file or directory"
     assert lines["accelerator 'kvm'"].strip() == said
     assert "pc-i440fx" in lines["machine types"]
@@ -110,7 +110,7 @@ def test_object_that_nobody_knows(
 
     _print(found, monkeypatch)
 
-    assert "4 bytes, unknown here" in capsys.readouterr().out
+    assert "4 bytes, not used by bpferry" in capsys.readouterr().out
 
 
 def test_qemu_that_can_do_nothing(
@@ -123,4 +123,5 @@ def test_qemu_that_can_do_nothing(
 
     text = capsys.readouterr().out
     assert "eBPF objects                 none" in text
-    assert "1, virt is virt-12.0, none of them the usual one" in text
+    assert "1, virt is virt-12.0\n" in text
+    assert "; QEMU's own: none" in text

@@ -37,7 +37,7 @@ def test_container_without_a_format_is_refused(found: str, tmp_path: Path) -> No
     (tmp_path / "i").write_bytes(HEADS[found].ljust(4096, b"\0"))
 
     (error,) = errors_of(tmp_path, 'file = "i"')
-    assert error.startswith(f"disks[0].file: '{tmp_path}/i' is {found}, and the document says no")
+    assert error.startswith(f"disks[0].file: '{tmp_path}/i' is {found}, and the document does not")
     assert [] == warnings_of(tmp_path, 'file = "i"')
 
 
@@ -70,7 +70,7 @@ def test_raw_image_that_is_said_to_be_qcow2(tmp_path: Path) -> None:
     (tmp_path / "i").write_bytes(bytes(4096))
 
     assert errors_of(tmp_path, 'file = "i"\nformat = "qcow2"') == [
-        f"disks[0].format: cannot use '{tmp_path}/i' as qcow2: it does not begin as qcow2 does"
+        f"disks[0].format: cannot use '{tmp_path}/i' as qcow2: it has no qcow2 header"
     ]
 
 
@@ -151,5 +151,5 @@ def test_key_for_an_image_without_luks(tmp_path: Path) -> None:
         f"disks[0].encryption: cannot decrypt '{tmp_path}/i': it is not encrypted with LUKS"
     ]
     assert errors_of(tmp_path, f'file = "r"\nformat = "raw"\n{KEY}') == [
-        f"disks[0].format: cannot use '{tmp_path}/r' as luks: it does not begin as luks does"
+        f"disks[0].format: cannot use '{tmp_path}/r' as luks: it has no luks header"
     ]

@@ -146,7 +146,7 @@ def test_one_start_of_qemu_is_enough(tmp_path: Path) -> None:
         ("/nowhere/qemu", "cannot start '/nowhere/qemu': No such file or directory"),
         ("/", "cannot start '/': it is a directory"),
         ("/dev/null", "cannot start '/dev/null': it is not a regular file"),
-        ("/etc/passwd", "you may not execute it"),
+        ("/etc/passwd", "you have no permission to execute it"),
         ("/bin/true", "cannot probe '/bin/true': it does not speak QMP: it closed the connection "),
         ("/bin/false", "(exit status 1)"),
         ("a\0b", "null"),

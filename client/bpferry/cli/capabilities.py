@@ -8,14 +8,19 @@ from typing import Final
 import msgspec
 
 from bpferry.cli import output
+from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError, NoProgram
 from bpferry.qemu import accelerator, cache, store
 from bpferry.qemu.capabilities import Capabilities, MachineType
-from bpferry.qemu.defaults import default_qemu
+from bpferry.qemu.defaults import default_qemu, machine_type_of
 from bpferry.steering.plan import RSS_OBJECT
 
 CARD_PROPERTIES: Final = ("rss", "hash", "ebpf-rss-fds", "mq", "host_mtu")
 """What decides about a card's steering, and what is useful for a launcher."""
+
+TOML: Final = Machine(name="", memory=0)
+XML: Final = msgspec.structs.replace(TOML, machine_type="default")
+"""VMs that name no machine type."""
 
 LABEL_WIDTH: Final = 29
 
@@ -96,12 +101,14 @@ def _fields(capabilities: Capabilities, accelerators: dict[str, str]) -> dict[st
 
 def _rows(capabilities: Capabilities, accelerators: dict[str, str]) -> Iterator[Row]:
     """Yield what people are told."""
-    build = f", {capabilities.package}" if capabilities.package else ""
-    yield "QEMU", f"{capabilities.version_text}, {capabilities.qemu}"
-    yield "guests", f"{capabilities.arch}{build}"
+    build = f" ({capabilities.package})" if capabilities.package else ""
+    yield "QEMU", capabilities.qemu
+    yield "version", f"{capabilities.version_text}{build}"
+    yield "architecture of the guests", capabilities.arch
     for name, state in accelerators.items():
         yield f"accelerator '{name}'", state
     yield "machine types", _machines(capabilities)
+    yield "default machine type", _default_machine(capabilities)
     yield "processor models", str(len(capabilities.cpu_models))
     yield from _objects(capabilities)
     for name in CARD_PROPERTIES:
@@ -117,12 +124,17 @@ def _rows(capabilities: Capabilities, accelerators: dict[str, str]) -> Iterator[
 
 
 def _machines(capabilities: Capabilities) -> str:
-    default = capabilities.default_machine
     newest = _aliased(capabilities.machines.values())
     parts = [str(len(capabilities.machines))]
     parts += [f"{alias} is {name}" for alias, name in sorted(newest.items())]
-    parts.append(f"{default} if none is named" if default else "none of them the usual one")
     return ", ".join(parts)
+
+
+def _default_machine(capabilities: Capabilities) -> str:
+    """Return what a VM without a machine type gets, which QEMU itself decides otherwise."""
+    toml, xml = (machine_type_of(form, capabilities.arch) for form in (TOML, XML))
+    ours = f"{toml} in TOML, {xml} in XML" if toml != xml else toml
+    return f"{ours}; QEMU's own: {capabilities.default_machine or 'none'}"
 
 
 def _aliased(machines: Iterable[MachineType]) -> dict[str, str]:
@@ -131,7 +143,7 @@ def _aliased(machines: Iterable[MachineType]) -> dict[str, str]:
 
 def _objects(capabilities: Capabilities) -> Iterator[Row]:
     for name, found in capabilities.objects.items():
-        known = "known here" if name == RSS_OBJECT else "unknown here: nothing is done with it"
+        known = "used by bpferry" if name == RSS_OBJECT else "not used by bpferry"
         yield f"eBPF object '{name}'", f"{len(found.data)} bytes, {known}"
         yield "", f"SHA-256 {found.digest.hex()}"
     if not capabilities.objects:
@@ -146,7 +158,7 @@ def _list(label: str, names: Iterable[str]) -> Iterator[Row]:
             yield label, f"{line},"
             label, line = "", ""
         line = f"{line}, {name}" if line else name
-    yield label, line or "none, as far as it says"
+    yield label, line or "none reported"
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - a word for a value

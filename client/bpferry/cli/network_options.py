@@ -12,18 +12,18 @@ from bpferry_wire.rates import parse_rate
 
 TAP_DESCRIPTION: Final = """\
 Make taps that stay, for launchers that cannot ask the helper themselves:
-libvirt's session mode, or QEMU started by hand. `bpferry run` needs none of
-this: it asks for its taps, and they are gone with the VM.
+libvirt's session mode, or QEMU started by hand. You do not need them for
+`bpferry run`, which makes its own taps and removes them when the VM ends.
 
-The helper makes a tap on a bridge, with as many queues as you say, and gives it
-to you; the administrator's policy says on which bridges, and how many.
+The helper makes the tap on a bridge and gives it to you; the administrator's
+policy says on which bridges you may have taps, and how many.
 """
 
 CREATE_DESCRIPTION: Final = """\
 Make a tap on BRIDGE that belongs to you and stays until it is deleted or the
-host restarts. It also prints what to write into a libvirt domain or a QEMU
-command line. A tap with several queues can only be opened with several queues,
-so give the VM's card as many.
+host restarts, and print what to write into a libvirt domain document or on
+QEMU's command line. A tap with several queues can only be opened with several
+queues: give the VM's card as many.
 """
 
 CREATE_EPILOG: Final = """\
@@ -44,13 +44,13 @@ The tap of a `bpferry run` goes away with its VM.
 
 CAN_I_DESCRIPTION: Final = """\
 Ask the helpers what they would do for you, and which line of the
-administrator's policy decides. Nothing is made. One line for each thing asked;
-'unknown' where no helper answered. Without options, all is shown that could be
-asked on this host: its bridges, the network 'default', eBPF and vhost.
+administrator's policy says so. Nothing is made. There is one line for each
+question, with 'unknown' if no helper answered. Without options, everything on
+this host is asked about: its bridges, the network 'default', eBPF and vhost.
 
-The exit status is 0 if all of it is allowed, 4 if something is not or you are
-not in the group that may ask, 1 if the bridge is not there, and 5 if a helper
-is not. Without options it is 0 if the helpers answered.
+The exit status is 0 if everything is allowed, 4 if something is not or you are
+not in the group that may ask, 1 if the bridge does not exist, and 5 if a helper
+does not answer. Without options it is 0 if the helpers answered.
 """
 
 CAN_I_EPILOG: Final = """\
@@ -99,7 +99,7 @@ def _add_create(deeds: Commands) -> None:
         description=CREATE_DESCRIPTION,
         epilog=CREATE_EPILOG,
     )
-    create.add_argument("source", metavar="BRIDGE", help="the host's bridge")
+    create.add_argument("source", metavar="BRIDGE", help="a bridge of the host")
     create.add_argument(
         "--network",
         action="store_true",
@@ -111,24 +111,26 @@ def _add_create(deeds: Commands) -> None:
         "--mac",
         metavar="ADDRESS",
         type=_mac,
-        help="the card's address, such as 52:54:00:12:34:56; needed where the policy lets a port "
-        "send as no other",
+        help="the card's MAC address, such as 52:54:00:12:34:56; needed if the policy has "
+        "address-lock for the bridge",
     )
     create.add_argument(
-        "--isolated", action="store_true", help="reach no other isolated port of the bridge"
+        "--isolated",
+        action="store_true",
+        help="no traffic with other isolated ports of the bridge",
     )
     create.add_argument(
         "--vlan",
         metavar="N",
         type=_vlan,
-        help="the VLAN of the bridge that the tap is in, untagged; the policy has to allow it",
+        help="put the tap into this VLAN of the bridge, untagged; the policy has to allow it",
     )
     for option, way in (("--inbound", "to the VM"), ("--outbound", "from the VM")):
         create.add_argument(
             option,
             metavar="RATE",
             type=_rate,
-            help=f"the most that goes {way}, such as '100 Mbit/s' or '12 MB/s'",
+            help=f"limit the traffic {way} to this rate, such as '100 Mbit/s' or '12 MB/s'",
         )
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -146,23 +148,25 @@ def add_can_i(commands: Commands) -> None:
     )
     source = can_i.add_mutually_exclusive_group()
     source.add_argument(
-        "--bridge", metavar="NAME", type=_interface, help="a tap on this bridge of the host"
+        "--bridge", metavar="NAME", type=_interface, help="ask for a tap on this bridge"
     )
     source.add_argument(
         "--network",
         metavar="NAME",
         type=_network,
-        help="a tap on this network, which the policy maps to a bridge",
+        help="ask for a tap on this network, which the policy maps to a bridge",
     )
     _add_queues(can_i)
     _add_mtu(can_i)
     can_i.add_argument(
         "--ebpf",
         action="store_true",
-        help="the eBPF program that this machine's own QEMU carries",
+        help="ask for the eBPF program in this host's default QEMU",
     )
     can_i.add_argument(
-        "--vhost", action="store_true", help="the kernel's vhost-net, which no helper is asked for"
+        "--vhost",
+        action="store_true",
+        help="ask for the kernel's vhost-net (needs no helper)",
     )
     can_i.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -172,7 +176,7 @@ def _add_queues(command: Parser) -> None:
         "--queues",
         metavar="N",
         type=_queues,
-        help=f"queues of the tap, 1 to {limits.MAX_QUEUES}; 1 if not given",
+        help=f"queues of the tap, 1 to {limits.MAX_QUEUES} (default: 1)",
     )
 
 
@@ -181,8 +185,8 @@ def _add_mtu(command: Parser) -> None:
         "--mtu",
         metavar="BYTES",
         type=_mtu,
-        help="the MTU that the guest needs; the tap has the bridge's MTU, and "
-        "a bridge with less is refused",
+        help="the MTU that the guest needs; a bridge with a smaller one is refused, since the tap "
+        "has the bridge's MTU",
     )
 
 

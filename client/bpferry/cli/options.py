@@ -9,12 +9,12 @@ from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry_wire import VERSION
 
 DESCRIPTION: Final = """\
-Start QEMU VMs as an ordinary user, and say which steering each card gets.
+Start QEMU VMs as an ordinary user, with fast networking on the host's bridges.
 
-A card on a bridge of the host gets a tap with several queues from a helper, and
-offers RSS to its guest. Where QEMU carries the eBPF program for it, and another
-helper loads that program for you, the host's kernel spreads the packets;
-otherwise QEMU does it, and bpferry says so.
+A privileged helper makes a tap with several queues for each card on a bridge,
+and the card offers receive-side scaling (RSS) to its guest. If QEMU carries an
+eBPF program for RSS and the other helper loads it, the host's kernel spreads
+the packets over the queues; otherwise QEMU does, and bpferry says so.
 """
 
 EPILOG: Final = """\
@@ -24,26 +24,27 @@ exit status:
   2    the command line or the description is wrong, or cannot be read
   3    the description asks for something that is not supported here
   4    not allowed by the helper's policy, or not in the group that may ask it
-  5    no helper is there
-  of `run`, once the VM runs: QEMU's own; 128 + n if signal n ended it
+  5    the helper is not installed or does not answer
+  Once the VM runs, `run` ends with QEMU's status, or with 128 + n if signal n
+  ended QEMU.
 
 environment:
-  BPFERRY_BPF_SOCKET    the socket of the helper that loads eBPF programs;
-                        /run/bpferry/bpf.sock
-  BPFERRY_TAP_SOCKET    the socket of the helper that makes taps;
-                        /run/bpferry/tap.sock
+  BPFERRY_BPF_SOCKET    path of the socket of the helper that loads eBPF
+                        programs (default: /run/bpferry/bpf.sock)
+  BPFERRY_TAP_SOCKET    path of the socket of the helper that makes taps
+                        (default: /run/bpferry/tap.sock)
 """
 
 RUN_DESCRIPTION: Final = """\
 Start the VM that FILE describes, and stay until it ends.
 
-A serial port of type 'stdio' is on standard output; messages of bpferry and
-QEMU go to standard error. On a terminal, keys go to the guest, except Ctrl-C:
-the first asks the guest to power down, the second ends QEMU.
+A serial port of type 'stdio' is on standard input and output; messages of
+bpferry and QEMU go to standard error. On a terminal, all keys go to the guest
+except Ctrl-C: the first asks the guest to power down, the second stops QEMU.
 """
 
 RUN_EPILOG: Final = """\
-FILE is a libvirt domain document (.xml), or the same in TOML (.toml):
+FILE is a libvirt domain document (.xml), or a description in TOML (.toml):
   name = "web"
   memory = "1 GiB"
   vcpus = 4
@@ -52,44 +53,45 @@ FILE is a libvirt domain document (.xml), or the same in TOML (.toml):
   command-line = "console=ttyS0 root=/dev/vda"
 
   [[serials]]
-  type = "stdio"        # the guest's console is yours
+  type = "stdio"        # the guest's console on your terminal
 
   [[disks]]
   file = "disk.qcow2"
   format = "qcow2"
 
   [[cards]]
-  bridge = "br0"        # the helper makes a tap there for you, if you may
-  queues = 4            # or tap = "tap0", for one that is there and yours
+  bridge = "br0"        # the helper makes a tap, if the policy allows it;
+  queues = 4            # for a tap of yours that exists: tap = "tap0"
   rss = true
 
 examples:
-  bpferry can-i --bridge br0        may you have a tap there?
-  bpferry run --dry-run web.toml    say what would be started, and why
-  bpferry run --require-ebpf web.toml
+  bpferry can-i --bridge br0             may you have a tap on this bridge?
+  bpferry run --dry-run web.toml         show what would be started, and why
+  bpferry run --require-ebpf web.toml    start only if eBPF steers every card
 """
 
 CHECK_DESCRIPTION: Final = """\
-Read FILE, and say what bpferry does not support, what would keep the VM from
-starting here and now (missing files and programs, an image that another VM
-has, a port that is taken), and what is not well designed: several queues on a
-back end that has one, more queues than processors, RSS where this QEMU has no
-eBPF or would cost vhost, and the like, each with its cause and what to do.
+Say what is wrong with FILE, each with its cause and what to do:
+  - what bpferry does not support;
+  - what would keep the VM from starting now: missing files and programs, an
+    image that another VM uses, a port in use;
+  - what could be done better: more queues than processors, RSS that would cost
+    vhost or that this QEMU does not have in eBPF, and so on.
 No VM is started; QEMU is only asked what it can do.
 
-An error keeps the VM from starting; a warning says what it would lack. The exit
-status is the one that `bpferry run FILE` would end with: 0 if the VM can start.
+Errors keep the VM from starting; warnings say what it would lack. The exit
+status is that of `bpferry run FILE` before QEMU starts: 0 if the VM can start.
 """
 
 CONVERT_DESCRIPTION: Final = """\
 Print FILE in the other form: libvirt domain XML as native TOML, or back.
-What is read, written and read again is the same VM. Paths become absolute.
+Both describe the same VM. Relative paths become absolute.
 """
 
 CAPABILITIES_DESCRIPTION: Final = """\
-Ask a QEMU what it can do: its version, the eBPF objects that it carries,
-and what its network cards support of RSS. QEMU itself is asked; its
-version is not used to guess.
+Show what a QEMU can do: its accelerators, machine types and devices, the eBPF
+programs that it carries, and which RSS options its network cards have. QEMU
+itself is asked; nothing is guessed from its version.
 """
 
 
@@ -131,13 +133,13 @@ def _add_run(commands: Commands) -> None:
         "--dry-run",
         choices=("text", "json"),
         metavar="text|json",
-        help="print the command line and the reasons, and start nothing; needs no helper, no tap "
-        "and no privilege; text by default",
+        help="show everything that a run would do, and why, and start nothing; no helper is asked "
+        "(default format: text)",
     )
     run.add_argument(
         "--require-ebpf",
         action="store_true",
-        help="fail unless the host's kernel steers every card",
+        help="start only if eBPF in the host's kernel steers every card",
     )
     run.add_argument(
         "--ignore-unsupported",
@@ -156,20 +158,20 @@ def _add_check(commands: Commands) -> None:
     check = add_command(
         commands,
         "check",
-        help="say what is wrong with a VM's description",
+        help="say what is wrong with the description of a VM",
         description=CHECK_DESCRIPTION,
     )
     check.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
     check.add_argument(
         "--libvirt-session",
         action="store_true",
-        help="note too what libvirt's session mode (qemu:///session) would make of it",
+        help="also note what libvirt's session mode (qemu:///session) would do differently",
     )
     check.add_argument(
         "--ignored",
         action="store_true",
-        help="also list what a libvirt document says that bpferry ignores, with the reason for "
-        "each; with --json it is there anyway",
+        help="also list what bpferry ignores in a libvirt document, with the reason for each; the "
+        "output of --json always contains it",
     )
     _add_secrets(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
@@ -182,13 +184,13 @@ def _add_secrets(command: Parser) -> None:
         type=_named_file,
         action="append",
         default=[],
-        help="the file that holds the password or key that the description calls NAME, a UUID or a "
-        "usage; nobody else may be able to read it (mode 0600)",
+        help="read the password or key that the description calls NAME (a UUID or a usage) from "
+        "FILE, which only you may be able to read (mode 0600)",
     )
     command.add_argument(
         "--secrets",
         metavar="FILE",
-        help="a file in TOML that says where such files are: [[secrets]] with name and file",
+        help="the same for several: a TOML file with name and file in each [[secrets]]",
     )
 
 
@@ -208,7 +210,7 @@ def _add_convert(commands: Commands) -> None:
     )
     convert.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
     convert.add_argument(
-        "--to", choices=("xml", "toml"), help="the kind to print; the other one if not given"
+        "--to", choices=("xml", "toml"), help="the form to print (default: the other one)"
     )
     convert.add_argument(
         "--ignore-unsupported",
@@ -222,19 +224,17 @@ def _add_capabilities(commands: Commands) -> None:
     capabilities = add_command(
         commands,
         "capabilities",
-        help="say what a QEMU can do",
+        help="show what a QEMU can do",
         description=CAPABILITIES_DESCRIPTION,
     )
     capabilities.add_argument(
         "qemu",
         metavar="QEMU",
         nargs="?",
-        help="path of the QEMU; default: the one in /usr/bin for this host's architecture",
+        help="path of the QEMU (default: the one in /usr/bin for this host's architecture)",
     )
     capabilities.add_argument(
-        "--refresh", action="store_true", help="ask QEMU again, even if the cache has its answers"
+        "--refresh", action="store_true", help="ask QEMU again instead of using cached answers"
     )
-    capabilities.add_argument(
-        "--clear", action="store_true", help="empty the cache, and ask no QEMU"
-    )
+    capabilities.add_argument("--clear", action="store_true", help="only empty the cache")
     capabilities.add_argument("--json", action="store_true", help="print one JSON object")

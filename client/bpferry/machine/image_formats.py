@@ -59,7 +59,7 @@ def find_wrong_formats(machine: Machine) -> Iterator[NotReady]:
         elif found != wanted and (wanted in CERTAIN or found is not None):
             yield NotReady(
                 f"cannot use '{image.path}' as {wanted}: "
-                + (f"it is {found}" if found else f"it does not begin as {wanted} does"),
+                + (f"it is {found}" if found else f"it has no {wanted} header"),
                 "name an image that is encrypted, or remove the encryption"
                 if image.encrypted
                 else f"set the format to '{found or 'raw'}', or name another file",
@@ -85,7 +85,7 @@ def _wrong_encryption(image: Image, head: bytes) -> Iterator[NotReady]:
             "<encryption format='luks'><secret type='passphrase' usage='NAME'/></encryption>",
         )
         yield NotReady(
-            f"cannot use '{image.path}': it is encrypted with LUKS, and the document has no key",
+            f"cannot use '{image.path}': it is encrypted with LUKS, and no secret is given",
             f"say which secret opens it: {say}",
             image.key,
         )
@@ -100,9 +100,9 @@ def find_shown_containers(machine: Machine) -> Iterator[Fault]:
                 _format_key(image),
                 "data-loss",
                 f"'{image.path}' is {found}, and is used as raw",
-                "the guest sees the container and not what is in it, and destroys it by writing",
-                f"set the format to '{found}' if you made the image; leave 'raw' if the guest "
-                "wrote that, since otherwise it could have files of this host shown to it",
+                "the guest sees the container instead of its contents, and destroys it by writing",
+                f"set the format to '{found}' if you made the image; keep 'raw' if the guest "
+                "may have written the header: it could name files of this host to read them",
             )
 
 
@@ -116,9 +116,9 @@ def _heads_of(machine: Machine) -> Iterator[tuple[Image, bytes]]:
 
 def _unsaid(image: Image, found: str) -> NotReady:
     return NotReady(
-        f"'{image.path}' is {found}, and the document says no format for it: used as raw, the "
-        "guest would see the container and not what is in it, and destroy it by writing",
-        f"write {_written(found)}, or 'raw' only if the guest itself keeps {found} on its disk",
+        f"'{image.path}' is {found}, and the document does not name its format: used as raw, "
+        "the guest would see the container instead of its contents, and destroy it by writing",
+        f"write {_written(found)}, or 'raw' only if the guest itself writes {found} to its disk",
         image.key,
     )
 

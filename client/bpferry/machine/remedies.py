@@ -69,7 +69,7 @@ REMEDIES: Final[Mapping[str, str]] = {
         "another process uses it: end that one ('fuser -v PATH' shows it), or name another"
     ),
     r"Too many open files": (
-        "ask for fewer queues, or have the administrator raise the limit that 'ulimit -Hn' shows"
+        "ask for fewer queues, or ask the administrator to raise the limit that 'ulimit -Hn' shows"
     ),
 }
 """What patterns of QEMU's words mean for the user; the first that fits counts."""

@@ -16,7 +16,7 @@ from bpferry_wire.fds import OwnedFd, OwnedFds
 VHOST_GET_FEATURES: Final = 0x8008_AF00
 FEATURES_BYTES: Final = 8
 
-HINT: Final = "the administrator runs 'modprobe vhost_net', and the device is there"
+HINT: Final = "ask the administrator to load the module: modprobe vhost_net"
 
 
 def probe_vhost(device: str) -> str:

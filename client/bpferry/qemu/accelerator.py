@@ -25,7 +25,7 @@ NO_KVM_HINT: Final = (
 
 STATES: Final = {
     Outcome.WORKS: "works",
-    Outcome.FAILS: "opens but does not work here: ",
+    Outcome.FAILS: "does not work on this host: ",
     Outcome.UNKNOWN: "opens, and could not be tried out: ",
 }
 

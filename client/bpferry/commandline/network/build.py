@@ -97,7 +97,7 @@ def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
     fields = fields_without_effect(device.value)
     if fields:
         words = ", ".join(f"'{field}'" for field in fields)
-        text = f"a card of model '{model}' has nothing of this: {words}"
+        text = f"a card of model '{model}' does not support {words}"
         yield Remark(text, "choose the model 'virtio'", device.key)
 
 

@@ -94,7 +94,7 @@ SYSTEM: Final[dict[str, Reason]] = {
     "/domain/blkiotune": (
         GROUP,
         (
-            "use <iotune> of the disk; or remove it here, have the administrator add 'io' to "
+            "use <iotune> of the disk; or remove it here, ask the administrator to add 'io' to "
             "Delegate= of user@.service, and start the VM with: {scope}"
         ),
     ),
