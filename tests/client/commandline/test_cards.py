@@ -177,7 +177,7 @@ def test_driver_of_a_card_without_virtio(driver: str, lost: str, kind: str) -> N
     remarks = [part for part in parts if isinstance(part, Remark)]
 
     assert plain == [part for part in parts if not isinstance(part, Remark)]
-    assert [lost] * bool(lost) == [remark.text.partition("this: ")[2] for remark in remarks]
+    assert [lost] * bool(lost) == [remark.text.partition("support ")[2] for remark in remarks]
 
 
 @pytest.mark.parametrize("word", ["virtio-net", "virtio-net-pci"])
