@@ -15,11 +15,13 @@ from typing import Final
 import pytest
 
 from bpferry_wire.fds import OwnedFds
+from bpferry_wire.messages import ErrorReply
 from tests import requires
 from tests.hostile import frames as f
 from tests.hostile.test_layer_two import tap
 from tests.support.census import wait_until
-from tests.support.tap_process import OPEN_POLICY, TapProcess, running_tap_helper
+from tests.support.people import ALICE, ask_once
+from tests.support.tap_process import OPEN_POLICY, TapProcess, running_tap_helper, tap_on
 from tests.support.tuns import FLAGS, VNET_HEADER, frames_in, open_queue
 
 pytestmark = pytest.mark.privileged
@@ -256,3 +258,20 @@ def test_taps_that_stay_have_the_rules_too(helper: TapProcess) -> None:
         os.close(port)
 
     assert (True, False) == (own, forged)
+
+
+def test_the_page_s_policy_gives_a_user_her_own_card() -> None:
+    """And not her neighbour's, who does not run: the control is a policy without the line."""
+    text = block("toml").replace("alice", str(ALICE.uid))
+    refused = []
+    for policy in (text, re.sub("^addresses = .*\n", "", text, flags=re.MULTILINE)):
+        with running_tap_helper(policy) as strict:
+            answers = [
+                ask_once(strict.path, tap_on("br0", 1, mac=f.octets(card)), ALICE)
+                for card in (WEB, MAIL)
+            ]
+        refused.append([isinstance(answer.reply, ErrorReply) for answer in answers])
+        for answer in answers:
+            answer.fds.close()
+
+    assert [[False, True], [False, False]] == refused
