@@ -27,6 +27,9 @@ ARGUMENTS: Final = (
     "console=ttyS0 root=/dev/vda rw fsck.mode=skip quiet panic=-1 "
     # An emulated processor has nothing to mitigate, and would be slower.
     "mitigations=off "
+    "systemd.default_device_timeout_sec=300 "
+    # The profiles of other packages: an emulated processor compiles them for a minute.
+    "systemd.mask=apparmor.service "
     # No log-in on the console but what helpers say: a failed test shows it.
     "systemd.mask=serial-getty@ttyS0.service systemd.mask=getty@tty1.service "
     "systemd.journald.forward_to_console=1 systemd.show_status=false"
