@@ -22,8 +22,6 @@ PAGE: Final = (Path(__file__).parents[2] / "docs/administration.md").read_text(e
 SENDER: Final = "52:54:00:00:00:01"
 RECEIVER: Final = "52:54:00:00:00:02"
 
-SEEN: Final = ("cat", "/proc/sys/net/bridge/bridge-nf-call-iptables")
-
 NFTABLES: Final = """\
 nft add table inet filter
 nft add chain inet filter forward { type filter hook forward priority filter ; policy drop ; }
@@ -37,16 +35,17 @@ iptables -A FORWARD -j DOCKER-USER
 """
 """What docker leaves there that matters here."""
 
-FIREWALLS: Final = {"nft": NFTABLES, "iptables": DOCKER, "sysctl": DOCKER}
-"""For each command of the page, the firewall that it is for."""
+DOCKER6: Final = DOCKER.replace("iptables", "ip6tables")
+
+OPEN_DOCKER6: Final = "ip6tables -I DOCKER-USER -i br0 -o br0 -j ACCEPT"
 
 
-def commands() -> dict[str, list[str]]:
-    """Return the section's commands by their first word, without sudo."""
+def commands(program: str) -> list[str]:
+    """Return the section's commands with *program*, without sudo."""
     text = PAGE.split("\n## The firewall\n")[1].split("\n## ")[0]
-    console = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [shlex.split(line.removeprefix("sudo ")) for line in console]
-    return {line[0]: line for line in lines}
+    console = "\n".join(re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = [line.removeprefix("sudo ") for line in console.splitlines()]
+    return [line for line in lines if line.startswith(f"{program} ")]
 
 
 @pytest.fixture
@@ -58,32 +57,53 @@ def helper() -> Iterator[TapProcess]:
         requires.something(
             helper.run("sh", "-c", "ls -d /proc/sys/net/bridge || :"), "br_netfilter"
         )
-        helper.run("sysctl", "net.bridge.bridge-nf-call-iptables=1")
+        for family in ("ip", "ip6"):
+            helper.run("sysctl", f"net.bridge.bridge-nf-call-{family}tables=1")
         yield helper
 
 
-def passes(helper: TapProcess) -> bool:
-    """Say whether IPv4 gets from one guest to another."""
+def passes(helper: TapProcess) -> tuple[bool, bool]:
+    """Say whether IPv4 and IPv6 get from one guest to another."""
+    frames = (
+        f.ipv4(SENDER, "192.0.2.10"),
+        f.ipv6(SENDER, "2001:db8::10", f.UDP, f.udp(1, 1)),
+    )
     with tap(helper, "br0", SENDER) as sender, tap(helper, "br0", RECEIVER) as receiver:
-        return arrives(sender[0].borrow(), receiver, f.ipv4(SENDER, "192.0.2.10"))
+        v4, v6 = (arrives(sender[0].borrow(), receiver, frame) for frame in frames)
+        return v4, v6
 
 
-@pytest.mark.parametrize("way", FIREWALLS)
-def test_guests_reach_each_other_again(helper: TapProcess, way: str) -> None:
+def run_all(helper: TapProcess, lines: list[str]) -> None:
+    """Run commands on the host."""
+    for line in lines:
+        helper.run(*shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    ("firewall", "way"),
+    [
+        (NFTABLES, commands("nft")),
+        (NFTABLES, commands("sysctl")),
+        (DOCKER + DOCKER6, [*commands("iptables"), OPEN_DOCKER6]),
+    ],
+    ids=["nft", "sysctl", "docker"],
+)
+def test_guests_reach_each_other_again(helper: TapProcess, firewall: str, way: list[str]) -> None:
     """With the firewall they do not: the control; with the page's command they do."""
     before = passes(helper)
-    for line in FIREWALLS[way].splitlines():
-        helper.run(*line.split())
+    run_all(helper, firewall.splitlines())
     during = passes(helper)
-    shown = helper.run(*SEEN)
-    helper.run(*commands()[way])
+    [see] = commands("cat")
+    shown = helper.run(*see.split())
+    run_all(helper, way)
     after = passes(helper)
 
-    assert (True, False, True) == (before, during, after)
+    assert ((True, True), (False, False), (True, True)) == (before, during, after)
     assert "1\n" == shown
 
 
-def test_the_page_says_how_to_see_it() -> None:
-    """With the command that the test above runs."""
-    assert list(SEEN) == commands()["cat"]
-    assert {*FIREWALLS, "cat"} == set(commands())
+def test_ip6tables_takes_the_same_words() -> None:
+    """As the page says."""
+    [command] = commands("iptables")
+
+    assert OPEN_DOCKER6 == command.replace("iptables", "ip6tables")
