@@ -7,7 +7,7 @@ Any device may be given one, so all of them are handled here.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bpferry.commandline.context import unsupported
+from bpferry.commandline.context import mistaken
 from bpferry.commandline.parts import Device, Part, Refusal, Slot
 from bpferry.domain.model import base
 from bpferry.domain.model.machine import Machine
@@ -44,9 +44,17 @@ def _check(parts: Sequence[Part], wanted: Mapping[str, int]) -> Iterator[Unsuppo
     seen: set[int] = set()
     for key, index in wanted.items():
         if key not in on_pci and key not in gone:
-            yield unsupported(_field(key), "it is for devices on PCI")
+            yield mistaken(
+                _field(key),
+                "it is for devices on PCI",
+                "leave the index out: this device has no place on PCI",
+            )
         elif index in seen:
-            yield unsupported(_field(key), f"another device already has the index {index}")
+            yield mistaken(
+                _field(key),
+                f"another device already has the index {index}",
+                "give it another index, or none",
+            )
         seen.add(index)
 
 

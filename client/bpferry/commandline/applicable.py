@@ -24,7 +24,7 @@ def refuse_others(
             continue
         if getattr(part.value, field.name) != field.default:
             name = name_of(field)
-            yield part.refusal(field.key, f"{name} has no meaning for {owner}", f"leave out {name}")
+            yield part.mistake(field.key, f"{name} has no meaning for {owner}", f"leave out {name}")
 
 
 def check_address(device: Named[Device], *types: str) -> Iterator[Unsupported]:
@@ -33,10 +33,10 @@ def check_address(device: Named[Device], *types: str) -> Iterator[Unsupported]:
     if where is None or where.type in types:
         return
     if not types:
-        yield device.refusal("address", "it has no address", "leave the address out")
+        yield device.mistake("address", "it has no address", "leave the address out")
         return
     possible = " or ".join(f"'{name}'" for name in types)
-    yield device.refusal(
+    yield device.mistake(
         "address",
         f"its address is of type {possible}, not '{where.type}'",
         "leave the address out, and it gets one",

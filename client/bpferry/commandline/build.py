@@ -11,7 +11,7 @@ from bpferry.commandline.attempt import attempt_section
 from bpferry.commandline.buses import build as buses
 from bpferry.commandline.buses.placement import place_devices
 from bpferry.commandline.characters import build as characters
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.displays import build as displays
 from bpferry.commandline.extras import build as extras
 from bpferry.commandline.host_devices import build as host_devices
@@ -146,7 +146,7 @@ def _same_names(devices: Sequence[Device]) -> Iterator[_Fault]:
         if seen.setdefault(device.id, device.key) != device.key:
             sentence = f"another device is called '{device.id}' already"
             hint = "give each device a name of its own, or none"
-            yield _Fault(device, unsupported(f"{device.key}.alias", sentence, hint))
+            yield _Fault(device, mistaken(f"{device.key}.alias", sentence, hint))
 
 
 def _unassigned(devices: Sequence[Device]) -> Iterator[_Fault]:
@@ -155,7 +155,7 @@ def _unassigned(devices: Sequence[Device]) -> Iterator[_Fault]:
         if device.address is not None and device.address.type == "unassigned":
             sentence = "it says that the guest does not get the device"
             hint = "leave out the device, or its address"
-            yield _Fault(device, unsupported(f"{device.key}.address", sentence, hint))
+            yield _Fault(device, mistaken(f"{device.key}.address", sentence, hint))
 
 
 def _unknown_drivers(devices: Sequence[Device], context: Context) -> Iterator[_Fault]:

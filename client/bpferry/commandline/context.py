@@ -11,7 +11,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import VirtioDevice
 from bpferry.domain.model.host_devices import Which
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import Unsupported
+from bpferry.errors import Mistaken, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.firmware import Descriptor
 from bpferry.qemu.vhost_user import GPU_PROGRAM
@@ -132,6 +132,11 @@ def virtio_properties(device: VirtioDevice) -> dict[str, object]:
     }
 
 
-def unsupported(key: str, sentence: str, hint: str = "") -> Unsupported:
-    """Return the error that refuses what is at *key* of the model."""
+def unsupported(key: str, sentence: str, hint: str) -> Unsupported:
+    """Return the error that refuses what is at *key* of the model, which another QEMU may do."""
     return Unsupported(sentence, hint, key)
+
+
+def mistaken(key: str, sentence: str, hint: str) -> Mistaken:
+    """Return the error that what is at *key* of the model cannot be like this in any VM."""
+    return Mistaken(sentence, hint, key)

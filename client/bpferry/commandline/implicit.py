@@ -82,12 +82,16 @@ def _check_places(context: Context) -> Iterator[Machine | Unsupported]:
     machine = context.machine
     if any(one.type == "usb" and one.model == "none" for one in machine.controllers):
         for device in _usb_devices(machine):
-            yield device.refusal("", "it needs a USB controller, and the document says 'none'")
+            yield device.mistake(
+                "",
+                "it needs a USB controller, and the document says 'none'",
+                "remove the device, or the controller with 'none'",
+            )
     elif context.family not in (*WITH_USB, "virt") and not _has_usb(machine):
         # Other devices are found when they get a port; a reader that is implied has no place.
         for card in listed(machine.smart_cards, "smart-cards"):
             sentence = f"the machine '{context.machine_type}' has no USB for its reader"
-            yield card.refusal("", sentence, "add a USB controller")
+            yield card.mistake("", sentence, "add a USB controller")
     virtio_places(machine)
     yield machine
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from bpferry.commandline.context import unsupported
+from bpferry.commandline.context import mistaken
 
 MAX_NUMBER = 65535
 """More than any host has; a longer range would only use up memory."""
@@ -20,11 +20,19 @@ def parse_numbers(text: str, key: str) -> tuple[int, ...]:
         first, _, last = item.removeprefix("^").partition("-")
         low, high = int(first), int(last or first)
         if low > high or high > MAX_NUMBER:
-            raise unsupported(key, f"'{item}' is not a range of numbers up to {MAX_NUMBER}")
+            raise mistaken(
+                key,
+                f"'{item}' is not a range of numbers up to {MAX_NUMBER}",
+                "write numbers and ranges, such as 0-3,8",
+            )
         numbers = range(low, high + 1)
         wanted = wanted - set(numbers) if item.startswith("^") else wanted | set(numbers)
     if not wanted:
-        raise unsupported(key, f"'{text}' leaves no number")
+        raise mistaken(
+            key,
+            f"'{text}' leaves no number",
+            "name at least one number that is not taken out with '^'",
+        )
     return tuple(sorted(wanted))
 
 

@@ -48,7 +48,7 @@ def _changed(
     """Yield the device that *override* changes, with the change, or what is refused of it."""
     device = devices.get(override.value.device)
     if device is None:
-        yield override.refusal(
+        yield override.mistake(
             "device",
             f"there is no device '{override.value.device}'",
             "name one by its alias, which 'bpferry run --dry-run' shows as its id",
@@ -57,7 +57,9 @@ def _changed(
     properties: dict[str, object] = dict(device.properties)
     for one in override.parts("properties", override.value.properties):
         if one.value.name in ("id", "driver"):
-            yield one.refusal("name", f"'{one.value.name}' says which device it is")
+            yield one.mistake(
+                "name", f"'{one.value.name}' says which device it is", "leave this property out"
+            )
         elif one.value.type == "remove":
             properties.pop(one.value.name, None)
         else:
@@ -72,12 +74,14 @@ def _value(part: Named[Property]) -> object:
     """Return the value that *part* sets, or why there is none."""
     kind, text = part.value.type, part.value.value
     if text is None:
-        return part.refusal("", "it has no value")
+        return part.mistake("", "it has no value", "add the value")
     if kind == "string":
         return text
     found = TRUTHS.get(text) if kind == "bool" else _number(text, kind)
     if found is None:
-        return part.refusal("", f"'{text}' is no value of type '{kind}'")
+        return part.mistake(
+            "", f"'{text}' is no value of type '{kind}'", f"write a value of type '{kind}'"
+        )
     return found
 
 

@@ -32,7 +32,11 @@ def thread_of(device: Named[Disk | Controller], context: Context) -> str | None:
     if device.value.iothread is None:
         return None
     if device.value.iothreads:
-        raise device.refusal("iothread", "the queues already have threads")
+        raise device.mistake(
+            "iothread",
+            "the queues already have threads",
+            "leave out the thread, or those of the queues",
+        )
     return _known(device, "iothread", device.value.iothread, context)
 
 
@@ -54,5 +58,9 @@ def queue_mapping(
 def _known(part: Named[object], field: str, number: int, context: Context) -> str:
     """Return the id of thread *number*, which *field* of *part* names."""
     if number not in [thread.id for thread in iothreads_of(context.machine)]:
-        raise part.refusal(field, f"the VM has no I/O thread {number}")
+        raise part.mistake(
+            field,
+            f"the VM has no I/O thread {number}",
+            f"name a thread that the VM has, or give it {number} or more I/O threads",
+        )
     return f"iothread{number}"

@@ -38,7 +38,7 @@ class Named(Generic[T_co]):
         """Its place in the list that it is in, from 0."""
         return int(self.key.rpartition("[")[2].rstrip("]"))
 
-    def refusal(self, field: str, sentence: str, hint: str = "") -> Unsupported:
+    def refusal(self, field: str, sentence: str, hint: str) -> Unsupported:
         """Return the error that refuses *field* of it, or all of it if *field* is empty.
 
         Args:

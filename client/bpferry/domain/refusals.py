@@ -17,7 +17,7 @@ from bpferry.domain.refused import find_reason, find_reason_of_value
 from bpferry.domain.shape import Field
 from bpferry.domain.shown import any_of, quoted
 from bpferry.domain.suggestions import find_alike, find_near
-from bpferry.errors import Unsupported
+from bpferry.errors import Mistaken, Unsupported
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -107,7 +107,14 @@ def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
     near = find_alike(spot.shown, words if look else ())
     meant = f"did you mean {any_of([quoted(one) for one in near])}? otherwise " if near else ""
     hint = f"{meant}write what is possible, or use {LEAVE_OUT}"
-    return Unsupported(f"{sentence}; {possible}", hint, spot.xpath, line=spot.place.line)
+    # libvirt may know another word, but it does not have other numbers.
+    kind = Mistaken if is_number(spot.text) and not words else Unsupported
+    return kind(f"{sentence}; {possible}", hint, spot.xpath, line=spot.place.line)
+
+
+def is_number(text: str) -> bool:
+    """Say whether *text* is a whole number, of any size."""
+    return text.strip().removeprefix("-").isdecimal()
 
 
 def refuse_text(spot: Spot, text: str, known: Sequence[str]) -> Unsupported:

@@ -30,7 +30,7 @@ from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named
-from bpferry.errors import NotReady, Unsupported, all_in_one, by_weight, in_order
+from bpferry.errors import NotReady, Unsupported, all_in_one, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
 from bpferry.machine.emulator import ask_emulator
@@ -180,7 +180,7 @@ def draft(
     refusals += _compared(made.refusals, written, around) if refusals else made.refusals
     faults = own_faults(refusals, document)
     if faults and not ignore_unsupported:
-        raise all_in_one(by_weight(faults))
+        raise all_in_one(faults)
     made, following = _compose_rest(made, bare, around, refusals, document)
     return Draft(
         document=replace(document, machine=made.machine),

@@ -97,7 +97,9 @@ def _check(tap: Tap, device: Named[Card]) -> None:
     room = limits.MAX_NETWORK_BYTES if tap.is_network else limits.MAX_INTERFACE_BYTES
     if len(tap.source.encode()) > room:
         raise device.refusal(
-            device.value.type, f"the name '{tap.source}' is longer than {room} bytes"
+            device.value.type,
+            f"the name '{tap.source}' is longer than {room} bytes",
+            "give the bridge or network a shorter name",
         )
     if tap.queues > limits.MAX_QUEUES:
         raise device.refusal(

@@ -49,7 +49,7 @@ def yields_both(device: Named[Card], _: Context) -> Iterator[Found]:
     """Refuse two fields, and go on."""
     for field in ("queues", "mtu"):
         if getattr(device.value, field) is not None:
-            yield device.refusal(field, "no")
+            yield device.refusal(field, "no", "a way out")
     yield words(device)
 
 
@@ -57,7 +57,7 @@ def raises_each(device: Named[Card], _: Context) -> Iterator[Found]:
     """Refuse two fields, one after the other."""
     for field in ("queues", "mtu"):
         if getattr(device.value, field) is not None:
-            raise device.refusal(field, "no")
+            raise device.refusal(field, "no", "a way out")
     yield words(device)
 
 
@@ -74,9 +74,9 @@ def test_what_follows_is_told_as_such() -> None:
 
     def build(device: Named[Card], _: Context) -> Iterator[Found]:
         if device.value.queues is not None:
-            yield device.refusal("queues", "too many")
+            yield device.refusal("queues", "too many", "a way out")
         elif device.value.mtu is not None:
-            yield device.refusal("mtu", "it goes with queues")
+            yield device.refusal("mtu", "it goes with queues", "a way out")
         yield words(device)
 
     found = told(attempt(build, DEVICE, CONTEXT))
@@ -89,8 +89,8 @@ def test_error_after_a_refusal_may_be_in_consequence() -> None:
 
     def build(device: Named[Card], _: Context) -> Iterator[Found]:
         if device.value.queues is not None:
-            yield device.refusal("queues", "too many")
-            raise device.refusal("mtu", "nobody knows what to do with so many queues")
+            yield device.refusal("queues", "too many", "a way out")
+            raise device.refusal("mtu", "nobody knows what to do with so many queues", "a way out")
         yield words(device)
 
     assert [("cards[2].queues", False), "None,1400,timer"] == told(attempt(build, DEVICE, CONTEXT))
@@ -101,7 +101,7 @@ def test_device_that_is_refused_has_no_parts(field: str) -> None:
     """So it is where the device itself is meant, or what it cannot be without."""
 
     def build(device: Named[Card], _: Context) -> Iterator[Found]:
-        yield device.refusal(field, "no")
+        yield device.refusal(field, "no", "a way out")
         yield words(device)
 
     element = f"cards[2].{field}".rstrip(".")
@@ -113,7 +113,7 @@ def test_refusal_of_another_part_leaves_the_device_for_later() -> None:
 
     def build(device: Named[Card], _: Context) -> Iterator[Found]:
         yield words(device)
-        raise Named("cards[20]", "net20", device.value).refusal("mtu", "no")
+        raise Named("cards[20]", "net20", device.value).refusal("mtu", "no", "a way out")
 
     assert [("cards[20].mtu", False)] == told(attempt(build, DEVICE, CONTEXT))
 
@@ -123,7 +123,7 @@ def test_section_is_built_without_what_is_refused() -> None:
 
     def build(context: Context) -> Iterator[Found]:
         if context.machine.title:
-            raise Named("", "", context.machine).refusal("title", "no")
+            raise Named("", "", context.machine).refusal("title", "no", "a way out")
         yield Option("-title", context.machine.title)
 
     machine = replace(CONTEXT, machine=MACHINE.__class__(name="vm", memory=1, title="one"))

@@ -38,5 +38,5 @@ def test_parts_of_a_part() -> None:
 
     second = list(device.parts("ips", CARD.ips))[1]
 
-    assert "cards[3].ips[1].family" == second.refusal("family", "no").element
+    assert "cards[3].ips[1].family" == second.refusal("family", "no", "a way out").element
     assert "cards[3].address" == device.part("address", None).key

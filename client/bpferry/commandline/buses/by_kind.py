@@ -14,7 +14,7 @@ from typing import Final
 
 from bpferry.commandline.buses import homes
 from bpferry.commandline.buses.pci import FUNCTIONS, Connect, Place
-from bpferry.commandline.buses.topology import Topology, bridge, index_of, is_bridge
+from bpferry.commandline.buses.topology import FEWER, Topology, bridge, index_of, is_bridge
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Slot
 from bpferry.domain.remaining import numbered
@@ -103,9 +103,11 @@ class _Layout:
         for device in self.devices:
             place = self.topology.place_named(device)
             if place is not None and place.bus not in self.topology.buses:
-                self.topology.refuse(f"{device.key}.address.bus", "there is no room for such a bus")
+                self.topology.refuse(
+                    f"{device.key}.address.bus", "there is no room for such a bus", FEWER
+                )
         for device in self._waiting():
-            self.topology.refuse(device.key, "there is no free PCI slot left for it")
+            self.topology.refuse(device.key, "there is no free PCI slot left for it", FEWER)
 
     def _waiting(self) -> list[Device]:
         return [
@@ -120,7 +122,7 @@ class _Layout:
             return True
         if not self.express and device.slot is not Slot.INTEGRATED and not is_bridge(device):
             return True
-        self.topology.refuse(device.key, "there is no free PCI slot left for it")
+        self.topology.refuse(device.key, "there is no free PCI slot left for it", FEWER)
         return False
 
     def _put_if_free(self, device: Device, place: Place) -> None:

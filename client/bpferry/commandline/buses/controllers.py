@@ -94,15 +94,31 @@ def _order(device: Named[Controller]) -> tuple[int, int]:
 def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]:
     controller = device.value
     if any(_has_same_number(controller, one) for one in before(device, machine.controllers)):
-        yield device.refusal("index", "another controller has this index")
+        yield device.mistake(
+            "index",
+            "another controller has this index",
+            "give each controller of this type an index of its own",
+        )
     for field, types in OPTIONS.items():
         if getattr(controller, field) is not None and controller.type not in types:
             name = field.replace("_", "-")
-            yield device.refusal(field, f"a controller of type '{controller.type}' has no {name}")
+            yield device.refusal(
+                field,
+                f"a controller of type '{controller.type}' has no {name}",
+                f"leave out {name}",
+            )
     if controller.iothreads and controller.type != "scsi":
-        yield device.refusal("iothreads", f"a controller of type '{controller.type}' has no queues")
+        yield device.refusal(
+            "iothreads",
+            f"a controller of type '{controller.type}' has no queues",
+            "leave the threads out",
+        )
     if controller.model is not None and controller.type in ("ide", "fdc", "sata", "ccid"):
-        yield device.refusal("model", f"there is only one model of {controller.type} controller")
+        yield device.refusal(
+            "model",
+            f"there is only one model of {controller.type} controller",
+            "leave the model out",
+        )
 
 
 def _has_same_number(one: Controller, other: Controller) -> bool:
@@ -134,9 +150,17 @@ def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
         where = controller.address
         given = where is not None and where.is_pci_place
         if where and given and (where.slot, where.function or 0) != BUILT_IN[kind]:
-            yield device.refusal("address", "the machine has this controller at another address")
+            yield device.refusal(
+                "address",
+                "the machine has this controller at another address",
+                "leave the address out",
+            )
     elif controller.type == "ide":
-        yield device.refusal("", f"'{context.machine_type}' has no such IDE controller")
+        yield device.refusal(
+            "",
+            f"'{context.machine_type}' has no such IDE controller",
+            "remove the controller, and use the bus 'sata' or 'virtio' for its disks",
+        )
     else:
         yield Device(
             "ich9-ahci",
@@ -152,9 +176,15 @@ def _check_floppies(device: Named[Controller], context: Context) -> Iterator[Uns
     """The machine has it, or the floppy drives bring it with them."""
     controller = device.value
     if controller.index:
-        yield device.refusal("index", "a machine has only one floppy controller")
+        yield device.refusal(
+            "index", "a machine has only one floppy controller", "remove this controller"
+        )
     if context.family not in ("pc", "isapc", "q35"):
-        yield device.refusal("", f"'{context.machine_type}' has no floppy controller")
+        yield device.refusal(
+            "",
+            f"'{context.machine_type}' has no floppy controller",
+            "remove the controller, or use the machine type 'pc' or 'q35'",
+        )
 
 
 def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
@@ -165,7 +195,11 @@ def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
         return
     driver = SCSI_DRIVERS.get(model)
     if driver is None:
-        raise device.refusal("model", f"the SCSI controller model '{model}' is not supported")
+        raise device.refusal(
+            "model",
+            f"the SCSI controller model '{model}' is not supported",
+            "choose another model, such as virtio-scsi",
+        )
     yield from _refuse_virtio_options(device, model)
     yield Device(
         driver, device.id, device.key, {}, slot=Slot.CONVENTIONAL, address=controller.address
@@ -176,7 +210,11 @@ def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> It
     controller = device.value
     mapping = queue_mapping(device, context)
     if mapping and not context.capabilities.has_property(driver, "iothread-vq-mapping"):
-        yield device.refusal("iothreads", f"'{driver}' of this QEMU can use one I/O thread at most")
+        yield device.refusal(
+            "iothreads",
+            f"'{driver}' of this QEMU can use one I/O thread at most",
+            "leave one thread, or use a QEMU that spreads the queues over threads",
+        )
     properties: dict[str, object] = {
         **virtio_properties(controller),
         "iothread": thread_of(device, context),
@@ -195,21 +233,35 @@ def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Un
     for field in VIRTIO_ONLY:
         if getattr(controller, field) is not None:
             name = field.replace("_", "-")
-            yield device.refusal(field, f"the SCSI controller '{model}' has no {name}")
+            yield device.refusal(
+                field,
+                f"the SCSI controller '{model}' has no {name}",
+                f"leave out {name}, or choose the model 'virtio-scsi'",
+            )
     if controller.iothreads:
-        yield device.refusal("iothreads", f"the SCSI controller '{model}' has no queues")
+        yield device.refusal(
+            "iothreads",
+            f"the SCSI controller '{model}' has no queues",
+            "choose the model 'virtio-scsi', or leave the threads out",
+        )
 
 
 def _virtio_serial(device: Named[Controller], context: Context) -> Iterator[Found]:
     controller = device.value
     if controller.model not in SERIAL_MODELS:
         yield device.refusal(
-            "model", "expected virtio, virtio-transitional or virtio-non-transitional"
+            "model",
+            "expected virtio, virtio-transitional or virtio-non-transitional",
+            "choose one of these",
         )
     elif not context.has_pci and controller.model not in (None, "virtio"):
-        yield device.refusal("model", "without a PCI bus there is only the model virtio")
+        yield device.refusal(
+            "model",
+            "without a PCI bus there is only the model virtio",
+            "choose the model 'virtio', or leave it out",
+        )
     if not context.has_pci and controller.vectors is not None:
-        yield device.refusal("vectors", "vectors exist only on a PCI bus")
+        yield device.refusal("vectors", "vectors exist only on a PCI bus", "leave the vectors out")
     properties = {
         **virtio_properties(controller),
         "max_ports": controller.ports,

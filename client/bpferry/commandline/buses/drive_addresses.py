@@ -92,9 +92,13 @@ def _place(
     disk = msgspec.structs.replace(device.value, bus=bus, address=address)
     for other in (one.value for one in earlier):
         if disk.target == other.target:
-            yield device.refusal("target", f"another disk is '{disk.target}' already")
+            yield device.mistake(
+                "target",
+                f"another disk is '{disk.target}' already",
+                "give each disk a target of its own",
+            )
         elif bus in MAXIMA and (bus, drive_of(disk)) == (other.bus, drive_of(other)):
-            yield device.refusal(
+            yield device.mistake(
                 "",
                 f"the disk '{other.target}' has the same place on {bus}",
                 "give it another target or address",
@@ -105,7 +109,11 @@ def _place(
 def _address_of(device: Named[Disk], bus: Bus) -> Address | None:
     where = device.value.address
     if where is not None and where.type not in ADDRESS_TYPES[bus]:
-        raise device.refusal("address", f"a disk on {bus} has no address of type {where.type}")
+        raise device.mistake(
+            "address",
+            f"a disk on {bus} has no address of type {where.type}",
+            "leave the address out: the disk gets one",
+        )
     if bus not in MAXIMA:
         return where
     if where is None:
@@ -114,7 +122,11 @@ def _address_of(device: Named[Disk], bus: Bus) -> Address | None:
         place = _given(device.part("address", where))
     problem = _find_problem(place, bus)
     if problem:
-        raise device.refusal("address" if where else "target", problem)
+        raise device.refusal(
+            "address" if where else "target",
+            problem,
+            "give it another one, or leave it out: the disk gets a free place",
+        )
     return Address(
         type="drive",
         controller=place.controller,
@@ -138,7 +150,9 @@ def _given(address: Named[Address]) -> Drive:
         if field not in ("type", "controller", "bus", "target", "unit"):
             value = cast("object", getattr(where, field))
             if value is not None:
-                raise address.refusal(field, f"the address of a drive has no {field}")
+                raise address.mistake(
+                    field, f"the address of a drive has no {field}", f"leave out {field}"
+                )
     return Drive(where.controller or 0, where.bus or 0, where.target or 0, where.unit or 0)
 
 

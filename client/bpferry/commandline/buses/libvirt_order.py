@@ -15,6 +15,7 @@ from typing import Final
 from bpferry.commandline.buses.drive_addresses import index_of as drive_index
 from bpferry.commandline.buses.pci import Connect, Place
 from bpferry.commandline.buses.topology import (
+    FEWER,
     Topology,
     bridge,
     index_of,
@@ -158,7 +159,9 @@ class _Round:
             return
         bus = self._grow_to(place.bus, self.topology.connect_of(device))
         if bus is None:
-            self.topology.refuse(f"{device.key}.address.bus", NO_BUS)
+            self.topology.refuse(
+                f"{device.key}.address.bus", NO_BUS, "leave the bus out, or name one that there is"
+            )
         else:
             self.named[device.id] = replace(place, bus=bus)
 
@@ -179,7 +182,7 @@ class _Round:
             self._grow_to(len(topology.buses), connect)
             place = topology.find(device)
         if place is None:
-            topology.refuse(device.key, "there is no free PCI slot left for it")
+            topology.refuse(device.key, "there is no free PCI slot left for it", FEWER)
         else:
             topology.put(device, place)
 

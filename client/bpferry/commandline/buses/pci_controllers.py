@@ -78,25 +78,53 @@ def _check(device: Named[Controller], context: Context) -> Iterator[Unsupported]
     model = controller.model
     if model is None or (model not in DRIVERS and model not in ROOTS):
         possible = ", ".join((*ROOTS, *DRIVERS))
-        raise device.refusal("model", f"expected a PCI controller: {possible}")
+        raise device.mistake(
+            "model", f"expected a PCI controller: {possible}", "choose one of these"
+        )
     if not context.has_pci:
-        raise device.refusal("", f"the machine '{context.machine_type}' has no PCI bus")
+        raise device.refusal(
+            "",
+            f"the machine '{context.machine_type}' has no PCI bus",
+            "remove the controller, or choose a machine type with PCI, such as 'q35'",
+        )
     if chosen(controller):
-        yield device.refusal("alias", "PCI buses have the names pci.0, pci.1 and so on")
+        yield device.refusal(
+            "alias", "PCI buses have the names pci.0, pci.1 and so on", "leave the alias out"
+        )
     yield from _check_fields(device)
     where = controller.address
     if where is not None and where.is_pci_place and (where.bus or 0) >= (controller.index or 0):
-        yield device.refusal("address.bus", "the controller of its bus has to come before it")
+        yield device.mistake(
+            "address.bus",
+            "the controller of its bus has to come before it",
+            "give it a lower bus, or move the controller of its bus before it",
+        )
     wanted = "pcie-root" if context.has_pci_express else "pci-root"
     is_root = model in ROOTS
     if (controller.index == 0) != is_root:
-        yield device.refusal("index", "index 0 is the root bus, and the root bus has index 0")
+        yield device.mistake(
+            "index",
+            "index 0 is the root bus, and the root bus has index 0",
+            "give the root bus the index 0, and every other controller a higher one",
+        )
     if is_root and model != wanted:
-        yield device.refusal("model", f"the machine '{context.machine_type}' has a {wanted}")
+        yield device.refusal(
+            "model",
+            f"the machine '{context.machine_type}' has a {wanted}",
+            f"choose '{wanted}', or another machine type",
+        )
     if not is_root and model not in ("pci-bridge", "pci-expander-bus") and wanted == "pci-root":
-        yield device.refusal("model", "this machine has no PCI Express")
+        yield device.refusal(
+            "model",
+            "this machine has no PCI Express",
+            "choose a model of conventional PCI, or the machine type 'q35'",
+        )
     if model == "pci-expander-bus" and wanted == "pcie-root":
-        yield device.refusal("model", "on a machine with PCI Express, use pcie-expander-bus")
+        yield device.refusal(
+            "model",
+            "on a machine with PCI Express, use pcie-expander-bus",
+            "choose the model 'pcie-expander-bus'",
+        )
 
 
 def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
@@ -105,10 +133,16 @@ def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
     for field, models in FIELDS.items():
         if getattr(controller, field) is not None and model not in models:
             yield device.refusal(
-                field, f"a controller of model '{model}' has no {field.replace('_', '-')}"
+                field,
+                f"a controller of model '{model}' has no {field.replace('_', '-')}",
+                f"leave out {field.replace('_', '-')}",
             )
     if controller.implementation not in (None, *DRIVERS.get(model, ())):
-        yield device.refusal("implementation", f"expected {' or '.join(DRIVERS[model])}")
+        yield device.mistake(
+            "implementation",
+            f"expected {' or '.join(DRIVERS[model])}",
+            "choose one of these, or leave it out",
+        )
 
 
 def _root_options(controller: Controller, context: Context) -> Iterator[Option]:

@@ -56,7 +56,14 @@ def place_devices(devices: Sequence[Device], context: Context) -> Placed:
 def _without_pci(devices: Sequence[Device], context: Context) -> Placed:
     lost = [one for one in devices if one.slot in PCI_SLOTS and not one.driver.endswith("-device")]
     none = f"needs a PCI bus, and the machine '{context.machine_type}' has none"
-    refusals = tuple(unsupported(device.key, f"'{device.driver}' {none}") for device in lost)
+    refusals = tuple(
+        unsupported(
+            device.key,
+            f"'{device.driver}' {none}",
+            "remove the device, or choose a machine type with PCI, such as 'q35'",
+        )
+        for device in lost
+    )
     return Placed((), {one.id: one for one in devices if one not in lost}, refusals)
 
 

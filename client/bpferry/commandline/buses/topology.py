@@ -14,13 +14,16 @@ from bpferry.commandline.buses.pci import (
     Connect,
     Place,
 )
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Device, Slot
 from bpferry.errors import Unsupported
 
 PCI_SLOTS: Final = (Slot.EXPRESS, Slot.CONVENTIONAL, Slot.INTEGRATED)
 
 LAST_BUS: Final = 255
+
+FEWER: Final = "remove devices, or the addresses of some, so that others find room"
+"""What to do if the buses are full."""
 """A bus number has eight bits."""
 
 
@@ -116,7 +119,7 @@ class Topology:
         self.buses[place.bus].take(place, device.id, self.connect_of(device))
         self.places[device.id] = place
 
-    def refuse(self, key: str, sentence: str, hint: str = "") -> None:
+    def refuse(self, key: str, sentence: str, hint: str) -> None:
         """Note that what is at *key* cannot be done, unless that is known already."""
         self.refusals.setdefault(key, unsupported(key, sentence, hint))
 
@@ -146,7 +149,8 @@ class Topology:
 
     def _refuse_address(self, device: Device, problem: str) -> None:
         hint = "leave the address out, and it gets a free one"
-        self.refuse(f"{device.key}.address", problem, hint)
+        key = f"{device.key}.address"
+        self.refusals.setdefault(key, mistaken(key, problem, hint))
 
     def put_where_usual(self, devices: Iterable[Device]) -> None:
         """Put each of *devices* that has no place yet where it usually sits, if that is free."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bpferry.commandline.buses.controller_ids import bus_of, find_controller
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Device, Slot
 from bpferry.errors import Unsupported
 
@@ -100,7 +100,7 @@ def _ports(
         problem = _find_problem(port, holders, hubs, root_ports)
         if problem:
             waiting.append(device)
-            yield device, unsupported(f"{device.key}.address", *problem)
+            yield device, mistaken(f"{device.key}.address", *problem)
         else:
             holders[port] = device
             yield device, port

@@ -48,7 +48,11 @@ def build_usb(device: Named[Controller], context: Context) -> Iterator[Found]:
     if model != "none":
         yield _device(device, model, context)
     elif sum(one.type == "usb" for one in context.machine.controllers) > 1:
-        yield device.refusal("model", "'none' contradicts the other USB controllers")
+        yield device.mistake(
+            "model",
+            "'none' contradicts the other USB controllers",
+            "remove the controller with 'none', or the others",
+        )
 
 
 def default_model(family: str) -> str:
@@ -62,8 +66,10 @@ def _model(device: Named[Controller], context: Context) -> str:
     old = context.family in ("pc", "q35") and context.capabilities.has_device("piix3-usb-uhci")
     model = controller.model or ("piix3-uhci" if old else "qemu-xhci")
     if model != "none" and model not in DRIVERS:
-        raise device.refusal(
-            "model", f"there is no such USB controller; possible values: {', '.join(DRIVERS)}"
+        raise device.mistake(
+            "model",
+            f"there is no such USB controller; possible values: {', '.join(DRIVERS)}",
+            "choose one of these, or leave the model out",
         )
     if controller.ports is not None and (
         model not in XHCI or not 1 <= controller.ports <= MAX_XHCI_PORTS
@@ -71,6 +77,7 @@ def _model(device: Named[Controller], context: Context) -> str:
         raise device.refusal(
             "ports",
             f"only {' and '.join(sorted(XHCI))} can have another number of ports, 1 to 15",
+            "leave the number of ports out, or choose the model 'qemu-xhci'",
         )
     return model
 
@@ -82,7 +89,9 @@ def _device(device: Named[Controller], model: str, context: Context) -> Device:
     device_id = device.id
     if controller.first_port is not None:
         if model not in COMPANIONS:
-            raise device.refusal("first-port", f"'{model}' is not a companion controller")
+            raise device.mistake(
+                "first-port", f"'{model}' is not a companion controller", "leave the first port out"
+            )
         bus = bus_of(context.machine, "usb", index)
         device_id = chosen(controller) or f"{bus}-{model.removeprefix('ich9-')}"
         properties |= {"masterbus": f"{bus}.0", "firstport": controller.first_port}

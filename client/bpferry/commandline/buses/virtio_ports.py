@@ -82,11 +82,17 @@ class _Ports:
         address = device.part("address", device.value.address)
         where = address.value
         if where.type != "virtio-serial":
-            raise address.refusal("type", "its address has to be of type 'virtio-serial'")
+            raise address.mistake(
+                "type",
+                "its address has to be of type 'virtio-serial'",
+                "write 'virtio-serial', or leave the address out",
+            )
         number = _number(address)
         # Without a port the address is incomplete, and its bus is not kept.
         if number and where.bus:
-            raise address.refusal("bus", "a virtio-serial controller has one bus, 0")
+            raise address.mistake(
+                "bus", "a virtio-serial controller has one bus, 0", "write 0, or leave the bus out"
+            )
         if number:
             self._take(device, Place(where.controller or 0, number), "address.port")
 
@@ -97,7 +103,11 @@ class _Ports:
         if address is not None:
             place = self._free(address.controller or 0, console=console)
             if place is None:
-                raise device.refusal("address.controller", "all its ports are taken")
+                raise device.refusal(
+                    "address.controller",
+                    "all its ports are taken",
+                    "add another virtio-serial controller, or leave the controller out",
+                )
         else:
             found = (self._free(number, console=console) for number in sorted(self._sizes))
             place = next((one for one in found if one), None) or self._on_new_controller(
@@ -123,9 +133,17 @@ class _Ports:
     def _take(self, device: Named[Console | Channel], place: Place, field: str) -> None:
         size = self._sizes[place.controller]
         if place.number >= size:
-            raise device.refusal(field, f"its controller has the ports 0 to {size - 1}")
+            raise device.mistake(
+                field,
+                f"its controller has the ports 0 to {size - 1}",
+                f"write a port from 0 to {size - 1}, or leave it out",
+            )
         if place in self._taken:
-            raise device.refusal(field, f"another console or channel has port {place.number}")
+            raise device.mistake(
+                field,
+                f"another console or channel has port {place.number}",
+                "give it another port, or leave the port out",
+            )
         self._taken.add(place)
         self.places[device.key] = place
 
@@ -144,7 +162,9 @@ def _number(address: Named[Address]) -> int:
     try:
         return int(address.value.port or "0", 0)
     except ValueError:
-        raise address.refusal("port", "the port has to be a number") from None
+        raise address.mistake(
+            "port", "the port has to be a number", "write a number, or leave the port out"
+        ) from None
 
 
 def properties_of(place: Place, machine: Machine) -> dict[str, object]:

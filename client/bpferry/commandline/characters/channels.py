@@ -98,14 +98,18 @@ def _check(device: Named[Channel]) -> Iterator[Unsupported]:
     if channel.target == "virtio":
         unfit = ("guest_address", "guest_port")
         if channel.type == "spicevmc" and channel.name not in (None, SPICE_PORT):
-            yield device.refusal("name", f"a channel of SPICE's agent is called '{SPICE_PORT}'")
+            yield device.refusal(
+                "name",
+                f"a channel of SPICE's agent is called '{SPICE_PORT}'",
+                f"write '{SPICE_PORT}', or leave the name out",
+            )
     else:
         unfit = ("name", "address")
     for field in unfit:
         if getattr(channel, field) is not None:
             name = called(Channel, field)
             sentence = f"{name} has no meaning for a channel with the target '{channel.target}'"
-            yield device.refusal(field, sentence, f"leave out {name}")
+            yield device.mistake(field, sentence, f"leave out {name}")
 
 
 def _virtio_user(context: Context, device: Named[Channel]) -> User:
@@ -135,11 +139,17 @@ def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Found]:
     """Yield a channel at an address of the guest's network, which is QEMU's own (libslirp)."""
     channel = device.value
     if channel.guest_address is None or channel.guest_port is None:
-        raise device.refusal("", "a forwarded channel needs an address and a port in the guest")
+        raise device.mistake(
+            "", "a forwarded channel needs an address and a port in the guest", "add both"
+        )
     try:
         address = ipaddress.IPv4Address(channel.guest_address)
     except ValueError:
-        raise device.refusal("guest-address", "it is not an IPv4 address") from None
+        raise device.mistake(
+            "guest-address",
+            "it is not an IPv4 address",
+            "write an IPv4 address, such as 10.0.2.100",
+        ) from None
     user = User(device, channel.type)
     yield from back_ends.parts(user)
     forward = f"tcp:{address}:{channel.guest_port}-chardev:{user.chardev}"

@@ -82,9 +82,13 @@ class User:
         """What the document says of the source."""
         return self.device.value.sources[0] if self.device.value.sources else Source()
 
-    def refusal(self, field: str, sentence: str, hint: str = "") -> Unsupported:
+    def refusal(self, field: str, sentence: str, hint: str) -> Unsupported:
         """Return the error that refuses *field* of the source."""
         return self.device.part("sources[0]", self.source).refusal(field, sentence, hint)
+
+    def mistake(self, field: str, sentence: str, hint: str) -> Unsupported:
+        """Return the error that *field* of the source cannot be like this."""
+        return self.device.part("sources[0]", self.source).mistake(field, sentence, hint)
 
     def needed(self, field: str) -> str:
         """Return the text in *field* of the source.
@@ -94,7 +98,11 @@ class User:
         """
         value = getattr(self.source, field)
         if not value:
-            raise self.device.refusal("", f"its type '{self.type}' needs the {field} of a source")
+            raise self.device.mistake(
+                "",
+                f"its type '{self.type}' needs the {field} of a source",
+                f"add a source with the {field}, or choose the type 'pty'",
+            )
         return str(value)
 
 
@@ -163,7 +171,7 @@ class BackEnds:
 
     def _standard_streams(self, user: User) -> Part:
         if self._stdio not in (None, user.device.key):
-            raise user.device.refusal(
+            raise user.device.mistake(
                 "", "another device has standard input and output", "choose the type 'pty' for one"
             )
         self._stdio = user.device.key
@@ -190,7 +198,11 @@ class BackEnds:
         path = source.path or user.path
         listens = source.mode == "bind" or not source.path
         if path is None:
-            raise user.device.refusal("", "its type 'unix' needs the path of a source")
+            raise user.device.mistake(
+                "",
+                "its type 'unix' needs the path of a source",
+                "add a source with the path, or choose the type 'pty'",
+            )
         role = self._role(user, listens=listens)
         if not listens:
             return _Made("socket", {"path": path, **role})
@@ -203,12 +215,24 @@ class BackEnds:
         seconds = source.reconnect_seconds
         if not source.reconnect:
             if seconds is not None and source.reconnect is None:
-                raise user.refusal("reconnect_seconds", "it does not say whether to reconnect")
+                raise user.mistake(
+                    "reconnect_seconds",
+                    "it does not say whether to reconnect",
+                    "switch it on, or leave the seconds out",
+                )
             return {"server": True, "wait": False} if listens else {}
         if listens:
-            raise user.refusal("reconnect", "a socket that listens does not reconnect")
+            raise user.mistake(
+                "reconnect",
+                "a socket that listens does not reconnect",
+                "leave it out, or write the mode 'connect'",
+            )
         if seconds is None:
-            raise user.refusal("reconnect", "the number of seconds is missing")
+            raise user.mistake(
+                "reconnect",
+                "the number of seconds is missing",
+                "add the number of seconds, or switch it off",
+            )
         if self._context.capabilities.version < RECONNECT_MS:
             return {"reconnect": seconds}
         return {"reconnect_ms": seconds * 1000}
@@ -223,17 +247,24 @@ def _check(user: User, context: Context) -> Iterator[Unsupported]:
             if getattr(source.value, field) is not None and field not in counts:
                 name = called(Source, field)
                 sentence = f"{name} has no meaning for a character device of type '{user.type}'"
-                yield source.refusal(field, sentence, f"leave out {name}")
+                yield source.mistake(field, sentence, f"leave out {name}")
     if len(character.sources) > (2 if user.type == "udp" else 1):
-        yield user.device.refusal("sources[1]", f"the type '{user.type}' has no second source")
+        yield user.device.mistake(
+            "sources[1]", f"the type '{user.type}' has no second source", "remove the second source"
+        )
     if character.protocol == "telnet" and user.type != "tcp":
-        yield user.device.refusal("protocol", "telnet works over tcp only")
+        yield user.device.mistake(
+            "protocol",
+            "telnet works over tcp only",
+            "leave the protocol out, or choose the type 'tcp'",
+        )
     display = GRAPHICS.get(user.type)
     if display and all(graphics.type != display for graphics in context.machine.graphics):
-        yield user.device.refusal(
+        yield user.device.mistake(
             "",
             f"the type '{user.type}' is a channel of a display of type '{display}', and the VM has "
             "none",
+            f"add graphics of type '{display}', or choose another type",
         )
 
 
@@ -266,9 +297,17 @@ def _udp(user: User) -> Properties:
     there = [source for source in sources if source.mode != "bind"]
     here = [source for source in sources if source.mode == "bind"]
     if len(there) > 1 or len(here) > 1:
-        raise user.device.refusal("sources[1].mode", "both sources have the same mode")
+        raise user.device.mistake(
+            "sources[1].mode",
+            "both sources have the same mode",
+            "write 'bind' for one and 'connect' for the other",
+        )
     if not there or not there[0].service:
-        raise user.device.refusal("", "the port that packets are sent to is missing")
+        raise user.device.mistake(
+            "",
+            "the port that packets are sent to is missing",
+            "add a source of mode 'connect' with the port",
+        )
     local = here[0] if here else Source()
     return {
         "host": there[0].host or "",
@@ -284,7 +323,11 @@ def _named(user: User) -> Properties:
         return {"name": "org.qemu.usbredir"}
     name = user.needed("channel")
     if not CHANNEL_NAME.fullmatch(name):
-        raise user.refusal("channel", "a channel's name has letters, digits, '_', '-' and '.'")
+        raise user.mistake(
+            "channel",
+            "a channel's name has letters, digits, '_', '-' and '.'",
+            "use these characters only",
+        )
     return {"name": name}
 
 

@@ -130,9 +130,17 @@ def _serial(
     properties: dict[str, object] = {"chardev": user.chardev}
     if target == "isa-serial":
         if serial.port is not None and number >= ISA_SERIALS:
-            yield device.refusal("port", f"there are {ISA_SERIALS} ports, 0 to 3")
+            yield device.refusal(
+                "port",
+                f"there are {ISA_SERIALS} ports, 0 to 3",
+                "write a port from 0 to 3, or leave it out",
+            )
         elif number >= ISA_SERIALS:
-            yield device.refusal("", f"there are {ISA_SERIALS} serial ports of ISA")
+            yield device.refusal(
+                "",
+                f"there are {ISA_SERIALS} serial ports of ISA",
+                "remove this port, or choose another target, such as 'pci-serial' or 'usb-serial'",
+            )
         properties["index"] = number
     if TARGETS[target] == "isa":
         properties |= _isa(serial.address)
@@ -150,15 +158,23 @@ def _target(context: Context, serial: Serial) -> str:
 def _check_target(context: Context, device: Named[Serial], target: str) -> Iterator[Unsupported]:
     serial = device.value
     if target == "system-serial" and context.family != "virt":
-        yield device.refusal("target", f"a machine '{context.machine_type}' has none of its own")
+        yield device.refusal(
+            "target",
+            f"a machine '{context.machine_type}' has none of its own",
+            "leave the target out, or choose another one, such as 'pci-serial'",
+        )
     model = MODELS.get(target, "pl011")
     if serial.model is not None and serial.model != model:
-        yield device.refusal("model", f"with the target '{target}' it is '{model}'")
+        yield device.mistake(
+            "model",
+            f"with the target '{target}' it is '{model}'",
+            f"write '{model}', or leave the model out",
+        )
     kind = serial.address.type if serial.address else TARGETS[target]
     if kind != TARGETS[target]:
         wanted = TARGETS[target]
         sentence = f"it has to be of type '{wanted}'" if wanted else "its address is fixed"
-        yield device.refusal("address", sentence)
+        yield device.refusal("address", sentence, "leave the address out")
 
 
 def _isa(address: Address | None) -> dict[str, object]:
@@ -178,7 +194,11 @@ def _parallel(back_ends: BackEnds, device: Named[Parallel], _context: Context) -
     user = User(device, parallel.type, parallel=True)
     yield from back_ends.parts(user)
     if parallel.port is not None and parallel.port >= ISA_PARALLELS:
-        yield device.refusal("port", f"there are {ISA_PARALLELS} ports, 0 to 2")
+        yield device.refusal(
+            "port",
+            f"there are {ISA_PARALLELS} ports, 0 to 2",
+            "write a port from 0 to 2, or leave it out",
+        )
     yield from check_address(device, "isa")
     place = {"index": parallel.port, **_isa(parallel.address)}
     yield Device("isa-parallel", device.id, device.key, {"chardev": user.chardev, **place})

@@ -31,7 +31,9 @@ def smart_card_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
 def _card(back_ends: BackEnds, device: Named[SmartCard], context: Context) -> Iterator[Found]:
     card = device.value
     if any(before(device, context.machine.smart_cards)):
-        yield device.refusal("", "the reader has one slot, and the first card is in it")
+        yield device.refusal(
+            "", "the reader has one slot, and the first card is in it", "remove the other cards"
+        )
     yield from _check(device)
     properties: dict[str, object] = {"bus": f"{bus_of(context.machine, 'ccid', 0)}.0"}
     driver = "ccid-card-emulated"
@@ -50,14 +52,22 @@ def _card(back_ends: BackEnds, device: Named[SmartCard], context: Context) -> It
 def _user(device: Named[SmartCard]) -> User:
     card = device.value
     if card.type is None:
-        raise device.refusal("", "a card in mode passthrough needs a type of character device")
+        raise device.mistake(
+            "",
+            "a card in mode passthrough needs a type of character device",
+            "add the type, such as 'spicevmc'",
+        )
     return User(device, card.type, spice="smartcard")
 
 
 def _certificates(device: Named[SmartCard]) -> dict[str, object]:
     card = device.value
     if len(card.certificates) != CERTIFICATES:
-        raise device.refusal("certificates", f"a card is made of {CERTIFICATES} certificates")
+        raise device.mistake(
+            "certificates",
+            f"a card is made of {CERTIFICATES} certificates",
+            f"name {CERTIFICATES} of them",
+        )
     named_ones = {f"cert{number}": name for number, name in enumerate(card.certificates, start=1)}
     return {"backend": "certificates", **named_ones, "db": card.database or USUAL_DATABASE}
 
@@ -67,9 +77,15 @@ def _check(device: Named[SmartCard]) -> Iterator[Unsupported]:
     address = card.address
     if address is not None:
         if address.type != "ccid":
-            yield device.refusal("address.type", "it has to be of type 'ccid'")
+            yield device.mistake(
+                "address.type",
+                "it has to be of type 'ccid'",
+                "write 'ccid', or leave the address out",
+            )
         if address.controller or address.slot:
-            yield device.refusal("address", "there is one reader with one slot")
+            yield device.mistake(
+                "address", "there is one reader with one slot", "leave the address out"
+            )
     others = {
         "host": ("type", "sources", "protocol", "certificates", "database", "log"),
         "host-certificates": ("type", "sources", "protocol", "log"),
@@ -79,4 +95,4 @@ def _check(device: Named[SmartCard]) -> Iterator[Unsupported]:
         if getattr(card, field):
             name = called(SmartCard, field)
             sentence = f"{name} has no meaning for a smart card of mode '{card.mode}'"
-            yield device.refusal(field, sentence, f"leave out {name}")
+            yield device.mistake(field, sentence, f"leave out {name}")

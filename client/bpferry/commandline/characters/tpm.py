@@ -39,9 +39,9 @@ def tpm_parts(context: Context) -> Iterator[Part]:
 def _tpm(device: Named[Tpm], context: Context) -> Iterator[Found]:
     tpm = device.value
     if any(before(device, context.machine.tpms)):
-        yield device.refusal("", "a VM can have one TPM")
+        yield device.refusal("", "a VM can have one TPM", "remove the others")
     if tpm.address is not None:
-        yield device.refusal("address", "the address of a TPM is fixed")
+        yield device.refusal("address", "the address of a TPM is fixed", "leave the address out")
     if tpm.backend == "passthrough":
         raise device.refusal(
             "backend",
@@ -66,13 +66,21 @@ def _socket(device: Named[Tpm], path: str | None) -> str:
     """Return the socket on which the TPM answers."""
     tpm = device.value
     if tpm.device is not None:
-        raise device.refusal("device", "a device of the host is for passthrough only")
+        raise device.mistake(
+            "device", "a device of the host is for passthrough only", "leave the device out"
+        )
     if tpm.backend == "external":
         if path is None or tpm.source_type != "unix":
-            raise device.refusal("", "an external TPM needs a source: the path of a Unix socket")
+            raise device.mistake(
+                "",
+                "an external TPM needs a source: the path of a Unix socket",
+                "add a source of type 'unix' with the path",
+            )
         for field in FOR_EMULATOR:
             if getattr(tpm, field):
-                raise device.refusal(field, "an external TPM decides this itself")
+                raise device.refusal(
+                    field, "an external TPM decides this itself", f"leave out {field}"
+                )
     assert path is not None  # noqa: S101 - the caller has named that of an emulator
     return path
 
@@ -88,12 +96,20 @@ def _emulator(context: Context, device: Named[Tpm], socket: str) -> Companion:
     tpm = device.value
     version = _version(context, tpm)
     if version == "1.2" and _driver(context, tpm) != "tpm-tis":
-        raise device.refusal("version", "a TPM 1.2 has the model 'tpm-tis', on x86")
+        raise device.refusal(
+            "version",
+            "a TPM 1.2 has the model 'tpm-tis', on x86",
+            "choose the model 'tpm-tis', or the version '2.0'",
+        )
     folder = context.folders.state
     state = _state(device, f"{folder}/{'tpm2' if version == '2.0' else 'tpm1.2'}")
     for path in (state, folder, socket):
         if "," in path:
-            raise device.refusal("", f"swtpm cannot handle a comma in a path, as in '{path}'")
+            raise device.refusal(
+                "",
+                f"swtpm cannot handle a comma in a path, as in '{path}'",
+                "choose folders without a comma by XDG_STATE_HOME and XDG_RUNTIME_DIR",
+            )
     two = ("--tpm2",) if version == "2.0" else ()
     store = f"backend-uri=file://{state}" if tpm.source_type == "file" else f"dir={state},mode=0600"
     control = f"type=unixio,path={socket},mode=0600"
@@ -113,9 +129,15 @@ def _state(device: Named[Tpm], usual: str) -> str:
     """Return where the emulator keeps its state."""
     tpm = device.value
     if tpm.source_type == "unix" or tpm.mode is not None:
-        raise device.refusal("source-type", "the state of an emulator is a folder or a file")
+        raise device.mistake(
+            "source-type",
+            "the state of an emulator is a folder or a file",
+            "write 'dir' or 'file', or leave it out",
+        )
     if tpm.source_type is not None and tpm.path is None:
-        raise device.refusal("source-type", "the path is missing")
+        raise device.mistake(
+            "source-type", "the path is missing", "add the path, or leave the type of source out"
+        )
     return tpm.path or usual
 
 
@@ -124,9 +146,13 @@ def _steps(context: Context, device: Named[Tpm], state: str, version: str) -> It
     tpm = device.value
     banks = [bank for bank in ("sha1", "sha256", "sha384", "sha512") if getattr(tpm, bank)]
     if version == "1.2" and (banks or tpm.profile):
-        raise device.refusal("", "only TPM 2.0 has PCR banks and profiles", "set the version")
+        raise device.mistake("", "only TPM 2.0 has PCR banks and profiles", "set the version")
     if tpm.profile is None and tpm.profile_remove_disabled:
-        raise device.refusal("profile-remove-disabled", "the name of the profile is missing")
+        raise device.mistake(
+            "profile-remove-disabled",
+            "the name of the profile is missing",
+            "add the name of the profile, or leave it out",
+        )
     where = f"file://{state}" if tpm.source_type == "file" else state
     two = ("--tpm2",) if version == "2.0" else ()
     empty = None if tpm.source_type == "file" else state

@@ -69,7 +69,9 @@ def parts(context: Context) -> Iterator[Part]:
 def _audio(device: Named[Audio], context: Context) -> Iterator[Found]:
     audio = device.value
     if any(one.id == audio.id for one in before(device, context.machine.audios)):
-        yield device.refusal("id", f"another audio has the id {audio.id}")
+        yield device.mistake(
+            "id", f"another audio has the id {audio.id}", "give each audio an id of its own"
+        )
     yield from _check(device, context)
     yield from _environment(audio)
     yield Option("-audiodev", json_of(_audiodev(audio)))
@@ -84,7 +86,11 @@ def audio_id(device: Named[Graphics | Sound], context: Context) -> str | None:
     wanted = device.value.audio
     ids = [audio.id for audio in _audios_of(context.machine)]
     if wanted is not None and wanted not in ids:
-        raise device.refusal("audio", f"there is no audio of id {wanted}")
+        raise device.mistake(
+            "audio",
+            f"there is no audio of id {wanted}",
+            "add an audio with this id, or name another one",
+        )
     if wanted is None and not ids:
         return None
     return f"audio{wanted or ids[0]}"
@@ -115,7 +121,11 @@ def _check(device: Named[Audio], context: Context) -> Iterator[Unsupported]:
         )
     types = [single.type for single in context.machine.graphics]
     if audio.type == "spice" and "spice" not in types:
-        yield device.refusal("type", "there are no graphics of type spice to go with it")
+        yield device.mistake(
+            "type",
+            "there are no graphics of type spice to go with it",
+            "add graphics of type spice, or choose another type",
+        )
     of_type = OF_AUDIO.get(audio.type, frozenset())
     yield from refuse_others(device, OF_ALL | of_type, f"an audio of type '{audio.type}'")
     for name, stream in (("input", audio.input), ("output", audio.output)):
@@ -128,12 +138,12 @@ def _check_stream(direction: Named[AudioStream], audio_type: str) -> Iterator[Un
     meaningful = COMMON | OF_STREAM.get(audio_type, frozenset())
     yield from refuse_others(direction, meaningful, f"an audio of type '{audio_type}'")
     if stream.fixed_settings and not stream.mixing_engine:
-        yield direction.refusal(
+        yield direction.mistake(
             "fixed-settings", f"it needs {called(AudioStream, 'mixing_engine')}", "switch that on"
         )
     for name in SETTINGS:
         if getattr(stream, name) is not None and not stream.fixed_settings:
-            yield direction.refusal(
+            yield direction.mistake(
                 name, f"it needs {called(AudioStream, 'fixed_settings')}", "switch that on"
             )
 

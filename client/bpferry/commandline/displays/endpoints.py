@@ -65,13 +65,13 @@ def _check(endpoint: Endpoint, device: Named[Graphics]) -> None:
     for name in ("address", "socket"):
         inner, outer = getattr(endpoint, name), getattr(device.value, name)
         if endpoint.type != name and (inner or outer):
-            raise device.refusal(
+            raise device.mistake(
                 f"listens[0].{name}" if inner else name,
                 f"the display is to listen at '{endpoint.type}'",
                 "remove one of them",
             )
         if inner and outer and inner != outer:
-            raise device.refusal(
+            raise device.mistake(
                 name,
                 f"it is '{outer}' here and '{inner}' in {called(Graphics, 'listens')}",
                 "remove one of them",

@@ -52,9 +52,15 @@ def _check_together(device: Named[Graphics], displays: Sequence[Graphics]) -> It
     name, earlier = device.value.type, tuple(before(device, displays))
     local = [one.type for one in earlier if one.type not in REMOTE]
     if name in [one.type for one in earlier]:
-        yield device.refusal("", f"there is one display of type '{name}' already")
+        yield device.refusal(
+            "", f"there is one display of type '{name}' already", "remove one of them"
+        )
     elif name not in REMOTE and local:
-        yield device.refusal("", f"QEMU opens one window, '{local[0]}' or '{name}'")
+        yield device.refusal(
+            "",
+            f"QEMU opens one window, '{local[0]}' or '{name}'",
+            "remove one of them, or use VNC or SPICE for it",
+        )
     keymaps = [one.keymap for one in earlier if one.keymap]
     if device.value.keymap and keymaps and device.value.keymap != keymaps[0]:
         yield device.refusal(
@@ -78,7 +84,9 @@ def _check_gl(device: Named[Graphics], types: Sequence[str]) -> Iterator[Unsuppo
     graphics = device.value
     if graphics.type == "spice" and graphics.gl and "egl-headless" in types:
         yield device.refusal(
-            "gl", "QEMU renders with OpenGL for one display only, and 'egl-headless' is that one"
+            "gl",
+            "QEMU renders with OpenGL for one display only, and 'egl-headless' is that one",
+            "switch OpenGL off for one of them",
         )
 
 
@@ -108,7 +116,9 @@ def _egl_headless(device: Named[Graphics], context: Context) -> Iterator[Part]:
 def _dbus(device: Named[Graphics], context: Context) -> Iterator[Found]:
     graphics = device.value
     if graphics.p2p and graphics.bus_address is not None:
-        yield device.refusal("bus-address", "with 'p2p' no bus is used")
+        yield device.mistake(
+            "bus-address", "with 'p2p' no bus is used", "leave the address out, or p2p"
+        )
     if not graphics.p2p and graphics.bus_address is None:
         yield device.refusal(
             "",

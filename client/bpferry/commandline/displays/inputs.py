@@ -42,7 +42,9 @@ def _input(part: Named[Input], context: Context) -> Iterator[Found]:
     if device.type == "evdev":
         yield from _host_device(part)
     elif device.type == "passthrough" and bus != "virtio":
-        yield part.refusal("bus", "passing on a device of the host needs the bus virtio")
+        yield part.mistake(
+            "bus", "passing on a device of the host needs the bus virtio", "write the bus 'virtio'"
+        )
     elif bus == "ps2":
         yield from _check_ps2(part, context)
     elif bus == "usb":
@@ -70,7 +72,7 @@ def _check_ps2(part: Named[Input], context: Context) -> Iterator[Unsupported]:
     device = part.value
     yield from refuse_others(part, OF_ALL, "an input device on PS/2")
     if device.type == "tablet":
-        yield part.refusal("bus", "PS/2 has only mice and keyboards", "put the tablet on usb")
+        yield part.mistake("bus", "PS/2 has only mice and keyboards", "put the tablet on usb")
     if context.family not in WITH_PS2:
         yield part.refusal(
             "", f"the machine '{context.machine_type}' has no PS/2", "use usb or virtio"
@@ -84,7 +86,7 @@ def _virtio(part: Named[Input], context: Context) -> Iterator[Found]:
     yield from refuse_others(part, meaningful, "an input device on virtio")
     yield from check_address(part, "pci")
     if passed_on and device.evdev is None:
-        yield part.refusal("", "the device of the host is missing", "name one (evdev)")
+        yield part.mistake("", "the device of the host is missing", "name one (evdev)")
     properties = {**virtio_properties(device), "evdev": device.evdev}
     driver = context.virtio(VIRTIO_DRIVERS[device.type])
     yield Device(driver, part.id, part.key, properties, slot=Slot.EXPRESS, address=device.address)
@@ -95,7 +97,7 @@ def _host_device(part: Named[Input]) -> Iterator[Found]:
     device = part.value
     yield from refuse_others(part, {"type", "alias"} | GRABBING, "an input of type 'evdev'")
     if device.device is None:
-        yield part.refusal("", "the device of the host is missing", "name one (device)")
+        yield part.mistake("", "the device of the host is missing", "name one (device)")
     described = {
         "qom-type": "input-linux",
         "id": part.id,

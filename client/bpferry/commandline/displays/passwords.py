@@ -39,7 +39,11 @@ def check_password(device: Named[Graphics]) -> Iterator[Unsupported]:
     if graphics.password is None:
         for field in sorted(MEANINGFUL):
             if getattr(graphics, field) is not None:
-                yield device.refusal(field, "there is no password that it could be about")
+                yield device.mistake(
+                    field,
+                    "there is no password that it could be about",
+                    f"add a password, or leave out {field.replace('_', '-')}",
+                )
     elif graphics.type == "vnc":
         yield from _check_vnc(device, graphics.password)
 
@@ -84,7 +88,11 @@ def _end(device: Named[Graphics]) -> datetime | None:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError as error:
-        raise device.refusal("password-valid-to", f"there is no such time ({error})") from error
+        raise device.mistake(
+            "password-valid-to",
+            f"there is no such time ({error})",
+            "write a time that exists, such as 2030-01-31T12:00:00",
+        ) from error
 
 
 def _expiry(end: datetime | None, protocol: str, key: str) -> Iterator[Part]:

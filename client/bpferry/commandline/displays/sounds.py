@@ -118,7 +118,11 @@ def _speaker(device: Named[Sound], audio: str, context: Context) -> Iterator[Fou
     sound = device.value
     yield from check_address(device)
     if context.family not in WITH_SPEAKER:
-        yield device.refusal("", f"the machine '{context.machine_type}' has no PC speaker")
+        yield device.refusal(
+            "",
+            f"the machine '{context.machine_type}' has no PC speaker",
+            "remove the sound device, or choose another model",
+        )
     if sound.alias is not None:
         yield device.refusal("alias", "the speaker is part of the machine", "remove it")
     yield Option("-M", join("", pcspk_audiodev=audio))

@@ -144,7 +144,11 @@ def _at_ports(place: Tcp, ports: Ports, device: Named[Graphics]) -> Iterator[Par
 def _settings(device: Named[Graphics]) -> dict[str, object]:
     graphics = device.value
     if graphics.render_node is not None and not graphics.gl:
-        raise device.refusal("render-node", f"it needs {called(Graphics, 'gl')}, which is off")
+        raise device.mistake(
+            "render-node",
+            f"it needs {called(Graphics, 'gl')}, which is off",
+            f"switch {called(Graphics, 'gl')} on, or leave the render node out",
+        )
     mouse = graphics.mouse_mode
     return {
         "agent_mouse": None if mouse is None else mouse == "client",

@@ -45,9 +45,9 @@ def check_ports(device: Named[Graphics], place: Place, ports: Ports) -> Iterator
     has_plain = bool(ports.plain) or isinstance(place, Local | Nowhere)
     for field, mode in _modes(device.value):
         if mode == "secure" and not ports.tls:
-            yield device.refusal(field, "there is no port with TLS", GIVE_A_PORT)
+            yield device.mistake(field, "there is no port with TLS", GIVE_A_PORT)
         if mode == "insecure" and not has_plain:
-            yield device.refusal(field, "there is no port without TLS", GIVE_A_PORT)
+            yield device.mistake(field, "there is no port without TLS", GIVE_A_PORT)
 
 
 def _wanted(graphics: Graphics, context: Context) -> Ports:
@@ -77,7 +77,7 @@ def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
     graphics = device.value
     for field in ("port", "tls_port"):
         if getattr(graphics, field) not in (None, -1, 0) and not graphics.autoport:
-            yield device.refusal(field, "the display does not listen on a port", "leave it out")
+            yield device.mistake(field, "the display does not listen on a port", "leave it out")
 
 
 def automatic_ports(context: Context) -> tuple[int, int]:

@@ -123,10 +123,16 @@ def _video(device: Named[Video], context: Context, *, primary: bool) -> Iterator
     others = context.machine.videos
     if card.model == "none":
         if len(others) > 1:
-            yield device.refusal("", "'none' contradicts the other graphics cards")
+            yield device.mistake(
+                "",
+                "'none' contradicts the other graphics cards",
+                "remove the card with 'none', or the others",
+            )
         return
     if card.video.primary and not primary:
-        yield device.refusal("primary", "another one is already the primary card")
+        yield device.mistake(
+            "primary", "another one is already the primary card", "let one card be the primary one"
+        )
     yield from _check(card, context)
     if card.outside:
         yield from vhost_user_videos.connection(device, context, primary=primary)
@@ -144,18 +150,34 @@ def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
     """Refuse what is not possible with this model or place."""
     device, video, model = card.device, card.video, card.model
     if card.outside and model != "virtio":
-        yield device.refusal("backend", "only a 'virtio' card can run in another process")
+        yield device.refusal(
+            "backend",
+            "only a 'virtio' card can run in another process",
+            "choose the model 'virtio', or leave the backend out",
+        )
     own = OUTSIDE if card.outside else OF_MODEL[model]
     yield from refuse_others(device, OF_ALL | own, f"a graphics card of model '{model}'")
     if not card.primary and model not in SEVERAL_HEADS:
-        yield device.refusal("", f"a card of model '{model}' can only be the first graphics card")
+        yield device.refusal(
+            "",
+            f"a card of model '{model}' can only be the first graphics card",
+            "make it the first one, or choose another model",
+        )
     if (video.heads or 1) > SEVERAL_HEADS.get(model, 1):
         most = SEVERAL_HEADS.get(model, 1)
-        yield device.refusal("heads", f"a card of model '{model}' has at most {most} monitors")
+        yield device.refusal(
+            "heads",
+            f"a card of model '{model}' has at most {most} monitors",
+            f"write at most {most}",
+        )
     if (video.width is None) != (video.height is None):
-        yield device.refusal("", "a resolution needs a width and a height")
+        yield device.mistake(
+            "",
+            "a resolution needs a width and a height",
+            "add the other one, or leave the resolution out",
+        )
     if video.accel2d:
-        yield device.refusal("accel2d", "QEMU has no such setting")
+        yield device.refusal("accel2d", "QEMU has no such setting", "leave it out")
     if video.accel3d and not card.outside:
         yield from _check_3d(card, context)
     yield from check_address(device, *(() if model == "ramfb" else ("pci",)))
@@ -163,7 +185,11 @@ def _check(card: _Card, context: Context) -> Iterator[Unsupported]:
 
 def _check_3d(card: _Card, context: Context) -> Iterator[Unsupported]:
     if card.model != "virtio":
-        yield card.device.refusal("accel3d", "only 'virtio' has 3D acceleration")
+        yield card.device.refusal(
+            "accel3d",
+            "only 'virtio' has 3D acceleration",
+            "choose the model 'virtio', or leave it out",
+        )
     drawing = (single.gl or single.type == "egl-headless" for single in context.machine.graphics)
     if not any(drawing):
         yield card.device.refusal(
@@ -236,7 +262,11 @@ def _qxl_memory(device: Named[Video]) -> dict[str, object]:
     vgamem_kib = video.vgamem_kib or QXL_VGAMEM_KIB
     _check_least(vgamem_kib, device, "vgamem-kib")
     if vgamem_kib != _power_of_two(vgamem_kib):
-        raise device.refusal("vgamem-kib", "it has to be a power of two")
+        raise device.mistake(
+            "vgamem-kib",
+            "it has to be a power of two",
+            "write 8192, 16384, 32768 or another power of two",
+        )
     return {
         "ram_size": _bytes(video.ram_kib, device, "ram-kib"),
         "vram_size": _bytes(video.vram_kib, device, "vram-kib"),
@@ -248,15 +278,21 @@ def _qxl_memory(device: Named[Video]) -> dict[str, object]:
 def _bytes(size_kib: int | None, device: Named[Video], field: str) -> int:
     size = _power_of_two(size_kib or QXL_RAM_KIB) * 1024
     if size >= 1 << 32:
-        raise device.refusal(
-            field, "rounded up to a power of two it is more than the 2 GiB that QEMU takes"
+        raise device.mistake(
+            field,
+            "rounded up to a power of two it is more than the 2 GiB that QEMU takes",
+            "write at most 2097152",
         )
     return size
 
 
 def _check_least(size_kib: int, device: Named[Video], field: str) -> None:
     if size_kib < LEAST_KIB:
-        raise device.refusal(field, f"it has to be at least {LEAST_KIB} KiB")
+        raise device.mistake(
+            field,
+            f"it has to be at least {LEAST_KIB} KiB",
+            f"write {LEAST_KIB} or more, or leave it out",
+        )
 
 
 def _power_of_two(number: int) -> int:

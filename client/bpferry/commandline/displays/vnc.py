@@ -148,7 +148,7 @@ def _display(device: Named[Graphics]) -> int:
     """Return the number of the display, which is its port minus 5900."""
     graphics = device.value
     if graphics.port is None:
-        raise device.refusal(
+        raise device.mistake(
             "autoport", "no port is given", "give one, or let QEMU choose it (autoport)"
         )
     if graphics.port < FIRST_PORT:
@@ -168,6 +168,10 @@ def _refuse_ports(device: Named[Graphics]) -> Iterator[Unsupported]:
     """
     graphics = device.value
     if graphics.websocket:
-        yield device.refusal("websocket", "web sockets need a display that listens at a port")
+        yield device.mistake(
+            "websocket",
+            "web sockets need a display that listens at a port",
+            "leave it out, or let the display listen at an address",
+        )
     if graphics.port not in (None, -1, 0) and not graphics.autoport:
-        yield device.refusal("port", "the display does not listen on a port", "remove it")
+        yield device.mistake("port", "the display does not listen on a port", "remove it")

@@ -46,7 +46,9 @@ def _cryptos(context: Context) -> Iterator[Part]:
 def _crypto(device: Named[Crypto], context: Context) -> Iterator[Found]:
     crypto = device.value
     if crypto.queues is not None and crypto.queues > 1:
-        yield device.refusal("queues", "QEMU's builtin back end has one queue")
+        yield device.refusal(
+            "queues", "QEMU's builtin back end has one queue", "leave the number of queues out"
+        )
     behind = {
         "qom-type": "cryptodev-backend-builtin",
         "id": f"obj{device.id}",
@@ -68,10 +70,16 @@ def _pstore(device: Named[Pstore], context: Context) -> Iterator[Found]:
     pstore = device.value
     yield from check_address(device, "pci")
     if not context.machine.features.acpi or context.family not in ("pc", "q35"):
-        yield device.refusal("", "it needs ACPI, on an x86 machine with PCI")
-    if pstore.size < 2 * RECORD or pstore.size % RECORD:
         yield device.refusal(
-            "size", f"it has to be a multiple of {RECORD} bytes, and at least two of them"
+            "",
+            "it needs ACPI, on an x86 machine with PCI",
+            "remove the device, or use an x86 machine with PCI and ACPI",
+        )
+    if pstore.size < 2 * RECORD or pstore.size % RECORD:
+        yield device.mistake(
+            "size",
+            f"it has to be a multiple of {RECORD} bytes, and at least two of them",
+            f"write a multiple of {RECORD}, such as {16 * RECORD}",
         )
     if pstore.file is None:
         yield Folder(context.folders.state, device.key)

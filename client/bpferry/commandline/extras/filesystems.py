@@ -55,7 +55,11 @@ def _filesystem(device: Named[Filesystem], context: Context) -> Iterator[Found]:
     filesystem = device.value
     earlier = before(device, context.machine.filesystems)
     if filesystem.driver != "mtp" and any(one.tag == filesystem.tag for one in earlier):
-        yield device.refusal("tag", f"another filesystem has the tag '{filesystem.tag}' too")
+        yield device.mistake(
+            "tag",
+            f"another filesystem has the tag '{filesystem.tag}' too",
+            "give each filesystem a tag of its own",
+        )
     if filesystem.driver == "9p":
         yield from _nine_p(context, device)
     elif filesystem.driver == "virtiofs":
@@ -67,14 +71,16 @@ def _filesystem(device: Named[Filesystem], context: Context) -> Iterator[Found]:
 def _folder(device: Named[Filesystem]) -> str:
     filesystem = device.value
     if filesystem.folder is None:
-        raise device.refusal("", f"'{filesystem.driver}' needs a folder of the host")
+        raise device.mistake(
+            "", f"'{filesystem.driver}' needs a folder of the host", "name the folder"
+        )
     return filesystem.folder
 
 
 def _check_tag(device: Named[Filesystem], most: int) -> Iterator[Unsupported]:
     filesystem = device.value
     if len(filesystem.tag.encode()) > most:
-        yield device.refusal("tag", f"it can have up to {most} bytes")
+        yield device.refusal("tag", f"it can have up to {most} bytes", "shorten the tag")
 
 
 def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
@@ -86,7 +92,9 @@ def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
         ("folder-mode", filesystem.folder_mode),
     ):
         if mode is not None and filesystem.access != "mapped":
-            yield device.refusal(field, "it is for the access 'mapped'")
+            yield device.mistake(
+                field, "it is for the access 'mapped'", "leave it out, or write the access 'mapped'"
+            )
     if filesystem.access == "passthrough":
         yield Remark(
             f"the guest cannot change the owner of files in '{filesystem.folder}', since QEMU "
@@ -133,7 +141,9 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
     yield from refuse_others(device, VIRTIOFS | ours, "a folder that the guest sees by virtiofs")
     yield from _check_tag(device, MAX_VIRTIOFS_TAG)
     if filesystem.queue is not None and filesystem.queue.bit_count() != 1:
-        yield device.refusal("queue", "it has to be a power of two")
+        yield device.mistake(
+            "queue", "it has to be a power of two", "write a power of two, such as 1024"
+        )
     if not has_shared_memory(context.machine):
         yield device.refusal(
             "",
@@ -147,7 +157,11 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
     elif filesystem.folder is not None or filesystem.read_only:
         for field in ("folder", "read-only"):
             if getattr(filesystem, field.replace("-", "_")):
-                yield device.refusal(field, "the virtiofsd behind the socket decides this")
+                yield device.refusal(
+                    field,
+                    "the virtiofsd behind the socket decides this",
+                    "leave it out, and set it where that virtiofsd is started",
+                )
     chardev = f"chr-vu-{device.id}"
     yield Option("-chardev", join("socket", id=chardev, path=socket))
     yield Device(

@@ -21,9 +21,15 @@ def _panic(device: Named[Panic], context: Context) -> Iterator[Found]:
     panic = device.value
     model = _model(context, panic)
     if any(_model(context, one) == model for one in before(device, context.machine.panics)):
-        yield device.refusal("", f"the VM has a panic device of model '{model}' already")
+        yield device.refusal(
+            "", f"the VM has a panic device of model '{model}' already", "remove one of them"
+        )
     if model in ("isa", "hyperv") and not context.is_x86:
-        yield device.refusal("model", f"'{model}' is for x86 only")
+        yield device.refusal(
+            "model",
+            f"'{model}' is for x86 only",
+            "remove the device, or choose the model 'pvpanic'",
+        )
     if model == "pvpanic":
         yield from check_address(device, "pci")
         yield Device(
@@ -51,5 +57,5 @@ def _port(device: Named[Panic]) -> int | None:
     if panic.address is None:
         return None
     if panic.address.irq is not None:
-        raise device.refusal("address.irq", "it raises no interrupt")
+        raise device.mistake("address.irq", "it raises no interrupt", "leave it out")
     return panic.address.iobase

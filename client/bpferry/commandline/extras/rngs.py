@@ -61,13 +61,21 @@ def _rng(device: Named[Rng], context: Context) -> Iterator[Found]:
 def _check(device: Named[Rng]) -> Iterator[Unsupported]:
     rng = device.value
     if rng.file is not None and rng.backend != "random":
-        yield device.refusal("file", f"the back end '{rng.backend}' has no file")
+        yield device.mistake(
+            "file",
+            f"the back end '{rng.backend}' has no file",
+            "leave the file out, or choose the back end 'random'",
+        )
     for name in EGD_ONLY:
         if getattr(rng, name) and rng.backend != "egd":
-            yield device.refusal(name, f"the back end '{rng.backend}' is not a daemon")
+            yield device.mistake(
+                name,
+                f"the back end '{rng.backend}' is not a daemon",
+                f"leave out {name}, or choose the back end 'egd'",
+            )
     if rng.period is not None and rng.max_bytes is None:
         rate, most = called(Rng, "period"), called(Rng, "max_bytes")
-        yield device.refusal(
+        yield device.mistake(
             "period", f"{rate} has no meaning without {most}", f"add {most}, or leave out {rate}"
         )
 
@@ -79,6 +87,7 @@ def _daemon(device: Named[Rng]) -> User:
             "type" if rng.type else "",
             f"a daemon can be reached by {', '.join(DAEMON_TYPES)}, and the type is "
             f"'{rng.type or 'missing'}'",
+            "choose one of these",
         )
     character = Character(sources=rng.sources, protocol=rng.protocol)
     return User(Named(device.key, device.id, character), rng.type)

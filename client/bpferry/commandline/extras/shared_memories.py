@@ -29,7 +29,7 @@ def parts(context: Context) -> Iterator[Part]:
 def _memory(device: Named[SharedMemory], _: Context) -> Iterator[Found]:
     memory = device.value
     if "/" in memory.name or memory.name in (".", "..", ""):
-        yield device.refusal("name", "no file can have this name")
+        yield device.mistake("name", "no file can have this name", "write a name without '/'")
     made = _plain if memory.model == "ivshmem-plain" else _with_server
     behind, properties = made(device)
     yield behind
@@ -50,7 +50,11 @@ def _plain(device: Named[SharedMemory]) -> Made:
         raise device.refusal(field, "plain shared memory has none", "use ivshmem-doorbell")
     size = memory.size or USUAL_SIZE
     if size < MIB or size.bit_count() != 1:
-        raise device.refusal("size", "it has to be a power of two, and at least 1 MiB")
+        raise device.refusal(
+            "size",
+            "it has to be a power of two, and at least 1 MiB",
+            "write a power of two, such as 4 MiB",
+        )
     file = {
         "qom-type": "memory-backend-file",
         "id": f"shmmem-{device.id}",
@@ -68,7 +72,11 @@ def _with_server(device: Named[SharedMemory]) -> Made:
         raise device.refusal("", "it needs an ivshmem-server", "use ivshmem-plain")
     for name, value in (("size", memory.size), ("role", memory.role)):
         if value is not None:
-            raise device.refusal(name, "the server decides this")
+            raise device.refusal(
+                name,
+                "the server decides this",
+                "leave it out, and set it where the server is started",
+            )
     # Without a path, the socket is where libvirt documents it.
     path = memory.server.path or f"/var/lib/libvirt/shmem-{memory.name}-sock"
     chardev = f"char{device.id}"

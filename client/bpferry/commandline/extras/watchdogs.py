@@ -37,12 +37,26 @@ def _watchdog(device: Named[Watchdog], context: Context) -> Iterator[Found]:
 def _check(context: Context, device: Named[Watchdog]) -> Iterator[Unsupported]:
     watchdog = device.value
     if watchdog.action != context.machine.watchdogs[0].action:
-        yield device.refusal("action", "QEMU has one action for all watchdogs")
+        yield device.refusal(
+            "action",
+            "QEMU has one action for all watchdogs",
+            "write the same action for all of them",
+        )
     model, family = watchdog.model, context.family
     yield from check_address(device, *(("pci",) if model == "i6300esb" else ()))
     if model == "itco" and family != "q35":
-        yield device.refusal("model", "only q35 machines have the iTCO timer")
+        yield device.refusal(
+            "model",
+            "only q35 machines have the iTCO timer",
+            "choose another model, such as 'i6300esb', or the machine type 'q35'",
+        )
     if model == "ib700" and family != "pc":
-        yield device.refusal("model", "only the machine type 'pc' has the ISA bus for it")
+        yield device.refusal(
+            "model",
+            "only the machine type 'pc' has the ISA bus for it",
+            "choose another model, such as 'i6300esb', or the machine type 'pc'",
+        )
     if model == "itco" and watchdog.alias is not None and watchdog.alias.startswith("ua-"):
-        yield device.refusal("alias", "it is part of the machine, and has no id of its own")
+        yield device.refusal(
+            "alias", "it is part of the machine, and has no id of its own", "leave the alias out"
+        )

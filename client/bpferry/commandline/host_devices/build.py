@@ -45,7 +45,7 @@ def parts(context: Context) -> Iterator[Part]:
 
 def _device(device: Named[HostDevice], context: Context) -> Iterator[Found]:
     if _is_given_before(device, context):
-        raise device.refusal("", "the guest already has this host device", "leave one out")
+        raise device.mistake("", "the guest already has this host device", "leave one out")
     build, meaningful, bus = BUILDERS[device.value.type]
     yield from refuse_others(device, meaningful, f"a device of type '{device.value.type}'")
     if device.value.is_unassigned:

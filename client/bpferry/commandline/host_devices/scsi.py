@@ -17,9 +17,15 @@ def scsi_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
     """Yield the controller of a target. bpferry opens the node, as QEMU may not be allowed to."""
     wanted = device.value
     if wanted.wwpn is None:
-        yield device.refusal("wwpn", "a target is named by its WWPN, such as naa.5123456789abcde0")
+        yield device.mistake(
+            "wwpn",
+            "a target is named by its WWPN, such as naa.5123456789abcde0",
+            "write its WWPN in this form",
+        )
     if wanted.model == "vfio-pci":
-        yield device.refusal("model", "a target of SCSI has a virtio model")
+        yield device.refusal(
+            "model", "a target of SCSI has a virtio model", "choose a virtio model, or leave it out"
+        )
     name = f"{device.id}.vhost"
     yield OpenDevice(name, NODE, device.key)
     properties = {

@@ -52,12 +52,18 @@ def usb_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
 def _check(device: Named[HostDevice]) -> Iterator[Unsupported]:
     wanted = device.value
     if (wanted.vendor is None) is not (wanted.product is None):
-        yield device.refusal("", "a vendor goes with a product")
+        yield device.mistake("", "a vendor goes with a product", "name both, as 'lsusb' shows them")
     if wanted.at is None:
         if wanted.vendor is None and wanted.product is None:
-            yield device.refusal("", "no device is named", "name its vendor and product")
+            yield device.mistake("", "no device is named", "name its vendor and product")
         return
     if wanted.at.bus is None or wanted.at.device is None:
-        yield device.refusal("at", "a place on USB is a bus and a device")
+        yield device.mistake(
+            "at", "a place on USB is a bus and a device", "name both, as 'lsusb' shows them"
+        )
     if wanted.at.domain or wanted.at.slot or wanted.at.function or wanted.at.uuid:
-        yield device.refusal("at", "a place on USB is a bus and a device, and nothing else")
+        yield device.mistake(
+            "at",
+            "a place on USB is a bus and a device, and nothing else",
+            "leave out all but the bus and the device",
+        )

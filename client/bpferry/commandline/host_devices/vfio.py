@@ -45,7 +45,11 @@ def pci_parts(device: Named[HostDevice], context: Context) -> Iterator[Found]:
     if device.value.rom is False and (
         device.value.rom_bar is not None or device.value.rom_file is not None
     ):
-        yield device.refusal("rom", "the ROM is disabled and described at the same time")
+        yield device.mistake(
+            "rom",
+            "the ROM is disabled and described at the same time",
+            "leave out the file of the ROM, or switch the ROM on",
+        )
     host = _pci_address(device)
     yield from _node_of(device, context)
     properties = {
@@ -62,9 +66,17 @@ def mediated_parts(device: Named[HostDevice], context: Context) -> Iterator[Foun
     yield from _check(device, context)
     where = device.value.at
     if where is None or where.uuid is None:
-        raise device.refusal("at", "a mediated device is named by its UUID")
+        raise device.mistake(
+            "at",
+            "a mediated device is named by its UUID",
+            "name the UUID, which is in /sys/bus/mdev/devices",
+        )
     if device.value.model not in (None, "vfio-pci"):
-        yield device.refusal("model", "a mediated device has the model 'vfio-pci'")
+        yield device.refusal(
+            "model",
+            "a mediated device has the model 'vfio-pci'",
+            "write 'vfio-pci', or leave the model out",
+        )
     yield from _node_of(device, context)
     by_path: dict[str, object] = {"sysfsdev": f"{MDEV_FOLDER}/{UUID(where.uuid)}"}
     properties = {**_named_by(device, by_path, context), **_common(device, context)}
@@ -133,12 +145,16 @@ def _device(device: Named[HostDevice], properties: dict[str, object]) -> Device:
 
 def _check(device: Named[HostDevice], context: Context) -> Iterator[Unsupported]:
     if not context.has_pci:
-        yield device.refusal("", f"the machine '{context.machine_type}' has no PCI bus")
+        yield device.refusal(
+            "",
+            f"the machine '{context.machine_type}' has no PCI bus",
+            "remove the device, or choose a machine type with PCI, such as 'q35'",
+        )
     if device.value.display and not context.machine.graphics:
-        yield device.refusal("display", "nothing shows it", "add graphics")
+        yield device.mistake("display", "nothing shows it", "add graphics")
     if device.value.boot_display and not device.value.display:
         sentence = "it needs the display"
-        yield device.refusal("boot-display", sentence, "switch 'display' on as well")
+        yield device.mistake("boot-display", sentence, "switch 'display' on as well")
 
 
 def _common(device: Named[HostDevice], context: Context) -> dict[str, object]:
@@ -154,7 +170,7 @@ def _pci_address(device: Named[HostDevice]) -> str:
     where = device.value.at
     found = pci_address(where)
     if found is None:
-        raise device.refusal(
+        raise device.mistake(
             "at", "a place on PCI is a domain, a bus, a slot and a function", "'lspci -D' shows it"
         )
     return found
@@ -174,12 +190,18 @@ def _check_team(device: Named[HostDevice], context: Context) -> Iterator[Unsuppo
     wanted = device.value
     if wanted.teaming is None:
         if wanted.stands_in_for is not None:
-            yield device.refusal("stands-in-for", "its card of the team is not named")
+            yield device.mistake(
+                "stands-in-for",
+                "its card of the team is not named",
+                "name the card in a team of type 'persistent'",
+            )
         return
     cards = [card.alias for card in context.machine.cards if card.teaming == "persistent"]
     if wanted.stands_in_for not in cards:
         sentence = f"no card with the alias '{wanted.stands_in_for}' is a persistent one of a team"
-        yield device.refusal("stands-in-for", sentence)
+        yield device.mistake(
+            "stands-in-for", sentence, "name a card of this VM that is of a virtio model"
+        )
 
 
 def _rom(device: Named[HostDevice]) -> dict[str, object]:

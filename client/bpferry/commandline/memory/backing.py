@@ -8,7 +8,7 @@ maps files in /dev/hugepages. Memory that processes share without a file comes f
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken
 from bpferry.commandline.memory.nodes import nodes_of
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.domain.model.memory import HugePage, HugePages, MemoryBacking
@@ -123,7 +123,11 @@ def _preallocates(backing: MemoryBacking, block: Block, *, huge: bool) -> bool:
     if block.preallocate is not None:
         return block.preallocate
     if huge and backing.allocation == "ondemand":
-        raise unsupported("memory-backing.allocation", "huge pages are allocated at the start")
+        raise mistaken(
+            "memory-backing.allocation",
+            "huge pages are allocated at the start",
+            "leave the allocation out, or write 'immediate'",
+        )
     return huge or backing.allocation == "immediate"
 
 
@@ -139,7 +143,11 @@ def _pages(backing: MemoryBacking, block: Block) -> tuple[bool, int | None]:
     if page is None and backing.huge_pages.pages:
         return False, None
     if backing.source == "anonymous":
-        raise unsupported("memory-backing.source", "huge pages cannot come from anonymous memory")
+        raise mistaken(
+            "memory-backing.source",
+            "huge pages cannot come from anonymous memory",
+            "leave the source out, or the huge pages",
+        )
     if page is None:
         return True, None
     return page.size != USUAL_PAGE, page.size

@@ -7,7 +7,7 @@ As in libvirt, sizes are rounded up to whole MiB, and those of modules to an eve
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.memory import modules, numa
 from bpferry.commandline.memory.backing import (
     RESTRICTIVE,
@@ -53,9 +53,9 @@ def initial_size(machine: Machine) -> int:
     if machine.cpu.numa:
         return _size_of_nodes(machine)
     if machine.memory == 0:
-        raise unsupported("memory", "the VM has no memory", "set its size")
+        raise mistaken("memory", "the VM has no memory", "set its size")
     if extra >= machine.memory:
-        raise unsupported(
+        raise mistaken(
             "memory",
             f"the VM has {machine.memory // MIB} MiB in all, and its modules alone have "
             f"{extra // MIB} MiB: there is nothing left to start with",
@@ -73,7 +73,7 @@ def _size_of_nodes(machine: Machine) -> int:
     exact = sum(cell.memory for cell in machine.cpu.numa)
     rounded = sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
     if exact != rounded and machine.memory not in (0, _total(machine)):
-        raise unsupported(
+        raise mistaken(
             "memory",
             f"the NUMA nodes have {exact // 1024:,} KiB, which is neither this nor a whole number "
             "of MiB",
@@ -103,6 +103,7 @@ def parts(context: Context) -> Iterator[Found]:
         yield unsupported(
             "memory-backing" if machine.memory_backing else "numa-tune",
             f"'{context.machine_type}' cannot use another memory backend",
+            "leave it out, or choose another machine type, such as 'q35'",
         )
     yield from modules.parts(context)
     yield from _balloon(context)
@@ -150,10 +151,14 @@ def _check_nodes(machine: Machine) -> Iterator[Unsupported]:
     for page in pages_of(huge):
         nodes = page.value.nodes
         if nodes is not None and parse_numbers(nodes, f"{page.key}.nodes")[-1] >= count:
-            yield page.refusal("nodes", f"the guest has {count} NUMA nodes")
+            yield page.mistake(
+                "nodes", f"the guest has {count} NUMA nodes", f"write nodes from 0 to {count - 1}"
+            )
     for cell in cells_of(machine.numa_tune):
         if cell.value.cell >= count:
-            yield cell.refusal("cell", f"the guest has {count} NUMA nodes")
+            yield cell.mistake(
+                "cell", f"the guest has {count} NUMA nodes", f"write a node from 0 to {count - 1}"
+            )
 
 
 def _tuning_remarks(machine: Machine) -> Iterator[Found]:
@@ -166,7 +171,11 @@ def _tuning_remarks(machine: Machine) -> Iterator[Found]:
         yield Remark(text, "name the nodes", "numa-tune.placement")
     for cell in cells_of(tune):
         if (cell.value.mode == RESTRICTIVE) is not (tune.mode == RESTRICTIVE):
-            yield cell.refusal("mode", f"'{RESTRICTIVE}' is the policy of all nodes or of none")
+            yield cell.refusal(
+                "mode",
+                f"'{RESTRICTIVE}' is the policy of all nodes or of none",
+                "write it for all nodes, or for none",
+            )
     if tune.mode == RESTRICTIVE:
         text = (
             f"it has no effect: '{RESTRICTIVE}' needs a control group, which libvirt's session "
@@ -190,13 +199,17 @@ def _size(context: Context) -> str:
     if most is None:
         for module in named(machine.memory_devices, "memory-devices", "memory"):
             if module.value.model in ("dimm", "nvdimm"):
-                raise module.refusal(
+                raise module.mistake(
                     "", "memory modules need room to be plugged into", "add max-memory with slots"
                 )
         return join("", size=f"{initial // 1024}k")
     whole = initial + sum(round_up(module.size, MODULE) for module in machine.memory_devices)
     if most.size < whole:
-        raise unsupported("max-memory.size", "it is less than the memory at the start")
+        raise mistaken(
+            "max-memory.size",
+            "it is less than the memory at the start",
+            "write more than the memory at the start",
+        )
     return join(
         "",
         size=f"{initial // 1024}k",

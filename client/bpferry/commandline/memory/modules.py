@@ -64,7 +64,7 @@ def _check(device: Named[MemoryDevice]) -> Iterator[Unsupported]:
     yield from refuse_others(device, MEANINGFUL[module.model], f"a module '{module.model}'")
     yield from check_address(device, "pci" if _is_virtio(module) else "dimm")
     if module.model in FILES and module.file is None:
-        yield device.refusal("file", f"'{module.model}' needs a file", "name the file")
+        yield device.mistake("file", f"'{module.model}' needs a file", "name the file")
 
 
 def _block(device: Named[MemoryDevice]) -> Block:

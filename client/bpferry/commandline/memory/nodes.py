@@ -39,7 +39,7 @@ def nodes_of(machine: Machine) -> tuple[Node, ...]:
     for place, device in enumerate(listed(cells, "cpu.numa")):
         number = place if device.value.id is None else device.value.id
         if number in found or number >= len(cells):
-            raise device.refusal(
+            raise device.mistake(
                 "id" if device.value.id is not None else "",
                 f"the numbers of {len(cells)} nodes are 0 to {len(cells) - 1}, each once",
                 "use these numbers, in any order",
@@ -54,9 +54,10 @@ def _processors(machine: Machine, device: Named[NumaCell]) -> tuple[int, ...]:
         return ()
     numbers = parse_numbers(device.value.cpus, f"{device.key}.cpus")
     if numbers[-1] >= machine.vcpus:
-        raise device.refusal(
+        raise device.mistake(
             "cpus",
             f"the processors of the VM are 0 to {machine.vcpus - 1}, and {numbers[-1]} is named",
+            f"name processors up to {machine.vcpus - 1}, or give the VM more",
         )
     return numbers
 
@@ -66,8 +67,10 @@ def _check_processors(nodes: Sequence[Node]) -> None:
     for node in nodes:
         twice = seen & set(node.processors)
         if twice:
-            raise node.device.refusal(
-                "cpus", f"processor {min(twice)} already belongs to another node"
+            raise node.device.mistake(
+                "cpus",
+                f"processor {min(twice)} already belongs to another node",
+                "name each processor in one node only",
             )
         seen |= set(node.processors)
 

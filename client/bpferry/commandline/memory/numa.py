@@ -7,7 +7,7 @@ The guest finds the speed of memory in ACPI's heterogeneous memory attribute tab
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.memory.backing import Block, memory_object
 from bpferry.commandline.memory.nodes import Node, nodes_of
 from bpferry.commandline.memory.sizes import MIB, round_up
@@ -52,10 +52,12 @@ def parts(context: Context) -> Iterator[Found]:
         )
     nodes = nodes_of(context.machine)
     if all(not node.processors for node in nodes):
-        raise unsupported("cpu.numa", "no node has a processor")
+        raise mistaken("cpu.numa", "no node has a processor", "give at least one node processors")
     for node in nodes:
         if not node.cell.memory:
-            yield node.device.refusal("memory", "QEMU needs memory in every node")
+            yield node.device.refusal(
+                "memory", "QEMU needs memory in every node", "give the node some memory"
+            )
         size = round_up(node.cell.memory, MIB)
         block = Block(
             id=f"ram-node{node.number}",
@@ -88,7 +90,9 @@ def _distances(nodes: Sequence[Node]) -> Iterator[Found]:
     }
     for node in nodes:
         if any(sibling.id >= len(nodes) for sibling in node.cell.distances):
-            yield node.device.refusal("distances", "there is no such node")
+            yield node.device.mistake(
+                "distances", "there is no such node", "name nodes of this VM only"
+            )
     if not said:
         return
     for source in range(len(nodes)):
@@ -128,9 +132,11 @@ def _check_ends(part: Named[Latency | Bandwidth], nodes: Sequence[Node]) -> Iter
     ends = {"initiator": between.initiator, "target": between.target}
     for name, number in ends.items():
         if number >= len(nodes):
-            yield part.refusal(name, f"there is no node {number}")
+            yield part.mistake(name, f"there is no node {number}", "name a node of this VM")
         elif name == "initiator" and not nodes[number].processors:
-            yield part.refusal(name, f"node {number} has no processor")
+            yield part.mistake(
+                name, f"node {number} has no processor", "name a node with processors"
+            )
 
 
 def _between(between: Latency | Bandwidth, what: str, value: str) -> str:
@@ -148,7 +154,9 @@ def _caches(node: Node) -> Iterator[Found]:
     levels: set[int] = set()
     for cache in node.device.parts("caches", node.cell.caches):
         if cache.value.level in levels:
-            yield cache.refusal("level", "this cache is described already")
+            yield cache.mistake(
+                "level", "this cache is described already", "describe each level once"
+            )
         levels.add(cache.value.level)
         yield Option("-numa", _cache(node.number, cache.value))
 

@@ -116,9 +116,17 @@ def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupp
     card = device.value
     virtio = model.startswith("virtio")
     if card.type == "vhostuser" and not virtio:
-        yield device.refusal("model", "a card of type vhostuser has a virtio model")
+        yield device.refusal(
+            "model",
+            "a card of type vhostuser has a virtio model",
+            "choose the model 'virtio', or leave it out",
+        )
     if model in VIRTUAL_FUNCTIONS and not context.has_pci_express:
-        yield device.refusal("model", f"a card of model '{model}' needs a machine with PCI Express")
+        yield device.refusal(
+            "model",
+            f"a card of model '{model}' needs a machine with PCI Express",
+            "choose the machine type 'q35' or 'virt', or the model 'e1000'",
+        )
     if virtio:
         yield from _check_virtio(device, context)
     if card.bandwidth is not None and card.type not in HELPED:
@@ -128,7 +136,7 @@ def _check(device: Named[Card], model: str, context: Context) -> Iterator[Unsupp
         for way in ("inbound", "outbound"):
             if getattr(card.bandwidth, way) is not None and way not in flows_of(card):
                 hint = f"write {way}'s average, in kilobytes per second"
-                yield device.refusal(f"bandwidth.{way}", "a limit needs an average", hint)
+                yield device.mistake(f"bandwidth.{way}", "a limit needs an average", hint)
     meaningful = meaningful_fields(card, virtio=virtio) | {"bandwidth"}
     yield from refuse_others(device, meaningful | VIRTIO, f"a card of type '{card.type}'")
     yield from refuse_others(device, meaningful, f"a card of model '{model}'")
@@ -147,11 +155,17 @@ def _check_rom(device: Named[Card], model: str, context: Context) -> Iterator[Un
     on_pci = model not in USB_MODELS and (context.has_pci or not model.startswith("virtio"))
     for field in ROM:
         if getattr(card, field) is not None and not on_pci:
-            yield device.refusal(field, "it is for PCI cards only")
+            yield device.mistake(
+                field, "it is for PCI cards only", "leave it out, or choose a card on PCI"
+            )
     if card.rom_file and not card.rom_file.startswith("/"):
-        yield device.refusal("rom-file", "it has to be an absolute path")
+        yield device.mistake("rom-file", "it has to be an absolute path", "write it from / on")
     if card.rom is False and (card.rom_bar is not None or card.rom_file is not None):
-        yield device.refusal("rom", "the ROM is disabled and described at the same time")
+        yield device.mistake(
+            "rom",
+            "the ROM is disabled and described at the same time",
+            "leave out the file of the ROM, or switch the ROM on",
+        )
 
 
 def _slot_of(model: str) -> Slot:
@@ -187,6 +201,7 @@ def _check_virtio(device: Named[Card], context: Context) -> Iterator[Unsupported
         yield device.refusal(
             "rss-hash-report",
             f"the virtio-net of '{known.qemu}' (QEMU {known.version_text}) reports no hashes",
+            "leave it out, or use a QEMU that has it",
         )
 
 

@@ -96,9 +96,17 @@ def _check(part: Named[PortRange]) -> None:
     one = part.value
     last = one.end or one.start
     if last < one.start:
-        raise part.refusal("end", f"it is lower than the first port, {one.start}")
+        raise part.mistake(
+            "end",
+            f"it is lower than the first port, {one.start}",
+            "write a higher port than the first one",
+        )
     if one.to is not None and one.to + last - one.start > 65535:  # noqa: PLR2004 - the last port
-        raise part.refusal("to", "the last port in the guest would be above 65535")
+        raise part.mistake(
+            "to",
+            "the last port in the guest would be above 65535",
+            "write a lower first port, or forward fewer ports",
+        )
 
 
 def _ports(one: PortRange) -> range:

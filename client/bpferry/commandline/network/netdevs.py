@@ -61,7 +61,9 @@ class _Owner:
         value = getattr(self.card, field)
         if value is None or value == "":
             name = field.replace("_", "-")
-            raise self.device.refusal("", f"a card of type '{self.card.type}' needs '{name}'")
+            raise self.device.mistake(
+                "", f"a card of type '{self.card.type}' needs '{name}'", f"add '{name}'"
+            )
         return value
 
     @property
@@ -86,6 +88,7 @@ def netdev_parts(device: Named[Card], context: Context) -> Iterator[Found]:
             "type",
             f"'{context.capabilities.qemu}' (QEMU {context.capabilities.version_text}) has no "
             f"network back end '{netdev}'",
+            "choose another type, or use a QEMU that has it",
         )
     if card.tap_device != TUN_DEVICE:
         yield Remark(
@@ -155,7 +158,11 @@ def _network(address: Named[IpAddress]) -> Properties:
         return {"ipv6-prefix": ip.address, "ipv6-prefixlen": ip.prefix or None}
     low, high = SLIRP_PREFIXES
     if ip.prefix and not low <= ip.prefix <= high:
-        raise address.refusal("prefix", f"the prefix of an IPv4 network is {low} to {high} here")
+        raise address.refusal(
+            "prefix",
+            f"the prefix of an IPv4 network is {low} to {high} here",
+            f"write a prefix from {low} to {high}",
+        )
     return {"net": f"{ip.address}/{ip.prefix}" if ip.prefix else ip.address}
 
 
@@ -193,7 +200,11 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
         yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})
     elif card.socket_mode == "server":
         if card.reconnect:
-            yield owner.device.refusal("reconnect", "a socket that listens does not reconnect")
+            yield owner.device.mistake(
+                "reconnect",
+                "a socket that listens does not reconnect",
+                "leave it out, or write the mode 'client'",
+            )
         name = f"{owner.id}.listen"
         path = str(owner.needed("socket"))
         yield Listen(name, path)
@@ -203,7 +214,11 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
         yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
     else:
         if card.reconnect and card.reconnect_seconds is None:
-            yield owner.device.refusal("reconnect", "the number of seconds is missing")
+            yield owner.device.mistake(
+                "reconnect",
+                "the number of seconds is missing",
+                "add the number of seconds, or switch it off",
+            )
         seconds = card.reconnect_seconds if card.reconnect else None
         yield _chardev(owner, {"path": owner.needed("socket"), **_again(owner, seconds)})
 

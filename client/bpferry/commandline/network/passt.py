@@ -61,13 +61,25 @@ def check_addresses(device: Named[Card]) -> None:
         ip = address.value
         version = _version_of(address, ip.address)
         if ip.family is not None and ip.family != f"ipv{version}":
-            raise address.refusal("family", f"'{ip.address}' is not an address of this family")
+            raise address.mistake(
+                "family",
+                f"'{ip.address}' is not an address of this family",
+                "write the family that the address has",
+            )
         if version in families:
-            raise address.refusal("", f"a card has one address of IPv{version}")
+            raise address.refusal(
+                "", f"a card has one address of IPv{version}", "leave one of them"
+            )
         if version == IPV6 and ip.prefix not in (None, 0, IPV6_PREFIX):
-            raise address.refusal("prefix", f"the prefix of IPv6 is {IPV6_PREFIX}")
+            raise address.refusal(
+                "prefix",
+                f"the prefix of IPv6 is {IPV6_PREFIX}",
+                f"write {IPV6_PREFIX}, or leave the prefix out",
+            )
         if version != IPV6 and (ip.prefix or 0) > 32:  # noqa: PLR2004 - bits of IPv4
-            raise address.refusal("prefix", "an address of IPv4 has 32 bits")
+            raise address.mistake(
+                "prefix", "an address of IPv4 has 32 bits", "write a prefix up to 32"
+            )
         families.add(version)
 
 
@@ -76,7 +88,11 @@ def _version_of(part: Named[IpAddress | PortForward], address: str) -> int:
     try:
         return ipaddress.ip_address(address).version
     except ValueError as error:
-        raise part.refusal("address", f"'{address}' is not an address") from error
+        raise part.mistake(
+            "address",
+            f"'{address}' is not an address",
+            "write an address in numbers, such as 10.0.2.15",
+        ) from error
 
 
 def _ports(part: Named[PortForward]) -> str:
@@ -93,12 +109,20 @@ def _range(part: Named[PortRange]) -> str:
     found = part.value
     last = found.end or found.start
     if last < found.start:
-        raise part.refusal("end", f"it is lower than the first port, {found.start}")
+        raise part.mistake(
+            "end",
+            f"it is lower than the first port, {found.start}",
+            "write a higher port than the first one",
+        )
     text = f"{'~' if found.exclude else ''}{found.start}"
     text += f"-{found.end}" if found.end is not None else ""
     if found.to is None:
         return text
     last_inside = found.to + last - found.start
     if last_inside > 65535:  # noqa: PLR2004 - the highest port
-        raise part.refusal("to", "the last port in the guest would be above 65535")
+        raise part.mistake(
+            "to",
+            "the last port in the guest would be above 65535",
+            "write a lower first port, or forward fewer ports",
+        )
     return f"{text}:{found.to}" + (f"-{last_inside}" if found.end is not None else "")

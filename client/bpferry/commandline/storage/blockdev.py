@@ -145,7 +145,11 @@ class _Builder:
         """Add the nodes of an image and of all below it, and return the name of the topmost."""
         image = part.value
         if level.depth > MAX_DEPTH:
-            raise part.refusal("", f"the chain of backing images is longer than {MAX_DEPTH}")
+            raise part.refusal(
+                "",
+                f"the chain of backing images is longer than {MAX_DEPTH}",
+                "shorten the chain: 'qemu-img commit' or 'qemu-img rebase' merges images",
+            )
         check_image(part, read_only=level.read_only)
         below = self._backing(part, level)
         secrets = self._secrets(part)
@@ -184,10 +188,16 @@ class _Builder:
         below = part.part("backing", image.backing)
         if image.backing.type is None:
             if image.backing != BackingImage():
-                raise below.refusal("", "the backing image has no type")
+                raise below.mistake(
+                    "", "the backing image has no type", "add the type, such as 'file'"
+                )
             return {"backing": None} if image.format in BACKED else {}
         if image.format not in BACKED:
-            raise below.refusal("", f"an image in {image.format or 'raw'} has no backing image")
+            raise below.mistake(
+                "",
+                f"an image in {image.format or 'raw'} has no backing image",
+                "remove the backing image, or write the format 'qcow2'",
+            )
         depth = level.depth + 1
         return {
             "backing": self.add_image(below, _Level(f"{self.name}-{depth}", depth, read_only=True))

@@ -113,7 +113,7 @@ def properties_of(device: Named[Disk], drive: str, context: Context) -> dict[str
     for name, value in asked.items():
         if value is not None and name not in PROPERTIES[driver]:
             field = FIELDS.get(name, name.replace("_", "-"))
-            raise device.refusal(field, f"'{driver}' has no property '{name}'")
+            raise device.refusal(field, f"'{driver}' has no property '{name}'", "leave it out")
     properties = {**_place(disk, context), "drive": drive or None}
     if driver == "usb-storage":
         # This is QEMU's default; libvirt writes it out, so that it stays if QEMU's default changes.
@@ -163,7 +163,11 @@ def _policies(device: Named[Disk]) -> dict[str, object]:
     """Return what happens when writing and reading fail; by default the same, where possible."""
     disk = device.value
     if disk.device == "floppy" and (disk.error_policy or disk.read_error_policy):
-        raise device.refusal("error-policy", "a floppy drive always reports errors")
+        raise device.refusal(
+            "error-policy",
+            "a floppy drive always reports errors",
+            "leave it out, or write 'report'",
+        )
     writing = "enospc" if disk.error_policy == "enospace" else disk.error_policy
     reading = disk.read_error_policy or (None if writing == "enospc" else writing)
     return {"werror": writing, "rerror": reading}

@@ -27,7 +27,11 @@ def check_image(part: Named[Layer], *, read_only: bool) -> None:
     image = part.value
     check_source(part)
     if (image.format == "fat") is not (image.type == "dir"):
-        raise part.refusal("format", "a folder, and only a folder, is shown in the format fat")
+        raise part.mistake(
+            "format",
+            "a folder, and only a folder, is shown in the format fat",
+            "write the format 'fat' for a folder, and another one for anything else",
+        )
     if image.type == "dir" and not read_only:
         raise part.refusal(
             "", "QEMU shows a folder as it is when the VM starts, and does not write to it",
@@ -37,7 +41,11 @@ def check_image(part: Named[Layer], *, read_only: bool) -> None:
         for field in ("metadata_cache", "data_file", "discard_no_unref"):
             if getattr(image, field, None) is not None:
                 name = field.replace("_", "-")
-                raise part.refusal(field, f"{name} needs an image in the format qcow2")
+                raise part.refusal(
+                    field,
+                    f"{name} needs an image in the format qcow2",
+                    f"leave out {name}, or use an image in the format qcow2",
+                )
     if image.format in NEVER_WRITTEN and not read_only:
         raise part.refusal(
             "format", f"QEMU only reads images in {image.format}", "make the disk read-only"
@@ -51,13 +59,15 @@ def check_source(part: Named[Image]) -> None:
         for field in fields:
             if kind != image.type and getattr(image, field) not in (None, ()):
                 name = field.replace("_", "-")
-                raise part.refusal(
+                raise part.mistake(
                     field, f"a disk of type {image.type} has no {name}", _hint(image.type)
                 )
     first = SOURCES[image.type or ""][0] if image.type in SOURCES else "type"
     if not getattr(image, first, None):
         name = first.replace("_", "-")
-        raise part.refusal("", f"a disk of type {image.type} needs the key '{name}'")
+        raise part.mistake(
+            "", f"a disk of type {image.type} needs the key '{name}'", f"add '{name}'"
+        )
 
 
 def _hint(kind: str | None) -> str:

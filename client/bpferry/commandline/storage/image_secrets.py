@@ -107,10 +107,12 @@ def _login(part: Named[Image], login: Login, storage: str) -> Secret:
     here = part.part("login", login)
     wanted = "ceph" if part.value.protocol == "rbd" else "iscsi"
     if login.secret is None:
-        raise here.refusal("", UNNAMED, "add " + _a_secret(wanted))
+        raise here.mistake("", UNNAMED, "add " + _a_secret(wanted))
     if login.secret.type != wanted:
-        raise here.refusal(
-            "secret.type", f"the secret for {part.value.protocol} is one of type '{wanted}'"
+        raise here.mistake(
+            "secret.type",
+            f"the secret for {part.value.protocol} is one of type '{wanted}'",
+            f"write '{wanted}', or leave the type out",
         )
     # Ceph's own tools print keys in base64, and QEMU hands them to its library in base64 again.
     return Secret(
@@ -130,10 +132,10 @@ def _a_secret(kind: str) -> str:
 def _name_of(part: Named[Reference]) -> str:
     reference = part.value
     if reference.uuid is not None and reference.usage is not None:
-        raise part.refusal("usage", "it has a uuid already", "keep one of them")
+        raise part.mistake("usage", "it has a uuid already", "keep one of them")
     name = reference.uuid or reference.usage
     if not name:
-        raise part.refusal("", "it has no name", WITH_A_NAME)
+        raise part.mistake("", "it has no name", WITH_A_NAME)
     return name
 
 
@@ -146,11 +148,19 @@ def _cookies(part: Named[Image], storage: str) -> Secret:
 
 def _check_cookie(part: Named[Cookie]) -> None:
     if not COOKIE_NAME.fullmatch(part.value.name):
-        raise part.refusal("name", "no cookie can have this name (RFC 6265)")
+        raise part.mistake(
+            "name",
+            "no cookie can have this name (RFC 6265)",
+            "write a name of letters, digits, '-' and '_'",
+        )
     value = part.value.value
     quoted = len(value) > 1 and value.startswith('"') and value.endswith('"')
     if not COOKIE_VALUE.fullmatch(value[1:-1] if quoted else value):
-        raise part.refusal("value", "no cookie can have this value (RFC 6265)")
+        raise part.mistake(
+            "value",
+            "no cookie can have this value (RFC 6265)",
+            "write a value without spaces, commas, semicolons, quotes and backslashes",
+        )
 
 
 def _encryption(part: Named[Image], encryption: Encryption, number: int) -> tuple[Secret, ...]:
@@ -158,7 +168,7 @@ def _encryption(part: Named[Image], encryption: Encryption, number: int) -> tupl
     _check_engine(part, here)
     if not encryption.secrets:
         hint = either('secrets = [{ usage = "NAME" }]', "<secret type='passphrase' usage='NAME'/>")
-        raise here.refusal("", UNNAMED, f"add {hint}")
+        raise here.mistake("", UNNAMED, f"add {hint}")
     has_layer = (part.value.format or "raw") != "raw" or encryption.engine != "librbd"
     node = "format" if has_layer else "storage"
     return tuple(
@@ -171,7 +181,7 @@ def _check_engine(part: Named[Image], encryption: Named[Encryption]) -> None:
     image, given = part.value, encryption.value
     if given.engine == "librbd":
         if image.protocol != "rbd":
-            raise encryption.refusal("engine", "librbd decrypts only RBD images", "write 'qemu'")
+            raise encryption.mistake("engine", "librbd decrypts only RBD images", "write 'qemu'")
         return
     if given.format != "luks":
         raise encryption.refusal(

@@ -62,11 +62,15 @@ def network_node(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]
     """
     protocol = part.value.protocol
     if protocol is None:
-        raise part.refusal("protocol", "a disk on the network needs a protocol")
+        raise part.mistake(
+            "protocol", "a disk on the network needs a protocol", "name the protocol, such as 'nbd'"
+        )
     for field in OPTIONAL:
         if getattr(part.value, field) not in (None, ()) and field not in FIELDS[protocol]:
             name = field.replace("_", "-")
-            raise part.refusal(field, f"there is no {name} with the protocol {protocol}")
+            raise part.refusal(
+                field, f"there is no {name} with the protocol {protocol}", f"leave out {name}"
+            )
     return {"driver": protocol, **BUILDERS[protocol](part, secrets)}
 
 
@@ -81,17 +85,21 @@ def _id(secret: Secret | None) -> str | None:
 def _name(part: Named[Image], what: str) -> str:
     name = part.value.name
     if not name:
-        raise part.refusal("", f"the name of the {what} is missing")
+        raise part.mistake("", f"the name of the {what} is missing", "add the name")
     return name
 
 
 def _one_host(part: Named[Image], *, unix: bool = False) -> Host:
     image = part.value
     if len(image.hosts) != 1:
-        raise part.refusal("", f"{image.protocol} takes one server, not {len(image.hosts)}")
+        raise part.refusal(
+            "", f"{image.protocol} takes one server, not {len(image.hosts)}", "leave one server"
+        )
     (host,) = part.parts("hosts", image.hosts)
     if host.value.transport == "unix" and not unix:
-        raise host.refusal("transport", f"{image.protocol} needs tcp")
+        raise host.refusal(
+            "transport", f"{image.protocol} needs tcp", "write 'tcp', or leave the transport out"
+        )
     _check_host(host)
     return host.value
 
@@ -100,9 +108,15 @@ def _check_host(part: Named[Host]) -> None:
     host = part.value
     needed, other = ("socket", "name") if host.transport == "unix" else ("name", "socket")
     if not getattr(host, needed):
-        raise part.refusal("", f"a server behind {host.transport} needs a {needed}")
+        raise part.mistake(
+            "", f"a server behind {host.transport} needs a {needed}", f"add the {needed}"
+        )
     if getattr(host, other) is not None or (host.transport == "unix" and host.port is not None):
-        raise part.refusal("", f"a server behind {host.transport} has only a {needed}")
+        raise part.mistake(
+            "",
+            f"a server behind {host.transport} has only a {needed}",
+            f"leave out all but the {needed}",
+        )
 
 
 def _port(host: Host, image: Image) -> str:
@@ -136,13 +150,19 @@ def _rbd(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
     image = part.value
     pool, slash, name = _name(part, "pool and the image").partition("/")
     if not (pool and slash and name):
-        raise part.refusal("name", f"expected 'pool/image', not '{image.name}'")
+        raise part.mistake(
+            "name", f"expected 'pool/image', not '{image.name}'", "write the name in this form"
+        )
     servers = []
     for server in part.parts("hosts", image.hosts):
         _check_host(server)
         host = server.value
         if host.transport == "unix" or host.port is None:
-            raise server.refusal("", "rbd needs a name and a port")
+            raise server.mistake(
+                "",
+                "rbd needs a name and a port",
+                "name both, such as ceph.example and 6789",
+            )
         servers.append({"host": host.name, "port": str(host.port)})
     return {
         "pool": pool,
@@ -173,7 +193,9 @@ def _iscsi(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
     image = part.value
     target, _, lun = _name(part, "target").partition("/")
     if lun and not re.fullmatch(r"[0-9]{1,5}", lun):
-        raise part.refusal("name", f"expected 'target/lun', not '{image.name}'")
+        raise part.mistake(
+            "name", f"expected 'target/lun', not '{image.name}'", "write the name in this form"
+        )
     host = _one_host(part)
     return {
         "portal": f"{_bracketed(host.name or '')}:{_port(host, image)}",
@@ -228,7 +250,9 @@ def _nfs(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     host = _one_host(part)
     if host.port is not None:
-        raise part.refusal("hosts[0].port", "QEMU cannot use another port of an NFS server")
+        raise part.refusal(
+            "hosts[0].port", "QEMU cannot use another port of an NFS server", "leave the port out"
+        )
     return {
         "server": {"host": host.name, "type": "inet"},
         "path": _name(part, "file"),
@@ -245,9 +269,11 @@ def _gluster(part: Named[Image], _: ImageSecrets) -> dict[str, object]:
     image = part.value
     volume, slash, path = _name(part, "volume and the file").partition("/")
     if not (volume and slash and path):
-        raise part.refusal("name", f"expected 'volume/file', not '{image.name}'")
+        raise part.mistake(
+            "name", f"expected 'volume/file', not '{image.name}'", "write the name in this form"
+        )
     if not image.hosts:
-        raise part.refusal("", "gluster needs at least one server")
+        raise part.mistake("", "gluster needs at least one server", "add a server")
     for server in part.parts("hosts", image.hosts):
         _check_host(server)
     servers = [_socket(host, image) for host in image.hosts]

@@ -32,13 +32,19 @@ def group_options(context: Context) -> Iterator[Found]:
             continue
         limits = _limits(throttle)
         if limits and groups.setdefault(group, limits) != limits:
-            yield device.refusal(
-                "throttle", f"another disk gives the group '{throttle.group}' other limits"
+            yield device.mistake(
+                "throttle",
+                f"another disk gives the group '{throttle.group}' other limits",
+                "give both the same limits, or limits to one of them only",
             )
     known: set[str] = set()
     for shared in listed(context.machine.throttle_groups, "throttle-groups"):
         if shared.value.name in known:
-            yield shared.refusal("name", f"there is a group '{shared.value.name}' already")
+            yield shared.mistake(
+                "name",
+                f"there is a group '{shared.value.name}' already",
+                "give each group a name of its own",
+            )
         known.add(shared.value.name)
         groups[_shared_id(shared.number)] = _limits(shared.value)
     for group, limits in groups.items():
@@ -56,7 +62,11 @@ def groups_of(device: Named[Disk], machine: Machine) -> tuple[str, ...]:
     shared = tuple(_shared_groups(device, machine))
     own = _own_group(device, machine)
     if own is not None and device.value.throttle_groups:
-        raise device.refusal("throttle-groups", "the disk has limits of its own")
+        raise device.mistake(
+            "throttle-groups",
+            "the disk has limits of its own",
+            "leave out the groups, or the limits",
+        )
     return shared if own is None else (own,)
 
 
@@ -65,7 +75,9 @@ def _shared_groups(device: Named[Disk], machine: Machine) -> Iterator[str]:
     for name in device.parts("throttle-groups", device.value.throttle_groups):
         group = groups.get(name.value)
         if group is None:
-            raise name.refusal("", f"the VM has no group '{name.value}'")
+            raise name.mistake(
+                "", f"the VM has no group '{name.value}'", "add the group, or name another one"
+            )
         if _limits(group.value):
             yield _shared_id(group.number)
 
@@ -84,7 +96,11 @@ def _own_group(device: Named[Disk], machine: Machine) -> str | None:
         other = first.value.throttle
         if other is not None and other.group == throttle.group and _limits(other):
             return _group_id(first)
-    raise device.refusal("throttle.group", f"no disk gives the group '{throttle.group}' limits")
+    raise device.mistake(
+        "throttle.group",
+        f"no disk gives the group '{throttle.group}' limits",
+        "give a disk that is in the group limits, or take this one out of the group",
+    )
 
 
 def _shared_id(number: int) -> str:

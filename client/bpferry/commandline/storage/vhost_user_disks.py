@@ -56,15 +56,29 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
         )
     for field in NOT_HERE:
         if getattr(disk, field) not in (None, False, (), "default"):
-            yield device.refusal(field, "the vhost-user process decides this")
+            yield device.refusal(
+                field,
+                "the vhost-user process decides this",
+                "leave it out, and set it where that process is started",
+            )
     if (disk.format or "raw") != "raw":
-        yield device.refusal("format", "the vhost-user process provides raw blocks")
-    if has_medium(disk) or not disk.socket:
-        yield device.refusal("", "a disk of type vhostuser has a socket and no other source")
-    if disk.bus != "virtio" or disk.device != "disk":
-        yield device.refusal("bus", "a disk of type vhostuser has to be on virtio")
-    if disk.reconnect_timeout is not None and not disk.reconnect:
         yield device.refusal(
+            "format",
+            "the vhost-user process provides raw blocks",
+            "write 'raw', or leave the format out",
+        )
+    if has_medium(disk) or not disk.socket:
+        yield device.mistake(
+            "",
+            "a disk of type vhostuser has a socket and no other source",
+            "leave out the other source",
+        )
+    if disk.bus != "virtio" or disk.device != "disk":
+        yield device.refusal(
+            "bus", "a disk of type vhostuser has to be on virtio", "write the bus 'virtio'"
+        )
+    if disk.reconnect_timeout is not None and not disk.reconnect:
+        yield device.mistake(
             "reconnect-timeout",
             "a time between tries has no meaning where it is not tried again",
             f"add {AGAIN}, or leave out the time",

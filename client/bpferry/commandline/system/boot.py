@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Found, Option, join
 from bpferry.domain.forms import called
 from bpferry.domain.model.machine import Machine
@@ -54,12 +54,14 @@ def _check_orders(machine: Machine) -> Iterator[Unsupported]:
     seen: set[int] = set()
     for device, order in _own_orders(machine):
         if order in seen:
-            yield device.refusal("boot-order", f"another device has the boot order {order} too")
+            yield device.mistake(
+                "boot-order",
+                f"another device has the boot order {order} too",
+                "give each device an order of its own",
+            )
         seen.add(order)
     if seen and machine.boot:
-        yield unsupported(
-            "boot", "some devices have a boot order of their own", "use one of the two"
-        )
+        yield mistaken("boot", "some devices have a boot order of their own", "use one of the two")
 
 
 def _first_of_each_kind(machine: Machine) -> dict[str, str]:
@@ -106,7 +108,11 @@ def _direct(context: Context) -> Iterator[Found]:
         yield Option("-append", machine.command_line)
     if machine.shim is not None:
         if not context.capabilities.has_machine_property(context.machine_type, "shim"):
-            yield unsupported("shim", "this QEMU loads no shim (version 10.0 and newer do)")
+            yield unsupported(
+                "shim",
+                "this QEMU loads no shim (version 10.0 and newer do)",
+                "leave the shim out, or use a newer QEMU",
+            )
         yield Option("-shim", machine.shim)
     if machine.device_tree is not None:
         yield Option("-dtb", machine.device_tree)
@@ -120,7 +126,7 @@ def _refuse_without_kernel(machine: Machine) -> Iterator[Unsupported]:
     ):
         if value:
             name = called(Machine, key.replace("-", "_"))
-            yield unsupported(
+            yield mistaken(
                 key,
                 f"{name} has no meaning without {called(Machine, 'kernel')}",
                 f"name the kernel too, or leave out {name}",

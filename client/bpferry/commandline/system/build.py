@@ -97,7 +97,11 @@ def check_kind(context: Context) -> Iterator[Unsupported]:
     runs = (known.arch, "i686") if is_pc(known.arch) else (known.arch,)
     if wanted is None or wanted in runs:
         return
-    yield unsupported("arch", f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}")
+    yield unsupported(
+        "arch",
+        f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}",
+        f"write '{known.arch}', or name the QEMU for {wanted}",
+    )
 
 
 def _other_machine(context: Context) -> str:

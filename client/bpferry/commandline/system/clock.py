@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Environment, Found, Option, Remark, join, on_off
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.clock import Clock, Timer
@@ -46,7 +46,9 @@ def check_hpet(context: Context) -> Iterator[Unsupported]:
     """Yield a refusal of a timer that this machine does not have."""
     for part in _timers(context):
         if part.value.name == "hpet" and part.value.present and not _has_hpet(context):
-            yield part.refusal("", f"'{context.machine_type}' has no timer 'hpet'")
+            yield part.refusal(
+                "", f"'{context.machine_type}' has no timer 'hpet'", "leave the timer out"
+            )
 
 
 def cpu_words(context: Context) -> Iterator[str | Unsupported]:
@@ -54,7 +56,7 @@ def cpu_words(context: Context) -> Iterator[str | Unsupported]:
     for part in _timers(context):
         timer = part.value
         if timer.name in ("kvmclock", "hypervclock", "tsc") and not context.is_x86:
-            yield part.refusal("", f"'{timer.name}' is for x86 only")
+            yield part.refusal("", f"'{timer.name}' is for x86 only", "leave the timer out")
         if timer.name == "kvmclock" and timer.present is not None:
             yield f"kvmclock={on_off(timer.present)}"
         elif timer.name == "hypervclock" and timer.present:
@@ -119,11 +121,21 @@ def _base(context: Context) -> str:
 
 def _check_clock(clock: Clock) -> Iterator[Unsupported]:
     if clock.timezone is not None and clock.offset != "timezone":
-        yield unsupported("clock.timezone", "it is for the offset 'timezone' only")
+        yield mistaken(
+            "clock.timezone",
+            "it is for the offset 'timezone' only",
+            "leave it out, or write the offset 'timezone'",
+        )
     if clock.start is not None and clock.offset != "absolute":
-        yield unsupported("clock.start", "it is for the offset 'absolute' only")
+        yield mistaken(
+            "clock.start",
+            "it is for the offset 'absolute' only",
+            "leave it out, or write the offset 'absolute'",
+        )
     if clock.offset == "absolute" and clock.start is None:
-        yield unsupported("clock.offset", "an absolute time needs a start")
+        yield mistaken(
+            "clock.offset", "an absolute time needs a start", "add the start, in seconds since 1970"
+        )
     if clock.adjustment != "reset" and clock.offset in ("timezone", "absolute"):
         yield unsupported(
             "clock.adjustment", "seconds can be added to UTC or to the host's local time only",
@@ -144,8 +156,10 @@ def _ahead(now: datetime, clock: Clock) -> datetime:
     try:
         return now.astimezone(UTC) + timedelta(seconds=seconds) + (local or timedelta())
     except OverflowError as error:
-        raise unsupported(
-            "clock.adjustment", f"{seconds} seconds from now no calendar has a date"
+        raise mistaken(
+            "clock.adjustment",
+            f"{seconds} seconds from now no calendar has a date",
+            "write fewer seconds",
         ) from error
 
 
@@ -159,15 +173,23 @@ def _check(part: Named[Timer]) -> Iterator[Unsupported]:
     possible = TICK_POLICIES.get(timer.name)
     if timer.tick_policy is not None and possible is not None and timer.tick_policy not in possible:
         words = f"it has {' and '.join(possible)}" if possible else "it has none"
-        yield part.refusal("tick-policy", f"'{timer.name}' has no such policy: {words}")
+        yield part.refusal(
+            "tick-policy",
+            f"'{timer.name}' has no such policy: {words}",
+            "choose one of these, or leave it out",
+        )
     if timer.track is not None and timer.name != "rtc":
-        yield part.refusal("track", "it is for the timer 'rtc' only")
+        yield part.mistake("track", "it is for the timer 'rtc' only", "leave it out")
     if timer.frequency is not None and timer.name != "tsc":
-        yield part.refusal("frequency", "it is for the timer 'tsc' only")
+        yield part.mistake("frequency", "it is for the timer 'tsc' only", "leave it out")
     if timer.mode is not None and timer.name != "tsc":
-        yield part.refusal("mode", "it is for the timer 'tsc' only")
+        yield part.mistake("mode", "it is for the timer 'tsc' only", "leave it out")
     if timer.catchup is not None and timer.tick_policy != "catchup":
-        yield part.refusal("catchup", "it goes with the tick policy 'catchup'")
+        yield part.mistake(
+            "catchup",
+            "it goes with the tick policy 'catchup'",
+            "leave it out, or write the tick policy 'catchup'",
+        )
 
 
 def _interval_timer(context: Context) -> Iterator[Option]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.attempt import split
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Found, Option, Remark
 from bpferry.commandline.system import topology
 from bpferry.commandline.system.features import paravirtual_features, remarks
@@ -91,7 +91,9 @@ def _migratable(context: Context) -> Iterator[str | Unsupported]:
     """Yield whether the guest sees only features that can migrate to another host."""
     cpu = context.machine.cpu
     if cpu.migratable is not None and cpu.mode not in ("host-passthrough", "maximum"):
-        yield unsupported("cpu.migratable", "it is for the modes 'host-passthrough' and 'maximum'")
+        yield mistaken(
+            "cpu.migratable", "it is for the modes 'host-passthrough' and 'maximum'", "leave it out"
+        )
     if cpu.mode in OF_HOST and context.accelerator is Accelerator.KVM:
         yield f"migratable={'off' if cpu.migratable is False else 'on'}"
     elif cpu.migratable is not None:
@@ -118,7 +120,7 @@ def _check_model(context: Context) -> Iterator[Unsupported]:
     if cpu.mode in ("maximum", *OF_HOST):
         return
     if cpu.model is None and (cpu.mode == "custom" or cpu.features or cpu.vendor_id):
-        yield unsupported("cpu", "the CPU model is missing", "name one")
+        yield mistaken("cpu", "the CPU model is missing", "name one")
     if cpu.model is not None and known.cpu_models and cpu.model not in known.cpu_models:
         yield unsupported(
             "cpu.model",
@@ -169,7 +171,11 @@ def _cache(context: Context) -> Iterator[str | Unsupported]:
             "use the mode 'host-passthrough' or 'maximum'",
         )  # fmt: skip
     if (cache.mode == "emulate") is not (cache.level is not None):
-        yield unsupported("cpu.cache.level", "a level is for the mode 'emulate' only")
+        yield mistaken(
+            "cpu.cache.level",
+            "a level is for the mode 'emulate' only",
+            "leave the level out, or write the mode 'emulate'",
+        )
     if cache.mode == "passthrough":
         yield "host-cache-info=on"
     elif passes:
@@ -183,13 +189,19 @@ def _physical_bits(context: Context) -> Iterator[str | Unsupported]:
         return
     if wanted.mode == "passthrough":
         if wanted.bits is not None:
-            yield unsupported(
-                "cpu.physical-bits.bits", "the host's own number of bits is asked for too"
+            yield mistaken(
+                "cpu.physical-bits.bits",
+                "the host's own number of bits is asked for too",
+                "leave the number out, or the mode 'passthrough'",
             )
         yield "host-phys-bits=on"
         if wanted.limit is not None:
             yield f"host-phys-bits-limit={wanted.limit}"
         return
     if wanted.limit is not None:
-        yield unsupported("cpu.physical-bits.limit", "it is for the mode 'passthrough' only")
+        yield mistaken(
+            "cpu.physical-bits.limit",
+            "it is for the mode 'passthrough' only",
+            "leave the limit out, or write the mode 'passthrough'",
+        )
     yield "host-phys-bits=off" if wanted.bits is None else f"phys-bits={wanted.bits}"

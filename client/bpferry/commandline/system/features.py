@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.attempt import split
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.extras import panics
 from bpferry.commandline.parts import Device, Found, Option, Remark
 from bpferry.commandline.system import clock
@@ -41,9 +41,13 @@ def check_switches(context: Context) -> Iterator[Unsupported]:
     features = context.machine.features
     for name, key in SWITCHES.items():
         if getattr(features, key) is not None and not _has(context, name):
-            yield unsupported(f"features.{key}", f"'{context.machine_type}' has no such switch")
+            yield unsupported(
+                f"features.{key}", f"'{context.machine_type}' has no such switch", "leave it out"
+            )
     if features.io_apic is not None and not context.is_x86:
-        yield unsupported("features.io-apic", f"'{context.machine_type}' has no I/O APIC")
+        yield unsupported(
+            "features.io-apic", f"'{context.machine_type}' has no I/O APIC", "leave it out"
+        )
 
 
 def _has(context: Context, name: str) -> bool:
@@ -62,9 +66,15 @@ def parts(context: Context) -> Iterator[Found]:
     features = context.machine.features
     if features.tseg is not None:
         if context.family != "q35" or not features.smm:
-            yield unsupported("features.tseg", "it needs SMM on a q35 machine")
+            yield unsupported(
+                "features.tseg",
+                "it needs SMM on a q35 machine",
+                "leave it out, or use a machine type 'q35' with SMM on",
+            )
         elif features.tseg % MIB:
-            yield unsupported("features.tseg", "it has to be a whole number of MiB")
+            yield unsupported(
+                "features.tseg", "it has to be a whole number of MiB", "write a whole number of MiB"
+            )
         yield Option("-global", f"mch.extended-tseg-mbytes={features.tseg // MIB}")
     if features.vmcoreinfo:
         yield Device("vmcoreinfo", "vmcoreinfo0", "features.vmcoreinfo")
@@ -79,7 +89,7 @@ def _power(context: Context) -> Iterator[Found]:
         ("suspend-to-disk", "disable_s4", machine.suspend_to_disk),
     ):
         if wanted is not None and driver is None:
-            yield unsupported(key, f"'{context.machine_type}' has no such switch")
+            yield unsupported(key, f"'{context.machine_type}' has no such switch", "leave it out")
         if wanted is not None:
             yield Option("-global", f"{driver}.{name}={0 if wanted else 1}")
 
@@ -91,14 +101,22 @@ def accelerator_words(context: Context) -> Iterator[str | Unsupported]:
     kvm = features.kvm
     if kvm and kvm.dirty_ring:
         if kvm.dirty_ring_size is None:
-            yield unsupported("features.kvm.dirty-ring", "it needs a size")
+            yield mistaken("features.kvm.dirty-ring", "it needs a size", "add the size")
         elif is_kvm:
             yield f"dirty-ring-size={kvm.dirty_ring_size}"
     if features.tcg_cache is not None:
         if features.tcg_cache % MIB:
-            yield unsupported("features.tcg-cache", "it has to be a whole number of MiB")
+            yield unsupported(
+                "features.tcg-cache",
+                "it has to be a whole number of MiB",
+                "write a whole number of MiB",
+            )
         elif is_kvm:
-            yield unsupported("features.tcg-cache", "it is for TCG, and this VM runs with KVM")
+            yield unsupported(
+                "features.tcg-cache",
+                "it is for TCG, and this VM runs with KVM",
+                "leave it out, or use TCG",
+            )
         yield f"tb-size={features.tcg_cache // MIB}"
 
 
@@ -145,7 +163,7 @@ def remarks(context: Context) -> Iterator[Remark]:
 
 def _only_x86(context: Context, key: str) -> Iterator[Unsupported]:
     if not context.is_x86:
-        yield unsupported(f"features.{key}", "it is for x86 only")
+        yield unsupported(f"features.{key}", "it is for x86 only", "leave it out")
 
 
 def _checked_hyperv(context: Context, hyperv: Hyperv) -> Iterator[str | Unsupported]:
@@ -163,12 +181,16 @@ def _hyperv(hyperv: Hyperv) -> Iterator[str | Unsupported]:
             yield f"hv-{name.replace('_', '-')}=on"
     if hyperv.spinlocks:
         if hyperv.spinlock_retries is None:
-            yield unsupported("features.hyperv.spinlocks", "it needs a number of retries")
+            yield mistaken(
+                "features.hyperv.spinlocks",
+                "it needs a number of retries",
+                "add the number of retries",
+            )
         else:
             yield f"hv-spinlocks={hyperv.spinlock_retries:#x}"
     if hyperv.vendor:
         if hyperv.vendor_id is None:
-            yield unsupported("features.hyperv.vendor", "it needs a value")
+            yield mistaken("features.hyperv.vendor", "it needs a value", "add the value")
         else:
             yield f"hv-vendor-id={hyperv.vendor_id}"
     yield from (f"{name}=on" for name, wanted in _hyperv_details(hyperv) if wanted)

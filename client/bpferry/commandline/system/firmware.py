@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Copy, Option, Part, json_of
 from bpferry.commandline.system.firmware_choice import Flash, Rom, firmware_of
 from bpferry.domain.model.firmware import Loader, Nvram
@@ -35,7 +35,11 @@ def machine_properties(context: Context) -> dict[str, object]:
     found = firmware_of(context)
     graphics = False if context.machine.serial_bios else None
     if graphics is False and context.family not in ("pc", "q35"):
-        raise unsupported("serial-bios", f"'{context.machine_type}' has no BIOS that could")
+        raise unsupported(
+            "serial-bios",
+            f"'{context.machine_type}' has no BIOS that could",
+            "leave it out, or use an x86 machine without UEFI",
+        )
     if not isinstance(found, Flash):
         return {"graphics": graphics}
     return {
@@ -50,7 +54,11 @@ def _has_variables(context: Context, flash: Flash) -> bool:
     loader = context.machine.loader or Loader()
     if loader.stateless:
         if context.machine.nvram is not None:
-            raise unsupported("nvram", "the loader is stateless")
+            raise mistaken(
+                "nvram",
+                "the loader is stateless",
+                "leave nvram out, or let the loader not be stateless",
+            )
         return False
     return flash.read_only
 
@@ -75,7 +83,7 @@ def variables_of(context: Context, flash: Flash) -> Variables | None:
     image_format = nvram.format or flash.template_format
     path = nvram.path or nvram.file
     if path is not None and not path.startswith("/"):
-        raise unsupported("nvram.path", f"'{path}' is not an absolute path", "write it from / on")
+        raise mistaken("nvram.path", f"'{path}' is not an absolute path", "write it from / on")
     return Variables(
         path or f"{context.folders.state}/variables.{_suffix(image_format)}", image_format
     )

@@ -7,7 +7,7 @@ The first of this host's descriptors that matches what the document asks for is 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.domain.architectures import qemu_name
 from bpferry.domain.model.firmware import Loader, Nvram
 from bpferry.errors import Unsupported
@@ -46,7 +46,7 @@ def firmware_of(context: Context) -> Firmware | None:
     machine = context.machine
     loader = machine.loader or Loader()
     if machine.firmware_features and machine.firmware is None:
-        raise unsupported(
+        raise mistaken(
             "firmware-features[0]",
             "features choose among firmware, and none is asked for",
             "set firmware to efi",
@@ -57,35 +57,55 @@ def firmware_of(context: Context) -> Firmware | None:
         found = _named(context, loader)
     else:
         if machine.nvram is not None:
-            raise unsupported("nvram", "there is no loader that would use it", "name the loader")
+            raise mistaken("nvram", "there is no loader that would use it", "name the loader")
         return None
     if isinstance(found, Flash):
         _check_flash(context, found)
     elif machine.nvram is not None:
-        raise unsupported("nvram", "firmware that is not in flash has no variable store")
+        raise mistaken(
+            "nvram",
+            "firmware that is not in flash has no variable store",
+            "leave nvram out, or write the type 'pflash' for the loader",
+        )
     return found
 
 
 def _check_flash(context: Context, flash: Flash) -> None:
     if context.family not in FLASH_FAMILIES:
-        raise unsupported("loader", f"'{context.machine_type}' has no flash for firmware")
+        raise unsupported(
+            "loader",
+            f"'{context.machine_type}' has no flash for firmware",
+            "leave the loader out, or choose another machine type, such as 'q35'",
+        )
     if flash.secure and context.family != "q35":
-        raise unsupported("loader.secure", "only q35 machines have secure flash")
+        raise unsupported(
+            "loader.secure",
+            "only q35 machines have secure flash",
+            "choose the machine type 'q35', or leave it out",
+        )
     smm = context.machine.features.smm
     if flash.secure and not flash.needs_smm and not smm:
-        raise unsupported("loader.secure", "it needs SMM", "turn on features.smm too")
+        raise mistaken("loader.secure", "it needs SMM", "turn on features.smm too")
     if flash.needs_smm and smm is False:
-        raise unsupported("features.smm", "the firmware needs system management mode")
+        raise mistaken(
+            "features.smm",
+            "the firmware needs system management mode",
+            "switch it on, or choose firmware without secure boot",
+        )
 
 
 def _named(context: Context, loader: Loader) -> Firmware:
     """Return the firmware whose program the document names."""
     if loader.path is None:
-        raise unsupported("loader", "it names no file", "name one, or set firmware to 'efi'")
+        raise mistaken("loader", "it names no file", "name one, or set firmware to 'efi'")
     if loader.type != "pflash":
         # A file that is not flash is loaded as a whole; there is nothing to write to.
         if loader.secure or loader.read_only is False or loader.format == "qcow2":
-            raise unsupported("loader", "this is for the type 'pflash' only")
+            raise mistaken(
+                "loader",
+                "this is for the type 'pflash' only",
+                "leave it out, or write the type 'pflash'",
+            )
         return Rom(loader.path)
     known = _by_path(context, loader.path)
     template = context.machine.nvram.template if context.machine.nvram else None

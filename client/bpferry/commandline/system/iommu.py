@@ -58,29 +58,47 @@ def _check_virtio(context: Context, device: Named[Iommu]) -> Iterator[Unsupporte
     yield from refuse_others(device, ("model", "address", "alias"), "a virtio IOMMU")
     yield from check_address(device, "pci")
     if not context.has_pci_express:
-        yield device.refusal("model", "a virtio IOMMU needs a machine with PCI Express")
+        yield device.refusal(
+            "model",
+            "a virtio IOMMU needs a machine with PCI Express",
+            "choose the machine type 'q35', or another model",
+        )
     if not context.machine.features.acpi:
-        yield device.refusal("", "the guest learns from ACPI that it has a virtio IOMMU")
+        yield device.refusal(
+            "",
+            "the guest learns from ACPI that it has a virtio IOMMU",
+            "switch ACPI on, or remove the IOMMU",
+        )
 
 
 def _check_intel(context: Context, device: Named[Iommu]) -> Iterator[Unsupported]:
     iommu = device.value
     yield from check_address(device)
     if context.family != "q35":
-        yield device.refusal("model", "Intel's IOMMU is for q35 machines")
-    if iommu.interrupt_remapping and context.machine.features.io_apic != "qemu":
         yield device.refusal(
+            "model",
+            "Intel's IOMMU is for q35 machines",
+            "choose the machine type 'q35', or the model 'virtio'",
+        )
+    if iommu.interrupt_remapping and context.machine.features.io_apic != "qemu":
+        yield device.mistake(
             "interrupt-remapping",
             "interrupts can be remapped where QEMU has the I/O APIC",
             "write " + either('io-apic = "qemu" in [features]', "<ioapic driver='qemu'/>"),
         )
     if iommu.extended_interrupts and not iommu.interrupt_remapping:
-        yield device.refusal("extended-interrupts", "it needs interrupt remapping")
+        yield device.mistake(
+            "extended-interrupts",
+            "it needs interrupt remapping",
+            "switch interrupt remapping on too, or leave it out",
+        )
     known = context.capabilities
     if iommu.dma_translation is not None and not known.has_property(
         "intel-iommu", "dma-translation"
     ):
-        yield device.refusal("dma-translation", "this QEMU has no such switch")
+        yield device.refusal(
+            "dma-translation", "this QEMU has no such switch", "leave it out, or use a newer QEMU"
+        )
 
 
 def _intel(device: Named[Iommu]) -> dict[str, object]:

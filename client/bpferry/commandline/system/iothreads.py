@@ -13,7 +13,11 @@ def parts(context: Context) -> Iterator[Found]:
     """Yield the threads."""
     for device in listed(context.machine.iothread_list, "iothread-list"):
         if any(one.id == device.value.id for one in before(device, context.machine.iothread_list)):
-            yield device.refusal("id", f"there are two threads {device.value.id}")
+            yield device.mistake(
+                "id",
+                f"there are two threads {device.value.id}",
+                "give each thread an id of its own",
+            )
     for thread in iothreads_of(context.machine):
         yield Option(
             "-object",

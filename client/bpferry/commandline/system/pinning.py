@@ -8,7 +8,7 @@ guest runs.
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.commandline.parts import (
     ALL,
@@ -106,14 +106,14 @@ def _scheduling(part: Named[Scheduler], threads: Threads) -> Scheduling:
     scheduler = part.value
     if scheduler.policy in REAL_TIME and scheduler.priority is None:
         sentence = f"'{scheduler.policy}' needs a priority"
-        raise part.refusal("", sentence, "give one from 1 to 99")
+        raise part.mistake("", sentence, "give one from 1 to 99")
     priority = scheduler.priority if scheduler.policy in REAL_TIME else None
     return Scheduling(scheduler.policy, priority or 0, part.key, threads)
 
 
 def _check_once(threads: Threads, seen: set[Threads], part: Named[object]) -> None:
     if threads in seen:
-        raise part.refusal("", f"there is another for {threads}")
+        raise part.mistake("", f"there is another for {threads}", "write one for each thread")
     seen.add(threads)
 
 
@@ -121,4 +121,8 @@ def _check_iothreads(context: Context, numbers: Collection[int], key: str) -> No
     have = [thread.id for thread in iothreads_of(context.machine)]
     for number in numbers:
         if number not in have:
-            raise unsupported(key, f"the VM has no I/O thread {number}")
+            raise mistaken(
+                key,
+                f"the VM has no I/O thread {number}",
+                f"name a thread that the VM has, or give it {number} or more I/O threads",
+            )

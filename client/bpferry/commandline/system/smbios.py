@@ -24,19 +24,29 @@ def parts(context: Context) -> Iterator[Found]:
     for part in tables:
         yield from _check_uuid(context, part)
     if machine.smbios == "sysinfo" and len(tables) != 1:
-        yield unsupported("smbios", f"there are {len(tables)} descriptions of the system")
+        yield unsupported(
+            "smbios", f"there are {len(tables)} descriptions of the system", "leave one of them"
+        )
     elif machine.smbios == "sysinfo":
         yield from _tables(tables[0])
     for part in described:
         info = part.value
         if info.type == "fwcfg":
             if info.bios or info.system or info.boards or info.chassis or info.oem_strings:
-                yield part.refusal("type", "tables go with the type 'smbios'")
+                yield part.mistake(
+                    "type",
+                    "tables go with the type 'smbios'",
+                    "leave the tables out, or write the type 'smbios'",
+                )
             for entry in part.parts("entries", info.entries):
                 yield from _check_value(entry)
                 yield Option("-fw_cfg", _value(entry.value))
         elif info.entries:
-            yield part.refusal("entries", "they go with the type 'fwcfg'")
+            yield part.mistake(
+                "entries",
+                "they go with the type 'fwcfg'",
+                "leave the entries out, or write the type 'fwcfg'",
+            )
 
 
 def _tables(part: Named[Sysinfo]) -> Iterator[Found]:
@@ -45,7 +55,7 @@ def _tables(part: Named[Sysinfo]) -> Iterator[Found]:
     yield from _table(1, info.system)
     boards = [board for board in part.parts("boards", info.boards) if _says_something(board.value)]
     for board in boards[1:]:
-        yield board.refusal("", "QEMU describes one board only")
+        yield board.refusal("", "QEMU describes one board only", "leave one board")
     for board in boards:
         yield from _table(2, board.value.entries)
     yield from _table(3, info.chassis)
@@ -82,20 +92,32 @@ def _check_uuid(context: Context, part: Named[Sysinfo]) -> Iterator[Unsupported]
         if entry.value.name != "uuid":
             continue
         if said and not is_uuid(said):
-            yield entry.refusal("", f"'{said}' is no UUID")
+            yield entry.mistake(
+                "", f"'{said}' is no UUID", "write a UUID, such as 'uuidgen' prints"
+            )
             return
         named = named_uuid(context.machine)
         if said and named != UUID(said):
-            yield entry.refusal("", f"the VM has another UUID, '{named}'")
+            yield entry.mistake(
+                "",
+                f"the VM has another UUID, '{named}'",
+                "write the same UUID in both places, or leave one out",
+            )
         return
 
 
 def _check_value(part: Named[FwCfgEntry]) -> Iterator[Unsupported]:
     entry = part.value
     if not entry.name.startswith("opt/") or entry.name.startswith(RESERVED):
-        yield part.refusal("name", "names begin with 'opt/', and not with those of QEMU")
+        yield part.refusal(
+            "name",
+            "names begin with 'opt/', and not with those of QEMU",
+            "write a name that begins with 'opt/', such as opt/org.example/name",
+        )
     if (entry.value is None) is (entry.file is None):
-        yield part.refusal("", "it has to have one of a value and a file")
+        yield part.mistake(
+            "", "it has to have one of a value and a file", "write either a value or a file"
+        )
 
 
 def _value(entry: FwCfgEntry) -> str:

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Found, Option, Pause, PlugIn, join
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import listed
@@ -52,29 +52,49 @@ def _check_number(context: Context) -> Iterator[Unsupported]:
     machine = context.machine
     found = context.capabilities.find_machine(context.machine_type)
     if found and machine.vcpus > found.cpu_max:
-        yield unsupported("vcpus", f"'{context.machine_type}' takes at most {found.cpu_max}")
+        yield unsupported(
+            "vcpus",
+            f"'{context.machine_type}' takes at most {found.cpu_max}",
+            f"write at most {found.cpu_max}, or choose another machine type",
+        )
     if _vcpus_at_start(machine) > machine.vcpus:
-        yield unsupported("vcpus-at-start", f"the VM has {machine.vcpus} vCPUs")
+        yield mistaken(
+            "vcpus-at-start", f"the VM has {machine.vcpus} vCPUs", f"write at most {machine.vcpus}"
+        )
 
 
 def _check_topology(context: Context) -> Iterator[Unsupported]:
     machine, cpu = context.machine, context.machine.cpu
     if not _is_arranged(machine):
         if cpu.dies > 1 or cpu.clusters > 1:
-            yield unsupported("cpu.sockets", "dies and clusters need sockets, cores and threads")
+            yield mistaken(
+                "cpu.sockets",
+                "dies and clusters need sockets, cores and threads",
+                "name all three too",
+            )
         return
     if cpu.sockets is None or cpu.cores is None or cpu.threads is None:
-        raise unsupported("cpu.sockets", "sockets, cores and threads go together")
+        raise mistaken(
+            "cpu.sockets", "sockets, cores and threads go together", "name all three, or none"
+        )
     product = cpu.sockets * cpu.dies * cpu.clusters * cpu.cores * cpu.threads
     if product != machine.vcpus:
-        yield unsupported(
+        yield mistaken(
             "vcpus", f"the VM has {machine.vcpus} vCPUs, and the topology has {product}",
             "make sockets x dies x clusters x cores x threads that number",
         )  # fmt: skip
     if cpu.dies > 1 and context.family not in ("pc", "q35"):
-        yield unsupported("cpu.dies", f"'{context.machine_type}' has one die in each socket")
+        yield unsupported(
+            "cpu.dies",
+            f"'{context.machine_type}' has one die in each socket",
+            "write 1 die, or leave it out",
+        )
     if cpu.clusters > 1 and context.family != "virt":
-        yield unsupported("cpu.clusters", f"'{context.machine_type}' has no clusters of cores")
+        yield unsupported(
+            "cpu.clusters",
+            f"'{context.machine_type}' has no clusters of cores",
+            "write 1 cluster, or leave it out",
+        )
 
 
 def _check_list(context: Context) -> Iterator[Unsupported]:
@@ -85,17 +105,33 @@ def _check_list(context: Context) -> Iterator[Unsupported]:
     for part in listed(machine.vcpu_list, "vcpu-list"):
         vcpu = part.value
         if vcpu.id in seen or vcpu.id >= machine.vcpus:
-            yield part.refusal("id", f"the vCPUs are 0 to {machine.vcpus - 1}, each once")
+            yield part.mistake(
+                "id",
+                f"the vCPUs are 0 to {machine.vcpus - 1}, each once",
+                f"write each number from 0 to {machine.vcpus - 1} once",
+            )
         if vcpu.id == 0 and (not vcpu.enabled or vcpu.hotpluggable):
-            yield part.refusal("", "vCPU 0 is always enabled and cannot be removed")
+            yield part.mistake(
+                "",
+                "vCPU 0 is always enabled and cannot be removed",
+                "enable it, and do not let it be hotpluggable",
+            )
         if not vcpu.enabled and vcpu.hotpluggable is False:
-            yield part.refusal("hotpluggable", "a disabled vCPU has to be hotpluggable")
+            yield part.mistake(
+                "hotpluggable",
+                "a disabled vCPU has to be hotpluggable",
+                "make it hotpluggable, or enable it",
+            )
         if vcpu.order and vcpu.enabled and vcpu.order in orders:
-            yield part.refusal("order", f"another vCPU has place {vcpu.order} as well")
+            yield part.mistake(
+                "order",
+                f"another vCPU has place {vcpu.order} as well",
+                "give each vCPU an order of its own",
+            )
         seen.add(vcpu.id)
         orders.add(vcpu.order or 0)
     if machine.vcpu_list and len(enabled_vcpus(machine)) != _vcpus_at_start(machine):
-        yield unsupported(
+        yield mistaken(
             "vcpus-at-start", f"{len(enabled_vcpus(machine))} of the vCPUs listed are enabled",
             "make both numbers the same",
         )  # fmt: skip
@@ -108,7 +144,9 @@ def _check_plugged_in(context: Context) -> Iterator[Unsupported]:
     plugged = plugged_in(machine)
     fixed = sorted(set(enabled_vcpus(machine)) - set(plugged))
     if plugged and context.family not in ("pc", "q35"):
-        yield unsupported("vcpu-list", f"'{context.machine_type}' cannot hot-plug vCPUs")
+        yield unsupported(
+            "vcpu-list", f"'{context.machine_type}' cannot hot-plug vCPUs", "leave the list out"
+        )
     if machine.vcpu_list and fixed != list(range(len(fixed))):
         yield unsupported(
             "vcpu-list", "vCPUs that are not hotpluggable have to come first",
