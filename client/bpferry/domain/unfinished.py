@@ -29,7 +29,9 @@ class Unfinished:
     is_lost: bool = False
     """Whether something is refused or wrong that the table cannot be without."""
     lost_by: Unsupported | None = None
-    """That refusal, if there is one."""
+    """That refusal; None if what is wrong came first."""
+    lost: set[str] = field(default_factory=set)
+    """The fields with a value that is refused or wrong."""
 
     def key_of(self, bound: Field) -> str:
         """Return the key of the next value of *bound*."""
@@ -58,21 +60,21 @@ class Unfinished:
         self.totals[bound.name] += 1
         needed = bound.default is msgspec.NODEFAULT
         if needed or (self.is_entry and bound.at.always and bound.at.path.startswith("@")):
+            if not self.is_lost:
+                self.lost_by = refusal
             self.is_lost = True
-            self.lost_by = self.lost_by or refusal
+        self.lost.add(bound.name)
 
-    def find_missing(self, table: type[Table]) -> Field | None:
-        """Return a field that *table* requires and its element does not have."""
-        return next(
-            (
-                bound
-                for bound in fields_of(table)
-                if bound.default is msgspec.NODEFAULT
-                and bound.at.absent is msgspec.UNSET
-                and bound.name not in self.values
-            ),
-            None,
-        )
+    def find_missing(self, table: type[Table]) -> list[Field]:
+        """Return the fields that *table* requires and its element does not have."""
+        return [
+            bound
+            for bound in fields_of(table)
+            if bound.default is msgspec.NODEFAULT
+            and bound.at.absent is msgspec.UNSET
+            and bound.name not in self.values
+            and bound.name not in self.lost
+        ]
 
     def build(self, table: type[T]) -> T:
         """Return the table, with the defaults of libvirt's documents."""

@@ -7,7 +7,8 @@ element and attribute has a field, or an entry on the list of what is ignored an
 or it is refused by its XPath.
 
 A table that needs what was refused is left out with it. Anything else that is refused or wrong in
-that table is not reported then: it is gone with the rest.
+that table is not reported then: it is gone with the rest. A table that needs what is wrong, such as
+letters for a number, is read to its end, so that all of its mistakes are reported at once.
 """
 
 from collections import Counter
@@ -76,7 +77,7 @@ class XmlReader:
         target = Unfinished(key, is_entry=is_entry)
         self._walk(shape_of(table), spot, target)
         self._passed_over = passed_over
-        found = None if target.is_lost else self._build(table, spot, target)
+        found = None if target.lost_by else self._build(table, spot, target)
         if target.lost_by:
             self._undo(before)
             lost = target.lost_by
@@ -101,10 +102,9 @@ class XmlReader:
 
     def _build(self, table: type[T], spot: Spot, target: Unfinished) -> T | None:
         missing = target.find_missing(table)
-        if missing is None:
-            return target.build(table)
-        self._miss(spot, missing.at.path)
-        return None
+        for bound in missing:
+            self._miss(spot, bound.at.path)
+        return None if missing or target.is_lost else target.build(table)
 
     def _walk(self, node: Node, spot: Spot, target: Unfinished) -> None:
         """Read *spot*, until something is refused that its table cannot be without."""
@@ -113,7 +113,7 @@ class XmlReader:
         total = Counter(child.tag for child in spot.element)
         seen: Counter[str] = Counter()
         for child in spot.element:
-            if target.is_lost:
+            if target.lost_by:
                 return
             seen[child.tag] += 1
             place = f"[{seen[child.tag]}]" if total[child.tag] > 1 else ""
