@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bpferry_helper.errors import HelperError, PolicyError
+from bpferry_helper.errors import EXIT_CRASHED, HelperError, PolicyError
 from bpferry_helper.log import ERROR, log, never_wait
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.file import POLICY_PATH
@@ -85,6 +85,7 @@ def _serve(start: Callable[[], _Started]) -> int:
     # Imported late: check-policy does not need it, and works without libbpf.
     from bpferry_helper.activation import Notifier  # noqa: PLC0415
     from bpferry_helper.server import Server  # noqa: PLC0415
+    from bpferry_helper.work import log_fault  # noqa: PLC0415
 
     never_wait()
     try:
@@ -93,8 +94,13 @@ def _serve(start: Callable[[], _Started]) -> int:
     except HelperError as error:
         log(ERROR, str(error))
         return EXIT_FAILED
-    Server(role.listener.sock, role.service, notifier, role.policy).serve()
-    role.finish()
+    server = Server(role.listener.sock, role.service, notifier, role.policy)
+    try:
+        server.serve()
+        role.finish()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not count as a failed start
+        log_fault("serving", error)
+        return EXIT_CRASHED
     return EXIT_OK
 
 

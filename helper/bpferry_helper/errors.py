@@ -13,6 +13,10 @@ from typing import Final
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply
 
+EXIT_CRASHED: Final = 70
+"""EX_SOFTWARE of sysexits.h: the helper had started. Status 1 would count as a start that failed
+(RestartPreventExitStatus= in the units)."""
+
 NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Out of fds or memory: a later try may work, whatever was tried."""
 

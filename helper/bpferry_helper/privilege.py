@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from bpferry_helper.errors import HelperError, StartupError
+from bpferry_helper.errors import EXIT_CRASHED, HelperError, StartupError
 from bpferry_helper.log import ERROR, log
 
 CAPABILITY_NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -91,7 +91,7 @@ def lowered(name: str) -> Iterator[None]:
             _capability_sets("capset", before)
         except HelperError as error:
             log(ERROR, f"cannot raise {name} again: {error}; the helper ends, to be started again")
-            os._exit(1)
+            os._exit(EXIT_CRASHED)
 
 
 def _capability_sets(call: str, sets: _CapabilitySets) -> _CapabilitySets:

@@ -4,9 +4,13 @@
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from bpferry_helper import cli
+from bpferry_helper.errors import EXIT_CRASHED, StartupError
 from bpferry_wire import VERSION
 from tests.support.helper_process import helper_command
 from tests.support.people import SOCKET_GID
@@ -112,3 +116,27 @@ def test_a_bad_policy_is_status_1_with_its_line(roots_folder: Path) -> None:
 
     expected = f"bpferry-helper: error: {path}:3: 'sets-per-user' must be a number from 0 to 1024\n"
     assert (1, "", expected) == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_crash_of_the_loop_is_no_failed_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A client that could cause it must not reach the unit's start limit. The control: a start."""
+
+    class Crashing:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def serve(self) -> None:
+            raise KeyError("missing")
+
+    def cannot() -> cli._Started:
+        raise StartupError("no socket")
+
+    monkeypatch.setattr("bpferry_helper.server.Server", Crashing)
+    monkeypatch.setattr(cli, "never_wait", lambda: None)
+    unused: Any = SimpleNamespace(sock=None)
+    codes = [cli._serve(start) for start in (lambda: cli._Started(unused, unused, unused), cannot)]
+
+    assert codes == [EXIT_CRASHED, cli.EXIT_FAILED]
+    assert "serving: KeyError: 'missing' at " in capfd.readouterr().err

@@ -87,6 +87,13 @@ class HelperUnit:
         """End it with SIGKILL."""
         self.system.check("systemctl", "kill", "--signal=KILL", self.service)
 
+    def fail_to_start(self) -> None:
+        """Let each start fail, as if a package that it needs were gone."""
+        self.system.check("mkdir", "-p", self.drop_in.rpartition("/")[0])
+        start = f"ExecStart=\nExecStart={PYTHON} -c 'import no_such_package'\n"
+        self.system.write(self.drop_in, f"[Service]\n{start}")
+        self.system.check("systemctl", "daemon-reload")
+
     def kill_at_forbidden_calls(self) -> None:
         """Let a system call that the filter refuses be the process's last."""
         self.system.check("mkdir", "-p", self.drop_in.rpartition("/")[0])
@@ -98,6 +105,9 @@ class HelperUnit:
         self.system.check("systemctl", "stop", self.service)
         self.system.check("rm", "-rf", POLICY, self.drop_in)
         self.system.check("systemctl", "daemon-reload")
+        # Its starts by tests are counted too.
+        self.system.run("systemctl", "reset-failed", self.service, self.socket)
+        self.system.check("systemctl", "start", self.socket)
 
     def probe(self, *, sandboxed: bool) -> dict[str, str]:
         """Try what is forbidden, in its sandbox or, as the control, in none; return what came."""

@@ -2,6 +2,7 @@
 """The installed helper under a systemd that is PID 1, asked by ordinary users."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,7 +23,9 @@ pytestmark = [
 
 SERVICE: Final = "bpferry-bpf.service"
 
-CRASHES: Final = 50
+CRASHES: Final = 40
+LIMIT_COUNTS_S: Final = 35.0
+"""A little longer than StartLimitIntervalSec= of the units."""
 
 REFUSED_HERE: Final = REFUSED | {
     "socket AF_NETLINK": {"EAFNOSUPPORT"},
@@ -145,6 +148,35 @@ def test_client_after_each_crash_is_served(unit: HelperUnit) -> None:
         served += ask(unit.system, "load")["fds"] == 4
 
     assert CRASHES == served
+
+
+def test_idle_exits_never_lead_to_a_limit(system: Container) -> None:
+    """Policy lets it exit after a second, and a user asks as soon as it has."""
+    system.write(POLICY, "[service]\nidle-exit-seconds = 1\n")
+    ends = time.monotonic() + LIMIT_COUNTS_S
+    while time.monotonic() < ends:
+        assert ask(system, "hello")["reply"] == "HelloReply"
+        system.wait_for_state(SERVICE, "inactive")
+
+    assert system.show("bpferry-bpf.socket", "ActiveState") == "active"
+
+
+def test_a_helper_that_cannot_start_ends_in_a_state_that_is_seen(unit: HelperUnit) -> None:
+    """While a client waits, it is tried some times; then service and socket are "failed".
+
+    The control is the test above: crashes never lead there. Afterwards an administrator starts it.
+    """
+    system = unit.system
+    unit.fail_to_start()
+    waiting = ("timeout", "60", PYTHON, f"{CLONE}/tests/systemd/ask.py", "hello")
+    with system.running(*waiting, user="alice"):
+        system.wait_for_state(unit.socket, "failed", 60)
+    states = [(system.show(u, "ActiveState")) for u in (unit.service, unit.socket)]
+    result = system.show(unit.socket, "Result")
+    unit.reset()
+
+    assert (states, result) == (["failed", "failed"], "service-start-limit-hit")
+    assert ask(system, "load")["fds"] == 4
 
 
 @pytest.mark.parametrize("attempt", REFUSED_HERE)

@@ -7,6 +7,8 @@ from typing import Final
 
 import pytest
 
+from bpferry_helper.cli import EXIT_FAILED
+from bpferry_helper.errors import EXIT_CRASHED
 from bpferry_helper.privilege import CAPABILITIES
 from tests import requires
 from tests.systemd.unit_file import UNITS, Setting, read_unit, values, words
@@ -58,6 +60,7 @@ LISTENS: Final = {
 
 LIMITS: Final = (
     "StartLimitIntervalSec",
+    "RestartPreventExitStatus",
     "RestartSec",
     "WatchdogSec",
     "TimeoutStopSec",
@@ -205,11 +208,18 @@ def test_socket_keeps_packets_whole(role: str, socket_unit: list[Setting]) -> No
 def test_crashes_do_not_close_the_socket(
     service: list[Setting], socket_unit: list[Setting]
 ) -> None:
-    """No limit of systemd turns a crash that can be repeated into a lasting outage."""
-    trigger = values(socket_unit, "TriggerLimitIntervalSec")
-    start = values(service, "StartLimitIntervalSec")
+    """No limit of systemd turns a crash that can be repeated into a lasting outage.
 
-    assert (["0"], ["0"]) == (trigger, start)
+    The pause after a crash keeps starts below the limit; only starts that fail have no pause.
+    """
+    trigger = values(socket_unit, "TriggerLimitIntervalSec")
+    keys = ("StartLimitIntervalSec", "RestartSec", "StartLimitBurst")
+    interval, pause, burst = (int(values(service, key)[0].rstrip("s")) for key in keys)
+    failed = values(service, "RestartPreventExitStatus")[0].split()
+
+    assert ["0"] == trigger
+    assert interval / pause < burst
+    assert (str(EXIT_FAILED) in failed, str(EXIT_CRASHED) in failed) == (True, False)
 
 
 def test_helper_imports_from_roots_folders_only(role: str, service: list[Setting]) -> None:

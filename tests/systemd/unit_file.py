@@ -50,7 +50,15 @@ def words(settings: list[Setting], key: str) -> set[str]:
 
 
 DAEMON_ONLY: Final = frozenset(
-    {"Type", "NotifyAccess", "ExecStart", "WatchdogSec", "Restart", "RestartSec"}
+    {
+        "Type",
+        "NotifyAccess",
+        "ExecStart",
+        "WatchdogSec",
+        "Restart",
+        "RestartSec",
+        "RestartPreventExitStatus",
+    }
     | {"StateDirectory", "StateDirectoryMode"}
 )
 """What makes the service a daemon, beside its sandbox."""
