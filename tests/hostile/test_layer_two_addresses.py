@@ -227,24 +227,24 @@ def test_penalties_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     kept, peer = Penalties(), Peer(ALICE.uid, frozenset(), 1)
-    lengths = [kept.add(peer.uid, tap) for tap in (1, 1, 2, 1, *range(3, 13))]
-    with pytest.raises(RequestError, match="may not have another tap yet"):
+    lengths = [kept.add(peer.uid, tap, "was bad") for tap in (1, 1, 2, 1, *range(3, 13))]
+    with pytest.raises(RequestError, match="because its holder was bad"):
         kept.check(peer)
     now[0] += LONGEST_PENALTY_S
     kept.check(peer)
     now[0] += LONGEST_PENALTY_S
 
     assert lengths == [10, 0, 20, 0, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]
-    assert kept.add(peer.uid, 99) == 10
+    assert kept.add(peer.uid, 99, "was bad") == 10
 
 
 def test_few_penalties_are_remembered() -> None:
     """However many users there are; the shortest is forgotten first."""
     kept = Penalties()
     for tap in (1, 2):
-        kept.add(ALICE.uid, tap)
+        kept.add(ALICE.uid, tap, "was bad")
     for uid in range(MAX_KNOWN):
-        kept.add(uid, 3)
+        kept.add(uid, 3, "was bad")
 
     kept.check(Peer(0, frozenset(), 1))
     for uid in (ALICE.uid, MAX_KNOWN - 1):

@@ -29,6 +29,8 @@ class _Penalty(NamedTuple):
     until: float
     """time.monotonic()."""
     length_s: float
+    why: str
+    """What the holder of the last one did."""
     taps: tuple[int, ...]
     """The last ones that it was for."""
 
@@ -40,8 +42,8 @@ class Penalties:
         self._lock = Lock()
         self._by_uid: dict[int, _Penalty] = {}
 
-    def add(self, uid: int, tap: int) -> float:
-        """Let *uid* wait for misusing *tap*, an ifindex; return the seconds.
+    def add(self, uid: int, tap: int, why: str) -> float:
+        """Let *uid* wait because of what the holder of *tap*, an ifindex, did; return the seconds.
 
         They are 0 if that was known already: a tap may be misused many times until it is gone, and
         the kernel tells of each.
@@ -54,7 +56,7 @@ class Penalties:
                 return 0.0
             counts = last is not None and now < last.until + LONGEST_S
             length_s = min(2 * last.length_s, LONGEST_S) if last and counts else FIRST_S
-            self._by_uid[uid] = _Penalty(now + length_s, length_s, (*taps, tap)[-MAX_TAPS:])
+            self._by_uid[uid] = _Penalty(now + length_s, length_s, why, (*taps, tap)[-MAX_TAPS:])
             if len(self._by_uid) > MAX_KNOWN:
                 del self._by_uid[min(self._by_uid, key=lambda known: self._by_uid[known].until)]
         return length_s
@@ -64,10 +66,10 @@ class Penalties:
         with self._lock:
             penalty = self._by_uid.get(peer.uid)
         left_s = penalty.until - time.monotonic() if penalty else 0.0
-        if left_s > 0:
+        if penalty and left_s > 0:
             raise RequestError(
                 Code.REFUSED,
                 f"{peer.who} may not have another tap yet: a tap of theirs was deleted because its "
-                "holder gave it another machine's address",
+                f"holder {penalty.why}",
                 f"try again in {left_s:.0f} s; the journal of bpferry-tap names the tap",
             )

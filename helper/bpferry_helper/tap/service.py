@@ -90,6 +90,7 @@ class TapService:
     def sweep(self) -> None:
         """Delete taps that were made persistent and left; close those that policy denies now."""
         self._census.sweep()
+        self._watch.look()
         self._closer.sweep(self._census)
         self._maker.secure_again(self._census.known_bridges())
 

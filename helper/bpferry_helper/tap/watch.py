@@ -7,6 +7,10 @@ to it goes to that tap, what others send to it ends up at the host, and the entr
 rightful owner of the address send is gone. So this module gets all link changes from the kernel. It
 restores the address of a tap that has changed, deletes the tap, and makes the owner's entry again.
 
+The holder can also add queues to a tap with several, up to 256, each of which may hold 34 MiB of
+kernel memory; policy counts those that were asked for. A tap with more is deleted, too: at once
+where links are watched, and otherwise when the sweeper looks.
+
 The address of a tap follows from its name (marks), so nothing has to be remembered. The netlink
 socket for this is the second one in the socket unit. systemd holds it, and starts the helper when a
 message arrives: if the helper is killed, the next link change brings it back.
@@ -48,7 +52,7 @@ MARKS: Final = tuple(prefix.encode() for prefix in PREFIXES)
 
 
 class AddressWatch:
-    """Keeps each tap at its own address. Safe to use from several threads."""
+    """Keeps each tap at its own address and number of queues. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -95,6 +99,15 @@ class AddressWatch:
                 self._set_membership(wanted=True)
                 self._check_all()
             self._cards[index] = card
+
+    def look(self) -> None:
+        """Delete taps with more queues than they were made with, also where nothing is watched."""
+        with self._lock:
+            _try(self._check_all_queues)
+
+    def _check_all_queues(self) -> None:
+        for tap in ours_among(self._host.taps(PREFIXES)):
+            self._check_queues(tap)
 
     def _set_membership(self, *, wanted: bool) -> None:
         option = NETLINK_ADD_MEMBERSHIP if wanted else NETLINK_DROP_MEMBERSHIP
@@ -152,26 +165,34 @@ class AddressWatch:
         self._give_back(None)
 
     def _check(self, tap: OurTap) -> None:
-        """Delete *tap* if it has another address than its own."""
+        """Delete *tap* if it has another address than its own, or more queues."""
         link, own = tap.link, own_address(tap.link.name)
         if own is None or link.address == own:
+            self._check_queues(tap)
             return
         # First what takes no time: to delete a link costs the kernel several grace periods. If the
         # holder takes the address again meanwhile, the kernel tells that too.
         _try(lambda: self._host.set_address(link.ifindex, own))
         self._give_back(link.address)
-        wait_s = self._penalties.add(tap.holder.uid, link.ifindex)
+        what = f"to which its holder gave the address '{link.address}'"
+        self._end(tap, "gave it another machine's address", what)
+
+    def _check_queues(self, tap: OurTap) -> None:
+        """Delete *tap* if it has more queues than were asked for, as far as that is known."""
+        has, asked = tap.link.queues or 0, tap.holder.queues
+        if has > asked > 0:
+            what = f"which had {has} queues instead of {asked}"
+            self._end(tap, f"added queues to it: it had {has} instead of {asked}", what)
+
+    def _end(self, tap: OurTap, why: str, what: str) -> None:
+        """Delete *tap*, let its user wait for the next one, and log that once."""
+        link, (uid, pid, *_) = tap
+        wait_s = self._penalties.add(uid, link.ifindex, why)
         _try(lambda: self._host.delete(link.ifindex))
         if wait_s:
-            self._tell(tap, wait_s)
-
-    def _tell(self, tap: OurTap, wait_s: float) -> None:
-        """Log whose *tap* it was, and that this user has to wait for the next one."""
-        link, (uid, pid, *_) = tap
-        who = Peer(uid, frozenset(), pid, name=self._name(uid)).who
-        what = f"deleted '{link.name}', to which its holder gave the address '{link.address}'"
-        then = f"no other tap for that user for {wait_s:.0f} s"
-        log(WARNING, f"{what}; {who} (pid {pid}) had asked for it; {then}")
+            who = Peer(uid, frozenset(), pid, name=self._name(uid)).who
+            then = f"had asked for it; no other tap for that user for {wait_s:.0f} s"
+            log(WARNING, f"deleted '{link.name}', {what}; {who} (pid {pid}) {then}")
 
     def _give_back(self, address: str | None) -> None:
         """Tell the bridges again which port has *address*, or each address of a card."""
