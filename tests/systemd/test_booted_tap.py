@@ -265,7 +265,7 @@ def test_created_tap_is_its_users(system: Container) -> None:
     deleted = ask(system, "delete", name)["reply"]
 
     assert (True, "alice") == (tap["persist"], tap["user"])
-    assert [[name, "br0", 0, 4, True, False]] == listed
+    assert [[name, "br0", 0, 4, True, False, 0, 0]] == listed
     assert ("DeleteReply", []) == (deleted, granted_names(system))
 
 

@@ -30,6 +30,8 @@ ARGUMENTS: Final = (
     "systemd.default_device_timeout_sec=300 "
     # The profiles of other packages: an emulated processor compiles them for a minute.
     "systemd.mask=apparmor.service "
+    # No caches to renew, as after an upgrade.
+    "systemd.condition_needs_update=0 "
     # No log-in on the console but what helpers say: a failed test shows it.
     "systemd.mask=serial-getty@ttyS0.service systemd.mask=getty@tty1.service "
     "systemd.journald.forward_to_console=1 systemd.show_status=false"
