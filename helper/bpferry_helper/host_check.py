@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry_helper.errors import PolicyError
+from bpferry_helper.learning import learning_limit
 from bpferry_helper.policy.accounts import group_name, user_name
 from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_helper.policy.names import has_wildcards
 from bpferry_helper.policy.rules import LIMIT_MODULES, Policy
+from bpferry_helper.tap.permission import port_of
 
 INTERFACES: Final = "/sys/class/net"
 
@@ -76,6 +78,22 @@ def find_missing_modules(policy: Policy) -> Iterator[str]:
                 f"Where bandwidth has '{way}', taps are refused on this host: its kernel has no "
                 f"{', '.join(missing)}."
             )
+
+
+def find_unlimited(policy: Policy) -> Iterator[str]:
+    """Yield a line for each bridge whose table users could fill, which *policy* opens to them."""
+    for bridge in sorted(_bridges()):
+        usual = port_of(policy, bridge).address_lock
+        for rule in policy.rules:
+            opens = any(fnmatch.fnmatchcase(bridge, pattern) for pattern in rule.bridges)
+            if opens and not rule.port.get("address_lock", usual) and learning_limit(bridge) == 0:
+                where = policy.where(f"{rule.key}.bridges")
+                yield (
+                    f"{where} opens '{bridge}' without address-lock, and '{bridge}' learns any "
+                    "number of addresses, so a VM can fill the kernel's memory with made-up ones; "
+                    f"to limit it: ip link set {bridge} type bridge fdb_max_learned 4096"
+                )
+                break
 
 
 def _text_of(path: str) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from bpferry_helper.errors import PolicyError
@@ -12,6 +13,7 @@ from bpferry_helper.host_check import (
     check_helpers_can_read,
     find_missing_modules,
     find_strays,
+    find_unlimited,
     group,
     user,
 )
@@ -147,7 +149,7 @@ def describe_policy(path: str) -> str:
         raise PolicyError(path, 0, "does not exist")
     lines = [f"{path} is a valid policy." if policy.path != NO_FILE else f"There is no {path}."]
     lines += [
-        *(f"warning: {line}" for line in (*policy.warnings, *find_strays(policy), *_idle(policy))),
+        *(f"warning: {line}" for line in (*policy.warnings, *_misfits(policy))),
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
@@ -161,6 +163,12 @@ def describe_policy(path: str) -> str:
         f"The helper ends after {policy.idle_exit_s} idle seconds.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _misfits(policy: Policy) -> Iterator[str]:
+    yield from find_strays(policy)
+    yield from _idle(policy)
+    yield from find_unlimited(policy)
 
 
 def _census(policy: Policy) -> str:

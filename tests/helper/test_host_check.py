@@ -1,15 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What on the host does not fit a policy: bridges, networks, names, and who can read it."""
 
+import ctypes
 import os
+import re
+import socket
+import struct
 from pathlib import Path
 
 import pytest
 
 from bpferry_helper import host_check
 from bpferry_helper.errors import PolicyError
-from bpferry_helper.host_check import check_helpers_can_read, find_strays, group, user
+from bpferry_helper.host_check import (
+    check_helpers_can_read,
+    find_strays,
+    find_unlimited,
+    group,
+    user,
+)
+from bpferry_helper.learning import learning_limit
 from bpferry_helper.policy.toml_form import parse_policy
+from tests.helper.tap.own_host import Host, on_own_host
 
 POLICY = """\
 [users.1001]
@@ -51,6 +63,63 @@ def test_where_qemu_s_file_counts_it_may_open_the_bridge_of_a_network() -> None:
     policy = parse_policy("/p", '[qemu]\nbridge-conf = true\n[networks]\nx = "br1"\n', 0)
 
     assert [] == list(find_strays(policy))
+
+
+@pytest.mark.parametrize(
+    ("limit", "lock", "warned"),
+    [(0, "false", True), (4096, "false", False), (None, "false", False), (0, "true", False)],
+)
+def test_a_bridge_that_users_could_fill_is_said(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, lock: str, *, warned: bool
+) -> None:
+    """Once for each bridge that is open without address-lock, if the kernel knows a limit."""
+    monkeypatch.setattr(host_check, "learning_limit", lambda _bridge: limit)
+    text = "[users.1001]\nbridges = ['br*']\n[users.1002]\nbridges = ['br0']\n[bridges.br0]\n"
+    policy = parse_policy(
+        "/p", f"{text}address-lock = {lock}\n[bridges.br1]\naddress-lock = true", 0
+    )
+    lines = list(find_unlimited(policy))
+
+    assert warned == bool(lines)
+    for line in lines:
+        assert line.startswith("/p:2 (users.1001.bridges) opens 'br0' without address-lock")
+        assert line.endswith("ip link set br0 type bridge fdb_max_learned 4096")
+    assert len(lines) <= 1
+
+
+@pytest.mark.privileged
+def test_the_kernel_tells_how_many_addresses_a_bridge_learns() -> None:
+    """As many as it is told; any number at first, and of what is no bridge nothing is known."""
+
+    def act(host: Host) -> list[int | None]:
+        with host.netlink.namespace() as there:
+            enter(there.borrow())
+        found = [learning_limit("br0"), learning_limit("lo"), learning_limit("none")]
+        set_limit("br0", 77)
+        return [*found, learning_limit("br0")]
+
+    release = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+    expected = [0, None, None, 77] if release >= (6, 7) else [None] * 4
+    assert expected == on_own_host(act)
+
+
+def enter(namespace: int) -> None:
+    """Enter the network *namespace* with this thread."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), "cannot enter a namespace")
+
+
+def set_limit(bridge: str, limit: int) -> None:
+    """Let *bridge* learn *limit* addresses; ip(8) can do that from 6.7 on."""
+    limits = struct.pack("=HHI", 8, 49, limit)
+    data = struct.pack("=HH", 4 + len(limits), 2) + limits
+    kind = struct.pack("=HH8s", 4 + 7, 1, b"bridge")
+    info = struct.pack("=HH", 4 + len(kind) + len(data), 18) + kind + data
+    index = socket.if_nametoindex(bridge)
+    head = struct.pack("=IHHIIBxHiII", 32 + len(info), 16, 0x5, 1, 0, 0, 0, index, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+        sock.send(head + info)
+        assert struct.unpack_from("=i", sock.recv(4096), 16)[0] == 0
 
 
 def test_names_are_beside_numbers() -> None:
