@@ -76,3 +76,8 @@ class FairPace:
         """Take one token for *uid* and return 0.0, or return the seconds until there may be one."""
         wait_s = self._own_buckets.take(uid, *self._own)
         return wait_s and min(wait_s, self._shared_bucket.take(ALL, *self._shared))
+
+    def wait_s(self, uid: int) -> float:
+        """Return the seconds until there may be one for *uid*, and take none."""
+        wait_s = self._own_buckets.wait_s(uid, *self._own)
+        return wait_s and min(wait_s, self._shared_bucket.wait_s(ALL, *self._shared))

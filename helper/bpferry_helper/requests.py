@@ -66,8 +66,10 @@ class Requests:
 
     def serve_paced(self) -> None:
         """Serve the requests that have waited for long enough."""
-        for connection in self.pacing.waited_enough():
-            self._serve(connection)
+        for connection in self.pacing.may_ask_now():
+            self._serve_now(connection)
+        for connection in self.pacing.may_read_groups_now():
+            self._read_groups(connection)
 
     def deliver(self) -> None:
         """Give what the workers have done to the clients that asked for it."""
@@ -79,8 +81,10 @@ class Requests:
 
         A packet that breaks the protocol counts as one, and so does to hang up without any.
         """
-        if not self.pacing.may_ask(connection):
-            return
+        if self.pacing.may_ask(connection):
+            self._serve_now(connection)
+
+    def _serve_now(self, connection: Connection) -> None:
         if connection.fault is not None:
             self._replies.refuse_malformed(connection, connection.fault)
         elif not connection.packet:
@@ -103,10 +107,15 @@ class Requests:
             self._replies.refuse_unknown(connection, error)
             return False
         if self.pacing.may_read_groups(connection):
-            connection.named = named
-            judge = partial(self._door.judge, connection.sock, who, peer.uid, named)
-            self._start(connection, judge)
+            self._read_groups(connection)
         return False
+
+    def _read_groups(self, connection: Connection) -> None:
+        """Let a worker read the peer's groups; then the request is decided."""
+        named = connection.named = self._accounts.groups()
+        uid = connection.peer.uid
+        judge = partial(self._door.judge, connection.sock, connection.who, uid, named)
+        self._start(connection, judge)
 
     def _decide(self, connection: Connection) -> None:
         try:

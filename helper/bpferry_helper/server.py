@@ -157,9 +157,7 @@ class Server:
             ends.append(self._idle_since + self._accounts.idle_exit_s())
         else:
             ends.append(now + LOOK_S)
-        paced_until = self._requests.pacing.next_end()
-        if paced_until is not None:
-            ends.append(paced_until)
+        ends.append(self._requests.pacing.next_end())
         if self._accept_again:
             ends.append(self._accept_again)
         if self._notifier.watchdog_s:

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from bpferry_helper.rate import Pace
+from bpferry_helper.pacing import _Line
+from bpferry_helper.rate import FairPace, Pace
 from bpferry_helper.work import Job, Workers
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load
@@ -70,6 +71,63 @@ def test_what_costs_little_does_not_wait_for_the_pace(workers: Workers) -> None:
     workers.submit(Job(2, 100, lambda: None))
 
     assert results(workers, 17).index(100) <= 3
+
+
+# -- those who wait for the pace of requests
+
+MANY = 64
+
+
+class Counting(FairPace):
+    """A pace that counts how often it is asked."""
+
+    asked = 0
+
+    def take(self, uid: int) -> float:
+        """Count, and do as the other."""
+        self.asked += 1
+        return super().take(uid)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time, which the test moves."""
+    now = [100.0]
+    monkeypatch.setattr("bpferry_helper.rate.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_users_take_turns_for_what_all_share(clock: list[float]) -> None:
+    """Sixteen of one user wait, then one of another comes. One user's stay in order."""
+    line = _Line(FairPace(Pace(1, 1), Pace(1, 100)))
+    assert line.lets_pass(2, 200)
+    passed = [line.lets_pass(1, number) for number in range(18)]
+    assert not line.lets_pass(2, 201)
+    gone = []
+    for _ in range(6):
+        clock[0] += 0.01
+        gone += line.let_go()
+
+    assert passed == [True, True] + [False] * 16
+    assert gone == [2, 201, 3, 4, 5, 6]
+
+
+def test_a_token_is_not_asked_for_by_all_who_wait(clock: list[float]) -> None:
+    """64 users with sixteen connections each. The control: each of them that asked alone."""
+    pace = Counting(Pace(1, 1), Pace(1, 100))
+    line = _Line(pace)
+    waiting = [
+        (uid, number)
+        for number in range(16)
+        for uid in range(MANY)
+        if not line.lets_pass(uid, number)
+    ]
+    pace.asked = 0
+    clock[0] += 0.01
+    gone = line.let_go()
+
+    assert (len(gone), len(line.let_go())) == (1, 0)
+    assert pace.asked <= 2 * MANY < len(waiting)
 
 
 PEOPLE = tuple(Person(1_700_010 + number) for number in range(4))
