@@ -60,15 +60,17 @@ def no_vhost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 
 def test_tap_is_asked_about_as_it_would_be_asked_for(folder: Path) -> None:
-    """Bridge or network, queues and MTU are in the question; one queue if nothing is said."""
+    """Bridge or network, queues, MTU and MAC are in the question; one queue if nothing is said."""
     asked: list[Request] = []
     with fake.helper(folder / "tap.sock", fake.keeps(asked, fake.replies(YES))):
         assert main(["can-i", "--bridge", "br0", "--queues", "4", "--mtu", "9000"]) == 0
+        assert main(["can-i", "--bridge", "br0", "--mac", "52:54:00:00:00:01"]) == 0
         assert main(["can-i", "--network", "lan"]) == 0
 
     assert [
-        Can(Tap("br0", is_network=False, queues=4, mtu=9000, mac=can_i.SOME_CARD)),
-        Can(Tap("lan", is_network=True, queues=1, mac=can_i.SOME_CARD)),
+        Can(Tap("br0", is_network=False, queues=4, mtu=9000)),
+        Can(Tap("br0", is_network=False, queues=1, mac=bytes.fromhex("525400000001"))),
+        Can(Tap("lan", is_network=True, queues=1)),
     ] == asked
 
 

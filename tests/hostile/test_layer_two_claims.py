@@ -131,6 +131,17 @@ def test_by_default_nobody_may_ask_for_a_hardware_address(helper: TapProcess) ->
     assert because in words
 
 
+def test_who_asks_without_an_address_is_told_which_are_allowed(helper: TapProcess) -> None:
+    """As ``bpferry can-i`` does."""
+    replies = [ask_once(helper.path, Can(tap_on(name))).reply for name in ("named", "plain")]
+
+    for reply in replies:
+        assert isinstance(reply, CanReply)
+        assert reply.allowed
+        expected = f"; for cards with {ALICES}, 52:54:00:00:01:00/40"
+        assert reply.because.endswith(expected) == (reply is replies[0])
+
+
 def test_without_address_lock_any_address_may_be_asked_for(helper: TapProcess) -> None:
     """It means nothing there: the VM may send from any."""
     granted(helper, tap_on("plain", 1, mac=octets(GATEWAY)))[1].close()

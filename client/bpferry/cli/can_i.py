@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry can-i: what the helpers would do for the caller, with nothing made."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,6 @@ NETWORKS: Final = ("default",)
 """Names that policies have for networks, since libvirt's documents do. The wire lists none."""
 
 INTERFACES: Final = Path("/sys/class/net")
-
-SOME_CARD: Final = b"\x02" + os.urandom(5)
-"""An address that no VM has. A run names its card's; with none, address-lock would be a refusal."""
 
 NO_BRIDGE: Final = "no-such-bridge"
 
@@ -64,6 +60,7 @@ def can_i(
     *,
     queues: int | None,
     mtu: int | None,
+    mac: bytes | None,
     ebpf: bool,
     vhost: bool,
     as_json: bool,
@@ -74,14 +71,14 @@ def can_i(
         BadInput: queues are asked for without a tap.
     """
     source = bridge or network
-    if source is None and (queues or mtu):
+    if source is None and (queues or mtu or mac):
         raise BadInput(
-            "wrong usage: '--queues' and '--mtu' are about a tap, and no bridge is named",
+            "wrong usage: '--queues', '--mtu' and '--mac' are about a tap, and no bridge is named",
             "add '--bridge NAME' or '--network NAME'",
         )
     if not (source or ebpf or vhost):
         return _show_all(as_json=as_json)
-    tap = Tap(source, bridge is None, queues or 1, mtu) if source else None
+    tap = Tap(source, bridge is None, queues or 1, mtu, mac) if source else None
     answers = list(_answers(tap, ebpf=ebpf, vhost=vhost))
     if as_json:
         output.print_json(_fields(answers))
@@ -153,7 +150,8 @@ def _quota_line(name: str, quota: QuotaReply) -> str:
 
 def _describe(tap: Tap) -> str:
     mtu = "" if tap.mtu is None else f", MTU {tap.mtu}"
-    return f"tap on {describe_source(tap)}, {output.count(tap.queues, 'queue')}{mtu}"
+    mac = "" if tap.mac is None else f", MAC {tap.mac.hex(':')}"
+    return f"tap on {describe_source(tap)}, {output.count(tap.queues, 'queue')}{mtu}{mac}"
 
 
 def _answer(asked: str, what: str, ask: Callable[[], CanReply]) -> Answer:
@@ -168,7 +166,7 @@ def _answer(asked: str, what: str, ask: Callable[[], CanReply]) -> Answer:
 
 def _ask_tap(tap: Tap) -> CanReply:
     with TapHelper() as helper:
-        reply = helper.can(tap._replace(mac=SOME_CARD))
+        reply = helper.can(tap)
     if not (reply.allowed or tap.is_network or (INTERFACES / tap.source / "bridge").is_dir()):
         # The helper looks for a bridge only if policy allows one of that name.
         message = f"this host has no bridge '{tap.source}' ({reply.because})"

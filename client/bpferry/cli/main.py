@@ -184,6 +184,7 @@ def _can_i(options: argparse.Namespace) -> int:
         options.network,
         queues=options.queues,
         mtu=options.mtu,
+        mac=options.mac,
         ebpf=options.ebpf,
         vhost=options.vhost,
         as_json=options.json,

@@ -141,7 +141,7 @@ def add_can_i(commands: Commands) -> None:
         commands,
         "can-i",
         usage="bpferry can-i [--bridge NAME | --network NAME] [--queues N]\n"
-        "                     [--mtu BYTES] [--ebpf] [--vhost] [--json]",
+        "                     [--mtu BYTES] [--mac ADDRESS] [--ebpf] [--vhost] [--json]",
         help="say what the helpers would do for you",
         description=CAN_I_DESCRIPTION,
         epilog=CAN_I_EPILOG,
@@ -158,6 +158,12 @@ def add_can_i(commands: Commands) -> None:
     )
     _add_queues(can_i)
     _add_mtu(can_i)
+    can_i.add_argument(
+        "--mac",
+        metavar="ADDRESS",
+        type=_mac,
+        help="ask for a tap for the card with this MAC address",
+    )
     can_i.add_argument(
         "--ebpf",
         action="store_true",

@@ -75,8 +75,13 @@ class Bridges:
         self._lock = Lock()
 
     def check(self, wanted: Wanted) -> Link:
-        """Return the bridge; raise RequestError if the tap *wanted* cannot be made now."""
-        bridge = self.find(wanted)
+        """Return the bridge; raise RequestError if the tap *wanted* cannot be made now.
+
+        If *wanted* has no card's address, that of some card is taken to be fine.
+        """
+        bridge = self._find(wanted)
+        if wanted.mac is not None:
+            self._check_card(wanted, bridge)
         if wanted.port.refuse_unset_address:
             _check_own_address(bridge)
         return bridge
@@ -87,6 +92,11 @@ class Bridges:
         Raises:
             RequestError: there is no such bridge, or it cannot take this tap.
         """
+        bridge = self._find(wanted)
+        self._check_card(wanted, bridge)
+        return bridge
+
+    def _find(self, wanted: Wanted) -> Link:
         try:
             bridge = self._host.find(wanted.bridge)
         except LinkError as error:
@@ -107,14 +117,14 @@ class Bridges:
                 f"ask for less, or the administrator runs: ip link set {bridge.name} mtu "
                 f"{wanted.mtu}, and the same for its other ports",
             )
-        if wanted.port.address_lock:
-            _check_mac(wanted.mac, bridge.name)
         _check_vlan(wanted, bridge)
         _ = wanted.limits
-        self._check_claim(wanted.claim_on(bridge), bridge)
         return bridge
 
-    def _check_claim(self, claim: claims.Claim | None, bridge: Link) -> None:
+    def _check_card(self, wanted: Wanted, bridge: Link) -> None:
+        if wanted.port.address_lock:
+            _check_mac(wanted.mac, bridge.name)
+        claim = wanted.claim_on(bridge)
         try:
             if claim is not None:
                 claims.check(self._host, bridge, claim)

@@ -14,6 +14,7 @@ from bpferry_helper.errors import RequestError, StartupError
 from bpferry_helper.exchange import Answer, Asked, Paced, Work
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import INFO, log
+from bpferry_helper.policy.cards import cards_in_words
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets, pace_of_all
@@ -236,8 +237,9 @@ class TapService:
                 self._census.check_address(bridge, holder)
             except RequestError as error:
                 return Answer(cannot(error))
-            limits = limits_in_words(holder.inbound, holder.outbound)
-            because = f"{decision.because}; {limits}" if limits else decision.because
+            port, limits = decision.port, limits_in_words(holder.inbound, holder.outbound)
+            cards = f"for cards with {cards_in_words(port.addresses)}" if port.address_lock else ""
+            because = "; ".join(filter(None, (decision.because, limits, cards)))
             return Answer(messages.CanReply(allowed=True, because=because))
         return Answer(messages.CanReply(decision.allowed, decision.because, decision.code))
 
