@@ -240,7 +240,7 @@ def _setting(field: str, value: Any) -> str:  # noqa: ANN401 - of a field of Por
     if field in PORT_WORDS:
         return PORT_WORDS[field][not value]
     if field == "vlans":
-        return f"are in one of the VLANs {in_words(value)}"
+        return f"are only in the VLANs {in_words(value)}"
     if field == "bandwidth":
         return f"carry {limits_in_words(*(rate.average if rate else 0 for rate in value))}"
     if field == "addresses":

@@ -7,7 +7,7 @@ PROTOCOL_VERSION: Final = 1
 """The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
 
 MAX_REQUEST_BYTES: Final = 4096
-"""One request, in bytes. The longest known one needs 247; a page leaves room for growth."""
+"""One request, in bytes. The longest known one needs 446; a page leaves room for growth."""
 
 MAX_REPLY_BYTES: Final = 131_072
 """One reply, in bytes.
@@ -36,6 +36,9 @@ MAC_BYTES: Final = 6
 MIN_VLAN: Final = 1
 MAX_VLAN: Final = 4094
 """IEEE 802.1Q: 0 and 4095 are no VLANs."""
+
+MAX_TAGGED_VLANS: Final = 64
+"""Of one tap. If policy has address-lock, each is an entry in the bridge's table of addresses."""
 
 MIN_RATE: Final = 1000
 MAX_RATE: Final = 0xFFFF_FFFF

@@ -61,7 +61,11 @@ class Tap(NamedTuple):
     isolated: bool = False
     """Do not let the port reach other isolated ports of the bridge."""
     vlan: int | None = None
-    """The VLAN of the port, untagged, from MIN_VLAN to MAX_VLAN; None for the policy's choice."""
+    """The VLAN of the port, untagged, from MIN_VLAN to MAX_VLAN; None for the policy's choice, or
+    for none if there are tagged ones."""
+    tagged: tuple[int, ...] = ()
+    """VLANs whose frames have a tag, also in the guest: at most MAX_TAGGED_VLANS, ascending. Not
+    for a tap that stays."""
     bandwidth: Bandwidth = Bandwidth()
     """Limits; those of the policy apply where none is requested."""
 

@@ -6,6 +6,7 @@ A missing optional key means that the client does not care. ``read_request`` ign
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 from bpferry_wire import limits
@@ -65,6 +66,7 @@ def _tap_map(tap: Tap) -> dict[str, object]:
         "mac": tap.mac,
         "isolated": tap.isolated or None,
         "vlan": tap.vlan,
+        "tagged": list(tap.tagged) or None,
         "bandwidth": _bandwidth_map(tap.bandwidth) or None,
     }
     return {key: value for key, value in said.items() if value is not None}
@@ -111,8 +113,30 @@ def _read_tap(fields: Fields) -> Tap:
         vlan=fields.integer("vlan", limits.MIN_VLAN, limits.MAX_VLAN)
         if fields.has("vlan")
         else None,
+        tagged=_read_tagged(fields) if fields.has("tagged") else (),
         bandwidth=_read_bandwidth(fields),
     )
+
+
+def _read_tagged(fields: Fields) -> tuple[int, ...]:
+    tagged = fields.integers("tagged")
+    known = [0, *tagged, limits.MAX_VLAN + 1]
+    if len(tagged) > limits.MAX_TAGGED_VLANS or any(a >= b for a, b in pairwise(known)):
+        raise BadMessage(
+            f"'tagged' in the request is not up to {limits.MAX_TAGGED_VLANS} numbers from "
+            f"{limits.MIN_VLAN} to {limits.MAX_VLAN} in ascending order"
+        )
+    return tagged
+
+
+def _read_create(fields: Fields) -> Create:
+    tap = _read_tap(fields)
+    if tap.tagged:
+        raise BadMessage(
+            "'tagged' is not for a tap that stays: its alias has no room to note these VLANs, so a "
+            "later policy could not take them back"
+        )
+    return Create(tap)
 
 
 def _read_bandwidth(fields: Fields) -> Bandwidth:
@@ -158,7 +182,7 @@ def _read_can(fields: Fields) -> Can:
 GRANTING: Final[dict[str, Callable[[Fields], Load | Tap | Create]]] = {
     "load": _read_load,
     "tap": _read_tap,
-    "create": lambda fields: Create(_read_tap(fields)),
+    "create": _read_create,
 }
 """The requests that ``can`` accepts."""
 

@@ -144,6 +144,7 @@ LIMITS = CardBandwidth(inbound=Flow(average=1))
         (Card(type="bridge", bridge="b", isolated=True), "isolated", "not isolate"),
         (Card(type="bridge", bridge="b", vlan=7), "vlan", "into a VLAN"),
         (Card(type="bridge", bridge="b", bandwidth=LIMITS), "bandwidth", "not limit"),
+        (Card(type="bridge", bridge="b", tagged_vlans=(7, 8)), "tagged-vlans", "into a VLAN"),
         (
             Card(type="ethernet", tap="t", queues=2, rss=True, driver="vhost"),
             "rss",

@@ -88,6 +88,15 @@ def test_tap_on_a_network() -> None:
     assert [{**TAP, "network": "lan", "queues": 1, "mac": MAC, "for": "net0"}] == requests_for(card)
 
 
+def test_vlans_with_tags() -> None:
+    """They are asked for in the order that the wire wants, each once."""
+    card = Card(type="bridge", bridge="br0", mac=MAC, vlan=7, tagged_vlans=(30, 20, 30))
+
+    (request,) = requests_for(card)
+
+    assert (7, [20, 30]) == (request["vlan"], request["tagged"])
+
+
 def test_port_group_of_a_network() -> None:
     """A kind of port is a name of its own below that of the network."""
     card = Card(type="network", network="lan", port_group="guests", mac=MAC)
@@ -148,6 +157,11 @@ TOO_LONG = Flow(average=1, burst=2**22)
             "longer than 64 bytes",
         ),
         (Card(type="bridge", bridge="br0", queues=65), "cards[0].queues", "at most 64 queues"),
+        (
+            Card(type="bridge", bridge="br0", tagged_vlans=tuple(range(1, 66))),
+            "cards[0].tagged-vlans",
+            "at most 64 VLANs with tags",
+        ),
         (Card(type="bridge", bridge="br0", mtu=65522), "cards[0].mtu", "at most 65521"),
         (
             Card(type="bridge", bridge="br0", bandwidth=CardBandwidth(inbound=TOO_FAST)),
@@ -160,7 +174,7 @@ TOO_LONG = Flow(average=1, burst=2**22)
             "up to 4194303 here",
         ),
     ],
-    ids=["bridge", "bytes", "network", "group", "queues", "mtu", "average", "burst"],
+    ids=["bridge", "bytes", "network", "group", "queues", "vlans", "mtu", "average", "burst"],
 )
 def test_what_the_wire_has_no_room_for(card: Card, key: str, words: str) -> None:
     """What no helper can be asked for is refused before anybody is asked, by its key."""

@@ -27,8 +27,10 @@ FULL_TAP = messages.Tap(
     mac=bytes(6),
     isolated=True,
     vlan=1,
+    tagged=(2,),
     bandwidth=messages.Bandwidth(messages.Rate(1000)),
 )
+KEYS_TO_LEAVE_OUT = ("queues", "mtu", "mac", "isolated", "vlan", "tagged", "bandwidth")
 
 
 def _section(heading: str) -> str:
@@ -88,6 +90,7 @@ def test_bounds_are_the_code_s() -> None:
         "address of a card": limits.MAC_BYTES,
         "least VLAN": limits.MIN_VLAN,
         "greatest VLAN": limits.MAX_VLAN,
+        "tagged VLANs of one tap": limits.MAX_TAGGED_VLANS,
         "least rate": limits.MIN_RATE,
         "greatest rate": limits.MAX_RATE,
         "least burst": limits.MIN_BURST,
@@ -155,7 +158,7 @@ def test_keys_of_a_tap_are_the_code_s() -> None:
     assert f"{limits.MAC_BYTES} bytes" in rows["mac"]
 
 
-@pytest.mark.parametrize("key", ["queues", "mtu", "mac", "isolated", "vlan", "bandwidth"])
+@pytest.mark.parametrize("key", KEYS_TO_LEAVE_OUT)
 def test_what_need_not_be_there_is_the_code_s(key: str) -> None:
     """A key is as required as the page says."""
     required = {row[0]: row[2] for row in _rows("The tap")}[key] == "yes"

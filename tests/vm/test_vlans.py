@@ -26,7 +26,34 @@ RULES: Final = """\
 bridges = ["br-vlan"]
 vlans = [10, "20-25"]
 address-lock = true
+[users.root]
+bridges = ["br-vlan"]
+vlans = [10, "20-25"]
+address-lock = true
 """
+
+TRUNK: Final = {
+    "20": {"twenty": 0, "native": 20},
+    "21": {"twenty-one": 0},
+    "22": {},
+    "no tag": {},
+    "20 of another": {},
+    "21 of another": {},
+    "into the trunk": {"trunk": 20, "native": 20},
+    "native": {"ten": 0},
+    "native 20": {"twenty": 0, "trunk": 20},
+    "native 21": {},
+}
+"""Which taps hear each frame of the script inside, and which tag it has there."""
+
+WITHOUT: Final = {
+    "20 of another": {"twenty": 0, "native": 20},
+    "21 of another": {"twenty-one": 0},
+    "22": {"twenty-two": 0},
+    "native 21": {"twenty-one": 0, "trunk": 21},
+    "no tag": {"twenty-two": 0},
+}
+"""The same of those that nobody hears, once root took away what kept them in."""
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +70,37 @@ def vlan_host(host: Host) -> Iterator[Host]:
         host.check("ip", "link", "del", "br-vlan")
 
 
-def reached(host: Host) -> dict[str, Any]:
-    """Return what the script inside says."""
-    said = host.check("python3", f"{CLONE}/tests/vm/inside/vlans.py", user="alice", timeout=120)
+def said_by(host: Host, script: str, user: str) -> dict[str, Any]:
+    """Return what a script inside says."""
+    said = host.check("python3", f"{CLONE}/tests/vm/inside/{script}", user=user, timeout=120)
     answer: dict[str, Any] = json.loads(said)
     return answer
 
 
+@pytest.fixture(scope="module")
+def trunks(vlan_host: Host) -> dict[str, Any]:
+    """Return who heard which frame of taps in several VLANs."""
+    return said_by(vlan_host, "trunks.py", user="root")
+
+
 def test_ports_of_other_vlans_do_not_hear_each_other(vlan_host: Host) -> None:
     """Of three taps the two in VLAN 10 do; a VLAN that policy does not have is refused."""
-    answer = reached(vlan_host)
+    answer = said_by(vlan_host, "vlans.py", user="alice")
 
     assert [1] == answer["reached"]
     assert "policy allows 10, 20-25 there" in answer["refused"]
+
+
+@pytest.mark.parametrize("frame", TRUNK)
+def test_a_frame_passes_only_in_the_vlans_of_its_port(trunks: dict[str, Any], frame: str) -> None:
+    """With the tag of one of them, from the card's own address; it loses its tag where it should.
+
+    With address-lock, the card's address is known in each of its VLANs, and no other is in any.
+    """
+    assert TRUNK[frame] == trunks["heard"][frame]
+
+
+@pytest.mark.parametrize("frame", WITHOUT)
+def test_that_frame_passes_without_the_defence(trunks: dict[str, Any], frame: str) -> None:
+    """The control: nothing else holds back what nobody heard."""
+    assert (TRUNK[frame], WITHOUT[frame]) == ({}, trunks["without"][frame])

@@ -22,19 +22,21 @@ rates = st.builds(
     st.none() | st.integers(limits.MIN_RATE, limits.MAX_RATE),
     st.none() | st.integers(limits.MIN_BURST, limits.MAX_BURST),
 )
+vlans = st.integers(limits.MIN_VLAN, limits.MAX_VLAN)
+trunks = st.sets(vlans, max_size=limits.MAX_TAGGED_VLANS).map(lambda some: tuple(sorted(some)))
 wishes = {
     "queues": st.integers(1, limits.MAX_QUEUES),
     "mtu": st.none() | st.integers(limits.MIN_MTU, limits.MAX_MTU),
     "mac": st.none() | st.binary(min_size=limits.MAC_BYTES, max_size=limits.MAC_BYTES),
     "isolated": st.booleans(),
-    "vlan": st.none() | st.integers(limits.MIN_VLAN, limits.MAX_VLAN),
+    "vlan": st.none() | vlans,
     "bandwidth": st.builds(m.Bandwidth, st.none() | rates, st.none() | rates),
 }
 taps = st.one_of(
-    st.builds(m.Tap, source=interfaces, is_network=st.just(value=False), **wishes),
-    st.builds(m.Tap, source=networks, is_network=st.just(value=True), **wishes),
+    st.builds(m.Tap, source=interfaces, is_network=st.just(value=False), **wishes, tagged=trunks),
+    st.builds(m.Tap, source=networks, is_network=st.just(value=True), **wishes, tagged=trunks),
 )
-creations = st.builds(m.Create, taps)
+creations = st.builds(m.Create, taps.map(lambda tap: tap._replace(tagged=())))
 requests: st.SearchStrategy[m.Request] = st.one_of(
     st.sampled_from([m.Hello(), m.Quota(), m.Status(), m.ListTaps()]),
     loads,

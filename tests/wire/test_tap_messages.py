@@ -66,6 +66,28 @@ def test_to_create_takes_the_same_keys(changes: dict[str, object], expected: m.T
     assert m.Create(expected) == decode_request(packed({"v": 1, **request}))
 
 
+TRUNKS: tuple[tuple[int, ...], ...] = ((1,), (1, 4094), tuple(range(100, 164)))
+
+
+@pytest.mark.parametrize("tagged", TRUNKS, ids=["the least", "the bounds", "the most"])
+def test_vlans_with_tags(tagged: tuple[int, ...]) -> None:
+    """Up to 64 of them, beside one without a tag."""
+    request = {"v": 1, **tap(vlan=7, tagged=list(tagged))}
+
+    assert TAP._replace(vlan=7, tagged=tagged) == decode_request(packed(request))
+
+
+def test_no_vlans_with_tags() -> None:
+    """An empty list is the same as none."""
+    assert TAP == decode_request(packed({"v": 1, **tap(tagged=[])}))
+
+
+def test_a_tap_that_stays_has_no_vlans_with_tags() -> None:
+    """The reason is said."""
+    with pytest.raises(BadMessage, match="not for a tap that stays: its alias has no room"):
+        decode_request(packed({"v": 1, **tap(op="create", tagged=[7])}))
+
+
 @pytest.mark.parametrize(
     ("op", "expected"), [("tap", m.Can(TAP)), ("create", m.Can(m.Create(TAP)))]
 )
@@ -74,6 +96,7 @@ def test_one_may_ask_about_it(op: str, expected: m.Can) -> None:
     assert expected == decode_request(packed({"v": 1, "op": "can", "request": tap(op=op)}))
 
 
+ASCENDING = "in the request is not up to 64 numbers from 1 to 4094 in ascending order"
 WORDS = {
     "a bridge and a network": "unknown key 'bridge' in the request",
     "neither a bridge nor a network": "'bridge' is missing in the request",
@@ -90,6 +113,11 @@ WORDS = {
     "a bridge of 16 bytes": "'bridge' in the request is longer than 15 bytes",
     "a network of 65 bytes": "'network' in the request is longer than 64 bytes",
     "isolated as 1": "'isolated' in the request is an integer, not a boolean",
+    "tagged VLAN 0": f"'tagged' {ASCENDING}",
+    "tagged VLAN 4095": f"'tagged' {ASCENDING}",
+    "the same tagged VLAN twice": f"'tagged' {ASCENDING}",
+    "65 tagged VLANs": f"'tagged' {ASCENDING}",
+    "a tagged VLAN as text": "an entry of 'tagged' in the request is not a 32 bit number",
     "VLAN 0": "'vlan' in the request is 0, not within 1 to 4094",
     "VLAN 4095": "'vlan' in the request is 4095, not within 1 to 4094",
     "a bandwidth of a third way": "unknown key 'both' in 'bandwidth'",

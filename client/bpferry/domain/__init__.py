@@ -33,6 +33,7 @@
     mistakes         every mistake in a native description, in the words of msgspec
     explain          the same in our words, with places and what to write
     unknown_keys     what to write in place of a key that there is not
+    vlan_tags        VLANs with and without tags, as libvirt and the model write them
     suggestions      what was meant by a name that there is not
     shown            a value as a message repeats it
 

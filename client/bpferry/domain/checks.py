@@ -79,6 +79,12 @@ def contradictions_of(machine: Machine) -> Iterator[tuple[str, str, str]]:
                 f"a card of type '{card.type}' has no tap with a name",
                 "leave 'tap' out, or use the type 'ethernet' for a tap that exists",
             )
+        if card.vlan in card.tagged_vlans:
+            yield (
+                f"cards[{number}].vlan",
+                f"VLAN {card.vlan} is here for frames without a tag and for those with one",
+                "leave it out of one of the two",
+            )
     hyperv = machine.features.hyperv
     if hyperv is not None and hyperv.mode == "passthrough" and hyperv != PASSTHROUGH:
         yield (

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from bpferry.domain import shorthand, shorthand_disks, toml, xml, xml_reader
+from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags, xml, xml_reader
 from bpferry.domain.checks import check, find_mistakes
 from bpferry.domain.explain import explain_all
 from bpferry.domain.forms import Kind
@@ -107,6 +107,7 @@ def _read_toml(raw: bytes, path: Path) -> Document:
     assert isinstance(values, dict)  # noqa: S101 - TOML is a table
     shorthand.expand(values)
     shorthand_disks.expand(values)
+    vlan_tags.expand(values)
     try:
         machine = msgspec.convert(values, Machine)
     except msgspec.ValidationError as error:
@@ -153,6 +154,7 @@ def to_xml(machine: Machine) -> str:
     from bpferry.domain.xml_writer import build_element  # noqa: PLC0415 - for `bpferry convert`
 
     element = build_element("domain", machine)
+    vlan_tags.write_as_libvirt(element)
     return xml.format_tree(element)
 
 

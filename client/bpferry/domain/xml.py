@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from bpferry.domain import vlan_tags
 from bpferry.domain.binding import Table
 from bpferry.domain.origins import Origins, PassedOver
 from bpferry.domain.scope import fill_in
@@ -73,6 +74,7 @@ def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
             f"'{path}': expected a libvirt domain document, found an element '{root.tag[:60]}'",
             "give a file whose outermost element is <domain>",
         )
+    vlan_tags.tell_apart(root)
     reader = XmlReader(lines, prefixes, Origins(path))
     try:
         found = reader.read(table, root)

@@ -33,9 +33,10 @@ def find_session_faults(machine: Machine) -> Iterator[Fault]:
         if helped and card.isolated:
             text = "a libvirt session would not isolate this card"
             yield Fault(f"{key}.isolated", "note", text, BRIDGE_HELPER)
-        if helped and card.vlan is not None:
-            text = "a libvirt session could not put this card into a VLAN"
-            yield Fault(f"{key}.vlan", "note", text, BRIDGE_HELPER)
+        for name in ("vlan", "tagged_vlans") if helped else ():
+            if getattr(card, name):
+                text = "a libvirt session could not put this card into a VLAN"
+                yield Fault(f"{key}.{name.replace('_', '-')}", "note", text, BRIDGE_HELPER)
         if helped and card.bandwidth is not None:
             text = "a libvirt session could not limit the bandwidth of this card"
             yield Fault(f"{key}.bandwidth", "note", text, NO_TC)

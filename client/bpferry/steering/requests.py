@@ -79,6 +79,7 @@ def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
         mac=bytes.fromhex(mac.replace(":", "")),
         isolated=card.isolated,
         vlan=card.vlan,
+        tagged=tuple(sorted(set(card.tagged_vlans) - {card.vlan})),
         bandwidth=Bandwidth(**{way: _rate(flow) for way, flow in flows_of(card).items()}),
     )
 
@@ -107,6 +108,12 @@ def _check(tap: Tap, device: Named[Card]) -> None:
             f"a tap from the helper has at most {limits.MAX_QUEUES} queues",
             "ask for fewer, or name a tap that exists: type 'ethernet' with managed='no'",
         )
+    if len(tap.tagged) > limits.MAX_TAGGED_VLANS:
+        raise device.refusal(
+            "tagged-vlans",
+            f"a tap from the helper is in at most {limits.MAX_TAGGED_VLANS} VLANs with tags",
+            "ask for fewer, or name a tap that exists: type 'ethernet' with managed='no'",
+        )
     if tap.mtu is not None and tap.mtu > limits.MAX_MTU:
         raise device.refusal("mtu", f"the MTU of a tap is at most {limits.MAX_MTU}", "ask for less")
     for way, rate in tap.bandwidth._asdict().items():
@@ -124,7 +131,9 @@ def _check_rate(rate: Rate | None, device: Named[Card], field: str) -> None:
 
 def describe_source(tap: Tap) -> str:
     """Return where *tap* should be, and its limits."""
-    place = "" if tap.vlan is None else f" in VLAN {tap.vlan}"
+    vlans = [] if tap.vlan is None else [str(tap.vlan)]
+    vlans += [f"{vlan} (tagged)" for vlan in tap.tagged]
+    place = f" in VLAN {', '.join(vlans)}" if vlans else ""
     limits_of = limits_in_words(*(rate.average if rate else 0 for rate in tap.bandwidth))
     place += f" ({limits_of})" if limits_of else ""
     return f"{'network' if tap.is_network else 'bridge'} '{tap.source}'{place}"

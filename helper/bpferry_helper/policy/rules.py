@@ -27,7 +27,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     root-block = true                       # never the way to the root bridge; default: false
     multicast-flood = false                 # no multicast but what was joined; default: true
     unicast-flood = false                   # no frames for unknown addresses; default: true
-    vlans = [10, "20-30"]                   # one of these, untagged; default: the bridge's own
+    vlans = [10, "20-30"]                   # only these; by default the first, untagged
     tx-queue-length = 256                   # frames that wait in each queue; default: 512
     bandwidth = { inbound = "1 Gbit/s", outbound = "100 Mbit/s" }   # most to and from each VM
     address = "refuse"                      # a bridge without its own address; default: "set" one
@@ -155,7 +155,7 @@ class Port(NamedTuple):
     unicast_flood: bool = True
     """Frames for an address that the bridge does not know go out to it."""
     vlans: tuple[range, ...] = ()
-    """The VLANs of which a port is in one, untagged: the one asked for, or else the first."""
+    """The VLANs that a port may be in: those asked for, or else the first, untagged."""
     tx_queue_length: int = DEFAULT_TX_QUEUE_LENGTH
     """Frames that wait in each queue until somebody reads them."""
     bandwidth: Bandwidth = Bandwidth()

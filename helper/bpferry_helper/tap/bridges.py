@@ -44,6 +44,7 @@ class Wanted(NamedTuple):
     vlan: int | None = None
     bandwidth: Bandwidth = Bandwidth()
     """As asked for."""
+    tagged: tuple[int, ...] = ()
 
     @property
     def limits(self) -> Bandwidth:
@@ -52,8 +53,8 @@ class Wanted(NamedTuple):
 
     @property
     def port_vlan(self) -> int | None:
-        """The VLAN that the port is put into; None for the one that the bridge puts it into."""
-        if self.vlan is None and self.port.vlans:
+        """The VLAN of frames without a tag; None for the bridge's own, or in a trunk for none."""
+        if self.vlan is None and self.port.vlans and not self.tagged:
             return self.port.vlans[0][0]
         return self.vlan
 
@@ -228,17 +229,21 @@ def _number_in(path: str, bridge: Link) -> int | None:
 
 
 def _check_vlan(wanted: Wanted, bridge: Link) -> None:
-    """Raise RequestError unless a port of *bridge* can be in the VLAN that is *wanted*."""
+    """Raise RequestError unless a port of *bridge* can be in the VLANs that are *wanted*."""
     vlan, vlans = wanted.port_vlan, wanted.port.vlans
-    if vlan is None:
+    asked = wanted.tagged if vlan is None else (vlan, *wanted.tagged)
+    if not asked:
         return
-    action = f"cannot make a tap on '{bridge.name}' in VLAN {vlan}"
-    if not any(vlan in some for some in vlans):
+    denied = [one for one in asked if not any(one in some for some in vlans)]
+    listed = ", ".join(map(str, denied or asked))
+    action = f"cannot make a tap on '{bridge.name}' in VLAN {listed}"
+    if denied:
         allowed = f"allows {in_words(vlans)} there" if vlans else "has no 'vlans' for it"
         raise RequestError(
             Code.REFUSED,
             f"{action}: policy {allowed}",
-            f"the administrator adds it in the policy, for the bridge or for you: vlans = [{vlan}]",
+            "the administrator adds it in the policy, for the bridge or for you: vlans = "
+            f"[{listed}]",
         )
     if default_vlan(bridge) is None:
         raise RequestError(

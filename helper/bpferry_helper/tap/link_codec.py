@@ -70,9 +70,10 @@ class Link(NamedTuple):
     where the kernel does not say it: see ``Links.open_queues``."""
 
 
-def vlan_message(index: int, info: dict[str, int]) -> Any:  # noqa: ANN401 - as below
-    """Return a message about the VLAN *info* of the bridge port *index*."""
-    spec = {"attrs": [("IFLA_BRIDGE_VLAN_INFO", info)]}
+def vlan_message(index: int, vlans: dict[int, int]) -> Any:  # noqa: ANN401 - as below
+    """Return a message about the bridge port *index*: VLANs, each with its BRIDGE_VLAN_INFO_*."""
+    infos = [{"vid": vlan, "flags": flags} for vlan, flags in vlans.items()]
+    spec = {"attrs": [("IFLA_BRIDGE_VLAN_INFO", info) for info in infos]}
     return link_message([("IFLA_AF_SPEC", spec)], index=index, family=AF_BRIDGE)
 
 

@@ -184,14 +184,19 @@ class Links:
         message = link_message(attributes, index=index, family=AF_BRIDGE)
         self._netlink.change("set the bridge port up", message, RTM_SETLINK)
 
-    def set_vlan(self, index: int, vlan: int, former: int) -> None:
-        """Put the port *index* into *vlan*, untagged, and take it out of the *former* one."""
-        info = {"vid": vlan, "flags": BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED}
-        what = f"put the bridge port into VLAN {vlan}"
-        self._netlink.change(what, vlan_message(index, info), RTM_SETLINK)
-        if former not in (0, vlan):
+    def set_vlans(self, index: int, vlan: int | None, tagged: tuple[int, ...], former: int) -> None:
+        """Put the port *index* into *vlan*, untagged, and those *tagged*; take it out of *former*.
+
+        Without *vlan*, the bridge drops frames that have no tag.
+        """
+        flags = dict.fromkeys(tagged, 0)
+        if vlan is not None:
+            flags[vlan] = BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED
+        what = f"put the bridge port into VLAN {', '.join(map(str, flags))}"
+        self._netlink.change(what, vlan_message(index, flags), RTM_SETLINK)
+        if former and former not in flags:
             what = f"take the bridge port out of VLAN {former}"
-            message = vlan_message(index, {"vid": former, "flags": 0})
+            message = vlan_message(index, {former: 0})
             self._netlink.change(what, message, RTM_DELLINK)
 
     def limit_inbound(self, index: int, rate: Rate) -> None:

@@ -133,10 +133,11 @@ class Maker:
     def _give(self, order: Order, bridge: Link, newborn: Newborn) -> int:
         """Put *newborn* on *bridge*; return its index on the host."""
         settings = port_settings(order.wanted.port, isolated=order.isolated)
-        vlan = order.wanted.port_vlan
+        vlan, tagged = order.wanted.port_vlan, order.wanted.tagged
+        in_vlans = vlan is not None or bool(tagged)
         length, limits = order.wanted.port.tx_queue_length, order.wanted.limits
         usual = length == DEFAULT_TX_QUEUE_LENGTH and limits == Bandwidth()
-        plain = not settings and vlan is None and usual
+        plain = not settings and not in_vlans and usual
         attributes = [
             ("IFLA_MTU", bridge.mtu),
             ("IFLA_ADDRESS", own_address(newborn.name)),
@@ -150,8 +151,9 @@ class Maker:
         if not plain:
             self._host.set_queue_length(arrived.ifindex, length)
             self._host.set_port(arrived.ifindex, settings)
-            if vlan is not None:
-                self._host.set_vlan(arrived.ifindex, vlan, default_vlan(bridge) or 0)
+            if in_vlans:
+                former = default_vlan(bridge) or 0
+                self._host.set_vlans(arrived.ifindex, vlan, tagged, former)
             self._limit(arrived, limits, bridge)
             if order.wanted.port.address_lock:
                 self._lock(arrived, order.wanted, bridge)

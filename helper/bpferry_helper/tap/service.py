@@ -257,7 +257,9 @@ def _holder(peer: Peer, tap: messages.Tap, limits: messages.Bandwidth) -> Holder
 
 
 def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:
-    return Wanted(decision.bridge, decision.port, tap.mtu, tap.mac, tap.vlan, tap.bandwidth)
+    return Wanted(
+        decision.bridge, decision.port, tap.mtu, tap.mac, tap.vlan, tap.bandwidth, tap.tagged
+    )
 
 
 def _check_apart(host: Netlink, own: Netlink) -> None:

@@ -227,7 +227,8 @@ def test_refused_by_its_place(devices: str, key: str) -> None:
 @pytest.mark.parametrize(
     "element",
     [
-        "<script path='/x'/>", "<downscript path='/x'/>", "<vlan trunk='yes'><tag id='1'/></vlan>",
+        "<script path='/x'/>", "<downscript path='/x'/>",
+        "<vlan><tag id='1' nativeMode='tagged'/></vlan>",
         "<bandwidth><inbound average='9' floor='1'/></bandwidth>",
         "<bandwidth classID='1'><outbound average='9'/></bandwidth>",
         "<filterref filter='clean-traffic'/>",

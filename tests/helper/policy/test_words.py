@@ -19,7 +19,7 @@ Who may have taps:
   uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues; they send \
 from any address, get no frames for addresses that the bridge does not know.
   each member of group 107 on: virbr0; 16 taps of 16 queues.
-Taps on 'br0' are in one of the VLANs 10, 20-30, \
+Taps on 'br0' are only in the VLANs 10, 20-30, \
 are for cards with 52:54:00:00:00:00/24, 52:54:00:12:34:5a, where the address is locked, \
 hold at most 9 frames in each queue, \
 reach no other isolated port, \

@@ -203,6 +203,7 @@ KEYS: Final = st.sampled_from(
         "mac",
         "isolated",
         "vlan",
+        "tagged",
         "bandwidth",
         "inbound",
         "average",

@@ -22,9 +22,9 @@ BRIDGE = Link(7, "br0", "bridge", master=0, mtu=1500, address="", alias="")
 VLANS = Port(vlans=(range(10, 11), range(20, 31)))
 
 
-def wanted(vlan: int | None, port: Port = VLANS) -> Wanted:
-    """Return the wish for a port in *vlan*."""
-    return Wanted("br0", port, mtu=None, mac=None, vlan=vlan)
+def wanted(vlan: int | None, port: Port = VLANS, tagged: tuple[int, ...] = ()) -> Wanted:
+    """Return the wish for a port in *vlan*, and in others with tags."""
+    return Wanted("br0", port, mtu=None, mac=None, vlan=vlan, tagged=tagged)
 
 
 @pytest.fixture
@@ -72,6 +72,43 @@ def test_another_vlan_is_refused_with_the_line_to_write(vlan: int, port: Port, w
     assert (caught.value.code, f"vlans = [{vlan}]" in caught.value.hint) == (Code.REFUSED, True)
 
 
+def test_a_trunk_has_no_untagged_vlan_unless_it_is_asked_for() -> None:
+    """The policy's first is for ports in one VLAN."""
+    assert [wanted(vlan, tagged=(20, 21)).port_vlan for vlan in (None, 10)] == [None, 10]
+
+
+@pytest.mark.parametrize("vlan", [None, 10])
+@pytest.mark.usefixtures("settings")
+def test_tagged_vlans_of_the_policy_are_allowed(vlan: int | None) -> None:
+    """With one without tags, or alone."""
+    bridges._check_vlan(wanted(vlan, tagged=(20, 25, 30)), BRIDGE)
+
+
+@pytest.mark.parametrize(
+    ("vlan", "tagged", "denied"),
+    [(None, (20, 31), "31"), (10, (11, 20, 31), "11, 31"), (9, (10, 20), "9")],
+)
+@pytest.mark.usefixtures("settings")
+def test_one_vlan_of_a_trunk_that_policy_does_not_have_refuses_all(
+    vlan: int | None, tagged: tuple[int, ...], denied: str
+) -> None:
+    """Those are named, and the line to write."""
+    with pytest.raises(RequestError, match=f"in VLAN {denied}: policy allows 10, 20-30") as caught:
+        bridges._check_vlan(wanted(vlan, tagged=tagged), BRIDGE)
+
+    assert f"vlans = [{denied}]" in caught.value.hint
+
+
+def test_a_trunk_on_a_bridge_that_does_not_filter_is_refused(settings: Path) -> None:
+    """Every frame would pass there, whatever its tag."""
+    (settings / "vlan_filtering").write_text("0")
+
+    with pytest.raises(RequestError, match="in VLAN 20, 21: the bridge does not filter") as caught:
+        bridges._check_vlan(wanted(None, tagged=(20, 21)), BRIDGE)
+
+    assert "ip link set br0 type bridge vlan_filtering 1" in caught.value.hint
+
+
 @pytest.mark.parametrize("changed", [{"vlan_filtering": "0"}, {"ifindex": "8"}])
 def test_a_bridge_that_does_not_filter_is_refused(settings: Path, changed: dict[str, str]) -> None:
     """The tap would be in no VLAN, or in all."""
@@ -103,15 +140,22 @@ class Recorder:
         self.sent.append((kind, bytes(message.data)[16:]))  # type: ignore[attr-defined]
 
 
-def vlan_message(vlan: int, flags: int) -> bytes:
-    """Return what ``bridge vlan`` of iproute2 6.1 sends about port 9, as strace shows it."""
+def vlan_message(*vlans: tuple[int, int]) -> bytes:
+    """Return what ``bridge vlan`` of iproute2 6.1 sends about port 9, as strace shows it.
+
+    It sends one of *vlans* at a time; the kernel takes several (br_afspec).
+    """
     ifinfomsg = struct.pack("=BxHiII", 7, 0, 9, 0, 0)
-    return ifinfomsg + struct.pack("=HHHHHH", 12, 26, 8, 2, flags, vlan)
+    infos = b"".join(struct.pack("=HHHH", 8, 2, flags, vlan) for vlan, flags in vlans)
+    return ifinfomsg + struct.pack("=HH", 4 + len(infos), 26) + infos
 
 
 @pytest.mark.parametrize(
     ("former", "expected"),
-    [(1, [(19, vlan_message(10, 6)), (17, vlan_message(1, 0))]), (0, [(19, vlan_message(10, 6))])],
+    [
+        (1, [(19, vlan_message((10, 6))), (17, vlan_message((1, 0)))]),
+        (0, [(19, vlan_message((10, 6)))]),
+    ],
     ids=["from the bridge's default", "from none"],
 )
 def test_the_kernel_is_told_what_iproute2_would_tell_it(
@@ -119,7 +163,26 @@ def test_the_kernel_is_told_what_iproute2_would_tell_it(
 ) -> None:
     """PVID and untagged; and out of the VLAN that the bridge had put it into."""
     recorder = Recorder()
-    Links(recorder).set_vlan(9, 10, former)  # type: ignore[arg-type]
+    Links(recorder).set_vlans(9, 10, (), former)  # type: ignore[arg-type]
+
+    assert expected == recorder.sent
+
+
+@pytest.mark.parametrize(
+    ("vlan", "former", "expected"),
+    [
+        (10, 1, [(19, vlan_message((20, 0), (21, 0), (10, 6))), (17, vlan_message((1, 0)))]),
+        (None, 1, [(19, vlan_message((20, 0), (21, 0))), (17, vlan_message((1, 0)))]),
+        (None, 20, [(19, vlan_message((20, 0), (21, 0)))]),
+    ],
+    ids=["with one without tags", "tags only", "the bridge's default, with a tag"],
+)
+def test_the_kernel_is_told_of_all_vlans_of_a_trunk_at_once(
+    vlan: int | None, former: int, expected: list[tuple[int, bytes]]
+) -> None:
+    """Flags 0: with a tag, and not where frames without one go."""
+    recorder = Recorder()
+    Links(recorder).set_vlans(9, vlan, (20, 21), former)  # type: ignore[arg-type]
 
     assert expected == recorder.sent
 

@@ -38,7 +38,11 @@ def card(place: int) -> bytes:
 
 def ask(vlan: int, place: int) -> tuple[TapReply | ErrorReply, OwnedFds]:
     """Ask for the tap number *place* in *vlan*; return the answer and the fds."""
-    request = Tap("br-vlan", is_network=False, queues=1, mac=card(place), vlan=vlan)
+    return ask_for(Tap("br-vlan", is_network=False, queues=1, mac=card(place), vlan=vlan))
+
+
+def ask_for(request: Tap) -> tuple[TapReply | ErrorReply, OwnedFds]:
+    """Ask for the tap of *request*; return the answer and the fds."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.connect(SOCKET)
         channel.send(sock, encode_request(request))

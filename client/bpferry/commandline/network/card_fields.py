@@ -21,7 +21,9 @@ DRIVER: Final = frozenset({
 VIRTIO: Final = DRIVER | {"teaming", "iommu", "ats", "packed", "page_per_vq"}
 """What has a meaning only for virtio cards."""
 
-BRIDGE: Final = frozenset({"mtu", "send_buffer", "isolated", "vlan", "bandwidth", "tap_device"})
+BRIDGE: Final = frozenset(
+    {"mtu", "send_buffer", "isolated", "vlan", "tagged_vlans", "bandwidth", "tap_device"}
+)
 PASST: Final = frozenset({"backend", "interface", "log_file", "ips", "port_forwards", "mtu"})
 
 BY_TYPE: Final = {

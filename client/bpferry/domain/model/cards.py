@@ -22,7 +22,11 @@ SLIRP_PREFIXES = (4, 27)
 
 Queues = Annotated[int, msgspec.Meta(ge=1, le=MAX_QUEUES)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Vlan = Annotated[int, msgspec.Meta(ge=1, le=4094)]
+MAX_VLAN: Final = 4094
+Vlan = Annotated[
+    int,
+    msgspec.Meta(ge=1, le=MAX_VLAN, description=f"the number of a VLAN, from 1 to {MAX_VLAN}"),
+]
 """IEEE 802.1Q: 0 and 4095 are no VLANs."""
 Amount = Annotated[int, msgspec.Meta(ge=1, le=2**54)]
 """What libvirt takes (networkcommon.rng, 'speed')."""
@@ -140,7 +144,9 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     isolated: Annotated[bool, At("port/@isolated", Form.YES_NO)] = False
     """Whether the bridge lets it talk only to ports that are not isolated."""
     vlan: Annotated[Vlan | None, At("vlan/tag/@id")] = None
-    """The VLAN of the bridge that the card is in; the guest's frames have no tag."""
+    """The VLAN of the bridge for those of the guest's frames that have no tag."""
+    tagged_vlans: Annotated[tuple[Vlan, ...], At("vlan/bpferry:tag/@id")] = ()
+    """The VLANs for those that have a tag; libvirt writes them differently (``vlan_tags``)."""
     bandwidth: Annotated[CardBandwidth | None, At("bandwidth")] = None
     """Limits, which the kernel keeps on the tap."""
     trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"

@@ -76,12 +76,12 @@ CARDS: Final[dict[str, Reason]] = {
         "ask for a tap on that switch, and name it with managed='no'",
     ),
     f"{CARD}/vlan/@trunk": (
-        "the helper puts a port of a bridge into one VLAN, without tags",
-        "write <vlan><tag id='NUMBER'/></vlan>",
+        "a trunk has trunk='yes', and at most one of its tags has a nativeMode",
+        "write <vlan trunk='yes'><tag id='42'/><tag id='47' nativeMode='untagged'/></vlan>",
     ),
     f"{CARD}/vlan/tag/@nativeMode": (
-        "the one VLAN that the helper puts a port into has no tags in any case",
-        "write <vlan><tag id='NUMBER'/></vlan>",
+        "frames of that VLAN would have a tag on their way to the guest, and none on the way back",
+        "write nativeMode='untagged', or leave nativeMode out to have tags both ways",
     ),
     f"{CARD}/bandwidth/@classID": (
         "libvirt numbers its classes on a network's bridge, which bpferry leaves as it is",
