@@ -62,8 +62,9 @@ class Wanted(NamedTuple):
         """Return what the port is to have for its own on *bridge*, if its address is locked."""
         if not self.port.address_lock or self.mac is None:
             return None
-        vlan = (self.port_vlan or default_vlan(bridge)) or 0
-        return claims.Claim(self.mac.hex(":"), vlan, is_named(self.port.addresses, self.mac))
+        untagged = self.port_vlan or (not self.tagged and default_vlan(bridge)) or 0
+        vlans = (untagged, *self.tagged)
+        return claims.Claim(self.mac.hex(":"), vlans, is_named(self.port.addresses, self.mac))
 
 
 class Bridges:

@@ -29,8 +29,8 @@ class Claim(NamedTuple):
     """An address that a port of a bridge is to have."""
 
     address: str
-    vlan: int
-    """Of the port; 0 if the bridge does not filter VLANs."""
+    vlans: tuple[int, ...]
+    """Of the port; 0 or none if the bridge does not filter VLANs."""
     is_named: bool
     """Policy names this very address for whoever asks."""
 
@@ -62,7 +62,7 @@ def make_again(host: Links, tap: int, address: str) -> None:
     bridge = host.by_index(port.master) if port and port.master else None
     if bridge is not None:
         with suppress(RequestError):
-            make(host, tap, bridge, Claim(address, vlan=0, is_named=True))
+            make(host, tap, bridge, Claim(address, vlans=(), is_named=True))
 
 
 def check(host: Links, bridge: Link, claim: Claim, tap: int = 0) -> None:
@@ -72,7 +72,7 @@ def check(host: Links, bridge: Link, claim: Claim, tap: int = 0) -> None:
         RequestError: it is somebody else's.
         LinkError: the kernel does not say.
     """
-    for vlan in {0, claim.vlan}:
+    for vlan in {0, *claim.vlans}:
         entry = host.find_entry(bridge.ifindex, claim.address, vlan)
         if entry is not None and entry.port != tap:
             port = host.by_index(entry.port)
