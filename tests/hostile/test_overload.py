@@ -2,6 +2,7 @@
 """Overload: one who floods, and what root wrote that takes long."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ from bpferry_helper.log import LINES_AT_ONCE, MAX_LINE_CHARS, WARNING, log
 from bpferry_helper.policy.file import read_policy
 from bpferry_helper.rate import FairPace, Pace, TokenBuckets
 from bpferry_helper.role import hello
+from bpferry_helper.server import BACKLOG
 from bpferry_helper.tap import service as tap_service
 from bpferry_helper.tap.service import TapService
 from bpferry_helper.work import WORKERS, Job, Workers
@@ -92,6 +94,32 @@ def test_the_client_gives_up_in_the_end(tmp_path: Path) -> None:
         pytest.raises(HelperError, match=r"did not answer within 0\.3 s"),
     ):
         client.hello()
+
+
+def queue_length(path: Path) -> int:
+    """Return how many connections the queue at *path* takes until the kernel refuses one."""
+    with ExitStack() as stack:
+        for number in range(1000):
+            try:
+                stack.enter_context(connect_now(path))
+            except BlockingIOError:
+                return number
+    return 1000
+
+
+def test_few_wait_before_a_client_that_gets_into_the_queue() -> None:
+    """While the helper is stopped. The control: the queue of who listened for it takes them all."""
+    with running_helper(start=False) as helper:
+        control = queue_length(helper.path)
+        helper.start()
+        helper.check_serves()
+        os.kill(helper.pid, signal.SIGSTOP)
+        try:
+            length = queue_length(helper.path)
+        finally:
+            os.kill(helper.pid, signal.SIGCONT)
+
+    assert (control, length) == (1000, BACKLOG + 1)
 
 
 # -- the places of all users together

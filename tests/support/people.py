@@ -3,6 +3,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,11 +66,25 @@ def connect(path: Path, person: Person = ALICE) -> socket.socket:
     sock.settimeout(PATIENCE_S)
     try:
         with acting_as(person):
-            sock.connect(str(path))
+            _connect(sock, path)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _connect(sock: socket.socket, path: Path) -> None:
+    """Connect, and go on trying while the queue is full, as the client does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+        else:
+            return
 
 
 def ask(sock: socket.socket, request: Request) -> Answered:
