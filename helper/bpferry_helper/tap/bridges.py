@@ -120,7 +120,6 @@ class Bridges:
                 f"{wanted.mtu}, and the same for its other ports",
             )
         _check_vlan(wanted, bridge)
-        _ = wanted.limits
         return bridge
 
     def _check_card(self, wanted: Wanted, bridge: Link) -> None:
