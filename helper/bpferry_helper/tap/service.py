@@ -258,7 +258,13 @@ def _holder(peer: Peer, tap: messages.Tap, limits: messages.Bandwidth) -> Holder
 
 def _wanted(decision: TapDecision, tap: messages.Tap) -> Wanted:
     return Wanted(
-        decision.bridge, decision.port, tap.mtu, tap.mac, tap.vlan, tap.bandwidth, tap.tagged
+        bridge=decision.bridge,
+        port=decision.port,
+        mtu=tap.mtu,
+        mac=tap.mac,
+        vlan=tap.vlan,
+        bandwidth=tap.bandwidth,
+        tagged=tap.tagged,
     )
 
 
