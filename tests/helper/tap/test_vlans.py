@@ -77,6 +77,28 @@ def test_a_trunk_has_no_untagged_vlan_unless_it_is_asked_for() -> None:
     assert [wanted(vlan, tagged=(20, 21)).port_vlan for vlan in (None, 10)] == [None, 10]
 
 
+@pytest.mark.parametrize(
+    ("vlan", "tagged", "port", "expected"),
+    [
+        (10, (20, 21), VLANS, (10, 20, 21)),
+        (None, (20, 21), VLANS, (0, 20, 21)),
+        (None, (), VLANS, (10,)),
+        (None, (), Port(), (1,)),
+    ],
+    ids=["both", "tags only", "the policy's first", "the bridge's default"],
+)
+@pytest.mark.usefixtures("settings")
+def test_an_address_is_claimed_in_each_vlan_of_its_port(
+    vlan: int | None, tagged: tuple[int, ...], port: Port, expected: tuple[int, ...]
+) -> None:
+    """Whoever has it in one of them keeps it; 0 is for all."""
+    asked = wanted(vlan, port._replace(address_lock=True), tagged)
+    claim = asked._replace(mac=bytes.fromhex("525400000001")).claim_on(BRIDGE)
+
+    assert claim is not None
+    assert expected == claim.vlans
+
+
 @pytest.mark.parametrize("vlan", [None, 10])
 @pytest.mark.usefixtures("settings")
 def test_tagged_vlans_of_the_policy_are_allowed(vlan: int | None) -> None:
