@@ -242,3 +242,62 @@ def test_capabilities_of_what_is_no_qemu(content: str | None, status: int, tmp_p
         path.write_text(content, encoding="utf-8")
 
     assert status == main(["capabilities", str(path)])
+
+
+MISTAKES = """\
+name = "x"
+memory = "64 things"
+vcpus = "a"
+kernel = "/none"
+nonsense = 3
+[[cards]]
+bridge = "br0"
+queues = "x"
+[[disks]]
+fil = "a"
+[[disks]]
+file = "gone"
+format = "raw"
+"""
+
+
+def test_mistakes_hide_nothing_that_is_missing(tmp_path: Path, capsys: Captured) -> None:
+    """All is told at once: what is wrong, and what the rest of the description lacks here."""
+    path = write(tmp_path, MISTAKES)
+
+    assert (2, 2) == statuses(path)
+    capsys.readouterr()
+    assert [
+        ("bad-input", "memory"), ("bad-input", "vcpus"), ("bad-input", "nonsense"),
+        ("bad-input", "cards[0].queues"), ("bad-input", "disks[0].fil"),
+        ("no-helper", "cards[0]"), ("not-ready", "kernel"), ("not-ready", "disks[1].file"),
+    ] == [
+        (one["kind"], one["place"]) for one in checked(path, capsys) if one["severity"] == "error"
+    ]  # fmt: skip
+
+
+def test_mistakes_in_xml_hide_nothing_either(tmp_path: Path, capsys: Captured) -> None:
+    """Nor does what is not supported."""
+    path = tmp_path / "vm.xml"
+    path.write_text(
+        "<domain type='qemu'><name>a/b</name><memory unit='MiB'>64</memory>"
+        "<os><type machine='q35'>hvm</type><kernel>/none</kernel></os><spaceship/></domain>",
+        encoding="utf-8",
+    )
+
+    assert (3, 3) == statuses(str(path))
+    capsys.readouterr()
+    assert [
+        ("unsupported", "/domain/spaceship"),
+        ("bad-input", "/domain/name"),
+        ("not-ready", "/domain/os/kernel"),
+    ] == [(one["kind"], one["place"]) for one in checked(str(path), capsys)]
+
+
+def test_what_follows_from_a_mistake_is_not_told(tmp_path: Path, capsys: Captured) -> None:
+    """Without its number of processors, the VM has one; that is no reason to blame the rest."""
+    text = f'vcpus = "4"\n{BASE}[cpu]\nsockets = 1\ncores = 4\nthreads = 1\n'
+
+    (told,) = checked(write(tmp_path, text), capsys)
+
+    assert "vcpus" == told["place"]

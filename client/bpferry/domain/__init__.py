@@ -27,6 +27,7 @@
     checks           what has to hold beyond types
     remaining        lists of which something was left out
     leaving_out      a VM without something that was refused
+    salvage          a VM without what is wrong in its description
     origins          where each part was in its document
     forms            words for both forms in one text, of which users see theirs
     bounds           hold a value to the type of its field, and say what is possible

@@ -12,7 +12,7 @@ from bpferry.domain.origins import Origins
 from bpferry.domain.remaining import numbered
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shown import shown
-from bpferry.errors import BadInput, all_in_one
+from bpferry.errors import BadInput
 
 UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters, and surrogates, which are not characters at all."""
@@ -24,22 +24,19 @@ PASSTHROUGH: Final = Hyperv(mode="passthrough")
 """The only settings in this mode."""
 
 
-def check(machine: Machine, origins: Origins) -> Machine:
-    """Return *machine* if it is valid.
-
-    Raises:
-        BadInput: with the place, what was found, and what is possible.
-    """
-    faults = list(find_mistakes(machine, origins))
-    if faults:
-        raise all_in_one(faults)
-    return machine
-
-
 def find_mistakes(machine: Machine, origins: Origins) -> Iterator[BadInput]:
     """Yield what is wrong with *machine*: with the place, what was found, and what is possible."""
     yield from _faults_of_texts(machine, origins)
     yield from _contradictions(machine, origins)
+
+
+def wrong_keys(machine: Machine) -> Iterator[str]:
+    """Yield the keys of what ``find_mistakes`` finds."""
+    for key, bound, value in texts_of(machine):
+        if _problem_of(bound, value):
+            yield key
+    for key, _, _ in contradictions_of(machine):
+        yield key
 
 
 def _faults_of_texts(machine: Machine, origins: Origins) -> Iterator[BadInput]:

@@ -16,11 +16,12 @@ from typing import Final
 import msgspec
 
 from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags, xml, xml_reader
-from bpferry.domain.checks import check, find_mistakes
+from bpferry.domain.checks import find_mistakes
 from bpferry.domain.explain import explain_all
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins, PassedOver
+from bpferry.domain.salvage import salvage, without_wrong_values
 from bpferry.errors import BadInput, Unsupported, all_in_one
 
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -41,6 +42,18 @@ class Document:
     """What is not supported and was left out, because the user said so."""
     passed_over: tuple[PassedOver, ...] = ()
     """What a domain document says and QEMU does not need (``ignored``)."""
+    mistakes: tuple[BadInput, ...] = ()
+    """What is wrong, if it was to be left out: no VM can be started from this."""
+
+
+def read_in_part(path: Path) -> Document:
+    """Return the VM that the file *path* describes without what is wrong or not supported.
+
+    Raises:
+        BadInput: it cannot be read, or nothing is left of it.
+        Unsupported: the same, and something is not supported.
+    """
+    return read_bytes(_read(path), path, ignore_unsupported=True, in_part=True)
 
 
 def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
@@ -50,6 +63,10 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
         BadInput: it cannot be read, or says something that is not possible.
         Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is false.
     """
+    return read_bytes(_read(path), path, ignore_unsupported=ignore_unsupported)
+
+
+def _read(path: Path) -> bytes:
     if str(path) == "-":
         raise BadInput(
             "cannot read '-': a description is read from a file, not from standard input",
@@ -65,31 +82,41 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
         ) from error
     if len(raw) > MAX_FILE_BYTES:
         raise BadInput(f"cannot read '{path}': it is larger than {MAX_FILE_BYTES} bytes")
-    return read_bytes(raw, path, ignore_unsupported=ignore_unsupported)
+    return raw
 
 
-def read_bytes(raw: bytes, path: Path, *, ignore_unsupported: bool = False) -> Document:
-    """Return the VM that *raw* describes; *path* is for messages and for relative paths."""
+def read_bytes(
+    raw: bytes, path: Path, *, ignore_unsupported: bool = False, in_part: bool = False
+) -> Document:
+    """Return the VM that *raw* describes; *path* is for messages and for relative paths.
+
+    With *in_part*, what is wrong is left out as well, if anything is left then.
+    """
     _check_name(raw, path)
     if is_xml(raw, path):
-        return _read_xml(raw, path, ignore_unsupported=ignore_unsupported)
-    return _read_toml(raw, path)
+        return _read_xml(raw, path, ignore_unsupported=ignore_unsupported, in_part=in_part)
+    return _read_toml(raw, path, in_part=in_part)
 
 
-def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool) -> Document:
+def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool, in_part: bool) -> Document:
     parsed = xml.parse(raw, path, Machine)
     machine = None if parsed.table is None else _with_cpu_mode(parsed.table)
     mistakes = (
         *parsed.faults,
         *(() if machine is None else find_mistakes(machine, parsed.origins)),
     )
+    # What is missing may be what is refused.
+    own = tuple(one for one in mistakes if not isinstance(one, xml_reader.Missing))
+    if in_part and machine is not None and mistakes:
+        machine = without_wrong_values(machine, in_xml=True)
+        mistakes, told = (), own if parsed.refusals else mistakes
+    else:
+        told = ()
     if parsed.refusals and (machine is None or not ignore_unsupported):
-        # What is missing then may be what is refused.
-        own = (one for one in mistakes if not isinstance(one, xml_reader.Missing))
         raise all_in_one((*parsed.refusals, *own))
     if machine is None or mistakes:
-        raise all_in_one(mistakes)
-    return Document(machine, parsed.origins, "xml", parsed.refusals, parsed.passed_over)
+        raise all_in_one(mistakes or told)
+    return Document(machine, parsed.origins, "xml", parsed.refusals, parsed.passed_over, told)
 
 
 def _with_cpu_mode(machine: Machine) -> Machine:
@@ -100,7 +127,7 @@ def _with_cpu_mode(machine: Machine) -> Machine:
     return msgspec.structs.replace(machine, cpu=msgspec.structs.replace(cpu, mode="custom"))
 
 
-def _read_toml(raw: bytes, path: Path) -> Document:
+def _read_toml(raw: bytes, path: Path, *, in_part: bool) -> Document:
     plain, origins = toml.parse(raw, path)
     faults: list[BadInput] = []
     values = toml.to_values(plain, Machine, origins, faults)
@@ -114,9 +141,14 @@ def _read_toml(raw: bytes, path: Path) -> Document:
         told = {fault.element for fault in faults}
         faults += [one for one in explain_all(error, values, origins) if one.element not in told]
     else:
+        faults += find_mistakes(machine, origins)
         if not faults:
-            return Document(check(machine, origins), origins, "toml")
-    raise all_in_one(sorted(faults, key=lambda one: origins.line_of(one.element or "")))
+            return Document(machine, origins, "toml")
+    faults.sort(key=lambda one: origins.line_of(one.element or ""))
+    left = salvage(values) if in_part else None
+    if left is None:
+        raise all_in_one(faults)
+    return Document(left, origins, "toml", mistakes=tuple(faults))
 
 
 def _check_name(raw: bytes, path: Path) -> None:

@@ -62,7 +62,10 @@ def _follows(refusal: Refusal, document: Document) -> bool:
     if refusal.follows:
         return True
     part = document.origins.element_of((refusal.error.element or "").partition(".")[0])
-    gone = (error.whole or error.element for error in document.ignored)
+    gone = (
+        *(error.whole or error.element for error in document.ignored),
+        *(error.element for error in document.mistakes),
+    )
     return any(f"{place}/".startswith(f"{part}/") for place in gone)
 
 

@@ -9,9 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpferry.domain.document import Document, read_file
+from bpferry.domain.document import Document, read_in_part
 from bpferry.domain.origins import PassedOver
-from bpferry.errors import BadInput, BpferryError, NameTaken, Unsupported, by_weight, in_order
+from bpferry.errors import (
+    BadInput,
+    BpferryError,
+    Mistaken,
+    NameTaken,
+    Unsupported,
+    by_weight,
+    in_order,
+)
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.faults import Fault, fault_of, worst_first
@@ -91,7 +99,7 @@ def judge(
             are asked for then.
     """
     try:
-        document = _read(file, ignore_unsupported=ignore_unsupported)
+        document = read_in_part(file)
     except (BadInput, Unsupported) as error:
         return Verdict(None, by_weight((error, *error.others)))
     try:
@@ -104,11 +112,14 @@ def judge(
         )
     except Unsupported as error:
         refused = in_order((*document.ignored, error, *error.others))
-        return _of_document(document, refused, (), None)
+        return _of_document(document, _certain(refused, document), (), None)
     except BpferryError as error:
         # Without a QEMU to ask, only the document itself can be judged.
         refused = () if ignore_unsupported else document.ignored
         return _of_document(document, refused, (error,), error)
+    refused = () if ignore_unsupported else plan.refused
+    if document.mistakes:
+        return _of_part(plan, document, refused)
     found = find_faults(
         document.machine,
         plan.capabilities,
@@ -117,7 +128,6 @@ def judge(
         libvirt_session=libvirt_session,
     )
     of_design = list(_of_design(found, plan.refused, document))
-    refused = () if ignore_unsupported else plan.refused
     errors = (*refused, *_errors(of_design), *find_all(plan))
     denied = _denied(plan, errors, starts=starts)
     left_out = _left_out(plan) if ignore_unsupported else ()
@@ -134,6 +144,30 @@ def judge(
     )
 
 
+def _of_part(plan: Draft, document: Document, refused: Sequence[Unsupported]) -> Verdict:
+    """Return what there is to say about a document that has mistakes: what is certain.
+
+    What its parts contradict, and what would be better done otherwise, may follow from what is not
+    there.
+    """
+    denied = (one for one in find_denied(plan) if isinstance(one, BpferryError))
+    return Verdict(
+        draft=None,
+        errors=by_weight(
+            (*document.mistakes, *_certain(refused, document), *find_all(plan), *denied)
+        ),
+        others=tuple(one for one in plan.general_faults() if one.kind == "host"),
+        passed_over=document.passed_over,
+    )
+
+
+def _certain(refused: Sequence[Unsupported], document: Document) -> tuple[Unsupported, ...]:
+    """Return those of *refused* that do not follow from mistakes of *document*."""
+    if not document.mistakes:
+        return tuple(refused)
+    return tuple(one for one in refused if one in document.ignored or not isinstance(one, Mistaken))
+
+
 def _denied(
     plan: Draft, errors: Sequence[BpferryError], *, starts: bool
 ) -> tuple[BpferryError | Fault, ...]:
@@ -141,17 +175,6 @@ def _denied(
     if starts and all(isinstance(error, NameTaken) for error in errors):
         return ()
     return tuple(find_denied(plan))
-
-
-def _read(file: Path, *, ignore_unsupported: bool) -> Document:
-    """Return *file* without what is not supported, which its document lists."""
-    try:
-        return read_file(file, ignore_unsupported=True)
-    except BadInput:
-        if not ignore_unsupported:
-            # What is not supported is told as well, and may be why something is wrong.
-            read_file(file)
-        raise
 
 
 def _of_document(
@@ -162,10 +185,19 @@ def _of_document(
 ) -> Verdict:
     """Return what there is to say where no command line could be drafted."""
     present, absent = without_absent_media(document)
-    of_design = list(_of_design(find_faults(document.machine), refused, document))
+    found = () if document.mistakes else find_faults(document.machine)
+    of_design = list(_of_design(found, refused, document))
     return Verdict(
         draft=None,
-        errors=by_weight((*refused, *errors, *_errors(of_design), *find_missing_files(present))),
+        errors=by_weight(
+            (
+                *document.mistakes,
+                *refused,
+                *errors,
+                *_errors(of_design),
+                *find_missing_files(present),
+            )
+        ),
         others=(
             *_less(of_design),
             *(Fault("", "warning", sentence, kind="host") for sentence in absent),

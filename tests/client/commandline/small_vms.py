@@ -12,10 +12,11 @@ import msgspec
 from bpferry.commandline.composition import Circumstances, Composition, compose
 from bpferry.commandline.context import Context, Folders
 from bpferry.domain import shorthand, shorthand_disks, toml
-from bpferry.domain.checks import check
+from bpferry.domain.checks import find_mistakes
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
+from bpferry.errors import all_in_one
 from bpferry.qemu.defaults import machine_type_of
 from bpferry.steering.plan import HostFacts
 from tests.client.support import OWNER
@@ -50,7 +51,10 @@ def composed(plain: Mapping[str, object]) -> Composition:
     values: Any = toml.to_values(plain, Machine, origins, [])
     shorthand.expand(values)
     shorthand_disks.expand(values)
-    machine = check(msgspec.convert(values, Machine), origins)
+    machine = msgspec.convert(values, Machine)
+    mistakes = tuple(find_mistakes(machine, origins))
+    if mistakes:
+        raise all_in_one(mistakes)
     known = capabilities_of(QEMU)
     bare = Context(
         machine=machine,

@@ -73,7 +73,7 @@ def _size_of_nodes(machine: Machine) -> int:
     exact = sum(cell.memory for cell in machine.cpu.numa)
     rounded = sum(round_up(cell.memory, MIB) for cell in machine.cpu.numa)
     if exact != rounded and machine.memory not in (0, _total(machine)):
-        raise mistaken(
+        raise unsupported(
             "memory",
             f"the NUMA nodes have {exact // 1024:,} KiB, which is neither this nor a whole number "
             "of MiB",
