@@ -107,7 +107,7 @@ def refuse_value(bound: Field, spot: Spot, *, look: bool = True) -> Unsupported:
     near = find_alike(spot.shown, words if look else ())
     meant = f"did you mean {any_of([quoted(one) for one in near])}? otherwise " if near else ""
     hint = f"{meant}write what is possible, or use {LEAVE_OUT}"
-    # libvirt may know another word, but it does not have other numbers.
+    # libvirt may know another word; where it takes other numbers, that has a reason above.
     kind = Mistaken if is_number(spot.text) and not words else Unsupported
     return kind(f"{sentence}; {possible}", hint, spot.xpath, line=spot.place.line)
 

@@ -59,7 +59,6 @@ def test_short_document() -> None:
             "<devices><disk type='hologram'><target dev='vda'/></disk></devices>",
             "/domain/devices/disk/@type",
         ),
-        ("<vcpu>0</vcpu>", "/domain/vcpu"),
         ("<title>a</title><title>b</title>", "/domain/title[2]"),
         (
             "<x:a xmlns:x='http://example.org/x'/>",
@@ -74,6 +73,24 @@ def test_unknown_is_refused_by_its_xpath(inner: str, element: str) -> None:
     assert isinstance(error, Unsupported)
     assert (error.status, error.element) == (3, element)
     assert error.message.startswith(f"'/vms/web.xml':5: '{element}' ")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "99999999999999999999"])
+def test_number_out_of_range_is_a_mistake(number: str) -> None:
+    """Libvirt knows more words than we do, and no other numbers."""
+    error = read_wrong(document(f"<vcpu>{number}</vcpu>"))
+
+    assert (error.status, error.element) == (2, "/domain/vcpu")
+    assert "expected a whole number from 1 to" in error.message
+
+
+def test_number_that_libvirt_takes_is_not_supported() -> None:
+    """A VLAN's number that no bridge takes is not the user's mistake, for libvirt takes it."""
+    card = (
+        "<interface type='network'><source network='a'/><vlan><tag id='4095'/></vlan></interface>"
+    )
+
+    assert 3 == read_wrong(document(f"<devices>{card}</devices>")).status
 
 
 def test_all_refusals_are_named() -> None:

@@ -79,6 +79,14 @@ CARDS: Final[dict[str, Reason]] = {
         "a trunk has trunk='yes', and at most one of its tags has a nativeMode",
         "write <vlan trunk='yes'><tag id='42'/><tag id='47' nativeMode='untagged'/></vlan>",
     ),
+    f"{CARD}/vlan/tag[@id='4095']": (
+        "the number is reserved (IEEE 802.1Q), and the kernel's bridges do not take it",
+        "write a number from 1 to 4094",
+    ),
+    f"{CARD}/vlan/tag[@id='0']": (
+        "0 stands for frames without a VLAN, and the kernel's bridges do not take it",
+        "write a number from 1 to 4094",
+    ),
     f"{CARD}/vlan/tag/@nativeMode": (
         "frames of that VLAN would have a tag on their way to the guest, and none on the way back",
         "write nativeMode='untagged', or leave nativeMode out to have tags both ways",
