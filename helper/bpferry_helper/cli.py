@@ -30,17 +30,16 @@ usage: bpferry-helper bpf | tap
        bpferry-helper status
        bpferry-helper --version | --help
 
-The half of bpferry that holds a privilege. It hands file descriptors to users
-who may have them, over a Unix socket.
+The privileged half of bpferry: it passes file descriptors to users over a Unix
+socket, as far as the policy allows.
 
-  bpf            be the service that loads QEMU's eBPF objects; systemd starts
+  bpf            run the service that loads QEMU's eBPF objects; systemd starts
                  it (bpferry-bpf.service) when somebody connects
-  tap            be the service that makes taps on the host's bridges; systemd
+  tap            run the service that makes taps on the host's bridges; systemd
                  starts it (bpferry-tap.service) when somebody connects
-  check-policy   read the policy (default {POLICY_PATH}) and say what
-                 it allows, or in which line the mistake is
-  status         show every set and every tap that is alive and to whom it was
-                 given; as root
+  check-policy   show what the policy (default: {POLICY_PATH})
+                 allows, or the line of its first mistake
+  status         show every set and tap in use, and who asked for it (needs root)
 
 exit status: 0 done, 1 failed, 2 wrong usage
 """

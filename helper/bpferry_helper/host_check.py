@@ -53,14 +53,14 @@ def find_strays(policy: Policy) -> Iterator[str]:
     for key, pattern in _patterns(policy):
         if not fnmatch.filter(bridges, pattern):
             what = "fits no bridge" if has_wildcards(pattern) else "is no bridge"
-            yield f"{policy.where(key)} names '{pattern}', which {what} of this host now"
+            yield f"{policy.where(key)} names '{pattern}', which {what} on this host"
     opened = [pattern for rule in policy.rules for pattern in rule.bridges]
     for name, bridge in policy.networks.items():
         where = policy.where(f"networks.{name}")
         if bridge not in bridges:
-            yield f"{where} leads to '{bridge}', which is no bridge of this host now"
+            yield f"{where} leads to '{bridge}', which is no bridge on this host"
         elif not policy.bridge_conf and not any(fnmatch.fnmatchcase(bridge, p) for p in opened):
-            yield f"{where} leads to '{bridge}', which no rule opens to anybody"
+            yield f"{where} leads to '{bridge}', which no rule allows to anybody"
 
 
 def find_missing_modules(policy: Policy) -> Iterator[str]:

@@ -165,7 +165,7 @@ def test_named_accelerator_is_not_tried() -> None:
     ("kvm", "tcg", "chosen", "reason"),
     [
         ("echo no; exit 1", SPEAK, Accelerator.TCG, "TCG: KVM does not work here: no"),
-        ("echo no; exit 1", "exit 1", Accelerator.TCG, "TCG: KVM could not be tried out: no"),
+        ("echo no; exit 1", "exit 1", Accelerator.TCG, "TCG: KVM could not be tested: no"),
         (SPEAK, "exit 1", Accelerator.KVM, "KVM"),
     ],
     ids=["fails", "unknown", "works"],
@@ -226,7 +226,7 @@ def test_auto_on_another_kind_of_machine() -> None:
         ("xen", "q35", "exit 1", "not used by bpferry"),
         ("kvm", "q35", "echo no; exit 1", "does not work on this host: no"),
         ("kvm", "q35", SPEAK, "works"),
-        ("kvm", "virt", SPEAK, "cannot be tried out: this QEMU has no machine type 'q35'"),
+        ("kvm", "virt", SPEAK, "cannot be tested: this QEMU has no machine type 'q35'"),
     ],
 )
 def test_description(name: str, machine: str, kvm: str, words: str, tmp_path: Path) -> None:

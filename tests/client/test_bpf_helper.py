@@ -195,7 +195,7 @@ def test_permission_denied(path: Path) -> None:
         f"it (root:{GROUP}, mode 0660), and you are not one"
     )
     assert caught.value.hint == (
-        f"the administrator runs 'sudo usermod -aG {GROUP} {ALICE.uid}'; then log in again"
+        f"ask the administrator to run 'sudo usermod -aG {GROUP} {ALICE.uid}', and log in again"
     )
 
 
@@ -218,7 +218,7 @@ def test_session_that_is_older_than_the_membership(
         with acting_as(ALICE), pytest.raises(NotMember) as caught:
             load(where)
 
-    assert "you are one now, and this session began before that" in caught.value.message
+    assert "you are one now, but this session began before that" in caught.value.message
     assert caught.value.hint == "log in again, or run 'newgrp vms' in this shell"
 
 

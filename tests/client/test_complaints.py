@@ -108,7 +108,7 @@ def test_disks_with_one_file_are_told_apart_by_the_option() -> None:
     ("said", "remedy"),
     [
         ('Failed to get "write" lock', "another process uses that image"),
-        ("Could not open '/x': Permission denied", "let your user open it"),
+        ("Could not open '/x': Permission denied", "get access to it"),
         ("Could not access KVM kernel module: Permission denied", "without KVM"),
         ("Failed to find an available port: Address already in use", "choose another port"),
         ("Could not open '/x': No such file or directory", "correct the path"),
@@ -151,4 +151,4 @@ def test_complaint_of_a_real_qemu_is_told_once_with_place_and_remedy(tmp_path: P
             f"bpferry: error: '{tmp_path}/vm.toml':4: 'serials[0]': "
             "QEMU ended with exit status 1 before it could run the VM"
         )
-        assert hint.startswith("bpferry: hint: nothing listens there: start first")
+        assert hint.startswith("bpferry: hint: nothing listens there: first start")

@@ -292,7 +292,7 @@ def test_qemu_that_is_still_ending_is_waited_for(
     """What inherited the lock keeps it after bpferry was killed, and the next start waits."""
     python(processes, HOLD.format(body=OUTLIVED), "1")
     assert wait_until(lambda: find_conflict("web") is not None)
-    assert wait_until(lambda: "its bpferry is not" in str(find_conflict("web")))
+    assert wait_until(lambda: "its bpferry does not" in str(find_conflict("web")))
     begin = time.monotonic()
     with hold_name("web", FILE, record):
         assert 0.1 < time.monotonic() - begin < 5
@@ -311,7 +311,7 @@ def test_qemu_that_never_ends(
     """It is not waited for without end, and the user learns how to find it."""
     monkeypatch.setattr(name_lock, "END_SECONDS", 0.2)
     python(processes, HOLD.format(body=OUTLIVED), "5")
-    assert wait_until(lambda: "its bpferry is not" in str(find_conflict("web")))
+    assert wait_until(lambda: "its bpferry does not" in str(find_conflict("web")))
 
     with pytest.raises(NameTaken, match="its QEMU is still there") as caught:
         hold_name("web", FILE, record).__enter__()

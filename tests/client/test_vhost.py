@@ -108,7 +108,7 @@ def test_group_that_the_user_is_not_in(closed_device: Path) -> None:
         "and you are not one"
     )
     assert error.hint == (
-        f"the administrator runs 'sudo usermod -aG {GROUP} {ALICE.uid}'; then log in again"
+        f"ask the administrator to run 'sudo usermod -aG {GROUP} {ALICE.uid}', and log in again"
     )
 
 
@@ -125,7 +125,7 @@ def test_group_that_the_session_does_not_know(
     error = denied(closed_device)
 
     assert "group 'vms' may use it (" in error.message
-    assert "); you are one now, and this session" in error.message
+    assert "); you are one now, but this session" in error.message
     assert error.hint == "log in again, or run 'newgrp vms' in this shell"
 
 

@@ -49,12 +49,12 @@ def test_each_name_that_leads_nowhere_is_said_with_its_line() -> None:
     policy = parse_policy("/p", POLICY, 0)
 
     assert list(find_strays(policy)) == [
-        "/p:2 (users.1001.bridges) names 'br7', which is no bridge of this host now",
-        "/p:2 (users.1001.bridges) names 'lab-?', which fits no bridge of this host now",
-        "/p:3 (users.1001.deny) names 'br8', which is no bridge of this host now",
-        "/p:4 (bridges.br9) names 'br9', which is no bridge of this host now",
-        "/p:7 (networks.nowhere) leads to 'virbr0', which is no bridge of this host now",
-        "/p:8 (networks.unopened) leads to 'br1', which no rule opens to anybody",
+        "/p:2 (users.1001.bridges) names 'br7', which is no bridge on this host",
+        "/p:2 (users.1001.bridges) names 'lab-?', which fits no bridge on this host",
+        "/p:3 (users.1001.deny) names 'br8', which is no bridge on this host",
+        "/p:4 (bridges.br9) names 'br9', which is no bridge on this host",
+        "/p:7 (networks.nowhere) leads to 'virbr0', which is no bridge on this host",
+        "/p:8 (networks.unopened) leads to 'br1', which no rule allows to anybody",
     ]
 
 

@@ -193,7 +193,7 @@ def _ask_vhost() -> CanReply:
     except BpferryError as error:
         # Certain, and something of this host: no policy says it.
         raise NotReady(error.message, error.hint) from error
-    return CanReply(allowed=True, because="the device opens for you, and is one")
+    return CanReply(allowed=True, because="you can open the device")
 
 
 def _lines(answers: list[Answer]) -> Iterator[str]:

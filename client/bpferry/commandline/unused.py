@@ -91,7 +91,7 @@ def _address(part: Named[Described]) -> Iterator[Remark]:
     others = {field.name for field in fields_of(Address)} - meant - {"type"}
     yield from _remark(inside, others, f"an address of type '{address.type}' has none")
     if address.type == "pci" and not address.is_pci_place and (address.function or 0) > 0:
-        why = "an address without a bus and a slot is one that is not said"
+        why = "an address without a bus and a slot counts as none"
         yield from _remark(inside, {"function"}, why)
 
 

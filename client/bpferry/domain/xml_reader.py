@@ -158,7 +158,7 @@ class XmlReader:
         if repeated and many is None:
             self._refuse(spot, why="there can be one only")
         elif known.table is not None and not known.table.many and known.table.name in target.values:
-            self._refuse(spot, why=f"'{known.table.at.path}' says this already")
+            self._refuse(spot, why=f"'{known.table.at.path}' sets this already")
         elif known.table is not None:
             self._nested(known.table, spot, target)
         else:

@@ -21,7 +21,7 @@ from bpferry.network.groups import explain_device
 
 MISSING: Final = "correct the path, or connect the device"
 
-START_FIRST: Final = "start first what the VM is to connect to, or let QEMU try again: "
+START_FIRST: Final = "first start what the VM should connect to, or let QEMU try again: "
 
 
 def find_missing_sources(machine: Machine) -> Iterator[NotReady]:

@@ -69,9 +69,9 @@ def _read_machine_id(path: Path) -> uuid.UUID | None:
 
 def _by_name(name: str, file: str) -> Notice:
     return Notice(
-        f"this host has no machine id ('{file}'), so that its name '{name}' stands for it in the "
-        "UUID and the MAC addresses that the description leaves out: on another host of that name, "
-        "a VM of this name and user would have the same",
+        f"this host has no machine id ('{file}'), so the UUID and the MAC addresses that the "
+        f"description leaves out are computed from the host's name, '{name}': on another host of "
+        "that name, a VM of this name and user would have the same",
         "name them in the description, with 'uuid' and 'mac'; or ask the administrator to run "
         "systemd-machine-id-setup, which changes them once",
     )

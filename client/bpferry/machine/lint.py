@@ -249,7 +249,7 @@ def _vectors(machine: Machine) -> Iterator[Fault]:
             yield Fault(
                 word.key,
                 "warning",
-                f"'{word.value}' counts for cards with one queue only",
+                f"'{word.value}' has an effect on cards with one queue only",
                 "N queues need 2N + 2 interrupts, and cards with several queues get them",
                 "leave it out, and the option before it",
             )

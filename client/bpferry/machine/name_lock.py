@@ -207,7 +207,7 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
         return NameTaken(f"{what}: it has only just been started", see)
     if holder.has_ended():
         # QEMU has outlived bpferry: there was no setpriv, or QEMU hangs in a disk operation.
-        return NameTaken(f"{what}: its QEMU is still there, and its bpferry is not", see)
+        return NameTaken(f"{what}: its QEMU still runs, but its bpferry does not", see)
     here = holder.host == socket.gethostname()
     stop = f"kill {holder.pid}, which asks its guest to power down"
     return NameTaken(

@@ -52,19 +52,19 @@ REMEDIES: Final[Mapping[str, str]] = {
         "choose another port, or end what listens there: 'ss -tulnp' shows it"
     ),
     r"Connection refused|Failed to connect to '/[^']*': No such file": (
-        "nothing listens there: start first what the VM is to connect to, or correct the place"
+        "nothing listens there: first start what the VM should connect to, or correct the address"
     ),
     r"ddress resolution failed|Name or service not known": "correct the name of the server",
     r"No route to host|Network is unreachable|Connection timed out": (
-        "see whether this host reaches that server: 'ip route', 'ping'"
+        "check that this host reaches that server: 'ip route', 'ping'"
     ),
     r"Display .* is not available|gtk initialization failed|SDL": (
         "use 'vnc' or 'spice' for the display, or install the package of QEMU that has it"
     ),
-    r"Permission denied": "let your user open it ('ls -l' and 'id' show who may), or name another",
-    r"Operation not permitted": "that takes a privilege that your user does not have",
+    r"Permission denied": "get access to it ('ls -l' and 'id' show who has it), or name another",
+    r"Operation not permitted": "that needs a privilege that you do not have: remove its cause",
     r"No such file or directory": "correct the path, or create it",
-    r"No space left on device": "make room in that file system: 'df -h' shows how much it has",
+    r"No space left on device": "free some space there: 'df -h' shows how much is left",
     r"Device or resource busy": (
         "another process uses it: end that one ('fuser -v PATH' shows it), or name another"
     ),

@@ -184,9 +184,9 @@ def _checked(found: bytes, path: str, secret: Secret) -> bytes:
     elif len(found) > MAX_BYTES:
         problem = f"it has more than {MAX_BYTES} bytes"
     elif secret.form == "base64":
-        problem = "" if _is_base64(content) else "a Ceph key is base64, and this is not"
+        problem = "" if _is_base64(content) else "a Ceph key is base64, but this is not"
     elif not _is_text(content):
-        problem = "QEMU needs UTF-8 text, and this is not"
+        problem = "QEMU needs UTF-8 text, but this is not"
     if problem:
         raise NotReady(
             f"cannot use '{path}' as the secret '{secret.wanted}': {problem}",

@@ -26,7 +26,7 @@ from bpferry.steering.quirks import BOTH
 from bpferry.steering.rungs import Wish, wish_of
 from bpferry.steering.vhost import COST
 
-OWN_RULE: Final = "the host's kernel picks the queues, and the guest has no say in it"
+OWN_RULE: Final = "the host's kernel picks the queues, and the guest cannot change that"
 
 BY_RUNG: Final = {Rung.QEMU: "RSS without eBPF: QEMU steers in user space", Rung.NONE: "no RSS"}
 """What a card without eBPF has by default."""

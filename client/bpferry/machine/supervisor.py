@@ -51,7 +51,7 @@ EVENTS: Final = {
     "RESET": "the VM restarts",
     "SHUTDOWN": "the VM shuts down",
     "STOP": "the VM is paused",
-    "RESUME": "the VM goes on",
+    "RESUME": "the VM continues",
 }
 """QMP events that the user is told about (qapi/run-state.json)."""
 

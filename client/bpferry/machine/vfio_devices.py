@@ -52,7 +52,7 @@ def find_mdev(uuid: str, files: HostFiles) -> HostNode:
         return HostNode(
             problem=f"the host has no mediated device {uuid}",
             hint="ask the administrator to make it: mdevctl start -u UUID -p PARENT -t TYPE, and "
-            "mdevctl define --auto so that it is there after each start",
+            "mdevctl define --auto so that it exists after each boot",
             is_absent=True,
         )
     group = files.target(f"{folder}/iommu_group")

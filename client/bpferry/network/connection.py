@@ -148,7 +148,7 @@ class Connection(Closing):
         """Return the error for *what* the helper sent."""
         return HelperError(
             f"the helper at '{self.path}' sent an invalid reply: {what}",
-            "client and helper may be of different versions; nothing of it was used",
+            "client and helper may be of different versions; the reply was ignored",
         )
 
     def _ask(self, request: Request) -> tuple[Reply | ErrorReply, OwnedFds]:

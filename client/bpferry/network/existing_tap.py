@@ -70,8 +70,8 @@ def _open_device() -> OwnedFd:
     except OSError as error:
         raise TapError(
             f"cannot open '{TUN_DEVICE}': {error.strerror}",
-            "every user needs read and write access to it: the administrator runs "
-            "'modprobe tun', and 'chmod 0666 /dev/net/tun' where that is not the default",
+            "all users need read and write access to it: ask the administrator to run "
+            "'modprobe tun' and, if its mode is not 0666, 'chmod 0666 /dev/net/tun'",
         ) from error
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 GIVE_IT: Final = (
-    "no group may open it: the administrator gives it to one, such as 'kvm' with 'chgrp kvm {0}' "
-    "and 'chmod 0660 {0}'"
+    "no group may open it: ask the administrator to give it to one, for example with "
+    "'chgrp kvm {0}' and 'chmod 0660 {0}'"
 )
 """What to do about a device that no group of users may open; with its path."""
 
@@ -48,12 +48,12 @@ def explain_denied(path: str, closed_hint: str, missing_hint: str) -> tuple[str,
     theirs = f"only members of the group '{group}' may use it ({owner})"
     if user in members:
         return (
-            f"{theirs}; you are one now, and this session began before that",
+            f"{theirs}; you are one now, but this session began before that",
             f"log in again, or run 'newgrp {group}' in this shell",
         )
     return (
         f"{theirs}, and you are not one",
-        f"the administrator runs 'sudo usermod -aG {group} {user}'; then log in again",
+        f"ask the administrator to run 'sudo usermod -aG {group} {user}', and log in again",
     )
 
 

@@ -26,7 +26,7 @@ NO_KVM_HINT: Final = (
 STATES: Final = {
     Outcome.WORKS: "works",
     Outcome.FAILS: "does not work on this host: ",
-    Outcome.UNKNOWN: "opens, and could not be tried out: ",
+    Outcome.UNKNOWN: "could not be tested: ",
 }
 
 
@@ -38,13 +38,13 @@ def choose(wanted: Accelerator, qemu: str, machine_type: str) -> tuple[Accelerat
         problem, hint = _closed()
         return Accelerator.TCG, f"TCG: {problem} (hint: {hint})"
     if machine_type.partition("-")[0] not in CAN_BE_TRIED:
-        return Accelerator.TCG, "TCG: KVM can be tried out on x86 only; ask for it by name"
+        return Accelerator.TCG, "TCG: KVM can be tested on x86 only; to use it, ask for it by name"
     verdict = trial.find_or_try(qemu)
     if verdict.outcome is Outcome.WORKS:
         return Accelerator.KVM, "KVM"
     if verdict.outcome is Outcome.FAILS:
         return Accelerator.TCG, f"TCG: KVM does not work here: {verdict.problem}"
-    return Accelerator.TCG, f"TCG: KVM could not be tried out: {verdict.problem}"
+    return Accelerator.TCG, f"TCG: KVM could not be tested: {verdict.problem}"
 
 
 def find_kvm_problem(qemu: str, machine_type: str) -> tuple[str, str]:
@@ -71,7 +71,7 @@ def describe(name: str, capabilities: Capabilities, *, refresh: bool = False) ->
     if not device_opens():
         return _closed()[0]
     if not capabilities.machine_name("q35"):
-        return "cannot be tried out: this QEMU has no machine type 'q35'"
+        return "cannot be tested: this QEMU has no machine type 'q35'"
     verdict = trial.find_or_try(capabilities.qemu, refresh=refresh)
     return STATES[verdict.outcome] + verdict.problem
 

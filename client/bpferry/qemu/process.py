@@ -56,9 +56,7 @@ def check_program(path: str) -> None:
         if not stat.S_ISREG(mode):
             raise NoProgram(f"{what}: it is not a regular file", hint)
         if not os.access(path, os.X_OK):
-            raise NoProgram(
-                f"{what}: you have no permission to execute it", f"run chmod +x on it, or {hint}"
-            )
+            raise NoProgram(f"{what}: you have no permission to execute it", hint)
         with Path(path).open("rb") as file:
             start = file.read(4)
     except PermissionError as error:

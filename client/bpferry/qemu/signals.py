@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 FAULT: Final = (
-    "that is a fault of {name}, or of a library that it uses: try another version, and report it; "
+    "that is a bug in {name} or in a library that it uses: try another version, and report it; "
     "'coredumpctl info {pid}' says where it happened, if systemd-coredump is installed"
 )
 

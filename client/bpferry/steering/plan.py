@@ -268,7 +268,7 @@ def _reasons(capabilities: Capabilities, answer: Granted) -> tuple[str, ...]:
     digest = capabilities.objects[RSS_OBJECT].digest.hex()[:16]
     helper = {
         Granted.NOT_ASKED: "the helper would be asked to load it",
-        Granted.YES: "the helper loaded it and handed its program and maps over",
+        Granted.YES: "the helper loaded it and passed on its program and maps",
     }
     carries = f"carries the eBPF object '{RSS_OBJECT}' ({digest}...) and takes its fds"
     return (f"QEMU {capabilities.version_text} {carries}", helper[answer])

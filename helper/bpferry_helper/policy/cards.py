@@ -40,7 +40,7 @@ def _range(entry: object) -> range:
     if first % size:
         raise ValueError(f"has {entry!r}, in which more than the first {bits} bits are set")
     if bits >= 8 and _octets(first)[0] & GROUP_BIT:  # noqa: PLR2004 - a byte
-        raise ValueError(f"has {entry!r}, which is for groups; no card has such an address")
+        raise ValueError(f"has {entry!r}, which is a multicast address; no card can have it")
     return range(first, first + size)
 
 

@@ -85,7 +85,7 @@ def _checked_values(file: _File, tables: dict[str, Any]) -> Iterator[tuple[Keys,
     for table, content in tables.items():
         if table not in TABLES:
             allowed = ", ".join(f"[{known}]" for known in TABLES)
-            raise file.mistake((table,), f"unknown '{table}'; there are {allowed}")
+            raise file.mistake((table,), f"unknown '{table}'; possible: {allowed}")
         if not isinstance(content, dict):
             raise file.mistake((table,), f"'{table}' must be a table, and not a list or a value")
         for name, value in content.items():
@@ -134,7 +134,7 @@ def _checked_value(file: _File, keys: Keys, value: object) -> Any:  # noqa: ANN4
     if shape not in CHECKS:
         table = f"{_shape(keys[:-1])}."
         allowed = ", ".join(key.removeprefix(table) for key in CHECKS if key.startswith(table))
-        message = f"unknown key '{keys[-1]}' in [{dotted(keys[:-1])}]; there are {allowed}"
+        message = f"unknown key '{keys[-1]}' in [{dotted(keys[:-1])}]; possible: {allowed}"
         raise file.mistake(keys, message)
     return _checked(file, keys, value, CHECKS[shape][1])
 

@@ -116,7 +116,7 @@ class Bridges:
                 Code.FAILED,
                 f"cannot make a tap of MTU {wanted.mtu} on '{bridge.name}': the bridge has "
                 f"{bridge.mtu}",
-                f"ask for less, or the administrator runs: ip link set {bridge.name} mtu "
+                f"ask for less, or ask the administrator to run: ip link set {bridge.name} mtu "
                 f"{wanted.mtu}, and the same for its other ports",
             )
         _check_vlan(wanted, bridge)
@@ -249,7 +249,7 @@ def _check_vlan(wanted: Wanted, bridge: Link) -> None:
         raise RequestError(
             Code.REFUSED,
             f"{action}: the bridge does not filter VLANs",
-            f"the administrator runs: ip link set {bridge.name} type bridge vlan_filtering 1",
+            f"ask the administrator to run: ip link set {bridge.name} type bridge vlan_filtering 1",
         )
 
 
@@ -262,7 +262,7 @@ def _check_own_address(bridge: Link) -> None:
             Code.REFUSED,
             f"cannot make a tap on '{bridge.name}': it {doubt} address of its own, and policy "
             "does not let one be set",
-            f"the administrator runs: ip link set {bridge.name} address {bridge.address}",
+            f"ask the administrator to run: ip link set {bridge.name} address {bridge.address}",
         )
 
 

@@ -177,8 +177,8 @@ class Maker:
                 Code.UNSUPPORTED,
                 f"cannot make a tap on '{bridge.name}' with an {way} limit: this kernel cannot set "
                 f"it without {needed} ({error})",
-                f"the administrator runs: modprobe -a {needed}; without these modules, neither the "
-                "request nor the policy can have that limit",
+                f"ask the administrator to run: modprobe -a {needed}; without these "
+                "modules, neither the request nor the policy can have that limit",
             ) from error
 
     def _lock(self, tap: Link, wanted: Wanted, bridge: Link) -> None:

@@ -83,7 +83,7 @@ def _open_queue(name: str, flags: int, index: int) -> OwnedFd:
         raise RequestError(
             Code.FAILED,
             f"cannot open '{TUN_DEVICE}': {error.strerror}",
-            "the administrator runs: modprobe tun",
+            "ask the administrator to run: modprobe tun",
         ) from error
     try:
         if index:

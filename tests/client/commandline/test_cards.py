@@ -253,8 +253,8 @@ LIMITED = "<bandwidth><inbound average='9'/></bandwidth>"
     ("kind", "words", "way_out"),
     [
         ("ethernet", "a tap that exists needs CAP_NET_ADMIN", "bpferry tap create --inbound"),
-        ("user", "no queue of the kernel can limit", "use a bridge"),
-        ("udp", "no queue of the kernel can limit", "use a bridge"),
+        ("user", "the kernel cannot limit", "use a bridge"),
+        ("udp", "the kernel cannot limit", "use a bridge"),
     ],
 )
 def test_limits_are_for_taps_of_the_helper(kind: str, words: str, way_out: str) -> None:

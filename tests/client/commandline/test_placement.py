@@ -125,7 +125,7 @@ def test_address_without_pci_is_refused(context: Context) -> None:
     ((key, message),) = refused([device], context).items()
 
     assert "rngs[0].address.type" == key
-    assert message.endswith("has PCI, and its devices are there")
+    assert message.endswith("has PCI, and puts its devices there")
 
 
 @BY_RULES

@@ -19,7 +19,7 @@ from tests.client.commandline.small_vms import composed, read
         (
             "[[cards]]\ntype = 'user'\naddress = { type = 'pci', function = 3 }",
             "cards[0].address.function",
-            "'function' has no effect: an address without a bus and a slot is one that is not said",
+            "'function' has no effect: an address without a bus and a slot counts as none",
         ),
         (
             "[[cards]]\ntype = 'user'\nalias = 'lan'",

@@ -271,7 +271,7 @@ def test_both_places_at_once_are_refused() -> None:
     inside = "<encryption format='luks'><secret type='passphrase' usage='x'/></encryption>"
     disk = f"<disk><source file='/a'>{inside}</source>{inside}<target dev='vda'/></disk>"
 
-    with pytest.raises(Unsupported, match="'source/encryption' says this already") as caught:
+    with pytest.raises(Unsupported, match="'source/encryption' sets this already") as caught:
         read_bytes(DOCUMENT_WITH_DEVICES.format(disk).encode(), Path("/vms/vm.xml"))
 
     assert "/domain/devices/disk/encryption" == caught.value.element

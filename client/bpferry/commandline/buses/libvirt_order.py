@@ -160,7 +160,7 @@ class _Round:
         bus = self._grow_to(place.bus, self.topology.connect_of(device))
         if bus is None:
             self.topology.refuse(
-                f"{device.key}.address.bus", NO_BUS, "leave the bus out, or name one that there is"
+                f"{device.key}.address.bus", NO_BUS, "leave the bus out, or name one that exists"
             )
         else:
             self.named[device.id] = replace(place, bus=bus)

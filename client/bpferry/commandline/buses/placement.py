@@ -100,7 +100,7 @@ def _misplaced(devices: Sequence[Device], topology: Topology) -> Iterator[Unsupp
             continue
         where = device.address
         if where is not None and where.type != "pci":
-            sentence = f"the machine '{context.machine_type}' has PCI, and its devices are there"
+            sentence = f"the machine '{context.machine_type}' has PCI, and puts its devices there"
             hint = "leave the address out"
             yield unsupported(f"{device.key}.address.type", sentence, hint)
         if by_kind_there and by_kind.lacks_port(device, topology.places[device.id], context):

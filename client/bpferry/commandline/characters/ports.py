@@ -68,8 +68,8 @@ def _console(device: Named[Console], context: Context) -> Iterator[Found]:
         yield Remark(f"it has no effect: {sentence}", hint, device.key)
     elif machine.serials and not _alike(device.value, machine.serials[0]):
         text = (
-            "it has no effect: it is the first serial port by another name, and that one has "
-            "something else behind it"
+            "it has no effect: it is the first serial port under another name, which is "
+            "connected to something else"
         )
         yield Remark(text, "describe the port once, as a serial port", device.key)
 

@@ -95,7 +95,7 @@ def _sdl(device: Named[Graphics], context: Context) -> Iterator[Found]:
     if not context.machine.audios:
         yield device.refusal(
             "",
-            "where sound goes is not said; under libvirt, QEMU_AUDIO_DRV decides",
+            "the description does not say where sound goes; under libvirt, QEMU_AUDIO_DRV decides",
             "add an audio of type 'sdl', another type, or 'none'",
         )
     if graphics.xauth is not None:

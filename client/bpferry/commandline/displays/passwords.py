@@ -41,7 +41,7 @@ def check_password(device: Named[Graphics]) -> Iterator[Unsupported]:
             if getattr(graphics, field) is not None:
                 yield device.mistake(
                     field,
-                    "there is no password that it could be about",
+                    "there is no password for it",
                     f"add a password, or leave out {field.replace('_', '-')}",
                 )
     elif graphics.type == "vnc":

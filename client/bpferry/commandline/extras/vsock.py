@@ -68,7 +68,7 @@ def _check_host(device: Named[Vsock], context: Context) -> Iterator[Unsupported]
         suggested = suggest_cid(context.folders.runtime)
         yield device.refusal(
             "",
-            f"this host has no '{NODE}', whose kernel would give a CID that is free",
+            f"this host has no '{NODE}', which would give a free CID",
             f"have the kernel's module loaded (modprobe vhost_vsock), or give the VM a CID, such "
             f"as {_written(suggested)}",
         )

@@ -238,9 +238,7 @@ def _balloon(context: Context) -> Iterator[Remark | Command]:
         yield Remark(text, "write a smaller size, or leave it out", "current-memory")
         return
     if machine.balloon is not None and machine.balloon.model == "none":
-        text = (
-            "the guest keeps all of its memory: it could give it up to a balloon only, and has none"
-        )
+        text = "the guest keeps all of its memory: only a balloon could take some back"
         yield Remark(text, "give it a balloon", "current-memory")
         return
     yield Command("balloon", {"value": wanted}, "current-memory")

@@ -40,7 +40,7 @@ UNLIMITED_TAP: Final = (
     "make the tap with limits: bpferry tap create --inbound RATE --outbound RATE BRIDGE",
 )
 UNLIMITED: Final = (
-    "what is behind this card is a program, whose traffic no queue of the kernel can limit",
+    "this card is connected to a program, whose traffic the kernel cannot limit",
     "use a bridge: limits are set on the tap of a card",
 )
 

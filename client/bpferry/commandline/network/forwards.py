@@ -65,9 +65,9 @@ def _span(first: int, last: int | None) -> str:
 def _forward(part: Named[PortForward]) -> Iterator[str]:
     wanted = part.value
     if wanted.interface is not None:
-        raise part.refusal("interface", "QEMU listens on no interface by its name", PASST)
+        raise part.refusal("interface", "QEMU cannot listen on an interface by its name", PASST)
     if all(one.exclude for one in wanted.ranges):
-        raise part.refusal("", "QEMU forwards single ports, and not all of them", PASST)
+        raise part.refusal("", "QEMU forwards single ports, not all of them at once", PASST)
     excluded = {port for one in wanted.ranges if one.exclude for port in _ports(one)}
     host = _host(part)
     for ports in part.parts("ranges", wanted.ranges):
@@ -88,7 +88,7 @@ def _host(part: Named[PortForward]) -> str:
     try:
         return str(ipaddress.IPv4Address(address))
     except ValueError:
-        sentence = "QEMU listens on addresses of IPv4 only here"
+        sentence = "QEMU listens on IPv4 addresses only here"
         raise part.refusal("address", sentence, PASST) from None
 
 

@@ -68,7 +68,9 @@ def _agent(context: Context) -> Iterator[Found]:
         found = image.value.agent
         if found is not None and agent not in (None, found):
             yield image.refusal(
-                "agent", f"QEMU asks one agent, and that is '{agent}' already", "use one for all"
+                "agent",
+                f"QEMU uses one agent only, here '{agent}'",
+                "use one for all",
             )
         agent = agent or found
     if agent is not None:

@@ -80,6 +80,6 @@ def check_vhost_user(device: Named[Disk], context: Context) -> Iterator[Unsuppor
     if disk.reconnect_timeout is not None and not disk.reconnect:
         yield device.mistake(
             "reconnect-timeout",
-            "a time between tries has no meaning where it is not tried again",
+            "a time between attempts has no effect if it does not reconnect",
             f"add {AGAIN}, or leave out the time",
         )

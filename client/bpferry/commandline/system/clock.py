@@ -72,7 +72,7 @@ def _arm_timer(context: Context, part: Named[Timer]) -> Iterator[str | Unsupport
     if context.family != "virt" or timer.present is False:
         yield part.refusal(
             "",
-            "the timer of ARM is there on the machine 'virt', always, and only there",
+            "Arm's timer exists on the machine 'virt' only, and is always on there",
             "leave the timer out",
         )
     if timer.tick_policy is not None and context.accelerator is Accelerator.KVM:
@@ -158,7 +158,7 @@ def _ahead(now: datetime, clock: Clock) -> datetime:
     except OverflowError as error:
         raise mistaken(
             "clock.adjustment",
-            f"{seconds} seconds from now no calendar has a date",
+            f"{seconds} seconds from now is a date out of range",
             "write fewer seconds",
         ) from error
 
@@ -187,7 +187,7 @@ def _check(part: Named[Timer]) -> Iterator[Unsupported]:
     if timer.catchup is not None and timer.tick_policy != "catchup":
         yield part.mistake(
             "catchup",
-            "it goes with the tick policy 'catchup'",
+            "it is for the tick policy 'catchup' only",
             "leave it out, or write the tick policy 'catchup'",
         )
 
@@ -221,9 +221,9 @@ def _without_effect(context: Context, timer: Timer) -> Iterator[tuple[str, str]]
     if timer.tick_policy is not None and timer.name in ("hpet", "tsc"):
         yield "tick-policy", f"QEMU has none for the timer '{timer.name}'"
     if timer.name == "pit" and not kvm and timer.tick_policy not in (None, "delay"):
-        yield "tick-policy", "it is one of KVM's timer, and this VM runs with TCG"
+        yield "tick-policy", "it is a policy of KVM's timer, and this VM runs with TCG"
     if timer.name == "armvtimer" and not kvm and timer.tick_policy is not None:
-        yield "tick-policy", "it is one of KVM's timer, and this VM runs with TCG"
+        yield "tick-policy", "it is a policy of KVM's timer, and this VM runs with TCG"
     if timer.catchup is not None:
         yield "catchup", "QEMU catches up at a rate of its own"
     if timer.mode is not None and timer.mode not in ONLY_MODES:

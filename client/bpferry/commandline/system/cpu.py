@@ -191,7 +191,7 @@ def _physical_bits(context: Context) -> Iterator[str | Unsupported]:
         if wanted.bits is not None:
             yield mistaken(
                 "cpu.physical-bits.bits",
-                "the host's own number of bits is asked for too",
+                "the mode 'passthrough' already takes the host's number of bits",
                 "leave the number out, or the mode 'passthrough'",
             )
         yield "host-phys-bits=on"

@@ -37,7 +37,7 @@ def machine_properties(context: Context) -> dict[str, object]:
     if graphics is False and context.family not in ("pc", "q35"):
         raise unsupported(
             "serial-bios",
-            f"'{context.machine_type}' has no BIOS that could",
+            f"'{context.machine_type}' has no BIOS that could use the serial port",
             "leave it out, or use an x86 machine without UEFI",
         )
     if not isinstance(found, Flash):

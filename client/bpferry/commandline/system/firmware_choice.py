@@ -48,7 +48,7 @@ def firmware_of(context: Context) -> Firmware | None:
     if machine.firmware_features and machine.firmware is None:
         raise mistaken(
             "firmware-features[0]",
-            "features choose among firmware, and none is asked for",
+            "features select firmware, and the description asks for none",
             "set firmware to efi",
         )
     if machine.firmware is not None:

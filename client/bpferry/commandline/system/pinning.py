@@ -50,8 +50,8 @@ def parts(context: Context) -> Iterator[Found]:
 
 def _remark_of_placement(key: str) -> Remark:
     text = (
-        "nobody is asked which processors and nodes of the host are best for the VM (libvirt asks "
-        "numad): it runs where the kernel puts it"
+        "bpferry does not ask numad, as libvirt does, which processors and nodes of the host are "
+        "best for the VM: the kernel decides"
     )
     return Remark(text, "name the processors", key)
 
