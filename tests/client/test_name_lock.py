@@ -313,7 +313,7 @@ def test_qemu_that_never_ends(
     python(processes, HOLD.format(body=OUTLIVED), "5")
     assert wait_until(lambda: "its bpferry does not" in str(find_conflict("web")))
 
-    with pytest.raises(NameTaken, match="its QEMU is still there") as caught:
+    with pytest.raises(NameTaken, match="its QEMU still runs") as caught:
         hold_name("web", FILE, record).__enter__()
 
     assert f"fuser -v '{folders}/state/bpferry/.web.lock'" in caught.value.hint

@@ -70,7 +70,7 @@ MISTAKES = {
     "a rule that is a list of tables": ("[[users.root]]\n", 1, "must be a table: [users.root]"),
     "an unknown key of a rule": (
         "[users.root]\nbridge = ['br0']\n", 2,
-        "unknown key 'bridge' in [users.root]; there are bridges, deny, queues-per-tap, taps",
+        "unknown key 'bridge' in [users.root]; possible: bridges, deny, queues-per-tap, taps",
     ),
     "bridges that are no list": ("[users.root]\nbridges = 'br0'\n", 2, "must be a list"),
     "a bridge that is a number": ("[users.root]\nbridges = [0]\n", 2, "has 0; a name"),
@@ -126,10 +126,10 @@ MISTAKES = {
         "[bridges.br0]\naddresses = ['52:54:00:00:00:01/24']\n", 2, "more than the first 24 bits"
     ),
     "an address of a group": (
-        "[bridges.br0]\naddresses = ['01:00:5e:00:00:01']\n", 2, "no card has such an address"
+        "[bridges.br0]\naddresses = ['01:00:5e:00:00:01']\n", 2, "no card can have it"
     ),
     "a prefix of groups": (
-        "[bridges.br0]\naddresses = ['33:33:00:00:00:00/16']\n", 2, "no card has such an address"
+        "[bridges.br0]\naddresses = ['33:33:00:00:00:00/16']\n", 2, "no card can have it"
     ),
     "VLANs that are no list": ("[bridges.br0]\nvlans = 10\n", 2, "must be a list of VLANs"),
     "no VLANs": ("[users.root]\nvlans = []\n", 2, "must be a list of VLANs"),
