@@ -230,6 +230,32 @@ def test_helper_imports_from_roots_folders_only(role: str, service: list[Setting
     assert f"/usr/bin/python3 -I -S -B {launcher} {role}" == command
 
 
+def rules_of(role: str) -> list[list[str]]:
+    """Return the words of each rule of the role's AppArmor profile."""
+    lines = (UNITS / "apparmor" / f"bpferry-{role}").read_text().splitlines()
+    return [line.removesuffix(",").split() for line in lines if line.startswith("  ")]
+
+
+def test_service_has_its_profile(role: str, service: list[Setting]) -> None:
+    """It starts without one where AppArmor does not run."""
+    assert [f"-bpferry-{role}"] == values(service, "AppArmorProfile")
+
+
+def test_profile_allows_the_capabilities_of_the_code(role: str) -> None:
+    """The ones that the unit gives, and no others."""
+    allowed = {f"CAP_{rule[1].upper()}" for rule in rules_of(role) if rule[0] == "capability"}
+
+    assert set(CAPABILITIES[role]) == allowed
+
+
+def test_profile_allows_no_program(role: str) -> None:
+    """No rule for a file has an x."""
+    files = [rule for rule in rules_of(role) if rule[0].startswith(("/", "@"))]
+
+    assert [] == [rule for rule in files if "x" in rule[1]]
+    assert files
+
+
 def test_taps_have_an_owner_that_stays() -> None:
     """The service for taps has a user with a fixed number, which sysusers.d makes."""
     settings = read_unit(service_of("tap"))

@@ -8,6 +8,7 @@ import pytest
 
 from guest.build import CACHE, build_guest
 from tests import requires
+from tests.vm.apparmor import unexpected
 from tests.vm.freight import CLONE, write_freight
 from tests.vm.host import Host, boot
 from tests.vm.image import host_image
@@ -31,6 +32,8 @@ def host(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
         pytestconfig.stash[BOOTED] = booted
         booted.check(f"{CLONE}/tests/vm/inside/prepare", timeout=PREPARE_SECONDS)
         yield booted
+        # Whatever the tests let the helpers do, AppArmor does not stand in the way.
+        assert [] == unexpected(booted)
 
 
 @pytest.hookimpl(wrapper=True)

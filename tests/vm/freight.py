@@ -8,7 +8,16 @@ from typing import Final
 from guest.build import Guest
 from tests.vm.image import REPOSITORY
 
-TREES: Final = ("shared", "helper", "client", "systemd", "tools", "tests/__init__.py", "tests/vm")
+TREES: Final = (
+    "shared",
+    "helper",
+    "client",
+    "systemd",
+    "tools",
+    "tests/__init__.py",
+    "tests/systemd/ask.py",
+    "tests/vm",
+)
 """What tools/install copies, and what the tests run inside."""
 
 CLONE: Final = "/srv/bpferry"
