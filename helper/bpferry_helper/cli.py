@@ -39,7 +39,7 @@ socket, as far as the policy allows.
                  starts it (bpferry-tap.service) when somebody connects
   check-policy   show what the policy (default: {POLICY_PATH})
                  allows, or the line of its first mistake
-  status         show every set and tap in use, and who asked for it (needs root)
+  status         show every set and tap in use, and who asked for it; as root
 
 exit status: 0 done, 1 failed, 2 wrong usage
 """
