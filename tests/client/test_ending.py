@@ -36,8 +36,8 @@ def test_end_that_nobody_is_surprised_by_is_a_note(
     ("number", "hint"),
     [
         (signal.SIGKILL, "'Killed process 1234'"),
-        (signal.SIGSEGV, "a fault of QEMU"),
-        (signal.SIGABRT, "a fault of QEMU"),
+        (signal.SIGSEGV, "a bug in QEMU"),
+        (signal.SIGABRT, "a bug in QEMU"),
         (signal.SIGBUS, "no page left for the guest's memory"),
         (signal.SIGSYS, "a system call that QEMU made"),
         (signal.SIGUSR1, ""),
@@ -75,7 +75,7 @@ def test_qemu_that_is_killed_before_the_vm_runs(tmp_path: Path) -> None:
     with start(tmp_path, f'{BASE}qemu = "{script(tmp_path, body)}"\n') as run:
         assert run.status() == 1
         assert "error: QEMU was killed by SIGABRT before it could run the VM\n" in run.err()
-        assert "hint: that is a fault of QEMU" in run.err()
+        assert "hint: that is a bug in QEMU" in run.err()
 
 
 DYING = """
