@@ -111,7 +111,7 @@ def test_stopped_qemu_is_killed_after_a_while(tmp_path: Path) -> None:
     ("number", "hint"),
     [
         (signal.SIGKILL, "'journalctl -k' or 'dmesg' then has 'Killed process {}'"),
-        (signal.SIGSEGV, "that is a fault of QEMU, or of a library that it uses"),
+        (signal.SIGSEGV, "that is a bug in QEMU or in a library that it uses"),
     ],
 )
 def test_killed_qemu(number: signal.Signals, hint: str, tmp_path: Path) -> None:
