@@ -116,7 +116,14 @@ def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool, in_part: bool
         raise all_in_one((*parsed.refusals, *own))
     if machine is None or mistakes:
         raise all_in_one(mistakes or told)
-    return Document(machine, parsed.origins, "xml", parsed.refusals, parsed.passed_over, told)
+    return Document(
+        machine,
+        parsed.origins,
+        "xml",
+        ignored=parsed.refusals,
+        passed_over=parsed.passed_over,
+        mistakes=told,
+    )
 
 
 def _with_cpu_mode(machine: Machine) -> Machine:

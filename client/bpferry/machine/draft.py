@@ -133,12 +133,12 @@ class Draft:
         without = () if self.capabilities.sandbox else (NO_SANDBOX,)
         absent = (Notice(sentence) for sentence in self.absent_media)
         for notice in (*without, *absent, *self.doubts):
-            yield Fault("", "warning", notice.message, "", notice.hint, "host")
+            yield Fault("", "warning", notice.message, fix=notice.hint, kind="host")
         for remark in self.built.of(Remark):
-            fault = Fault(remark.key, "warning", remark.text, "", remark.hint)
+            fault = Fault(remark.key, "warning", remark.text, fix=remark.hint)
             yield placed(fault, self.document)
         for remark in find_absent(self.built.of(Affinity), online_processors()):
-            fault = Fault(remark.key, "warning", remark.text, "", remark.hint, "host")
+            fault = Fault(remark.key, "warning", remark.text, fix=remark.hint, kind="host")
             yield placed(fault, self.document)
 
 

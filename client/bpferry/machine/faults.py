@@ -52,7 +52,8 @@ class Fault:
 
 def fault_of(error: BpferryError) -> Fault:
     """Return *error*, which has its place, as a finding."""
-    return Fault("", "error", error.message, "", error.hint, error.code, error.element or "")
+    place = error.element or ""
+    return Fault("", "error", error.message, fix=error.hint, kind=error.code, element=place)
 
 
 def worst_first(faults: Iterable[Fault]) -> tuple[Fault, ...]:

@@ -86,7 +86,7 @@ class _Asking:
             if warning not in before:
                 key = f"{device.key}.{warning.field}" if warning.field else device.key
                 message = warning.message.removeprefix(f"{device.id}: ")
-                fault = Fault(key, "warning", message, "", warning.hint, "steering")
+                fault = Fault(key, "warning", message, fix=warning.hint, kind="steering")
                 yield placed(fault, self._draft.document)
 
     def _why_no_set(self, asked: Load) -> BpferryError | None:

@@ -28,7 +28,7 @@ def find_dispensable_programs(built: Built) -> Iterator[Fault]:
             if step.without:
                 cause = f"'{step.argv[0]}' is not installed"
                 hint = install_hint(companion, step)
-                yield Fault(companion.key, "warning", step.without, cause, hint, "host")
+                yield Fault(companion.key, "warning", step.without, cause, fix=hint, kind="host")
 
 
 def _lacking(companion: Companion) -> Iterator[Step]:

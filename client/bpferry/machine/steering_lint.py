@@ -65,7 +65,7 @@ class _Lint:
             key = f"{device.key}.{warning.field}"
             message = warning.message.removeprefix(f"{device.id}: ")
             if warning.field != "driver" or not plan.vhost:
-                yield Fault(key, "warning", message, "", warning.hint, "steering")
+                yield Fault(key, "warning", message, fix=warning.hint, kind="steering")
         if not is_virtio_card(device.value, self._capabilities):
             return
         wish = wish_of(device.value, default_rss=self._default_rss)

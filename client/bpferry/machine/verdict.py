@@ -6,7 +6,7 @@ file: what keeps the VM from starting, and what it would lack or have otherwise.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpferry.domain.document import Document, read_in_part
@@ -127,17 +127,29 @@ def judge(
         kind=document.kind,
         libvirt_session=libvirt_session,
     )
+    left_out = tuple(_left_out(plan)) if ignore_unsupported else ()
+    verdict = _of_whole(plan, document, refused, found, starts=starts)
+    return replace(verdict, others=(*verdict.others, *left_out, *_unused(plan, secrets)))
+
+
+def _of_whole(
+    plan: Draft,
+    document: Document,
+    refused: Sequence[Unsupported],
+    found: Sequence[Fault],
+    *,
+    starts: bool,
+) -> Verdict:
+    """Return what there is to say about a document without mistakes; *found* is of its design."""
     of_design = list(_of_design(found, plan.refused, document))
     errors = (*refused, *_errors(of_design), *find_all(plan))
     denied = _denied(plan, errors, starts=starts)
-    left_out = _left_out(plan) if ignore_unsupported else ()
     return Verdict(
         draft=plan,
         errors=by_weight((*errors, *(one for one in denied if isinstance(one, BpferryError)))),
         others=(
             *_less(of_design),
-            *left_out,
-            *_of_plan(plan, document, secrets),
+            *_of_plan(plan, document),
             *(one for one in denied if isinstance(one, Fault)),
         ),
         passed_over=document.passed_over,
@@ -217,11 +229,14 @@ def _of_design(
             yield placed(fault, document)
 
 
-def _of_plan(plan: Draft, document: Document, secrets: SecretFiles) -> Iterator[Fault]:
+def _unused(plan: Draft, secrets: SecretFiles) -> Iterator[Fault]:
+    for notice in find_unused(plan.built, secrets):
+        yield Fault("", "warning", notice.message, fix=notice.hint)
+
+
+def _of_plan(plan: Draft, document: Document) -> Iterator[Fault]:
     """Yield what the VM would lack, or have otherwise, beside its design."""
     yield from plan.general_faults()
-    for notice in find_unused(plan.built, secrets):
-        yield Fault("", "warning", notice.message, "", notice.hint)
     yield from find_doubts(plan)
     for fault in find_dispensable_programs(plan.built):
         yield placed(fault, document)
