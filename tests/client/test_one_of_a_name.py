@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from bpferry.cli.main import main
 from tests.client import fake_helper as fake
 from tests.client.running import BASE, DISK, start, type_in
 from tests.client.support import is_gone, wait_until
+
+if TYPE_CHECKING:
+    from bpferry_wire.messages import Request
 
 pytestmark = pytest.mark.qemu
 
@@ -39,13 +43,13 @@ def own(folder: Path, name: str) -> Path:
 
 
 def test_second_vm_of_a_name_is_refused(tmp_path: Path) -> None:
-    """It is status 1, names the first one, and is said before any tap is asked for."""
-    came = tmp_path / "came"
+    """It is status 1, names the first one and the place, and no tap is made."""
+    made: list[Request] = []
     with start(own(tmp_path, "1"), BASE + DISK) as first:
         assert first.says("hello")
         second_folder = own(tmp_path, "2")
         with (
-            fake.helper(second_folder / "tap.sock", lambda _conn, _request: came.touch()),
+            fake.helper(second_folder / "tap.sock", fake.permits(fake.keeps(made, fake.hangs_up))),
             start(second_folder, BASE + DISK + CARD, "--json") as second,
         ):
             assert second.status() == 1
@@ -55,9 +59,31 @@ def test_second_vm_of_a_name_is_refused(tmp_path: Path) -> None:
         assert first.status() == 0
 
     assert error["code"] == "name-taken"
+    assert error["element"] == "name"
+    assert error["message"].startswith(f"'{second_folder}/vm.toml':1: 'name': you already have")
     assert f"VM named 't' running: process {first.process.pid}, since" in error["message"]
     assert error["message"].endswith(f", from '{first.folder}/vm.toml'")
-    assert not came.exists()
+    assert not made
+
+
+def test_a_taken_name_does_not_hide_a_missing_helper(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run tells both and ends with 5, as a check does."""
+    with start(own(tmp_path, "1"), BASE + DISK) as first:
+        assert first.says("hello")
+        folder = own(tmp_path, "2")
+        with start(folder, BASE + DISK + CARD) as second:
+            assert second.status() == 5
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BPFERRY_TAP_SOCKET", str(folder / "tap.sock"))
+            assert main(["check", str(folder / "vm.toml")]) == 5
+        type_in(first, b"q")
+        assert first.status() == 0
+
+    for told in (second.err(), capsys.readouterr().out):
+        assert "vm.toml':1: 'name': you already have a VM named 't' running" in told
+        assert "cards[0]" in told
 
 
 def test_ten_at_once(tmp_path: Path) -> None:

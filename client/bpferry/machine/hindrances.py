@@ -49,7 +49,7 @@ def find_all(draft: Draft) -> Iterator[BpferryError]:
     if conflict is None:
         yield from find_in_use(draft)
     else:
-        yield located(conflict, draft.document, "name")
+        yield located(conflict, draft.document)
 
 
 def find_hindrances(draft: Draft) -> Iterator[BpferryError]:

@@ -37,6 +37,9 @@ from bpferry.machine.reporter import Reporter
 FILE_NAME: Final = ".{}.lock"
 """After the VM's folder; no such folder begins with a dot."""
 
+KEY: Final = "name"
+"""The key of the model that an error is about."""
+
 FILE_MODE: Final = 0o600
 MAX_FILE_BYTES: Final = 32768
 """A path has at most 4,096 bytes (PATH_MAX), and JSON may write six for each."""
@@ -204,10 +207,10 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
     what = f"you already have a VM named '{vm_name}' running"
     see = f"find the process: fuser -v '{path}'"
     if not holder.pid:
-        return NameTaken(f"{what}: it has only just been started", see)
+        return NameTaken(f"{what}: it has only just been started", see, KEY)
     if holder.has_ended():
         # QEMU has outlived bpferry: there was no setpriv, or QEMU hangs in a disk operation.
-        return NameTaken(f"{what}: its QEMU still runs, but its bpferry does not", see)
+        return NameTaken(f"{what}: its QEMU still runs, but its bpferry does not", see, KEY)
     here = holder.host == socket.gethostname()
     stop = f"kill {holder.pid}, which asks its guest to power down"
     return NameTaken(
@@ -216,6 +219,7 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
         if here
         else "stop it there, give one of the two another name, or set XDG_STATE_HOME to a folder "
         "of this host",
+        KEY,
     )
 
 

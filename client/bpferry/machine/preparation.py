@@ -117,7 +117,8 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
     """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as inherited:
         file = draft.document.origins.path
-        name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
+        with _naming_places(draft.document):
+            name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
         _stop_at(find_in_use(draft))
         raise_limit(draft)
         ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))

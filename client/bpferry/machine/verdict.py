@@ -96,7 +96,7 @@ def judge(
         libvirt_session: note too what libvirt's session mode would make of it.
         secrets: where the user says that passwords and keys are.
         starts: the VM is started at once if nothing is in the way, so that its taps and eBPF sets
-            are asked for then.
+            are asked for then. A VM whose name is taken is not.
     """
     try:
         document = read_in_part(file)
@@ -184,7 +184,7 @@ def _denied(
     plan: Draft, errors: Sequence[BpferryError], *, starts: bool
 ) -> tuple[BpferryError | Fault, ...]:
     """Return what the helpers would not do, unless they are going to be asked to do it."""
-    if starts and all(isinstance(error, NameTaken) for error in errors):
+    if starts and not errors:
         return ()
     return tuple(find_denied(plan))
 
