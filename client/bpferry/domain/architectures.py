@@ -15,6 +15,11 @@ def is_pc(arch: str) -> bool:
     return arch in PCS
 
 
+def document_name(arch: str) -> str:
+    """Return what documents call *arch*, by QEMU's name."""
+    return next((ours for ours, theirs in QEMU_NAMES.items() if theirs == arch), arch)
+
+
 def qemu_name(arch: str) -> str:
     """Return what QEMU calls *arch*."""
     return QEMU_NAMES.get(arch, arch)

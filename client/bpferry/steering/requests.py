@@ -7,6 +7,7 @@ A dry run shows them as they go over the wire, with bytes in a readable form.
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+from bpferry.domain.forms import either
 from bpferry.domain.identity import Owner, card_mac_of
 from bpferry.domain.model.cards import Card, Flow, flows_of
 from bpferry.domain.model.machine import Machine
@@ -22,6 +23,11 @@ from bpferry_wire.rates import limits_in_words
 KILOBYTE: Final = 1000
 KIB: Final = 1024
 """What libvirt counts rates and bursts in (virnetdevbandwidth.c: tc's kbps and kb)."""
+
+OTHER_TAP: Final = "use a tap that exists already: " + either(
+    'tap = "TAP"', "<interface type='ethernet'> with <target dev='TAP' managed='no'/>"
+)
+"""What to do if the helper cannot make the tap that a card asks for."""
 
 
 class CardRequests(NamedTuple):
@@ -106,13 +112,13 @@ def _check(tap: Tap, device: Named[Card]) -> None:
         raise device.refusal(
             "queues",
             f"a tap from the helper has at most {limits.MAX_QUEUES} queues",
-            "ask for fewer, or name a tap that exists: type 'ethernet' with managed='no'",
+            f"ask for fewer, or {OTHER_TAP}",
         )
     if len(tap.tagged) > limits.MAX_TAGGED_VLANS:
         raise device.refusal(
             "tagged-vlans",
             f"a tap from the helper is in at most {limits.MAX_TAGGED_VLANS} VLANs with tags",
-            "ask for fewer, or name a tap that exists: type 'ethernet' with managed='no'",
+            f"ask for fewer, or {OTHER_TAP}",
         )
     if tap.mtu is not None and tap.mtu > limits.MAX_MTU:
         raise device.refusal("mtu", f"the MTU of a tap is at most {limits.MAX_MTU}", "ask for less")

@@ -5,6 +5,7 @@ import msgspec
 import pytest
 
 from bpferry.commandline.parts import Command, Device, Remark, Slot
+from bpferry.domain.forms import in_form
 from bpferry.errors import Unsupported
 from tests.client.commandline.card_parts import (
     MAC,
@@ -177,7 +178,9 @@ def test_driver_of_a_card_without_virtio(driver: str, lost: str, kind: str) -> N
     remarks = [part for part in parts if isinstance(part, Remark)]
 
     assert plain == [part for part in parts if not isinstance(part, Remark)]
-    assert [lost] * bool(lost) == [remark.text.partition("support ")[2] for remark in remarks]
+    assert [lost] * bool(lost) == [
+        in_form(remark.text, "toml").partition("support ")[2] for remark in remarks
+    ]
 
 
 @pytest.mark.parametrize("word", ["virtio-net", "virtio-net-pci"])

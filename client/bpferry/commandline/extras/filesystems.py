@@ -19,6 +19,7 @@ from bpferry.commandline.parts import (
     join,
     virtio_slot,
 )
+from bpferry.domain.forms import either
 from bpferry.domain.model.filesystems import Filesystem, IdMap
 from bpferry.domain.names import Named, before, named
 from bpferry.errors import Unsupported
@@ -99,7 +100,9 @@ def _nine_p(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
         yield Remark(
             f"the guest cannot change the owner of files in '{filesystem.folder}', since QEMU "
             "is not root",
-            "set the access to 'mapped', or to 'squash' to ignore it",
+            "write "
+            + either('access = "mapped"', "accessmode='mapped'")
+            + ", or 'squash' to ignore it",
             f"{device.key}.access",
         )
     yield Option("-fsdev", _fsdev(f"fsdev-{device.id}", _folder(device), filesystem))

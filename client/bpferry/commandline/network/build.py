@@ -96,7 +96,7 @@ def _remarks(device: Named[Card], model: str) -> Iterator[Remark]:
     """Yield what the user is told of virtio settings on other cards."""
     fields = fields_without_effect(device.value)
     if fields:
-        words = ", ".join(f"'{field}'" for field in fields)
+        words = ", ".join(fields)
         text = f"a card of model '{model}' does not support {words}"
         yield Remark(text, "choose the model 'virtio'", device.key)
 

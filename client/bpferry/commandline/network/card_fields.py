@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from bpferry.domain.forms import name_of
 from bpferry.domain.model.cards import Card
 from bpferry.domain.shape import fields_of
 
@@ -61,13 +62,13 @@ def meaningful_fields(card: Card, *, virtio: bool) -> frozenset[str]:
 
 
 def fields_without_effect(card: Card) -> list[str]:
-    """Return the keys of settings that change nothing for *card*, which is not a virtio card.
+    """Return the names of settings that change nothing for *card*, which is not a virtio card.
 
     vhost is left to the plan; one queue and no RSS is what the card has anyway.
     """
     usual = {"queues": 1, "rss": False}
     return [
-        field.key
+        name_of(field)
         for field in fields_of(Card)
         if field.name in DRIVER - {"driver"}
         and getattr(card, field.name) not in (field.default, usual.get(field.name))

@@ -22,7 +22,7 @@ from bpferry.commandline.system import (
     pinning,
     smbios,
 )
-from bpferry.domain.architectures import is_pc
+from bpferry.domain.architectures import document_name, is_pc
 from bpferry.domain.identity import uuid_of
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
@@ -93,14 +93,14 @@ def check_kind(context: Context) -> Iterator[Unsupported]:
             f"'{known.qemu}' (QEMU {known.version_text}) has no machine '{context.machine_type}'",
             _other_machine(context),
         )
-    wanted = machine.arch
-    runs = (known.arch, "i686") if is_pc(known.arch) else (known.arch,)
+    wanted, own = machine.arch, document_name(known.arch)
+    runs = (own, "i686") if is_pc(own) else (own,)
     if wanted is None or wanted in runs:
         return
     yield unsupported(
         "arch",
-        f"'{known.qemu}' runs guests of {known.arch}, not of {wanted}",
-        f"write '{known.arch}', or name the QEMU for {wanted}",
+        f"'{known.qemu}' runs guests of {own}, not of {wanted}",
+        f"write '{own}', or name the QEMU for {wanted}",
     )
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a user is told to write can be written, in the words of the form that they write in."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bpferry.cli.main import main
+
+pytestmark = pytest.mark.qemu
+
+Captured = pytest.CaptureFixture[str]
+
+TOML = 'name = "x"\nmemory = "64 MiB"\naccelerator = "tcg"\n'
+
+
+def xml(inside: str, arch: str = "x86_64", qemu: str = "qemu-system-x86_64") -> str:
+    """Return a document with *inside* as its devices."""
+    return (
+        "<domain type='qemu'><name>x</name><memory unit='MiB'>64</memory>"
+        f"<os><type arch='{arch}' machine='pc'>hvm</type></os>"
+        f"<devices><emulator>/usr/bin/{qemu}</emulator>{inside}</devices></domain>"
+    )
+
+
+def told(tmp_path: Path, capsys: Captured, text: str, *words: str) -> str:
+    """Return what ``bpferry WORDS`` says of the document *text*, by default ``check``."""
+    path = tmp_path / "vm"
+    path.write_text(text, encoding="utf-8")
+    main([*(words or ("check",)), str(path)])
+    both = capsys.readouterr()
+    return both.out + both.err
+
+
+def test_architecture_by_its_name_in_documents(tmp_path: Path, capsys: Captured) -> None:
+    """A QEMU for i386 is named i686 in the hint, which documents can have."""
+    said = told(tmp_path, capsys, xml("", qemu="qemu-system-i386"))
+
+    assert "runs guests of i686, not of x86_64" in said
+    assert "write 'i686'" in said
+    assert "not of" not in told(tmp_path, capsys, xml("", "i686", qemu="qemu-system-i386"))
+
+
+def test_settings_of_virtio_in_both_forms(tmp_path: Path, capsys: Captured) -> None:
+    """Settings that a card does not support have the names that the document has for them."""
+    card = (
+        "<interface type='user'><model type='e1000'/>"
+        "<driver event_idx='off' rx_queue_size='256'/></interface>"
+    )
+
+    assert "does not support event_idx='...' in <driver>, rx_queue_size" in told(
+        tmp_path, capsys, xml(card)
+    )
+    native = '[[cards]]\ntype = "user"\nmodel = "e1000"\nevent-idx = false\nrx-queue-size = 256\n'
+    assert "does not support 'event-idx', 'rx-queue-size'" in told(tmp_path, capsys, TOML + native)
+
+
+def test_access_in_both_forms(tmp_path: Path, capsys: Captured) -> None:
+    """The access to a shared folder is an attribute in XML, and a key in TOML."""
+    shared = (
+        f"<filesystem accessmode='passthrough'><source dir='{tmp_path}'/>"
+        "<target dir='tag'/></filesystem>"
+    )
+    native = f'[[filesystems]]\naccess = "passthrough"\ntag = "tag"\nfolder = "{tmp_path}"\n'
+
+    assert "write accessmode='mapped', or" in told(tmp_path, capsys, xml(shared))
+    assert 'write access = "mapped", or' in told(tmp_path, capsys, TOML + native)
+
+
+def test_dry_run_names_the_part_of_the_document(tmp_path: Path, capsys: Captured) -> None:
+    """A process beside QEMU is for a part that has its XPath in XML."""
+    card = "<interface type='user'><backend type='passt'/></interface>"
+
+    said = told(tmp_path, capsys, xml(card), "run", "--dry-run")
+
+    assert re.search(r"# passt runs beside QEMU, for '/domain/devices/interface", said)
+
+
+def test_too_many_queues_in_toml(tmp_path: Path, capsys: Captured) -> None:
+    """The way out of a tap with too many queues is a key in TOML, and elements in XML."""
+    said = told(tmp_path, capsys, TOML + '[[cards]]\nbridge = "br0"\nqueues = 100\n')
+
+    assert 'ask for fewer, or use a tap that exists already: tap = "TAP"' in said
+    assert "managed='no'" not in said
