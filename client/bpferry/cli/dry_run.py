@@ -97,8 +97,8 @@ def _beside_qemu(plan: Draft) -> Iterator[str]:
     """Yield what is done besides starting QEMU: processes, QMP commands, threads."""
     built = plan.built
     for companion in built.of(Companion):
-        part = plan.document.origins.element_of(companion.key)
-        yield f"{companion.name} runs beside QEMU, for '{part}':"
+        place = plan.document.origins.element_of(companion.key)
+        yield f"{companion.name} runs beside QEMU, for '{place}':"
         for step in companion.steps:
             yield f"    before it: {shlex.join(step.argv)}"
         yield f"    {shlex.join(companion.argv)}"
