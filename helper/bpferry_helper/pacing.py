@@ -9,7 +9,7 @@ one request per connection waits.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bpferry_helper.connected import Connected
@@ -35,8 +35,8 @@ class Pacing:
     def __init__(self, connected: Connected) -> None:
         """Let connections among *connected* wait."""
         self._connected = connected
-        self._asking = _Line(FairPace(OWN_PACE, SHARED_PACE))
-        self._reading = _Line(FairPace(OWN_LONG_PACE, SHARED_LONG_PACE))
+        self._asking = _Line(FairPace(OWN_PACE, SHARED_PACE), self._is_open)
+        self._reading = _Line(FairPace(OWN_LONG_PACE, SHARED_LONG_PACE), self._is_open)
 
     def may_ask(self, connection: Connection) -> bool:
         """Return whether the user of *connection* may ask now; if not, let it wait."""
@@ -58,6 +58,9 @@ class Pacing:
         """Return when the first of them may be served; NEVER if none waits."""
         return min(self._asking.next_at, self._reading.next_at)
 
+    def _is_open(self, number: int) -> bool:
+        return self._connected.with_number(number) is not None
+
     def _may(self, connection: Connection, line: "_Line") -> bool:
         if line.lets_pass(connection.peer.uid, connection.number):
             return True
@@ -78,8 +81,9 @@ class _Line:
     If all who wait tried again whenever there may be a token, a thousand would do so for each one.
     """
 
-    def __init__(self, pace: FairPace) -> None:
+    def __init__(self, pace: FairPace, is_open: Callable[[int], bool]) -> None:
         self._pace = pace
+        self._is_open = is_open
         self._waiting: dict[int, deque[int]] = {}
         """By uid, the one whose turn it is first: numbers of connections."""
         self.next_at = NEVER
@@ -101,10 +105,20 @@ class _Line:
         before = -1
         while len(gone) > before:
             before = len(gone)
-            gone += [self._pop(uid) for uid in list(self._waiting) if not self._pace.take(uid)]
+            waiting = [uid for uid in list(self._waiting) if self._still_waits(uid)]
+            gone += [self._pop(uid) for uid in waiting if not self._pace.take(uid)]
         waits = (self._pace.wait_s(uid) for uid in self._waiting)
         self.next_at = time.monotonic() + min(waits, default=NEVER)
         return gone
+
+    def _still_waits(self, uid: int) -> bool:
+        """Forget connections of *uid* that were closed: they need no token. Return if one waits."""
+        numbers = self._waiting[uid]
+        while numbers and not self._is_open(numbers[0]):
+            numbers.popleft()
+        if not numbers:
+            del self._waiting[uid]
+        return bool(numbers)
 
     def _pop(self, uid: int) -> int:
         """Take the first connection of *uid*, whose next turn is after all others'."""

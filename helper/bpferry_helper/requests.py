@@ -19,9 +19,8 @@ from bpferry_helper.errors import RequestError
 from bpferry_helper.exchange import Accounts, Answer, Asked, Paced, Service, Work
 from bpferry_helper.identity import FEW_GROUPS, IdentityError, Peer, group_count
 from bpferry_helper.pacing import Pacing
-from bpferry_helper.rate import ALL
 from bpferry_helper.replies import Replies
-from bpferry_helper.work import Done, Job, Workers, log_fault
+from bpferry_helper.work import NOBODYS, Done, Job, Workers, log_fault
 from bpferry_wire import channel
 from bpferry_wire.errors import BadMessage, Code, PeerClosed
 from bpferry_wire.fds import OwnedFds
@@ -144,7 +143,8 @@ class Requests:
         self._connected.stop_reading(connection, State.WORKING)
         connection.deadline = time.monotonic() + WORK_S
         run, pace = work if isinstance(work, Paced) else (work, None)
-        self.workers.submit(Job(connection.peer.uid, connection.number, run, pace))
+        uid, until = connection.peer.uid, connection.deadline
+        self.workers.submit(Job(uid, connection.number, run, pace, until))
 
     def _deliver(self, done: Done) -> None:
         connection = self._connected.with_number(done.connection)
@@ -163,7 +163,7 @@ class Requests:
     def _discard(self, fds: OwnedFds) -> None:
         """Close *fds*, which nobody got, in a worker: to delete a tap, the kernel waits."""
         if len(fds):
-            self.workers.submit(Job(ALL, 0, fds.close))
+            self.workers.submit(Job(NOBODYS, 0, fds.close))
 
     def _answer(self, connection: Connection, done: Done) -> None:
         if isinstance(done.result, Answer):

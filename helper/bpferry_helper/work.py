@@ -28,6 +28,12 @@ MAX_SERVED: Final = 4096
 """Users for whom we remember when their last job began; with more, all are forgotten."""
 
 
+NOBODYS: Final = -1
+"""Instead of a uid, of jobs that no user asked for. 0 is root's."""
+
+NEVER: Final = float("inf")
+
+
 class Job(NamedTuple):
     """What to do for ``uid``, and which connection gets the result of ``run``."""
 
@@ -36,6 +42,8 @@ class Job(NamedTuple):
     run: Callable[[], object]
     pace: tuple[int, int] | None = None
     """That all users' jobs of this kind have together."""
+    until: float = NEVER
+    """After this moment nobody waits for the result, and the job is not begun any more."""
 
 
 class Done(NamedTuple):
@@ -108,6 +116,7 @@ class Workers:
 
     def _next(self) -> Job | None:
         """Take the first job of the user who was served longest ago, of those that may start."""
+        self._drop_late()
         ready = (uid for uid, jobs in self._waiting.items() if not self._wait_s(jobs[0]))
         uid = min(ready, key=lambda waiting: self._served.get(waiting, 0.0), default=None)
         if uid is None:
@@ -122,6 +131,15 @@ class Workers:
             self._served.clear()
         self._served[uid] = time.monotonic()
         return job
+
+    def _drop_late(self) -> None:
+        """Drop jobs whose clients were told that it takes too long: they may have asked again."""
+        now = time.monotonic()
+        for uid, jobs in list(self._waiting.items()):
+            while jobs and jobs[0].until <= now:
+                jobs.popleft()
+            if not jobs:
+                del self._waiting[uid]
 
 
 def _run(job: Job) -> Done:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -73,9 +74,31 @@ def test_what_costs_little_does_not_wait_for_the_pace(workers: Workers) -> None:
     assert results(workers, 17).index(100) <= 3
 
 
+def test_what_nobody_waits_for_any_more_is_not_done(workers: Workers) -> None:
+    """Who was told `busy` asks again, so the old job would be done in vain, and delay others.
+
+    The control: without a deadline all are done.
+    """
+    done: list[int] = []
+    until = time.monotonic() + 0.2
+    for number in range(16):
+        workers.submit(Job(1, number, partial(done.append, number), SLOW, until))
+    time.sleep(0.3)
+    workers.submit(Job(1, 100, partial(done.append, 100), SLOW))
+    time.sleep(0.2)
+
+    assert 2 <= len(done) - 1 <= 8
+    assert done[-1] == 100
+
+
 # -- those who wait for the pace of requests
 
 MANY = 64
+
+
+def always(_number: int) -> bool:
+    """Say that the connection is open."""
+    return True
 
 
 class Counting(FairPace):
@@ -99,7 +122,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_users_take_turns_for_what_all_share(clock: list[float]) -> None:
     """Sixteen of one user wait, then one of another comes. One user's stay in order."""
-    line = _Line(FairPace(Pace(1, 1), Pace(1, 100)))
+    line = _Line(FairPace(Pace(1, 1), Pace(1, 100)), always)
     assert line.lets_pass(2, 200)
     passed = [line.lets_pass(1, number) for number in range(18)]
     assert not line.lets_pass(2, 201)
@@ -115,7 +138,7 @@ def test_users_take_turns_for_what_all_share(clock: list[float]) -> None:
 def test_a_token_is_not_asked_for_by_all_who_wait(clock: list[float]) -> None:
     """64 users with sixteen connections each. The control: each of them that asked alone."""
     pace = Counting(Pace(1, 1), Pace(1, 100))
-    line = _Line(pace)
+    line = _Line(pace, always)
     waiting = [
         (uid, number)
         for number in range(16)
@@ -128,6 +151,19 @@ def test_a_token_is_not_asked_for_by_all_who_wait(clock: list[float]) -> None:
 
     assert (len(gone), len(line.let_go())) == (1, 0)
     assert pace.asked <= 2 * MANY < len(waiting)
+
+
+def test_a_connection_that_was_closed_takes_no_token(clock: list[float]) -> None:
+    """Its user has 2 to 17 waiting, of which only the last is open. The control: all are."""
+    gone = []
+    for is_open in (lambda number: number == 17, always):
+        line = _Line(FairPace(Pace(1, 1), Pace(1, 100)), is_open)
+        for number in range(18):
+            line.lets_pass(1, number)
+        clock[0] += 0.01
+        gone.append(line.let_go())
+
+    assert gone == [[17], [2]]
 
 
 PEOPLE = tuple(Person(1_700_010 + number) for number in range(4))

@@ -19,6 +19,7 @@ from bpferry_helper.role import hello
 from bpferry_helper.server import Server
 from bpferry_helper.tap import netlink
 from bpferry_helper.tap.netlink import LinkError, Netlink
+from bpferry_helper.work import NOBODYS, WORKERS, Job, Workers
 from bpferry_wire.errors import Code, PeerClosed
 from bpferry_wire.fds import OwnedFds
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Quota, QuotaReply
@@ -76,6 +77,7 @@ class Stuck:
 
     def __init__(self, *, hello_by_worker: bool) -> None:
         self.gate = threading.Event()
+        self.begun = 0
         self._hello_by_worker = hello_by_worker
 
     def is_needed(self) -> bool:
@@ -90,6 +92,7 @@ class Stuck:
         return (lambda: answer) if self._hello_by_worker else answer
 
     def _wait(self) -> Answer:
+        self.begun += 1
         self.gate.wait()
         fds = OwnedFds()
         fds.add(os.open("/dev/null", os.O_RDONLY))
@@ -199,6 +202,41 @@ def test_what_nobody_got_is_not_closed_by_the_loop(tmp_path: Path) -> None:
 
     assert dropped <= {"load-0", "load-1"}
     assert (len(dropped) > 0, sent) == (True, {"loop"})
+
+
+def test_what_a_client_was_told_is_not_done_is_not_done_later(tmp_path: Path) -> None:
+    """It would delay others, and make a tap for nobody. The control: two had begun by then."""
+
+    def act(here: Served) -> int:
+        for sock in here.stuck():
+            take(sock, Quota())
+        here.service.gate.set()
+        time.sleep(0.3)
+        return here.service.begun
+
+    assert served(tmp_path, act) == WORKERS
+
+
+def test_to_close_what_nobody_got_is_no_user_s_job(tmp_path: Path) -> None:
+    """Else it would take root's turns. The control: what root asks for is root's."""
+
+    def act(here: Served) -> list[int]:
+        submitted: list[int] = []
+
+        submit = Workers.submit
+
+        def noted(self: Workers, job: Job) -> None:
+            submitted.append(job.uid)
+            submit(self, job)
+
+        Workers.submit = noted  # type: ignore[method-assign] # a child of ours
+        for sock in here.stuck():
+            take(sock, Quota())
+        here.service.gate.set()
+        time.sleep(0.3)
+        return submitted
+
+    assert served(tmp_path, act) == [os.getuid()] * 3 + [NOBODYS] * WORKERS
 
 
 class Locked(socket.socket):
