@@ -43,6 +43,13 @@ address-lock = true
 idle-exit-seconds = 1
 """
 
+STAYS = f"""[users.{BOB.uid}]
+bridges = ["*"]
+[users.{ALICE.uid}]
+bridges = ["*"]
+"""
+"""The helper does not end, so it only looks when it starts and a minute later."""
+
 TUNSETOFFLOAD = 0x4004_54D0
 CSUM_AND_TSO = 0x7
 """linux/if_tun.h: frames that are not segmented yet may come."""
@@ -100,6 +107,26 @@ def test_a_tap_with_more_queues_is_deleted_when_the_helper_looks(helper: TapProc
     words = f"deleted '{name}', which had 3 queues instead of 2; uid {ALICE.uid}"
 
     assert (True, True) == (stayed, words in helper.log())
+
+
+def test_a_tap_with_more_queues_is_deleted_when_the_helper_starts() -> None:
+    """They were added while no helper ran; it does not take until the next look, or until it ends.
+
+    The same for a tap whose user is denied the bridge by now: it is set down.
+    """
+    with running_tap_helper(STAYS, bridges=("plain",)) as helper:
+        name, fds = granted(helper, tap_on("plain", MADE_WITH), BOB)
+        denied, denied_fds = granted(helper, tap_on("plain", MADE_WITH), ALICE)
+        helper.kill()
+        helper.write_policy(f'{STAYS}deny = ["plain"]\n')
+        with fds, denied_fds, more_queues(helper, name, fds[0].borrow(), MADE_WITH + 1):
+            was_there = is_there(helper, name), helper.find(denied).up
+            helper.start()
+            gone = wait_until(lambda: not is_there(helper, name), 6)
+            down = wait_until(lambda: not helper.find(denied).up, 6)
+        ends = not helper.is_running()
+
+    assert (was_there, gone, down, ends) == ((True, True), True, True, False)
 
 
 def test_a_tap_that_stays_has_no_more_queues_either(helper: TapProcess) -> None:

@@ -101,11 +101,12 @@ class TapService:
 
     def _sweep_forever(self) -> None:
         while True:
-            time.sleep(SWEEP_S)
             try:
+                # First of all: under deny, and with too many queues, taps end when we start.
                 self.sweep()
             except Exception as error:  # noqa: BLE001 - a fault now must not end all later sweeps
                 log_fault("looking for taps that were left", error)
+            time.sleep(SWEEP_S)
 
     # The peer is not trusted. Why each request is safe for it to make:
     #  * Hello:   tells the peer constants, and what it knows about itself.
