@@ -83,3 +83,42 @@ def test_too_many_queues_in_toml(tmp_path: Path, capsys: Captured) -> None:
 
     assert 'ask for fewer, or use a tap that exists already: tap = "TAP"' in said
     assert "managed='no'" not in said
+
+
+@pytest.mark.parametrize(
+    ("card", "untold"),
+    [
+        ("<interface type='direct'/>", "nobody can reach"),
+        ("<interface type='user'><model type='frob'/></interface>", "is of model"),
+    ],
+)
+def test_no_note_of_what_a_refusal_took_out(
+    card: str, untold: str, tmp_path: Path, capsys: Captured
+) -> None:
+    """What the VM lacks only because it is refused is not told as the user's own choice."""
+    assert untold not in told(tmp_path, capsys, xml(card))
+
+
+@pytest.mark.parametrize(
+    ("devices", "noted"), [("", "nobody can reach"), ("<interface type='user'/>", "is of model")]
+)
+def test_note_of_what_the_document_lacks(
+    devices: str, noted: str, tmp_path: Path, capsys: Captured
+) -> None:
+    """What nobody asked for is told."""
+    assert noted in told(tmp_path, capsys, xml(devices))
+
+
+@pytest.mark.skipif(Path("/dev/vhost-vsock").exists(), reason="the host has vhost-vsock")
+@pytest.mark.parametrize("vsock", ["", "cid = 77"])
+def test_host_without_vsock(vsock: str, tmp_path: Path, capsys: Captured) -> None:
+    """A missing node is a matter of the host, with a CID and without one."""
+    path = tmp_path / "vm.toml"
+    path.write_text(f"{TOML}[vsock]\n{vsock}\n", encoding="utf-8")
+
+    assert main(["check", str(path)]) == 1
+
+    said = capsys.readouterr().out
+    assert "this host has no '/dev/vhost-vsock', which the device needs" in said
+    assert "modprobe vhost_vsock" in said
+    assert "CID" not in said

@@ -110,9 +110,8 @@ def why_no_file(folder: Path) -> str:
 
 def _node(node: OpenDevice | OpenVsock) -> Iterator[NotReady]:
     if not _exists(node.path):
-        cause, hint = os.strerror(errno.ENOENT), MODULE_HINT
+        sentence = f"this host has no '{node.path}', which the device needs"
+        yield NotReady(sentence, MODULE_HINT, node.key)
     elif not os.access(node.path, os.R_OK | os.W_OK):
         cause, hint = explain_device(node.path, MODULE_HINT)
-    else:
-        return
-    yield NotReady(f"cannot open '{node.path}': {cause}", hint, node.key)
+        yield NotReady(f"cannot open '{node.path}': {cause}", hint, node.key)

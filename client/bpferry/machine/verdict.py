@@ -5,7 +5,7 @@
 file: what keeps the VM from starting, and what it would lack or have otherwise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -222,11 +222,28 @@ def _of_document(
 def _of_design(
     faults: Sequence[Fault], refused: Sequence[Unsupported], document: Document
 ) -> Iterator[Fault]:
-    """Yield *faults* with their places, except where something is refused that says enough."""
-    told = {error.element for error in refused}
+    """Yield *faults* with their places, except where something is refused that says enough.
+
+    A note may be about what the VM lacks only because it is refused.
+    """
+    told = {error.element or "" for error in refused}
     for fault in faults:
-        if document.origins.element_of(fault.key) not in told:
+        place = document.origins.element_of(fault.key)
+        follows = fault.level == "note" and _is_around(place, fault.key, told, document)
+        if place not in told and not follows:
             yield placed(fault, document)
+
+
+def _is_around(place: str, key: str, told: Collection[str], document: Document) -> bool:
+    """Say whether *key*, which the document lacks, is in a part of which something is refused.
+
+    *place* is the nearest part around it, and *told* are the places of what is refused.
+    """
+    if not key:
+        return bool(told)
+    return key not in document.origins.places and any(
+        one.startswith((f"{place}/", f"{place}.")) for one in told
+    )
 
 
 def _unused(plan: Draft, secrets: SecretFiles) -> Iterator[Fault]:

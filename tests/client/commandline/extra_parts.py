@@ -39,7 +39,6 @@ def parts_of(
     top: str = "",
     *,
     newest: bool = True,
-    has_vsock: bool = True,
 ) -> list[Part]:
     """Return what a document with *devices* gives, each fd under its name."""
     raw = DOCUMENT.format(devices=devices, top=top).encode()
@@ -53,7 +52,6 @@ def parts_of(
         folders=FOLDERS,
         fd=str,
         machine_type=machine_type,
-        has_vsock=has_vsock,
     )
     return sound([*iommu.parts(context), *extras.parts(context)])
 

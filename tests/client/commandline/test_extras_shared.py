@@ -257,13 +257,6 @@ def test_cid_that_the_host_gives(inner: str) -> None:
     ] == devices_in(parts)
 
 
-def test_cid_that_nobody_gives() -> None:
-    """A kernel without vhost-vsock is not asked; one that is named needs no answer."""
-    refusal = refusal_of(parts_of, "<vsock><cid auto='yes'/></vsock>", has_vsock=False)
-    assert "vsock" == refusal.element
-    assert parts_of("<vsock><cid auto='no' address='77'/></vsock>", has_vsock=False)
-
-
 SPLIT = "<features><acpi/><ioapic driver='qemu'/></features>"
 
 
