@@ -37,6 +37,8 @@
     open_files    how many files may be open at once
     processes     which process has a file locked or a port taken
     uefi_files    files of a UEFI firmware, which have to fit together
+    uefi_access   whether QEMU can use them as the description says
+    making        whether the files and folders that the VM needs can be made
     listening     sockets that bpferry listens on for QEMU
     own_sockets   sockets that QEMU makes itself
     output_files  files that QEMU writes to
@@ -49,6 +51,7 @@
     host_devices  devices of the host that the guest gets
     usb_devices   those on USB
     vfio_devices  those on PCI, and mediated ones
+    paths         whether there is something at a path, also in a closed folder
     host_files    the files in which the kernel lists them
     locked_memory how much memory QEMU may lock for them
     companions    the processes beside QEMU, such as swtpm

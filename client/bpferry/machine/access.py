@@ -18,6 +18,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.device_nodes import MODULE_HINT
 from bpferry.machine.images import Image, images_of
+from bpferry.machine.making import why_no_file
 from bpferry.network.groups import explain_device, user_name
 
 UNCHANGEABLE: Final = ("ide", "sata")
@@ -92,20 +93,9 @@ def _output(output: OutputFile) -> Iterator[NotReady]:
     if _exists(output.path):
         cause, hint = why_not_writable(output.path), "make it writable, or choose another path"
     else:
-        cause, hint = why_no_file(path.parent), "create that folder, or choose another path"
+        cause, hint = why_no_file(path.parent)
     if cause:
         yield NotReady(f"cannot write into '{path}': {cause}", hint, output.key)
-
-
-def why_no_file(folder: Path) -> str:
-    """Return why no file can be made in *folder*; empty if one can."""
-    if not _exists(str(folder)):
-        return f"there is no folder '{folder}'"
-    if not folder.is_dir():
-        return f"'{folder}' is not a directory"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return f"you may not create files in '{folder}'"
-    return ""
 
 
 def _node(node: OpenDevice | OpenVsock) -> Iterator[NotReady]:

@@ -14,6 +14,7 @@ from bpferry.commandline.context import TlsFolder
 from bpferry.commandline.parts import Certificates
 from bpferry.errors import NotReady
 from bpferry.machine.folders import home_folder
+from bpferry.machine.paths import is_folder
 
 FILES: Final = {
     "ca-cert.pem": "the CA certificate that clients trust",
@@ -31,7 +32,7 @@ def find_tls_folder(protocol: str) -> TlsFolder:
     """
     folder = home_folder("XDG_CONFIG_HOME", ".config") / "bpferry" / "pki" / protocol
     try:
-        return TlsFolder(str(folder), folder.is_dir())
+        return TlsFolder(str(folder), is_folder(folder))
     except OSError:
         return TlsFolder(str(folder))
 

@@ -17,6 +17,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import characters_of
 from bpferry.errors import NotReady
 from bpferry.machine.listening import is_bound
+from bpferry.machine.paths import explain_closed, is_socket
 from bpferry.network.groups import explain_device
 
 MISSING: Final = "correct the path, or connect the device"
@@ -80,8 +81,11 @@ def _is_open(path: str) -> bool:
 
 
 def _socket(path: str) -> tuple[str, str]:
-    if Path(path).is_socket() and is_bound(Path(path)):
+    if is_socket(path) and is_bound(Path(path)):
         return "", ""
+    cause, fix = explain_closed(path)
+    if cause:
+        return f"cannot connect to '{path}': {cause}", fix
     return (
         f"cannot connect to '{path}': nothing listens there",
         START_FIRST + called(Source, "reconnect"),

@@ -22,6 +22,7 @@ from typing import Final
 from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import BpferryError, CompanionError, QemuError
 from bpferry.machine.listening import check_path, make_folder, remove_stale
+from bpferry.machine.paths import exists, is_folder
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.process import Child, describe_exit, start_child
 from bpferry.qemu.signals import explain_signal
@@ -158,7 +159,7 @@ def _run(step: Step, companion: Companion) -> None:
 def _empty(folder: Path) -> None:
     """Remove the files in *folder* that a failed step has left."""
     for path in folder.iterdir():
-        if not path.is_dir():
+        if not is_folder(path):
             path.unlink()
 
 
@@ -201,7 +202,7 @@ def _wait_for_socket(running: Running) -> None:
 
 def is_listening(path: str) -> bool:
     """Say whether a process of this network namespace listens on the Unix socket *path*."""
-    if not Path(path).exists():
+    if not exists(path):
         return False
     with Path("/proc/net/unix").open(encoding="utf-8", errors="surrogateescape") as table:
         next(table)

@@ -8,6 +8,7 @@ from bpferry.domain.document import Document
 from bpferry.domain.forms import called
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import QemuError
+from bpferry.machine.paths import exists, explain_closed
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.cache import find_or_probe
@@ -40,8 +41,9 @@ def ask_emulator(document: Document, reporter: Reporter) -> Capabilities:
     try:
         return find_or_probe(qemu, note=reporter.note)
     except QemuError as error:
-        if not Path(qemu).exists():
-            error.hint = _way_out(document, qemu)
+        if not exists(qemu):
+            _, closed = explain_closed(qemu)
+            error.hint = closed or _way_out(document, qemu)
         key = "qemu" if document.machine.qemu else "arch"
         raise located(error, document, key) from error
 
@@ -52,7 +54,7 @@ def _way_out(document: Document, qemu: str) -> str:
     package = PACKAGES.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
     key = called(Machine, "qemu")
     usual = default_qemu(document.machine.arch)
-    if document.machine.qemu and Path(usual).exists():
+    if document.machine.qemu and exists(usual):
         return f"this host has '{usual}': write that into {key}, or leave {key} out"
     install = f"install it (in Debian, the package '{package}')" if package else "install it"
     return f"{install}, or write the path of another QEMU into {key}"

@@ -24,12 +24,14 @@ from bpferry.machine.image_formats import find_shown_containers, find_wrong_form
 from bpferry.machine.image_locks import find_locked_images
 from bpferry.machine.image_twins import find_twins
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
+from bpferry.machine.making import find_unmakeable
 from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.open_files import find_low_limit
 from bpferry.machine.ports import find_taken_ports
 from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
+from bpferry.machine.uefi_access import find_unusable_firmware
 from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.existing_tap import check_exists
 from bpferry.network.vhost import explain_vhost
@@ -58,6 +60,8 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
     machine = draft.document.machine
     found = (
         find_firmware_faults(draft.context),
+        find_unusable_firmware(draft.context),
+        find_unmakeable(draft.built),
         find_host_faults(draft.context),
         find_limit_fault(draft.built, own_limits()),
         find_problems(draft.built, draft.secret_files),

@@ -22,6 +22,7 @@ from typing import Final
 
 from bpferry.commandline.parts import Listen
 from bpferry.errors import BpferryError
+from bpferry.machine.paths import explain_closed, is_folder
 
 MAX_PATH_BYTES: Final = 107
 """sun_path without its final zero byte (unix(7))."""
@@ -148,7 +149,7 @@ def check_free(path: Path) -> None:
     above = path.parent
     while not os.access(above, os.F_OK) and above != above.parent:
         above = above.parent
-    if not above.is_dir():
+    if not is_folder(above):
         raise BpferryError(f"{what}: '{above}' is not a directory", "choose another path")
     if not os.access(above, os.W_OK | os.X_OK):
         raise BpferryError(f"{what}: you may not write to '{above}'", "choose another path")
@@ -166,7 +167,9 @@ def _is_stale(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise BpferryError(f"{what}: {error.strerror}") from error
+        cause, hint = explain_closed(path)
+        hint = hint or "choose another path"
+        raise BpferryError(f"{what}: {cause or error.strerror}", hint) from error
     if not stat.S_ISSOCK(found.st_mode):
         raise BpferryError(f"{what}: a file that is no socket is in the way")
     if is_bound(path):

@@ -9,6 +9,7 @@ from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import CompanionError
 from bpferry.machine.companions import find_program, install_hint, not_installed
 from bpferry.machine.faults import Fault
+from bpferry.machine.paths import is_folder
 
 
 def find_missing_programs(built: Built) -> Iterator[CompanionError]:
@@ -46,4 +47,4 @@ def _is_due(step: Step) -> bool:
     if step.empty is None:
         return True
     folder = Path(step.empty)
-    return not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir())
+    return not is_folder(folder) or all(path.name.startswith(".") for path in folder.iterdir())

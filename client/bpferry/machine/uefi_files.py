@@ -15,6 +15,7 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.system.firmware import variables_of
 from bpferry.commandline.system.firmware_choice import Flash, firmware_of
 from bpferry.errors import BpferryError
+from bpferry.machine.paths import exists
 from bpferry.qemu.firmware import Descriptor
 
 MAGIC: Final = b"QFI\xfb"
@@ -96,7 +97,7 @@ def _variables(context: Context, flash: Flash) -> list[Piece]:
     if target is None:
         return []
     key = _key(context, "nvram")
-    if Path(target.path).exists():
+    if exists(target.path):
         return [Piece("the file of variables", target.path, target.format, key)]
     if flash.template is None:
         return []
