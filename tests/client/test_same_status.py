@@ -130,6 +130,36 @@ def test_no_ebpf_is_a_warning(tmp_path: Path, capsys: Captured) -> None:
     assert "no eBPF steering, QEMU steers in user space: the helper refused: why" in dry
 
 
+def test_a_dry_run_shows_what_the_helpers_answers_lead_to(tmp_path: Path, capsys: Captured) -> None:
+    """The summary of a card and QEMU's command line agree with the warning about it."""
+    with fake.helper(tmp_path / "tap.sock", fake.permits(fake.hangs_up)):
+        path = write(tmp_path, QUEUES)
+        assert 0 == main(["run", "--dry-run", path])
+        without = capsys.readouterr().out
+        with fake.helper(tmp_path / "bpf.sock", fake.permits(fake.hangs_up)):
+            assert 0 == main(["run", "--dry-run", path])
+        answered = capsys.readouterr().out
+
+    assert "# net0: steering by QEMU, queues: 2" in without
+    assert "would be asked to load it" not in without
+    assert "ebpf-rss-fds" not in without
+    assert "# net0: steering by eBPF, queues: 2" in answered
+    assert "the helper would be asked to load it" in answered
+    assert "ebpf-rss-fds" in answered
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_help_says_that_the_helpers_are_asked(command: str, capsys: Captured) -> None:
+    """They are, by a check and by a dry run, and make nothing."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+
+    assert "no helper is asked" not in words
+    assert "helpers" in words
+    assert "only asked" not in words
+
+
 def test_a_tap_for_two_cards_stops_a_run(tmp_path: Path, capsys: Captured) -> None:
     """A contradiction of the description is 2, and told by all."""
     path = write(tmp_path, BASE + '[[cards]]\ntap = "lo"\n' * 2)

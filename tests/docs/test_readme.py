@@ -38,6 +38,7 @@ def _run_bpferry(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
             "PYTHONPATH": path,
             "PATH": "/usr/bin:/bin",
             "BPFERRY_TAP_SOCKET": str(folder / "tap.sock"),
+            "BPFERRY_BPF_SOCKET": str(folder / "bpf.sock"),
         },
         capture_output=True,
         text=True,
@@ -56,7 +57,11 @@ def _folder(tmp_path: Path) -> Path:
 @pytest.mark.qemu
 def test_the_description_of_a_vm_can_be_run(folder: Path) -> None:
     """The README's description becomes a command line with its four queues, steered by eBPF."""
-    done = _run_bpferry(folder, "run", "--dry-run=json", "web.toml")
+    with (
+        fake.helper(folder / "tap.sock", fake.permits(fake.hangs_up)),
+        fake.helper(folder / "bpf.sock", fake.permits(fake.hangs_up)),
+    ):
+        done = _run_bpferry(folder, "run", "--dry-run=json", "web.toml")
 
     assert done.returncode == 0, done.stderr
     (nic,) = json.loads(done.stdout)["nics"]

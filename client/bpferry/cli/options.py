@@ -77,7 +77,8 @@ Say what is wrong with FILE, each with its cause and what to do:
     image that another VM uses, a port in use;
   - what could be done better: more queues than processors, RSS that would cost
     vhost or that this QEMU does not have in eBPF, and so on.
-No VM is started; QEMU is only asked what it can do.
+No VM is started, and nothing is made: QEMU is asked what it can do, and the
+helpers whether they would make the taps and load the eBPF programs.
 
 Errors keep the VM from starting; warnings say what it would lack. The exit
 status is that of `bpferry run FILE` before QEMU starts: 0 if the VM can start.
@@ -133,8 +134,8 @@ def _add_run(commands: Commands) -> None:
         "--dry-run",
         choices=("text", "json"),
         metavar="text|json",
-        help="show everything that a run would do, and why, and start nothing; no helper is asked "
-        "(default format: text)",
+        help="show everything that a run would do, and why, and start nothing; the helpers are "
+        "asked whether they would do their part, and make nothing (default format: text)",
     )
     run.add_argument(
         "--require-ebpf",

@@ -107,6 +107,13 @@ class Draft:
         """By card, before anything is asked of the helpers."""
         return self.context.plans
 
+    def after(self, plans: Mapping[str, CardPlan]) -> "Draft":
+        """Return the draft with the *plans* that the helpers' answers would lead to."""
+        if plans == self.plans:
+            return self
+        context = replace(self.context, plans=plans)
+        return replace(self, context=context, built=build(context))
+
     def build(self, plans: Mapping[str, CardPlan], numbers: Mapping[str, str]) -> Built:
         """Return QEMU's command line with the *numbers* of what it inherits, by their names."""
         return build(replace(self.context, plans=plans, fd=numbers.__getitem__))

@@ -5,7 +5,8 @@ A run that has nothing else in its way asks for the real thing at once. All othe
 what a helper is going to say is told with everything else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from bpferry.domain.forms import either
@@ -18,6 +19,7 @@ from bpferry.machine.refusals import located, placed
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.connection import why_not
 from bpferry.network.tap_helper import TapHelper
+from bpferry.steering.plan import CardPlan
 from bpferry_wire.messages import Load, Tap
 
 OWN_TAP_HINT: Final = "or name a tap that is there and yours: " + either(
@@ -31,20 +33,26 @@ def with_other_way(error: NoHelper | NotMember) -> NoHelper | NotMember:
     return type(error)(error.message, f"{error.hint}; {OWN_TAP_HINT}")
 
 
-def find_denied(draft: Draft) -> Iterator[BpferryError | Fault]:
-    """Yield what the helpers would not do for *draft*, each with its place.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the helpers say about a VM."""
+
+    plans: Mapping[str, CardPlan]
+    """By card, as it would be after the answers."""
+    denied: tuple[BpferryError | Fault, ...] = ()
+    """What they would not do, each with its place.
 
     Without its tap a VM does not start. Without its eBPF set a card may have less, which is a
     warning.
     """
+
+
+def ask_helpers(draft: Draft) -> Answers:
+    """Ask the helpers whether they would do what *draft* needs."""
     with TapHelper() as taps, BpfHelper() as sets:
         asking = _Asking(draft, taps, sets)
-        for device in cards_of(draft.machine):
-            requests = draft.requests[device.id]
-            if requests.tap is not None:
-                yield from asking.about_tap(device, requests.tap)
-            if requests.load is not None:
-                yield from asking.about_set(device, requests.load)
+        denied = tuple(asking.about_all())
+    return Answers(asking.plans, denied)
 
 
 class _Asking:
@@ -56,6 +64,17 @@ class _Asking:
         self._sets = sets
         self._no_taps = False
         self._no_sets: BpferryError | None = None
+        self.plans = dict(draft.plans)
+        """The cards' plans after what was answered."""
+
+    def about_all(self) -> Iterator[BpferryError | Fault]:
+        """Yield what any of the cards would not get."""
+        for device in cards_of(self._draft.machine):
+            requests = self._draft.requests[device.id]
+            if requests.tap is not None:
+                yield from self.about_tap(device, requests.tap)
+            if requests.load is not None:
+                yield from self.about_set(device, requests.load)
 
     def about_tap(self, device: Named[Card], asked: Tap) -> Iterator[BpferryError]:
         """Yield why the card would not get its tap, if it would not."""
@@ -82,6 +101,7 @@ class _Asking:
         except BpferryError as error:
             yield located(error, self._draft.document, device.key)
             return
+        self.plans[device.id] = plan
         for warning in plan.warnings:
             if warning not in before:
                 key = f"{device.key}.{warning.field}" if warning.field else device.key

@@ -26,7 +26,7 @@ from bpferry.machine.faults import Fault, fault_of, worst_first
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.hindrances import find_all, find_doubts
 from bpferry.machine.lint import find_faults
-from bpferry.machine.permissions import find_denied
+from bpferry.machine.permissions import Answers, ask_helpers
 from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.refusals import placed
 from bpferry.machine.reporter import Reporter
@@ -143,9 +143,11 @@ def _of_whole(
     """Return what there is to say about a document without mistakes; *found* is of its design."""
     of_design = list(_of_design(found, plan.refused, document))
     errors = (*refused, *_errors(of_design), *find_all(plan))
-    denied = _denied(plan, errors, starts=starts)
+    # A start that nothing is in the way of asks them to do it, in place of whether they would.
+    answers = Answers(plan.plans) if starts and not errors else ask_helpers(plan)
+    denied = answers.denied
     return Verdict(
-        draft=plan,
+        draft=plan.after(answers.plans),
         errors=by_weight((*errors, *(one for one in denied if isinstance(one, BpferryError)))),
         others=(
             *_less(of_design),
@@ -162,7 +164,7 @@ def _of_part(plan: Draft, document: Document, refused: Sequence[Unsupported]) ->
     What its parts contradict, and what would be better done otherwise, may follow from what is not
     there.
     """
-    denied = (one for one in find_denied(plan) if isinstance(one, BpferryError))
+    denied = (one for one in ask_helpers(plan).denied if isinstance(one, BpferryError))
     return Verdict(
         draft=None,
         errors=by_weight(
@@ -178,15 +180,6 @@ def _certain(refused: Sequence[Unsupported], document: Document) -> tuple[Unsupp
     if not document.mistakes:
         return tuple(refused)
     return tuple(one for one in refused if one in document.ignored or not isinstance(one, Mistaken))
-
-
-def _denied(
-    plan: Draft, errors: Sequence[BpferryError], *, starts: bool
-) -> tuple[BpferryError | Fault, ...]:
-    """Return what the helpers would not do, unless they are going to be asked to do it."""
-    if starts and not errors:
-        return ()
-    return tuple(find_denied(plan))
 
 
 def _of_document(
