@@ -125,19 +125,24 @@ class AddressWatch:
                 data, sender = self._sock.recvfrom(RECEIVE_BYTES)
                 if sender[0] == 0:
                     self._read(data)
-            except OSError as error:
-                self._recover(error.errno)
-            except LinkError as error:
-                log(WARNING, f"{error}, ignoring")
+            except BlockingIOError:
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is, the watch has to go on
+                self._recover(error)
 
-    def _recover(self, number: int | None) -> None:
-        """Look at all taps, since something was lost."""
-        if number == errno.EAGAIN:
-            return
-        if number != errno.ENOBUFS:
+    def _recover(self, error: Exception) -> None:
+        """Look at all taps, since *error* means that something was lost."""
+        if not (isinstance(error, OSError) and error.errno == errno.ENOBUFS):
+            log(WARNING, f"while the taps' addresses were watched: {error!r}; looking at all taps")
             time.sleep(FAULT_PAUSE_S)
         with self._lock:
+            _try(self._forget_the_gone)
             _try(self._check_all)
+
+    def _forget_the_gone(self) -> None:
+        there = {link.ifindex for link in self._host.taps(PREFIXES)}
+        for index in self._cards.keys() - there:
+            self._forget(index)
 
     def _read(self, data: bytes) -> None:
         """Act on what the kernel told of links; most of it is not about a tap of ours."""
@@ -205,7 +210,7 @@ def _try(step: Callable[[], None]) -> None:
     """Do *step*; one that fails must not keep the others from being done."""
     try:
         step()
-    except LinkError as error:
-        # It is done already, or the tap is gone.
-        if error.errno not in (errno.EEXIST, errno.ENODEV, errno.ENOENT):
+    except Exception as error:  # noqa: BLE001 - the thread of the watch must not end
+        # With these, it is done already, or the tap is gone.
+        if getattr(error, "errno", 0) not in (errno.EEXIST, errno.ENODEV, errno.ENOENT):
             log(WARNING, f"{error}, ignoring")
