@@ -244,7 +244,7 @@ def _setting(field: str, value: Any) -> str:  # noqa: ANN401 - of a field of Por
     if field == "bandwidth":
         return f"carry {limits_in_words(*(rate.average if rate else 0 for rate in value))}"
     if field == "addresses":
-        return f"are for cards with {cards_in_words(value)}, where the address is locked"
+        return f"are for cards with {cards_in_words(value)}"
     return f"hold at most {value} frames in each queue"
 
 
@@ -257,7 +257,10 @@ def _locks(policy: Policy) -> bool:
 def _idle(policy: Policy) -> list[str]:
     """Return a line about each ``addresses`` if nothing locks an address."""
     keys = [key for key in policy.lines if key.endswith(".addresses")]
-    why = "has no effect: no table of the policy has 'address-lock = true'"
+    why = (
+        "only limits what may be asked for: no table of the policy has 'address-lock = true', so a "
+        "VM may send from any address"
+    )
     return [] if _locks(policy) else [f"{policy.where(key)} {why}" for key in keys]
 
 

@@ -219,6 +219,31 @@ def test_frames_of_an_unlocked_tap_do_not_keep_an_address_from_its_owner(
     assert (True, True) == (sends, gets)
 
 
+@pytest.mark.parametrize(
+    ("blocker", "asker", "code"), [(ALICE, BOB, None), (BOB, BOB, Code.REFUSED)]
+)
+def test_an_unlocked_tap_for_an_address_does_not_keep_it_from_its_owner(
+    helper: TapProcess, blocker: Person, asker: Person, code: Code | None
+) -> None:
+    """Alice asks first, with the address of Bob's VM; the control is a tap of Bob's own."""
+    with granted(helper, tap_on("plain", 1, mac=octets(BOBS)), blocker)[1]:
+        allowed = ask_once(helper.path, Can(tap_on("plain", 1, mac=octets(BOBS))), asker).reply
+        got, words, fds = asked(helper, "plain", BOBS, asker)
+        fds.close()
+
+    assert isinstance(allowed, CanReply)
+    assert (code, code is None) == (got, allowed.allowed), words
+
+
+def test_who_has_no_lock_is_refused_an_address_that_another_tap_has(helper: TapProcess) -> None:
+    """The control: two taps for one address are a mistake, whoever has the other."""
+    with granted(helper, tap_on("plain", 1, mac=octets(BOBS)), BOB)[1]:
+        code, words, _ = asked(helper, "plain", BOBS)
+
+    assert code is Code.REFUSED
+    assert f"uid {BOB.uid}'s tap" in words
+
+
 def test_an_address_that_policy_names_alone_is_won_back_from_anywhere(helper: TapProcess) -> None:
     """Somebody on the network sends from it; or the VM ran on another host until just now."""
     with elsewhere(helper, "named") as far:

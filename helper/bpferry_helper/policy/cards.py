@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The MAC addresses that users may ask for where ports have address-lock.
+"""The MAC addresses that users may ask for.
 
-A rule names single addresses, and prefixes such as "52:54:00:00:00:00/24". Without a rule these are
-the locally administered ones: those of VMs, made up on some host. Gateways and other machines have
-addresses of their makers, or of a protocol such as VRRP, which lack that bit.
+A rule names single addresses, and prefixes such as "52:54:00:00:00:00/24". Where there is none, but
+address-lock, these are the locally administered ones: those of VMs, made up on some host. Gateways
+and other machines have addresses of their makers, or of a protocol such as VRRP, without that bit.
 """
 
 import re

@@ -22,7 +22,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     [bridges."br0"]                         # how taps are attached; or a pattern such as "vm-*"
     isolated = true                         # taps reach no other isolated port; default: false
     address-lock = true                     # frames from the card's address only; default: false
-    addresses = ["52:54:00:00:00:00/24"]    # that cards may have with address-lock; see cards
+    addresses = ["52:54:00:00:00:00/24"]    # that cards may be asked for with; see cards
     bpdu-guard = true                       # a BPDU shuts the port down; default: false
     root-block = true                       # never the way to the root bridge; default: false
     multicast-flood = false                 # no multicast but what was joined; default: true
@@ -145,7 +145,7 @@ class Port(NamedTuple):
     address_lock: bool = False
     """Only frames from the card's own address pass (IFLA_BRPORT_LOCKED, Linux 5.16)."""
     addresses: Cards = ()
-    """With address_lock: the MAC addresses that may be asked for."""
+    """The MAC addresses that may be asked for; if there are none, it depends on address_lock."""
     bpdu_guard: bool = False
     """A BPDU that comes in switches the port off (IFLA_BRPORT_GUARD)."""
     root_block: bool = False

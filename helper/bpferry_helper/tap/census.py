@@ -8,7 +8,8 @@ before anybody is refused because of it, the kernel is asked about the taps in q
 
 If the request named the MAC address of the card behind the tap, the alias has that too. Two cards
 with the same address on one bridge get each other's packets, so the second one is refused. This
-only catches mistakes: the holder of a tap can send from any address, whatever the request said.
+only catches mistakes: the holder of a tap can send from any address, whatever the request said. So
+a tap without address-lock does not keep another user's with address-lock from being made.
 
 Known hole: a tap counts for the user who asked for it as long as it exists, whoever holds it.
 """
@@ -73,8 +74,10 @@ class Census:
         return self._places.reserve(uid, per_user, in_total)
 
     @contextmanager
-    def claim(self, bridge: Link, holder: Holder) -> Iterator[None]:
+    def claim(self, bridge: Link, holder: Holder, *, is_locked: bool) -> Iterator[None]:
         """Reserve the address of *holder*'s card on *bridge* while its tap is being made.
+
+        *is_locked* says whether the tap is to have address-lock.
 
         Raises:
             RequestError: refused, if a tap on *bridge* has it; busy, if we cannot tell.
@@ -84,7 +87,7 @@ class Census:
             # If two ask at once, the second waits for the outcome of the first.
             if not self._lock.wait_for(lambda: claim not in self._claims, SETTLE_S):
                 raise RequestError(Code.BUSY, f"a tap for '{holder.mac}' is being made", LATER)
-            self.check_address(bridge, holder)
+            self.check_address(bridge, holder, is_locked=is_locked)
             if holder.mac:
                 self._claims.add(claim)
         try:
@@ -94,14 +97,16 @@ class Census:
                 self._claims.discard(claim)
                 self._lock.notify_all()
 
-    def check_address(self, bridge: Link, holder: Holder) -> None:
+    def check_address(self, bridge: Link, holder: Holder, *, is_locked: bool) -> None:
         """Raise RequestError if another tap on *bridge* has the address of *holder*'s card."""
         with self._lock:
             same = [index for index, known in self._known.items() if known.mac == holder.mac]
             for ifindex in same if holder.mac else ():
                 tap = self._ask_about(ifindex)
                 if tap and tap.link.master == bridge.ifindex and tap.holder.mac == holder.mac:
-                    raise _refusal(bridge, holder, tap)
+                    is_own = tap.holder.uid == holder.uid
+                    if is_own or not is_locked or self._is_locked(ifindex):
+                        raise _refusal(bridge, holder, tap)
 
     def record(self, ifindex: int, holder: Holder, place: int) -> None:
         """Remember the tap *ifindex*, which was made in the reserved *place*."""
@@ -156,6 +161,12 @@ class Census:
         try:
             link = self._host.by_index(ifindex)
             return as_ours(link) if link else None
+        except LinkError as error:
+            raise RequestError(Code.BUSY, str(error), LATER) from error
+
+    def _is_locked(self, ifindex: int) -> bool:
+        try:
+            return self._host.is_locked(ifindex)
         except LinkError as error:
             raise RequestError(Code.BUSY, str(error), LATER) from error
 

@@ -105,7 +105,8 @@ def decide_tap(
         limit = f"{policy.where(ruling.key)} allows {ruling.queues} queues for a tap, not {queues}"
         ruling = ruling._replace(allowed=False, because=limit)
     port = port_of(policy, bridge)._replace(**ruling.port)
-    if ruling.allowed and port.address_lock and mac and not may_ask_for(port.addresses, mac):
+    is_limited = port.address_lock or bool(port.addresses)
+    if ruling.allowed and is_limited and mac and not may_ask_for(port.addresses, mac):
         limit = _no_such_card(policy, ruling, port, mac)
         ruling = ruling._replace(allowed=False, because=limit)
     return TapDecision(
@@ -215,9 +216,9 @@ def _by_rule(policy: Policy, rule: Rule, bridge: str, pattern: str) -> _Ruling:
 def _no_such_card(policy: Policy, ruling: _Ruling, port: Port, mac: bytes) -> str:
     """Say which addresses may be asked for, and that *mac* is not one of them."""
     table = ruling.rule if "addresses" in ruling.port else port.key
-    where = policy.where(f"{table}.addresses") if port.addresses else "the default of 'addresses'"
-    allowed = cards_in_words(port.addresses)
-    return f"with address-lock, {where} allows {allowed} for cards, not '{mac.hex(':')}'"
+    default = "with address-lock, the default of 'addresses'"
+    where = policy.where(f"{table}.addresses") if port.addresses else default
+    return f"{where} allows {cards_in_words(port.addresses)} for cards, not '{mac.hex(':')}'"
 
 
 def _unnamed(policy: Policy, peer: Peer, bridge: str) -> str:

@@ -217,7 +217,7 @@ class TapService:
         )
         with self._census.reserve(peer.uid, decision.taps, policy.taps_in_total) as place:
             bridge = self._maker.find(order.wanted)
-            with self._census.claim(bridge, holder):
+            with self._census.claim(bridge, holder, is_locked=wanted.port.address_lock):
                 made = self._maker.make(order, bridge)
                 self._census.record(made.ifindex, holder, place)
         how = "created for" if stays else "granted to"
@@ -235,11 +235,13 @@ class TapService:
                 wanted = _wanted(decision, tap)
                 bridge = self._maker.check(wanted)
                 holder = _holder(peer, tap, wanted.limits)
-                self._census.check_address(bridge, holder)
+                is_locked = decision.port.address_lock
+                self._census.check_address(bridge, holder, is_locked=is_locked)
             except RequestError as error:
                 return Answer(cannot(error))
             port, limits = decision.port, limits_in_words(holder.inbound, holder.outbound)
-            cards = f"for cards with {cards_in_words(port.addresses)}" if port.address_lock else ""
+            is_limited = port.address_lock or port.addresses
+            cards = f"for cards with {cards_in_words(port.addresses)}" if is_limited else ""
             because = "; ".join(filter(None, (decision.because, limits, cards)))
             return Answer(messages.CanReply(allowed=True, because=because))
         return Answer(messages.CanReply(decision.allowed, decision.because, decision.code))

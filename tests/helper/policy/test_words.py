@@ -20,7 +20,7 @@ Who may have taps:
 from any address, get no frames for addresses that the bridge does not know.
   each member of group 107 on: virbr0; 16 taps of 16 queues.
 Taps on 'br0' are only in the VLANs 10, 20-30, \
-are for cards with 52:54:00:00:00:00/24, 52:54:00:12:34:5a, where the address is locked, \
+are for cards with 52:54:00:00:00:00/24, 52:54:00:12:34:5a, \
 hold at most 9 frames in each queue, \
 reach no other isolated port, \
 send from the card's own address only, \
@@ -58,7 +58,7 @@ def test_addresses_without_a_lock_are_warned_of(path: Path, lock: str, *, warned
     text = "[users.1001]\nbridges = ['br0']\naddresses = ['52:54:00:00:00:01']\n"
     path.write_text(f"{text}[bridges.'br*']\naddress-lock = {lock}\n")
 
-    words = f"warning: {path}:3 (users.1001.addresses) has no effect: no table of the policy has"
+    words = f"warning: {path}:3 (users.1001.addresses) only limits what may be asked for: no table"
     assert warned == (words in describe_policy(str(path)))
 
 

@@ -213,7 +213,7 @@ BOBS = Holder(BOB.uid, 2, 2, CARD)
 def error_of(census: Census, bridge: Link, holder: Holder = BOBS) -> Code | None:
     """Claim the address and let go of it; return the code of the error."""
     try:
-        with census.claim(bridge, holder):
+        with census.claim(bridge, holder, is_locked=False):
             return None
     except RequestError as error:
         return error.code
@@ -228,7 +228,7 @@ def test_claim_that_comes_to_nothing_is_given_up() -> None:
 
     def run(host: Host) -> list[Code | None]:
         taken, bridge = Census(host.links), _bridge(host)
-        with pytest.raises(RequestError), taken.claim(bridge, ALICES):
+        with pytest.raises(RequestError), taken.claim(bridge, ALICES, is_locked=False):
             host.maker.find(order().wanted._replace(bridge="none"))
         return [error_of(taken, bridge)]
 
@@ -241,7 +241,7 @@ def test_claim_is_waited_for_but_not_for_ever() -> None:
     def run(host: Host) -> list[Code | None]:
         census.SETTLE_S = 0.1  # type: ignore[misc] # a child of ours, which ends with this
         taken, bridge = Census(host.links), _bridge(host)
-        with taken.claim(bridge, ALICES):
+        with taken.claim(bridge, ALICES, is_locked=False):
             codes = [error_of(taken, bridge)]
             codes += [error_of(taken, bridge, BOBS._replace(mac=mac)) for mac in (OTHER_CARD, "")]
         return [*codes, error_of(taken, bridge)]
@@ -256,7 +256,7 @@ def test_who_waits_goes_on_at_once() -> None:
         taken, bridge = Census(host.links), _bridge(host)
         codes: list[Code | None] = []
         waiting = Thread(target=lambda: codes.append(error_of(taken, bridge)))
-        with taken.claim(bridge, ALICES):
+        with taken.claim(bridge, ALICES, is_locked=False):
             waiting.start()
             time.sleep(0.3)
             assert codes == []

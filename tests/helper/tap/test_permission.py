@@ -417,6 +417,18 @@ def test_cards_have_the_addresses_that_policy_allows(
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "allowed"), [("addresses = ['52:54:00:00:00:00/24']", False), ("", True)]
+)
+def test_addresses_count_without_address_lock_too(written: str, *, allowed: bool) -> None:
+    """Where policy has them; the default is only for locked ports."""
+    rules = parse_policy("/p", f"[users.1001]\nbridges = ['br0']\n{written}\n", socket_gid=36)
+    mac = bytes.fromhex("525401110001")
+    found = decide_tap(rules, conf(), ALICE_IN_KVM, "br0", is_network=False, queues=1, mac=mac)
+
+    assert found.allowed == allowed
+
+
 def test_the_first_pattern_that_fits_counts() -> None:
     """In the file's order."""
     text = '[bridges."vm*"]\nisolated = true\n[bridges."*"]\naddress-lock = true\n'
