@@ -111,6 +111,31 @@ def test_image_below_is_only_read(tmp_path: Path) -> None:
     assert "qemu-img rebase" in hint
 
 
+@pytest.mark.privileged
+def test_image_below_that_cannot_be_read(tmp_path: Path) -> None:
+    """QEMU opens it too, though the document does not name it."""
+    (tmp_path / "base").touch()
+    (tmp_path / "base").chmod(0o600)
+    write_qcow2(tmp_path / "i", backing="base", of="raw").chmod(0o666)
+
+    ((element, message, hint),) = look_as_nobody(tmp_path, 'file = "i"\nformat = "qcow2"')
+
+    assert element == "disks[0].file"
+    assert message == (
+        f"cannot read '{tmp_path}/base', the backing image of '{tmp_path}/i': Permission denied"
+    )
+    assert hint == "ask its owner to let you read it"
+
+
+@pytest.mark.privileged
+def test_image_that_cannot_be_read_is_not_told_again(tmp_path: Path) -> None:
+    """That it cannot be read is among the missing files."""
+    (tmp_path / "i").touch()
+    (tmp_path / "i").chmod(0o600)
+
+    assert [] == look_as_nobody(tmp_path, 'file = "i"\nformat = "raw"')
+
+
 def test_chain_that_bites_its_tail(tmp_path: Path) -> None:
     """A header that names its own file leads to no endless search."""
     write_qcow2(tmp_path / "i", backing="i", of="qcow2")
@@ -152,6 +177,16 @@ def test_log_that_cannot_be_written(path: str, why: str, tmp_path: Path) -> None
 
     message = f"cannot write into '{tmp_path / path}': {why.format(tmp_path)}"
     assert [error[:2] for error in found] == ([["serials[0]", message]] if why else [])
+
+
+def test_folder_that_is_there_is_not_to_be_made(tmp_path: Path) -> None:
+    """Who may let the user write there is told instead."""
+    (tmp_path / "there").touch()
+    log = OutputFile("serial0.log", str(tmp_path / "there" / "log"), "serials[0]")
+
+    ((_, _, hint),) = look(tmp_path, [], log)
+
+    assert hint == "choose another path"
 
 
 def test_device_node_that_is_not_there(tmp_path: Path) -> None:

@@ -9,26 +9,31 @@ import msgspec
 from bpferry.domain.document import Document
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.remaining import mapped
+from bpferry.machine.faults import Fault
+from bpferry.machine.refusals import placed
 
 
-def without_absent_media(document: Document) -> tuple[Document, tuple[str, ...]]:
+def without_absent_media(document: Document) -> tuple[Document, tuple[Fault, ...]]:
     """Return *document* with empty drives in place of optional media that are not there.
 
-    The second value has a sentence for each. A disk without its medium would not be a disk, so it
-    stays, and is reported missing like any other file.
+    The second value has a warning for each, with its place. A disk without its medium would not be
+    a disk, so it stays, and is reported missing like any other file.
     """
-    sentences = []
+    warnings = []
 
-    def emptied(_number: int, disk: Disk) -> Disk:
+    def emptied(number: int, disk: Disk) -> Disk:
         path = disk.file or disk.block_device
         if path is None or not _is_optional(disk) or _is_readable(path):
             return disk
-        sentences.append(f"cannot read '{path}', which is optional: the drive stays empty")
+        field = "file" if disk.file else "block-device"
+        message = f"cannot read '{path}', which is optional: the drive stays empty"
+        fault = Fault(f"disks[{number}].{field}", "warning", message, kind="host")
+        warnings.append(placed(fault, document))
         return msgspec.structs.replace(disk, file=None, block_device=None, backing=None)
 
     disks = mapped(document.machine.disks, emptied)
     machine = msgspec.structs.replace(document.machine, disks=disks)
-    return replace(document, machine=machine), tuple(sentences)
+    return replace(document, machine=machine), tuple(warnings)
 
 
 def _is_optional(disk: Disk) -> bool:

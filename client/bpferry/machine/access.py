@@ -19,6 +19,7 @@ from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.device_nodes import MODULE_HINT
 from bpferry.machine.images import Image, images_of
 from bpferry.machine.making import why_no_file
+from bpferry.machine.paths import explain_closed
 from bpferry.network.groups import explain_device, user_name
 
 UNCHANGEABLE: Final = ("ide", "sata")
@@ -32,13 +33,7 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
     images that only the header of another one names.
     """
     for image in images_of(machine):
-        if image.above and not _exists(image.path):
-            yield _missing_below(image)
-        elif image.writable and _exists(image.path):
-            cause = why_not_writable(image.path)
-            if cause:
-                message = f"cannot write to '{image.path}': {cause}"
-                yield NotReady(message, _fix(image), image.key)
+        yield from _image(image)
     for output in built.of(OutputFile):
         yield from _output(output)
     nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
@@ -48,11 +43,37 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
             yield from _node(node)
 
 
-def _missing_below(image: Image) -> NotReady:
+def _image(image: Image) -> Iterator[NotReady]:
+    if not _exists(image.path):
+        if image.above:
+            yield _missing_below(image)
+    elif not os.access(image.path, os.R_OK):
+        # What the document names itself is among the files that cannot be read (files).
+        if image.above:
+            yield _unreadable_below(image)
+    elif image.writable:
+        cause = why_not_writable(image.path)
+        if cause:
+            message = f"cannot write to '{image.path}': {cause}"
+            yield NotReady(message, _fix(image), image.key)
+
+
+def _unreadable_below(image: Image) -> NotReady:
     return NotReady(
         f"cannot read '{image.path}', the backing image of '{image.above}': "
-        f"{os.strerror(errno.ENOENT)}",
-        "put it back, or tell the image above where it is now: "
+        f"{os.strerror(errno.EACCES)}",
+        "ask its owner to let you read it",
+        image.key,
+    )
+
+
+def _missing_below(image: Image) -> NotReady:
+    cause, fix = explain_closed(image.path)
+    return NotReady(
+        f"cannot read '{image.path}', the backing image of '{image.above}': "
+        f"{cause or os.strerror(errno.ENOENT)}",
+        fix
+        or "put it back, or tell the image above where it is now: "
         f"qemu-img rebase -u -F FORMAT -b PATH '{image.above}'",
         image.key,
     )

@@ -83,8 +83,8 @@ class Draft:
     """What the user allowed us to leave out: the same, and what needs it."""
     kvm_problem: NotReady | None
     """Why KVM, which the description requires, does not work here; None if it does."""
-    absent_media: tuple[str, ...]
-    """A sentence for each optional medium that is not there."""
+    absent_media: tuple[Fault, ...]
+    """A warning for each optional medium that is not there."""
     doubts: tuple[Notice, ...]
     """Why the generated addresses might also be those of a VM on another host, and who can read a
     password that the description holds."""
@@ -136,8 +136,8 @@ class Draft:
         Each card's plan has its own remarks, and what was left out is told apart.
         """
         without = () if self.capabilities.sandbox else (NO_SANDBOX,)
-        absent = (Notice(sentence) for sentence in self.absent_media)
-        for notice in (*without, *absent, *self.doubts):
+        yield from self.absent_media
+        for notice in (*without, *self.doubts):
             yield Fault("", "warning", notice.message, fix=notice.hint, kind="host")
         for remark in self.built.of(Remark):
             fault = Fault(remark.key, "warning", remark.text, fix=remark.hint)

@@ -171,7 +171,10 @@ def _is_stale(path: Path) -> bool:
         hint = hint or "choose another path"
         raise BpferryError(f"{what}: {cause or error.strerror}", hint) from error
     if not stat.S_ISSOCK(found.st_mode):
-        raise BpferryError(f"{what}: a file that is no socket is in the way")
+        raise BpferryError(
+            f"{what}: a file that is no socket is in the way",
+            "move it away, or choose another path",
+        )
     if is_bound(path):
         raise BpferryError(
             f"{what}: a process is already listening there",
@@ -197,7 +200,9 @@ def _bind(sock: socket.socket, path: Path) -> None:
         sock.bind(str(path))
         sock.listen(BACKLOG)
     except OSError as error:
-        raise BpferryError(f"cannot listen at '{path}': {error.strerror}") from error
+        raise BpferryError(
+            f"cannot listen at '{path}': {error.strerror}", "choose another path"
+        ) from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -203,10 +203,7 @@ def _of_document(
                 *find_missing_files(present),
             )
         ),
-        others=(
-            *_less(of_design),
-            *(Fault("", "warning", sentence, kind="host") for sentence in absent),
-        ),
+        others=(*_less(of_design), *absent),
         not_asked=not_asked,
         passed_over=document.passed_over,
     )
