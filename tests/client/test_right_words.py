@@ -122,3 +122,55 @@ def test_host_without_vsock(vsock: str, tmp_path: Path, capsys: Captured) -> Non
     assert "this host has no '/dev/vhost-vsock', which the device needs" in said
     assert "modprobe vhost_vsock" in said
     assert "CID" not in said
+
+
+def test_long_name_of_a_bridge_is_one_mistake(tmp_path: Path, capsys: Captured) -> None:
+    """A name that no bridge can have is wrong in any VM, and the card does not lack a bridge."""
+    path = tmp_path / "vm.toml"
+    path.write_text(f'{TOML}[[cards]]\nbridge = "averyveryverylongbridge"\n', encoding="utf-8")
+
+    assert main(["check", str(path)]) == 2
+
+    errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert "the name 'averyveryverylongbridge' is longer than 15 bytes" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "what", "suffix"),
+    [
+        (b"QFI\xfb\0\0\0\3" + bytes(2**21), "a disk image", ".qcow2"),
+        (b"QFI\xfb\0\0\0\3", "a disk image", ".xml"),
+        (b"\x7fELF\2\1\1\0\0", "a binary file", ""),
+        (bytes(2**16), "a binary file", ".toml"),
+    ],
+)
+def test_file_that_is_no_text(
+    raw: bytes, what: str, suffix: str, tmp_path: Path, capsys: Captured
+) -> None:
+    """An image in place of a description is called one, of any size and name."""
+    path = tmp_path / f"vm{suffix}"
+    path.write_bytes(raw)
+
+    assert main(["check", str(path)]) == 2
+
+    said = capsys.readouterr().out
+    assert f"'{path}' is {what}, not the description of a VM" in said
+    assert "iconv" not in said
+
+
+def test_ebpf_that_a_card_without_a_tap_cannot_have(tmp_path: Path, capsys: Captured) -> None:
+    """More queues do not help a card without a tap."""
+    card = '[[cards]]\ntype = "user"\n'
+
+    said = told(tmp_path, capsys, TOML + card, "run", "--dry-run", "--require-ebpf")
+
+    assert "which is required: only a card with a tap can be" in said
+    assert 'use a bridge or a tap: bridge = "BRIDGE" or tap = "TAP"' in said
+
+
+def test_tap_that_does_not_exist(tmp_path: Path, capsys: Captured) -> None:
+    """The helper chooses the name of the tap that it makes."""
+    said = told(tmp_path, capsys, TOML + '[[cards]]\ntap = "nosuchtap7"\n')
+
+    assert "write the name that it prints in place of 'nosuchtap7'" in said

@@ -89,8 +89,20 @@ def compose(bare: Context, around: Circumstances) -> Composition:
         context=context,
         built=built,
         requests={one.device.id: one.requests for one in planned},
-        refusals=_each_once((*refusals, *completed.refusals, *built.refusals)),
+        refusals=_each_once((*refusals, *_after(refusals, (*completed.refusals, *built.refusals)))),
     )
+
+
+def _after(first: Sequence[Refusal], later: Sequence[Refusal]) -> Iterator[Refusal]:
+    """Yield *later*, in which a card follows from its field that *first* refuses.
+
+    A card of type ``bridge`` without its bridge is not the user's second mistake.
+    """
+    refused = [refusal.error.element or "" for refusal in first]
+    for one in later:
+        around = f"{one.error.element}."
+        follows = one.follows or any(key.startswith(around) for key in refused)
+        yield replace(one, follows=follows)
 
 
 def _plan(bare: Context, around: Circumstances) -> Iterator[_Planned | Refusal]:

@@ -27,6 +27,15 @@ from bpferry.errors import BadInput, Unsupported, all_in_one
 MAX_FILE_BYTES: Final = 1024 * 1024
 """One description. A page of text is a long one."""
 
+IMAGES: Final = (b"QFI\xfb", b"KDMV", b"vhdxfile", b"LUKS\xba\xbe")
+"""How disk images begin: qcow2, VMDK, VHDX and LUKS."""
+
+WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
+"""How text in UTF-16 begins, where half of the bytes are zeros."""
+
+MAX_HEAD: Final = 512
+"""How much of a file is looked at to tell text from something else."""
+
 LIKE_TOML: Final = re.compile(rb"(?:#[^\n]*\n\s*)*(?:\[|[A-Za-z0-9_.-]+\s*=)")
 """The first lines of TOML: comments, and a table or a key."""
 
@@ -80,9 +89,22 @@ def _read(path: Path) -> bytes:
             f"cannot read '{path}': {getattr(error, 'strerror', error)}",
             "give the path of a libvirt domain document (.xml) or a native description (.toml)",
         ) from error
+    _check_text(raw, path)
     if len(raw) > MAX_FILE_BYTES:
         raise BadInput(f"cannot read '{path}': it is larger than {MAX_FILE_BYTES} bytes")
     return raw
+
+
+def _check_text(raw: bytes, path: Path) -> None:
+    """Refuse what is certainly no text, such as an image that is named in place of its VM."""
+    is_image = raw.startswith(IMAGES)
+    if is_image or (b"\0" in raw[:MAX_HEAD] and not raw.startswith(WIDE)):
+        what = "a disk image" if is_image else "a binary file"
+        raise BadInput(
+            f"'{path}' is {what}, not the description of a VM",
+            "give the path of a libvirt domain document (.xml) or a native description (.toml)"
+            + (", which names the image as the file of a disk" if is_image else ""),
+        )
 
 
 def read_bytes(

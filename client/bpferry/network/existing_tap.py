@@ -22,7 +22,8 @@ from bpferry_wire.fds import OwnedFd, OwnedFds
 TUN_DEVICE: Final = "/dev/net/tun"
 
 MAKE_HINT: Final = (
-    "'bpferry tap create BRIDGE --queues {queues}' makes one for you on a bridge; or the "
+    "'bpferry tap create BRIDGE --queues {queues}' makes one for you on a bridge: write "
+    "the name that it prints in place of '{name}'; or the "
     "administrator makes one with: ip tuntap add dev {name} mode tap {multi}vnet_hdr user USER"
 )
 

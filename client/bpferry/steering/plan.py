@@ -78,6 +78,17 @@ def plan_card(
     return planner.plan(answer)
 
 
+NO_TAP: Final = Notice(
+    "only a card with a tap can be",
+    "use a bridge or a tap: "
+    + either(
+        'bridge = "BRIDGE" or tap = "TAP"',
+        "<interface type='bridge'>, or type='ethernet' with <target dev='TAP' managed='no'/>",
+    ),
+)
+"""Why a card of another type is not steered by eBPF, which its queues would not change."""
+
+
 class _Planner:
     """One card on its way down the ladder."""
 
@@ -117,10 +128,11 @@ class _Planner:
         if self._rung is Rung.EBPF:
             self._ask_helper(answer)
         if self._demanded and self._rung is not Rung.EBPF:
+            why = self._obstacle if self._card.has_tap else NO_TAP
             raise self._device.refusal(
                 "",
-                f"it cannot be steered by eBPF, which is required: {self._obstacle.message}",
-                self._obstacle.hint,
+                f"it cannot be steered by eBPF, which is required: {why.message}",
+                why.hint,
             )
         self._conclude()
         return CardPlan(

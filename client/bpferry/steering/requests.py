@@ -103,10 +103,10 @@ def _check(tap: Tap, device: Named[Card]) -> None:
     """Raise Unsupported if the wire has no room for what the card asks for."""
     room = limits.MAX_NETWORK_BYTES if tap.is_network else limits.MAX_INTERFACE_BYTES
     if len(tap.source.encode()) > room:
-        raise device.refusal(
+        raise device.mistake(
             device.value.type,
             f"the name '{tap.source}' is longer than {room} bytes",
-            "give the bridge or network a shorter name",
+            f"write the name of a {device.value.type} of this host",
         )
     if tap.queues > limits.MAX_QUEUES:
         raise device.refusal(
