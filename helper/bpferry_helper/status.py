@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +29,9 @@ from bpferry_wire.packets import decode_reply, encode_request
 from bpferry_wire.rates import limits_in_words
 
 ANSWER_S: Final = 30.0
+
+RETRY_S: Final = 0.005
+"""Until we connect again if a helper's queue of connections is full."""
 
 
 PORT_WORDS: Final = {
@@ -111,13 +115,25 @@ def _cause(error: OSError | WireError) -> str:
 def _ask(path: str) -> StatusReply | ErrorReply:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.settimeout(ANSWER_S)
-        sock.connect(path)
+        _connect(sock, path)
         channel.send(sock, encode_request(Status()))
         packet = channel.receive(sock)
     packet.fds.close()
     reply = decode_reply(packet.data, Status())
     assert isinstance(reply, StatusReply | ErrorReply)  # noqa: S101 - as decode_reply promises
     return reply
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """Connect *sock*, and go on trying while others have filled the queue of connections."""
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise TimeoutError from error
+            time.sleep(RETRY_S)
 
 
 def _table(role: _Role, reply: StatusReply) -> str:

@@ -3,13 +3,19 @@
 
 import hashlib
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from bpferry_wire.messages import Bandwidth, Load, Rate
+from bpferry_helper.status import _ask
+from bpferry_wire import channel
+from bpferry_wire.messages import Bandwidth, Load, Rate, StatusReply
+from bpferry_wire.packets import encode_reply
 from tests import requires
 from tests.support.helper_process import HelperProcess, helper_command
 from tests.support.people import ALICE, SOCKET_GID, ask_once
@@ -105,3 +111,36 @@ def test_one_helper_is_not_there(
     assert f"cannot ask the helper at '{missing}': there is no such socket" in done.stderr
     assert "Errno" not in done.stderr
     assert f"systemctl status bpferry-{role}.socket" in done.stderr
+
+
+def test_a_full_queue_of_connections_is_waited_for(tmp_path: Path) -> None:
+    """During a flood, connect(2) fails at once. The control: it does so here."""
+    path = str(tmp_path / "sock")
+    with ExitStack() as stack:
+        listener, other, refused = (
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            for _ in range(3)
+        )
+        listener.bind(path)
+        listener.listen(0)
+        other.connect(path)
+        refused.setblocking(False)  # noqa: FBT003 - the function's own signature
+        with pytest.raises(BlockingIOError):
+            refused.connect(path)
+        answering = threading.Timer(0.3, _answer_second, [listener])
+        answering.start()
+        reply = _ask(path)
+        answering.join()
+
+    assert reply == NOBODY
+
+
+NOBODY = StatusReply((), "kernel")
+
+
+def _answer_second(listener: socket.socket) -> None:
+    """Take two clients out of the queue and answer the second."""
+    listener.accept()[0].close()
+    with listener.accept()[0] as client:
+        channel.receive(client).fds.close()
+        channel.send(client, encode_reply(NOBODY))

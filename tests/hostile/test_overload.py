@@ -318,6 +318,7 @@ def test_a_fault_while_sweeping_does_not_end_all_later_sweeps(
         raise next(sweeps)("oh")
 
     monkeypatch.setattr(sweeper, "sweep", sweep)
+    monkeypatch.setattr(tap_service, "FIRST_SWEEP_S", 0.01)
     monkeypatch.setattr(tap_service, "SWEEP_S", 0.01)
     with pytest.raises(SystemExit):
         sweeper._sweep_forever()

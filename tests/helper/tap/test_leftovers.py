@@ -75,6 +75,7 @@ def test_a_tap_that_was_made_to_stay_is_swept() -> None:
 
 def test_the_sweeper_comes_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every SWEEP_S, as long as the process runs."""
+    monkeypatch.setattr(service, "FIRST_SWEEP_S", 0.05)
     monkeypatch.setattr(service, "SWEEP_S", 0.05)
 
     def act(host: Host) -> bool:
