@@ -75,3 +75,14 @@ def test_firmware_of_another_distribution_is_answered_with_that_of_this_host(
     (missing,) = find_missing_files(document)
 
     assert f"this host has '{named}'" in missing.hint
+
+
+def test_rom_of_a_card(tmp_path: Path) -> None:
+    """It is read by QEMU as well; an empty path means that there is none."""
+    card = "<devices><interface type='user'><rom file='{}'/></interface></devices>"
+
+    ((element, message),) = faults_of(card.format(tmp_path / "gone"), tmp_path)
+
+    assert element == "/domain/devices/interface/rom/@file"
+    assert message.endswith(f"cannot read '{tmp_path}/gone': No such file or directory")
+    assert [] == faults_of(card.format(""), tmp_path)

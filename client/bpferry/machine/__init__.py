@@ -29,6 +29,7 @@
     image_locks   whether another process has them locked
     image_twins   whether two disks use one image
     character_sources what character devices use: devices, pipes, sockets
+    servers       whether processes listen to which QEMU connects for disks and cards
     huge_pages    whether the host has enough of them
     access        what this user may not write to
     ports         whether ports and sockets are free

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.domain.forms import called
-from bpferry.domain.model.characters import Source
+from bpferry.domain.model.characters import Character, Source
+from bpferry.domain.model.extras import Rng
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import characters_of
+from bpferry.domain.names import Named, characters_of, named
 from bpferry.errors import NotReady
 from bpferry.machine.listening import is_bound
-from bpferry.machine.paths import explain_closed, is_socket
-from bpferry.network.groups import explain_device
+from bpferry.machine.paths import exists, explain_closed, is_socket
+from bpferry.network.groups import explain_denied, explain_device
 
 MISSING: Final = "correct the path, or connect the device"
 
@@ -28,7 +29,7 @@ START_FIRST: Final = "first start what the VM should connect to, or let QEMU try
 def find_missing_sources(machine: Machine) -> Iterator[NotReady]:
     """Yield what is missing or closed to this user; the errors' element is a key of the model."""
     told: set[str] = set()
-    for device in characters_of(machine):
+    for device in _devices_of(machine):
         for source in device.parts("sources", device.value.sources):
             kind = getattr(device.value, "type", None)
             problem, fix = _problem_of(kind, source.value)
@@ -36,6 +37,12 @@ def find_missing_sources(machine: Machine) -> Iterator[NotReady]:
             if problem and problem not in told:
                 told.add(problem)
                 yield NotReady(problem, fix, f"{source.key}.path")
+
+
+def _devices_of(machine: Machine) -> Iterator[Named[Character] | Named[Rng]]:
+    """Yield everything that has a character device's sources."""
+    yield from characters_of(machine)
+    yield from named(machine.rngs, "rngs", "rng")
 
 
 def _problem_of(kind: str | None, source: Source) -> tuple[str, str]:
@@ -81,12 +88,26 @@ def _is_open(path: str) -> bool:
 
 
 def _socket(path: str) -> tuple[str, str]:
-    if is_socket(path) and is_bound(Path(path)):
-        return "", ""
+    return why_not_connected(path, START_FIRST + called(Source, "reconnect"))
+
+
+def why_not_connected(path: str, start_first: str) -> tuple[str, str]:
+    """Return why QEMU could not connect to the socket *path*, and what to do; or nothing.
+
+    Args:
+        path: the socket's.
+        start_first: what to do if nothing listens there.
+    """
+    what = f"cannot connect to '{path}'"
     cause, fix = explain_closed(path)
     if cause:
-        return f"cannot connect to '{path}': {cause}", fix
-    return (
-        f"cannot connect to '{path}': nothing listens there",
-        START_FIRST + called(Source, "reconnect"),
-    )
+        return f"{what}: {cause}", fix
+    if exists(path) and not is_socket(path):
+        return f"{what}: it is not a socket", "correct the path"
+    if not (exists(path) and is_bound(Path(path))):
+        return f"{what}: nothing listens there", start_first
+    if not os.access(path, os.W_OK):
+        ask = "ask its owner to let you write to it"
+        cause, fix = explain_denied(path, ask, ask)
+        return f"{what}: {cause}", fix
+    return "", ""

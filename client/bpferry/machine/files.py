@@ -15,6 +15,7 @@ from bpferry.domain.binding import Form
 from bpferry.domain.checks import texts_of
 from bpferry.domain.document import Document
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.shape import Field
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.listening import make_folder
 from bpferry.machine.uefi_files import find_other_firmware
@@ -24,16 +25,22 @@ from bpferry.qemu.firmware import read_descriptors
 def find_missing_files(document: Document) -> Iterator[NotReady]:
     """Yield an error for each file or folder of the VM that is missing or cannot be read."""
     for key, bound, path in texts_of(document.machine):
-        if bound.at.form not in LOOKS:
+        look = _look_into_file if _is_rom(bound, path) else LOOKS.get(bound.at.form)
+        if look is None:
             continue
         try:
-            LOOKS[bound.at.form](path)
+            look(path)
         except OSError as error:
             yield NotReady(
                 f"{document.origins.describe(key)}: cannot read '{path}': {error.strerror}",
                 _way_out(key, path, error, document.machine),
                 document.origins.element_of(key),
             )
+
+
+def _is_rom(bound: Field, path: str) -> bool:
+    """Say whether *path* is the ROM of a card, which may also be empty."""
+    return bound.name == "rom_file" and path.startswith("/")
 
 
 def _way_out(key: str, path: str, error: OSError, machine: Machine) -> str:

@@ -31,6 +31,7 @@ from bpferry.machine.ports import find_taken_ports
 from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
+from bpferry.machine.servers import find_missing_servers
 from bpferry.machine.uefi_access import find_unusable_firmware
 from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.existing_tap import check_exists
@@ -80,10 +81,14 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
 
 
 def find_in_use(draft: Draft) -> Iterator[BpferryError]:
-    """Yield what others use at this moment, each with its place in the document."""
+    """Yield what others use at this moment, each with its place in the document.
+
+    Some processes that serve a VM, such as virtiofsd, listen only until it has connected.
+    """
     machine = draft.document.machine
     for faults in (
         find_locked_images(machine),
+        find_missing_servers(machine),
         find_taken_ports(draft.built.of(Endpoint)),
         find_missing_pages(draft.built),
     ):
