@@ -19,6 +19,7 @@ TPM = (
     "<tpm model='tpm-crb'><backend type='emulator' version='2.0'>"
     "<source type='dir' path='{closed}/tpm'/></backend></tpm>"
 )
+TPM_THERE = TPM.replace("/tpm'/>", "'/>")
 LISTENING = "<serial type='unix'><source mode='bind' path='{closed}/s'/></serial>"
 EMULATOR = "<emulator>{closed}/qemu</emulator>"
 
@@ -71,6 +72,7 @@ def test_what_a_path_leads_to(tmp_path: Path) -> None:
         ("", SERIAL, "cannot connect to '{}/s': the folder '{}' is closed to you"),
         ("", LISTENING, "cannot listen at '{}/s': the folder '{}' is closed to you"),
         ("", TPM, "cannot make the folder '{}/tpm': the folder '{}' is closed to you"),
+        ("", TPM_THERE, "cannot write into the folder '{}': you may not create files in '{}'"),
         ("", EMULATOR, "cannot start '{}/qemu': Permission denied"),
     ],
 )
@@ -85,4 +87,4 @@ def test_closed_folder_is_a_finding_with_its_place(
     assert says.format(*[tmp_path / "closed"] * 2) in said
     assert "cannot continue" not in said
     assert f"vm.xml':{3 if os_part else 5}: " in said
-    assert f"ask the owner of '{tmp_path}/closed' to let you in" in said
+    assert f"ask the owner of '{tmp_path}/closed' to let you " in said

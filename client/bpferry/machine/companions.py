@@ -22,7 +22,7 @@ from typing import Final
 from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import BpferryError, CompanionError, QemuError
 from bpferry.machine.listening import check_path, make_folder, remove_stale
-from bpferry.machine.paths import exists, is_folder
+from bpferry.machine.paths import exists, holds_files, is_folder
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.process import Child, describe_exit, start_child
 from bpferry.qemu.signals import explain_signal
@@ -120,7 +120,7 @@ def _do(step: Step, companion: Companion, reporter: Reporter) -> bool:
     that (``without``), and are left out as well.
     """
     folder = Path(step.empty) if step.empty is not None else None
-    if folder is not None and not _is_empty(folder):
+    if folder is not None and holds_files(folder):
         return True
     with contextlib.ExitStack() as undo:
         if folder is not None:
@@ -134,11 +134,6 @@ def _do(step: Step, companion: Companion, reporter: Reporter) -> bool:
             return False
         undo.pop_all()
     return True
-
-
-def _is_empty(folder: Path) -> bool:
-    """Say whether *folder* has only hidden files, such as swtpm's lock."""
-    return all(path.name.startswith(".") for path in folder.iterdir())
 
 
 def _run(step: Step, companion: Companion) -> None:

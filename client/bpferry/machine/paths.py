@@ -27,6 +27,14 @@ def is_socket(path: str | Path) -> bool:
     return mode is not None and stat.S_ISSOCK(mode)
 
 
+def holds_files(folder: str | Path) -> bool:
+    """Say whether *folder* has files that are not hidden, as far as this user can see."""
+    try:
+        return any(not name.startswith(".") for name in os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return False
+
+
 def _mode(path: str | Path) -> int | None:
     try:
         return os.stat(path).st_mode  # noqa: PTH116 - the path may be text

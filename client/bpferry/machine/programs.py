@@ -2,14 +2,13 @@
 """Programs that have to be installed for the processes beside QEMU."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import CompanionError
 from bpferry.machine.companions import find_program, install_hint, not_installed
 from bpferry.machine.faults import Fault
-from bpferry.machine.paths import is_folder
+from bpferry.machine.paths import holds_files
 
 
 def find_missing_programs(built: Built) -> Iterator[CompanionError]:
@@ -44,7 +43,4 @@ def _lacking(companion: Companion) -> Iterator[Step]:
 
 def _is_due(step: Step) -> bool:
     """Say whether *step* has to be done: no former run has."""
-    if step.empty is None:
-        return True
-    folder = Path(step.empty)
-    return not is_folder(folder) or all(path.name.startswith(".") for path in folder.iterdir())
+    return step.empty is None or not holds_files(step.empty)
