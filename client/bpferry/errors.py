@@ -63,6 +63,7 @@ class Unsupported(BpferryError):  # noqa: N818
     Attributes:
         whole: what cannot exist without it, and is left out together with it; may be empty.
         line: of the description; 0 if it is not known.
+        instead: what is used if it is left out, if that is not plain; may be empty.
     """
 
     status = 3
@@ -83,6 +84,7 @@ class Unsupported(BpferryError):  # noqa: N818
         self.others = others
         self.whole = whole
         self.line = line
+        self.instead = ""
 
     def taking(self, whole: str) -> "Unsupported":
         """Return the same error with what is left out together with it."""
@@ -92,8 +94,9 @@ class Unsupported(BpferryError):  # noqa: N818
 
     def when_left_out(self) -> str:
         """Return what the user is told if it is left out, as the user allowed."""
+        instead = f"; '{self.instead}' is used in its place" if self.instead else ""
         goes = f"; all of '{self.whole}' is left out with it" if self.whole else ""
-        return f"left out: {self.message}{goes}"
+        return f"left out: {self.message}{goes}{instead}"
 
 
 class Mistaken(Unsupported):

@@ -82,7 +82,7 @@ def test_for_people(vm: Path, capsys: Captured) -> None:
         '# QMP, when QEMU runs: {"execute": "set_link", "arguments": {"name": "net0", "up": false}}'
     ) in comments
     assert "# the emulator runs on the host's processors 0" in comments
-    assert "# processor 1 of the guest runs on the host's processors 0, 1" in comments
+    assert "# processor 1 of the guest runs on the host's processors 0-1" in comments
     assert "# processor 0 of the guest is scheduled by 'batch'" in comments
 
 

@@ -174,3 +174,71 @@ def test_tap_that_does_not_exist(tmp_path: Path, capsys: Captured) -> None:
     said = told(tmp_path, capsys, TOML + '[[cards]]\ntap = "nosuchtap7"\n')
 
     assert "write the name that it prints in place of 'nosuchtap7'" in said
+
+
+def test_source_that_a_character_device_lacks(tmp_path: Path, capsys: Captured) -> None:
+    """The hint shows the table or the element with the path."""
+    assert '[[serials.sources]] with path = "PATH"' in told(
+        tmp_path, capsys, TOML + '[[serials]]\ntype = "file"\n'
+    )
+    assert "<source path='PATH'/>" in told(tmp_path, capsys, xml("<serial type='file'/>"))
+
+
+def test_machine_type_in_place_of_an_unknown_one(tmp_path: Path, capsys: Captured) -> None:
+    """The warning says which machine type the VM gets."""
+    text = xml("<serial type='pty'/>").replace("machine='pc'", "machine='frob'")
+
+    said = told(tmp_path, capsys, text, "run", "--dry-run", "--ignore-unsupported")
+
+    assert "has no machine 'frob'; 'pc' is used in its place" in said
+
+
+def test_snapshot_of_qemu(tmp_path: Path, capsys: Captured) -> None:
+    """snapshot=on of QEMU is not the snapshot of a disk here, and quotes would not make it so."""
+    said = told(tmp_path, capsys, TOML + '[[disks]]\nfile = "a"\nsnapshot = true\n')
+
+    assert "it is the name of a snapshot on a Ceph cluster" in said
+    assert "write it in quotes" not in said
+
+
+def test_processors_are_told_as_ranges(tmp_path: Path, capsys: Captured) -> None:
+    """A hundred numbers do not fit a line."""
+    said = told(tmp_path, capsys, TOML + 'vcpu-affinity = "0-999"\n')
+
+    assert re.search(r"this host has no processor \d+-999:", said)
+
+
+def test_word_that_an_attribute_cannot_have(tmp_path: Path, capsys: Captured) -> None:
+    """A refusal of a word has a way out."""
+    text = xml("").replace("</os>", "<bios useserial='maybe'/></os>")
+
+    assert "possible values: yes, no\n    fix: write a value that is possible, or leave it out" in (
+        told(tmp_path, capsys, text)
+    )
+
+
+def test_program_that_does_not_know_an_option(capsys: Captured) -> None:
+    """What is wrong is told, rather than the name of a help text."""
+    assert main(["capabilities", "/bin/ls"]) == 1
+
+    assert "it said: /bin/ls: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["convert"], ["convert", "--json"]])
+def test_no_room_for_the_answer(
+    words: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk below standard output is named."""
+    path = tmp_path / "vm.toml"
+    path.write_text(TOML, encoding="utf-8")
+    # What is left in its buffer cannot be written when it is closed either.
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
+    monkeypatch.setattr("sys.stdout", full)
+
+    assert main([*words, str(path)]) == 1
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+    assert capsys.readouterr().err == (
+        "bpferry: error: cannot write to standard output: No space left on device\n"
+    )

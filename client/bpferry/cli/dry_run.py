@@ -8,6 +8,7 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.cli.findings import fields_of, lines_of
+from bpferry.commandline.numbers import format_ranges
 from bpferry.commandline.parts import Affinity, Command, Companion, PlugIn, Scheduling
 from bpferry.machine.draft import Draft
 from bpferry.machine.verdict import Verdict
@@ -116,7 +117,7 @@ def _beside_qemu(plan: Draft) -> Iterator[str]:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+    return ", ".join(format_ranges(numbers))
 
 
 def _option_lines(words: Sequence[str]) -> list[str]:

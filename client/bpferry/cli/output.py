@@ -28,9 +28,20 @@ def say(text: str) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write *text* on standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Write *text* on standard output.
+
+    Raises:
+        BpferryError: there is no room for it, or it cannot be written for another reason.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Otherwise the interpreter would try once more at its end, and fail in its own words.
+        sys.stdout = None
+        raise BpferryError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def print_json(value: dict[str, object]) -> None:
@@ -44,8 +55,11 @@ def count(number: int, thing: str) -> str:
 
 
 def print_error(error: BpferryError, *, as_json: bool) -> None:
-    """Tell the user about *error*, and the program that reads us if there is one."""
-    if as_json:
+    """Tell the user about *error*, and the program that reads us if there is one.
+
+    If standard output cannot be written, people are told.
+    """
+    if as_json and sys.stdout is not None:
         print_json({"error": error_fields(error)})
         return
     for one in (error, *error.others):

@@ -9,6 +9,7 @@ from bpferry.domain.forms import name_of
 from bpferry.domain.model.base import Device
 from bpferry.domain.names import Named
 from bpferry.domain.shape import fields_of
+from bpferry.domain.shown import any_of
 from bpferry.errors import Unsupported
 
 SEEN_TO_ELSEWHERE: Final = ("acpi_index",)
@@ -35,7 +36,7 @@ def check_address(device: Named[Device], *types: str) -> Iterator[Unsupported]:
     if not types:
         yield device.mistake("address", "it has no address", "leave the address out")
         return
-    possible = " or ".join(f"'{name}'" for name in types)
+    possible = any_of(f"'{name}'" for name in types)
     yield device.mistake(
         "address",
         f"its address is of type {possible}, not '{where.type}'",

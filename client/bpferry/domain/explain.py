@@ -36,6 +36,12 @@ NEEDED: Final = {"name": '"web"', "memory": '"1 GiB"'}
 TRUTH: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 """What people write for a truth value."""
 
+SNAPSHOT: Final = (
+    "leave it out: it is the name of a snapshot on a Ceph cluster (RBD); for a throw-away image, "
+    "create one before each run: qemu-img create -f qcow2 -F FORMAT -b FILE SCRATCH.qcow2"
+)
+"""What to do in place of QEMU's snapshot=on."""
+
 
 def explain_all(
     error: msgspec.ValidationError, values: Mapping[str, object], origins: Origins
@@ -99,6 +105,8 @@ def _value_hint(found: object, bound: Field, key: str) -> str:
         return _table_hint(found, bound, bound.table, INDEX.sub("", key))
     if bound.at.form is Form.SECRET:
         return ""
+    if name == "snapshot" and isinstance(found, bool):
+        return SNAPSHOT
     if bound.many and not name.endswith("]"):
         return f"write it in brackets, as in {name} = [...]"
     meant = _meant(found, bound)

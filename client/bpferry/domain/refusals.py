@@ -22,7 +22,7 @@ from bpferry.errors import Mistaken, Unsupported
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-LEAVE_OUT: Final = "--ignore-unsupported, which leaves it out and says so"
+LEAVE_OUT: Final = "'bpferry run --ignore-unsupported', which leaves it out and says so"
 
 MAX_SHOWN: Final = 40
 """The most characters of a value that a message shows."""

@@ -15,6 +15,8 @@ Both functions work on plain values, before they are checked against any type.
 from collections.abc import Iterator
 from typing import Final
 
+from bpferry.domain.shown import all_of
+
 Plain = dict[str, object]
 
 TYPE_BY_KEY: Final = {
@@ -44,7 +46,7 @@ def explain_missing_type(card: Plain) -> tuple[str, str]:
     found = [f"'{name}'" for name in TYPE_BY_KEY if name in card]
     one_of = "a card has one of 'bridge', 'network', 'tap' and 'socket'"
     if found:
-        return f"{one_of}, and this one has {' and '.join(found)}", "leave out all but one"
+        return f"{one_of}, and this one has {all_of(found)}", "leave out all but one"
     return (
         f"{one_of}, or a 'type', and this one has none of them",
         'write for example bridge = "br0", or type = "user" for a card that needs no bridge',

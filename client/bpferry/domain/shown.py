@@ -2,6 +2,7 @@
 """A value of a document as a message repeats it: as documents write it, never as Python does."""
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Final
 
 from bpferry.domain.binding import Form
@@ -56,7 +57,16 @@ def _cut(text: str, whole: str = "") -> str:
     return text if max(len(text), len(whole)) < MOST else text[: MOST - 5] + "..."
 
 
-def any_of(words: list[str]) -> str:
+def any_of(words: Iterable[str]) -> str:
     """Return *words* in a row, as ``a, b or c``."""
+    return _in_a_row(words, "or")
+
+
+def all_of(words: Iterable[str]) -> str:
+    """Return *words* in a row, as ``a, b and c``."""
+    return _in_a_row(words, "and")
+
+
+def _in_a_row(words: Iterable[str], conjunction: str) -> str:
     *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last

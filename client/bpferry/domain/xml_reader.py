@@ -203,7 +203,9 @@ class XmlReader:
         try:
             value = parse_value(bound, spot.text, spot.element, self.origins.path)
         except ValueError as error:
-            self.faults.append(BadInput(f"{spot} is '{spot.shown}': {error}", element=spot.xpath))
+            message = f"{spot} is '{spot.shown}': {error}"
+            hint = "write a value that is possible, or leave it out"
+            self.faults.append(BadInput(message, hint, spot.xpath))
             target.lose(bound, None)
             return
         if value is not None and is_possible(bound, value):

@@ -12,6 +12,7 @@ from typing import Final
 from bpferry.commandline.build import Built
 from bpferry.commandline.context import TlsFolder
 from bpferry.commandline.parts import Certificates
+from bpferry.domain.shown import all_of
 from bpferry.errors import NotReady
 from bpferry.machine.folders import home_folder
 from bpferry.machine.paths import is_folder
@@ -44,7 +45,7 @@ def find_missing_certificates(built: Built) -> Iterator[NotReady]:
         if missing:
             what = "; ".join(f"{name}, {FILES[name]}" for name in missing)
             yield NotReady(
-                f"TLS needs certificates, and '{wanted.folder}' lacks {' and '.join(missing)}",
+                f"TLS needs certificates, and '{wanted.folder}' lacks {all_of(missing)}",
                 f"put there: {what}",
                 wanted.key,
             )

@@ -193,7 +193,7 @@ def draft(
         accelerator_reason=reason,
         circumstances=around,
         refused=in_order((*document.ignored, *faults)),
-        left_out=left_out((*refusals, *following), document),
+        left_out=left_out((*refusals, *following), document, made.context.machine_type),
         kvm_problem=problem,
         absent_media=absent,
         doubts=(

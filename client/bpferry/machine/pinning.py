@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from bpferry.commandline.numbers import format_ranges
 from bpferry.commandline.parts import ALL, EMULATOR, Affinity, Remark, Scheduling, Threads
 from bpferry.errors import QemuError
 from bpferry.machine.reporter import Reporter
@@ -61,7 +62,7 @@ def find_absent(affinities: Sequence[Affinity], online: frozenset[int]) -> Itera
 
 
 def _numbers(processors: frozenset[int]) -> str:
-    return ", ".join(str(number) for number in sorted(processors))
+    return ", ".join(format_ranges(sorted(processors)))
 
 
 def pin_process(pid: int, affinities: Sequence[Affinity], reporter: Reporter) -> None:

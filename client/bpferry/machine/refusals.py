@@ -75,12 +75,19 @@ def refuse_all(error: Unsupported, refusals: Sequence[Refusal], document: Docume
     return all_in_one((error, *others))
 
 
-def left_out(refusals: Sequence[Refusal], document: Document) -> tuple[Unsupported, ...]:
+def left_out(
+    refusals: Sequence[Refusal], document: Document, machine_type: str = ""
+) -> tuple[Unsupported, ...]:
     """Return what is left out of *document*, each thing once, in its order.
 
-    It includes what was left out when the document was read.
+    It includes what was left out when the document was read. *machine_type* is used in place of
+    one that is left out.
     """
-    built = (_told(refusal, gone, document) for refusal, gone in _gone(refusals, document))
+    instead = {"machine-type": machine_type}
+    built = (
+        _told(refusal, gone, document, instead.get(gone, ""))
+        for refusal, gone in _gone(refusals, document)
+    )
     return in_order((*document.ignored, *built))
 
 
@@ -99,8 +106,9 @@ def _gone(refusals: Sequence[Refusal], document: Document) -> Iterator[tuple[Ref
             yield refusal, key
 
 
-def _told(refusal: Refusal, gone: str, document: Document) -> Unsupported:
+def _told(refusal: Refusal, gone: str, document: Document, instead: str) -> Unsupported:
     told = located(refusal.error, document)
+    told.instead = instead
     if refusal.follows:
         place = document.origins.describe(refusal.error.element or "")
         message = f"{place}: {IN_CONSEQUENCE}{refusal.error.message}"

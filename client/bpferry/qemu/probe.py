@@ -92,8 +92,13 @@ def _with_evidence(error: QemuError, child: process.Child) -> QemuError:
 
 
 def _words(evidence: str) -> str:
-    """Return the last line of *evidence* and how many others there are."""
+    """Return the last line of *evidence* that tells something, and how many are before it.
+
+    A program that does not know an option ends by naming its own help, which does not help here.
+    """
     lines = evidence.splitlines()
+    while len(lines) > 1 and lines[-1].startswith("Try "):
+        lines.pop()
     if not lines:
         return ""
     others = len(lines) - 1

@@ -156,12 +156,12 @@ def test_unsupported_comes_before_wrong() -> None:
         (
             "<spaceship/>",
             "'/domain/spaceship' is not supported",
-            "remove the element, or use --ignore-unsupported, which leaves it out and says so",
+            "remove the element, or use 'bpferry run --ignore-unsupported', ",
         ),
         (
             "<memmory>1</memmory>",
             "'/domain/memmory' is not supported",
-            "did you mean <memory>? otherwise remove the element, or use --ignore-unsupported, ",
+            "did you mean <memory>? otherwise remove the element, or use 'bpferry run ",
         ),
         (
             "<vcpu curent='1'>2</vcpu>",
@@ -176,12 +176,12 @@ def test_unsupported_comes_before_wrong() -> None:
         (
             "<devices>text</devices>",
             "'/domain/devices' holds the text 'text', where only elements and attributes can be",
-            "remove the text, or use --ignore-unsupported, which leaves it out and says so",
+            "remove the text, or use 'bpferry run --ignore-unsupported', ",
         ),
         (
             "<vcpus>4</vcpus>",
             "'/domain/vcpus' holds the text '4', where only elements and attributes can be",
-            "did you mean <vcpu>4</vcpu>? otherwise remove the text, or use --ignore-unsupported",
+            "did you mean <vcpu>4</vcpu>? otherwise remove the text, or use ",
         ),
         (
             "<on_reboot>sleep</on_reboot>",
@@ -191,7 +191,7 @@ def test_unsupported_comes_before_wrong() -> None:
         (
             "<clock offset='moon'/>",
             "is 'moon', which is not supported; possible values: utc, localtime, ",
-            "write what is possible, or use --ignore-unsupported, which leaves it out and says so",
+            "write what is possible, or use 'bpferry run --ignore-unsupported', ",
         ),
         (
             "<vcpu>9999</vcpu>",

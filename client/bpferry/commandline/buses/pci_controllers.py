@@ -14,6 +14,7 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Option, Slot
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.names import Named, chosen
+from bpferry.domain.shown import any_of
 from bpferry.errors import Unsupported
 
 ROOTS: Final = ("pci-root", "pcie-root")
@@ -140,7 +141,7 @@ def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
     if controller.implementation not in (None, *DRIVERS.get(model, ())):
         yield device.mistake(
             "implementation",
-            f"expected {' or '.join(DRIVERS[model])}",
+            f"expected {any_of(DRIVERS[model])}",
             "choose one of these, or leave it out",
         )
 

@@ -9,6 +9,7 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Slot
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.names import Named, chosen
+from bpferry.domain.shown import all_of
 
 DRIVERS: Final = {
     "piix3-uhci": "piix3-usb-uhci",
@@ -76,7 +77,7 @@ def _model(device: Named[Controller], context: Context) -> str:
     ):
         raise device.refusal(
             "ports",
-            f"only {' and '.join(sorted(XHCI))} can have another number of ports, 1 to 15",
+            f"only {all_of(sorted(XHCI))} can have another number of ports, 1 to 15",
             "leave the number of ports out, or choose the model 'qemu-xhci'",
         )
     return model

@@ -23,7 +23,7 @@ from bpferry.commandline.parts import (
     StandardStreams,
     join,
 )
-from bpferry.domain.forms import called
+from bpferry.domain.forms import called, either
 from bpferry.domain.model.characters import Character, Source
 from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
@@ -100,8 +100,8 @@ class User:
         if not value:
             raise self.device.mistake(
                 "",
-                f"its type '{self.type}' needs the {field} of a source",
-                f"add a source with the {field}, or choose the type 'pty'",
+                f"its type '{self.type}' needs the {field} of its source",
+                f"add the source: {_example(self.device, field)}; or choose the type 'pty'",
             )
         return str(value)
 
@@ -200,8 +200,8 @@ class BackEnds:
         if path is None:
             raise user.device.mistake(
                 "",
-                "its type 'unix' needs the path of a source",
-                "add a source with the path, or choose the type 'pty'",
+                "its type 'unix' needs the path of its source",
+                f"add the source: {_example(user.device, 'path')}; or choose the type 'pty'",
             )
         role = self._role(user, listens=listens)
         if not listens:
@@ -236,6 +236,12 @@ class BackEnds:
         if self._context.capabilities.version < RECONNECT_MS:
             return {"reconnect": seconds}
         return {"reconnect_ms": seconds * 1000}
+
+
+def _example(device: Named[Character], field: str) -> str:
+    """Return how to write *field* of a source, which *device* lacks."""
+    table, value = device.key.partition("[")[0], field.upper()
+    return either(f'[[{table}.sources]] with {field} = "{value}"', f"<source {field}='{value}'/>")
 
 
 def _check(user: User, context: Context) -> Iterator[Unsupported]:

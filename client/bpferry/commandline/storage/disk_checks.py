@@ -11,6 +11,7 @@ from bpferry.commandline.storage.drives import SCSI_ID_ONLY, driver_of, scsi_mod
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.model.images import BackingImage
 from bpferry.domain.names import Named
+from bpferry.domain.shown import any_of
 from bpferry.errors import Unsupported
 
 BUSES: Final = {
@@ -49,7 +50,7 @@ def check_disk(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
 def _place(device: Named[Disk], context: Context) -> Iterator[Unsupported]:
     disk, machine = device.value, context.machine_type
     if disk.bus not in BUSES[disk.device]:
-        possible = " or ".join(map(str, BUSES[disk.device]))
+        possible = any_of(map(str, BUSES[disk.device]))
         yield device.refusal("bus", f"QEMU has no {disk.device} on {disk.bus}", f"write {possible}")
     if disk.model is not None and disk.bus != "virtio":
         hint = "leave the model out, or write the bus 'virtio'"

@@ -6,6 +6,7 @@ from typing import Final
 from bpferry.commandline.storage.network_images import OPTIONAL
 from bpferry.domain.model.disks import Image, Layer
 from bpferry.domain.names import Named
+from bpferry.domain.shown import any_of
 
 BACKED: Final = frozenset({"qcow2", "qcow", "qed", "vmdk"})
 """Formats whose images can have one below them (qapi/block-core.json, ...GenericCOWFormat)."""
@@ -71,5 +72,5 @@ def check_source(part: Named[Image]) -> None:
 
 
 def _hint(kind: str | None) -> str:
-    named = " or ".join(f"'{one}'" for one in SOURCES if one != kind)
+    named = any_of(f"'{one}'" for one in SOURCES if one != kind)
     return f"remove it, or set the type to {named}"

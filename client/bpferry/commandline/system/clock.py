@@ -10,6 +10,7 @@ from bpferry.commandline.parts import Environment, Found, Option, Remark, join, 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.clock import Clock, Timer
 from bpferry.domain.names import Named, listed
+from bpferry.domain.shown import all_of
 from bpferry.errors import Unsupported
 
 TRACKS: Final = {"guest": "vm", "wall": "host", "realtime": "rt"}
@@ -172,7 +173,7 @@ def _check(part: Named[Timer]) -> Iterator[Unsupported]:
     timer = part.value
     possible = TICK_POLICIES.get(timer.name)
     if timer.tick_policy is not None and possible is not None and timer.tick_policy not in possible:
-        words = f"it has {' and '.join(possible)}" if possible else "it has none"
+        words = f"it has {all_of(possible)}" if possible else "it has none"
         yield part.refusal(
             "tick-policy",
             f"'{timer.name}' has no such policy: {words}",

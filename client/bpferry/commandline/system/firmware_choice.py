@@ -157,7 +157,8 @@ def _described(context: Context, kind: str) -> Firmware:
 def _no_firmware_for_template(context: Context, template: str) -> Unsupported:
     """Return the refusal of a template if no firmware that could be chosen has it."""
     known = [d.mapping for d in context.firmware if _targets(context, d)]
-    pairs = [f"'{m.nvram_template.filename}'" for m in known if m.nvram_template]
+    # Several firmwares may have one template, such as those with and without Secure Boot.
+    pairs = dict.fromkeys(f"'{m.nvram_template.filename}'" for m in known if m.nvram_template)
     there = f"; templates of this host's firmware: {', '.join(pairs)}" if pairs else ""
     return unsupported(
         "nvram.template",
