@@ -20,6 +20,8 @@ TPM = (
     "<source type='dir' path='{closed}/tpm'/></backend></tpm>"
 )
 TPM_THERE = TPM.replace("/tpm'/>", "'/>")
+PIPE = "<serial type='pipe'><source path='{closed}/p'/></serial>"
+DEVICE = "<serial type='dev'><source path='{closed}/d'/></serial>"
 LISTENING = "<serial type='unix'><source mode='bind' path='{closed}/s'/></serial>"
 EMULATOR = "<emulator>{closed}/qemu</emulator>"
 
@@ -70,6 +72,8 @@ def test_what_a_path_leads_to(tmp_path: Path) -> None:
     [
         (FLASH, "", "cannot use '{}/a/nvram': the folder '{}' is closed to you"),
         ("", SERIAL, "cannot connect to '{}/s': the folder '{}' is closed to you"),
+        ("", PIPE, "cannot open the named pipe '{}/p': the folder '{}' is closed to you"),
+        ("", DEVICE, "cannot use the device '{}/d': the folder '{}' is closed to you"),
         ("", LISTENING, "cannot listen at '{}/s': the folder '{}' is closed to you"),
         ("", TPM, "cannot make the folder '{}/tpm': the folder '{}' is closed to you"),
         ("", TPM_THERE, "cannot write into the folder '{}': you may not create files in '{}'"),

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.machine.uefi_access import find_unusable_firmware
+from tests.client.commandline.system_parts import context_of
 from tests.client.test_paths import check
+from tests.client.test_uefi_files import descriptor
 
 PFLASH = "<loader type='pflash'>{open}/code</loader>"
 READ_ONLY = "<loader type='pflash' readonly='yes'>{open}/code</loader>"
@@ -41,3 +44,15 @@ def test_firmware_that_qemu_cannot_use_so(
     assert message.format(*[tmp_path / "open"] * 2) in done.stdout
     assert fix in done.stdout
     assert f"error: '{tmp_path}/vm.xml':3: '/domain/os/" in done.stdout
+
+
+def test_firmware_of_a_descriptor_for_flash_is_no_bios(tmp_path: Path) -> None:
+    """Its size may be one that a BIOS can have."""
+    code = tmp_path / "CODE_4M"
+    code.write_bytes(bytes(2**16))
+    text = f"<loader type='rom'>{code}</loader>"
+
+    (fault,) = find_unusable_firmware(context_of(os=text, descriptors=(descriptor(tmp_path),)))
+
+    assert fault.message == f"'{code}' is firmware for flash, which cannot be loaded as a BIOS"
+    assert [] == list(find_unusable_firmware(context_of(os=text)))

@@ -64,7 +64,8 @@ def _device(path: str) -> tuple[str, str]:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - the path is text
     except OSError as error:
-        return f"{what}: {error.strerror}", MISSING
+        cause, fix = explain_closed(path)
+        return f"{what}: {cause or error.strerror}", fix or MISSING
     if not stat.S_ISCHR(mode):
         return f"{what}: it is not a character device", "use type 'file' to write to a file"
     if not os.access(path, os.R_OK | os.W_OK):
@@ -77,6 +78,9 @@ def _pipe(path: str) -> tuple[str, str]:
     ends = [f"{path}.in", f"{path}.out"]
     if all(map(_is_open, ends)) or _is_open(path):
         return "", ""
+    cause, fix = explain_closed(path)
+    if cause:
+        return f"cannot open the named pipe '{path}': {cause}", fix
     return (
         f"cannot open the named pipes '{ends[0]}' and '{ends[1]}'",
         f"make them: mkfifo '{ends[0]}' '{ends[1]}'",

@@ -35,13 +35,30 @@ def _rom(rom: Rom, context: Context) -> Iterator[NotReady]:
         size = Path(rom.path).stat().st_size
     except OSError:
         return
-    if context.family in ("pc", "q35") and (size % ROM_BLOCK or not size):
-        yield NotReady(
-            f"'{rom.path}' has {size:,} bytes: QEMU loads a BIOS of whole {ROM_BLOCK:,} bytes only",
-            "firmware for flash, such as OVMF_CODE_4M.fd, needs "
-            + either("type = 'pflash' and read-only = true", "type='pflash' readonly='yes'"),
-            "loader",
+    if _is_for_flash(rom, context):
+        problem = f"'{rom.path}' is firmware for flash, which cannot be loaded as a BIOS"
+    elif context.family in ("pc", "q35") and (size % ROM_BLOCK or not size):
+        problem = (
+            f"'{rom.path}' has {size:,} bytes: QEMU loads a BIOS of whole {ROM_BLOCK:,} bytes only"
         )
+    else:
+        return
+    yield NotReady(
+        problem,
+        "firmware for flash, such as OVMF_CODE_4M.fd, needs "
+        + either("type = 'pflash' and read-only = true", "type='pflash' readonly='yes'"),
+        "loader",
+    )
+
+
+def _is_for_flash(rom: Rom, context: Context) -> bool:
+    """Say whether this host's descriptors have it as the code of firmware with its own store."""
+    for found in context.firmware:
+        code = found.mapping.executable
+        in_parts = found.mapping.device == "flash" and found.mapping.mode == "split"
+        if in_parts and code is not None and code.filename == rom.path:
+            return True
+    return False
 
 
 def _code(flash: Flash) -> Iterator[NotReady]:
