@@ -17,6 +17,7 @@ from bpferry_helper.policy.accounts import group_name, user_name
 from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_helper.policy.names import has_wildcards
 from bpferry_helper.policy.rules import LIMIT_MODULES, Policy
+from bpferry_helper.tap.bridge_conf import BRIDGE_CONF_PATH, BridgeConf, read_bridge_conf
 from bpferry_helper.tap.permission import port_of
 
 INTERFACES: Final = "/sys/class/net"
@@ -82,18 +83,28 @@ def find_missing_modules(policy: Policy) -> Iterator[str]:
 
 def find_unlimited(policy: Policy) -> Iterator[str]:
     """Yield a line for each bridge whose table users could fill, which *policy* opens to them."""
+    qemu = read_bridge_conf(BRIDGE_CONF_PATH) if policy.bridge_conf else BridgeConf("")
     for bridge in sorted(_bridges()):
-        usual = port_of(policy, bridge).address_lock
-        for rule in policy.rules:
-            opens = any(fnmatch.fnmatchcase(bridge, pattern) for pattern in rule.bridges)
-            if opens and not rule.port.get("address_lock", usual) and learning_limit(bridge) == 0:
-                where = policy.where(f"{rule.key}.bridges")
-                yield (
-                    f"{where} opens '{bridge}' without address-lock, and '{bridge}' learns any "
-                    "number of addresses, so a VM can fill the kernel's memory with made-up ones; "
-                    f"to limit it: ip link set {bridge} type bridge fdb_max_learned 4096"
-                )
-                break
+        where = next(_without_lock(policy, qemu, bridge), None)
+        if where and learning_limit(bridge) == 0:
+            yield (
+                f"{where} opens '{bridge}' without address-lock, and '{bridge}' learns any "
+                "number of addresses, so a VM can fill the kernel's memory with made-up ones; "
+                f"to limit it: ip link set {bridge} type bridge fdb_max_learned 4096"
+            )
+
+
+def _without_lock(policy: Policy, qemu: BridgeConf, bridge: str) -> Iterator[str]:
+    """Yield where *policy*, or *qemu*'s file, opens *bridge* without address-lock."""
+    usual = port_of(policy, bridge).address_lock
+    if any(entry.is_about(bridge) for entry in qemu.denies):
+        return
+    for rule in policy.rules:
+        opens = any(fnmatch.fnmatchcase(bridge, pattern) for pattern in rule.bridges)
+        if opens and not rule.port.get("address_lock", usual):
+            yield policy.where(f"{rule.key}.bridges")
+    if not usual:
+        yield from (entry.where for entry in qemu.allows if entry.is_about(bridge))
 
 
 def _text_of(path: str) -> str:

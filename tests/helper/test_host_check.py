@@ -88,6 +88,41 @@ def test_a_bridge_that_users_could_fill_is_said(
 
 
 @pytest.mark.privileged
+@pytest.mark.parametrize(
+    ("lines", "lock", "counts", "warned"),
+    [
+        ("allow br0", "false", "true", ["br0"]),
+        ("allow all", "false", "true", ["br0", "br1", "vm-1"]),
+        ("allow all\ndeny br1", "false", "true", ["br0", "vm-1"]),
+        ("allow br0", "true", "true", []),
+        ("allow br0", "false", "false", []),
+    ],
+    ids=["one", "all", "one is denied", "locked", "it does not count"],
+)
+def test_a_bridge_that_qemu_s_file_alone_opens_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: str,
+    lock: str,
+    counts: str,
+    *,
+    warned: list[str],
+) -> None:
+    """With the file's line."""
+    conf = tmp_path / "bridge.conf"
+    conf.write_text(lines)
+    conf.chmod(0o644)
+    monkeypatch.setattr(host_check, "BRIDGE_CONF_PATH", str(conf))
+    monkeypatch.setattr(host_check, "learning_limit", lambda _bridge: 0)
+    text = f"[qemu]\nbridge-conf = {counts}\n[bridges.br0]\naddress-lock = {lock}\n"
+    found = list(find_unlimited(parse_policy("/p", text, 0)))
+
+    assert [f"{conf}:1 opens '{bridge}' without address-lock" for bridge in warned] == [
+        line.partition(", and")[0] for line in found
+    ]
+
+
+@pytest.mark.privileged
 def test_the_kernel_tells_how_many_addresses_a_bridge_learns() -> None:
     """As many as it is told; any number at first, and of what is no bridge nothing is known."""
 

@@ -256,6 +256,22 @@ def test_profile_allows_no_program(role: str) -> None:
     assert files
 
 
+NAME_SERVICES = (
+    "/run/nscd/socket",
+    "/run/nslcd/socket",
+    "/run/samba/winbindd/pipe",
+    "/var/lib/sss/pipes/nss",
+)
+"""Where Debian's libnss packages ask for the names of users: else nobody from there is served."""
+
+
+def test_profile_lets_name_services_be_asked(role: str) -> None:
+    """Each that Debian has, beside systemd's."""
+    reached = {rule[0] for rule in rules_of(role) if rule[1:] == ["rw"]}
+
+    assert set(NAME_SERVICES) <= reached
+
+
 def test_taps_have_an_owner_that_stays() -> None:
     """The service for taps has a user with a fixed number, which sysusers.d makes."""
     settings = read_unit(service_of("tap"))

@@ -102,7 +102,7 @@ def test_code_that_others_may_write_is_installed_again(what: str, tmp_path: Path
         "printf $code_changed"
     )
     run(script)
-    module = tmp_path / "helper/bpferry_wire/fds.py"
+    module = tmp_path / "helper" / "bpferry_wire" / "fds.py"
     module.chmod(0o666 if what == "mode" else 0o644)
     os.chown(module, 65534 if what == "owner" else 0, 0)
     changed = [run(script).stdout for _ in range(2)]
