@@ -240,6 +240,25 @@ def test_kvm_that_does_not_work_is_a_warning(
     assert 'accelerator = "tcg"' in told["hint"]
 
 
+def test_kvm_by_name_is_required(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes it gets KVM or an error, unless the description allows TCG instead."""
+    monkeypatch.setattr(trial, "KVM_DEVICE", "/nowhere/kvm")
+    by_name = BASE.replace('"tcg"', '"kvm"')
+    path = write(tmp_path, by_name)
+
+    assert (1, 1) == statuses(path)
+    capsys.readouterr()
+    (told,) = checked(path, capsys)
+    assert ("error", "accelerator") == (told["severity"], told["place"])
+    assert "cannot open '/nowhere/kvm'" in told["message"]
+    assert "tcg-fallback = true" in told["hint"]
+
+    (told,) = checked(write(tmp_path, "tcg-fallback = true\n" + by_name), capsys)
+    assert "warning" == told["severity"]
+
+
 def test_file_of_a_secret_that_is_not_there(tmp_path: Path) -> None:
     """A wrong file on the command line is 2; a wrong one in the description is missing here."""
     (tmp_path / "i").write_bytes(b"LUKS\xba\xbe\0\1" + bytes(2048))

@@ -161,6 +161,7 @@ def _read_toml(raw: bytes, path: Path, *, in_part: bool) -> Document:
     faults: list[BadInput] = []
     values = toml.to_values(plain, Machine, origins, faults)
     assert isinstance(values, dict)  # noqa: S101 - TOML is a table
+    _require_kvm(values)
     shorthand.expand(values)
     shorthand_disks.expand(values)
     vlan_tags.expand(values)
@@ -178,6 +179,12 @@ def _read_toml(raw: bytes, path: Path, *, in_part: bool) -> Document:
     if left is None:
         raise all_in_one(faults)
     return Document(left, origins, "toml", mistakes=tuple(faults))
+
+
+def _require_kvm(values: dict[str, object]) -> None:
+    """Let KVM that is asked for by name be required, as it is by ``<domain type='kvm'>``."""
+    if values.get("accelerator") == "kvm":
+        values.setdefault("tcg-fallback", False)
 
 
 def _check_name(raw: bytes, path: Path) -> None:

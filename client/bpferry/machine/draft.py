@@ -61,6 +61,11 @@ WANTED: Final = {
 WITHOUT_KVM: Final = "let the VM run without KVM: " + either(
     'accelerator = "tcg"', "<domain type='qemu'>"
 )
+REQUIRED_KVM: Final = "let the VM run without KVM: " + either(
+    'accelerator = "tcg", or tcg-fallback = true to use KVM where it works',
+    "<domain type='qemu'>",
+)
+"""What to do where KVM is required."""
 
 NO_SANDBOX: Final = Notice(
     "this QEMU was built without a sandbox (-sandbox), and runs without one",
@@ -236,7 +241,7 @@ def _choose_accelerator(bare: Context, qemu: str) -> tuple[Accelerator, str, Not
     if wanted is not Accelerator.KVM:
         return accelerator, reason, None
     problem, hint = accelerators.find_kvm_problem(qemu, bare.machine_type)
-    hint = f"{hint}; or {WITHOUT_KVM}" if hint else WITHOUT_KVM
+    hint = f"{hint}; or {REQUIRED_KVM}" if hint else REQUIRED_KVM
     return accelerator, reason, NotReady(problem, hint, "accelerator") if problem else None
 
 

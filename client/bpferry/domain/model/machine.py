@@ -91,7 +91,8 @@ class Machine(Table, frozen=True, kw_only=True):
     tcg_fallback: Annotated[
         bool, At("metadata/bpferry:vm/@tcg-fallback", Form.YES_NO, absent=False)
     ] = True
-    """Run with TCG, and say so, if KVM does not work."""
+    """Run with TCG, and say so, if KVM does not work. False in a native description that asks for
+    ``accelerator = "kvm"`` and has no such key."""
     require_ebpf: Annotated[bool, At("metadata/bpferry:vm/@require-ebpf", Form.YES_NO)] = False
     """Start only if the host's kernel steers every card with RSS."""
     default_rss: Annotated[
