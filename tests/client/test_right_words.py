@@ -242,3 +242,10 @@ def test_no_room_for_the_answer(
     assert capsys.readouterr().err == (
         "bpferry: error: cannot write to standard output: No space left on device\n"
     )
+
+
+def test_choices_have_commas(tmp_path: Path, capsys: Captured) -> None:
+    """Of three choices or more, only the last one follows a word."""
+    said = told(tmp_path, capsys, TOML + '[[disks]]\nfile = "a"\nprotocol = "nbd"\n')
+
+    assert re.search(r"set the type to '\w+', ('\w+', )*'\w+' or '\w+'$", said, re.MULTILINE)

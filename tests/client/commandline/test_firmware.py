@@ -2,6 +2,7 @@
 """Firmware: which one is taken, and where its variables are kept."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -221,6 +222,16 @@ def test_a_template_that_no_firmware_of_this_host_has_is_refused() -> None:
 
     assert caught.value.element == "nvram.template"
     assert "'/plain_VARS'" in caught.value.hint
+
+
+def test_a_template_of_two_firmwares_is_named_once() -> None:
+    """Firmware with and without keys may begin with the same variables."""
+    context = replace(efi("<nvram template='/other_VARS'/>"), firmware=(PLAIN, KEYS, PLAIN))
+
+    with pytest.raises(Unsupported) as caught:
+        all_parts(context)
+
+    assert caught.value.hint.count("'/plain_VARS'") == 1
 
 
 def test_nothing_fits() -> None:
