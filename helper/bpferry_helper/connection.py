@@ -7,7 +7,8 @@ A connection is in one of four states:
     PACED       its request waits until its user may ask again (``rate``). The connection is not
                 read meanwhile.
     WORKING     a worker has its request. The connection is not read meanwhile. If that takes longer
-                than WORK_S, we answer ``busy`` and close the connection; the result is dropped.
+                than WORK_S, we answer ``busy`` and close the connection; the result is dropped,
+                and what no worker has begun is not begun.
     DELIVERED   as LISTENING, but a reply with fds is on its way. If another request arrives before
                 the client has taken that reply, we answer ``busy`` and close the connection.
 """
