@@ -235,8 +235,10 @@ def test_place_that_is_taken(counted: Counted) -> None:
     counted.ask()
 
     assert len(counted.notes) == 1
-    assert counted.notes[0].startswith(f"cannot keep what '{counted.qemu}' can do in '")
-    assert counted.notes[0].endswith(": Is a directory, ignoring")
+    assert counted.notes[0].startswith("warning: cannot save in '")
+    assert (
+        f"' what '{counted.qemu}' can do: Is a directory; QEMU is asked again" in counted.notes[0]
+    )
 
 
 def test_modes(counted: Counted) -> None:
@@ -270,7 +272,7 @@ def test_folder_that_cannot_be_written_to(real: Counted) -> None:
 
     assert found.version >= (9, 0, 0)
     assert len(real.notes) == 1
-    assert "Permission denied, ignoring" in real.notes[0]
+    assert "Permission denied; QEMU is asked again" in real.notes[0]
 
 
 def test_file_that_cannot_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

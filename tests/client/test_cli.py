@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -267,3 +268,28 @@ def test_options_without_a_value_have_a_line_of_their_own(
     lines = [line.strip(" \\") for line in capsys.readouterr().out.splitlines()]
     assert {"-S", "-nodefaults", "-no-reboot"} <= set(lines)
     assert all(line.startswith("-") for line in lines if not line.startswith(("#", "/")))
+
+
+INTERRUPTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bpferry.cli.options":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from bpferry.cli.main import main
+"""
+
+
+def test_interrupt_while_modules_are_imported() -> None:
+    """It ends as a shell expects, 130 there, in one line and without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert -signal.SIGINT == done.returncode
+    assert "bpferry: error: stopped by SIGINT\n" == done.stderr

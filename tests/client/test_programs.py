@@ -8,7 +8,9 @@ import pytest
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Companion, Step
 from bpferry.machine import companions
+from bpferry.machine.companions import start_companions
 from bpferry.machine.programs import find_dispensable_programs, find_missing_programs
+from tests.client.support import Record
 
 
 def swtpm(*steps: Step, program: str = "sh") -> Built:
@@ -71,3 +73,17 @@ def test_places_of_such_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(companions, "LIBEXEC", (str(tmp_path),))
 
     assert [] == missing(swtpm(program="virtiofsd"))
+
+
+def test_missing_optional_program_is_not_told_again_at_the_start(
+    tmp_path: Path, record: Record
+) -> None:
+    """The finding with its place is enough; the companion starts without the step."""
+    step = Step(("no-such", "x"), str(tmp_path), "no certificates", "swtpm-tools")
+    sleeper = Companion("sleep", ("sleep", "60"), "", "tpms[0]", "x", steps=(step, step))
+
+    assert [*find_dispensable_programs(Built((), (sleeper,), ()))]
+    with start_companions((sleeper,), record):
+        pass
+
+    assert [] == [text for kind, text in record.all if kind == "warning"]

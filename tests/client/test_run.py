@@ -83,7 +83,7 @@ def test_signal_before_the_vm_runs(tmp_path: Path) -> None:
         run.signal(signal.SIGTERM)
 
         assert run.status() == 128 + signal.SIGTERM
-        assert run.err() == "bpferry: error: stopped by a signal\n"
+        assert run.err() == "bpferry: error: stopped by SIGTERM\n"
         pid = int((tmp_path / "pid").read_text(encoding="ascii"))
         assert is_gone(pid)
 

@@ -172,7 +172,7 @@ def test_signal_while_the_helper_is_awaited(number: signal.Signals, tmp_path: Pa
 
         assert run.status() == 128 + number
         assert time.monotonic() - begin < 5
-        assert run.err() == "bpferry: error: stopped by a signal\n"
+        assert run.err() == f"bpferry: error: stopped by {number.name}\n"
 
 
 def test_progress_where_somebody_watches(tmp_path: Path) -> None:

@@ -18,3 +18,19 @@
 Depends on: everything else in bpferry, imported when a command needs it.
 Never does: load QMP or msgspec to print a help text, or report one error twice.
 """
+
+import sys
+from types import TracebackType
+
+
+def _end_quietly(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """Say in one line that Ctrl-C ended us while modules were still being imported."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, at)
+    elif sys.stderr is not None:
+        sys.stderr.write("bpferry: error: stopped by SIGINT\n")
+
+
+# This module is imported before the others, which take a while. Python itself then ends with
+# SIGINT, which a shell shows as 130.
+sys.excepthook = _end_quietly

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.status
         except KeyboardInterrupt as interrupt:
             number = getattr(interrupt, "number", signal.SIGINT)
-            output.print_error(Stopped("stopped by a signal"), as_json=as_json)
+            name = signal.Signals(number).name
+            output.print_error(Stopped(f"stopped by {name}"), as_json=as_json)
             return 128 + int(number)
         except BrokenPipeError:
             # The reader of our standard output has left; there is nobody to tell.

@@ -117,8 +117,11 @@ def _do(step: Step, companion: Companion, reporter: Reporter) -> bool:
     """Run *step* to its end, unless a former run did; say whether it is done.
 
     An optional step may fail, and the user is told. Steps that depend on it have the same text for
-    that (``without``), and are left out as well.
+    that (``without``), and are left out as well. That its program is missing is told with its place
+    before a start (``programs``).
     """
+    if step.without and find_program(step.argv[0]) is None:
+        return False
     folder = Path(step.empty) if step.empty is not None else None
     if folder is not None and holds_files(folder):
         return True

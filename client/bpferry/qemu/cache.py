@@ -139,5 +139,7 @@ def _keep(kept: _Kept, note: Note) -> None:
     try:
         store.write(file_name(kept.identity, SUFFIX), msgspec.msgpack.encode(kept))
     except OSError as error:
-        what = f"cannot keep what '{kept.capabilities.qemu}' can do"
-        note(f"{what} in '{store.folder()}': {error.strerror or error}, ignoring")
+        note(
+            f"warning: cannot save in '{store.folder()}' what '{kept.capabilities.qemu}' can do: "
+            f"{error.strerror or error}; QEMU is asked again at each start, which takes longer"
+        )
