@@ -38,7 +38,7 @@ def learning_limit(bridge: str) -> int | None:
     except OSError:
         return None
     for kind in (IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_BR_FDB_MAX_LEARNED):
-        data = dict(_attributes(data)).get(kind, b"")
+        data = dict(attributes(data)).get(kind, b"")
     return int(struct.unpack("=I", data)[0]) if data else None
 
 
@@ -52,11 +52,12 @@ def _ask(index: int) -> bytes:
         return sock.recv(ANSWER_BYTES)[HEADERS.size :]
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield type and value of each attribute in *data*."""
-    while len(data) >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(data)
+    at = 0
+    while at + ATTRIBUTE.size <= len(data):
+        length, kind = ATTRIBUTE.unpack_from(data, at)
         if length < ATTRIBUTE.size:
             return
-        yield kind & TYPE_MASK, data[ATTRIBUTE.size : length]
-        data = data[(length + 3) & ~3 :]
+        yield kind & TYPE_MASK, data[at + ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3

@@ -306,7 +306,7 @@ def test_who_takes_an_address_all_the_time_does_not_keep_it(helper: TapProcess) 
         sends = wait_until(lambda: reaches(victim, friend, frame(BOBS)))
         gets = reaches(friend, victim, frame(FRIENDS, BOBS))
 
-    assert taken > 1
+    assert taken
     assert (True, True) == (sends, gets)
 
 

@@ -11,6 +11,9 @@ The holder can also add queues to a tap with several, up to 256, each of which m
 kernel memory; policy counts those that were asked for. A tap with more is deleted, too: at once
 where links are watched, and otherwise when the sweeper looks.
 
+And the holder can change the tap's offloads all the time. The kernel tells of each change, and what
+it tells of others would be late or lost. So a tap whose user causes too many messages is deleted.
+
 The address of a tap follows from its name (marks), so nothing has to be remembered. The netlink
 socket for this is the second one in the socket unit. systemd holds it, and starts the helper when a
 message arrives: if the helper is killed, the next link change brings it back.
@@ -20,7 +23,9 @@ import errno
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock, Thread
 from typing import Final
 
@@ -47,6 +52,16 @@ RTNLGRP_LINK: Final = 1
 
 FAULT_PAUSE_S: Final = 1.0
 """After an unexpected error, so that a permanent one does not fill the journal."""
+
+MOST_MESSAGES: Final = 1000
+"""In a second, about one user's taps. A tap that is made or that a VM starts with has some dozens;
+some ten thousand are what this process can read."""
+
+SO_RCVBUFFORCE: Final = 33
+"""asm-generic/socket.h: beyond net.core.rmem_max, with CAP_NET_ADMIN."""
+
+BUFFER_BYTES: Final = 4 << 20
+"""Of messages that wait: so many that they are read in some tenths of a second."""
 
 MARKS: Final = tuple(prefix.encode() for prefix in PREFIXES)
 
@@ -75,6 +90,13 @@ class AddressWatch:
         self._lock = Lock()
         self._cards: dict[int, str] = {}
         """By ifindex of each tap with address-lock that may be alive: its card's address."""
+        self._is_lost = False
+        """Messages were lost, and not all taps have been looked at since."""
+        self._counted_since = 0.0
+        self._messages: Counter[int] = Counter()
+        """By uid, within this second."""
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
         for tap in ours_among(self._host.taps(PREFIXES)):
             if tap.holder.mac and host.is_locked(tap.link.ifindex):
                 self._cards[tap.link.ifindex] = tap.holder.mac
@@ -120,24 +142,32 @@ class AddressWatch:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         while True:
-            poll.poll()
             try:
-                data, sender = self._sock.recvfrom(RECEIVE_BYTES)
+                data, sender = self._sock.recvfrom(RECEIVE_BYTES, socket.MSG_DONTWAIT)
                 if sender[0] == 0:
                     self._read(data)
             except BlockingIOError:
-                continue
+                if self._is_lost:
+                    self._look_again()
+                poll.poll(FAULT_PAUSE_S * 1000 if self._is_lost else None)
             except Exception as error:  # noqa: BLE001 - whatever it is, the watch has to go on
                 self._recover(error)
 
     def _recover(self, error: Exception) -> None:
-        """Look at all taps, since *error* means that something was lost."""
-        if not (isinstance(error, OSError) and error.errno == errno.ENOBUFS):
+        """Look at all taps, now or later, since *error* means that something was lost."""
+        if isinstance(error, OSError) and error.errno == errno.ENOBUFS:
+            # Until all that waits is read, the kernel drops everything, without another error
+            # (NETLINK_S_CONGESTED, net/netlink/af_netlink.c).
+            self._is_lost = True
+        else:
             log(WARNING, f"while the taps' addresses were watched: {error!r}; looking at all taps")
             time.sleep(FAULT_PAUSE_S)
+            self._look_again()
+
+    def _look_again(self) -> None:
         with self._lock:
             _try(self._forget_the_gone)
-            _try(self._check_all)
+            self._is_lost = not _try(self._check_all)
 
     def _forget_the_gone(self) -> None:
         there = {link.ifindex for link in self._host.taps(PREFIXES)}
@@ -159,6 +189,18 @@ class AddressWatch:
                     tap = as_ours(read_link(raw))
                     if tap is not None and self._cards:
                         self._check(tap)
+                        self._count(tap)
+
+    def _count(self, tap: OurTap) -> None:
+        """Delete *tap* if its user's taps have caused too many messages."""
+        uid, now = tap.holder.uid, time.monotonic()
+        if now - self._counted_since >= 1:
+            self._counted_since = now
+            self._messages.clear()
+        self._messages[uid] += 1
+        if self._messages[uid] % MOST_MESSAGES == 0:
+            what = f"which was changed all the time: {MOST_MESSAGES} times within a second"
+            self._end(tap, "changed it all the time", what)
 
     def _forget(self, index: int) -> None:
         if self._cards.pop(index, None) is not None and not self._cards:
@@ -206,11 +248,13 @@ class AddressWatch:
                 _try(lambda: claims.make_again(self._host, index, card))  # noqa: B023 - called at once
 
 
-def _try(step: Callable[[], None]) -> None:
-    """Do *step*; one that fails must not keep the others from being done."""
+def _try(step: Callable[[], None]) -> bool:
+    """Do *step*, and say whether that worked; else the others have to be done all the same."""
     try:
         step()
     except Exception as error:  # noqa: BLE001 - the thread of the watch must not end
         # With these, it is done already, or the tap is gone.
         if getattr(error, "errno", 0) not in (errno.EEXIST, errno.ENODEV, errno.ENOENT):
             log(WARNING, f"{error}, ignoring")
+        return False
+    return True

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from bpferry_helper.tap import watch
-from bpferry_helper.tap.link_codec import Link
+from bpferry_helper.tap.link_codec import Link, link_message, read_link
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import Holder, own_address, write_alias
 from bpferry_helper.tap.penalties import Penalties
@@ -98,6 +98,29 @@ def watched(host: Host) -> Iterator[tuple[AddressWatch, Messages, Callable[..., 
 
     with kernels:
         yield found, sock, fail
+
+
+def test_links_are_read_as_pyroute2_reads_them() -> None:
+    """By hand, it is much faster."""
+    data = [("IFLA_TUN_OWNER", 1001), ("IFLA_TUN_PERSIST", 1)]
+    data += [("IFLA_TUN_NUM_QUEUES", 3), ("IFLA_TUN_NUM_DISABLED_QUEUES", 2)]
+    info = {"attrs": [("IFLA_INFO_KIND", "tun"), ("IFLA_INFO_DATA", {"attrs": data})]}
+    link = tap()._replace(is_up=True, owner=1001, stays=True, queues=5)
+    message = link_message(
+        [
+            ("IFLA_IFNAME", link.name),
+            ("IFLA_MASTER", link.master),
+            ("IFLA_MTU", link.mtu),
+            ("IFLA_ADDRESS", link.address),
+            ("IFLA_IFALIAS", link.alias),
+            ("IFLA_LINKINFO", info),
+        ],
+        index=link.ifindex,
+        flags=1,
+    )
+    message.encode()
+
+    assert read_link(bytes(message.data)) == link
 
 
 LOST: Final = OSError(errno.ENOBUFS, "lost")
