@@ -250,7 +250,7 @@ def test_check_lists_what_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_text(IGNORED)
     card = "/domain/devices/interface"
     expected = [
-        ("/domain/@id", 1), ("/domain/description", 4), (f"{card}/target/@dev", 8),
+        ("/domain/@id", 1), (f"{card}/target/@dev", 8),
     ]  # fmt: skip
 
     main(["check", "--ignored", str(path)])
@@ -264,3 +264,33 @@ def test_check_lists_what_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert expected == [(one["element"], one["line"]) for one in fields]
     assert all(len(one["reason"].split()) > 2 for one in fields)
     assert "ignored: " not in capsys.readouterr().out
+
+
+COMMENTED = """\
+<domain type='qemu'>
+  <name>vm</name>
+  <memory unit='MiB'>64</memory>
+  <description>For people,
+in two lines.</description>
+  <metadata><o:os xmlns:o='http://example.org/os'>debian</o:os></metadata>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+</domain>
+"""
+
+
+def test_a_conversion_keeps_the_description_and_names_lost_metadata(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is for people stays, and what is for other programs does not go silently."""
+    path = tmp_path / "vm.xml"
+    path.write_text(COMMENTED)
+
+    assert 0 == main(["convert", str(path)])
+    out, err = capsys.readouterr()
+
+    assert 'description = "For people,\\nin two lines."' in out
+    assert f"note: '{path}':6: '/domain/metadata/" in err
+    assert "is not converted" in err
+    (tmp_path / "vm.toml").write_text(out)
+    assert 0 == main(["convert", str(tmp_path / "vm.toml")])
+    assert "<description>For people,\nin two lines.</description>" in capsys.readouterr().out

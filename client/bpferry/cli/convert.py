@@ -2,9 +2,13 @@
 """bpferry convert: a libvirt domain document as a native description, and back."""
 
 from pathlib import Path
+from typing import Final
 
 from bpferry.cli import output
 from bpferry.domain.document import read_file, to_toml, to_xml
+
+METADATA: Final = "/domain/metadata/"
+"""Others may need what is there; bpferry has no place for it."""
 
 
 def convert(file: str, to: str | None, *, ignore_unsupported: bool, as_json: bool) -> int:
@@ -12,6 +16,12 @@ def convert(file: str, to: str | None, *, ignore_unsupported: bool, as_json: boo
     document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
     for error in document.ignored:
         output.say(f"warning: {error.when_left_out()}")
+    for one in document.passed_over:
+        if one.place.element.startswith(METADATA):
+            output.say(
+                f"note: '{file}':{one.place.line}: '{one.place.element}' is not converted: "
+                f"{one.reason}"
+            )
     kind = to or ("toml" if document.kind == "xml" else "xml")
     text = to_toml(document.machine) if kind == "toml" else to_xml(document.machine)
     if as_json:

@@ -84,6 +84,8 @@ class At:
     """An empty value means the same as no value."""
     verbatim: bool = False
     """Spaces around the text are part of it."""
+    lines: bool = False
+    """The text may have several lines. Nothing of it reaches QEMU."""
     also: str = ""
     """Another element that means the same when a document is read; it is never written."""
 

@@ -114,6 +114,8 @@ def _problem_of(bound: Field, text: str) -> str:
     No text of a document reaches QEMU with anything that could end a string, a line or an option
     there: control characters, and what is not a character at all.
     """
+    if bound.at.lines:
+        text = re.sub(r"[\n\t]", "", text)
     if UNFIT.search(text):
         return "it contains a control character"
     if bound.at.form is Form.FOLDER and not text:

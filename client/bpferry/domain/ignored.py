@@ -16,7 +16,6 @@ from bpferry.domain.patterns import Patterns
 
 IGNORED: Final[dict[str, str]] = {
     "/domain/@id": "the number that libvirt gave the VM in a past run",
-    "/domain/description": "a comment for people",
     "/domain/on_lockfailure": "for libvirt's lock manager; session mode has none",
     "/domain/devices/lease": "for libvirt's lock manager; session mode has none",
     "/domain/metadata/*": "data of other programs, each in its own namespace",

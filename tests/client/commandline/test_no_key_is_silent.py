@@ -23,6 +23,7 @@ from tests.client.commandline.small_vms import DOCUMENTS, composed, read
 
 EXEMPT: Final[Mapping[str, str]] = {
     "title": "for people",
+    "description": "the same",
     "accelerator": "chosen before the command line is built",
     "tcg-fallback": "the same",
     "qemu": "the same",

@@ -85,6 +85,8 @@ class Machine(Table, frozen=True, kw_only=True):
     uuid: Annotated[Uuid | None, At("uuid")] = None
     generation_id: Annotated[GenerationId | None, At("genid")] = None
     title: Annotated[str | None, At("title")] = None
+    description: Annotated[str | None, At("description", lines=True)] = None
+    """For people."""
     accelerator: Annotated[
         Literal["kvm", "tcg"], At("@type", words=VIRTUALIZATION, always=True)
     ] = "kvm"
