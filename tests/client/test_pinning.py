@@ -2,12 +2,19 @@
 """QEMU's threads on the processors of the host that the description names."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from bpferry.commandline.parts import ALL, EMULATOR, Affinity, Scheduling, Threads
-from bpferry.machine.pinning import _schedule, find_absent, online_processors, pin_process
+from bpferry.machine.pinning import (
+    _schedule,
+    find_absent,
+    find_forbidden,
+    online_processors,
+    pin_process,
+)
 from tests import requires
 from tests.client.running import BASE, DISK, start
 from tests.client.support import Record
@@ -123,3 +130,16 @@ def test_thread_that_is_gone_is_passed_over() -> None:
     _schedule([2**22 - 1], Scheduling("idle", 0, "x", Threads("vcpu", 0)), record)
 
     assert [] == record.all
+
+
+@pytest.mark.parametrize(("limit", "told"), [(0, 1), (9, 1), (10, 0), (-1, 0)])
+def test_a_priority_above_the_limit_is_told_before_the_start(
+    limit: int, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user with a lower RLIMIT_RTPRIO does not get the real-time policy."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (limit, limit))
+    found = [*find_forbidden((Scheduling("fifo", 10, "key", EMULATOR),))]
+
+    assert told == len(found)
+    assert all("(ulimit -r)" in one.text and one.hint for one in found)

@@ -20,7 +20,7 @@ from bpferry.commandline.composition import (
     settle_kind,
 )
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Affinity, Refusal, Remark
+from bpferry.commandline.parts import Affinity, Refusal, Remark, Scheduling
 from bpferry.domain.document import Document
 from bpferry.domain.forms import Kind, either, in_form
 from bpferry.domain.identity import Owner, names_all
@@ -38,7 +38,7 @@ from bpferry.machine.host import gather_facts
 from bpferry.machine.host_devices import find_host_nodes
 from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.identity import find_identity
-from bpferry.machine.pinning import find_absent, online_processors
+from bpferry.machine.pinning import find_absent, find_forbidden, online_processors
 from bpferry.machine.refusals import left_out, located, own_faults, placed, refuse_all
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of, find_exposed
@@ -147,7 +147,11 @@ class Draft:
         for remark in self.built.of(Remark):
             fault = Fault(remark.key, "warning", remark.text, fix=remark.hint)
             yield placed(fault, self.document)
-        for remark in find_absent(self.built.of(Affinity), online_processors()):
+        of_threads = (
+            *find_absent(self.built.of(Affinity), online_processors()),
+            *find_forbidden(self.built.of(Scheduling)),
+        )
+        for remark in of_threads:
             fault = Fault(remark.key, "warning", remark.text, fix=remark.hint, kind="host")
             yield placed(fault, self.document)
 

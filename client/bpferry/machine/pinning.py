@@ -7,6 +7,7 @@ thread that is made later starts on the processors of the thread that made it.
 """
 
 import os
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -59,6 +60,21 @@ def find_absent(affinities: Sequence[Affinity], online: frozenset[int]) -> Itera
             "",
             affinity.key,
         )
+
+
+def find_forbidden(schedulings: Sequence[Scheduling]) -> Iterator[Remark]:
+    """Yield what the user is told of real-time policies that this user may not use."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    if os.geteuid() == 0 or allowed == resource.RLIM_INFINITY:
+        return
+    for one in schedulings:
+        if one.priority > allowed:
+            yield Remark(
+                f"{one.threads} may not be scheduled by '{one.policy}' with priority "
+                f"{one.priority}: your limit for real-time priorities is {allowed} (ulimit -r)",
+                REAL_TIME_HINT,
+                one.key,
+            )
 
 
 def _numbers(processors: frozenset[int]) -> str:
@@ -161,6 +177,8 @@ def _schedule(numbers: Sequence[int], scheduling: Scheduling, reporter: Reporter
         except ProcessLookupError:
             continue
         except OSError as error:
+            if any(find_forbidden((scheduling,))):
+                return  # The user was told before anything began.
             reporter.warn(
                 f"cannot schedule {scheduling.threads} by '{scheduling.policy}': {error.strerror}",
                 REAL_TIME_HINT if scheduling.priority else "",
