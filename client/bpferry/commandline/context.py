@@ -79,6 +79,8 @@ class Context:
     """What this host has descriptors for, in order."""
     now: datetime = EPOCH
     """The host's time, in its own time zone; a clock with an offset is set relative to it."""
+    has_vsock: bool = True
+    """Whether this host's kernel has vhost-vsock, and so can give a CID."""
     host_nodes: Mapping[Which, HostNode] = field(default_factory=dict)
     """By what the document says of the device."""
     spice_certificates: TlsFolder = NO_TLS

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.commandline.build import Built
+from bpferry.commandline.extras.vsock import MODULE_HINT
 from bpferry.commandline.parts import OpenDevice, OpenVsock, OutputFile
 from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady
-from bpferry.machine.device_nodes import MODULE_HINT
 from bpferry.machine.images import Image, images_of
 from bpferry.machine.making import why_no_file
 from bpferry.machine.paths import explain_closed

@@ -9,12 +9,11 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from bpferry.commandline.extras.vsock import MODULE_HINT
 from bpferry.commandline.parts import OpenDevice, OpenVsock
 from bpferry.domain.forms import either
 from bpferry.errors import BpferryError
 from bpferry.network.groups import explain_device
-
-MODULE_HINT: Final = "load its kernel module, such as 'modprobe vhost_vsock'"
 
 FIRST_CID: Final = 3
 """0 to 2 are reserved (linux/vm_sockets.h)."""

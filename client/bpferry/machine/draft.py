@@ -8,6 +8,7 @@ finds is enough for a dry run; ``preparation`` opens the rest.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from bpferry.commandline.build import Built, build
@@ -20,6 +21,7 @@ from bpferry.commandline.composition import (
     settle_kind,
 )
 from bpferry.commandline.context import Context
+from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
 from bpferry.commandline.parts import Affinity, Refusal, Remark, Scheduling
 from bpferry.domain.document import Document
 from bpferry.domain.forms import Kind, either, in_form
@@ -299,6 +301,7 @@ def _context(
         host_nodes=find_host_nodes(machine, files),
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),
+        has_vsock=Path(VSOCK_NODE).exists(),
         in_xml=document.kind == "xml",
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )

@@ -20,6 +20,8 @@ from bpferry.domain.names import Named, single
 
 NODE: Final = "/dev/vhost-vsock"
 
+MODULE_HINT: Final = "load its kernel module, such as 'modprobe vhost_vsock'"
+
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield the device. bpferry opens the node, since QEMU may not be allowed to."""
@@ -30,6 +32,10 @@ def parts(context: Context) -> Iterator[Part]:
 def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
     vsock = device.value
     name, cid = f"{device.id}.vhost", f"{device.id}.cid"
+    if _is_automatic(vsock) and not context.has_vsock:
+        # Without a CID there is no command line.
+        yield device.refusal("", f"this host has no '{NODE}', which the device needs", MODULE_HINT)
+        return
     if _is_automatic(vsock):
         yield OpenVsock(name, cid, NODE, device.key)
     else:
