@@ -111,13 +111,12 @@ def test_deep_nesting(count: int) -> None:
         assert (error.element or "").endswith("/a")
 
 
-@pytest.mark.parametrize("where", ["metadata", "description"])
-def test_deep_nesting_of_what_is_passed_over(where: str) -> None:
+def test_deep_nesting_of_what_is_passed_over() -> None:
     """What other programs keep in a document may be as deep as they like."""
     deep = "<a>" * 100_000 + "</a>" * 100_000
     begun = time.monotonic()
 
-    machine = read_bytes(DOMAIN.format(f"<{where}>{deep}</{where}>").encode(), Path("/vm.xml"))
+    machine = read_bytes(DOMAIN.format(f"<metadata>{deep}</metadata>").encode(), Path("/vm.xml"))
 
     assert "x" == machine.machine.name
     assert SOON_SECONDS > time.monotonic() - begun

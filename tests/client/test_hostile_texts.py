@@ -288,10 +288,11 @@ def test_any_text(place: tuple[Path, str], text: str, form: str) -> None:
 
 @pytest.mark.parametrize("text", BAD)
 def test_control_characters(text: str) -> None:
-    """No text of any field may hold them."""
+    """No text of any field may hold them, but for lines of what is for people alone."""
+    allowed = ["description"] if text in ("a\nb", "a\tb") else []
     accepted = [key for path, key in PLACES if built_with(path, key, fit(key, text))]
 
-    assert [] == accepted
+    assert allowed == accepted
 
 
 def test_most_places_are_tried() -> None:
