@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """For ``check-policy``: how many addresses a bridge may learn.
 
-Whoever may send from any address can fill the bridge's table, and with it the kernel's memory.
+A user who may send from any address can fill the bridge's table, and with it the kernel's memory.
 Nothing but netlink tells the limit; one message is not worth pyroute2, which root may lack.
 """
 

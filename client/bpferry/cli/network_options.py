@@ -73,13 +73,13 @@ def add_tap(commands: Commands) -> None:
         help="make taps that stay, for other launchers",
         description=TAP_DESCRIPTION,
     )
-    deeds = tap.add_subparsers(
+    actions = tap.add_subparsers(
         dest="action", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
-    _add_create(deeds)
-    listing = add_command(deeds, "list", help="list your taps", description=LIST_DESCRIPTION)
+    _add_create(actions)
+    listing = add_command(actions, "list", help="list your taps", description=LIST_DESCRIPTION)
     delete = add_command(
-        deeds, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
+        actions, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
     )
     delete.add_argument(
         "name", metavar="NAME", type=_interface, help="the tap, such as bfp1a2b3c4d5e6f"
@@ -88,9 +88,9 @@ def add_tap(commands: Commands) -> None:
         command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_create(deeds: Commands) -> None:
+def _add_create(actions: Commands) -> None:
     create = add_command(
-        deeds,
+        actions,
         "create",
         usage="bpferry tap create [--network] [--queues N] [--mtu BYTES]\n"
         "                          [--mac ADDRESS] [--isolated] [--vlan N]\n"

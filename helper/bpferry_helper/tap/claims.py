@@ -32,7 +32,7 @@ class Claim(NamedTuple):
     vlans: tuple[int, ...]
     """Of the port; 0 or none if the bridge does not filter VLANs."""
     is_named: bool
-    """Policy names this very address for whoever asks."""
+    """Policy names this very address for the user who asks."""
 
 
 def make(host: Links, tap: int, bridge: Link, claim: Claim) -> None:

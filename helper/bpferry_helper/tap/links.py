@@ -234,7 +234,7 @@ class Links:
     def find_entry(self, bridge: int, address: str, vlan: int) -> Entry | None:
         """Return what *bridge* knows about *address* in *vlan*; 0 is for all, and without VLANs.
 
-        One entry is asked for: whoever may send from any address can make the table long.
+        One entry is asked for: a user who may send from any address can make the table long.
         """
         message = NDMSG()
         message["family"] = AF_BRIDGE

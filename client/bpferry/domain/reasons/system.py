@@ -130,7 +130,7 @@ SYSTEM: Final[dict[str, Reason]] = {
         "write 'guest', or 'wall'",
     ),
     "/domain/features/aia": ("it is for RISC-V machines, which bpferry does not support", REMOVE),
-    "/domain/features/ras": ("bpferry does not support it on Arm machines", REMOVE),
+    "/domain/features/ras": ("it is for Arm machines, which cannot have it with bpferry", REMOVE),
     **{
         f"/domain/features/{name}": POWER
         for name in ("ccf-assist", "cfpc", "hpt", "htm", "ibs", "nested-hv", "sbbc")
