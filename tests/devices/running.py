@@ -13,6 +13,7 @@ from pathlib import Path
 from bpferry.domain.document import read_bytes
 from bpferry.machine.card_fds import Helpers
 from bpferry.machine.draft import Draft, draft
+from bpferry.machine.hindrances import find_all
 from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.preparation import prepare
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -76,6 +77,9 @@ def running(
     document = read_bytes(text.encode(), folder / f"vm.{suffix}")
     reporter = Record()
     found = draft(document, reporter, secrets=secrets, files=files)
+    # As `bpferry run` does, which is told by a verdict.
+    for error in find_all(found):
+        raise error
     nowhere = str(folder / "no-helper")
     helpers = Helpers(BpfHelper(nowhere), TapHelper(nowhere))
     with (
