@@ -229,6 +229,8 @@ def test_tls_without_certificates_says_what_to_put_where(
         pass
 
     folder = tmp_path / "bpferry" / "pki" / "spice"
-    assert f"'{folder}' lacks ca-cert.pem, server-cert.pem and server-key.pem" in caught.value.message
+    assert (
+        f"'{folder}' lacks ca-cert.pem, server-cert.pem and server-key.pem" in caught.value.message
+    )
     assert "put there: ca-cert.pem, the CA certificate" in caught.value.hint
     assert "/domain/devices/graphics" == caught.value.element
