@@ -33,6 +33,7 @@ closed stays until the next sweep (tap/census).
     cli         what the administrator and systemd type
     status      what is granted now, and what the policy means, for the administrator
     host_check  what on this host does not fit a policy
+    attributes  how messages about links are laid out, without pyroute2
     learning    how many addresses a bridge may learn
     server      the loop that serves all clients
     requests    one request, from the packet to the answer

@@ -7,20 +7,16 @@ Nothing but netlink tells the limit; one message is not worth pyroute2, which ro
 
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Final
+
+from bpferry_helper.attributes import IFINFOMSG, IFLA_INFO_DATA, IFLA_LINKINFO, attributes
 
 RTM_GETLINK: Final = 18
 NLM_F_REQUEST: Final = 0x1
-HEADERS: Final = struct.Struct("=IHHIIBxHiII")
-"""struct nlmsghdr of linux/netlink.h, and struct ifinfomsg of linux/rtnetlink.h."""
+HEADER: Final = struct.Struct("=IHHII")
+"""struct nlmsghdr of linux/netlink.h."""
 
-ATTRIBUTE: Final = struct.Struct("=HH")
-TYPE_MASK: Final = 0x3FFF
-"""struct nlattr of linux/netlink.h: its length with this header, and its type with two flags."""
-
-IFLA_LINKINFO: Final = 18
-IFLA_INFO_DATA: Final = 2
+HEADERS_BYTES: Final = HEADER.size + IFINFOMSG.size
 IFLA_BR_FDB_MAX_LEARNED: Final = 49
 """linux/if_link.h. New in Linux 6.7."""
 
@@ -44,20 +40,10 @@ def learning_limit(bridge: str) -> int | None:
 
 def _ask(index: int) -> bytes:
     """Return the attributes of the link *index*."""
-    message = HEADERS.pack(HEADERS.size, RTM_GETLINK, NLM_F_REQUEST, 1, 0, 0, 0, index, 0, 0)
+    message = HEADER.pack(HEADERS_BYTES, RTM_GETLINK, NLM_F_REQUEST, 1, 0)
+    message += IFINFOMSG.pack(0, index, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(PATIENCE_S)
         sock.bind((0, 0))
         sock.send(message)
-        return sock.recv(ANSWER_BYTES)[HEADERS.size :]
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and value of each attribute in *data*."""
-    at = 0
-    while at + ATTRIBUTE.size <= len(data):
-        length, kind = ATTRIBUTE.unpack_from(data, at)
-        if length < ATTRIBUTE.size:
-            return
-        yield kind & TYPE_MASK, data[at + ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
+        return sock.recv(ANSWER_BYTES)[HEADERS_BYTES:]

@@ -7,11 +7,10 @@ kernel: ``netlink`` and ``watch`` drop what another process sends.
 """
 
 import socket
-import struct
 import sys
 from typing import Any, Final, NamedTuple
 
-from bpferry_helper.learning import attributes
+from bpferry_helper.attributes import IFINFOMSG, IFLA_INFO_DATA, IFLA_LINKINFO, attributes
 from bpferry_helper.tap.netlink import HEADER, load_codec
 
 RTM_NEWLINK: Final = 16
@@ -29,17 +28,12 @@ AF_BRIDGE: Final = 7
 IFF_UP: Final = 0x1
 """linux/if.h."""
 
-IFINFOMSG: Final = struct.Struct("=BxxxiII")
-"""struct ifinfomsg of linux/rtnetlink.h: family, index, flags, which flags to change."""
-
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_MASTER: Final = 10
-IFLA_LINKINFO: Final = 18
 IFLA_IFALIAS: Final = 20
 IFLA_INFO_KIND: Final = 1
-IFLA_INFO_DATA: Final = 2
 IFLA_TUN_OWNER: Final = 1
 IFLA_TUN_PERSIST: Final = 6
 IFLA_TUN_NUM_QUEUES: Final = 8
