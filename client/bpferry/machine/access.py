@@ -19,7 +19,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.images import Image, images_of
 from bpferry.machine.making import why_no_file
-from bpferry.machine.paths import explain_closed
+from bpferry.machine.paths import exists, explain_closed
 from bpferry.network.groups import explain_device, user_name
 
 UNCHANGEABLE: Final = ("ide", "sata")
@@ -44,7 +44,7 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
 
 
 def _image(image: Image) -> Iterator[NotReady]:
-    if not _exists(image.path):
+    if not exists(image.path):
         if image.above:
             yield _missing_below(image)
     elif not os.access(image.path, os.R_OK):
@@ -79,10 +79,6 @@ def _missing_below(image: Image) -> NotReady:
     )
 
 
-def _exists(path: str) -> bool:
-    return os.access(path, os.F_OK)
-
-
 def why_not_writable(path: str) -> str:
     """Return why this user may not write to *path*, which exists; empty if he may."""
     if os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -111,7 +107,7 @@ def _fix(image: Image) -> str:
 
 def _output(output: OutputFile) -> Iterator[NotReady]:
     path = Path(output.path)
-    if _exists(output.path):
+    if exists(output.path):
         cause, hint = why_not_writable(output.path), "make it writable, or choose another path"
     else:
         cause, hint = why_no_file(path.parent)
@@ -120,7 +116,7 @@ def _output(output: OutputFile) -> Iterator[NotReady]:
 
 
 def _node(node: OpenDevice | OpenVsock) -> Iterator[NotReady]:
-    if not _exists(node.path):
+    if not exists(node.path):
         sentence = f"this host has no '{node.path}', which the device needs"
         yield NotReady(sentence, MODULE_HINT, node.key)
     elif not os.access(node.path, os.R_OK | os.W_OK):

@@ -8,7 +8,6 @@ finds is enough for a dry run; ``preparation`` opens the rest.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from bpferry.commandline.build import Built, build
@@ -40,6 +39,7 @@ from bpferry.machine.host import gather_facts
 from bpferry.machine.host_devices import find_host_nodes
 from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.identity import find_identity
+from bpferry.machine.paths import exists
 from bpferry.machine.pinning import find_absent, find_forbidden, online_processors
 from bpferry.machine.refusals import left_out, located, own_faults, placed, refuse_all
 from bpferry.machine.reporter import Reporter
@@ -301,7 +301,7 @@ def _context(
         host_nodes=find_host_nodes(machine, files),
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),
-        has_vsock=Path(VSOCK_NODE).exists(),
+        has_vsock=exists(VSOCK_NODE),
         in_xml=document.kind == "xml",
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )
