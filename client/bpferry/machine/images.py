@@ -65,21 +65,29 @@ def images_of(machine: Machine) -> Iterator[Image]:
             yield from _chain(disk, f"disks[{index}]")
 
 
-def _chain(disk: Disk, key: str) -> Iterator[Image]:
-    image: Layer = disk
-    writable = not is_read_only(disk)
-    for depth in range(MAX_DEPTH + 1):
+def layers_of(disk: Disk, key: str) -> Iterator[tuple[str, Layer]]:
+    """Yield the image of *disk*, and those below that the document names, each with its key."""
+    image: Layer | None = disk
+    for _ in range(MAX_DEPTH + 1):
+        if image is None:
+            return
+        yield key, image
+        image, key = image.backing, f"{key}.backing"
+
+
+def _chain(disk: Disk, of: str) -> Iterator[Image]:
+    for depth, (key, image) in enumerate(layers_of(disk, of)):
+        if depth and image.type is None:
+            return
+        writable = not depth and not is_read_only(disk)
         found = _image(image, key, disk, depth, writable=writable)
         if found is not None:
             yield found
         if image.data_file is not None:
             data = _image(image.data_file, f"{key}.data-file", disk, depth, writable=writable)
             yield from () if data is None else (data,)
-        if image.backing is None or image.backing.type is None:
-            if image.backing is None and found is not None:
-                yield from _below(found)
-            return
-        image, key, writable = image.backing, f"{key}.backing", False
+        if image.backing is None and found is not None:
+            yield from _below(found)
 
 
 def _image(

@@ -8,13 +8,13 @@ again. Sockets of character devices are with ``character_sources``.
 from collections.abc import Iterator
 from typing import Final
 
-from bpferry.commandline.storage.blockdev import MAX_DEPTH
-from bpferry.domain.model.disks import Disk, Image, Layer
+from bpferry.domain.model.disks import Disk, Image
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of, named
 from bpferry.domain.remaining import numbered
 from bpferry.errors import NotReady
 from bpferry.machine.character_sources import why_not_connected
+from bpferry.machine.images import layers_of
 
 START_FIRST: Final = "first start what the VM should connect to, or correct the path"
 
@@ -55,12 +55,7 @@ def _of_folders(machine: Machine) -> Iterator[tuple[str, str]]:
 
 def _images(device: Named[Disk]) -> Iterator[tuple[str, Image]]:
     """Yield each image of a disk that the document names, with its key."""
-    image: Layer | None = device.value
-    key = device.key
-    for _ in range(MAX_DEPTH):
-        if image is None:
-            return
+    for key, image in layers_of(device.value, device.key):
         yield key, image
         if image.data_file is not None:
             yield f"{key}.data-file", image.data_file
-        image, key = image.backing, f"{key}.backing"
