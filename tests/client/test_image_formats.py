@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.domain.document import read_in_part
 from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
 from tests.client.images import machine_of, write_qcow2
 
@@ -153,3 +154,20 @@ def test_key_for_an_image_without_luks(tmp_path: Path) -> None:
     assert errors_of(tmp_path, f'file = "r"\nformat = "raw"\n{KEY}') == [
         f"disks[0].format: cannot use '{tmp_path}/r' as luks: it has no luks header"
     ]
+
+
+def test_a_disk_after_one_that_is_left_out_keeps_its_place(tmp_path: Path) -> None:
+    """What is left of a document with a mistake has the numbers of the user's file."""
+    image = tmp_path / "disk.qcow2"
+    image.write_bytes(b"QFI\xfb\0\0\0\3" + bytes(2**16))
+    file = tmp_path / "vm.toml"
+    file.write_text(
+        'name = "x"\nmemory = "64 MiB"\n'
+        f'[[disks]]\nfile = "{image}"\nbus = "sata7"\n'
+        f'[[disks]]\nfile = "{image}"\nformat = "vmdk"\n',
+        encoding="utf-8",
+    )
+
+    wrong = list(find_wrong_formats(read_in_part(file).machine))
+
+    assert ["disks[1].format"] == [error.element for error in wrong]

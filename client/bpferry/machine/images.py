@@ -16,6 +16,7 @@ from bpferry.commandline.storage.blockdev import HOST_CDROM, MAX_DEPTH, is_read_
 from bpferry.domain.model.disks import Disk, Layer
 from bpferry.domain.model.images import DataFile
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.remaining import numbered
 
 QCOW2: Final = b"QFI\xfb"
 HEADER: Final = struct.Struct(">4sIQI")
@@ -60,7 +61,7 @@ class Image:
 
 def images_of(machine: Machine) -> Iterator[Image]:
     """Yield the images of *machine* that are on this host, those below after those above."""
-    for index, disk in enumerate(machine.disks):
+    for index, disk in numbered(machine.disks):
         if disk.type in ("file", "block") and not HOST_CDROM.fullmatch(disk.block_device or ""):
             yield from _chain(disk, f"disks[{index}]")
 
