@@ -11,5 +11,5 @@ costs seconds in place of minutes, and vhost is used as on a real host.
     documents  the domain documents of its users
     plans      what a dry run says
     rounds     flows to a guest in there, and where they came in
-    inside/    what runs in there: courier, prepare, steered, vlans
+    inside/    what runs in there: courier, prepare, and the scripts of the tests
 """

@@ -16,7 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from tests.support.debian_folder import BUILD_SECONDS
 from tests.vm.image import Image
+
+IN_THE_HOST: Final = (
+    pytest.mark.system,
+    pytest.mark.privileged,
+    pytest.mark.guest,
+    pytest.mark.slow,
+    # The first test may have to wait for the image to be made, and for the host to boot.
+    pytest.mark.timeout(2 * BUILD_SECONDS),
+)
+"""The marks of a test that needs the host."""
 
 PROCESSORS: Final = 1
 """With two, guests in there were seen to restart, after triple faults: about once in ten."""

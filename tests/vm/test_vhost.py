@@ -12,21 +12,12 @@ from typing import Any, Final
 import pytest
 
 from steering_demo.rounds import PACKETS
-from tests.support.debian_folder import BUILD_SECONDS
 from tests.vm.documents import BINARIES, NEWER, OWN, QUEUES, domain, on_bridge
-from tests.vm.host import Host
+from tests.vm.host import IN_THE_HOST, Host
 from tests.vm.plans import dry_run, plan_of_card
 from tests.vm.rounds import Player, play_round
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.privileged,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    # The first test may have to wait for the image to be made, and for the host to boot.
-    pytest.mark.timeout(2 * BUILD_SECONDS),
-]
+pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
 
 BRIDGE: Final = "br0"
 

@@ -7,18 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.debian_folder import BUILD_SECONDS
-from tests.vm.host import Host
+from tests.vm.host import IN_THE_HOST, Host
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.privileged,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    # The first test may have to wait for the image to be made, and for the host to boot.
-    pytest.mark.timeout(2 * BUILD_SECONDS),
-]
+pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
 
 NAMES: Final = ("first", "second")
 

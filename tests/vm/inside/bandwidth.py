@@ -10,20 +10,17 @@ limits; and "refused", what is said of a request over the limit.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from typing import Final
 
-sys.path.insert(0, "/srv/bpferry/shared")
+sys.path[:0] = ["/srv/bpferry", "/srv/bpferry/shared"]
 
-from bpferry_wire import channel
-from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import Bandwidth, ErrorReply, Rate, Tap, TapReply
-from bpferry_wire.packets import decode_reply, encode_request
+from bpferry_wire.fds import OwnedFds  # noqa: E402 - the path comes first
+from bpferry_wire.messages import Bandwidth, ErrorReply, Rate, Tap, TapReply  # noqa: E402 - as above
+from tests.vm.inside.asking import VNET_HEADER, ask_for  # noqa: E402 - as above
 
-SOCKET: Final = "/run/bpferry/tap.sock"
 FLOOD_S: Final = 4.0
 LIMIT: Final = 100_000
 """Bytes per second; policy has the same."""
@@ -31,20 +28,10 @@ LIMIT: Final = 100_000
 FRAME: Final = b"\xff" * 6 + bytes((0x52, 0x54, 0, 0, 0, 1)) + b"\x88\xb5" + bytes(1400)
 """A broadcast of the protocol of experiments (IEEE 802)."""
 
-VNET_HEADER: Final = bytes(10)
-"""struct virtio_net_hdr of linux/virtio_net.h, with nothing to offload."""
-
 
 def ask(bridge: str, bandwidth: Bandwidth) -> tuple[TapReply | ErrorReply, OwnedFds]:
     """Ask for a tap on *bridge* with *bandwidth*; return the answer and the fds."""
-    request = Tap(bridge, is_network=False, queues=1, bandwidth=bandwidth)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.connect(SOCKET)
-        channel.send(sock, encode_request(request))
-        packet = channel.receive(sock)
-    reply = decode_reply(packet.data, request)
-    assert isinstance(reply, TapReply | ErrorReply), reply
-    return reply, packet.fds
+    return ask_for(Tap(bridge, is_network=False, queues=1, bandwidth=bandwidth))
 
 
 def drained(queue: int) -> int:

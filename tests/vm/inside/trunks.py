@@ -18,7 +18,8 @@ from typing import Final
 sys.path[:0] = ["/srv/bpferry", "/srv/bpferry/shared"]
 
 from bpferry_wire.messages import Tap, TapReply  # noqa: E402 - the path comes first
-from tests.vm.inside.vlans import EXPERIMENT, VNET_HEADER, ask_for, card  # noqa: E402 - as above
+from tests.vm.inside.asking import VNET_HEADER, ask_for  # noqa: E402 - as above
+from tests.vm.inside.vlans import EXPERIMENT, card  # noqa: E402 - as above
 
 TAPS: Final[dict[str, tuple[int | None, tuple[int, ...]]]] = {
     "trunk": (None, (20, 21)),

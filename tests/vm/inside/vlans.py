@@ -9,26 +9,20 @@ It prints a JSON object: "reached", the places of the taps that heard what the f
 
 import json
 import os
-import socket
 import sys
 import time
 from typing import Final
 
-sys.path.insert(0, "/srv/bpferry/shared")
+sys.path[:0] = ["/srv/bpferry", "/srv/bpferry/shared"]
 
-from bpferry_wire import channel
-from bpferry_wire.fds import OwnedFds
-from bpferry_wire.messages import ErrorReply, Tap, TapReply
-from bpferry_wire.packets import decode_reply, encode_request
+from bpferry_wire.fds import OwnedFds  # noqa: E402 - the path comes first
+from bpferry_wire.messages import ErrorReply, Tap, TapReply  # noqa: E402 - as above
+from tests.vm.inside.asking import VNET_HEADER, ask_for  # noqa: E402 - as above
 
-SOCKET: Final = "/run/bpferry/tap.sock"
 VLANS: Final = (10, 10, 20)
 FORBIDDEN: Final = 30
 EXPERIMENT: Final = b"\x88\xb5"
 """The protocol of the frame (IEEE 802)."""
-
-VNET_HEADER: Final = bytes(10)
-"""struct virtio_net_hdr of linux/virtio_net.h, with nothing to offload."""
 
 
 def card(place: int) -> bytes:
@@ -39,17 +33,6 @@ def card(place: int) -> bytes:
 def ask(vlan: int, place: int) -> tuple[TapReply | ErrorReply, OwnedFds]:
     """Ask for the tap number *place* in *vlan*; return the answer and the fds."""
     return ask_for(Tap("br-vlan", is_network=False, queues=1, mac=card(place), vlan=vlan))
-
-
-def ask_for(request: Tap) -> tuple[TapReply | ErrorReply, OwnedFds]:
-    """Ask for the tap of *request*; return the answer and the fds."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.connect(SOCKET)
-        channel.send(sock, encode_request(request))
-        packet = channel.receive(sock)
-    reply = decode_reply(packet.data, request)
-    assert isinstance(reply, TapReply | ErrorReply), reply
-    return reply, packet.fds
 
 
 def hears(queue: int) -> bool:
