@@ -10,6 +10,7 @@ BpferryError            1  root of this package: tried and failed
 +-- NoHelper            5  no helper answers at its socket
 +-- NotReady            1  something on this host is in the way of the VM
 +-- NameTaken           1  a VM of this name and user runs already
++-- NotRunning          1  no VM of this name runs, or it does not answer
 +-- HelperError         1  the helper answered, and the answer is a failure or invalid
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
 |   +-- NoProgram         1  what should be started as QEMU is not there, or is no program
@@ -161,6 +162,12 @@ class NameTaken(BpferryError):  # noqa: N818
     """A VM of this name and user runs already."""
 
     code = "name-taken"
+
+
+class NotRunning(BpferryError):  # noqa: N818
+    """No VM of this name and user runs, or it does not answer."""
+
+    code = "not-running"
 
 
 class HelperError(BpferryError):

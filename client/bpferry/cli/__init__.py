@@ -11,8 +11,11 @@
     findings         what check and a dry run say about a description
     convert          bpferry convert
     capabilities     bpferry capabilities
+    running          bpferry list, status, stop, pause, resume, reset
+    running_options  what these take, and their help
     tap              bpferry tap
     can_i            bpferry can-i
+    table            tables, durations and sizes for people
     output           standard output and standard error
 
 Depends on: everything else in bpferry, imported when a command needs it.

@@ -192,11 +192,41 @@ def _can_i(options: argparse.Namespace) -> int:
     )
 
 
+def _list(options: argparse.Namespace) -> int:
+    from bpferry.cli.running import list_all  # noqa: PLC0415
+
+    return list_all(as_json=options.json)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from bpferry.cli.running import status  # noqa: PLC0415
+
+    return status(options.name, as_json=options.json)
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from bpferry.cli.running import stop  # noqa: PLC0415
+
+    return stop(options.names, force=options.force, timeout_s=options.timeout, as_json=options.json)
+
+
+def _change(options: argparse.Namespace) -> int:
+    from bpferry.cli.running import change  # noqa: PLC0415
+
+    return change(options.command, options.name, as_json=options.json)
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "run": _run_vm,
     "check": _check,
     "convert": _convert,
     "capabilities": _capabilities,
+    "list": _list,
+    "status": _status,
+    "stop": _stop,
+    "pause": _change,
+    "resume": _change,
+    "reset": _change,
     "tap": _tap,
     "can-i": _can_i,
 }

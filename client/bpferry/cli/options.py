@@ -6,6 +6,7 @@ from typing import Final
 
 from bpferry.cli.network_options import add_can_i, add_tap
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
+from bpferry.cli.running_options import add_running
 from bpferry_wire import VERSION
 
 DESCRIPTION: Final = """\
@@ -113,6 +114,7 @@ def build_parser() -> Parser:
     _add_check(commands)
     _add_convert(commands)
     _add_capabilities(commands)
+    add_running(commands)
     add_tap(commands)
     add_can_i(commands)
     return parser

@@ -93,10 +93,6 @@ class StderrReporter:
 
     def __init__(self) -> None:
         self._interactive = sys.stderr is not None and sys.stderr.isatty()
-        self.steering: dict[str, Steering] = {}
-        """What came into force last, by card."""
-        self.endpoints: list[Endpoint] = []
-        """Where somebody could connect."""
 
     def progress(self, text: str) -> None:
         """Say what is about to be done, if somebody is watching."""
@@ -116,9 +112,7 @@ class StderrReporter:
         say(f"qemu: {line}")
 
     def steering_changed(self, card_id: str, steering: "Steering") -> None:
-        """Keep what came into force; the sentence about it comes as a note."""
-        self.steering[card_id] = steering
+        """Say nothing: the sentence about it comes as a note."""
 
     def reachable(self, endpoint: "Endpoint") -> None:
-        """Keep where somebody can connect; the sentence about it comes as a note."""
-        self.endpoints.append(endpoint)
+        """Say nothing: the sentence about it comes as a note."""

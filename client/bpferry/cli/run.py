@@ -18,6 +18,7 @@ from bpferry.machine.verdict import Verdict, judge
 from bpferry.steering.plan import Notice
 
 if TYPE_CHECKING:
+    from bpferry.machine.control.record import Record
     from bpferry.machine.preparation import Prepared
     from bpferry.network.tap_helper import GrantedTap
     from bpferry.steering.maps import Steering
@@ -68,27 +69,29 @@ def _fail(verdict: Verdict, *, as_json: bool) -> int:
 def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as_json: bool) -> int:
     # asyncio and the rest that a running VM needs are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
+    from bpferry.machine.control.record import Record  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415
     from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
     from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
+    record = Record(reporter)
     with (
         Helpers(BpfHelper(), TapHelper()) as helpers,
-        prepare(plan, helpers, reporter) as prepared,
+        prepare(plan, helpers, record) as prepared,
     ):
         helpers.close()
         notices = _notices(plan, verdict, prepared)
         for notice in notices:
-            reporter.warn(notice.message, notice.hint)
+            record.warn(notice.message, notice.hint)
         reporter.note(f"'{plan.machine.name}' starts with {_accelerator(plan)}")
         for card in prepared.plans.values():
             if card.card_id in prepared.taps:
                 reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
             reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
-        status = supervise(prepared, reporter, STDERR if as_json else STDOUT, _keyboard())
+        status = supervise(prepared, record, STDERR if as_json else STDOUT, _keyboard())
     if as_json:
-        output.print_json(_end_fields(prepared, notices, reporter, status))
+        output.print_json(_end_fields(prepared, notices, record, status))
     return status
 
 
@@ -123,7 +126,7 @@ def _notices(plan: Draft, verdict: Verdict, prepared: "Prepared") -> tuple[Notic
 def _end_fields(
     prepared: "Prepared",
     notices: tuple[Notice, ...],
-    reporter: output.StderrReporter,
+    record: "Record",
     status: int,
 ) -> dict[str, object]:
     """Return what ``run --json`` prints when the VM has ended."""
@@ -134,8 +137,8 @@ def _end_fields(
             card_id: {"interface": tap.interface, "bridge": tap.bridge, "mtu": tap.mtu}
             for card_id, tap in prepared.taps.items()
         },
-        "seen": {card_id: _seen(found) for card_id, found in reporter.steering.items()},
-        "endpoints": [endpoints.fields(endpoint) for endpoint in reporter.endpoints],
+        "seen": {card_id: _seen(found) for card_id, found in record.steering.items()},
+        "endpoints": [endpoints.fields(endpoint) for endpoint in record.endpoints],
         "warnings": [notice.message for notice in notices],
     }
 

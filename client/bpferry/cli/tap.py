@@ -5,6 +5,7 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.cli.network_options import find_name_problem
+from bpferry.cli.table import format_table
 from bpferry.errors import BadInput
 from bpferry.network.tap_helper import TapHelper
 from bpferry.network.tap_users import User, find_users
@@ -118,13 +119,7 @@ def _as_json(tap: OwnTap, users: tuple[User, ...]) -> dict[str, object]:
 def _list_text(taps: tuple[OwnTap, ...], users: dict[str, tuple[User, ...]]) -> str:
     if not taps:
         return "you have no taps"
-    rows = [HEADINGS, *(_row(tap, users.get(tap.interface, ())) for tap in taps)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    return format_table(HEADINGS, [_row(tap, users.get(tap.interface, ())) for tap in taps])
 
 
 def _row(tap: OwnTap, users: tuple[User, ...]) -> tuple[str, ...]:

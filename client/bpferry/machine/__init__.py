@@ -8,6 +8,8 @@
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     emulator      which QEMU it is, and what that can do
     supervisor    QEMU's parent, for as long as it runs
+    control       a package: commands to a VM that runs, and its answers
+    control_socket where they arrive
     qemu_output   what QEMU writes on its standard error
     ending        how QEMU ended, in words for people
     complaints    where in the document QEMU's complaint about a start has its cause

@@ -37,11 +37,20 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def runtime_folders() -> tuple[Path, ...]:
+    """Return where the runtime folders of VMs are: that of this session first."""
+    usual = Path(f"/run/user/{os.getuid()}")
+    places = dict.fromkeys((_runtime_folder(), usual, _folder_without_session()))
+    return tuple(place / "bpferry" for place in places)
+
+
 def _runtime_folder() -> Path:
     """Return the user's own folder for sockets; without a login session, one below /tmp."""
     given = os.environ.get("XDG_RUNTIME_DIR", "")
-    if given.startswith("/"):
-        return Path(given)
+    return Path(given) if given.startswith("/") else _folder_without_session()
+
+
+def _folder_without_session() -> Path:
     return Path(f"/tmp/bpferry-{os.getuid()}")  # noqa: S108 - made with mode 0700 and checked
 
 

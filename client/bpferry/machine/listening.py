@@ -47,13 +47,23 @@ def open_listen(listen: Listen) -> Iterator[socket.socket]:
     Raises:
         BpferryError: it cannot be created, or a process listens there already.
     """
-    path = Path(listen.path)
+    with listen_at(Path(listen.path), socket.SOCK_STREAM, BACKLOG) as sock:
+        yield sock
+
+
+@contextlib.contextmanager
+def listen_at(path: Path, kind: socket.SocketKind, backlog: int) -> Iterator[socket.socket]:
+    """Listen on *path* with a socket of *kind*, as ``open_listen`` does.
+
+    Raises:
+        BpferryError: it cannot be created, or a process listens there already.
+    """
     check_path(path)
     make_folder(path.parent)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with socket.socket(socket.AF_UNIX, kind) as sock:
         with _locked(path.parent):
             remove_stale(path)
-            _bind(sock, path)
+            _bind(sock, path, backlog)
             identity = _identity(path)
         try:
             yield sock
@@ -193,12 +203,12 @@ def is_bound(path: Path) -> bool:
     return True
 
 
-def _bind(sock: socket.socket, path: Path) -> None:
+def _bind(sock: socket.socket, path: Path, backlog: int) -> None:
     # The file gets the mode of its socket (unix_bind_bsd), so that it is never open to more users.
     os.fchmod(sock.fileno(), SOCKET_MODE)
     try:
         sock.bind(str(path))
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         raise BpferryError(
             f"cannot listen at '{path}': {error.strerror}", "choose another path"

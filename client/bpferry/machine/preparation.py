@@ -36,6 +36,7 @@ from bpferry.domain.document import Document
 from bpferry.errors import BpferryError, all_in_one
 from bpferry.machine.card_fds import Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
+from bpferry.machine.control_socket import open_control
 from bpferry.machine.device_nodes import acquire_cid, open_device
 from bpferry.machine.draft import Draft
 from bpferry.machine.files import make_files
@@ -64,8 +65,8 @@ MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
 class Prepared:
     """Everything that QEMU needs to start. The code that made it closes what is in it."""
 
-    document: Document
-    """As far as it is supported."""
+    draft: Draft
+    """What it was made from, with the plans as they were before the helpers' answers."""
     built: Built
     """The command line, with the numbers of the fds."""
     plans: dict[str, CardPlan]
@@ -77,6 +78,8 @@ class Prepared:
     """What is set in QEMU's environment in addition to ours."""
     monitor: socket.socket
     """Our end."""
+    control: socket.socket
+    """Where commands to the VM arrive."""
     console: socket.socket | None
     """Our end of QEMU's standard streams, if a serial console of the guest is on them."""
     streams: socket.socket | None
@@ -100,6 +103,11 @@ class Prepared:
     """Where to connect to the VM; what QEMU chooses is empty."""
 
     @property
+    def document(self) -> Document:
+        """The description, as far as it is supported."""
+        return self.draft.document
+
+    @property
     def argv(self) -> tuple[str, ...]:
         """What is started."""
         return self.built.argv
@@ -121,7 +129,9 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
         _stop_at(find_in_use(draft))
         raise_limit(draft)
-        ours.callback(remove_empty, Path(folders_of(draft.machine.name).runtime))
+        runtime = Path(folders_of(draft.machine.name).runtime)
+        ours.callback(remove_empty, runtime)
+        control = ours.enter_context(open_control(runtime))
         ours.enter_context(raised_limit(draft.built))
         opened = _Opened(ours, inherited)
         cards = open_cards(draft, helpers, reporter, inherited)
@@ -136,7 +146,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         with _naming_places(draft.document):
             companions = ours.enter_context(_start_companions(final, reporter, opened))
         yield Prepared(
-            document=draft.document,
+            draft=draft,
             built=final,
             plans=cards.plans,
             taps=cards.taps,
@@ -154,6 +164,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             },
             endpoints=final.of(Endpoint),
             monitor=opened.ends[QMP],
+            control=control,
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
             maps={

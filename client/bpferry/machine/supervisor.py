@@ -20,13 +20,16 @@ from typing import Final
 from bpferry.errors import QemuError
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
+from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.operations import operations
+from bpferry.machine.control.record import Record
+from bpferry.machine.control.server import Server
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
-from bpferry.machine.reporter import Reporter
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import Child, start_child
 from bpferry.steering.maps import Steering
@@ -56,9 +59,7 @@ EVENTS: Final = {
 """QMP events that the user is told about (qapi/run-state.json)."""
 
 
-def supervise(
-    prepared: Prepared, reporter: Reporter, output: int, keyboard: int | None = None
-) -> int:
+def supervise(prepared: Prepared, record: Record, output: int, keyboard: int | None = None) -> int:
     """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
 
     The guest's console goes to the fd *output*, and what is typed on *keyboard* to the guest; both
@@ -67,28 +68,26 @@ def supervise(
     Raises:
         QemuError: it ended before it could run the VM.
     """
-    return asyncio.run(_supervise(prepared, reporter, output, keyboard))
+    return asyncio.run(_supervise(prepared, record, output, keyboard))
 
 
-async def _supervise(
-    prepared: Prepared, reporter: Reporter, output: int, keyboard: int | None
-) -> int:
+async def _supervise(prepared: Prepared, record: Record, output: int, keyboard: int | None) -> int:
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(_signals())
         child = stack.enter_context(_start(prepared))
         prepared.inherited.close()
-        pin_process(child.pid, prepared.affinities, reporter)
+        pin_process(child.pid, prepared.affinities, record)
         plans = prepared.plans.values()
-        output_of_qemu = QemuOutput(child, reporter, plans, prepared.endpoints)
+        output_of_qemu = QemuOutput(child, record, plans, prepared.endpoints)
         stack.callback(output_of_qemu.stop)
         if prepared.console is not None:
             own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
             stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
-        supervisor = _Supervisor(prepared, reporter, child, output_of_qemu, signals)
+        supervisor = _Supervisor(prepared, record, child, output_of_qemu, signals)
         await supervisor.run()
         output_of_qemu.stop()
         status = child.exit_status()
-        report_end(reporter, status, child.pid, killed=supervisor.killed)
+        report_end(record, status, child.pid, killed=supervisor.killed)
         return status if status >= 0 else 128 - status
 
 
@@ -123,7 +122,7 @@ class _Supervisor:
     def __init__(
         self,
         prepared: Prepared,
-        reporter: Reporter,
+        reporter: Record,
         child: Child,
         output: QemuOutput,
         signals: Signals,
@@ -133,7 +132,8 @@ class _Supervisor:
         self._child = child
         self._output = output
         self._signals = signals
-        self._monitor: Monitor | None = None
+        self._vm = RunningVm(prepared, reporter, child.pid, self._end)
+        self._control = Server(prepared.control, operations(self._vm))
         self._stopping = False
         self.killed = False
         """QEMU was killed since the user has asked for that, or since it did not stop."""
@@ -146,6 +146,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._child.pidfd, self._ended.set)
         self._begin(self._handle_signals())
+        self._control.start()
         try:
             async with self._connected() as monitor:
                 if monitor is not None:
@@ -155,6 +156,7 @@ class _Supervisor:
                     await self._let_run(monitor)
                 await self._ended.wait()
         finally:
+            await self._control.stop()
             for fd in (self._child.pidfd, *self._readers):
                 loop.remove_reader(fd)
             for task in self._tasks:
@@ -171,14 +173,14 @@ class _Supervisor:
             try:
                 async with asyncio.timeout(None if self._waits() else MONITOR_SECONDS):
                     opening = open_monitor(name, self._prepared.monitor)
-                    self._monitor = await stack.enter_async_context(opening)
+                    self._vm.monitor = await stack.enter_async_context(opening)
             except TimeoutError as error:
                 message = f"'{name}' did not answer at its monitor within {MONITOR_SECONDS:g} s"
                 raise QemuError(message, evidence=self._child.tail()) from error
             except QemuError as error:
                 if not self._stopping:
                     raise await self._early_end(error) from error
-            yield self._monitor
+            yield self._vm.monitor
 
     def _waits(self) -> bool:
         """Tell the user whose connections QEMU waits for, and return whether it waits for any."""
@@ -208,6 +210,7 @@ class _Supervisor:
             await self._tell(monitor)
             if prepared.paused:
                 await monitor.execute("cont")
+            self._vm.runs()
             for endpoint in await find_chosen(monitor, prepared.endpoints):
                 self._reporter.note(describe(endpoint))
                 self._reporter.reachable(endpoint)
@@ -263,6 +266,7 @@ class _Supervisor:
     async def _follow_events(self, monitor: Monitor) -> None:
         starts = self._prepared.paused
         async for event in monitor.events():
+            self._vm.follow(event)
             if event == "RESUME" and starts:
                 starts = False
             elif event in EVENTS:
@@ -271,7 +275,8 @@ class _Supervisor:
     async def _handle_signals(self) -> None:
         number = await self._signals.get()
         self._stopping = True
-        monitor = self._monitor
+        self._vm.state = State.STOPPING
+        monitor = self._vm.monitor
         if monitor is None:
             self._reporter.note("stopping QEMU, which has not started the VM yet")
             self._kill()
@@ -284,6 +289,22 @@ class _Supervisor:
         self._begin(_quietly(monitor.quit()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._signals.get(), QUIT_SECONDS)
+        self._kill()
+
+    def _end(self, at_once: bool) -> None:  # noqa: FBT001 - the shape of RunningVm.end
+        """Do what a signal does, or end QEMU at once, for a command."""
+        if at_once and self._vm.monitor is not None:
+            self._stopping = True
+            self._vm.state = State.STOPPING
+            self._begin(self._quit(self._vm.monitor))
+        else:
+            self._signals.put_nowait(signal.SIGTERM)
+
+    async def _quit(self, monitor: Monitor) -> None:
+        """Tell QEMU to end, and kill it if it does not."""
+        self._reporter.note("stopping QEMU")
+        self._begin(_quietly(monitor.quit()))
+        await asyncio.sleep(QUIT_SECONDS)
         self._kill()
 
     def _kill(self) -> None:

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The options and the help of the commands for VMs that run."""
+
+import argparse
+from typing import Final
+
+from bpferry.cli.parser import Commands, add_command
+
+LIST_DESCRIPTION: Final = """\
+List your VMs that run: those of `bpferry run` in any session, and those under
+your systemd. Only your own are shown.
+"""
+
+STATUS_DESCRIPTION: Final = """\
+Show one VM that runs: its state, how long it has been running, its memory and
+processors, its cards with the steering that was planned and what is seen of
+it, its disks, how to reach it, and the last warnings.
+"""
+
+STOP_DESCRIPTION: Final = """\
+Ask the guest to power down, as its power button does, and wait until the VM
+has ended. A guest that does not react keeps running until it is given up:
+after --timeout seconds QEMU ends, which is like pulling the plug. --force does
+that at once.
+"""
+
+STOP_EPILOG: Final = """\
+examples:
+  bpferry stop web                 power down, and wait
+  bpferry stop --timeout 30 web    pull the plug if that takes more than 30 s
+  bpferry stop --force web db      pull the plug of two VMs now
+"""
+
+PAUSE_DESCRIPTION: Final = """\
+Stop the VM's processors. Its memory, disks and cards stay as they are; packets
+for the guest wait in the queues of its cards, and are dropped when these are
+full. `bpferry resume` lets it continue.
+"""
+
+RESUME_DESCRIPTION: Final = """\
+Let a VM continue that was paused. Its clock is behind by as long as it was
+paused, until the guest sets it.
+"""
+
+RESET_DESCRIPTION: Final = """\
+Restart the VM at once, as its reset button does. The guest is not asked: what
+it has not written to its disks is lost. Taps and eBPF programs stay.
+"""
+
+STATES: Final = {
+    "pause": (
+        "stop the processors of a VM that runs",
+        PAUSE_DESCRIPTION,
+    ),
+    "resume": (
+        "let a paused VM continue",
+        RESUME_DESCRIPTION,
+    ),
+    "reset": (
+        "restart a VM as its reset button does",
+        RESET_DESCRIPTION,
+    ),
+}
+"""Help and description of the commands that change the state of a VM."""
+
+MAX_SECONDS: Final = 86_400
+
+
+def add_running(commands: Commands) -> None:
+    """Add the commands."""
+    _add_list(commands)
+    _add_status(commands)
+    _add_stop(commands)
+    for name, (summary, description) in STATES.items():
+        command = add_command(
+            commands,
+            name,
+            help=summary,
+            description=description,
+            epilog=f"example:\n  bpferry {name} web\n",
+        )
+        add_name(command)
+        add_json(command)
+
+
+def add_name(command: argparse.ArgumentParser) -> None:
+    """Add the name of the VM that a command is about."""
+    command.add_argument("name", metavar="NAME", help="the VM's name, as in 'bpferry list'")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_list(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "list",
+        help="list your VMs that run",
+        description=LIST_DESCRIPTION,
+        epilog="example:\n  bpferry list --json\n",
+    )
+    add_json(command)
+
+
+def _add_status(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "status",
+        help="show one VM that runs",
+        description=STATUS_DESCRIPTION,
+        epilog="example:\n  bpferry status web\n",
+    )
+    add_name(command)
+    add_json(command)
+
+
+def _add_stop(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "stop",
+        help="power a VM down",
+        description=STOP_DESCRIPTION,
+        epilog=STOP_EPILOG,
+    )
+    command.add_argument(
+        "names", metavar="NAME", nargs="+", help="the VM's name, as in 'bpferry list'"
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--force", action="store_true", help="end QEMU at once")
+    how.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="end QEMU if the guest has not powered down after so many seconds",
+    )
+    add_json(command)
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_SECONDS):
+        raise argparse.ArgumentTypeError(f"expected 1 to {MAX_SECONDS} seconds, not '{text}'")
+    return int(text)

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Commands to a VM that runs: from any process of its user to its supervisor.
+
+    packets     requests and replies, in the wire's form
+    server      who may ask there, and how requests are answered
+    operations  what a running VM can be asked
+    life        what is known of a running VM: its state and what it was started with
+    record      what its user was told, for those who ask later
+    client      the connection of a command
+    running     the VMs of this user that run
+
+The socket is ``control.sock`` in the VM's runtime folder (``machine.folders``), which only its user
+may enter. It is a SOCK_SEQPACKET socket with packets like those of the helpers: one request, one
+reply, and fds with a reply. A request waits for nothing but QEMU's own answer.
+
+Depends on: errors, domain, network, qemu, steering, commandline, and the modules of ``machine``.
+Never does: serve another user, take in an fd, or wait for a client that does not read.
+"""

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The connection of a command to a running VM."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bpferry.errors import NotRunning
+from bpferry.machine.control.packets import decode_reply, encode_request, without_none
+from bpferry.machine.control_socket import peer_uid
+from bpferry_wire import channel
+from bpferry_wire.errors import PeerClosed, WireError
+from bpferry_wire.fds import Closing, OwnedFds
+
+ANSWER_SECONDS: Final = 30.0
+"""A supervisor answers within milliseconds; QEMU may take some seconds."""
+
+
+class Reply(NamedTuple):
+    """What a VM answered. The caller owns the fds."""
+
+    fields: Mapping[str, object]
+    fds: OwnedFds
+
+
+class Control(Closing):
+    """A connection to the supervisor of one VM, at the socket *path*."""
+
+    def __init__(self, vm_name: str, path: Path, seconds: float = ANSWER_SECONDS) -> None:
+        """Connect.
+
+        Raises:
+            NotRunning: nobody listens there.
+        """
+        self.vm_name = vm_name
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sock.settimeout(seconds)
+        self._seconds = seconds
+        try:
+            self._sock.connect(str(path))
+        except OSError as error:
+            self._sock.close()
+            raise NotRunning(
+                f"cannot ask the VM '{vm_name}' at '{path}': {error.strerror or error}"
+            ) from error
+        if peer_uid(self._sock) != os.geteuid():
+            self._sock.close()
+            raise NotRunning(f"somebody else listens at '{path}'")
+
+    def ask(self, op: str, **fields: object) -> Mapping[str, object]:
+        """Return what the VM answers to *op*; fields that are None are not sent.
+
+        Raises:
+            NotRunning: it has ended, or does not answer.
+            BpferryError: what it says against it.
+        """
+        reply = self.ask_for_fds(op, **fields)
+        reply.fds.close()
+        return reply.fields
+
+    def ask_for_fds(self, op: str, **fields: object) -> Reply:
+        """Do the same, and return the fds of the reply too."""
+        try:
+            channel.send(self._sock, encode_request(op, without_none(fields)))
+            packet = channel.receive(self._sock)
+        except TimeoutError as error:
+            raise NotRunning(
+                f"'{self.vm_name}' did not answer within {self._seconds:g} s",
+                "its bpferry may be stopped: see 'ps -C bpferry'",
+            ) from error
+        except (OSError, PeerClosed) as error:
+            raise NotRunning(f"'{self.vm_name}' has ended") from error
+        try:
+            return Reply(decode_reply(packet.data), packet.fds)
+        except WireError as error:
+            packet.fds.close()
+            raise NotRunning(f"'{self.vm_name}' gave no valid answer: {error}") from error
+        except BaseException:
+            packet.fds.close()
+            raise
+
+    def wait_for_end(self, seconds: float | None) -> bool:
+        """Wait until the VM has ended, at most *seconds*; say whether it has."""
+        self._sock.settimeout(seconds)
+        try:
+            return not self._sock.recv(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sock.close()

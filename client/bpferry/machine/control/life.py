@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is known of a running VM: its state, and what it was started with."""
+
+import asyncio
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from bpferry.errors import NotReady, QemuError
+from bpferry.machine.control.record import Record
+from bpferry.machine.preparation import Prepared
+from bpferry.qemu.monitor import Monitor
+
+
+class State(StrEnum):
+    """What a VM does, in words for people and programs."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    """Its guest sleeps, and wakes up at an event such as a key."""
+    CRASHED = "crashed"
+    """Its guest says that it has crashed (a panic device), and runs no more."""
+    STOPPING = "stopping"
+    """It was asked to end, or its guest shuts down."""
+
+
+STATES: Final[Mapping[str, State]] = {
+    "STOP": State.PAUSED,
+    "RESUME": State.RUNNING,
+    "SUSPEND": State.SUSPENDED,
+    "WAKEUP": State.RUNNING,
+    "GUEST_PANICKED": State.CRASHED,
+    "SHUTDOWN": State.STOPPING,
+}
+"""Which state a VM is in after an event of QMP (qapi/run-state.json)."""
+
+QEMU_SECONDS: Final = 5.0
+"""For QEMU to answer a command; it takes a millisecond unless a disk hangs."""
+
+LASTING: Final = (State.STOPPING, State.CRASHED)
+"""States in which QEMU stops the processors too, which changes nothing for the user."""
+
+
+@dataclass(slots=True)
+class RunningVm:
+    """One running VM, as its supervisor knows it."""
+
+    prepared: Prepared
+    record: Record
+    qemu_pid: int
+    end: Callable[[bool], None]
+    """Ends the VM: by the guest's power button, or at once if true."""
+    state: State = State.STARTING
+    monitor: Monitor | None = None
+    """None before QEMU answers."""
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        """The VM's name."""
+        return self.prepared.document.machine.name
+
+    @property
+    def uptime_s(self) -> int:
+        """Seconds since QEMU was started. A change of the host's clock does not matter."""
+        return int(time.monotonic() - self.started_s)
+
+    async def ask_qemu(self, command: str, arguments: dict[str, object] | None = None) -> object:
+        """Return what QEMU answers to *command*.
+
+        Raises:
+            BpferryError: it does not answer yet, or in time, or refuses.
+        """
+        monitor = self.need_monitor()
+        try:
+            async with asyncio.timeout(QEMU_SECONDS):
+                return await monitor.execute(command, arguments)
+        except TimeoutError as error:
+            raise QemuError(
+                f"QEMU of '{self.name}' did not answer '{command}' within {QEMU_SECONDS:g} s",
+                "a disk or the host may be stuck; it ends with: bpferry stop --force "
+                f"{shlex.quote(self.name)}",
+            ) from error
+
+    def need_monitor(self) -> Monitor:
+        """Return the monitor.
+
+        Raises:
+            NotReady: QEMU does not answer yet.
+        """
+        if self.monitor is None:
+            raise NotReady(f"'{self.name}' is still starting: its QEMU does not answer yet")
+        return self.monitor
+
+    def runs(self) -> None:
+        """Take note that the guest runs now, if nothing else has happened meanwhile."""
+        if self.state is State.STARTING:
+            self.state = State.RUNNING
+
+    def follow(self, event: str) -> None:
+        """Take note of an *event* of QMP."""
+        state = STATES.get(event)
+        if state is None or (event == "STOP" and self.state in LASTING):
+            return
+        self.state = state

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a running VM can be asked.
+
+    summary   name, state, uptime and size, from memory: QEMU is not asked
+    status    the same and all else: cards, disks, endpoints, warnings
+    stop      power the guest down, or end QEMU
+    pause, resume, reset
+
+Each operation takes its fields, so that one that it does not know is refused, and returns as soon
+as QEMU has answered.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from bpferry.domain.identity import card_mac_of
+from bpferry.domain.names import cards_of
+from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.packets import without_none
+from bpferry.machine.control.server import Answer, Operation
+from bpferry.machine.endpoints import fields as endpoint_fields
+from bpferry.steering.view import describe
+from bpferry_wire.codec import Fields
+
+MAX_TIMEOUT_S: Final = 86_400
+"""The longest time that a guest may be given to power down: a day."""
+
+
+def operations(vm: RunningVm) -> dict[str, Operation]:
+    """Return all operations on *vm*, by name."""
+    commands = _Commands(vm)
+    return {
+        "summary": commands.summary,
+        "status": commands.status,
+        "stop": commands.stop,
+        "pause": commands.pause,
+        "resume": commands.resume,
+        "reset": commands.reset,
+    }
+
+
+class _Commands:
+    """The operations that every VM has."""
+
+    def __init__(self, vm: RunningVm) -> None:
+        self._vm = vm
+
+    async def summary(self, fields: Fields) -> Answer:
+        fields.done()
+        return Answer(summary_of(self._vm))
+
+    async def status(self, fields: Fields) -> Answer:
+        fields.done()
+        return Answer({**summary_of(self._vm), **_details(self._vm)})
+
+    async def stop(self, fields: Fields) -> Answer:
+        force = fields.boolean("force")
+        seconds = fields.integer("seconds", 1, MAX_TIMEOUT_S) if fields.has("seconds") else None
+        fields.done()
+        self._vm.end(force)
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, self._vm.end, True)  # noqa: FBT003 - its argument is not named in a callback
+        return Answer()
+
+    async def pause(self, fields: Fields) -> Answer:
+        return await self._tell(fields, "stop")
+
+    async def resume(self, fields: Fields) -> Answer:
+        return await self._tell(fields, "cont")
+
+    async def reset(self, fields: Fields) -> Answer:
+        return await self._tell(fields, "system_reset")
+
+    async def _tell(self, fields: Fields, command: str) -> Answer:
+        fields.done()
+        await self._vm.ask_qemu(command)
+        return Answer({"state": str(self._vm.state)})
+
+
+def summary_of(vm: RunningVm) -> dict[str, object]:
+    """Return what a list of VMs shows."""
+    machine = vm.prepared.document.machine
+    return {
+        "name": machine.name,
+        "state": str(vm.state),
+        "uptime_s": vm.uptime_s,
+        "vcpus": machine.vcpus,
+        "memory": machine.memory,
+        "cards": len(machine.cards),
+        "pid": os.getpid(),
+        "qemu_pid": vm.qemu_pid,
+        "file": str(vm.prepared.document.origins.path),
+    }
+
+
+def _details(vm: RunningVm) -> dict[str, object]:
+    return {
+        "cards": list(_cards(vm)),
+        "disks": list(_disks(vm)),
+        "endpoints": [without_none(endpoint_fields(one)) for one in vm.record.endpoints],
+        "warnings": list(vm.record.warnings),
+    }
+
+
+def _cards(vm: RunningVm) -> Iterator[Mapping[str, object]]:
+    prepared, owner = vm.prepared, vm.prepared.draft.context.owner
+    for device in cards_of(prepared.document.machine):
+        plan, tap = prepared.plans[device.id], prepared.taps.get(device.id)
+        seen = vm.record.steering.get(device.id)
+        yield without_none({
+            "id": device.id,
+            "type": device.value.type,
+            "mac": card_mac_of(device.value, owner, vm.name, device.number),
+            "steering": str(plan.rung),
+            "vhost": plan.vhost,
+            "queues": plan.queues,
+            "because": "; ".join(plan.because),
+            "seen": None if seen is None else describe(device.id, seen),
+            "tap": device.value.tap if tap is None else tap.interface,
+            "bridge": None if tap is None else tap.bridge,
+        })  # fmt: skip
+
+
+def _disks(vm: RunningVm) -> Iterator[Mapping[str, object]]:
+    for disk in vm.prepared.document.machine.disks:
+        yield without_none({"target": disk.target, "device": disk.device, "file": disk.file})

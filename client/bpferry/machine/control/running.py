@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The VMs of this user that run, found by their sockets.
+
+A VM that was started without a login session has its runtime folder in another place than one with
+a session (``machine.folders``), so both places are searched. A socket on which nobody listens is
+what a killed bpferry left; the next VM of that name removes it.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bpferry.errors import BpferryError, NotRunning
+from bpferry.machine.control.client import Control
+from bpferry.machine.control_socket import SOCKET_NAME
+from bpferry.machine.folders import folder_name, runtime_folders
+
+LIST_SECONDS: Final = 2.0
+"""For each VM to answer a list; one that is stopped (SIGSTOP) never does."""
+
+MAX_SHOWN: Final = 5
+"""Names in a hint."""
+
+
+class Found(NamedTuple):
+    """One VM that runs."""
+
+    name: str
+    summary: Mapping[str, object]
+    """What it says of itself; empty if it does not answer."""
+    problem: str = ""
+    """Why it does not answer."""
+
+
+def find_running() -> list[Found]:
+    """Return all VMs of this user that run, by name."""
+    return sorted(filter(None, map(_look, _sockets())), key=lambda found: found.name)
+
+
+def connect(vm_name: str) -> Control:
+    """Connect to the VM called *vm_name*.
+
+    Raises:
+        NotRunning: there is none.
+    """
+    for folder in runtime_folders():
+        path = folder / folder_name(vm_name) / SOCKET_NAME
+        with contextlib.suppress(NotRunning):
+            return Control(vm_name, path)
+    raise NotRunning(f"no VM '{vm_name}' of yours is running", _hint(vm_name))
+
+
+def _sockets() -> Iterator[Path]:
+    for folder in runtime_folders():
+        with contextlib.suppress(OSError):
+            yield from sorted(folder.glob(f"*/{SOCKET_NAME}"))
+
+
+def _look(path: Path) -> Found | None:
+    try:
+        control = Control(path.parent.name, path, LIST_SECONDS)
+    except NotRunning:
+        return None
+    with control:
+        try:
+            summary = control.ask("summary")
+        except BpferryError as error:
+            return Found(path.parent.name, {}, error.message)
+    return Found(str(summary.get("name", path.parent.name)), summary)
+
+
+def _hint(vm_name: str) -> str:
+    names = [found.name for found in find_running()]
+    if not names:
+        return "none of your VMs is running; start one: bpferry run FILE"
+    close = difflib.get_close_matches(vm_name, names, n=1)
+    if close:
+        return f"do you mean '{close[0]}'? All that run: bpferry list"
+    more = ", ..." if len(names) > MAX_SHOWN else ""
+    return f"these run: {', '.join(names[:MAX_SHOWN])}{more}"

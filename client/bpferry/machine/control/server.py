@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The socket on which a running VM takes commands, served by its supervisor's event loop.
+
+Only processes of the VM's own user may ask (SO_PEERCRED); the folder of the socket keeps others
+out already. Every client has a task of its own, so none waits for another. What a client sends is
+bounded by ``bpferry_wire.limits``; a client that does not read its reply loses its connection, and
+a client that sends what is not a request gets an error and loses it too. Nobody is waited for
+longer than that, and an idle connection costs no wake-up.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple
+
+from bpferry.errors import BpferryError, Refused
+from bpferry.machine.control.packets import (
+    BAD_REQUEST,
+    BUSY,
+    UNKNOWN_OP,
+    decode_request,
+    encode_answer,
+    encode_error,
+)
+from bpferry.machine.control_socket import peer_uid
+from bpferry_wire import channel, limits
+from bpferry_wire.codec import Fields
+from bpferry_wire.errors import BadMessage
+from bpferry_wire.fds import OwnedFds
+
+MAX_CLIENTS: Final = 64
+"""Connections at a time. A command has one, and a script may start many."""
+
+
+class Answer(NamedTuple):
+    """What an operation answers."""
+
+    fields: Mapping[str, object] = {}
+    """Those that are None are left out."""
+    fds: OwnedFds | None = None
+    """Sent with the reply, and closed here after that."""
+
+
+Operation = Callable[[Fields], Awaitable[Answer]]
+"""Answers one request. Takes all fields of it, or raises BadMessage; raises BpferryError if it
+cannot do what is asked for."""
+
+
+class Server:
+    """Serves *operations*, by name, at a socket that somebody else closes."""
+
+    def __init__(self, sock: socket.socket, operations: Mapping[str, Operation]) -> None:
+        self._sock = sock
+        self._operations = operations
+        self._clients: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Take connections from now on."""
+        self._loop.add_reader(self._sock, self._accept)
+
+    async def stop(self) -> None:
+        """Take no more connections, and close those that are open: the VM has ended."""
+        self._loop.remove_reader(self._sock)
+        clients = tuple(self._clients)
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except OSError:
+            # The client has left already, or there is no fd for it; it tries again.
+            return
+        sock.settimeout(0)
+        refusal = self._refusal(sock)
+        if refusal is not None:
+            with sock, contextlib.suppress(OSError):
+                channel.send(sock, encode_error(refusal))
+            return
+        task = self._loop.create_task(self._serve(sock))
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    def _refusal(self, sock: socket.socket) -> BpferryError | None:
+        if peer_uid(sock) != os.geteuid():
+            return Refused("this VM belongs to another user")
+        if len(self._clients) >= MAX_CLIENTS:
+            return _coded(f"{MAX_CLIENTS} commands are connected to this VM", BUSY, "try again")
+        return None
+
+    async def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            while packet := await self._loop.sock_recv(sock, limits.MAX_REQUEST_BYTES + 1):
+                if not await self._answer(sock, packet):
+                    return
+
+    async def _answer(self, sock: socket.socket, packet: bytes) -> bool:
+        """Answer one request; return False if the connection is to be closed."""
+        try:
+            op, fields = decode_request(packet)
+            answer = await self._do(op, fields)
+        except BadMessage as error:
+            channel.send(sock, encode_error(_coded(str(error), BAD_REQUEST)))
+            return False
+        except BpferryError as error:
+            channel.send(sock, encode_error(error))
+            return True
+        with answer.fds or OwnedFds() as fds:
+            channel.send(sock, encode_answer(answer.fields), fds.borrow())
+        return True
+
+    async def _do(self, op: str, fields: Fields) -> Answer:
+        operation = self._operations.get(op)
+        if operation is None:
+            hint = "bpferry was updated while the VM runs: start the VM again to use this"
+            raise _coded(f"this VM's bpferry has no operation '{op}'", UNKNOWN_OP, hint)
+        return await operation(fields)
+
+
+def _coded(message: str, code: str, hint: str = "") -> BpferryError:
+    error = BpferryError(message, hint)
+    error.code = code
+    return error

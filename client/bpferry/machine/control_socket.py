@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The socket of a VM in its runtime folder."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bpferry.machine.listening import listen_at
+
+SOCKET_NAME: Final = "control.sock"
+"""In the VM's runtime folder."""
+
+BACKLOG: Final = 32
+"""Commands that may wait until the supervisor takes them, which it does at once."""
+
+UCRED: Final = struct.Struct("3i")
+"""struct ucred (unix(7)): process, user, group."""
+
+
+@contextlib.contextmanager
+def open_control(folder: Path) -> Iterator[socket.socket]:
+    """Listen in the runtime *folder* of a VM; socket and file go with the block.
+
+    Raises:
+        BpferryError: nobody can listen there.
+    """
+    with listen_at(folder / SOCKET_NAME, socket.SOCK_SEQPACKET, BACKLOG) as sock:
+        sock.settimeout(0)
+        yield sock
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Return the user at the other end of *sock*, as it was when the connection was made."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    _pid, uid, _gid = UCRED.unpack(credentials)
+    return int(uid)
