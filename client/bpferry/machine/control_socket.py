@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bpferry.machine.listening import listen_at
-
 SOCKET_NAME: Final = "control.sock"
 """In the VM's runtime folder."""
 
@@ -27,6 +25,8 @@ def open_control(folder: Path) -> Iterator[socket.socket]:
     Raises:
         BpferryError: nobody can listen there.
     """
+    from bpferry.machine.listening import listen_at  # noqa: PLC0415 - not for those who connect
+
     with listen_at(folder / SOCKET_NAME, socket.SOCK_SEQPACKET, BACKLOG) as sock:
         sock.settimeout(0)
         yield sock

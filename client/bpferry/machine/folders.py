@@ -6,16 +6,19 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bpferry.commandline.context import Folders
+if TYPE_CHECKING:
+    from bpferry.commandline.context import Folders
 
 MAX_NAME: Final = 32
 """The most characters of a folder's name. A Unix socket's path has at most 107 (unix(7))."""
 
 
-def folders_of(vm_name: str) -> Folders:
+def folders_of(vm_name: str) -> "Folders":
     """Return the folders of the VM called *vm_name*; nothing is made here."""
+    from bpferry.commandline.context import Folders  # noqa: PLC0415 - not for `bpferry list`
+
     folder = folder_name(vm_name)
     return Folders(
         runtime=str(_runtime_folder() / "bpferry" / folder),
