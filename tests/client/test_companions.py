@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processes beside QEMU: awaited, watched, and ended, whatever they do."""
 
+import os
+import signal
 import socket
 import sys
 import time
@@ -82,7 +84,7 @@ def test_companion_is_told_to_end_first(tmp_path: Path, record: support.Record) 
     note = tmp_path / "note"
     orderly = (
         "import signal\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(open({str(note)!r}, 'w').write('x')))"
+        f"signal.signal(signal.SIGINT, lambda *_: sys.exit(open({str(note)!r}, 'w').write('x')))"
     )
 
     with start_companions([server(tmp_path, between=orderly)], record):
@@ -94,14 +96,26 @@ def test_companion_is_told_to_end_first(tmp_path: Path, record: support.Record) 
 def test_companion_that_does_not_end_is_killed(
     tmp_path: Path, record: support.Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that ignores SIGTERM goes as well."""
+    """A process that ignores all signals goes as well."""
     monkeypatch.setattr(module, "END_SECONDS", 0.1)
-    deaf = server(tmp_path, between="import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    deaf = server(tmp_path, between="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)")
 
     with start_companions([deaf], record) as (running,):
         pid = running.child.pid
 
     assert support.is_gone(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_companion_does_not_hear_the_end_of_a_session(
+    tmp_path: Path, record: support.Record, number: signal.Signals
+) -> None:
+    """The VM still needs it while its guest powers down, and we end it after that."""
+    with start_companions([server(tmp_path)], record) as (running,):
+        os.kill(running.child.pid, number)
+
+        assert not running.child.wait(0.2)
+    assert support.is_gone(running.child.pid)
 
 
 def test_early_end_is_told_in_its_own_words(tmp_path: Path, record: support.Record) -> None:

@@ -114,6 +114,7 @@ def _run_vm(options: argparse.Namespace) -> int:
         ignore_unsupported=options.ignore_unsupported,
         as_json=options.json,
         secrets=_secrets(options),
+        stop_timeout=options.stop_timeout,
     )
 
 

@@ -197,21 +197,22 @@ def _add_mtu(command: Parser) -> None:
 
 
 def _queues(text: str) -> int:
-    return _number(text, 1, limits.MAX_QUEUES)
+    return number(text, 1, limits.MAX_QUEUES)
 
 
 def _mtu(text: str) -> int:
-    return _number(text, limits.MIN_MTU, limits.MAX_MTU)
+    return number(text, limits.MIN_MTU, limits.MAX_MTU)
 
 
-def _number(text: str, low: int, high: int) -> int:
+def number(text: str, low: int, high: int) -> int:
+    """Return the number that *text* is, for argparse."""
     if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low} to {high}")
     return int(text)
 
 
 def _vlan(text: str) -> int:
-    return _number(text, limits.MIN_VLAN, limits.MAX_VLAN)
+    return number(text, limits.MIN_VLAN, limits.MAX_VLAN)
 
 
 def _rate(text: str) -> Rate:

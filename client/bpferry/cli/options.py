@@ -4,9 +4,10 @@
 import argparse
 from typing import Final
 
-from bpferry.cli.network_options import add_can_i, add_tap
+from bpferry.cli.network_options import add_can_i, add_tap, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry.cli.running_options import add_running
+from bpferry.domain.stop_time import MAX_STOP_SECONDS
 from bpferry_wire import VERSION
 
 DESCRIPTION: Final = """\
@@ -42,6 +43,7 @@ Start the VM that FILE describes, and stay until it ends.
 A serial port of type 'stdio' is on standard input and output; messages of
 bpferry and QEMU go to standard error. On a terminal, all keys go to the guest
 except Ctrl-C: the first asks the guest to power down, the second stops QEMU.
+SIGTERM asks the guest too, from anybody: `kill`, a session that ends, systemd.
 """
 
 RUN_EPILOG: Final = """\
@@ -126,7 +128,7 @@ def _add_run(commands: Commands) -> None:
         "run",
         usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
         "                   [--ignore-unsupported] [--secret NAME=FILE]\n"
-        "                   [--secrets FILE] [--json] FILE",
+        "                   [--secrets FILE] [--stop-timeout SECONDS] [--json] FILE",
         help="start a VM and stay until it ends",
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,
@@ -150,6 +152,13 @@ def _add_run(commands: Commands) -> None:
         help="leave out what is not supported, with a warning for each, instead of refusing",
     )
     _add_secrets(run)
+    run.add_argument(
+        "--stop-timeout",
+        metavar="SECONDS",
+        type=_stop_seconds,
+        help="how long the guest may take to power down when the VM is stopped; then QEMU is told "
+        "to end (default: stop-timeout of the description, or 90; 0: no limit)",
+    )
     run.add_argument(
         "--json",
         action="store_true",
@@ -202,6 +211,10 @@ def _named_file(text: str) -> tuple[str, str]:
     if not (name and equals and file):
         raise argparse.ArgumentTypeError(f"expected NAME=FILE, not '{text}'")
     return name, file
+
+
+def _stop_seconds(text: str) -> int:
+    return number(text, 0, MAX_STOP_SECONDS)
 
 
 def _add_convert(commands: Commands) -> None:

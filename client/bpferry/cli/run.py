@@ -34,8 +34,12 @@ def run(
     ignore_unsupported: bool,
     as_json: bool,
     secrets: SecretFiles = NO_SECRETS,
+    stop_timeout: int | None = None,
 ) -> int:
-    """Start the VM that *file* describes and return QEMU's exit status; or only describe that."""
+    """Start the VM that *file* describes and return QEMU's exit status; or only describe that.
+
+    *stop_timeout*, in seconds and 0 for no limit, goes before the description's.
+    """
     reporter = output.StderrReporter()
     verdict = judge(
         Path(file),
@@ -50,7 +54,8 @@ def run(
     if plan is None:
         return _fail(verdict, as_json=as_json)
     if not dry_run:
-        return _start(plan, verdict, reporter, as_json=as_json)
+        seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
+        return _start(plan, verdict, reporter, seconds or None, as_json=as_json)
     if as_json:
         output.print_json(dry.as_fields(plan, verdict))
     else:
@@ -66,7 +71,14 @@ def _fail(verdict: Verdict, *, as_json: bool) -> int:
     return verdict.status
 
 
-def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as_json: bool) -> int:
+def _start(
+    plan: Draft,
+    verdict: Verdict,
+    reporter: output.StderrReporter,
+    stop_seconds: float | None,
+    *,
+    as_json: bool,
+) -> int:
     # asyncio and the rest that a running VM needs are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
@@ -89,7 +101,8 @@ def _start(plan: Draft, verdict: Verdict, reporter: output.StderrReporter, *, as
             if card.card_id in prepared.taps:
                 reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
             reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
-        status = supervise(prepared, record, STDERR if as_json else STDOUT, _keyboard())
+        console = STDERR if as_json else STDOUT
+        status = supervise(prepared, record, console, _keyboard(), stop_seconds)
     if as_json:
         output.print_json(_end_fields(prepared, notices, record, status))
     return status

@@ -19,9 +19,10 @@ it, its disks, how to reach it, and the last warnings.
 
 STOP_DESCRIPTION: Final = """\
 Ask the guest to power down, as its power button does, and wait until the VM
-has ended. A guest that does not react keeps running until it is given up:
-after --timeout seconds QEMU ends, which is like pulling the plug. --force does
-that at once.
+has ended. If the guest does not power down in time, QEMU ends, which is like
+pulling the plug: after --timeout seconds, or after 'stop-timeout' of the VM
+(90 seconds, unless its description or `bpferry run --stop-timeout` says
+otherwise). --force does that at once.
 """
 
 STOP_EPILOG: Final = """\
@@ -133,7 +134,8 @@ def _add_stop(commands: Commands) -> None:
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
-        help="end QEMU if the guest has not powered down after so many seconds",
+        help="end QEMU if the guest has not powered down after so many seconds (default: the VM's "
+        "stop-timeout)",
     )
     add_json(command)
 

@@ -36,6 +36,7 @@
     unknown_keys     what to write in place of a key that there is not
     vlan_tags        VLANs with and without tags, as libvirt and the model write them
     suggestions      what was meant by a name that there is not
+    stop_time        how long a guest may take to power down
     shown            a value as a message repeats it
 
 Depends on: errors; msgspec, defusedxml and tomli_w.

@@ -10,6 +10,7 @@
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers
     control_socket where they arrive
+    stopping      how a VM is stopped: through its guest, and harder if that takes too long
     qemu_output   what QEMU writes on its standard error
     ending        how QEMU ended, in words for people
     complaints    where in the document QEMU's complaint about a start has its cause

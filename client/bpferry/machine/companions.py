@@ -6,6 +6,11 @@ our fds except those that it should inherit. It counts as started when it listen
 according to the kernel's list of Unix sockets. We do not connect to find out: swtpm and others
 serve one connection and end with it. One that inherits a connected socket counts as started at
 once, since what QEMU writes waits there.
+
+They do not hear the signals that end a service or a session, since the VM needs them while it
+powers down. When QEMU has ended, swtpm, passt and virtiofsd end by themselves with its connection;
+what is left then gets SIGINT, which systemd does not send and no terminal of ours, and at last
+SIGKILL.
 """
 
 import contextlib
@@ -33,8 +38,14 @@ SOCKET_SECONDS: Final = 10.0
 STEP_SECONDS: Final = 120.0
 """For a step before the start; swtpm_setup makes RSA keys, which takes about a second."""
 
+OWN_SECONDS: Final = 0.3
+"""For all of them to end by themselves, as they do some milliseconds after QEMU."""
+
 END_SECONDS: Final = 2.0
 """For all of them to end once they are told to, before they are killed."""
+
+BLOCKED: Final = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that they do not hear."""
 
 POLL_SECONDS: Final = 0.01
 
@@ -172,7 +183,7 @@ def _start(companion: Companion, stack: contextlib.ExitStack, fds: Mapping[str, 
     if program is None:
         raise not_installed(companion.argv[0], companion)
     inherited = [fds[name] for name in companion.inherits]
-    return _enter((program, *companion.argv[1:]), companion, stack, inherited)
+    return _enter((program, *companion.argv[1:]), companion, stack, inherited, BLOCKED)
 
 
 def _enter(
@@ -180,9 +191,10 @@ def _enter(
     companion: Companion,
     stack: contextlib.ExitStack,
     inherited: Sequence[int] = (),
+    blocked: Sequence[signal.Signals] = (),
 ) -> Child:
     try:
-        return stack.enter_context(start_child(argv, inherited))
+        return stack.enter_context(start_child(argv, inherited, blocked=blocked))
     except QemuError as error:
         raise CompanionError(error.message, install_hint(companion), companion.key) from error
 
@@ -243,12 +255,18 @@ def install_hint(companion: Companion, step: Step | None = None) -> str:
 
 
 def _ask_to_end(children: Sequence[Child]) -> None:
+    if _wait_for_end(children, OWN_SECONDS):
+        return
     for child in children:
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
-    end = time.monotonic() + END_SECONDS
-    for child in children:
-        child.wait(max(0.0, end - time.monotonic()))
+            signal.pidfd_send_signal(child.pidfd, signal.SIGINT)
+    _wait_for_end(children, END_SECONDS)
+
+
+def _wait_for_end(children: Sequence[Child], seconds: float) -> bool:
+    """Wait at most *seconds* for the end of all; say whether all have ended."""
+    end = time.monotonic() + seconds
+    return all(child.wait(max(0.0, end - time.monotonic())) for child in children)
 
 
 def _remove_socket(path: Path) -> None:

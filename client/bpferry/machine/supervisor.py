@@ -5,9 +5,9 @@ QEMU gets the fds of its command line and no others, and a session of its own, a
 killed (``qemu.process``). Our copies of what it inherited are closed as soon as it runs, so that
 its taps and sets end with it. What it writes is shown line by line.
 
-    SIGINT, SIGTERM, SIGHUP    the first    the guest's power button
-                               the second   QEMU is told to stop, and killed if it does not
-                               the third    QEMU is killed
+QEMU does not hear SIGINT, SIGTERM and SIGHUP, nor do the processes beside it: whoever sends them to
+all processes of a session or a service would cut the guest's power. We hear them, and ask the guest
+(``stopping``).
 """
 
 import asyncio
@@ -30,19 +30,13 @@ from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
+from bpferry.machine.stopping import QUIT_SECONDS, Stopper
 from bpferry.qemu.monitor import Monitor, open_monitor
-from bpferry.qemu.process import Child, start_child
+from bpferry.qemu.process import STOP_SIGNALS, Child, start_child
 from bpferry.steering.maps import Steering
 from bpferry.steering.view import Seen, compare_plan, watch
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = asyncio.Queue[signal.Signals]
-
-AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
-"""How to go on after the first of a signal."""
-
-QUIT_SECONDS: Final = 5.0
-"""QEMU ends in some milliseconds when told to, unless a disk does not answer."""
 
 SOON_SECONDS: Final = 0.5
 """Within which a QEMU has ended that closed its monitor, in which case it says no more."""
@@ -59,19 +53,31 @@ EVENTS: Final = {
 """QMP events that the user is told about (qapi/run-state.json)."""
 
 
-def supervise(prepared: Prepared, record: Record, output: int, keyboard: int | None = None) -> int:
+def supervise(
+    prepared: Prepared,
+    record: Record,
+    output: int,
+    keyboard: int | None = None,
+    stop_seconds: float | None = None,
+) -> int:
     """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
 
     The guest's console goes to the fd *output*, and what is typed on *keyboard* to the guest; both
-    are borrowed.
+    are borrowed. *stop_seconds* is how long the guest may take to power down; None: no limit.
 
     Raises:
         QemuError: it ended before it could run the VM.
     """
-    return asyncio.run(_supervise(prepared, record, output, keyboard))
+    return asyncio.run(_supervise(prepared, record, output, keyboard, stop_seconds))
 
 
-async def _supervise(prepared: Prepared, record: Record, output: int, keyboard: int | None) -> int:
+async def _supervise(
+    prepared: Prepared,
+    record: Record,
+    output: int,
+    keyboard: int | None,
+    stop_seconds: float | None,
+) -> int:
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(_signals())
         child = stack.enter_context(_start(prepared))
@@ -83,11 +89,11 @@ async def _supervise(prepared: Prepared, record: Record, output: int, keyboard: 
         if prepared.console is not None:
             own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
             stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
-        supervisor = _Supervisor(prepared, record, child, output_of_qemu, signals)
-        await supervisor.run()
+        supervisor = _Supervisor(prepared, record, child, output_of_qemu, stop_seconds)
+        await supervisor.run(signals)
         output_of_qemu.stop()
         status = child.exit_status()
-        report_end(record, status, child.pid, killed=supervisor.killed)
+        report_end(record, status, child.pid, killed=supervisor.stopper.killed)
         return status if status >= 0 else 128 - status
 
 
@@ -97,6 +103,7 @@ def _start(prepared: Prepared) -> contextlib.AbstractContextManager[Child]:
         prepared.pass_fds,
         streams=None if prepared.streams is None else prepared.streams.fileno(),
         environment=prepared.environment,
+        blocked=STOP_SIGNALS,
     )
 
 
@@ -105,8 +112,8 @@ def _signals() -> Iterator[Signals]:
     """Queue each signal that arrives, instead of its usual effect."""
     loop = asyncio.get_running_loop()
     queue: Signals = asyncio.Queue()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, queue.put_nowait, number)
     try:
         yield queue
@@ -125,27 +132,24 @@ class _Supervisor:
         reporter: Record,
         child: Child,
         output: QemuOutput,
-        signals: Signals,
+        stop_seconds: float | None,
     ) -> None:
         self._prepared = prepared
         self._reporter = reporter
         self._child = child
         self._output = output
-        self._signals = signals
-        self._vm = RunningVm(prepared, reporter, child.pid, self._end)
+        self.stopper = Stopper(reporter, self._begin, self._stops, child.kill, stop_seconds)
+        self._vm = RunningVm(prepared, reporter, child.pid, self.stopper)
         self._control = Server(prepared.control, operations(self._vm))
-        self._stopping = False
-        self.killed = False
-        """QEMU was killed since the user has asked for that, or since it did not stop."""
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[int] = []
 
-    async def run(self) -> None:
+    async def run(self, signals: Signals) -> None:
         """Return when QEMU has ended."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._child.pidfd, self._ended.set)
-        self._begin(self._handle_signals())
+        self._begin(self._handle(signals))
         self._control.start()
         try:
             async with self._connected() as monitor:
@@ -156,6 +160,7 @@ class _Supervisor:
                     await self._let_run(monitor)
                 await self._ended.wait()
         finally:
+            self.stopper.close()
             await self._control.stop()
             for fd in (self._child.pidfd, *self._readers):
                 loop.remove_reader(fd)
@@ -173,14 +178,14 @@ class _Supervisor:
             try:
                 async with asyncio.timeout(None if self._waits() else MONITOR_SECONDS):
                     opening = open_monitor(name, self._prepared.monitor)
-                    self._vm.monitor = await stack.enter_async_context(opening)
+                    self.stopper.monitor = await stack.enter_async_context(opening)
             except TimeoutError as error:
                 message = f"'{name}' did not answer at its monitor within {MONITOR_SECONDS:g} s"
                 raise QemuError(message, evidence=self._child.tail()) from error
             except QemuError as error:
-                if not self._stopping:
+                if not self.stopper.begun:
                     raise await self._early_end(error) from error
-            yield self._vm.monitor
+            yield self.stopper.monitor
 
     def _waits(self) -> bool:
         """Tell the user whose connections QEMU waits for, and return whether it waits for any."""
@@ -215,7 +220,7 @@ class _Supervisor:
                 self._reporter.note(describe(endpoint))
                 self._reporter.reachable(endpoint)
         except QemuError as error:
-            if self._stopping:
+            if self.stopper.begun:
                 return
             end = await self._early_end(error, SOON_SECONDS)
             # A guest that runs may end QEMU at any time; how it ended is told then.
@@ -228,7 +233,7 @@ class _Supervisor:
             try:
                 await monitor.execute(command.name, dict(command.arguments))
             except QemuError as error:
-                if not self._stopping:
+                if not self.stopper.begun:
                     place = self._prepared.document.origins.describe(command.key)
                     self._reporter.warn(f"{place}: it has no effect: {error.message}")
 
@@ -240,7 +245,7 @@ class _Supervisor:
 
     def _companion_ended(self, running: Running) -> None:
         asyncio.get_running_loop().remove_reader(running.child.pidfd)
-        if not self._stopping and not self._ended.is_set():
+        if not self.stopper.begun and not self._ended.is_set():
             error = running.describe_end()
             self._reporter.warn(error.message, error.hint)
 
@@ -272,53 +277,15 @@ class _Supervisor:
             elif event in EVENTS:
                 self._reporter.note(EVENTS[event])
 
-    async def _handle_signals(self) -> None:
-        number = await self._signals.get()
-        self._stopping = True
+    async def _handle(self, signals: Signals) -> None:
+        while True:
+            self.stopper.signalled(await signals.get())
+
+    def _stops(self) -> None:
         self._vm.state = State.STOPPING
-        monitor = self._vm.monitor
-        if monitor is None:
-            self._reporter.note("stopping QEMU, which has not started the VM yet")
-            self._kill()
-            return
-        self._begin(_quietly(monitor.power_down()))
-        again = AGAIN.get(number, "another signal stops QEMU")
-        self._reporter.note(f"asked the guest to power down; {again}")
-        await self._signals.get()
-        self._reporter.note("stopping QEMU")
-        self._begin(_quietly(monitor.quit()))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._signals.get(), QUIT_SECONDS)
-        self._kill()
-
-    def _end(self, at_once: bool) -> None:  # noqa: FBT001 - the shape of RunningVm.end
-        """Do what a signal does, or end QEMU at once, for a command."""
-        if at_once and self._vm.monitor is not None:
-            self._stopping = True
-            self._vm.state = State.STOPPING
-            self._begin(self._quit(self._vm.monitor))
-        else:
-            self._signals.put_nowait(signal.SIGTERM)
-
-    async def _quit(self, monitor: Monitor) -> None:
-        """Tell QEMU to end, and kill it if it does not."""
-        self._reporter.note("stopping QEMU")
-        self._begin(_quietly(monitor.quit()))
-        await asyncio.sleep(QUIT_SECONDS)
-        self._kill()
-
-    def _kill(self) -> None:
-        self.killed = True
-        self._child.kill()
 
 
 def _drain(running: Running) -> None:
     """Read what a companion wrote, so that a full pipe never stops it."""
     if running.child.read_output() == b"":
         asyncio.get_running_loop().remove_reader(running.child.output.fileno())
-
-
-async def _quietly(work: Coroutine[None, None, None]) -> None:
-    """Do *work*; if it fails, QEMU stays or is already gone, which shows anyway."""
-    with contextlib.suppress(QemuError):
-        await work

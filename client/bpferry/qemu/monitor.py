@@ -90,6 +90,11 @@ class Monitor:
         """Ask the guest to power down, as its power button does."""
         await self.execute("system_powerdown")
 
+    async def is_paused(self) -> bool:
+        """Say whether the guest is paused and can be continued."""
+        answer = await self.execute("query-status")
+        return isinstance(answer, dict) and answer.get("status") == "paused"
+
     async def quit(self) -> None:
         """Tell QEMU to end now."""
         # QEMU may be gone before it answered.

@@ -15,6 +15,9 @@ from the main thread.
 
 We may have been killed before the signal was set. So there is a shell between the two: it continues
 only if we are still its parent, and from then on the signal cannot be missed.
+A service or a session ends with a signal to each of its processes. A child that others still need
+does not hear it: those signals are blocked in it from its first instruction on (sigprocmask(2); the
+mask survives exec, and QEMU, swtpm, passt and virtiofsd leave it as it is). We end it otherwise.
 """
 
 import contextlib
@@ -25,7 +28,7 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +36,9 @@ from bpferry.errors import NoProgram, QemuError
 
 TAIL_BYTES: Final = 8192
 """How much of the end of a child's standard error is kept, in bytes."""
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""With which people, systemd and terminals ask a process to end."""
 
 SETPRIV_PATHS: Final = "/usr/bin:/bin"
 """Where util-linux installs setpriv."""
@@ -84,26 +90,28 @@ def start_child(
     *,
     streams: int | None = None,
     environment: Mapping[str, str] | None = None,
+    blocked: Iterable[signal.Signals] = (),
 ) -> Iterator["Child"]:
     """Start *argv* with *pass_fds*, under the numbers that they have; end it with the block.
 
     With *streams*, that fd (borrowed) is its standard input and output, and we read only its
-    standard error. *environment* is added to ours.
+    standard error. *environment* is added to ours. The signals *blocked* do not reach it.
 
     Raises:
         QemuError: it cannot be started.
     """
     check_program(argv[0])
     try:
-        process = subprocess.Popen(
-            guarded(argv, os.getpid()),
-            pass_fds=tuple(pass_fds),
-            stdin=subprocess.DEVNULL if streams is None else streams,
-            stdout=subprocess.PIPE if streams is None else streams,
-            stderr=subprocess.STDOUT if streams is None else subprocess.PIPE,
-            env={**os.environ, **environment} if environment else None,
-            start_new_session=True,
-        )
+        with _blocking(blocked):
+            process = subprocess.Popen(
+                guarded(argv, os.getpid()),
+                pass_fds=tuple(pass_fds),
+                stdin=subprocess.DEVNULL if streams is None else streams,
+                stdout=subprocess.PIPE if streams is None else streams,
+                stderr=subprocess.STDOUT if streams is None else subprocess.PIPE,
+                env={**os.environ, **environment} if environment else None,
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:
         raise QemuError(f"cannot start '{argv[0]}': {error}") from error
     child = Child(argv[0], process)
@@ -111,6 +119,16 @@ def start_child(
         yield child
     finally:
         child.end()
+
+
+@contextlib.contextmanager
+def _blocking(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Block *signals* in this thread, and in what it starts; they arrive after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Child:

@@ -29,6 +29,7 @@ EXEMPT: Final[Mapping[str, str]] = {
     "qemu": "the same",
     "require-ebpf": "what the plans of cards have to be",
     "default-rss": "of cards with several queues",
+    "stop-timeout": "what happens when the VM is stopped",
     "boot": "a kind of device that the VM does not have is not booted from",
     "cpu.match": "'exact' and 'strict' are both the model that is named",
     "cpu.fallback": "no model is ever replaced by another",

@@ -54,6 +54,7 @@ from bpferry.domain.model.sounds import Audio, Sound
 from bpferry.domain.model.system import GenerationId, Override, Variable
 from bpferry.domain.model.tuning import CpuTune
 from bpferry.domain.model.videos import Video
+from bpferry.domain.stop_time import MAX_STOP_SECONDS, STOP_SECONDS
 
 MAX_COMMAND_LINE_BYTES: Final = 2047
 """COMMAND_LINE_SIZE of x86 and arm64 without its final zero byte (asm/setup.h)."""
@@ -101,6 +102,11 @@ class Machine(Table, frozen=True, kw_only=True):
         bool, At("metadata/bpferry:vm/@default-rss", Form.YES_NO, absent=False)
     ] = True
     """Offer RSS on each tap with several queues, unless its card decides, if it costs nothing."""
+    stop_timeout: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=MAX_STOP_SECONDS)],
+        At("metadata/bpferry:vm/@stop-timeout"),
+    ] = STOP_SECONDS
+    """Seconds within which the guest has to power down when it is asked to; 0 for no limit."""
     qemu: Annotated[str | None, At("devices/emulator")] = None
     arch: Annotated[Arch | None, At("os/type/@arch")] = None
     machine_type: Annotated[MachineName, At("os/type/@machine", absent="default")] = "q35"

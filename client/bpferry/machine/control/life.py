@@ -4,7 +4,7 @@
 import asyncio
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from bpferry.errors import NotReady, QemuError
 from bpferry.machine.control.record import Record
 from bpferry.machine.preparation import Prepared
+from bpferry.machine.stopping import Stopper
 from bpferry.qemu.monitor import Monitor
 
 
@@ -53,12 +54,14 @@ class RunningVm:
     prepared: Prepared
     record: Record
     qemu_pid: int
-    end: Callable[[bool], None]
-    """Ends the VM: by the guest's power button, or at once if true."""
+    stopper: Stopper
     state: State = State.STARTING
-    monitor: Monitor | None = None
-    """None before QEMU answers."""
     started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """QEMU's monitor; None before QEMU answers."""
+        return self.stopper.monitor
 
     @property
     def name(self) -> str:

@@ -10,7 +10,6 @@ Each operation takes its fields, so that one that it does not know is refused, a
 as QEMU has answered.
 """
 
-import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -59,9 +58,10 @@ class _Commands:
         force = fields.boolean("force")
         seconds = fields.integer("seconds", 1, MAX_TIMEOUT_S) if fields.has("seconds") else None
         fields.done()
-        self._vm.end(force)
-        if seconds is not None:
-            asyncio.get_running_loop().call_later(seconds, self._vm.end, True)  # noqa: FBT003 - its argument is not named in a callback
+        if force:
+            self._vm.stopper.quit()
+        else:
+            self._vm.stopper.power_down(seconds)
         return Answer()
 
     async def pause(self, fields: Fields) -> Answer:

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a VM that runs is stopped: through its guest, and in a harder way if that takes too long.
+
+    the first signal    the guest's power button; after the time limit, the same as the second
+    the second          QEMU is told to end, and after some seconds the same as the third
+    the third           QEMU is killed
+
+What ends a session or a service often sends several signals for one wish: systemd sends SIGTERM and
+SIGHUP to all processes of a session, timeout(1) sends SIGTERM twice, and when a terminal is closed
+the kernel and the shell send SIGHUP. So SIGHUP asks the guest and never counts as another signal,
+nor does a SIGTERM right after another.
+"""
+
+import asyncio
+import contextlib
+import enum
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from bpferry.errors import QemuError
+from bpferry.machine.reporter import Reporter
+from bpferry.qemu.monitor import Monitor
+
+QUIT_SECONDS: Final = 5.0
+"""QEMU ends in some milliseconds when told to, unless a disk does not answer."""
+
+SAME_SECONDS: Final = 1.0
+"""Within which a second SIGTERM is for the same wish."""
+
+AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
+"""How to go on after the first of a signal."""
+
+ANOTHER: Final = "another signal stops QEMU"
+
+
+class Step(enum.IntEnum):
+    """How far a VM is on its way to its end."""
+
+    NONE = 0
+    POWER_DOWN = 1
+    QUIT = 2
+    KILL = 3
+
+
+class Stopper:
+    """Stops one QEMU, one step after the other. The event loop has to run."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        begin: Callable[[Coroutine[None, None, None]], None],
+        stops: Callable[[], None],
+        kill: Callable[[], None],
+        seconds: float | None,
+    ) -> None:
+        """Stop nothing yet.
+
+        Args:
+            reporter: is told each step.
+            begin: starts work that goes on beside everything else.
+            stops: is called when somebody wants QEMU to end.
+            kill: kills QEMU.
+            seconds: the time limit of the guest; None if there is no limit.
+        """
+        self._reporter = reporter
+        self._begin = begin
+        self._stops = stops
+        self._kill = kill
+        self._seconds = seconds
+        self._signals = 0
+        self._last_term = -SAME_SECONDS
+        self._timer: asyncio.TimerHandle | None = None
+        self.monitor: Monitor | None = None
+        """As soon as QEMU answers."""
+        self.step = Step.NONE
+
+    @property
+    def begun(self) -> bool:
+        """Whether QEMU is to end."""
+        return self.step > Step.NONE
+
+    @property
+    def killed(self) -> bool:
+        """Whether QEMU was killed, since that was asked for or since it did not stop."""
+        return self.step is Step.KILL
+
+    def signalled(self, number: signal.Signals) -> None:
+        """Do what a signal asks for."""
+        if number is signal.SIGHUP:
+            self.power_down()
+            return
+        now = asyncio.get_running_loop().time()
+        if number is signal.SIGTERM:
+            before, self._last_term = self._last_term, now
+            if now - before < SAME_SECONDS:
+                return
+        self._signals += 1
+        if self._signals == 1:
+            self.power_down(again=AGAIN.get(number, ANOTHER))
+        elif self._signals == int(Step.QUIT):
+            self.quit()
+        else:
+            self.kill()
+
+    def power_down(self, seconds: float | None = None, again: str = ANOTHER) -> None:
+        """Press the guest's power button; end QEMU after *seconds*, or after the usual limit.
+
+        If the button was pressed already, only the limit is another one.
+        """
+        if self.monitor is None:
+            self._end_early()
+        elif self.step <= Step.POWER_DOWN:
+            limit = self._seconds if seconds is None else seconds
+            asked = "have already asked" if self.begun else "asked"
+            within = "" if limit is None else f", within {limit:g} s"
+            self._reporter.note(f"{asked} the guest to power down{within}; {again}")
+            if not self.begun:
+                self._begin(_press(self.monitor))
+            self._reach(Step.POWER_DOWN)
+            self._after(limit, self._too_late, limit)
+
+    def quit(self, words: str = "stopping QEMU") -> None:
+        """Tell the user *words*, and QEMU to end; kill it if it does not."""
+        if self.monitor is None:
+            self._end_early()
+        elif self.step < Step.QUIT:
+            self._reach(Step.QUIT)
+            self._reporter.note(words)
+            self._begin(_quietly(self.monitor.quit()))
+            self._after(QUIT_SECONDS, self.kill)
+
+    def kill(self) -> None:
+        """Kill QEMU."""
+        self._reach(Step.KILL)
+        self._after(None, self.kill)
+        self._kill()
+
+    def _reach(self, step: Step) -> None:
+        first = not self.begun
+        self.step = step
+        if first:
+            self._stops()
+
+    def close(self) -> None:
+        """Forget all time limits."""
+        self._after(None, self.kill)
+
+    def _end_early(self) -> None:
+        if not self.begun:
+            self._reporter.note("stopping QEMU, which has not started the VM yet")
+            self.kill()
+
+    def _too_late(self, seconds: float) -> None:
+        self.quit(f"the guest did not power down within {seconds:g} s: stopping QEMU")
+
+    def _after(self, seconds: float | None, act: Callable[..., None], *values: object) -> None:
+        """Do *act* after *seconds*, in place of what a former call was about."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, act, *values)
+
+
+async def _press(monitor: Monitor) -> None:
+    """Press the power button; a guest that was paused continues, or it could not notice."""
+    with contextlib.suppress(QemuError):
+        await monitor.power_down()
+        if await monitor.is_paused():
+            await monitor.execute("cont")
+
+
+async def _quietly(work: Coroutine[None, None, None]) -> None:
+    """Do *work*; if it fails, QEMU stays or is already gone, which shows anyway."""
+    with contextlib.suppress(QemuError):
+        await work
