@@ -212,6 +212,7 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
         # QEMU has outlived bpferry: there was no setpriv, or QEMU hangs in a disk operation.
         return NameTaken(f"{what}: its QEMU still runs, but its bpferry does not", see, KEY)
     here = holder.host == socket.gethostname()
+    # Not 'bpferry stop': this is also said where the VM has lost its control socket.
     stop = f"kill {holder.pid}, which asks its guest to power down"
     return NameTaken(
         f"{what}: {holder.describe()}",

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The connection of a command to a running VM."""
 
+import contextlib
 import os
 import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +18,14 @@ from bpferry_wire.fds import Closing, OwnedFds
 
 ANSWER_SECONDS: Final = 30.0
 """A supervisor answers within milliseconds; QEMU may take some seconds."""
+
+
+TIMEVAL: Final = struct.Struct("@ll")
+"""struct timeval: seconds and microseconds (SO_SNDTIMEO of socket(7))."""
+
+
+class NobodyThere(NotRunning):
+    """Nobody listens at the socket, or there is none."""
 
 
 class Reply(NamedTuple):
@@ -32,22 +42,39 @@ class Control(Closing):
         """Connect.
 
         Raises:
-            NotRunning: nobody listens there.
+            NobodyThere: nobody listens there.
+            NotRunning: its bpferry takes no connection, or somebody else listens there.
         """
         self.vm_name = vm_name
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._sock.settimeout(seconds)
         self._seconds = seconds
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._sock.connect(str(path))
-        except OSError as error:
+            self._connect(path)
+        except BaseException:
             self._sock.close()
-            raise NotRunning(
-                f"cannot ask the VM '{vm_name}' at '{path}': {error.strerror or error}"
-            ) from error
+            raise
         if peer_uid(self._sock) != os.geteuid():
             self._sock.close()
             raise NotRunning(f"somebody else listens at '{path}'")
+
+    def _connect(self, path: Path) -> None:
+        # A socket with a timeout of Python's own would not wait for room in a full queue.
+        limit = TIMEVAL.pack(int(self._seconds), 0)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            self._sock.connect(str(path))
+        except BlockingIOError as error:
+            raise self._deaf() from error
+        except OSError as error:
+            what = f"cannot ask the VM '{self.vm_name}' at '{path}'"
+            raise NobodyThere(f"{what}: {error.strerror or error}") from error
+        self._sock.settimeout(self._seconds)
+
+    def _deaf(self) -> NotRunning:
+        return NotRunning(
+            f"'{self.vm_name}' did not answer within {self._seconds:g} s",
+            "its bpferry may be stopped: see 'ps -C bpferry'",
+        )
 
     def ask(self, op: str, **fields: object) -> Mapping[str, object]:
         """Return what the VM answers to *op*; fields that are None are not sent.
@@ -63,13 +90,12 @@ class Control(Closing):
     def ask_for_fds(self, op: str, **fields: object) -> Reply:
         """Do the same, and return the fds of the reply too."""
         try:
-            channel.send(self._sock, encode_request(op, without_none(fields)))
+            with contextlib.suppress(BrokenPipeError):
+                # A VM that refuses a connection says why, and closes it.
+                channel.send(self._sock, encode_request(op, without_none(fields)))
             packet = channel.receive(self._sock)
         except TimeoutError as error:
-            raise NotRunning(
-                f"'{self.vm_name}' did not answer within {self._seconds:g} s",
-                "its bpferry may be stopped: see 'ps -C bpferry'",
-            ) from error
+            raise self._deaf() from error
         except (OSError, PeerClosed) as error:
             raise NotRunning(f"'{self.vm_name}' has ended") from error
         try:

@@ -20,7 +20,6 @@ from bpferry_wire.errors import BadMessage
 
 BAD_REQUEST: Final = "bad-request"
 UNKNOWN_OP: Final = "unknown-op"
-BUSY: Final = "busy"
 
 CLASSES: Final[Mapping[str, type[BpferryError]]] = {
     kind.code: kind

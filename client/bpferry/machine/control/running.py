@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bpferry.errors import BpferryError, NotRunning
-from bpferry.machine.control.client import Control
+from bpferry.machine.control.client import Control, NobodyThere
 from bpferry.machine.control_socket import SOCKET_NAME
 from bpferry.machine.folders import folder_name, runtime_folders
 
@@ -47,9 +47,9 @@ def connect(vm_name: str) -> Control:
     """
     for folder in runtime_folders():
         path = folder / folder_name(vm_name) / SOCKET_NAME
-        with contextlib.suppress(NotRunning):
+        with contextlib.suppress(NobodyThere):
             return Control(vm_name, path)
-    raise NotRunning(f"no VM '{vm_name}' of yours is running", _hint(vm_name))
+    raise _deaf(vm_name) or NotRunning(f"no VM '{vm_name}' of yours is running", _hint(vm_name))
 
 
 def _sockets() -> Iterator[Path]:
@@ -61,14 +61,26 @@ def _sockets() -> Iterator[Path]:
 def _look(path: Path) -> Found | None:
     try:
         control = Control(path.parent.name, path, LIST_SECONDS)
-    except NotRunning:
-        return None
-    with control:
-        try:
+        with control:
             summary = control.ask("summary")
-        except BpferryError as error:
-            return Found(path.parent.name, {}, error.message)
+    except NobodyThere:
+        return None
+    except BpferryError as error:
+        return Found(path.parent.name, {}, error.message)
     return Found(str(summary.get("name", path.parent.name)), summary)
+
+
+def _deaf(vm_name: str) -> NotRunning | None:
+    """Return what to tell of a VM that runs and has no socket any more, if it does."""
+    from bpferry.machine.name_lock import find_conflict  # noqa: PLC0415 - rarely needed
+
+    conflict = find_conflict(vm_name)
+    if conflict is None:
+        return None
+    return NotRunning(
+        f"'{vm_name}' cannot be asked: its control socket is gone, and {conflict.message}",
+        conflict.hint,
+    )
 
 
 def _hint(vm_name: str) -> str:

@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 from bpferry.errors import BpferryError, Refused
 from bpferry.machine.control.packets import (
     BAD_REQUEST,
-    BUSY,
     UNKNOWN_OP,
     decode_request,
     encode_answer,
@@ -31,7 +30,8 @@ from bpferry_wire.errors import BadMessage
 from bpferry_wire.fds import OwnedFds
 
 MAX_CLIENTS: Final = 64
-"""Connections at a time. A command has one, and a script may start many."""
+"""Connections at a time. A command has one, and a script may start many. Further ones wait until
+one has left."""
 
 
 class Answer(NamedTuple):
@@ -56,6 +56,7 @@ class Server:
         self._operations = operations
         self._clients: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._stopped = False
 
     def start(self) -> None:
         """Take connections from now on."""
@@ -63,6 +64,7 @@ class Server:
 
     async def stop(self) -> None:
         """Take no more connections, and close those that are open: the VM has ended."""
+        self._stopped = True
         self._loop.remove_reader(self._sock)
         clients = tuple(self._clients)
         for task in clients:
@@ -76,21 +78,20 @@ class Server:
             # The client has left already, or there is no fd for it; it tries again.
             return
         sock.settimeout(0)
-        refusal = self._refusal(sock)
-        if refusal is not None:
+        if peer_uid(sock) != os.geteuid():
             with sock, contextlib.suppress(OSError):
-                channel.send(sock, encode_error(refusal))
+                channel.send(sock, encode_error(Refused("this VM belongs to another user")))
             return
         task = self._loop.create_task(self._serve(sock))
         self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
-
-    def _refusal(self, sock: socket.socket) -> BpferryError | None:
-        if peer_uid(sock) != os.geteuid():
-            return Refused("this VM belongs to another user")
+        task.add_done_callback(self._left)
         if len(self._clients) >= MAX_CLIENTS:
-            return _coded(f"{MAX_CLIENTS} commands are connected to this VM", BUSY, "try again")
-        return None
+            self._loop.remove_reader(self._sock)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._clients.discard(task)
+        if not self._stopped:
+            self.start()
 
     async def _serve(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
