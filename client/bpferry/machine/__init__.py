@@ -10,6 +10,7 @@
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers
     control_socket where they arrive
+    service_manager what systemd is told of a VM that is a service
     stopping      how a VM is stopped: through its guest, and harder if that takes too long
     qemu_output   what QEMU writes on its standard error
     ending        how QEMU ended, in words for people

@@ -50,7 +50,7 @@ class Stopper:
         self,
         reporter: Reporter,
         begin: Callable[[Coroutine[None, None, None]], None],
-        stops: Callable[[], None],
+        stops: Callable[[float | None], None],
         kill: Callable[[], None],
         seconds: float | None,
     ) -> None:
@@ -59,7 +59,8 @@ class Stopper:
         Args:
             reporter: is told each step.
             begin: starts work that goes on beside everything else.
-            stops: is called when somebody wants QEMU to end.
+            stops: is called with the time limit when somebody wants QEMU to end, and with another
+                one if that changes.
             kill: kills QEMU.
             seconds: the time limit of the guest; None if there is no limit.
         """
@@ -117,7 +118,8 @@ class Stopper:
             self._reporter.note(f"{asked} the guest to power down{within}; {again}")
             if not self.begun:
                 self._begin(_press(self.monitor))
-            self._reach(Step.POWER_DOWN)
+            self.step = Step.POWER_DOWN
+            self._stops(limit)
             self._after(limit, self._too_late, limit)
 
     def quit(self, words: str = "stopping QEMU") -> None:
@@ -125,22 +127,18 @@ class Stopper:
         if self.monitor is None:
             self._end_early()
         elif self.step < Step.QUIT:
-            self._reach(Step.QUIT)
+            self.step = Step.QUIT
+            self._stops(0)
             self._reporter.note(words)
             self._begin(_quietly(self.monitor.quit()))
             self._after(QUIT_SECONDS, self.kill)
 
     def kill(self) -> None:
         """Kill QEMU."""
-        self._reach(Step.KILL)
+        self.step = Step.KILL
+        self._stops(0)
         self._after(None, self.kill)
         self._kill()
-
-    def _reach(self, step: Step) -> None:
-        first = not self.begun
-        self.step = step
-        if first:
-            self._stops()
 
     def close(self) -> None:
         """Forget all time limits."""

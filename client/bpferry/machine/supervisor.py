@@ -30,6 +30,7 @@ from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
+from bpferry.machine.service_manager import ServiceManager
 from bpferry.machine.stopping import QUIT_SECONDS, Stopper
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import STOP_SIGNALS, Child, start_child
@@ -79,6 +80,7 @@ async def _supervise(
     stop_seconds: float | None,
 ) -> int:
     with contextlib.ExitStack() as stack:
+        manager = ServiceManager()
         signals = stack.enter_context(_signals())
         child = stack.enter_context(_start(prepared))
         prepared.inherited.close()
@@ -89,11 +91,17 @@ async def _supervise(
         if prepared.console is not None:
             own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
             stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
-        supervisor = _Supervisor(prepared, record, child, output_of_qemu, stop_seconds)
+        supervisor = _Supervisor(
+            prepared, record, child, output_of_qemu, manager=manager, stop_seconds=stop_seconds
+        )
         await supervisor.run(signals)
         output_of_qemu.stop()
         status = child.exit_status()
-        report_end(record, status, child.pid, killed=supervisor.stopper.killed)
+        killed = supervisor.stopper.killed
+        report_end(record, status, child.pid, killed=killed)
+        if killed and manager.exists:
+            # Otherwise it would start a VM again that somebody has stopped.
+            return 0
         return status if status >= 0 else 128 - status
 
 
@@ -132,6 +140,8 @@ class _Supervisor:
         reporter: Record,
         child: Child,
         output: QemuOutput,
+        *,
+        manager: ServiceManager,
         stop_seconds: float | None,
     ) -> None:
         self._prepared = prepared
@@ -140,6 +150,7 @@ class _Supervisor:
         self._output = output
         self.stopper = Stopper(reporter, self._begin, self._stops, child.kill, stop_seconds)
         self._vm = RunningVm(prepared, reporter, child.pid, self.stopper)
+        self._manager = manager
         self._control = Server(prepared.control, operations(self._vm))
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,6 +162,7 @@ class _Supervisor:
         loop.add_reader(self._child.pidfd, self._ended.set)
         self._begin(self._handle(signals))
         self._control.start()
+        self._manager.show(self._vm.state)
         try:
             async with self._connected() as monitor:
                 if monitor is not None:
@@ -191,7 +203,9 @@ class _Supervisor:
         """Tell the user whose connections QEMU waits for, and return whether it waits for any."""
         waiting = [endpoint for endpoint in self._prepared.endpoints if endpoint.waits]
         for endpoint in waiting:
-            self._reporter.note(f"QEMU waits for a process to connect to {describe(endpoint)}")
+            text = f"QEMU waits for a process to connect to {describe(endpoint)}"
+            self._reporter.note(text)
+            self._manager.waits(text)
         return bool(waiting)
 
     async def _early_end(self, error: QemuError, seconds: float = QUIT_SECONDS) -> QemuError:
@@ -216,6 +230,7 @@ class _Supervisor:
             if prepared.paused:
                 await monitor.execute("cont")
             self._vm.runs()
+            self._manager.show(self._vm.state)
             for endpoint in await find_chosen(monitor, prepared.endpoints):
                 self._reporter.note(describe(endpoint))
                 self._reporter.reachable(endpoint)
@@ -272,6 +287,7 @@ class _Supervisor:
         starts = self._prepared.paused
         async for event in monitor.events():
             self._vm.follow(event)
+            self._manager.show(self._vm.state)
             if event == "RESUME" and starts:
                 starts = False
             elif event in EVENTS:
@@ -281,8 +297,10 @@ class _Supervisor:
         while True:
             self.stopper.signalled(await signals.get())
 
-    def _stops(self) -> None:
+    def _stops(self, seconds: float | None) -> None:
+        """Take note that QEMU is to end, within *seconds* if there is a limit."""
         self._vm.state = State.STOPPING
+        self._manager.stopping(seconds)
 
 
 def _drain(running: Running) -> None:
