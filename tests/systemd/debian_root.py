@@ -38,7 +38,7 @@ def _command(release: str, mirror: str) -> list[str]:
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
         "--aptopt=APT::Install-Recommends false",
-        f'--customize-hook=chroot "$1" apt-get --yes -t {target} install qemu-system-x86',
+        f'--customize-hook=chroot "$1" apt-get --yes -t {target} install qemu-system-x86 qemu-utils',
         # The booted system must not think that it is booted for the first time, and ask.
         '--customize-hook=chroot "$1" systemd-firstboot --root=/ --locale=C.UTF-8 --timezone=UTC',
         release,

@@ -5,6 +5,8 @@
     options          what each command takes, and its help
     network_options  the same for the commands about taps
     parser           how a command line is read
+    create_options   the same for bpferry create
+    create           bpferry create
     run              bpferry run
     dry_run          bpferry run --dry-run
     check            bpferry check

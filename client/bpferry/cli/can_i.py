@@ -9,6 +9,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.errors import BadInput, BpferryError, NotReady, Refused, Unsupported
+from bpferry.machine.creation.networks import NETWORKS
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
 from bpferry.network.vhost import open_vhost
@@ -17,9 +18,6 @@ from bpferry.qemu.defaults import default_qemu
 from bpferry.steering.plan import RSS_OBJECT
 from bpferry.steering.requests import build_load, describe_source
 from bpferry_wire.messages import CanReply, QuotaReply, Tap
-
-NETWORKS: Final = ("default",)
-"""Names that policies have for networks, since libvirt's documents do. The wire lists none."""
 
 INTERFACES: Final = Path("/sys/class/net")
 

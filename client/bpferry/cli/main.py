@@ -128,6 +128,12 @@ def _secrets(options: argparse.Namespace) -> "SecretFiles":
     return NamedSecrets({**listed, **named}, list(named))
 
 
+def _create(options: argparse.Namespace) -> int:
+    from bpferry.cli.create import create  # noqa: PLC0415
+
+    return create(options)
+
+
 def _convert(options: argparse.Namespace) -> int:
     from bpferry.cli.convert import convert  # noqa: PLC0415
 
@@ -218,6 +224,7 @@ def _change(options: argparse.Namespace) -> int:
 
 
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "create": _create,
     "run": _run_vm,
     "check": _check,
     "convert": _convert,

@@ -82,7 +82,7 @@ def add_tap(commands: Commands) -> None:
         actions, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
     )
     delete.add_argument(
-        "name", metavar="NAME", type=_interface, help="the tap, such as bfp1a2b3c4d5e6f"
+        "name", metavar="NAME", type=interface, help="the tap, such as bfp1a2b3c4d5e6f"
     )
     for command in (listing, delete):
         command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -148,12 +148,12 @@ def add_can_i(commands: Commands) -> None:
     )
     source = can_i.add_mutually_exclusive_group()
     source.add_argument(
-        "--bridge", metavar="NAME", type=_interface, help="ask for a tap on this bridge"
+        "--bridge", metavar="NAME", type=interface, help="ask for a tap on this bridge"
     )
     source.add_argument(
         "--network",
         metavar="NAME",
-        type=_network,
+        type=network,
         help="ask for a tap on this network, which the policy maps to a bridge",
     )
     _add_queues(can_i)
@@ -181,7 +181,7 @@ def _add_queues(command: Parser) -> None:
     command.add_argument(
         "--queues",
         metavar="N",
-        type=_queues,
+        type=queues,
         help=f"queues of the tap, 1 to {limits.MAX_QUEUES} (default: 1)",
     )
 
@@ -196,7 +196,8 @@ def _add_mtu(command: Parser) -> None:
     )
 
 
-def _queues(text: str) -> int:
+def queues(text: str) -> int:
+    """Return a number of queues."""
     return number(text, 1, limits.MAX_QUEUES)
 
 
@@ -205,7 +206,7 @@ def _mtu(text: str) -> int:
 
 
 def number(text: str, low: int, high: int) -> int:
-    """Return the number that *text* is, for argparse."""
+    """Return the number *text*, which must not be below *low* or above *high*."""
     if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low} to {high}")
     return int(text)
@@ -229,11 +230,13 @@ def _mac(text: str) -> bytes:
     return octets
 
 
-def _interface(text: str) -> str:
+def interface(text: str) -> str:
+    """Return the name of an interface."""
     return _checked(text, is_network=False)
 
 
-def _network(text: str) -> str:
+def network(text: str) -> str:
+    """Return the name of a network of the policy."""
     return _checked(text, is_network=True)
 
 

@@ -4,6 +4,7 @@
 import argparse
 from typing import Final
 
+from bpferry.cli.create_options import add_create
 from bpferry.cli.network_options import add_can_i, add_tap, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry.cli.running_options import add_running
@@ -112,6 +113,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
+    add_create(commands)
     _add_run(commands)
     _add_check(commands)
     _add_convert(commands)

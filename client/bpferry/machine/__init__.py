@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A VM, from its first process to its last.
 
+    creation      a new VM from an image
     draft         what a description becomes on this host: plan and command line, nothing opened
     verdict       all there is to say before a VM is started
     hindrances    what keeps a VM from starting, found beforehand

@@ -34,6 +34,16 @@ def folder_name(vm_name: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', vm_name)[: MAX_NAME - 13]}-{digest}"
 
 
+def vms_folder() -> Path:
+    """Return the folder of the descriptions that a VM's name alone stands for."""
+    return home_folder("XDG_CONFIG_HOME", ".config") / "bpferry" / "vms"
+
+
+def disk_folder(vm_name: str) -> Path:
+    """Return the folder of the disk and the seed of a VM that ``bpferry create`` made."""
+    return home_folder("XDG_DATA_HOME", ".local/share") / "bpferry" / "vms" / vm_name
+
+
 def remove_empty(folder: Path) -> None:
     """Remove *folder* if it is empty; another VM's, or what somebody put there, stays."""
     with contextlib.suppress(OSError):

@@ -51,7 +51,7 @@ LUKS: Final = 2
 def find_wrong_formats(machine: Machine) -> Iterator[NotReady]:
     """Yield an error for each image that is certainly not in its format; its element is a key."""
     for image, head in _heads_of(machine):
-        found = _format_of(head)
+        found = format_of(head)
         wanted = "luks" if image.encrypted and image.format in (None, "raw") else image.format
         if image.is_raw:
             if image.format is None and found in CONTAINERS:
@@ -94,7 +94,7 @@ def _wrong_encryption(image: Image, head: bytes) -> Iterator[NotReady]:
 def find_shown_containers(machine: Machine) -> Iterator[Fault]:
     """Yield a warning for each image that is said to be raw, and is a container."""
     for image, head in _heads_of(machine):
-        found = _format_of(head)
+        found = format_of(head)
         if image.is_raw and image.format == "raw" and found in CONTAINERS:
             yield Fault(
                 _format_key(image),
@@ -141,7 +141,8 @@ def _head(image: Image) -> bytes:
         return b""
 
 
-def _format_of(head: bytes) -> str | None:
+def format_of(head: bytes) -> str | None:
+    """Return the format of an image that begins with *head*; None if it is raw or unknown."""
     for name, (offset, magics) in MAGICS.items():
         if head.startswith(magics, offset):
             return name
