@@ -20,6 +20,9 @@ PACKAGES: Final = (
 )
 """What tools/install would install, so that no test waits for it, and what it does not."""
 
+OF_QEMU: Final = ("qemu-system-x86", "qemu-utils")
+"""The same, of QEMU's own release."""
+
 
 def debian_root(release: str) -> Path:
     """Return the root of *release*, "bookworm" or "trixie": boot it with an overlay above."""
@@ -38,7 +41,7 @@ def _command(release: str, mirror: str) -> list[str]:
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
         "--aptopt=APT::Install-Recommends false",
-        f'--customize-hook=chroot "$1" apt-get --yes -t {target} install qemu-system-x86 qemu-utils',
+        f'--customize-hook=chroot "$1" apt-get --yes -t {target} install {" ".join(OF_QEMU)}',
         # The booted system must not think that it is booted for the first time, and ask.
         '--customize-hook=chroot "$1" systemd-firstboot --root=/ --locale=C.UTF-8 --timezone=UTC',
         release,
