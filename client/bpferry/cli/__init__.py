@@ -18,6 +18,8 @@
     tap              bpferry tap
     can_i            bpferry can-i
     table            tables, durations and sizes for people
+    doctor           bpferry doctor
+    colours          colours on a terminal
     output           standard output and standard error
 
 Depends on: everything else in bpferry, imported when a command needs it.

@@ -223,6 +223,12 @@ def _change(options: argparse.Namespace) -> int:
     return change(options.command, options.name, as_json=options.json)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from bpferry.cli.doctor import doctor  # noqa: PLC0415
+
+    return doctor(options.file, deep=options.deep, as_json=options.json, secrets=_secrets(options))
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -237,4 +243,5 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "reset": _change,
     "tap": _tap,
     "can-i": _can_i,
+    "doctor": _doctor,
 }

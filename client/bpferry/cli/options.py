@@ -99,6 +99,26 @@ programs that it carries, and which RSS options its network cards have. QEMU
 itself is asked; nothing is guessed from its version.
 """
 
+DOCTOR_DESCRIPTION: Final = """\
+Say whether this host is ready: kernel, bridges, helpers, what the policy lets
+you do, QEMU, KVM, vhost, firmware, your session, and security modules. Each
+finding is ok, a warning or a fault; a warning and a fault say for what they
+matter, and what mends them. Nothing is changed.
+
+With FILE, the VM that it describes is checked too, as 'bpferry check' does it,
+and only what that VM needs can be a fault. Without FILE, that is what any VM
+needs, taps on bridges, and RSS by eBPF: without KVM or vhost, VMs are slower.
+
+The exit status is 1 if there is a fault, 2 if FILE cannot be read, otherwise 0.
+"""
+
+DOCTOR_EPILOG: Final = """\
+examples:
+  bpferry doctor
+  bpferry doctor web.toml
+  bpferry doctor --deep --json
+"""
+
 
 def build_parser() -> Parser:
     """Return the parser of the whole command line."""
@@ -121,6 +141,7 @@ def build_parser() -> Parser:
     add_running(commands)
     add_tap(commands)
     add_can_i(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -256,3 +277,22 @@ def _add_capabilities(commands: Commands) -> None:
     )
     capabilities.add_argument("--clear", action="store_true", help="only empty the cache")
     capabilities.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = add_command(
+        commands,
+        "doctor",
+        help="say whether this host is ready, and what mends it",
+        description=DOCTOR_DESCRIPTION,
+        epilog=DOCTOR_EPILOG,
+    )
+    doctor.add_argument("file", metavar="FILE", nargs="?", help="a VM's description")
+    doctor.add_argument(
+        "--deep",
+        action="store_true",
+        help="also load the eBPF program through the helper, and run it in the kernel on packets "
+        "whose queues are known; the helper counts that as one load of yours",
+    )
+    _add_secrets(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")

@@ -64,6 +64,7 @@
     console       the guest's serial console on our standard streams
     refusals      what is refused, with its places
     reporter      who is told what happens
+    doctor        whether this host is ready for a VM, or for any
 
 Depends on: errors, domain, network, qemu, steering, commandline.
 Never does: leave a process, a socket, an fd, or a terminal in another mode behind.

@@ -50,11 +50,15 @@ def ask_emulator(document: Document, reporter: Reporter) -> Capabilities:
 
 def _way_out(document: Document, qemu: str) -> str:
     """Return what to do where there is no file *qemu*."""
-    name = Path(qemu).name
-    package = PACKAGES.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    package = find_package(Path(qemu).name)
     key = called(Machine, "qemu")
     usual = default_qemu(document.machine.arch)
     if document.machine.qemu and exists(usual):
         return f"this host has '{usual}': write that into {key}, or leave {key} out"
     install = f"install it (in Debian, the package '{package}')" if package else "install it"
     return f"{install}, or write the path of another QEMU into {key}"
+
+
+def find_package(name: str) -> str | None:
+    """Return Debian's package of the program *name*; None if it is no QEMU that we know."""
+    return PACKAGES.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None

@@ -35,7 +35,7 @@ def choose(wanted: Accelerator, qemu: str, machine_type: str) -> tuple[Accelerat
     if wanted is not Accelerator.AUTO:
         return wanted, f"{wanted.value.upper()}, as the description says"
     if not device_opens():
-        problem, hint = _closed()
+        problem, hint = explain_closed()
         return Accelerator.TCG, f"TCG: {problem} (hint: {hint})"
     if machine_type.partition("-")[0] not in CAN_BE_TRIED:
         return Accelerator.TCG, "TCG: KVM can be tested on x86 only; to use it, ask for it by name"
@@ -53,7 +53,7 @@ def find_kvm_problem(qemu: str, machine_type: str) -> tuple[str, str]:
     Both are empty if it can, or if that is not known.
     """
     if not device_opens():
-        return _closed()
+        return explain_closed()
     if machine_type.partition("-")[0] not in CAN_BE_TRIED:
         return "", ""
     verdict = trial.find_or_try(qemu)
@@ -69,11 +69,16 @@ def describe(name: str, capabilities: Capabilities, *, refresh: bool = False) ->
     if name != Accelerator.KVM:
         return "not used by bpferry"
     if not device_opens():
-        return _closed()[0]
-    if not capabilities.machine_name("q35"):
+        return explain_closed()[0]
+    if not can_be_tried(capabilities):
         return "cannot be tested: this QEMU has no machine type 'q35'"
     verdict = trial.find_or_try(capabilities.qemu, refresh=refresh)
     return STATES[verdict.outcome] + verdict.problem
+
+
+def can_be_tried(capabilities: Capabilities) -> bool:
+    """Say whether this QEMU has the machine that a trial runs."""
+    return bool(capabilities.machine_name("q35"))
 
 
 def device_opens() -> bool:
@@ -81,7 +86,7 @@ def device_opens() -> bool:
     return os.access(trial.KVM_DEVICE, os.R_OK | os.W_OK, effective_ids=True)
 
 
-def _closed() -> tuple[str, str]:
+def explain_closed() -> tuple[str, str]:
     """Return why KVM's device cannot be opened, and what to do about it."""
     cause, hint = explain_device(trial.KVM_DEVICE, NO_KVM_HINT)
     return f"cannot open '{trial.KVM_DEVICE}': {cause}", hint

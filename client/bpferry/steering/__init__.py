@@ -8,9 +8,10 @@
     requests  what the helpers will be asked
     maps      what QEMU wrote into a card's maps
     toeplitz  which queue a flow goes to
+    trial_run a loaded program, run once on a frame
     view      what is in force, in a sentence, and compared with the plan
 
 Depends on: errors, domain, bpferry_wire; qemu.capabilities and qemu.defaults, for what a QEMU can
 do and which card a document means.
-Never does: write into a map, or call a plan a fact.
+Never does: write into the maps of a card, or call a plan a fact.
 """

@@ -95,6 +95,31 @@ class SteeringMaps(Closing):
             page.close()
 
 
+def write(config: BorrowedFd, key: BorrowedFd, table: BorrowedFd, *, steering: Steering) -> None:
+    """Write *steering* into the maps of a set that no QEMU has, as QEMU would.
+
+    Raises:
+        BpferryError: a map cannot be mapped.
+    """
+    try:
+        for fd, value in zip((config, key, table), encode(steering), strict=True):
+            with mmap.mmap(fd, mmap.PAGESIZE) as page:
+                page[: len(value)] = value
+    except (OSError, ValueError) as error:
+        raise BpferryError(f"cannot map an eBPF map into memory: {error}") from error
+
+
+def encode(steering: Steering) -> tuple[bytes, bytes, bytes]:
+    """Return the values of the three maps that mean *steering*."""
+    return (
+        CONFIG.pack(
+            steering.redirect, 0, steering.hash_types, len(steering.table), steering.default_queue
+        ),
+        KEY_WORD.pack(int.from_bytes(steering.key[:4])) + steering.key[4:],
+        b"".join(TABLE_ENTRY.pack(queue) for queue in steering.table),
+    )
+
+
 def decode(config: bytes, key: bytes, table: bytes) -> Steering:
     """Return the steering that these values of the three maps mean."""
     redirect, _populate_hash, types, length, default = CONFIG.unpack(config)

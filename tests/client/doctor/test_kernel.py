@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is said about kernels, and about the tun driver."""
+
+from pathlib import Path
+
+import pytest
+
+from bpferry.machine.doctor.kernel import BTF, UNPRIVILEGED, check_kernel, check_version
+from bpferry.machine.doctor.tun import check_tun
+from bpferry.machine.doctor.tun_trial import NODE, Joined, try_to_join
+from tests import requires
+from tests.client.doctor.support import host, named
+from tests.support.people import ALICE, acting_as
+
+
+@pytest.mark.parametrize(
+    ("release", "state", "word"),
+    [
+        ("6.12.9-amd64", "ok", "Linux 6.12.9-amd64"),
+        ("5.16.0", "ok", "Linux 5.16.0"),
+        ("5.15.0-100-generic", "warning", "address-lock"),
+        ("5.8.0", "warning", "address-lock"),
+        ("5.7.19", "fault", "too old"),
+        ("4.19.0-27-amd64", "fault", "the helpers need 5.8"),
+        ("next", "warning", "is not known: 'next'"),
+    ],
+)
+def test_a_kernel_is_judged_by_what_came_with_its_version(
+    release: str, state: str, word: str
+) -> None:
+    """5.8 brought CAP_BPF, and 5.16 locked ports of bridges."""
+    found = check_version(release)
+
+    assert state == found.state
+    assert word in found.message
+
+
+@pytest.mark.parametrize(("files", "state"), [({BTF: "x"}, "ok"), ({}, "fault")])
+def test_without_btf_no_set_is_granted(tmp_path: Path, files: dict[str, str], state: str) -> None:
+    """The fault names both ways out: another kernel, or a line of the policy."""
+    found = named(check_kernel(host(tmp_path, files)), "kernel.btf")
+
+    assert state == found.state
+    assert ("without-census = true" in found.fix) is (state == "fault")
+
+
+@pytest.mark.parametrize(
+    ("files", "state"),
+    [
+        ({UNPRIVILEGED: "2\n"}, "ok"),
+        ({UNPRIVILEGED: "1\n"}, "ok"),
+        ({}, "ok"),
+        ({UNPRIVILEGED: "0\n"}, "warning"),
+    ],
+)
+def test_ordinary_users_need_no_bpf(tmp_path: Path, files: dict[str, str], state: str) -> None:
+    """That they have it is a warning with the command that ends it."""
+    found = named(check_kernel(host(tmp_path, files)), "kernel.unprivileged-bpf")
+
+    assert state == found.state
+    assert ("sysctl" in found.command) is (state == "warning")
+
+
+def test_without_tun_there_are_no_taps(tmp_path: Path) -> None:
+    """Then nothing is tried either."""
+    [found] = check_tun(host(tmp_path, {}), lambda: pytest.fail("tried"))
+
+    assert ("fault", "sudo modprobe tun") == (found.state, found.command)
+
+
+@pytest.mark.parametrize(
+    ("joined", "state", "word"),
+    [
+        (Joined.NO, "ok", "no stranger can join"),
+        (Joined.YES, "warning", "CVE-2026-99281"),
+        (Joined.UNKNOWN, "warning", "could not be tried"),
+    ],
+)
+def test_taps_without_an_owner(tmp_path: Path, joined: Joined, state: str, word: str) -> None:
+    """A hole is a warning that says that ours are not affected, and so is not knowing."""
+    findings = list(check_tun(host(tmp_path, {NODE: ""}), lambda: joined))
+    found = named(findings, "tun.strangers")
+
+    assert named(findings, "tun.device").state == "ok"
+    assert state == found.state
+    assert word in found.message
+    assert ("bpferry's own taps always have one" in found.message) is (state == "warning")
+
+
+@pytest.mark.kernel
+def test_the_attempt_agrees_with_what_a_stranger_can_do() -> None:
+    """Root and an ordinary user find the same, and the test of the helper's taps finds it too."""
+    as_root = try_to_join()
+    with acting_as(ALICE):
+        as_user = try_to_join()
+    requires.joinable_taps(joined=as_root is Joined.YES)
+
+    assert as_root is as_user
+
+
+@pytest.mark.kernel
+def test_an_attempt_that_breaks_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that cannot make a tap says that it is not known, and is gone."""
+    monkeypatch.setattr("bpferry.machine.doctor.tun_trial.NODE", "/dev/null")
+
+    assert try_to_join() is Joined.UNKNOWN
