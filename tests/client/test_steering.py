@@ -2,8 +2,10 @@
 """Reading the maps of a set, and what is said about them."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -106,39 +108,27 @@ def test_sentence(table: tuple[int, ...], sentence: str) -> None:
     assert sentence == view.describe("net0", steering)
 
 
-async def watch_for(
-    seconds: float, granted: OwnedFds, record: Record, patience: float
-) -> list[Steering]:
-    """Watch the maps of *granted* for *seconds*, in the middle of which QEMU writes them.
-
-    Returns what was seen when the patience was at its end.
-    """
-    settled: list[Steering] = []
+async def settle_while(
+    act: Callable[[view.Watch], None], granted: OwnedFds, record: Record, pace: view.Pace
+) -> Steering:
+    """Watch the maps of *granted*, and *act* a moment later; return what is there in the end."""
     with maps_of(granted) as maps:
-        watching = asyncio.create_task(
-            view.watch(
-                "net0",
-                maps,
-                record.note,
-                record.steering_changed,
-                settled.append,
-                patience_s=patience,
-            )
-        )
-        await asyncio.sleep(seconds / 2)
-        bpf.write_maps(granted, WANTED)
-        await asyncio.sleep(seconds / 2)
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-    return settled
+        watch = view.Watch("net0", maps, record.note, record.steering_changed, pace)
+        asyncio.get_running_loop().call_later(0.4, act, watch)
+        async with asyncio.timeout(20):
+            return await watch.settle()
 
 
 @pytest.mark.kernel
-def test_watch_tells_what_comes_into_force(granted: OwnedFds, record: Record) -> None:
-    """As soon as the guest's driver has set RSS up, one sentence says so, once."""
-    asyncio.run(watch_for(1.2, granted, record, patience=60))
+def test_watch_tells_what_comes_into_force_and_ends(granted: OwnedFds, record: Record) -> None:
+    """As soon as the guest's driver has set RSS up, one sentence says so; then it is quiet."""
 
+    def set_up(_watch: view.Watch) -> None:
+        bpf.write_maps(granted, WANTED)
+
+    pace = view.Pace(quiet_s=0.6, patience_s=60)
+
+    assert EXPECTED == asyncio.run(settle_while(set_up, granted, record, pace))
     assert record.texts("note") == [
         "net0: steering by eBPF in the host's kernel, 4 queues, 128 table entries"
     ]
@@ -146,12 +136,42 @@ def test_watch_tells_what_comes_into_force(granted: OwnedFds, record: Record) ->
 
 
 @pytest.mark.kernel
-def test_watch_tells_what_is_there_in_the_end(granted: OwnedFds, record: Record) -> None:
-    """After a while what is seen is handed over once, set up or not, and the watch goes on."""
-    settled = asyncio.run(watch_for(1.6, granted, record, patience=0.1))
+def test_watch_gives_a_guest_up_that_sets_nothing_up(granted: OwnedFds, record: Record) -> None:
+    """After a while it ends with what is there, which is nothing."""
 
-    assert [False] == [steering.redirect for steering in settled]
-    assert len(record.texts("note")) == 1
+    def do_nothing(_watch: view.Watch) -> None: ...
+
+    pace = view.Pace(quiet_s=0.1, patience_s=0.8)
+
+    assert not asyncio.run(settle_while(do_nothing, granted, record, pace)).redirect
+    assert [] == record.all
+
+
+@pytest.mark.kernel
+def test_watch_does_not_follow_a_restless_guest_for_ever(granted: OwnedFds, record: Record) -> None:
+    """A guest that changes its table all the time is given up as well."""
+    tables = ((number % 4,) * 128 for number in itertools.count())
+
+    def change(watch: view.Watch) -> None:
+        bpf.write_maps(granted, replace(WANTED, table=next(tables)))
+        asyncio.get_running_loop().call_later(0.05, change, watch)
+
+    pace = view.Pace(quiet_s=0.6, patience_s=2)
+
+    assert asyncio.run(settle_while(change, granted, record, pace)).redirect
+    assert len(record.steering) > 3
+
+
+@pytest.mark.kernel
+def test_watch_begins_once_more_when_asked(granted: OwnedFds, record: Record) -> None:
+    """An event within the time to settle makes that time begin once more."""
+    bpf.write_maps(granted, WANTED)
+    pace = view.Pace(quiet_s=0.6, patience_s=60)
+
+    before = time.monotonic()
+    asyncio.run(settle_while(view.Watch.look_again, granted, record, pace))
+
+    assert time.monotonic() - before > 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@
     control_socket where they arrive
     service_manager what systemd is told of a VM that is a service
     stopping      how a VM is stopped: through its guest, and harder if that takes too long
+    card_watch    what is seen of a card's steering, compared with its plan
     qemu_output   what QEMU writes on its standard error
     ending        how QEMU ended, in words for people
     complaints    where in the document QEMU's complaint about a start has its cause

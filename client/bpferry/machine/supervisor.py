@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final
 
 from bpferry.errors import QemuError
+from bpferry.machine.card_watch import CardWatch, follow
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
 from bpferry.machine.control.life import RunningVm, State
@@ -34,8 +35,6 @@ from bpferry.machine.service_manager import ServiceManager
 from bpferry.machine.stopping import QUIT_SECONDS, Stopper
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.process import STOP_SIGNALS, Child, start_child
-from bpferry.steering.maps import Steering
-from bpferry.steering.view import Seen, compare_plan, watch
 
 Signals = asyncio.Queue[signal.Signals]
 
@@ -167,7 +166,7 @@ class _Supervisor:
             async with self._connected() as monitor:
                 if monitor is not None:
                     self._begin(self._follow_events(monitor))
-                    self._watch_cards()
+                    self._watch_cards(monitor)
                     self._watch_companions()
                     await self._let_run(monitor)
                 await self._ended.wait()
@@ -271,23 +270,18 @@ class _Supervisor:
         loop.add_reader(fd, act)
         self._readers.append(fd)
 
-    def _watch_cards(self) -> None:
-        report = self._reporter
+    def _watch_cards(self, monitor: Monitor) -> None:
         for card_id, maps in self._prepared.maps.items():
-            settled = partial(self._compare, card_id)
-            self._begin(watch(card_id, maps, report.note, report.steering_changed, settled))
-
-    def _compare(self, card_id: str, steering: Steering) -> None:
-        """Compare what is seen of a card with its plan."""
-        notice = compare_plan(self._prepared.plans[card_id], Seen(steering))
-        if notice is not None:
-            self._reporter.warn(notice.message, notice.hint)
+            watch = CardWatch(self._prepared.plans[card_id], maps, self._reporter)
+            self._vm.watches[card_id] = watch
+            self._begin(watch.run(monitor.execute))
 
     async def _follow_events(self, monitor: Monitor) -> None:
         starts = self._prepared.paused
         async for event in monitor.events():
             self._vm.follow(event)
             self._manager.show(self._vm.state)
+            follow(event, self._vm.watches.values())
             if event == "RESUME" and starts:
                 starts = False
             elif event in EVENTS:

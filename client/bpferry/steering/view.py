@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which steering is in force, in a sentence, as soon as the guest's driver has set it up.
 
-The maps are polled a few times a second. That costs some microseconds, and there is no event to
-wait for: the guest's command goes to QEMU, which does not report it.
+The maps are polled a few times a second until the guest's driver has set RSS up and nothing changes
+any more. There is no event to wait for: the guest's command goes to QEMU, which does not report it.
 """
 
 import asyncio
@@ -19,6 +19,10 @@ POLL_SECONDS: Final = 0.25
 
 PATIENCE_SECONDS: Final = 60.0
 """A guest without KVM takes up to half of that time to bring its card up."""
+
+QUIET_SECONDS: Final = 10.0
+"""How long nothing has to change once the guest's driver has set RSS up. Linux and its services
+are done with a card some seconds after it appeared."""
 
 
 OWN_RULE: Final = "the host's kernel chooses queues by its own rule"
@@ -110,32 +114,74 @@ def _count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-async def watch(
-    card_id: str,
-    maps: SteeringMaps,
-    note: Callable[[str], None],
-    changed: Callable[[str, Steering], None],
-    settled: Callable[[Steering], None],
-    *,
-    patience_s: float = PATIENCE_SECONDS,
-) -> None:
-    """Report what comes into force, until cancelled.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the maps of a card are polled, in seconds."""
 
-    *note* gets sentences, *changed* the values; *settled* gets, once, what is in force when the
-    guest's driver has had enough time.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_s
-    last: Steering | None = None
-    waited = False
-    while True:
-        steering = maps.read()
-        if steering.redirect and steering != last:
-            if last is None or describe(card_id, last) != describe(card_id, steering):
-                note(describe(card_id, steering))
-            changed(card_id, steering)
-            last = steering
-        if not waited and loop.time() >= deadline:
-            settled(steering)
-            waited = True
-        await asyncio.sleep(POLL_SECONDS)
+    quiet_s: float = QUIET_SECONDS
+    patience_s: float = PATIENCE_SECONDS
+
+
+USUAL: Final = Pace()
+
+
+class Watch:
+    """Reports what comes into force on one card."""
+
+    def __init__(
+        self,
+        card_id: str,
+        maps: SteeringMaps,
+        note: Callable[[str], None],
+        changed: Callable[[str, Steering], None],
+        pace: Pace = USUAL,
+    ) -> None:
+        """Watch *maps*, which are borrowed; *note* gets sentences, *changed* the values."""
+        self._card_id = card_id
+        self._maps = maps
+        self._note = note
+        self._changed = changed
+        self._pace = pace
+        self._last: Steering | None = None
+        """What was reported last."""
+        self._again = asyncio.Event()
+
+    def look_again(self) -> None:
+        """Begin once more: something has happened after which the guest may change its settings."""
+        self._again.set()
+
+    async def wait(self) -> None:
+        """Wait for look_again(), without polling."""
+        await self._again.wait()
+
+    async def settle(self) -> Steering:
+        """Report what comes into force until it has settled, and return that.
+
+        It has if nothing changes for a while after RSS was set up. A guest that does not set it up,
+        or that changes it all the time, is given up after a longer while.
+        """
+        loop = asyncio.get_running_loop()
+        begun = since = loop.time()
+        before: Steering | None = None
+        while True:
+            steering = self._maps.read()
+            now = loop.time()
+            if self._again.is_set():
+                self._again.clear()
+                begun = since = now
+            if steering != before:
+                since, before = now, steering
+                self._report(steering)
+            quiet = steering.redirect and now - since >= self._pace.quiet_s
+            if quiet or now - begun >= self._pace.patience_s:
+                return steering
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _report(self, steering: Steering) -> None:
+        if not steering.redirect or steering == self._last:
+            return
+        sentence = describe(self._card_id, steering)
+        if self._last is None or describe(self._card_id, self._last) != sentence:
+            self._note(sentence)
+        self._changed(self._card_id, steering)
+        self._last = steering

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from bpferry.errors import NotReady, QemuError
+from bpferry.machine.card_watch import CardWatch
 from bpferry.machine.control.record import Record
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.stopping import Stopper
@@ -56,6 +57,8 @@ class RunningVm:
     qemu_pid: int
     stopper: Stopper
     state: State = State.STARTING
+    watches: dict[str, CardWatch] = field(default_factory=dict)
+    """By card; only for cards that eBPF steers."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property
