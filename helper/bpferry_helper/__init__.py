@@ -49,6 +49,7 @@ closed stays until the next sweep (tap/census).
     exchange    the interface between the loop and the service of a role
     activation  the sockets passed by systemd, and notifications to it
     policy      what the administrator allows
+    memory      how much freed memory the process keeps
     privilege   the capabilities of each role, and how the process is locked down
     quota       how much may be alive at a time
     rate        how often a user may ask

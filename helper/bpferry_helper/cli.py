@@ -5,6 +5,7 @@ The daemon takes no options: its unit and the policy file say what it may do. Ar
 by hand, since argparse would take a third of the start-up time.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -83,16 +84,20 @@ class _Started(NamedTuple):
 def _serve(start: Callable[[], _Started]) -> int:
     # Imported late: check-policy does not need it, and works without libbpf.
     from bpferry_helper.activation import Notifier  # noqa: PLC0415
+    from bpferry_helper.memory import keep_little  # noqa: PLC0415
     from bpferry_helper.server import Server  # noqa: PLC0415
     from bpferry_helper.work import log_fault  # noqa: PLC0415
 
     never_wait()
+    keep_little()
     try:
         notifier = Notifier(os.environ)
         role = start()
     except HelperError as error:
         log(ERROR, str(error))
         return EXIT_FAILED
+    # The launcher turned it off for the start.
+    gc.enable()
     server = Server(role.listener.sock, role.service, notifier, role.policy)
     try:
         server.serve()

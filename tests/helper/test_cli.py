@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the administrator types, and its exit status."""
 
+import gc
 import os
 import subprocess
 from pathlib import Path
@@ -24,6 +25,22 @@ def run(*arguments: str, user: int = 0, **environ: str) -> subprocess.CompletedP
         helper_command(*arguments), capture_output=True, text=True, check=False,
         env={"PATH": os.environ["PATH"], **environ}, user=user, group=SOCKET_GID, extra_groups=[],
     )  # fmt: skip
+
+
+def test_garbage_is_collected_once_clients_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher turns that off for the start."""
+    collects: list[bool] = []
+    unused: Any = SimpleNamespace(sock=None)
+    started = cli._Started(unused, unused, unused)
+    server = SimpleNamespace(serve=lambda: collects.append(gc.isenabled()))
+    monkeypatch.setattr("bpferry_helper.server.Server", lambda *_: server)
+    monkeypatch.setattr(cli, "never_wait", lambda: None)
+    monkeypatch.setattr("bpferry_helper.memory.keep_little", lambda: None)
+    gc.disable()
+    try:
+        assert (cli._serve(lambda: started), collects) == (0, [True])
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])

@@ -25,6 +25,10 @@ from bpferry_wire.messages import Grant
 
 LEDGER_FILE: Final = "ledger.msgpack"
 LEDGER_FORMAT: Final = 1
+CAN_TELL: Final = "kernel-can-tell"
+"""In the file: in this boot the kernel has told which maps are alive. To ask it for the first time
+takes 25 ms, which a helper that is started for a client need not spend again before its answer."""
+
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 MANY_ENTRIES: Final = 64
@@ -87,9 +91,9 @@ class Ledger:
         self._counted_by = BY_KERNEL
         self._places = Places("sets", FEWER_HINT, self._owners, self._strike_off_the_dead)
         self._lock = self._places.changed
-        self._has_asked = False
         self._boot_id = _boot_id()
-        self._entries = _read(state, self._boot_id)
+        self._has_asked, self._entries = _read(state, self._boot_id)
+        """Whether the kernel was asked in this boot, so that we know if it can tell."""
 
     def check_countable(self, *, without_census: bool) -> None:
         """Raise RequestError if no set may be granted because nothing tells when one is gone.
@@ -129,8 +133,9 @@ class Ledger:
             if len(self._entries) >= MANY_ENTRIES:
                 self._strike_off_the_dead()
             entries = [*self._entries, entry]
+            can_tell = self._has_asked and self._counted_by == BY_KERNEL
             try:
-                _write(self._state, self._boot_id, entries)
+                _write(self._state, self._boot_id, entries, can_tell=can_tell)
             except OSError as error:
                 raise RequestError(
                     Code.FAILED,
@@ -183,25 +188,32 @@ def _boot_id() -> str:
         return file.read().strip()
 
 
-def _read(state: StateFolder, boot_id: str) -> list[Entry]:
-    """Return the entries of this boot; those of an earlier one are about maps that are gone."""
+def _read(state: StateFolder, boot_id: str) -> tuple[bool, list[Entry]]:
+    """Return whether the kernel could tell which maps are alive, and the entries of this boot.
+
+    Those of an earlier boot are about maps that are gone, and perhaps about another kernel.
+    """
     raw = state.read(LEDGER_FILE)
     if raw is None:
-        return []
+        return False, []
     try:
         stored = msgpack.unpackb(raw)
         if (stored["format"], stored["boot_id"]) != (LEDGER_FORMAT, boot_id):
-            return []
-        return [
+            return False, []
+        return stored.get(CAN_TELL) is True, [
             Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)))
             for uid, pid, name, then, ids in stored["entries"]
         ]
     except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException):
         log(WARNING, f"'{LEDGER_FILE}' in the state folder is broken; starting a new one, ignoring")
-        return []
+        return False, []
 
 
-def _write(state: StateFolder, boot_id: str, entries: list[Entry]) -> None:
-    stored = [tuple(entry) for entry in entries]
-    packed = msgpack.packb({"format": LEDGER_FORMAT, "boot_id": boot_id, "entries": stored})
-    state.write(LEDGER_FILE, packed)
+def _write(state: StateFolder, boot_id: str, entries: list[Entry], *, can_tell: bool) -> None:
+    stored = {
+        "format": LEDGER_FORMAT,
+        "boot_id": boot_id,
+        CAN_TELL: can_tell,
+        "entries": [tuple(entry) for entry in entries],
+    }
+    state.write(LEDGER_FILE, msgpack.packb(stored))

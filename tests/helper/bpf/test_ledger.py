@@ -163,6 +163,40 @@ def test_the_kernel_is_asked_at_the_first_grant_and_at_the_limit(
     assert [1, 2] == [*asked, kernel.asked]
 
 
+def test_a_helper_that_starts_again_grants_before_it_asks_the_kernel(
+    state: StateFolder, ledger: Ledger, kernel: Kernel
+) -> None:
+    """In this boot the kernel could tell what is alive, and the first question takes a while."""
+    grant(ledger, kernel, 1)
+    asked, next_one = kernel.asked, again(state, kernel)
+    grant(next_one, kernel, 2)
+
+    assert (1, 1, Count(2, 2, "kernel")) == (asked, kernel.asked, next_one.count(ALICE))
+
+
+def test_another_boot_may_be_of_another_kernel(
+    state: StateFolder, ledger: Ledger, kernel: Kernel, tmp_path: Path
+) -> None:
+    """That the last one could tell what is alive says nothing about this one."""
+    grant(ledger, kernel, 1)
+    stored = msgpack.unpackb((tmp_path / LEDGER_FILE).read_bytes())
+    stored["boot_id"] = "another"
+    (tmp_path / LEDGER_FILE).write_bytes(msgpack.packb(stored))
+    kernel.error = CensusUnavailable("no BTF")
+    with pytest.raises(RequestError, match="cannot tell which sets are still in use"):
+        grant(again(state, kernel), kernel, 2)
+
+
+def test_a_kernel_that_could_not_tell_is_asked_again_by_the_next_helper(
+    state: StateFolder, ledger: Ledger, kernel: Kernel
+) -> None:
+    """What policy allowed meanwhile does not let sets pass when policy forbids it."""
+    kernel.error = CensusUnavailable("no BTF")
+    grant(ledger, kernel, 1, without_census=True)
+    with pytest.raises(RequestError, match="cannot tell which sets are still in use"):
+        grant(again(state, kernel), kernel, 2)
+
+
 def test_the_ledger_survives_a_restart(state: StateFolder, ledger: Ledger, kernel: Kernel) -> None:
     """Who held three before still holds three."""
     for number in range(3):
