@@ -18,13 +18,14 @@ from functools import partial
 from typing import Final
 
 from bpferry.errors import QemuError
-from bpferry.machine.card_watch import CardWatch, follow
+from bpferry.machine.card_watch import follow
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
 from bpferry.machine.control.server import Server
+from bpferry.machine.control.watching import begin_watching
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.pinning import pin_process, pin_threads
@@ -166,7 +167,8 @@ class _Supervisor:
             async with self._connected() as monitor:
                 if monitor is not None:
                     self._begin(self._follow_events(monitor))
-                    self._watch_cards(monitor)
+                    for card_id in self._prepared.maps:
+                        begin_watching(self._vm, card_id)
                     self._watch_companions()
                     await self._let_run(monitor)
                 await self._ended.wait()
@@ -175,7 +177,7 @@ class _Supervisor:
             await self._control.stop()
             for fd in (self._child.pidfd, *self._readers):
                 loop.remove_reader(fd)
-            for task in self._tasks:
+            for task in (*self._tasks, *self._vm.watching.values()):
                 task.cancel()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
@@ -270,22 +272,16 @@ class _Supervisor:
         loop.add_reader(fd, act)
         self._readers.append(fd)
 
-    def _watch_cards(self, monitor: Monitor) -> None:
-        for card_id, maps in self._prepared.maps.items():
-            watch = CardWatch(self._prepared.plans[card_id], maps, self._reporter)
-            self._vm.watches[card_id] = watch
-            self._begin(watch.run(monitor.execute))
-
     async def _follow_events(self, monitor: Monitor) -> None:
         starts = self._prepared.paused
         async for event in monitor.events():
-            self._vm.follow(event)
+            self._vm.follow(event.name)
             self._manager.show(self._vm.state)
-            follow(event, self._vm.watches.values())
-            if event == "RESUME" and starts:
+            follow(event.name, self._vm.watches.values())
+            if event.name == "RESUME" and starts:
                 starts = False
-            elif event in EVENTS:
-                self._reporter.note(EVENTS[event])
+            elif event.name in EVENTS:
+                self._reporter.note(EVENTS[event.name])
 
     async def _handle(self, signals: Signals) -> None:
         while True:

@@ -8,8 +8,8 @@ qemu.qmp is imported when a monitor is opened; it is based on asyncio, so all of
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpferry.errors import QemuError
 
@@ -26,6 +26,14 @@ def arguments(fd: str) -> tuple[str, ...]:
         "-chardev", f"socket,id=qmp,fd={fd}",
         "-mon", "chardev=qmp,mode=control",
     )  # fmt: skip
+
+
+class Event(NamedTuple):
+    """What QEMU reports by itself."""
+
+    name: str
+    """Such as ``SHUTDOWN``."""
+    data: Mapping[str, object]
 
 
 class CommandRefused(QemuError):  # noqa: N818 - as in errors: the words say it
@@ -68,6 +76,7 @@ class Monitor:
     def __init__(self, name: str, client: "QMPClient") -> None:
         self._name = name
         self._client = client
+        self._giving = asyncio.Lock()
 
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
         """Return what QEMU answers to *command*.
@@ -101,8 +110,26 @@ class Monitor:
         with contextlib.suppress(QemuError):
             await self.execute("quit")
 
-    async def events(self) -> AsyncIterator[str]:
-        """Yield the name of each event, such as ``SHUTDOWN``, until the connection ends."""
+    async def give_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a copy of *fd*, which it knows by *name* until something takes it.
+
+        QEMU keeps the last fd that came, for the next ``getfd``; so one is given at a time.
+
+        Raises:
+            QemuError: as ``execute`` does.
+        """
+        from qemu.qmp import QMPError  # noqa: PLC0415 - as above
+
+        async with self._giving:
+            try:
+                self._client.send_fd_scm(fd)
+            except (QMPError, OSError) as error:
+                message = f"cannot hand an fd to '{self._name}': it reads nothing, or has ended"
+                raise QemuError(message) from error
+            await self.execute("getfd", {"fdname": name})
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield each event until the connection ends."""
         with self._client.listener() as listener:
             ended = asyncio.ensure_future(self._ended())
             try:
@@ -112,7 +139,9 @@ class Monitor:
                     if not event.done():
                         event.cancel()
                         return
-                    yield str(event.result()["event"])
+                    message = event.result()
+                    data = message.get("data")
+                    yield Event(str(message["event"]), data if isinstance(data, dict) else {})
             finally:
                 ended.cancel()
 

@@ -5,6 +5,7 @@
     server      who may ask there, and how requests are answered
     operations  what a running VM can be asked
     life        what is known of a running VM: its state and what it was started with
+    watching    the steering of its cards, for as long as it runs
     record      what its user was told, for those who ask later
     client      the connection of a command
     running     the VMs of this user that run

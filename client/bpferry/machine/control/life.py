@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from bpferry.domain.model.machine import Machine
 from bpferry.errors import NotReady, QemuError
 from bpferry.machine.card_watch import CardWatch
 from bpferry.machine.control.record import Record
@@ -60,6 +61,13 @@ class RunningVm:
     watches: dict[str, CardWatch] = field(default_factory=dict)
     """By card; only for cards that eBPF steers."""
     started_s: float = field(default_factory=time.monotonic)
+    machine: Machine = field(init=False)
+    """As it is now: with what was plugged in, and without what was taken out."""
+    watching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """What runs each of the watches."""
+
+    def __post_init__(self) -> None:
+        self.machine = self.prepared.document.machine
 
     @property
     def monitor(self) -> Monitor | None:
@@ -69,7 +77,7 @@ class RunningVm:
     @property
     def name(self) -> str:
         """The VM's name."""
-        return self.prepared.document.machine.name
+        return self.machine.name
 
     @property
     def uptime_s(self) -> int:

@@ -81,7 +81,7 @@ class _Commands:
 
 def summary_of(vm: RunningVm) -> dict[str, object]:
     """Return what a list of VMs shows."""
-    machine = vm.prepared.document.machine
+    machine = vm.machine
     return {
         "name": machine.name,
         "state": str(vm.state),
@@ -106,7 +106,7 @@ def _details(vm: RunningVm) -> dict[str, object]:
 
 def _cards(vm: RunningVm) -> Iterator[Mapping[str, object]]:
     prepared, owner = vm.prepared, vm.prepared.draft.context.owner
-    for device in cards_of(prepared.document.machine):
+    for device in cards_of(vm.machine):
         plan, tap = prepared.plans[device.id], prepared.taps.get(device.id)
         seen = vm.record.steering.get(device.id)
         yield without_none({
@@ -124,5 +124,5 @@ def _cards(vm: RunningVm) -> Iterator[Mapping[str, object]]:
 
 
 def _disks(vm: RunningVm) -> Iterator[Mapping[str, object]]:
-    for disk in vm.prepared.document.machine.disks:
+    for disk in vm.machine.disks:
         yield without_none({"target": disk.target, "device": disk.device, "file": disk.file})
