@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry doctor: whether this host is ready, for one VM or for any."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ WIDTH: Final = 80
 INDENT: Final = " " * 11
 """The width of the longest state, with a space of two characters on both sides."""
 
+QUOTED: Final = re.compile(r"(?<!\w)'[^']{1,65}'(?!\w)")
+NO_BREAK: Final = "\0"
+"""In place of a space at which a line must not end; no text has it."""
+
 
 def doctor(
     file: str | None, *, deep: bool, as_json: bool, secrets: SecretFiles = NO_SECRETS
@@ -64,7 +69,7 @@ def _fields(found: Examination) -> dict[str, object]:
                 "for": [feature.value for feature in one.features],
                 "message": one.message,
                 "fix": one.fix or None,
-                "command": one.command or None,
+                "command": one.mended_by or None,
             }
             for one in found.findings
         ],
@@ -101,14 +106,16 @@ def _of_finding(one: Finding, *, in_colour: bool) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
+    """Return *text* in lines; what is quoted, such as a command, stays in one if it fits."""
+    lines = textwrap.wrap(
+        QUOTED.sub(lambda found: found[0].replace(" ", NO_BREAK), text),
         WIDTH,
         initial_indent=indent,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def _summary(found: Examination) -> str:

@@ -106,7 +106,7 @@ finding is ok, a warning or a fault; a warning and a fault say for what they
 matter, and what mends them. Nothing is changed.
 
 With FILE, the VM that it describes is checked too, as 'bpferry check' does it,
-and only what that VM needs can be a fault. Without FILE, that is what any VM
+and only what that VM needs, or --deep, can be a fault. Without FILE, that is what any VM
 needs, taps on bridges, and RSS by eBPF: without KVM or vhost, VMs are slower.
 
 The exit status is 1 if there is a fault, 2 if FILE cannot be read, otherwise 0.

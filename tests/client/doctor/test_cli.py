@@ -77,6 +77,22 @@ def test_json_is_one_object_with_all_of_it(capsys: Captured) -> None:
     assert told["findings"][2]["command"] is None
 
 
+def test_a_quoted_command_is_not_broken(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """It can be copied from the text, and programs find it; an apostrophe is no quote."""
+    command = "sudo usermod -aG bpferry alice"
+    fix = f"it is the host's matter: ask the administrator to run '{command}', and log in"
+    one = Finding("kernel.btf", "warning", "so", (Feature.RUN,), fix=fix)
+    monkeypatch.setattr(doctor, "examine", lambda *_: Examination((one,), {}))
+    main(["doctor"])
+    text = capsys.readouterr().out
+    main(["doctor", "--json"])
+
+    assert f"\n           '{command}', and log in\n" in text
+    assert [command] == [
+        found["command"] for found in json.loads(capsys.readouterr().out)["findings"]
+    ]
+
+
 @pytest.mark.usefixtures("found")
 def test_only_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     """The state is coloured there, and the columns stay."""

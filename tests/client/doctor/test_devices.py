@@ -88,7 +88,30 @@ def test_vhost_that_is_not_there(tmp_path: Path) -> None:
 
     assert found.state == "fault"
     assert "QEMU moves the packets" in found.message
-    assert "modprobe vhost_net" in found.fix
+    assert found.command == "sudo modprobe vhost_net"
+
+
+def test_what_is_no_vhost_device_keeps_its_own_words() -> None:
+    """Loading the module is the way out of that as well."""
+    [found] = check_vhost("/dev/null")
+
+    assert "it is not a vhost device" in found.message
+
+
+@pytest.mark.privileged
+def test_vhost_of_a_group_that_one_is_not_in(tmp_path: Path) -> None:
+    """The group is named, and the command is the one that lets the user in."""
+    device = tmp_path / "vhost-net"
+    device.touch()
+    device.chmod(0o660)
+    os.chown(device, 0, 1)
+    let_in(tmp_path)
+    with acting_as(ALICE):
+        [found] = check_vhost(str(device))
+
+    assert "only members of the group" in found.message
+    assert found.command == ""
+    assert found.mended_by.startswith("sudo usermod -aG")
 
 
 def test_vhost_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:

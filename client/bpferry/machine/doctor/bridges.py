@@ -89,7 +89,7 @@ def _described(files: HostFiles, name: str) -> str:
         filtering, "cannot filter VLANs"
     )
     mtu = files.text(f"{folder}/mtu")
-    counted = "1 port" if ports == 1 else f"{ports} ports"
+    counted = {0: "no port", 1: "1 port"}.get(ports, f"{ports} ports")
     return f"the bridge '{name}' is up, has {counted} and the MTU {mtu}, and {vlans}"
 
 

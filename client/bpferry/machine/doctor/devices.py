@@ -6,12 +6,17 @@ from typing import Final
 
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.machine.doctor.finding import Feature, Finding
-from bpferry.network.vhost import explain_vhost
+from bpferry.network.vhost import HINT, explain_vhost
 from bpferry.qemu import accelerator, trial
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.trial import Outcome, Verdict
 
 SLOW: Final = "QEMU would emulate the processor, which is many times slower"
+
+LOAD_VHOST: Final = "sudo modprobe vhost_net"
+LASTING: Final = (
+    "load the module; a line 'vhost_net' in a file in /etc/modules-load.d makes it last"
+)
 
 
 def check_kvm(
@@ -72,5 +77,5 @@ def check_vhost(device: str = VHOST_DEVICE) -> Iterator[Finding]:
         "fault",
         f"{problem}; without vhost, QEMU moves the packets of all queues in one thread",
         of,
-        fix=hint,
+        **({"command": LOAD_VHOST, "fix": LASTING} if hint == HINT else {"fix": hint}),
     )

@@ -69,7 +69,8 @@ def examine(subject: Subject, reporter: Reporter) -> Examination:
     """
     machine = None if subject.file is None else read_in_part(subject.file).machine
     of_host = list(_of_host(subject, machine, reporter))
-    findings = settle(of_host, CORE if machine is None else wanted_by(machine))
+    wanted = CORE if machine is None else wanted_by(machine)
+    findings = settle(of_host, wanted | {Feature.EBPF} if subject.deep else wanted)
     if subject.file is not None:
         reporter.progress(f"checking '{subject.file}'")
         verdict = judge(subject.file, reporter, secrets=subject.secrets)

@@ -9,6 +9,7 @@ A check finds a fault wherever a feature cannot work. Whether that is one for th
 what was asked for: ``settle`` turns the others into warnings.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -55,6 +56,10 @@ PROVEN: Final = CORE | {Feature.VHOST, Feature.KVM, Feature.UEFI}
 """What works or does not. About the others there are only warnings."""
 
 
+QUOTED_COMMAND: Final = re.compile(r"'((?:sudo|newgrp) [^']+)'")
+"""How hints quote a command."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fact about this host, or about one VM on it."""
@@ -69,6 +74,12 @@ class Finding:
     """What to do, in words; empty if there is nothing to do, or the command says it."""
     command: str = ""
     """The command that mends it."""
+
+    @property
+    def mended_by(self) -> str:
+        """The command that mends it, also if only the words have it; empty if there is none."""
+        found = QUOTED_COMMAND.search(self.fix)
+        return self.command or (found[1] if found else "")
 
     @property
     def group(self) -> str:
