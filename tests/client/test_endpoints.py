@@ -4,7 +4,9 @@
 import json
 import re
 import socket
+import stat
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -70,6 +72,7 @@ def test_everything_for_programs(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     with start(tmp_path, BASE + DISK + TCP.format(port) + AGENT, "--json") as run:
         agent = told(run, "guest agent").removeprefix("unix socket ")
+        monitor = told(run, "qmp").removeprefix("unix socket ")
         assert Path(agent).is_socket()
         assert f"127.0.0.1:{port}" == told(run, "serial1")
         assert run.says("hello")
@@ -78,6 +81,7 @@ def test_everything_for_programs(tmp_path: Path) -> None:
 
         nothing = {"protocol": None, "host": None, "port": None, "path": None}
         assert json.loads(run.out())["endpoints"] == [
+            {**nothing, "name": "qmp", "kind": "unix", "path": monitor},
             {**nothing, "name": "serial1", "kind": "tcp", "host": "127.0.0.1", "port": port},
             {**nothing, "name": "guest agent", "kind": "unix", "path": agent},
         ]
@@ -95,3 +99,31 @@ def test_card_that_qemu_waits_for(tmp_path: Path) -> None:
             f"QEMU waits for a process to connect to net0: unix socket {tmp_path}/v (vhost-user)"
         )
         assert run.says(words), run.err()
+
+
+def test_monitor_for_tools_of_the_user(tmp_path: Path) -> None:
+    """A second monitor answers at its socket, to its user only, one tool after the other."""
+    with start(tmp_path, BASE + DISK) as run:
+        path = Path(told(run, "qmp").removeprefix("unix socket "))
+        assert path.name == "qmp.sock"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as tool, tool.makefile("rw") as stream:
+                tool.connect(str(path))
+                assert "QMP" in json.loads(stream.readline())
+                assert ask(stream, "qmp_capabilities") == {}
+                assert ask(stream, "query-status")["status"] == "running"
+
+        type_in(run, b"q")
+        assert run.status() == 0
+        assert not path.exists()
+
+
+def ask(stream: TextIO, command: str) -> dict[str, object]:
+    """Return what a monitor answers; events between are passed over."""
+    stream.write(json.dumps({"execute": command}) + "\n")
+    stream.flush()
+    for line in stream:
+        if "return" in (answer := json.loads(line)):
+            return dict(answer["return"])
+    raise AssertionError(command)

@@ -19,6 +19,8 @@ from bpferry.commandline.network import build as network
 from bpferry.commandline.overrides import with_overrides
 from bpferry.commandline.parts import (
     Device,
+    Endpoint,
+    Listen,
     Option,
     Part,
     Pause,
@@ -34,6 +36,9 @@ from bpferry.errors import Unsupported
 
 QMP: Final = "qmp"
 """The name of the socket pair of the monitor."""
+
+TOOLS: Final = "qmp-tools"
+"""The name of the socket on which the user's other tools reach a second monitor."""
 
 ALIASES: Final = {"virtio-iommu": "virtio-iommu-pci"}
 """Names that QEMU has for devices besides those that it lists (system/qdev-monitor.c)."""
@@ -85,6 +90,12 @@ def _monitor(context: Context) -> Iterator[Part]:
     yield SocketPair(QMP)
     yield Option("-chardev", join("socket", id=QMP, fd=context.fd(QMP)))
     yield Option("-mon", join("", chardev=QMP, mode="control"))
+    path = f"{context.folders.runtime}/qmp.sock"
+    yield Listen(TOOLS, path)
+    yield Endpoint("qmp", "unix", "", path=path, chardev=TOOLS)
+    listening = join("socket", id=TOOLS, fd=context.fd(TOOLS), server=True, wait=False)
+    yield Option("-chardev", listening)
+    yield Option("-mon", join("", chardev=TOOLS, mode="control"))
 
 
 FAMILIES: Final[tuple[Callable[[Context], Iterator[Part]], ...]] = (

@@ -80,7 +80,7 @@ def find_key(lines: Iterable[str], built: Built, machine: Machine) -> str:
 
 def _owners(built: Built) -> dict[str, str]:
     """Return the keys of what has an id in QEMU and a place in the document."""
-    chardevs = {one.chardev: one.key for one in built.of(Endpoint) if one.chardev}
+    chardevs = {one.chardev: one.key for one in built.of(Endpoint) if one.chardev and one.key}
     devices = {one.id: one.key for one in built.of(Device) if one.key}
     return chardevs | devices
 
