@@ -89,6 +89,31 @@ def test_a_host_without_a_bridge_has_no_taps(tmp_path: Path) -> None:
     assert "ip link add br0 type bridge" in found.command
 
 
+def test_a_kernel_without_bridges_needs_another(tmp_path: Path) -> None:
+    """No command would make one."""
+    files = host(
+        tmp_path,
+        {
+            "/proc/sys/kernel/osrelease": "6.1.0",
+            "/lib/modules/6.1.0/modules.dep": "kernel/x.ko:",
+            "/lib/modules/6.1.0/modules.builtin": "kernel/y.ko",
+        },
+    )
+    found = named(check_bridges(files, []), "bridges.any")
+
+    assert (found.state, found.command) == ("fault", "")
+    assert "this kernel has no bridges" in found.message
+
+
+def test_a_bridge_that_a_vm_names_and_the_host_lacks_is_a_fault(tmp_path: Path) -> None:
+    """Those that are there are named."""
+    found = named(check_bridges(host(tmp_path, UP), ["br0", "br9"]), "bridges.missing")
+
+    assert found.state == "fault"
+    assert found.message == "this host has no bridge 'br9'; it has 'br0'"
+    assert "ip link add br9 type bridge" in found.command
+
+
 def test_a_host_whose_bridge_is_not_asked_about_has_one(tmp_path: Path) -> None:
     """A VM without a card on it is not told of it."""
     names = [one.name for one in check_bridges(host(tmp_path, UP), [])]

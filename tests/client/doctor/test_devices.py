@@ -10,10 +10,13 @@ import pytest
 
 from bpferry.machine.doctor.devices import check_kvm, check_vhost
 from bpferry.machine.doctor.firmware import check_firmware
+from bpferry.machine.doctor.modules import LISTS
+from bpferry.machine.host_files import HOST
 from bpferry.qemu import trial
 from bpferry.qemu.capabilities import Capabilities, MachineType
 from bpferry.qemu.firmware import Descriptor, Mapping_, Target
 from bpferry.qemu.trial import Outcome, Verdict
+from tests.client.doctor.support import host
 from tests.client.support import CAPABILITIES, let_in
 from tests.support.people import ALICE, acting_as
 
@@ -84,16 +87,31 @@ def test_kvm_of_a_group_that_one_is_not_in(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_vhost_that_is_not_there(tmp_path: Path) -> None:
     """The module is named, and what it costs to be without it."""
-    [found] = check_vhost(str(tmp_path / "vhost-net"))
+    [found] = check_vhost(host(tmp_path, {}), str(tmp_path / "vhost-net"))
 
     assert found.state == "fault"
     assert "QEMU moves the packets" in found.message
     assert found.command == "sudo modprobe vhost_net"
 
 
+def test_vhost_that_the_kernel_lacks(tmp_path: Path) -> None:
+    """Loading a module that is not there would not help."""
+    files = host(
+        tmp_path,
+        {
+            "/proc/sys/kernel/osrelease": "6.1.0",
+            **{f"/lib/modules/6.1.0/{name}": "kernel/drivers/net/tun.ko:" for name in LISTS},
+        },
+    )
+    [found] = check_vhost(files, str(tmp_path / "vhost-net"))
+
+    assert (found.state, found.command) == ("fault", "")
+    assert "this kernel lacks it: boot" in found.fix
+
+
 def test_what_is_no_vhost_device_keeps_its_own_words() -> None:
     """Loading the module is the way out of that as well."""
-    [found] = check_vhost("/dev/null")
+    [found] = check_vhost(HOST, "/dev/null")
 
     assert "it is not a vhost device" in found.message
 
@@ -107,7 +125,7 @@ def test_vhost_of_a_group_that_one_is_not_in(tmp_path: Path) -> None:
     os.chown(device, 0, 1)
     let_in(tmp_path)
     with acting_as(ALICE):
-        [found] = check_vhost(str(device))
+        [found] = check_vhost(HOST, str(device))
 
     assert "only members of the group" in found.message
     assert found.command == ""
@@ -117,7 +135,7 @@ def test_vhost_of_a_group_that_one_is_not_in(tmp_path: Path) -> None:
 def test_vhost_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for its features."""
     monkeypatch.setattr(fcntl, "ioctl", lambda *_: bytes(8))
-    [found] = check_vhost("/dev/null")
+    [found] = check_vhost(HOST, "/dev/null")
 
     assert (found.state, found.fix) == ("ok", "")
 

@@ -56,6 +56,15 @@ def test_a_qemu_without_ebpf_is_a_fault(capabilities: Capabilities, word: str) -
     assert "qemu.ebpf-with-vhost" not in [one.name for one in found]
 
 
+def test_what_is_only_to_be_known_is_no_obstacle() -> None:
+    """9.1 goes on without eBPF where it cannot use it, and so it is watched."""
+    found = about(msgspec.structs.replace(CAPABILITIES, version=(9, 1, 0)))
+
+    assert named(found, "qemu.soft-failure").state == "ok"
+    assert named(found, "qemu.ebpf").state == "ok"
+    assert named(found, "qemu.ebpf-with-vhost").state == "ok"
+
+
 def test_a_qemu_without_a_sandbox_is_a_warning() -> None:
     """It runs, less safely."""
     found = named(about(msgspec.structs.replace(CAPABILITIES, options={})), "qemu.sandbox")

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.machine.doctor.kernel import BTF, UNPRIVILEGED, check_kernel, check_version
+from bpferry.machine.doctor.kernel import BTF, RELEASE, UNPRIVILEGED, check_kernel, check_version
+from bpferry.machine.doctor.modules import is_missing
 from bpferry.machine.doctor.tun import check_tun
 from bpferry.machine.doctor.tun_trial import NODE, Joined, try_to_join
+from bpferry.machine.host_files import HostFiles
 from tests import requires
 from tests.client.doctor.support import host, named
 from tests.support.people import ALICE, acting_as
@@ -66,6 +68,49 @@ def test_without_tun_there_are_no_taps(tmp_path: Path) -> None:
     [found] = check_tun(host(tmp_path, {}), lambda: pytest.fail("tried"))
 
     assert ("fault", "sudo modprobe tun") == (found.state, found.command)
+
+
+def modules(folder: Path, dep: str, builtin: str) -> HostFiles:
+    """Return a host whose kernel has these lists of modules."""
+    at = "/lib/modules/6.1.0"
+    files = {f"{at}/modules.dep": dep, f"{at}/modules.builtin": builtin, RELEASE: "6.1.0\n"}
+    return host(folder, files)
+
+
+def test_a_kernel_without_tun_is_told_from_a_module_that_is_not_loaded(tmp_path: Path) -> None:
+    """No command would load it."""
+    files = modules(tmp_path, "kernel/net/bridge/bridge.ko:", "kernel/x.ko")
+    [found] = check_tun(files, lambda: pytest.fail("tried"))
+
+    assert (found.state, found.command) == ("fault", "")
+    assert "this kernel has no tun driver" in found.message
+
+
+@pytest.mark.parametrize(
+    ("dep", "builtin", "missing"),
+    [
+        ("kernel/drivers/net/tun.ko.xz:", "kernel/x.ko", False),
+        ("kernel/x.ko:", "kernel/drivers/net/tun.ko", False),
+        ("kernel/x.ko:", "kernel/net/mytun.ko", True),
+        ("", "kernel/x.ko", False),
+    ],
+)
+def test_a_module_is_missing_if_both_lists_say_so(
+    tmp_path: Path,
+    dep: str,
+    builtin: str,
+    missing: bool,  # noqa: FBT001
+) -> None:
+    """Without lists, as in a container, that is not known."""
+    assert missing is is_missing(modules(tmp_path, dep, builtin), "tun")
+
+
+def test_a_module_that_is_loaded_is_not_missing(tmp_path: Path) -> None:
+    """Whatever the lists say."""
+    files = modules(tmp_path, "kernel/x.ko:", "kernel/y.ko")
+    host(tmp_path, {"/sys/module/tun/": ""})
+
+    assert not is_missing(files, "tun")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,24 @@ def test_a_good_session_has_nothing_to_mend(tmp_path: Path, name: str) -> None:
     assert (found.state, found.fix, found.command) == ("ok", "", "")
 
 
+@pytest.mark.parametrize(
+    ("uid", "asker", "told"),
+    [(0, "alice", True), (0, "", False), (0, "root", False), (1000, "alice", False)],
+)
+def test_root_by_sudo_is_told_whom_it_is_about(
+    tmp_path: Path,
+    uid: int,
+    asker: str,
+    told: bool,  # noqa: FBT001
+) -> None:
+    """A user who runs sudo may take root's groups for his own."""
+    session = Session(uid, {"SUDO_USER": asker}, MANY, MANY)
+    found = [one for one in check_session(host(tmp_path, {}), session) if "user" in one.name]
+
+    assert told is any("and not about 'alice'" in one.message for one in found)
+    assert told is bool(found)
+
+
 @pytest.mark.parametrize("given", [{}, {"XDG_RUNTIME_DIR": ""}, {"XDG_RUNTIME_DIR": "run"}])
 def test_without_a_runtime_folder_there_is_another(tmp_path: Path, given: dict[str, str]) -> None:
     """The warning names it."""

@@ -4,6 +4,7 @@
     examination  all of it, in order, and what follows from it
     finding      one fact: its state, for what it matters, what mends it
     kernel       the kernel's version, its types, who may use bpf(2)
+    modules      whether the kernel has a module
     tun          the tun driver, and whether strangers can join taps without an owner
     tun_trial    an attempt to join one, in a namespace of our own
     bridges      the bridges of this host, and what is in the way of their frames

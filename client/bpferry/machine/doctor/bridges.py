@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bpferry.machine.doctor.finding import Feature, Finding
+from bpferry.machine.doctor.modules import OTHER_KERNEL, is_missing
 from bpferry.machine.host_files import HostFiles
 
 INTERFACES: Final = "/sys/class/net"
@@ -18,6 +19,11 @@ IFF_UP: Final = 0x1
 BY_OTHERS: Final = 0o022
 """Mode bits with which others than its owner can write a file."""
 
+LASTING: Final = (
+    "docs/administration.md shows how to make one; for one that lasts until the host restarts"
+)
+"""What to do where a bridge is missing, before the command."""
+
 OF: Final = (Feature.TAPS,)
 
 
@@ -28,21 +34,34 @@ def bridges_of(files: HostFiles) -> list[str]:
 
 
 def check_bridges(files: HostFiles, bridges: Sequence[str]) -> Iterator[Finding]:
-    """Yield what there is to say about *bridges*, which are some of this host's."""
-    if not bridges_of(files):
-        yield Finding(
-            "bridges.any",
-            "fault",
-            "this host has no bridge, and taps are made on bridges only",
-            OF,
-            fix="docs/administration.md shows how to make one; for one that lasts until the host "
-            "restarts",
-            command="sudo ip link add br0 type bridge && sudo ip link set br0 up",
-        )
+    """Yield what there is to say about *bridges*, which are this host's, or which a VM names."""
+    found = bridges_of(files)
+    if not found:
+        yield _none(files)
     for name in bridges:
-        yield _bridge(files, name)
+        if name in found:
+            yield _bridge(files, name)
+        elif found:
+            there = ", ".join(f"'{one}'" for one in found)
+            message = f"this host has no bridge '{name}'; it has {there}"
+            command = f"sudo ip link add {name} type bridge && sudo ip link set {name} up"
+            yield Finding("bridges.missing", "fault", message, OF, fix=LASTING, command=command)
     yield from _netfilter(files)
     yield _bridge_conf(files)
+
+
+def _none(files: HostFiles) -> Finding:
+    if is_missing(files, "bridge"):
+        message = "this kernel has no bridges, and taps are made on bridges only"
+        return Finding("bridges.any", "fault", message, OF, fix=OTHER_KERNEL)
+    return Finding(
+        "bridges.any",
+        "fault",
+        "this host has no bridge, and taps are made on bridges only",
+        OF,
+        fix=LASTING,
+        command="sudo ip link add br0 type bridge && sudo ip link set br0 up",
+    )
 
 
 def _bridge(files: HostFiles, name: str) -> Finding:

@@ -6,6 +6,8 @@ from typing import Final
 
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.machine.doctor.finding import Feature, Finding
+from bpferry.machine.doctor.modules import OTHER_KERNEL, is_missing
+from bpferry.machine.host_files import HostFiles
 from bpferry.network.vhost import HINT, explain_vhost
 from bpferry.qemu import accelerator, trial
 from bpferry.qemu.capabilities import Capabilities
@@ -65,17 +67,17 @@ def _of_trial(verdict: Verdict) -> Finding:
             )
 
 
-def check_vhost(device: str = VHOST_DEVICE) -> Iterator[Finding]:
+def check_vhost(files: HostFiles, device: str = VHOST_DEVICE) -> Iterator[Finding]:
     """Yield whether the kernel can move the packets of a card."""
     name, of = "vhost.works", (Feature.VHOST,)
     problem, hint = explain_vhost(device)
     if not problem:
         yield Finding(name, "ok", f"'{device}' works for you", of)
         return
-    yield Finding(
-        name,
-        "fault",
-        f"{problem}; without vhost, QEMU moves the packets of all queues in one thread",
-        of,
-        **({"command": LOAD_VHOST, "fix": LASTING} if hint == HINT else {"fix": hint}),
-    )
+    message = f"{problem}; without vhost, QEMU moves the packets of all queues in one thread"
+    if is_missing(files, "vhost_net"):
+        yield Finding(name, "fault", message, of, fix=f"this kernel lacks it: {OTHER_KERNEL}")
+    elif hint == HINT:
+        yield Finding(name, "fault", message, of, fix=LASTING, command=LOAD_VHOST)
+    else:
+        yield Finding(name, "fault", message, of, fix=hint)

@@ -16,7 +16,7 @@ from bpferry.machine.emulator import find_package
 from bpferry.machine.paths import exists
 from bpferry.qemu.cache import find_or_probe
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.steering.quirks import Consequence, find_quirk
+from bpferry.steering.quirks import Consequence, Quirk, find_quirk
 from bpferry.steering.rungs import Rung, Situation
 
 CARD: Final = Card(type="bridge", bridge="br0", model="virtio", queues=4, rss=True)
@@ -70,33 +70,40 @@ def _sandbox(capabilities: Capabilities) -> Finding:
 
 def _steering(capabilities: Capabilities) -> Iterator[Finding]:
     """Yield what cards of this QEMU can have: eBPF, and eBPF together with vhost."""
-    alone = _first_obstacle(capabilities, vhost=False)
+    *notes, alone = _quirks(capabilities, vhost=False)
     if alone:
-        message = f"no RSS by eBPF: {alone[0]}"
-        yield Finding("qemu.ebpf", "fault", message, (Feature.EBPF,), fix=alone[1])
+        message = f"no RSS by eBPF: {alone.because}"
+        yield Finding("qemu.ebpf", "fault", message, (Feature.EBPF,), fix=alone.hint)
         return
     message = "this QEMU carries the eBPF program for RSS, and takes it as fds"
     yield Finding("qemu.ebpf", "ok", message, (Feature.EBPF,))
+    for note in notes:
+        if note:
+            yield Finding(f"qemu.{note.name}", "ok", note.because, (Feature.EBPF,))
+    *_, both = _quirks(capabilities, vhost=True)
+    yield _with_vhost(both)
+
+
+def _with_vhost(obstacle: Quirk | None) -> Finding:
     name, of = "qemu.ebpf-with-vhost", (Feature.EBPF, Feature.VHOST)
-    both = _first_obstacle(capabilities, vhost=True)
-    if both:
-        yield Finding(
-            name,
-            "warning",
-            f"a card has either RSS by eBPF or vhost: {both[0]}",
-            of,
-            fix=both[1] or "QEMU 9.0 to 10.0 has both; docs/quirks.md says what a card gets",
-        )
-    else:
-        yield Finding(name, "ok", "a card can have RSS by eBPF together with vhost", of)
+    if obstacle is None:
+        return Finding(name, "ok", "a card can have RSS by eBPF together with vhost", of)
+    return Finding(
+        name,
+        "warning",
+        f"a card has either RSS by eBPF or vhost: {obstacle.because}",
+        of,
+        fix=obstacle.hint or "QEMU 9.0 to 10.0 has both; docs/quirks.md says what a card gets",
+    )
 
 
-def _first_obstacle(capabilities: Capabilities, *, vhost: bool) -> tuple[str, str] | None:
-    """Return why a card cannot have eBPF, with *vhost* or without, and what to do."""
+def _quirks(capabilities: Capabilities, *, vhost: bool) -> Iterator[Quirk | None]:
+    """Yield the notes about a card with eBPF, and at the end why it cannot have it, or None."""
     asked: frozenset[str] = frozenset()
     situation = Situation(CARD, capabilities, Rung.EBPF, vhost)
     while quirk := find_quirk(situation, asked):
+        yield quirk
         if quirk.consequence not in (Consequence.NOTE, Consequence.WARN):
-            return quirk.because, quirk.hint
+            return
         asked |= {quirk.name}
-    return None
+    yield None

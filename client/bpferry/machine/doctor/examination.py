@@ -84,10 +84,9 @@ def _of_host(subject: Subject, machine: Machine | None, reporter: Reporter) -> I
     yield from check_tun(files)
     bridges, networks = bridges_of(files), list(NETWORKS)
     if machine is not None:
-        named = bridges_named(machine)
-        bridges = [name for name in bridges if name in named]
-        networks = networks_named(machine)
+        bridges, networks = bridges_named(machine), networks_named(machine)
     yield from check_bridges(files, bridges)
+    reporter.progress("asking the helpers")
     yield from check_tap_helper(files, bridges, networks)
     qemu = default_qemu() if machine is None else qemu_of(machine)
     reporter.progress(f"asking '{qemu}' what it can do")
@@ -97,7 +96,7 @@ def _of_host(subject: Subject, machine: Machine | None, reporter: Reporter) -> I
     yield from emulator.check_qemu(qemu, answer)
     reporter.progress("trying KVM")
     yield from check_kvm(capabilities)
-    yield from check_vhost()
+    yield from check_vhost(files)
     if capabilities is not None:
         yield from check_firmware(firmware_of_host(), capabilities.arch)
     yield from check_session(files, subject.session)

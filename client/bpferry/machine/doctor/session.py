@@ -42,10 +42,20 @@ class Session:
 
 def check_session(files: HostFiles, session: Session) -> Iterator[Finding]:
     """Yield what there is to say about *session*."""
+    yield from _user(session)
     yield _folder(files, session)
     yield from _manager(files, session)
     yield _open_files(session.files)
     yield _locked_memory(session.memory)
+
+
+def _user(session: Session) -> Iterator[Finding]:
+    """Yield that all of it is about root, where another user may have meant himself."""
+    asker = session.environment.get("SUDO_USER", "")
+    if session.uid == 0 and asker not in ("", "root"):
+        message = f"all that is said here is about root, and not about '{asker}', who ran sudo"
+        fix = "run it without sudo for what you may do yourself"
+        yield Finding("session.user", "warning", message, (Feature.RUN,), fix=fix)
 
 
 def _folder(files: HostFiles, session: Session) -> Finding:

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator
 
 from bpferry.machine.doctor.finding import Feature, Finding
+from bpferry.machine.doctor.modules import OTHER_KERNEL, is_missing
 from bpferry.machine.doctor.tun_trial import NODE, Joined, try_to_join
 from bpferry.machine.host_files import HostFiles
 
@@ -21,6 +22,9 @@ def _node(files: HostFiles) -> Finding:
     name, of = "tun.device", (Feature.TAPS,)
     if files.exists(NODE):
         return Finding(name, "ok", f"the tun driver is there ('{NODE}')", of)
+    if is_missing(files, "tun"):
+        message = "this kernel has no tun driver, which makes taps"
+        return Finding(name, "fault", message, of, fix=OTHER_KERNEL)
     return Finding(
         name,
         "fault",
