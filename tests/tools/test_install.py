@@ -110,3 +110,42 @@ def test_code_that_others_may_write_is_installed_again(what: str, tmp_path: Path
 
     assert ["yes", "no"] == changed
     assert (0o644, 0) == (now.st_mode & 0o777, now.st_uid)
+
+
+MANUALS: Final = """
+lib={folder}/lib share={folder}/share
+mkdir -p "$lib/venv/bin" "$lib/client"
+printf '#!/bin/sh\\nexec {python} "$@"\\n' >"$lib/venv/bin/python3"
+chmod +x "$lib/venv/bin/python3"
+cp -r "$repository/client/bpferry" "$repository/shared/bpferry_wire" "$lib/client/"
+"""
+
+
+def test_manuals_are_installed_once_and_removed_again(tmp_path: Path) -> None:
+    """A second time changes nothing, also on another day; what was there before stays."""
+    own = tmp_path / "share/man/man1/other.1"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    former = own.with_name("bpferry-former.1")
+    former.touch()
+    setting = MANUALS.format(folder=tmp_path, python=sys.executable)
+
+    done = run(f"{setting}install_manuals; SOURCE_DATE_EPOCH=1; export SOURCE_DATE_EPOCH")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("installing man pages") == 1
+    made = {str(path.relative_to(tmp_path / "share")) for path in (tmp_path / "share").rglob("*")}
+    assert {
+        "man/man1/bpferry.1", "man/man1/bpferry-tap-create.1", "man/man1/other.1",
+        "man/man5/bpferry.toml.5", "man/man8/bpferry-helper.8",
+        "bash-completion/completions/bpferry", "zsh/site-functions/_bpferry",
+        "fish/vendor_completions.d/bpferry.fish",
+    } <= made  # fmt: skip
+    assert not former.exists()
+
+    again = run(
+        f"{setting}SOURCE_DATE_EPOCH=1; export SOURCE_DATE_EPOCH; install_manuals; remove_manuals; "
+        'remove_folders "$(cat "$lib/made")"'
+    )
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [own] == [path for path in (tmp_path / "share").rglob("*") if path.is_file()]
+    assert not (tmp_path / "share/fish").exists()

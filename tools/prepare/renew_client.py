@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Write client.txt again: the newest wheels of what the client imports, with their hashes.
+"""Write client.txt again: the newest wheels of what an installation needs, with their hashes.
 
     PYTHONPATH=tools python3 -m prepare.renew_client
 
@@ -22,6 +22,9 @@ FOLDER: Final = Path(__file__).resolve().parent
 
 PINS: Final = FOLDER / "client.txt"
 
+EXTRAS: Final = ["client", "manuals"]
+"""Of pyproject.toml: what is installed."""
+
 PYTHONS: Final = ("3.11", "3.13")
 """Of Debian 12 and 13."""
 
@@ -33,7 +36,8 @@ PLATFORMS: Final = ("manylinux2014", "manylinux_2_28", "manylinux_2_34")
 HEAD: Final = """\
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# What the client imports, for Python {pythons} on {processors}.
+# What the client imports, and what makes its man pages and completions, for
+# Python {pythons} on {processors}.
 # tools/install installs exactly these files: pip refuses what has another hash or is not here,
 # and runs no code of a package.
 # Written by tools/prepare/renew_client.py, which lists the wheels in the order of their hashes.
@@ -73,7 +77,7 @@ def entries(wheels: list[Path]) -> Iterator[str]:
 def main() -> None:
     """Write the file."""
     project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
-    wanted = requirements(project, ["client"])
+    wanted = requirements(project, EXTRAS)
     with tempfile.TemporaryDirectory() as scratch:
         for python in PYTHONS:
             for processor in PROCESSORS:
