@@ -2,7 +2,9 @@
 """VLANs by policy, on a kernel whose bridges filter them."""
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -23,6 +25,14 @@ bridges = ["br-vlan"]
 vlans = [10, "20-25"]
 address-lock = true
 """
+
+PAGE: Final = (Path(__file__).parents[2] / "docs/administration.md").read_text(encoding="utf-8")
+FILES: Final = {
+    path: block
+    for block in re.findall(r"^```ini\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    for path in re.findall(r"^# (/etc/systemd/network/\S+)", block)
+}
+"""The page's files for systemd-networkd, those about VLANs among them."""
 
 TRUNK: Final = {
     "20": {"twenty": 0, "native": 20},
@@ -96,3 +106,40 @@ def test_a_frame_passes_only_in_the_vlans_of_its_port(trunks: dict[str, Any], fr
 def test_that_frame_passes_without_the_defence(trunks: dict[str, Any], frame: str) -> None:
     """The control: nothing else holds back what nobody heard."""
     assert (TRUNK[frame], WITHOUT[frame]) == ({}, trunks["without"][frame])
+
+
+@pytest.fixture
+def page_host(host: Host) -> Iterator[Host]:
+    """Yield the host with a card, and systemd-networkd set up as the page says."""
+    host.check("ip", "link", "add", "enp1s0", "type", "dummy")
+    for path, content in FILES.items():
+        host.check("mkdir", "-p", path.rpartition("/")[0])
+        host.write(path, content)
+    try:
+        host.check("systemctl", "start", "systemd-networkd")
+        host.check("networkctl", "reload")
+        host.check(
+            "timeout",
+            "30",
+            "sh",
+            "-c",
+            "until bridge vlan show dev enp1s0 | grep -q 25; do :; done",
+        )
+        yield host
+    finally:
+        host.check("sh", "-c", f"rm -rf {' '.join(FILES)}; networkctl reload")
+        host.check("systemctl", "stop", "systemd-networkd.socket", "systemd-networkd.service")
+        host.check("sh", "-c", "ip link delete br0; ip link delete enp1s0")
+
+
+def test_the_page_makes_a_bridge_that_filters_vlans(page_host: Host) -> None:
+    """Its port is in those that the page names, and in the first without a tag."""
+    (bridge,) = json.loads(page_host.check("ip", "-json", "-details", "link", "show", "dev", "br0"))
+    assert 1 == bridge["linkinfo"]["info_data"]["vlan_filtering"]
+    (port,) = json.loads(page_host.check("bridge", "-json", "vlan", "show", "dev", "enp1s0"))
+    found = {
+        number
+        for v in port["vlans"]
+        for number in range(v["vlan"], v.get("vlanEnd", v["vlan"]) + 1)
+    }
+    assert {1, 10, *range(20, 26)} == found
