@@ -148,7 +148,8 @@ def test_wrong_usage_leads_to_the_help_of_its_command(
 ) -> None:
     """The hint names the command that was meant, also for what no command knows."""
     assert main(words) == 2
-    assert capsys.readouterr().err.endswith(f"bpferry: hint: see: {command} --help\n")
+    said = capsys.readouterr().err.lower()
+    assert said.endswith(f"see: {command} --help\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -2,10 +2,19 @@
 """How a command line is read: no abbreviations, no exit, help as it was written."""
 
 import argparse
+import re
 from collections.abc import Sequence
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from bpferry.errors import BadInput
+
+INVALID_CHOICE: Final = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)$")
+"""argparse's sentence; newer versions have no quotes in it."""
+
+WORD: Final = re.compile(r"[\w-]+")
+
+CLOSE: Final = 0.6
+"""How like two words are that one may stand for the other (difflib): 'lsit' and 'list' are 0.75."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,12 +26,39 @@ class Parser(argparse.ArgumentParser):
         """Refuse unknown words here, where the command that they were given to is known."""
         found, extra = super().parse_known_args(args, namespace)
         if extra:
-            self.error(f"unrecognized arguments: {' '.join(extra)}")
+            known = list(self._option_string_actions)
+            meant = [_nearest(word.partition("=")[0], known) for word in extra]
+            self._refuse(f"unrecognized arguments: {' '.join(extra)}", meant)
         return found, extra
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput."""
-        raise BadInput(f"wrong usage: {message}", f"see: {self.prog} --help")
+        word, choices = _choice_in(message)
+        if choices and message.startswith("argument COMMAND: "):
+            # The list of all commands is longer than an answer should be.
+            message = f"there is no command '{word}'"
+        self._refuse(message, [_nearest(word, choices)])
+
+    def _refuse(self, message: str, meant: Sequence[str]) -> NoReturn:
+        """Raise BadInput with the words that were probably *meant*; empty ones are not known."""
+        words = ", ".join(f"'{word}'" for word in meant if word)
+        guess = f"did you mean {words}? See" if words else "see"
+        raise BadInput(f"wrong usage: {message}", f"{guess}: {self.prog} --help")
+
+
+def _choice_in(message: str) -> tuple[str, list[str]]:
+    """Return the word that argparse's *message* refuses, and those that it takes in its place."""
+    found = INVALID_CHOICE.search(message)
+    return (found[1], WORD.findall(found[2])) if found else ("", [])
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return the one of *known* that *word* is most like; empty if none is."""
+    if not word or not known:
+        return ""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for who has made a mistake
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=CLOSE)), "")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
