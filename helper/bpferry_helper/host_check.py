@@ -81,6 +81,18 @@ def find_missing_modules(policy: Policy) -> Iterator[str]:
             )
 
 
+def find_far_includes(policy: Policy) -> Iterator[str]:
+    """Yield a line for each file that bridge.conf includes and AppArmor keeps from the helper."""
+    qemu = read_bridge_conf(BRIDGE_CONF_PATH) if policy.bridge_conf else BridgeConf("")
+    folder = os.path.dirname(BRIDGE_CONF_PATH)
+    for path, _ in qemu.seen:
+        if not os.path.normpath(path).startswith(f"{folder}/"):
+            yield (
+                f"{BRIDGE_CONF_PATH} includes '{path}', which is outside {folder}: under AppArmor "
+                f"the helper cannot read it, and then grants nothing; move it into {folder}"
+            )
+
+
 def find_unlimited(policy: Policy) -> Iterator[str]:
     """Yield a line for each bridge whose table users could fill, which *policy* opens to them."""
     qemu = read_bridge_conf(BRIDGE_CONF_PATH) if policy.bridge_conf else BridgeConf("")

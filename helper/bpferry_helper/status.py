@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.host_check import (
     check_helpers_can_read,
+    find_far_includes,
     find_missing_modules,
     find_strays,
     find_unlimited,
@@ -184,6 +185,7 @@ def describe_policy(path: str) -> str:
 def _misfits(policy: Policy) -> Iterator[str]:
     yield from find_strays(policy)
     yield from _idle(policy)
+    yield from find_far_includes(policy)
     yield from find_unlimited(policy)
 
 

@@ -14,6 +14,7 @@ from bpferry_helper import host_check
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.host_check import (
     check_helpers_can_read,
+    find_far_includes,
     find_strays,
     find_unlimited,
     group,
@@ -85,6 +86,28 @@ def test_a_bridge_that_users_could_fill_is_said(
         assert line.startswith("/p:2 (users.1001.bridges) opens 'br0' without address-lock")
         assert line.endswith("ip link set br0 type bridge fdb_max_learned 4096")
     assert len(lines) <= 1
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("counts", ["true", "false"])
+def test_a_file_that_qemu_s_includes_from_elsewhere_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: str
+) -> None:
+    """The helper's AppArmor profile lets it read only the folder of bridge.conf."""
+    near, far = tmp_path / "qemu/near.conf", tmp_path / "far.conf"
+    near.parent.mkdir()
+    for path in (near, far):
+        path.write_text("allow br0\n", encoding="utf-8")
+    main_file = near.with_name("bridge.conf")
+    main_file.write_text(f"include {near}\ninclude {far}\n", encoding="utf-8")
+    monkeypatch.setattr(host_check, "BRIDGE_CONF_PATH", str(main_file))
+    lines = list(find_far_includes(parse_policy("/p", f"[qemu]\nbridge-conf = {counts}\n", 0)))
+
+    if counts == "false":
+        assert [] == lines
+        return
+    (line,) = lines
+    assert f"includes '{far}', which is outside {main_file.parent}" in line
 
 
 @pytest.mark.privileged
