@@ -72,14 +72,25 @@ def add_tap(commands: Commands) -> None:
         "tap",
         help="make taps that stay, for other launchers",
         description=TAP_DESCRIPTION,
+        epilog="example:\n  bpferry tap create br0 --queues 4\n",
     )
     actions = tap.add_subparsers(
         dest="action", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
     _add_create(actions)
-    listing = add_command(actions, "list", help="list your taps", description=LIST_DESCRIPTION)
+    listing = add_command(
+        actions,
+        "list",
+        help="list your taps",
+        description=LIST_DESCRIPTION,
+        epilog="example:\n  bpferry tap list --json\n",
+    )
     delete = add_command(
-        actions, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
+        actions,
+        "delete",
+        help="delete a tap that stays",
+        description=DELETE_DESCRIPTION,
+        epilog="example:\n  bpferry tap delete bfp1a2b3c4d5e6f\n",
     )
     delete.add_argument(
         "name", metavar="NAME", type=interface, help="the tap, such as bfp1a2b3c4d5e6f"
@@ -123,14 +134,16 @@ def _add_create(actions: Commands) -> None:
         "--vlan",
         metavar="N",
         type=_vlan,
-        help="put the tap into this VLAN of the bridge, untagged; the policy has to allow it",
+        help="put the tap into this VLAN of the bridge, untagged, 1 to 4094; the policy has to "
+        "allow it (default: as the policy says)",
     )
     for option, way in (("--inbound", "to the VM"), ("--outbound", "from the VM")):
         create.add_argument(
             option,
             metavar="RATE",
             type=_rate,
-            help=f"limit the traffic {way} to this rate, such as '100 Mbit/s' or '12 MB/s'",
+            help=f"limit the traffic {way} to this rate, such as '100 Mbit/s' or '12 MB/s' "
+            "(default: the policy's limit)",
         )
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -191,8 +204,8 @@ def _add_mtu(command: Parser) -> None:
         "--mtu",
         metavar="BYTES",
         type=_mtu,
-        help="the MTU that the guest needs; a bridge with a smaller one is refused, since the tap "
-        "has the bridge's MTU",
+        help="the MTU that the guest needs (default: any); a bridge with a smaller one is refused, "
+        "since the tap has the bridge's MTU",
     )
 
 
