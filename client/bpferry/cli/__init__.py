@@ -15,6 +15,8 @@
     capabilities     bpferry capabilities
     running          bpferry list, status, stop, pause, resume, reset
     running_options  what these take, and their help
+    hot_plug         bpferry attach-nic, detach-nic, set-link
+    hot_plug_options what these take, and their help
     tap              bpferry tap
     can_i            bpferry can-i
     table            tables, durations and sizes for people

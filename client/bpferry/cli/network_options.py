@@ -121,7 +121,7 @@ def _add_create(actions: Commands) -> None:
     create.add_argument(
         "--mac",
         metavar="ADDRESS",
-        type=_mac,
+        type=mac,
         help="the card's MAC address, such as 52:54:00:12:34:56; needed if the policy has "
         "address-lock for the bridge",
     )
@@ -174,7 +174,7 @@ def add_can_i(commands: Commands) -> None:
     can_i.add_argument(
         "--mac",
         metavar="ADDRESS",
-        type=_mac,
+        type=mac,
         help="ask for a tap for the card with this MAC address",
     )
     can_i.add_argument(
@@ -203,7 +203,7 @@ def _add_mtu(command: Parser) -> None:
     command.add_argument(
         "--mtu",
         metavar="BYTES",
-        type=_mtu,
+        type=mtu,
         help="the MTU that the guest needs (default: any); a bridge with a smaller one is refused, "
         "since the tap has the bridge's MTU",
     )
@@ -214,7 +214,8 @@ def queues(text: str) -> int:
     return number(text, 1, limits.MAX_QUEUES)
 
 
-def _mtu(text: str) -> int:
+def mtu(text: str) -> int:
+    """Return the MTU that *text* is."""
     return number(text, limits.MIN_MTU, limits.MAX_MTU)
 
 
@@ -236,7 +237,8 @@ def _rate(text: str) -> Rate:
         raise argparse.ArgumentTypeError(f"'{text}' {error}") from error
 
 
-def _mac(text: str) -> bytes:
+def mac(text: str) -> bytes:
+    """Return the six bytes of a MAC address."""
     octets = bytes.fromhex(text.replace(":", "")) if MAC.fullmatch(text) else b""
     if not octets or octets[0] & 1 or not any(octets):
         raise argparse.ArgumentTypeError(f"'{text}' is not the MAC address of a card")

@@ -5,6 +5,7 @@ import argparse
 from typing import Final
 
 from bpferry.cli.create_options import add_create
+from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.network_options import add_can_i, add_tap, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry.cli.running_options import add_running
@@ -154,6 +155,7 @@ def build_parser() -> Parser:
     _add_convert(commands)
     _add_capabilities(commands)
     add_running(commands)
+    add_hot_plug(commands)
     add_tap(commands)
     add_can_i(commands)
     _add_doctor(commands)
