@@ -11,6 +11,7 @@ BpferryError            1  root of this package: tried and failed
 +-- NotReady            1  something on this host is in the way of the VM
 +-- NameTaken           1  a VM of this name and user runs already
 +-- NotRunning          1  no VM of this name runs, or it does not answer
++-- NoManager           1  no systemd of the user's that could start a VM
 +-- HelperError         1  the helper answered, and the answer is a failure or invalid
 +-- QemuError           1  QEMU did not do what it was started for; carries its own words
 |   +-- NoProgram         1  what should be started as QEMU is not there, or is no program
@@ -156,6 +157,12 @@ class NotReady(BpferryError):  # noqa: N818
     """Something on this host is in the way of the VM: a lock, a port, a limit."""
 
     code = "not-ready"
+
+
+class NoManager(BpferryError):  # noqa: N818 - as above
+    """There is no systemd of this user that could start a VM."""
+
+    code = "no-service-manager"
 
 
 class NameTaken(BpferryError):  # noqa: N818

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A guest of 512 bytes: a boot sector that greets on the serial port and echoes what is typed.
+"""Guests of 512 bytes that greet on the serial port. They need a PC with SeaBIOS.
 
-It needs a PC with SeaBIOS and starts in a second under TCG. On 'q' it powers the machine off.
+They start in a second under TCG. One echoes what is typed, ignores its power button, and powers the
+machine off on 'q'. The other one powers down, as guests do, when somebody presses its power button.
 """
 
 from pathlib import Path
@@ -35,7 +36,51 @@ CODE = bytes.fromhex(
 )
 
 
+FAREWELL = b"powering down\r\n"
+
+OBEDIENT = bytes.fromhex(
+    "31c0"  # 00  xor ax, ax
+    "8ed8"  # 02  mov ds, ax
+    "fc"  # 04  cld
+    "fa"  # 05  cli                 nobody handles the interrupt of the power button
+    "ba0206"  # 06  mov dx, 0x602       q35's PM1a enable register
+    "b80001"  # 09  mov ax, 0x0100      the power button
+    "ef"  # 0c  out dx, ax
+    "be3b7c"  # 0d  mov si, 0x7c3b      the greeting
+    "ac"  # 10  lodsb
+    "08c0"  # 11  or al, al
+    "7406"  # 13  jz 0x1b
+    "baf803"  # 15  mov dx, 0x3f8
+    "ee"  # 18  out dx, al
+    "ebf5"  # 19  jmp 0x10
+    "ba0006"  # 1b  mov dx, 0x600       PM1a status
+    "ed"  # 1e  in ax, dx
+    "f6c401"  # 1f  test ah, 1          it was pressed
+    "74f7"  # 22  jz 0x1b
+    "be587c"  # 24  mov si, 0x7c58      the farewell
+    "ac"  # 27  lodsb
+    "08c0"  # 28  or al, al
+    "7406"  # 2a  jz 0x32
+    "baf803"  # 2c  mov dx, 0x3f8
+    "ee"  # 2f  out dx, al
+    "ebf5"  # 30  jmp 0x27
+    "ba0406"  # 32  mov dx, 0x604
+    "b80020"  # 35  mov ax, 0x2000
+    "ef"  # 38  out dx, ax
+    "ebfe"  # 39  jmp 0x39
+)
+
+
 def write_disk(path: Path) -> None:
     """Write a disk image with this guest to *path*."""
-    sector = (CODE + GREETING + b"\0").ljust(510, b"\0") + b"\x55\xaa"
+    _write(path, CODE + GREETING + b"\0")
+
+
+def write_obedient_disk(path: Path) -> None:
+    """Write one with the guest that powers down when it is asked to."""
+    _write(path, OBEDIENT + GREETING + b"\0" + FAREWELL + b"\0")
+
+
+def _write(path: Path, code: bytes) -> None:
+    sector = code.ljust(510, b"\0") + b"\x55\xaa"
     path.write_bytes(sector.ljust(1 << 20, b"\0"))

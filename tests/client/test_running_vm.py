@@ -80,12 +80,7 @@ def test_status_shows_cards_disks_and_warnings(
     (card,) = told["cards"]
     assert (card["id"], card["type"], card["steering"]) == ("net0", "user", "none")
     assert told["disks"] == [
-        {
-            "target": "vda",
-            "device": "disk",
-            "file": str(tmp_path / "disk.img"),
-            "plugged": False,
-        }
+        {"target": "vda", "device": "disk", "file": str(tmp_path / "disk.img")}
     ]
 
 

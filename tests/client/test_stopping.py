@@ -123,12 +123,13 @@ def test_who_insists_after_a_hang_up_is_heard(tmp_path: Path) -> None:
         assert run.status() == 0
 
 
-def test_timeout_1_ends_a_run(tmp_path: Path) -> None:
-    """A run under timeout(1) ends within the time limit of both, with nothing left."""
-    with start(tmp_path, BASE + IMPATIENT + DISK, prefix=("timeout", "3")) as run:
+def test_stop_by_timeout_1_asks_the_guest_once(tmp_path: Path) -> None:
+    """It sends SIGTERM to its child and to its group, when it is told to end."""
+    with start(tmp_path, BASE + IMPATIENT + DISK, prefix=("timeout", "60")) as run:
         assert run.says("hello")
+        run.signal(signal.SIGTERM)
 
-        assert run.status() == 124
+        assert run.status() == 0
         assert "the guest did not power down within 1 s: stopping QEMU\n" in run.err()
 
 

@@ -10,6 +10,7 @@ PACKAGES: Final = (
     "systemd",
     "systemd-sysv",  # /sbin/init
     "dbus",  # systemctl --wait
+    "libpam-systemd",  # sessions, and a systemd for each user
     "libnss-systemd",  # names of dynamic users
     "python3",
     "python3-venv",

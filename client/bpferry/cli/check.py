@@ -2,11 +2,11 @@
 """bpferry check: what is wrong with a description, or not as good as it could be."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from bpferry.cli import output
 from bpferry.cli.findings import as_fields, lines_of
 from bpferry.domain.origins import PassedOver
+from bpferry.machine.own_vms import description_of
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.machine.verdict import Verdict, judge
 
@@ -23,14 +23,13 @@ def check(
 
     With *list_ignored*, that is also what bpferry ignores in it, with the reason for each.
     """
-    verdict = judge(
-        Path(file), output.StderrReporter(), libvirt_session=libvirt_session, secrets=secrets
-    )
+    path = description_of(file)
+    verdict = judge(path, output.StderrReporter(), libvirt_session=libvirt_session, secrets=secrets)
     if as_json:
         output.print_json({**as_fields(verdict), **_not_for_a_run(verdict)})
     else:
         ignored = verdict.passed_over if list_ignored else ()
-        output.print_text("\n".join((*_ignored(file, ignored), _text(file, verdict))))
+        output.print_text("\n".join((*_ignored(str(path), ignored), _text(str(path), verdict))))
     return verdict.status
 
 

@@ -217,6 +217,24 @@ def _stop(options: argparse.Namespace) -> int:
     return stop(options.names, force=options.force, timeout_s=options.timeout, as_json=options.json)
 
 
+def _service(options: argparse.Namespace) -> int:
+    from bpferry.cli import service  # noqa: PLC0415
+
+    act = {
+        "start": service.start,
+        "restart": service.restart,
+        "enable": service.enable,
+        "disable": service.disable,
+    }[options.command]
+    return act(options.name, as_json=options.json)
+
+
+def _log(options: argparse.Namespace) -> int:
+    from bpferry.cli.log import show  # noqa: PLC0415
+
+    return show(options.name, follow=options.follow, as_json=options.json)
+
+
 def _change(options: argparse.Namespace) -> int:
     from bpferry.cli.running import change  # noqa: PLC0415
 
@@ -229,24 +247,6 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor(options.file, deep=options.deep, as_json=options.json, secrets=_secrets(options))
 
 
-def _attach_nic(options: argparse.Namespace) -> int:
-    from bpferry.cli.hot_plug import attach_nic  # noqa: PLC0415
-
-    return attach_nic(options)
-
-
-def _detach_nic(options: argparse.Namespace) -> int:
-    from bpferry.cli.hot_plug import detach_nic  # noqa: PLC0415
-
-    return detach_nic(options.name, options.card, timeout_s=options.timeout, as_json=options.json)
-
-
-def _set_link(options: argparse.Namespace) -> int:
-    from bpferry.cli.hot_plug import set_link  # noqa: PLC0415
-
-    return set_link(options.name, options.card, link=options.link, as_json=options.json)
-
-
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -256,12 +256,14 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "list": _list,
     "status": _status,
     "stop": _stop,
+    "start": _service,
+    "restart": _service,
+    "enable": _service,
+    "disable": _service,
+    "log": _log,
     "pause": _change,
     "resume": _change,
     "reset": _change,
-    "attach-nic": _attach_nic,
-    "detach-nic": _detach_nic,
-    "set-link": _set_link,
     "tap": _tap,
     "can-i": _can_i,
     "doctor": _doctor,

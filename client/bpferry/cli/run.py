@@ -2,7 +2,6 @@
 """bpferry run: start a VM, or say what would be started."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpferry.cli import dry_run as dry
@@ -13,6 +12,7 @@ from bpferry.domain.names import cards_of
 from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
 from bpferry.machine.draft import Draft
+from bpferry.machine.own_vms import check_name_of, description_of
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.machine.verdict import Verdict, judge
 from bpferry.steering.plan import Notice
@@ -20,6 +20,7 @@ from bpferry.steering.plan import Notice
 if TYPE_CHECKING:
     from bpferry.machine.control.record import Record
     from bpferry.machine.preparation import Prepared
+    from bpferry.machine.reporter import Reporter
     from bpferry.network.tap_helper import GrantedTap
     from bpferry.steering.maps import Steering
 
@@ -41,8 +42,9 @@ def run(
     *stop_timeout*, in seconds and 0 for no limit, goes before the description's.
     """
     reporter = output.StderrReporter()
+    path = description_of(file)
     verdict = judge(
-        Path(file),
+        path,
         reporter,
         require_ebpf=require_ebpf,
         ignore_unsupported=ignore_unsupported,
@@ -53,6 +55,7 @@ def run(
     plan = verdict.describable if dry_run else verdict.startable
     if plan is None:
         return _fail(verdict, as_json=as_json)
+    check_name_of(path, plan.machine.name, file)
     if not dry_run:
         seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
         return _start(plan, verdict, reporter, seconds or None, as_json=as_json)
@@ -82,30 +85,38 @@ def _start(
     # asyncio and the rest that a running VM needs are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
+    from bpferry.machine.log_file import keep_log  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
     from bpferry.machine.supervisor import supervise  # noqa: PLC0415
     from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
     from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
-    record = Record(reporter)
     with (
+        keep_log(plan.machine.name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,
-        prepare(plan, helpers, record) as prepared,
+        prepare(plan, helpers, record := Record(kept)) as prepared,
     ):
         helpers.close()
         notices = _notices(plan, verdict, prepared)
-        for notice in notices:
-            record.warn(notice.message, notice.hint)
-        reporter.note(f"'{plan.machine.name}' starts with {_accelerator(plan)}")
-        for card in prepared.plans.values():
-            if card.card_id in prepared.taps:
-                reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
-            reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
+        _introduce(plan, notices, prepared, record)
         console = STDERR if as_json else STDOUT
         status = supervise(prepared, record, console, _keyboard(), stop_seconds)
     if as_json:
         output.print_json(_end_fields(prepared, notices, record, status))
     return status
+
+
+def _introduce(
+    plan: Draft, notices: tuple[Notice, ...], prepared: "Prepared", reporter: "Reporter"
+) -> None:
+    """Say what is started, and what it lacks."""
+    for notice in notices:
+        reporter.warn(notice.message, notice.hint)
+    reporter.note(f"'{plan.machine.name}' starts with {_accelerator(plan)}")
+    for card in prepared.plans.values():
+        if card.card_id in prepared.taps:
+            reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
+        reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
 
 
 def _accelerator(plan: Draft) -> str:

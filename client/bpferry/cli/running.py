@@ -100,9 +100,7 @@ def _card_lines(card: Values) -> Iterator[str]:
         place += f" on bridge '{card['bridge']}'"
     queues = output.count(_number(card, "queues"), "queue")
     vhost = ", vhost" if card.get("vhost") else ""
-    link = ", link down" if card.get("link") == "down" else ""
-    plugged = "; plugged in, until the VM ends" if card.get("plugged") else ""
-    yield f"  {card['id']:<9} {card['mac']}, {place}, {queues}{vhost}{link}{plugged}"
+    yield f"  {card['id']:<9} {card['mac']}, {place}, {queues}{vhost}"
     yield f"            planned: {card['steering']} ({card['because']})"
     seen = str(card.get("seen", "")).partition(": ")[2]
     if seen:

@@ -11,6 +11,10 @@
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers
     control_socket where they arrive
+    own_vms       the descriptions of the user's VMs, by name
+    user_manager  the user's own systemd, and its unit for each VM
+    journal       what was said about a VM under that systemd
+    log_file      what was said about one in the foreground
     service_manager what systemd is told of a VM that is a service
     stopping      how a VM is stopped: through its guest, and harder if that takes too long
     card_watch    what is seen of a card's steering, compared with its plan
@@ -28,7 +32,6 @@
     absent_media  CDs that need not be there
     card_fds      what is behind the cards: taps, eBPF sets, vhost
     folders       where the VM's own files are
-    lock_folders  whether its name can be locked
     name_lock     one running VM of each name
     files         files that have to exist
     images        the image files behind the disks, and how QEMU will use each
@@ -37,7 +40,6 @@
     image_twins   whether two disks use one image
     character_sources what character devices use: devices, pipes, sockets
     servers       whether processes listen to which QEMU connects for disks and cards
-    host_memory   whether the host has as much memory as the guest may use
     huge_pages    whether the host has enough of them
     access        what this user may not write to
     ports         whether ports and sockets are free

@@ -168,7 +168,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
             maps={
-                card_id: ours.enter_context(map_set(granted))
+                card_id: ours.enter_context(_map(granted))
                 for card_id, granted in cards.sets.items()
             },
             inherited=inherited,
@@ -274,8 +274,7 @@ def _open_secrets(built: Built, opened: _Opened, draft: Draft) -> None:
         opened.fds[secret.name] = fd
 
 
-def map_set(granted: GrantedSet) -> SteeringMaps:
-    """Return the maps of *granted*, mapped for reading."""
+def _map(granted: GrantedSet) -> SteeringMaps:
     by_name = granted.by_name()
     config, key, table = (by_name[name] for name in MAP_NAMES)
     return SteeringMaps(config, key, table)

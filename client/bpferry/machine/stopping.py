@@ -89,7 +89,8 @@ class Stopper:
     def signalled(self, number: signal.Signals) -> None:
         """Do what a signal asks for."""
         if number is signal.SIGHUP:
-            self.power_down()
+            if not self.begun:
+                self.power_down()
             return
         now = asyncio.get_running_loop().time()
         if number is signal.SIGTERM:
