@@ -14,14 +14,12 @@ import pytest
 
 from bpferry.cli.main import main
 from bpferry.cli.options import build_parser
+from manuals.commands import all_commands
 from tests import requires
 from tests.client.support import script
 from tests.support.old_qemu import old_qemu
 
-COMMANDS = (
-    "run", "check", "convert", "capabilities", "tap", "tap create", "tap list", "tap delete",
-    "can-i",
-)  # fmt: skip
+COMMANDS = [" ".join(command.words) for command in all_commands() if command.words]
 CARD = '[[cards]]\ntap = "tap0"\nqueues = 4\n'
 
 

@@ -80,7 +80,12 @@ def test_status_shows_cards_disks_and_warnings(
     (card,) = told["cards"]
     assert (card["id"], card["type"], card["steering"]) == ("net0", "user", "none")
     assert told["disks"] == [
-        {"target": "vda", "device": "disk", "file": str(tmp_path / "disk.img")}
+        {
+            "target": "vda",
+            "device": "disk",
+            "file": str(tmp_path / "disk.img"),
+            "plugged": False,
+        }
     ]
 
 

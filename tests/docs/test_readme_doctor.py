@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The README's sessions with bpferry doctor, held against both real helpers and a real kernel."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.client.support import let_in
 from tests.support.helper_process import running_helper
 from tests.support.people import ALICE, SOCKET_GID
 from tests.support.tap_process import TapProcess, running_tap_helper
@@ -69,16 +70,20 @@ def findings_of(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder of Alice's with the README's VM and its image."""
+def folder() -> Iterator[Path]:
+    """Yield a folder of Alice's with the README's VM and its image.
+
+    It is not pytest's own: each pytest that starts closes the one above those to other users.
+    """
     [vm] = re.findall(r'^```toml\n(name = "web".*?)^```', README, re.MULTILINE | re.DOTALL)
-    (tmp_path / "web.toml").write_text(vm, encoding="utf-8")
-    image = tmp_path / "web.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
-    image.chmod(0o666)
-    let_in(tmp_path)
-    tmp_path.chmod(0o777)
-    return tmp_path
+    with TemporaryDirectory(prefix="bpferry-test-") as name:
+        made = Path(name)
+        (made / "web.toml").write_text(vm, encoding="utf-8")
+        image = made / "web.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+        for path in (made, *made.iterdir()):
+            os.chown(path, ALICE.uid, ALICE.gid)
+        yield made
 
 
 def test_whoever_is_not_in_the_group_is_told_so(folder: Path) -> None:

@@ -180,6 +180,21 @@ def test_a_flood_of_requests_takes_nothing_from_who_asks_for_little(clock: list[
     assert (set(waits), any(control)) == ({0.0}, True)
 
 
+def test_who_asks_ten_times_a_second_does_not_wait_in_a_flood(clock: list[float]) -> None:
+    """As long as it may be. The control: with four a second of their own, they would."""
+    pace, control = (FairPace(own, pacing.SHARED_PACE) for own in (pacing.OWN_PACE, Pace(32, 4)))
+    waits: dict[FairPace, set[float]] = {pace: set(), control: set()}
+    for _ in range(300):
+        for flooded, waited in waits.items():
+            for uid in range(1, 65):
+                while not flooded.take(uid):
+                    pass
+            waited.add(flooded.take(1000))
+        clock[0] += 0.1
+
+    assert (waits[pace], waits[control] > {0.0}) == ({0.0}, True)
+
+
 def test_a_flood_is_bounded_whatever_the_number_of_users(clock: list[float]) -> None:
     """All together: what each may on their own, and what is shared."""
     pace = FairPace(Pace(2, 1), Pace(10, 5))

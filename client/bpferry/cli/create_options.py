@@ -87,7 +87,8 @@ def _add_card(create: argparse.ArgumentParser) -> None:
         "--queues",
         metavar="N",
         type=queues,
-        help="queues of the card (default: one for each vCPU, or 1 if the policy allows no more)",
+        help="queues of the card, 1 to 64 (default: one for each vCPU, or 1 if the policy allows "
+        "no more)",
     )
 
 

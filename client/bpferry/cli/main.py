@@ -247,6 +247,24 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor(options.file, deep=options.deep, as_json=options.json, secrets=_secrets(options))
 
 
+def _attach_nic(options: argparse.Namespace) -> int:
+    from bpferry.cli.hot_plug import attach_nic  # noqa: PLC0415
+
+    return attach_nic(options)
+
+
+def _detach_nic(options: argparse.Namespace) -> int:
+    from bpferry.cli.hot_plug import detach_nic  # noqa: PLC0415
+
+    return detach_nic(options.name, options.card, timeout_s=options.timeout, as_json=options.json)
+
+
+def _set_link(options: argparse.Namespace) -> int:
+    from bpferry.cli.hot_plug import set_link  # noqa: PLC0415
+
+    return set_link(options.name, options.card, link=options.link, as_json=options.json)
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -264,6 +282,9 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "pause": _change,
     "resume": _change,
     "reset": _change,
+    "attach-nic": _attach_nic,
+    "detach-nic": _detach_nic,
+    "set-link": _set_link,
     "tap": _tap,
     "can-i": _can_i,
     "doctor": _doctor,

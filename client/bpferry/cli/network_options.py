@@ -72,14 +72,25 @@ def add_tap(commands: Commands) -> None:
         "tap",
         help="make taps that stay, for other launchers",
         description=TAP_DESCRIPTION,
+        epilog="example:\n  bpferry tap create br0 --queues 4\n",
     )
     actions = tap.add_subparsers(
         dest="action", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
     _add_create(actions)
-    listing = add_command(actions, "list", help="list your taps", description=LIST_DESCRIPTION)
+    listing = add_command(
+        actions,
+        "list",
+        help="list your taps",
+        description=LIST_DESCRIPTION,
+        epilog="example:\n  bpferry tap list --json\n",
+    )
     delete = add_command(
-        actions, "delete", help="delete a tap that stays", description=DELETE_DESCRIPTION
+        actions,
+        "delete",
+        help="delete a tap that stays",
+        description=DELETE_DESCRIPTION,
+        epilog="example:\n  bpferry tap delete bfp1a2b3c4d5e6f\n",
     )
     delete.add_argument(
         "name", metavar="NAME", type=interface, help="the tap, such as bfp1a2b3c4d5e6f"
@@ -110,7 +121,7 @@ def _add_create(actions: Commands) -> None:
     create.add_argument(
         "--mac",
         metavar="ADDRESS",
-        type=_mac,
+        type=mac,
         help="the card's MAC address, such as 52:54:00:12:34:56; needed if the policy has "
         "address-lock for the bridge",
     )
@@ -123,14 +134,16 @@ def _add_create(actions: Commands) -> None:
         "--vlan",
         metavar="N",
         type=_vlan,
-        help="put the tap into this VLAN of the bridge, untagged; the policy has to allow it",
+        help="put the tap into this VLAN of the bridge, untagged, 1 to 4094; the policy has to "
+        "allow it (default: as the policy says)",
     )
     for option, way in (("--inbound", "to the VM"), ("--outbound", "from the VM")):
         create.add_argument(
             option,
             metavar="RATE",
             type=_rate,
-            help=f"limit the traffic {way} to this rate, such as '100 Mbit/s' or '12 MB/s'",
+            help=f"limit the traffic {way} to this rate, such as '100 Mbit/s' or '12 MB/s' "
+            "(default: the policy's limit)",
         )
     create.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -161,7 +174,7 @@ def add_can_i(commands: Commands) -> None:
     can_i.add_argument(
         "--mac",
         metavar="ADDRESS",
-        type=_mac,
+        type=mac,
         help="ask for a tap for the card with this MAC address",
     )
     can_i.add_argument(
@@ -190,9 +203,9 @@ def _add_mtu(command: Parser) -> None:
     command.add_argument(
         "--mtu",
         metavar="BYTES",
-        type=_mtu,
-        help="the MTU that the guest needs; a bridge with a smaller one is refused, since the tap "
-        "has the bridge's MTU",
+        type=mtu,
+        help="the MTU that the guest needs (default: any); a bridge with a smaller one is refused, "
+        "since the tap has the bridge's MTU",
     )
 
 
@@ -201,7 +214,8 @@ def queues(text: str) -> int:
     return number(text, 1, limits.MAX_QUEUES)
 
 
-def _mtu(text: str) -> int:
+def mtu(text: str) -> int:
+    """Return the MTU that *text* is."""
     return number(text, limits.MIN_MTU, limits.MAX_MTU)
 
 
@@ -223,7 +237,8 @@ def _rate(text: str) -> Rate:
         raise argparse.ArgumentTypeError(f"'{text}' {error}") from error
 
 
-def _mac(text: str) -> bytes:
+def mac(text: str) -> bytes:
+    """Return the six bytes of a MAC address."""
     octets = bytes.fromhex(text.replace(":", "")) if MAC.fullmatch(text) else b""
     if not octets or octets[0] & 1 or not any(octets):
         raise argparse.ArgumentTypeError(f"'{text}' is not the MAC address of a card")

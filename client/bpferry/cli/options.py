@@ -5,6 +5,7 @@ import argparse
 from typing import Final
 
 from bpferry.cli.create_options import add_create
+from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.network_options import add_can_i, add_tap, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry.cli.running_options import add_running
@@ -37,6 +38,7 @@ environment:
                         programs (default: /run/bpferry/bpf.sock)
   BPFERRY_TAP_SOCKET    path of the socket of the helper that makes taps
                         (default: /run/bpferry/tap.sock)
+  NO_COLOR              if it is set, there are no colours on a terminal
 """
 
 RUN_DESCRIPTION: Final = """\
@@ -89,6 +91,13 @@ Errors keep the VM from starting; warnings say what it would lack. The exit
 status is that of `bpferry run FILE` before QEMU starts: 0 if the VM can start.
 """
 
+CHECK_EPILOG: Final = """\
+examples:
+  bpferry check web.toml
+  bpferry check --ignored web.xml         also say what is ignored, and why
+  bpferry check --libvirt-session web.xml
+"""
+
 CONVERT_DESCRIPTION: Final = """\
 Print FILE in the other form: libvirt domain XML as native TOML, or back.
 Both describe the same VM. Relative paths become absolute.
@@ -107,8 +116,9 @@ finding is ok, a warning or a fault; a warning and a fault say for what they
 matter, and what mends them. Nothing is changed.
 
 With FILE, the VM that it describes is checked too, as 'bpferry check' does it,
-and only what that VM needs, or --deep, can be a fault. Without FILE, that is what any VM
-needs, taps on bridges, and RSS by eBPF: without KVM or vhost, VMs are slower.
+and only what that VM needs, or --deep, can be a fault. Without FILE, that is
+what any VM needs, taps on bridges, and RSS by eBPF: without KVM or vhost, VMs
+are slower.
 
 The exit status is 1 if there is a fault, 2 if FILE cannot be read, otherwise 0.
 """
@@ -118,6 +128,12 @@ examples:
   bpferry doctor
   bpferry doctor web.toml
   bpferry doctor --deep --json
+"""
+
+CAPABILITIES_EPILOG: Final = """\
+examples:
+  bpferry capabilities
+  bpferry capabilities --json /usr/bin/qemu-system-aarch64
 """
 
 
@@ -140,6 +156,7 @@ def build_parser() -> Parser:
     _add_convert(commands)
     _add_capabilities(commands)
     add_running(commands)
+    add_hot_plug(commands)
     add_service(commands)
     add_tap(commands)
     add_can_i(commands)
@@ -197,6 +214,7 @@ def _add_check(commands: Commands) -> None:
         "check",
         help="say what is wrong with the description of a VM",
         description=CHECK_DESCRIPTION,
+        epilog=CHECK_EPILOG,
     )
     check.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
     check.add_argument(
@@ -248,6 +266,7 @@ def _add_convert(commands: Commands) -> None:
         "convert",
         help="turn libvirt domain XML into native TOML, or back",
         description=CONVERT_DESCRIPTION,
+        epilog="example:\n  bpferry convert web.xml > web.toml\n",
     )
     convert.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
     convert.add_argument(
@@ -267,6 +286,7 @@ def _add_capabilities(commands: Commands) -> None:
         "capabilities",
         help="show what a QEMU can do",
         description=CAPABILITIES_DESCRIPTION,
+        epilog=CAPABILITIES_EPILOG,
     )
     capabilities.add_argument(
         "qemu",

@@ -100,7 +100,9 @@ def _card_lines(card: Values) -> Iterator[str]:
         place += f" on bridge '{card['bridge']}'"
     queues = output.count(_number(card, "queues"), "queue")
     vhost = ", vhost" if card.get("vhost") else ""
-    yield f"  {card['id']:<9} {card['mac']}, {place}, {queues}{vhost}"
+    link = ", link down" if card.get("link") == "down" else ""
+    plugged = "; plugged in, until the VM ends" if card.get("plugged") else ""
+    yield f"  {card['id']:<9} {card['mac']}, {place}, {queues}{vhost}{link}{plugged}"
     yield f"            planned: {card['steering']} ({card['because']})"
     seen = str(card.get("seen", "")).partition(": ")[2]
     if seen:

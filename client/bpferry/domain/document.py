@@ -9,6 +9,7 @@ refused as unsupported; in the native form, whose words are ours, it is bad inpu
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,16 @@ MAX_HEAD: Final = 512
 
 LIKE_TOML: Final = re.compile(rb"(?:#[^\n]*\n\s*)*(?:\[|[A-Za-z0-9_.-]+\s*=)")
 """The first lines of TOML: comments, and a table or a key."""
+
+
+XML_DECLARATION: Final = re.compile(rb"^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*\?>")
+
+BEFORE: Final = (
+    b"<domain type='qemu'><name>device</name><memory unit='MiB'>1</memory>"
+    b"<os><type>hvm</type></os><devices>"
+)
+AFTER: Final = b"</devices></domain>"
+"""What makes a domain document of one device, on the device's own lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,32 @@ def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
         Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is false.
     """
     return read_bytes(_read(path), path, ignore_unsupported=ignore_unsupported)
+
+
+def read_devices(path: Path, element: str, key: str) -> Document:
+    """Return a VM that has only what the file *path* describes.
+
+    That is one element of a domain document, such as *element*, or tables *key* of the native form.
+
+    Raises:
+        BadInput: it cannot be read, or has something else in it.
+        Unsupported: it asks for what bpferry does not do.
+    """
+    raw = _read(path)
+    _check_name(raw, path)
+    if is_xml(raw, path):
+        bare = XML_DECLARATION.sub(b"", raw)
+        if not re.match(rb"\s*(?:<!--.*?-->\s*)*<%s[\s/>]" % element.encode(), bare, re.DOTALL):
+            raise BadInput(f"'{path}' does not begin with <{element}>", f"write one <{element}>")
+        whole = BEFORE + bare + AFTER
+        return _read_xml(whole, path, ignore_unsupported=False, in_part=False)
+    others = set(toml.parse(raw, path)[0]) - {key}
+    if others:
+        raise BadInput(
+            f"'{path}' has '{min(others)}', and only [[{key}]] is read here",
+            f"write a file with one [[{key}]] and nothing else",
+        )
+    return _read_toml(raw, path, in_part=False, base={"name": "device", "memory": "1 MiB"})
 
 
 def _read(path: Path) -> bytes:
@@ -156,8 +193,12 @@ def _with_cpu_mode(machine: Machine) -> Machine:
     return msgspec.structs.replace(machine, cpu=msgspec.structs.replace(cpu, mode="custom"))
 
 
-def _read_toml(raw: bytes, path: Path, *, in_part: bool) -> Document:
+def _read_toml(
+    raw: bytes, path: Path, *, in_part: bool, base: Mapping[str, object] = {}
+) -> Document:
+    """Read the description of a VM, which has the keys of *base* as well."""
     plain, origins = toml.parse(raw, path)
+    plain = {**base, **plain}
     faults: list[BadInput] = []
     values = toml.to_values(plain, Machine, origins, faults)
     assert isinstance(values, dict)  # noqa: S101 - TOML is a table

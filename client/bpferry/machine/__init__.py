@@ -32,6 +32,7 @@
     absent_media  CDs that need not be there
     card_fds      what is behind the cards: taps, eBPF sets, vhost
     folders       where the VM's own files are
+    lock_folders  whether its name can be locked
     name_lock     one running VM of each name
     files         files that have to exist
     images        the image files behind the disks, and how QEMU will use each
@@ -40,6 +41,7 @@
     image_twins   whether two disks use one image
     character_sources what character devices use: devices, pipes, sockets
     servers       whether processes listen to which QEMU connects for disks and cards
+    host_memory   whether the host has as much memory as the guest may use
     huge_pages    whether the host has enough of them
     access        what this user may not write to
     ports         whether ports and sockets are free

@@ -19,10 +19,12 @@ from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host_devices import find_host_faults
+from bpferry.machine.host_memory import find_scarce_memory
 from bpferry.machine.huge_pages import find_missing_pages
 from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
 from bpferry.machine.image_locks import find_locked_images
 from bpferry.machine.image_twins import find_twins
+from bpferry.machine.lock_folders import find_half_locked, find_unlockable
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
 from bpferry.machine.making import find_unmakeable
 from bpferry.machine.name_lock import find_conflict
@@ -74,6 +76,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         _find_missing_taps(draft),
         find_missing_programs(draft.built),
         find_low_limit(draft),
+        find_unlockable(machine.name),
     )
     for faults in found:
         for fault in faults:
@@ -110,7 +113,12 @@ def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
 def find_doubts(draft: Draft) -> Iterator[Fault]:
     """Yield what lets the VM start, but is probably not what the user wants."""
     machine = draft.document.machine
-    for faults in (find_shown_containers(machine), find_open_doors(machine, draft.built)):
+    for faults in (
+        find_shown_containers(machine),
+        find_open_doors(machine, draft.built),
+        find_scarce_memory(machine),
+        find_half_locked(machine.name),
+    ):
         for fault in faults:
             yield placed(fault, draft.document)
 

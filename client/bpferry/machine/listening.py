@@ -93,12 +93,12 @@ def make_folder(folder: Path) -> None:
             # One at a time: os.makedirs() does not use its mode for the folders above.
             with contextlib.suppress(FileExistsError):
                 part.mkdir(FOLDER_MODE)
-            _check_owner(part)
+            check_owner(part)
         except OSError as error:
             raise BpferryError(f"cannot make the folder '{part}': {error.strerror}") from error
 
 
-def _check_owner(folder: Path) -> None:
+def check_owner(folder: Path) -> None:
     """Refuse a folder that somebody else made in a place where everybody can."""
     found = folder.stat()
     if not stat.S_ISDIR(found.st_mode):

@@ -45,7 +45,7 @@ def why_no_file(folder: Path) -> tuple[str, str]:
         return f"there is no folder '{folder}'", "create that folder, or choose another path"
     if not is_folder(folder):
         return f"'{folder}' is not a directory", "choose another path"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         return (
             f"you may not create files in '{folder}'",
             f"choose another path, or ask the owner of '{folder}' to let you write there",

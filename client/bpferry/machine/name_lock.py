@@ -29,7 +29,7 @@ from typing import Final
 
 import msgspec
 
-from bpferry.errors import BpferryError, NameTaken
+from bpferry.errors import BpferryError, NameTaken, NotReady
 from bpferry.machine.folders import folders_of
 from bpferry.machine.listening import make_folder
 from bpferry.machine.reporter import Reporter
@@ -94,7 +94,7 @@ def hold_name(vm_name: str, file: Path, reporter: Reporter) -> Iterator[tuple[in
     fds: list[int] = []
     problems: list[BpferryError] = []
     with contextlib.ExitStack() as stack:
-        for path in _files_of(vm_name):
+        for path in files_of(vm_name):
             if _is_one_of(path, fds):
                 continue
             try:
@@ -113,7 +113,7 @@ def hold_name(vm_name: str, file: Path, reporter: Reporter) -> Iterator[tuple[in
 
 def find_conflict(vm_name: str) -> NameTaken | None:
     """Return what a VM of this name would be refused with now. This disturbs nobody."""
-    for path in _files_of(vm_name):
+    for path in files_of(vm_name):
         with contextlib.suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
@@ -124,7 +124,8 @@ def find_conflict(vm_name: str) -> NameTaken | None:
     return None
 
 
-def _files_of(vm_name: str) -> tuple[Path, ...]:
+def files_of(vm_name: str) -> tuple[Path, ...]:
+    """Return the files that are locked for the VM *vm_name*."""
     folders = folders_of(vm_name)
     both = Path(folders.state), Path(folders.runtime)
     return tuple(folder.with_name(FILE_NAME.format(folder.name)) for folder in both)
@@ -136,15 +137,25 @@ def _report(
     """Say what could not be locked; raise the first of *problems* unless the rest is *enough*."""
     for problem in problems:
         if not enough:
-            raise BpferryError(
-                f"cannot make sure that no other VM '{vm_name}' is running: {problem.message}",
-                "set XDG_RUNTIME_DIR or XDG_STATE_HOME to a folder of yours",
-            )
-        reporter.warn(
-            f"a second VM '{vm_name}' that is started in another session may not be noticed: "
-            f"{problem.message}",
-            "set XDG_RUNTIME_DIR and XDG_STATE_HOME to folders of yours",
-        )
+            raise unlockable(vm_name, problem.message)
+        reporter.warn(*less_certain(vm_name, problem.message))
+
+
+def unlockable(vm_name: str, cause: str) -> NotReady:
+    """Return the error that the name can be locked nowhere, for this *cause*."""
+    return NotReady(
+        f"cannot make sure that no other VM '{vm_name}' is running: {cause}",
+        "set XDG_RUNTIME_DIR or XDG_STATE_HOME to a folder of yours",
+        KEY,
+    )
+
+
+def less_certain(vm_name: str, cause: str) -> tuple[str, str]:
+    """Return the warning that it can be locked in one place only, and what to do."""
+    return (
+        f"a second VM '{vm_name}' that is started in another session may not be noticed: {cause}",
+        "set XDG_RUNTIME_DIR and XDG_STATE_HOME to folders of yours",
+    )
 
 
 def _acquire(path: Path, us: Holder, vm_name: str, reporter: Reporter) -> int:

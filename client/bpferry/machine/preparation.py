@@ -168,7 +168,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
             maps={
-                card_id: ours.enter_context(_map(granted))
+                card_id: ours.enter_context(map_set(granted))
                 for card_id, granted in cards.sets.items()
             },
             inherited=inherited,
@@ -274,7 +274,8 @@ def _open_secrets(built: Built, opened: _Opened, draft: Draft) -> None:
         opened.fds[secret.name] = fd
 
 
-def _map(granted: GrantedSet) -> SteeringMaps:
+def map_set(granted: GrantedSet) -> SteeringMaps:
+    """Return the maps of *granted*, mapped for reading."""
     by_name = granted.by_name()
     config, key, table = (by_name[name] for name in MAP_NAMES)
     return SteeringMaps(config, key, table)

@@ -21,6 +21,7 @@ from bpferry.errors import QemuError
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
+from bpferry.machine.control.hot_plug.operations import HotPlug
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
@@ -151,7 +152,9 @@ class _Supervisor:
         self.stopper = Stopper(reporter, self._begin, self._stops, child.kill, stop_seconds)
         self._vm = RunningVm(prepared, reporter, child.pid, self.stopper)
         self._manager = manager
-        self._control = Server(prepared.control, operations(self._vm))
+        self._hot_plug = HotPlug(self._vm)
+        served = {**operations(self._vm), **self._hot_plug.operations()}
+        self._control = Server(prepared.control, served)
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[int] = []
@@ -167,6 +170,7 @@ class _Supervisor:
             async with self._connected() as monitor:
                 if monitor is not None:
                     self._begin(self._follow_events(monitor))
+                    self._begin(self._hot_plug.follow(monitor))
                     for card_id in self._prepared.maps:
                         begin_watching(self._vm, card_id)
                     self._watch_companions()
@@ -177,7 +181,7 @@ class _Supervisor:
             await self._control.stop()
             for fd in (self._child.pidfd, *self._readers):
                 loop.remove_reader(fd)
-            for task in (*self._tasks, *self._vm.watching.values()):
+            for task in (*self._tasks, *self._vm.watching.values(), *self._vm.background):
                 task.cancel()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:

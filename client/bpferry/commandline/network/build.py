@@ -65,10 +65,11 @@ def set_names(card_id: str) -> tuple[str, ...]:
 def parts(context: Context) -> Iterator[Part]:
     """Yield the netdevs and devices of all cards."""
     for device in cards_of(context.machine):
-        yield from attempt(_card, device, context)
+        yield from attempt(card_parts, device, context)
 
 
-def _card(device: Named[Card], context: Context) -> Iterator[Found]:
+def card_parts(device: Named[Card], context: Context) -> Iterator[Found]:
+    """Yield what is behind one card, the card, and what is refused of it."""
     card = device.value
     model = card_model_of(card, context.capabilities)
     is_virtio = model.startswith("virtio")

@@ -5,6 +5,8 @@
     server      who may ask there, and how requests are answered
     operations  what a running VM can be asked
     life        what is known of a running VM: its state and what it was started with
+    inventory   its cards and disks, as its user is shown them
+    hot_plug    a package: cards and disks that are plugged in and taken out
     watching    the steering of its cards, for as long as it runs
     record      what its user was told, for those who ask later
     client      the connection of a command

@@ -4,7 +4,7 @@
 import asyncio
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -65,6 +65,8 @@ class RunningVm:
     """As it is now: with what was plugged in, and without what was taken out."""
     watching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """What runs each of the watches."""
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What else is being done."""
 
     def __post_init__(self) -> None:
         self.machine = self.prepared.document.machine
@@ -95,11 +97,34 @@ class RunningVm:
             async with asyncio.timeout(QEMU_SECONDS):
                 return await monitor.execute(command, arguments)
         except TimeoutError as error:
-            raise QemuError(
-                f"QEMU of '{self.name}' did not answer '{command}' within {QEMU_SECONDS:g} s",
-                "a disk or the host may be stuck; it ends with: bpferry stop --force "
-                f"{shlex.quote(self.name)}",
-            ) from error
+            raise self._hangs(command) from error
+
+    async def give_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a copy of *fd*, which it knows by *name*.
+
+        Raises:
+            BpferryError: as ``ask_qemu``.
+        """
+        monitor = self.need_monitor()
+        try:
+            async with asyncio.timeout(QEMU_SECONDS):
+                await monitor.give_fd(name, fd)
+        except TimeoutError as error:
+            raise self._hangs("getfd") from error
+
+    def begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Do *work* besides everything else, for as long as the VM runs."""
+        task = asyncio.create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+        return task
+
+    def _hangs(self, command: str) -> QemuError:
+        return QemuError(
+            f"QEMU of '{self.name}' did not answer '{command}' within {QEMU_SECONDS:g} s",
+            "a disk or the host may be stuck; it ends with: bpferry stop --force "
+            f"{shlex.quote(self.name)}",
+        )
 
     def need_monitor(self) -> Monitor:
         """Return the monitor.

@@ -11,16 +11,13 @@ as QEMU has answered.
 """
 
 import os
-from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bpferry.domain.identity import card_mac_of
-from bpferry.domain.names import cards_of
+from bpferry.machine.control.inventory import cards, disks
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.endpoints import fields as endpoint_fields
-from bpferry.steering.view import describe
 from bpferry_wire.codec import Fields
 
 MAX_TIMEOUT_S: Final = 86_400
@@ -97,32 +94,8 @@ def summary_of(vm: RunningVm) -> dict[str, object]:
 
 def _details(vm: RunningVm) -> dict[str, object]:
     return {
-        "cards": list(_cards(vm)),
-        "disks": list(_disks(vm)),
+        "cards": cards(vm),
+        "disks": disks(vm),
         "endpoints": [without_none(endpoint_fields(one)) for one in vm.record.endpoints],
         "warnings": list(vm.record.warnings),
     }
-
-
-def _cards(vm: RunningVm) -> Iterator[Mapping[str, object]]:
-    prepared, owner = vm.prepared, vm.prepared.draft.context.owner
-    for device in cards_of(vm.machine):
-        plan, tap = prepared.plans[device.id], prepared.taps.get(device.id)
-        seen = vm.record.steering.get(device.id)
-        yield without_none({
-            "id": device.id,
-            "type": device.value.type,
-            "mac": card_mac_of(device.value, owner, vm.name, device.number),
-            "steering": str(plan.rung),
-            "vhost": plan.vhost,
-            "queues": plan.queues,
-            "because": "; ".join(plan.because),
-            "seen": None if seen is None else describe(device.id, seen),
-            "tap": device.value.tap if tap is None else tap.interface,
-            "bridge": None if tap is None else tap.bridge,
-        })  # fmt: skip
-
-
-def _disks(vm: RunningVm) -> Iterator[Mapping[str, object]]:
-    for disk in vm.machine.disks:
-        yield without_none({"target": disk.target, "device": disk.device, "file": disk.file})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bpferry.errors import BpferryError, NotRunning
-from bpferry.machine.control.client import Control, NobodyThere
+from bpferry.machine.control.client import ANSWER_SECONDS, Control, NobodyThere
 from bpferry.machine.control_socket import SOCKET_NAME
 from bpferry.machine.folders import folder_name, runtime_folders
 
@@ -39,8 +39,8 @@ def find_running() -> list[Found]:
     return sorted(filter(None, map(_look, _sockets())), key=lambda found: found.name)
 
 
-def connect(vm_name: str) -> Control:
-    """Connect to the VM called *vm_name*.
+def connect(vm_name: str, seconds: float = ANSWER_SECONDS) -> Control:
+    """Connect to the VM called *vm_name*, which has *seconds* for each answer.
 
     Raises:
         NotRunning: there is none.
@@ -48,7 +48,7 @@ def connect(vm_name: str) -> Control:
     for folder in runtime_folders():
         path = folder / folder_name(vm_name) / SOCKET_NAME
         with contextlib.suppress(NobodyThere):
-            return Control(vm_name, path)
+            return Control(vm_name, path, seconds)
     raise _deaf(vm_name) or NotRunning(f"no VM '{vm_name}' of yours is running", _hint(vm_name))
 
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry attach-nic, detach-nic, set-link: the cards of a VM that runs."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bpferry.cli import output
+from bpferry.domain.document import Document, read_devices
+from bpferry.domain.model.cards import Card
+from bpferry.domain.toml import to_plain
+from bpferry.errors import BadInput
+from bpferry.machine.control.running import connect
+from bpferry_wire import limits
+
+FIELDS: Final = ("queues", "rss", "mac", "mtu", "driver")
+"""Options that are fields of a card."""
+
+NEW: Final = "new card"
+"""What messages call a card that no file describes."""
+
+KEPT: Final = "until the VM ends; to keep it, add it to '{}'"
+
+HELPER_SECONDS: Final = 60.0
+"""For two helpers to answer one after the other, while somebody else is being served."""
+
+GRACE_SECONDS: Final = 10.0
+"""For QEMU to answer, and what was behind a device to be given back."""
+
+
+def attach_nic(options: argparse.Namespace) -> int:
+    """Plug a card into a VM, and say what it has become.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: the card cannot be plugged in; nothing of it is left.
+    """
+    source, is_xml = NEW, False
+    if options.file is None:
+        card = _card_of(options)
+    else:
+        document = _read(options)
+        card, source, is_xml = document.machine.cards[0], options.file, document.kind == "xml"
+    text = json.dumps(to_plain(card), ensure_ascii=False, separators=(",", ":"))
+    with connect(options.name, HELPER_SECONDS) as control:
+        told = control.ask(
+            "attach-nic",
+            **_checked({"card": text, "source": source}),
+            xml=is_xml,
+            **{"require-ebpf": options.require_ebpf},
+        )
+        if options.json:
+            output.print_json({"name": options.name, **told})
+        else:
+            file = str(control.ask("summary").get("file"))
+            output.print_text("\n".join(_attached(options.name, told, file)))
+    return 0
+
+
+def _read(options: argparse.Namespace) -> Document:
+    given = [name for name in FIELDS if getattr(options, name)]
+    if given:
+        message = f"'--{given[0]}' is for a card that no file describes"
+        raise BadInput(message, f"write {given[0]} into '{options.file}'")
+    document = read_devices(Path(options.file), "interface", "cards")
+    count = len(document.machine.cards)
+    if count != 1:
+        raise BadInput(
+            f"'{options.file}' describes {output.count(count, 'card')}",
+            "write a file for each card, and run the command once for each",
+        )
+    return document
+
+
+def _card_of(options: argparse.Namespace) -> Card:
+    values = {name: getattr(options, name) for name in FIELDS if getattr(options, name)}
+    if options.mac is not None:
+        values["mac"] = options.mac.hex(":")
+    if options.tap is not None:
+        values |= {"type": "ethernet", "tap": options.tap, "managed": False}
+    elif options.user:
+        values["type"] = "user"
+    else:
+        kind = "network" if options.bridge is None else "bridge"
+        values |= {"type": kind, kind: getattr(options, kind)}
+    return msgspec.convert(values, Card)
+
+
+def _checked(texts: Mapping[str, str]) -> Mapping[str, str]:
+    """Return *texts*, which fit into a request."""
+    if sum(len(text.encode()) for text in texts.values()) > limits.MAX_REQUEST_BYTES // 2:
+        raise BadInput(
+            "the card's description is too long to be handed to a VM that runs",
+            "leave out what has its default, or write the card into the VM's own description",
+        )
+    return texts
+
+
+def _attached(vm_name: str, told: Mapping[str, object], file: str) -> Iterator[str]:
+    place = f"tap '{told['tap']}'" if "tap" in told else f"type '{told['type']}'"
+    if "bridge" in told:
+        place += f" on bridge '{told['bridge']}'"
+    queues = told["queues"]
+    shown = output.count(queues if isinstance(queues, int) else 1, "queue")
+    vhost = ", vhost" if told.get("vhost") else ""
+    yield f"'{vm_name}' has the card {told['id']}: {told['mac']}, {place}, {shown}{vhost}"
+    yield f"  steering: {told['steering']} ({told['because']})"
+    for warning in _records(told.get("warnings")):
+        hint = f" (hint: {warning['hint']})" if warning.get("hint") else ""
+        yield f"  warning: {warning['message']}{hint}"
+    yield f"  {KEPT.format(file)}"
+
+
+def _records(found: object) -> list[Mapping[str, object]]:
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def detach_nic(vm_name: str, card: str, *, timeout_s: int, as_json: bool) -> int:
+    """Take a card out of a VM, and wait until the guest has let go of it.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: it has no such card, or the guest does not let go.
+    """
+    with connect(vm_name, timeout_s + GRACE_SECONDS) as control:
+        told = control.ask("detach-nic", card=card, seconds=timeout_s)
+    if as_json:
+        output.print_json({"name": vm_name, **told})
+    else:
+        output.print_text(f"the card {told['id']} is out of '{vm_name}'")
+    return 0
+
+
+def set_link(vm_name: str, card: str, *, link: str, as_json: bool) -> int:
+    """Let the guest see the link of a card go up or down.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: it has no such card.
+    """
+    with connect(vm_name) as control:
+        told = control.ask("set-link", card=card, up=link == "up")
+    if as_json:
+        output.print_json({"name": vm_name, **told})
+    else:
+        output.print_text(f"the link of {told['id']} is {told['link']}")
+    return 0

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What each device of a running VM holds besides itself, and when that is given back.
+
+QEMU only asks the guest to let go of a device, and says DEVICE_DELETED once the guest has; only
+then is what is behind the device removed. That may be long after a command gave up waiting.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bpferry.errors import NotReady
+from bpferry.machine.control.hot_plug.steps import Command, execute_all
+from bpferry.machine.control.life import RunningVm, State
+from bpferry.qemu.monitor import CommandRefused, Monitor
+
+ALREADY: Final = "in the process of unplug"
+"""What QEMU says if the guest was asked before and has not answered (qdev_unplug)."""
+
+GUEST_REFUSED: Final = "DEVICE_UNPLUG_GUEST_ERROR"
+
+
+@dataclass(slots=True)
+class Holding:
+    """One device that can be taken out."""
+
+    id: str
+    behind: tuple[Command, ...]
+    """What removes what is behind it, once it is gone."""
+    forget: Callable[[], Awaitable[None]]
+    """Takes it out of the model, and closes what we have of it."""
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class Holdings:
+    """All devices of one VM that can be taken out."""
+
+    def __init__(self, vm: RunningVm) -> None:
+        self._vm = vm
+        self._by_id: dict[str, Holding] = {}
+
+    def add(self, holding: Holding) -> None:
+        """Note a device that is in the VM now."""
+        self._by_id[holding.id] = holding
+
+    async def take_out(self, device_id: str, seconds: float) -> None:
+        """Ask the guest to let go of a device, and wait until everything behind it is gone.
+
+        Raises:
+            NotReady: the guest refuses, or takes longer than *seconds*.
+            QemuError: QEMU refuses.
+        """
+        holding = self._by_id[device_id]
+        done = asyncio.get_running_loop().create_future()
+        holding.waiting.append(done)
+        try:
+            await self._ask(device_id)
+            async with asyncio.timeout(seconds):
+                await done
+        except TimeoutError as error:
+            message = f"the guest has not let go of '{device_id}' within {seconds:g} s"
+            raise NotReady(message, self._hint()) from error
+        finally:
+            holding.waiting.remove(done)
+
+    async def _ask(self, device_id: str) -> None:
+        try:
+            await self._vm.ask_qemu("device_del", {"id": device_id})
+        except CommandRefused as error:
+            if ALREADY not in str(error):
+                raise
+
+    def _hint(self) -> str:
+        if self._vm.state is State.PAUSED:
+            return "the VM is paused: let it continue (bpferry resume), and it may let go"
+        return (
+            "it may be using the device, or its system may not be up yet; if it lets go later, the "
+            "device is taken out then; you can repeat the command"
+        )
+
+    async def follow(self, monitor: Monitor) -> None:
+        """Give back what each device held that the guest let go of, until QEMU ends."""
+        async for event in monitor.events():
+            holding = self._by_id.get(str(event.data.get("device")))
+            if holding is not None and event.name == "DEVICE_DELETED":
+                self._vm.begin(self._release(holding, monitor))
+            elif holding is not None and event.name == GUEST_REFUSED:
+                self._refused(holding)
+
+    async def _release(self, holding: Holding, monitor: Monitor) -> None:
+        self._by_id.pop(holding.id, None)
+        await execute_all(monitor, holding.behind)
+        await holding.forget()
+        for done in holding.waiting:
+            if not done.done():
+                done.set_result(None)
+        if not holding.waiting:
+            self._vm.record.note(f"'{holding.id}' is out of the VM: the guest has let go of it")
+
+    def _refused(self, holding: Holding) -> None:
+        for done in holding.waiting:
+            if not done.done():
+                sentence = f"the guest refuses to let go of '{holding.id}'"
+                done.set_exception(NotReady(sentence, "it may be using the device"))

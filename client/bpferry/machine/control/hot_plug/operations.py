@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a running VM can be asked about its cards and disks.
+
+    attach-nic   card: JSON of its keys in the native form; source, xml, require-ebpf
+    detach-nic   card, seconds
+    set-link     card, up
+
+One device is plugged in at a time, so that two commands never get the same place. A command that
+waits for the guest to let go keeps no other waiting.
+"""
+
+import asyncio
+import json
+from typing import Final
+
+import msgspec
+
+from bpferry.domain.model.cards import Card
+from bpferry.machine.control.hot_plug.card_draft import Wanted
+from bpferry.machine.control.hot_plug.cards import Cards
+from bpferry.machine.control.hot_plug.holdings import Holdings
+from bpferry.machine.control.hot_plug.places import Places
+from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.server import Answer, Operation
+from bpferry.qemu.monitor import Monitor
+from bpferry_wire.codec import Fields
+from bpferry_wire.errors import BadMessage
+
+MAX_WAIT_S: Final = 600
+"""The longest time that a guest may be given to let go of a device."""
+
+
+class HotPlug:
+    """What is plugged into one VM, and taken out of it."""
+
+    def __init__(self, vm: RunningVm) -> None:
+        prepared = vm.prepared
+        self._holdings = Holdings(vm)
+        places = Places(prepared.draft.context, prepared.built.devices)
+        self._cards = Cards(vm, places, self._holdings)
+        self._plugging = asyncio.Lock()
+
+    def operations(self) -> dict[str, Operation]:
+        """Return the operations by name."""
+        return {
+            "attach-nic": self._attach_nic,
+            "detach-nic": self._detach_nic,
+            "set-link": self._set_link,
+        }
+
+    async def follow(self, monitor: Monitor) -> None:
+        """Give back what devices held that the guest let go of, until QEMU ends."""
+        await self._holdings.follow(monitor)
+
+    async def _attach_nic(self, fields: Fields) -> Answer:
+        wanted = Wanted(
+            _decode(fields.text("card"), Card),
+            fields.text("source"),
+            "xml" if fields.boolean("xml") else "toml",
+            fields.boolean("require-ebpf"),
+        )
+        fields.done()
+        async with self._plugging:
+            return Answer(await self._cards.attach(wanted))
+
+    async def _detach_nic(self, fields: Fields) -> Answer:
+        name, seconds = fields.text("card"), fields.integer("seconds", 1, MAX_WAIT_S)
+        fields.done()
+        return Answer(await self._cards.detach(name, seconds))
+
+    async def _set_link(self, fields: Fields) -> Answer:
+        name, up = fields.text("card"), fields.boolean("up")
+        fields.done()
+        return Answer(await self._cards.set_link(name, up=up))
+
+
+def _decode(text: str, table: type[Card]) -> Card:
+    try:
+        return msgspec.convert(json.loads(text), table)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"'card' is not a card: {error}") from error

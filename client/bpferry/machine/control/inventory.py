@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The cards and disks of a running VM, as its user is shown them."""
+
+from collections.abc import Mapping
+
+from bpferry.domain.identity import card_mac_of
+from bpferry.domain.model.cards import Card
+from bpferry.domain.model.disks import Disk
+from bpferry.domain.names import Named, cards_of, listed
+from bpferry.domain.remaining import total_of
+from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.packets import without_none
+from bpferry.steering.view import describe
+
+
+def cards(vm: RunningVm) -> list[Mapping[str, object]]:
+    """Return all cards."""
+    return [card_fields(vm, device) for device in cards_of(vm.machine)]
+
+
+def card_fields(vm: RunningVm, device: Named[Card]) -> Mapping[str, object]:
+    """Return what is known of one card."""
+    prepared = vm.prepared
+    plan, tap = prepared.plans[device.id], prepared.taps.get(device.id)
+    seen = vm.record.steering.get(device.id)
+    return without_none({
+        "id": device.id,
+        "type": device.value.type,
+        "mac": mac_of(vm, device),
+        "steering": str(plan.rung),
+        "vhost": plan.vhost,
+        "queues": plan.queues,
+        "because": "; ".join(plan.because),
+        "seen": None if seen is None else describe(device.id, seen),
+        "tap": device.value.tap if tap is None else tap.interface,
+        "bridge": None if tap is None else tap.bridge,
+        "link": device.value.link,
+        "plugged": device.number >= total_of(prepared.document.machine.cards),
+    })  # fmt: skip
+
+
+def mac_of(vm: RunningVm, device: Named[Card]) -> str:
+    """Return the address of a card."""
+    owner = vm.prepared.draft.context.owner
+    return card_mac_of(device.value, owner, vm.name, device.number)
+
+
+def disks(vm: RunningVm) -> list[Mapping[str, object]]:
+    """Return all disks."""
+    return [disk_fields(vm, device) for device in listed(vm.machine.disks, "disks")]
+
+
+def disk_fields(vm: RunningVm, device: Named[Disk]) -> Mapping[str, object]:
+    """Return what is known of one disk."""
+    disk = device.value
+    return without_none({
+        "target": disk.target,
+        "device": disk.device,
+        "file": disk.file,
+        "plugged": device.number >= total_of(vm.prepared.document.machine.disks),
+    })  # fmt: skip
