@@ -9,7 +9,7 @@ below, all owned by root, regardless of the environment and the current folder.
 import gc
 import sys
 
-# What the start creates stays, so to look for garbage in it only costs time: 5 ms. The helper turns
+# What the start creates stays, so to look for garbage in it only takes time: 5 ms. The helper turns
 # this on again before it serves anybody.
 gc.disable()
 

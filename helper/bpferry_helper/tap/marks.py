@@ -5,8 +5,8 @@ An administrator may have a tap ``bft-office``, or by accident one with a name l
 counts, shows and deletes a tap only if both name and alias have the form that it gives them.
 """
 
+import os
 import re
-import secrets
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -88,12 +88,12 @@ def new_index() -> int:
     the host if it is free there. So a tap would get the number of a link that was deleted, and with
     it whatever rules of a firewall or of tc still say about that number.
     """
-    return LOWEST_INDEX + secrets.randbelow(LOWEST_INDEX)
+    return LOWEST_INDEX + int.from_bytes(os.urandom(4), "little") % LOWEST_INDEX
 
 
 def new_name(prefix: str) -> str:
     """Return a name that no tap has, and that nobody can guess."""
-    return prefix + secrets.token_hex(NAME_BYTES)
+    return prefix + os.urandom(NAME_BYTES).hex()
 
 
 def own_address(name: str) -> str | None:
@@ -110,7 +110,7 @@ def own_address(name: str) -> str | None:
 
 def new_address() -> str:
     """Return a random unicast address, locally administered, as the kernel gives a new bridge."""
-    first, *octets = secrets.token_bytes(NAME_BYTES)
+    first, *octets = os.urandom(NAME_BYTES)
     return bytes([first & 0xFC | 0x02, *octets]).hex(":")
 
 

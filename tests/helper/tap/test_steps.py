@@ -5,7 +5,6 @@ import errno
 import fcntl
 import os
 import resource
-import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import pytest
 
 from bpferry_helper.errors import RequestError
 from bpferry_helper.policy.rules import Port
-from bpferry_helper.tap import maker, tun
+from bpferry_helper.tap import maker, nursery, tun
 from bpferry_helper.tap.census import Census
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.netlink import LinkError
@@ -232,10 +231,14 @@ def test_a_tap_that_somebody_moves_off_its_bridge_is_not_handed_over() -> None:
 # -- T5: names that are taken
 
 
-def named(*names: str) -> Callable[[int], str]:
-    """Return what gives these random names, one after the other, and then the last of them."""
+def name_them(*names: str) -> None:
+    """Let new taps have these random names, one after the other, and then the last of them."""
     left = list(names)
-    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+    def new_name(prefix: str) -> str:
+        return prefix + (left.pop(0) if len(left) > 1 else left[0])
+
+    setattr(nursery, "new_name", new_name)  # noqa: B010 - in a process of its own
 
 
 def persistent_tap(name: str) -> None:
@@ -252,7 +255,7 @@ def test_an_existing_tap_of_our_own_network_is_never_joined(
     """IFF_TUN_EXCL: a name that is taken is an error; the control shows that it could be joined."""
 
     def act(host: Host) -> tuple[int, Outcome]:
-        secrets.token_hex = named("000000000000")  # type: ignore[assignment]
+        name_them("000000000000")
         persistent_tap("bft000000000000")
         persistent_tap("bfp000000000000")
         return attach_error("bft000000000000", MULTI), made_on(host, order(stays=stays))
@@ -271,7 +274,7 @@ def test_a_name_that_is_taken_on_the_host_is_not_used() -> None:
         index = host.maker._nursery._own.expect("bft000000000000").ifindex
         with host.netlink.namespace() as there:
             host.maker._nursery._own.give(index, there.borrow(), [], up=False)
-        secrets.token_hex = named("000000000000", "000000000001")  # type: ignore[assignment]
+        name_them("000000000000", "000000000001")
         made = host.make(order())
         taps = [tap.name for tap in host.links.taps(("bft",))]
         made.fds.close()
@@ -288,7 +291,7 @@ def test_three_names_that_are_taken_are_an_error() -> None:
         index = host.maker._nursery._own.expect("bft000000000000").ifindex
         with host.netlink.namespace() as there:
             host.maker._nursery._own.give(index, there.borrow(), [], up=False)
-        secrets.token_hex = named("000000000000")  # type: ignore[assignment]
+        name_them("000000000000")
         return made_on(host, order())
 
     outcome = on_own_host(act)
