@@ -1,38 +1,59 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests of 512 bytes that greet on the serial port. They need a PC with SeaBIOS.
 
-They start in a second under TCG. One echoes what is typed, ignores its power button, and powers the
-machine off on 'q'. The other one powers down, as guests do, when somebody presses its power button.
+They start in a second under TCG. One echoes what is typed, ignores its power button, powers the
+machine off on 'q', and on the bytes of PANIC and the others does what their names say. The other
+one powers down, as guests do, when somebody presses its power button.
 """
 
 from pathlib import Path
 
 GREETING = b"hello from the boot sector\r\n"
 
+PANIC, CRASH_LOADED, RESET, START_WATCHDOG = b"\x01", b"\x02", b"\x06", b"\x07"
+"""What can be typed: a panic, a panic that a crash kernel looks at, a reset, an ib700 for 2 s."""
+
 CODE = bytes.fromhex(
     "31c0"  # 00  xor ax, ax
     "8ed8"  # 02  mov ds, ax
     "fc"  # 04  cld
-    "be2d7c"  # 05  mov si, 0x7c2d      the greeting
+    "be4f7c"  # 05  mov si, 0x7c4f  the greeting
     "ac"  # 08  lodsb
     "08c0"  # 09  or al, al
-    "7406"  # 0b  jz 0x13
-    "baf803"  # 0d  mov dx, 0x3f8       COM1, data
+    "7406"  # 0b  je 13
+    "baf803"  # 0d  mov dx, 0x3f8   COM1, data
     "ee"  # 10  out dx, al
-    "ebf5"  # 11  jmp 0x08
-    "bafd03"  # 13  mov dx, 0x3fd       COM1, line status
+    "ebf5"  # 11  jmp 8
+    "bafd03"  # 13  mov dx, 0x3fd   COM1, line status
     "ec"  # 16  in al, dx
-    "a801"  # 17  test al, 1          something was typed
-    "74f8"  # 19  jz 0x13
+    "a801"  # 17  test al, 0x1      something was typed
+    "74f8"  # 19  je 13
     "baf803"  # 1b  mov dx, 0x3f8
     "ec"  # 1e  in al, dx
     "ee"  # 1f  out dx, al
     "3c71"  # 20  cmp al, 'q'
-    "75ef"  # 22  jne 0x13
-    "ba0406"  # 24  mov dx, 0x604       where SeaBIOS puts q35's PM1a control register
-    "b80020"  # 27  mov ax, 0x2000      sleep enable, type S5
-    "ef"  # 2a  out dx, ax
-    "ebfe"  # 2b  jmp 0x2b
+    "7422"  # 22  je 46
+    "3c02"  # 24  cmp al, 0x2       1, 2: what the kernel says to pvpanic
+    "7610"  # 26  jbe 38
+    "3c06"  # 28  cmp al, 0x6       6: reset
+    "7412"  # 2a  je 3e
+    "3c07"  # 2c  cmp al, 0x7       7: start the watchdog
+    "75e3"  # 2e  jne 13
+    "ba4304"  # 30  mov dx, 0x443   ib700: on, 2 s
+    "b00e"  # 33  mov al, 0xe
+    "ee"  # 35  out dx, al
+    "ebdb"  # 36  jmp 13
+    "ba0505"  # 38  mov dx, 0x505   pvpanic
+    "ee"  # 3b  out dx, al
+    "ebd5"  # 3c  jmp 13
+    "baf90c"  # 3e  mov dx, 0xcf9   the chipset's reset control
+    "b006"  # 41  mov al, 0x6
+    "ee"  # 43  out dx, al
+    "eb07"  # 44  jmp 4d
+    "ba0406"  # 46  mov dx, 0x604   where SeaBIOS puts q35's PM1a control register
+    "b80020"  # 49  mov ax, 0x2000  sleep enable, type S5
+    "ef"  # 4c  out dx, ax
+    "ebfe"  # 4d  jmp 4d
 )
 
 

@@ -17,6 +17,9 @@ HEADINGS: Final = ("NAME", "STATE", "UPTIME", "VCPUS", "MEMORY", "CARDS", "PID")
 DONE: Final = {"pause": "is paused", "resume": "continues", "reset": "restarts"}
 """What a VM does after a command."""
 
+ENDS: Final = "ends, as 'on-reboot' of its description says"
+"""What some VMs do in place of a restart."""
+
 SLOW_SECONDS: Final = 1.0
 """After which a user who waits is told what for."""
 
@@ -133,7 +136,8 @@ def change(command: str, vm_name: str, *, as_json: bool) -> int:
     if as_json:
         output.print_json({"name": vm_name, **told})
     else:
-        output.print_text(f"'{vm_name}' {DONE[command]}")
+        done = ENDS if told.get("ends") else DONE[command]
+        output.print_text(f"'{vm_name}' {done}")
     return 0
 
 

@@ -34,6 +34,13 @@ AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
 ANOTHER: Final = "another signal stops QEMU"
 
 
+PAUSED: Final = ("paused", "io-error", "watchdog")
+"""States of QEMU in which a guest can be continued."""
+
+DEAD: Final = ("guest-panicked", "internal-error")
+"""States of QEMU in which the guest never notices a power button."""
+
+
 class Step(enum.IntEnum):
     """How far a VM is on its way to its end."""
 
@@ -118,7 +125,7 @@ class Stopper:
             within = "" if limit is None else f", within {limit:g} s"
             self._reporter.note(f"{asked} the guest to power down{within}; {again}")
             if not self.begun:
-                self._begin(_press(self.monitor))
+                self._begin(self._press(self.monitor))
             self.step = Step.POWER_DOWN
             self._stops(limit)
             self._after(limit, self._too_late, limit)
@@ -145,6 +152,16 @@ class Stopper:
         """Forget all time limits."""
         self._after(None, self.kill)
 
+    async def _press(self, monitor: Monitor) -> None:
+        """Press the power button; a guest that was paused continues, or it could not notice."""
+        with contextlib.suppress(QemuError):
+            await monitor.power_down()
+            state = await monitor.run_state()
+            if state in PAUSED:
+                await monitor.execute("cont")
+            elif state in DEAD:
+                self.quit("the guest has crashed and cannot power down: stopping QEMU")
+
     def _end_early(self) -> None:
         if not self.begun:
             self._reporter.note("stopping QEMU, which has not started the VM yet")
@@ -160,14 +177,6 @@ class Stopper:
         self._timer = None
         if seconds is not None:
             self._timer = asyncio.get_running_loop().call_later(seconds, act, *values)
-
-
-async def _press(monitor: Monitor) -> None:
-    """Press the power button; a guest that was paused continues, or it could not notice."""
-    with contextlib.suppress(QemuError):
-        await monitor.power_down()
-        if await monitor.is_paused():
-            await monitor.execute("cont")
 
 
 async def _quietly(work: Coroutine[None, None, None]) -> None:

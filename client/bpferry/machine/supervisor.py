@@ -21,6 +21,7 @@ from bpferry.errors import QemuError
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
+from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.operations import operations
@@ -45,14 +46,6 @@ SOON_SECONDS: Final = 0.5
 
 MONITOR_SECONDS: Final = 30.0
 """QEMU greets after 0.1 s; if it has to touch much memory first it may take a while."""
-
-EVENTS: Final = {
-    "RESET": "the VM restarts",
-    "SHUTDOWN": "the VM shuts down",
-    "STOP": "the VM is paused",
-    "RESUME": "the VM continues",
-}
-"""QMP events that the user is told about (qapi/run-state.json)."""
 
 
 def supervise(
@@ -277,15 +270,11 @@ class _Supervisor:
         self._readers.append(fd)
 
     async def _follow_events(self, monitor: Monitor) -> None:
-        starts = self._prepared.paused
+        guest = GuestEvents(self._vm)
         async for event in monitor.events():
-            self._vm.follow(event.name)
+            await guest.follow(event)
             self._manager.show(self._vm.state)
             follow(event.name, self._vm.watches.values())
-            if event.name == "RESUME" and starts:
-                starts = False
-            elif event.name in EVENTS:
-                self._reporter.note(EVENTS[event.name])
 
     async def _handle(self, signals: Signals) -> None:
         while True:

@@ -99,10 +99,10 @@ class Monitor:
         """Ask the guest to power down, as its power button does."""
         await self.execute("system_powerdown")
 
-    async def is_paused(self) -> bool:
-        """Say whether the guest is paused and can be continued."""
+    async def run_state(self) -> str:
+        """Return what the guest does, as QEMU calls it (RunState of qapi/run-state.json)."""
         answer = await self.execute("query-status")
-        return isinstance(answer, dict) and answer.get("status") == "paused"
+        return str(answer.get("status")) if isinstance(answer, dict) else ""
 
     async def quit(self) -> None:
         """Tell QEMU to end now."""

@@ -73,12 +73,23 @@ def test_crash_that_stays() -> None:
 
 
 def test_crash_that_restarts() -> None:
-    """QEMU cannot restart a guest that can report a panic; a guest that cannot never does."""
+    """QEMU pauses a guest that has panicked, and bpferry resets it; without a device none does."""
     top = "<on_crash>restart</on_crash>"
+    panic = "<panic model='isa'/>"
 
     assert [] == values(context_of(top), "-action")
-    refusal = refusal_of(all_parts, context_of(top, devices="<panic model='isa'/>"))
+    assert ["panic=pause"] == values(context_of(top, devices=panic), "-action")
+    both = context_of(f"{top}<on_reboot>destroy</on_reboot>", devices=panic)
+    refusal = refusal_of(all_parts, both)
     assert refusal.element == "on-crash"
+    assert "a reset ends this VM" in refusal.message
+
+
+def test_crash_that_ends() -> None:
+    """QEMU's status tells it from a power-down."""
+    context = context_of(devices="<panic model='isa'/>")
+
+    assert ["panic=exit-failure"] == values(context, "-action")
 
 
 def test_iothreads() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from bpferry.commandline.attempt import attempt_section, split
-from bpferry.commandline.context import Context, unsupported
+from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.memory import build as memory
 from bpferry.commandline.parts import Device, Environment, Found, Option, Part, join, json_of
 from bpferry.commandline.system import (
@@ -23,6 +23,7 @@ from bpferry.commandline.system import (
     smbios,
 )
 from bpferry.domain.architectures import document_name, is_pc
+from bpferry.domain.forms import either
 from bpferry.domain.identity import uuid_of
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Unsupported
@@ -124,14 +125,18 @@ def _ends(context: Context) -> Iterator[Found]:
     machine = context.machine
     if machine.on_reboot == "destroy":
         yield Option("-no-reboot")
-    if machine.on_crash == "restart" and machine.panics:
-        yield unsupported(
-            "on-crash",
-            "QEMU cannot restart a guest that has panicked",
-            "use 'destroy', or remove the panic device",
-        )
     if machine.on_crash == "preserve":
         yield Option("-action", join("", panic="pause"))
+    elif machine.panics and machine.on_crash == "restart" and machine.on_reboot == "destroy":
+        yield mistaken(
+            "on-crash",
+            "a guest that has crashed is restarted by a reset, and a reset ends this VM",
+            "write " + either('on-reboot = "restart"', "<on_reboot>restart</on_reboot>"),
+        )
+    elif machine.panics:
+        # QEMU cannot restart a guest that has panicked; who follows its events does.
+        panic = "pause" if machine.on_crash == "restart" else "exit-failure"
+        yield Option("-action", join("", panic=panic))
 
 
 def _generation_id(context: Context) -> Iterator[Found]:

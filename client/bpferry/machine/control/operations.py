@@ -68,7 +68,9 @@ class _Commands:
         return await self._tell(fields, "cont")
 
     async def reset(self, fields: Fields) -> Answer:
-        return await self._tell(fields, "system_reset")
+        answer = await self._tell(fields, "system_reset")
+        ends = self._vm.machine.on_reboot == "destroy"
+        return Answer({**answer.fields, "ends": ends})
 
     async def _tell(self, fields: Fields, command: str) -> Answer:
         fields.done()
