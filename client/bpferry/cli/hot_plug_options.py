@@ -35,7 +35,8 @@ more can be added to it:
 
 DETACH_NIC_DESCRIPTION: Final = """\
 Take a network card out of a VM that runs. The guest is asked to let go of it,
-and the command waits until it has. Its tap and eBPF program are given back then.
+and the command waits until it has; then its tap and eBPF program are given
+back.
 
 A guest that does not react, since its system is not up yet or uses the card,
 keeps it. If it lets go after the command has given up, the card is out then.
@@ -102,7 +103,12 @@ def _add_attach_nic(commands: Commands) -> None:
     attach.add_argument(
         "--mac", metavar="ADDRESS", type=mac, help="its MAC address (default: one is made)"
     )
-    attach.add_argument("--mtu", metavar="BYTES", type=mtu, help="the MTU that the guest is told")
+    attach.add_argument(
+        "--mtu",
+        metavar="BYTES",
+        type=mtu,
+        help="the MTU that the guest is told (default: none)",
+    )
     attach.add_argument(
         "--driver",
         choices=("vhost", "qemu"),
