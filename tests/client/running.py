@@ -66,10 +66,15 @@ def start(
     *options: str,
     prefix: tuple[str, ...] = (),
     keyboard: int = subprocess.PIPE,
+    writes: bool = True,
 ) -> Iterator[Run]:
-    """Write *text* as a description, and run it with a pipe or the fd *keyboard* to type at."""
+    """Write *text* as a description, and run it with a pipe or the fd *keyboard* to type at.
+
+    Its disk is there already unless this *writes* it.
+    """
     (folder / "vm.toml").write_text(text, encoding="utf-8")
-    guest.write_disk(folder / "disk.img")
+    if writes:
+        guest.write_disk(folder / "disk.img")
     argv = [*prefix, sys.executable, "-m", "bpferry", "run", *options, str(folder / "vm.toml")]
     environment = {
         **os.environ,

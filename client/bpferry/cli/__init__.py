@@ -20,6 +20,7 @@
     service          bpferry start, restart, enable, disable
     service_options  what these take, and bpferry log, and their help
     log              bpferry log
+    save             bpferry save
     tap              bpferry tap
     can_i            bpferry can-i
     table            tables, durations and sizes for people

@@ -114,6 +114,7 @@ def _run_vm(options: argparse.Namespace) -> int:
         ignore_unsupported=options.ignore_unsupported,
         as_json=options.json,
         secrets=_secrets(options),
+        restore=options.restore,
         stop_timeout=options.stop_timeout,
     )
 
@@ -235,6 +236,12 @@ def _log(options: argparse.Namespace) -> int:
     return show(options.name, follow=options.follow, as_json=options.json)
 
 
+def _save(options: argparse.Namespace) -> int:
+    from bpferry.cli.save import save  # noqa: PLC0415
+
+    return save(options.name, options.file, replace=options.force, as_json=options.json)
+
+
 def _change(options: argparse.Namespace) -> int:
     from bpferry.cli.running import change  # noqa: PLC0415
 
@@ -279,6 +286,7 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "enable": _service,
     "disable": _service,
     "log": _log,
+    "save": _save,
     "pause": _change,
     "resume": _change,
     "reset": _change,

@@ -193,6 +193,12 @@ def _add_run(commands: Commands) -> None:
         action="store_true",
         help="leave out what is not supported, with a warning for each, instead of refusing",
     )
+    run.add_argument(
+        "--restore",
+        metavar="SAVED",
+        help="go on where 'bpferry save' has saved the VM in the file SAVED; nothing of the "
+        "description that the guest sees may have changed",
+    )
     _add_secrets(run)
     run.add_argument(
         "--stop-timeout",

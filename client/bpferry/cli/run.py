@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry run: start a VM, or say what would be started."""
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,10 @@ from bpferry.machine.verdict import Verdict, judge
 from bpferry.steering.plan import Notice
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from bpferry.machine.control.record import Record
+    from bpferry.machine.incoming import Incoming
     from bpferry.machine.preparation import Prepared
     from bpferry.machine.reporter import Reporter
     from bpferry.network.tap_helper import GrantedTap
@@ -36,10 +40,12 @@ def run(
     as_json: bool,
     secrets: SecretFiles = NO_SECRETS,
     stop_timeout: int | None = None,
+    restore: str | None = None,
 ) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only describe that.
 
-    *stop_timeout*, in seconds and 0 for no limit, goes before the description's.
+    *stop_timeout*, in seconds and 0 for no limit, goes before the description's. With *restore*,
+    the VM goes on where it was saved in that file.
     """
     reporter = output.StderrReporter()
     path = description_of(file)
@@ -58,7 +64,14 @@ def run(
     check_name_of(path, plan.machine.name, file)
     if not dry_run:
         seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
-        return _start(plan, verdict, reporter, seconds or None, as_json=as_json)
+        return _start(
+            plan,
+            verdict,
+            reporter,
+            stop_seconds=seconds or None,
+            restore=restore,
+            as_json=as_json,
+        )
     if as_json:
         output.print_json(dry.as_fields(plan, verdict))
     else:
@@ -78,8 +91,9 @@ def _start(
     plan: Draft,
     verdict: Verdict,
     reporter: output.StderrReporter,
-    stop_seconds: float | None,
     *,
+    stop_seconds: float | None,
+    restore: str | None,
     as_json: bool,
 ) -> int:
     # asyncio and the rest that a running VM needs are not needed before.
@@ -92,9 +106,10 @@ def _start(
     from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
     with (
+        _saved(restore, plan.machine.name) as incoming,
         keep_log(plan.machine.name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,
-        prepare(plan, helpers, record := Record(kept)) as prepared,
+        prepare(plan, helpers, record := Record(kept), incoming) as prepared,
     ):
         helpers.close()
         notices = _notices(plan, verdict, prepared)
@@ -117,6 +132,13 @@ def _introduce(
         if card.card_id in prepared.taps:
             reporter.note(f"{card.card_id}: {tap_text(prepared.taps[card.card_id])}")
         reporter.note(f"{card.card_id}: {RUNG_NAMES[card.rung]}: {'; '.join(card.because)}")
+
+
+def _saved(path: str | None, vm_name: str) -> "AbstractContextManager[Incoming | None]":
+    """Open the file in which the VM was saved, if there is one."""
+    from bpferry.machine.incoming import open_saved  # noqa: PLC0415
+
+    return contextlib.nullcontext() if path is None else open_saved(path, vm_name)
 
 
 def _accelerator(plan: Draft) -> str:

@@ -32,6 +32,20 @@ examples:
   bpferry stop --force web db      pull the plug of two VMs now
 """
 
+SAVE_DESCRIPTION: Final = """\
+Stop the VM, write its memory and the state of its devices to FILE, and end it.
+`bpferry run --restore FILE` with the same description goes on from there: the
+guest notices only that time has passed. Its disks are not in FILE; if one of
+them has changed meanwhile, a restore is refused. Ctrl-C cancels, and the guest
+continues.
+"""
+
+SAVE_EPILOG: Final = """\
+example:
+  bpferry save web web.saved
+  bpferry run --restore web.saved web.toml
+"""
+
 PAUSE_DESCRIPTION: Final = """\
 Stop the VM's processors. Its memory, disks and cards stay as they are; packets
 for the guest wait in the queues of its cards, and are dropped when these are
@@ -72,6 +86,7 @@ def add_running(commands: Commands) -> None:
     _add_list(commands)
     _add_status(commands)
     _add_stop(commands)
+    _add_save(commands)
     for name, (summary, description) in STATES.items():
         command = add_command(
             commands,
@@ -92,6 +107,20 @@ def add_name(command: argparse.ArgumentParser) -> None:
 def add_json(command: argparse.ArgumentParser) -> None:
     """Add ``--json``."""
     command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_save(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "save",
+        help="save a VM to a file, and end it",
+        description=SAVE_DESCRIPTION,
+        epilog=SAVE_EPILOG,
+    )
+    add_name(command)
+    command.add_argument("file", metavar="FILE", help="the file to save it in; it is made")
+    command.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    add_json(command)
 
 
 def _add_list(commands: Commands) -> None:

@@ -8,6 +8,8 @@
     permissions   whether the helpers would give the cards what they need
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     emulator      which QEMU it is, and what that can do
+    saved         the file of a saved VM
+    incoming      start a VM where it was saved
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers
     control_socket where they arrive

@@ -42,6 +42,7 @@ from bpferry.machine.draft import Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.hindrances import find_in_use
+from bpferry.machine.incoming import ARGUMENTS, Incoming
 from bpferry.machine.listening import open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
@@ -50,6 +51,7 @@ from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
+from bpferry.machine.saved import check_words, relevant_words
 from bpferry.machine.secrets import describe, open_secret
 from bpferry.network.bpf_helper import GrantedSet
 from bpferry.network.tap_helper import GrantedTap
@@ -94,6 +96,8 @@ class Prepared:
     schedulings: tuple[Scheduling, ...] = ()
     plugged_in: tuple[int, ...] = ()
     """Processors of the guest that are added before it runs."""
+    incoming: Incoming | None = None
+    """The file in which the VM was saved, if it is to go on from there."""
     paused: bool = False
     """Whether QEMU starts paused, until it is told to run the guest."""
     companions: tuple[Running, ...] = ()
@@ -110,11 +114,23 @@ class Prepared:
     @property
     def argv(self) -> tuple[str, ...]:
         """What is started."""
-        return self.built.argv
+        return self.built.argv if self.incoming is None else (*self.built.argv, *ARGUMENTS)
+
+    @property
+    def starts_guest(self) -> bool:
+        """Whether QEMU has to be told to run the guest."""
+        return (self.paused or self.incoming is not None) and not self.stays_paused
+
+    @property
+    def stays_paused(self) -> bool:
+        """Whether the user had paused the VM before it was saved."""
+        return self.incoming is not None and self.incoming.header.paused
 
 
 @contextlib.contextmanager
-def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prepared]:
+def prepare(
+    draft: Draft, helpers: Helpers, reporter: Reporter, incoming: Incoming | None = None
+) -> Iterator[Prepared]:
     """Take the VM's name, ask the helpers, start the companions, and build the command line.
 
     What can be found beforehand is in the verdict on *draft*, and is not looked for again, except
@@ -142,6 +158,9 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
         with _naming_places(draft.document):
             _open_sockets(built, opened)
             _open_secrets(built, opened, draft)
+        if incoming is not None:
+            words = relevant_words(draft.after(cards.plans).built)
+            check_words(incoming.header, words, incoming.path)
         final = draft.build(cards.plans, opened.numbers())
         with _naming_places(draft.document):
             companions = ours.enter_context(_start_companions(final, reporter, opened))
@@ -165,6 +184,7 @@ def prepare(draft: Draft, helpers: Helpers, reporter: Reporter) -> Iterator[Prep
             endpoints=final.of(Endpoint),
             monitor=opened.ends[QMP],
             control=control,
+            incoming=incoming,
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
             maps={

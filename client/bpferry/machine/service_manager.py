@@ -19,6 +19,7 @@ WORDS: Final = {
     State.PAUSED: "the VM is paused",
     State.SUSPENDED: "the guest sleeps",
     State.CRASHED: "the guest has crashed",
+    State.SAVING: "the VM is being saved",
     State.STOPPING: "the VM shuts down",
 }
 """What ``systemctl --user status`` shows."""

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Final
 
-from bpferry.errors import QemuError
+from bpferry.errors import BpferryError, QemuError
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companions import Running
 from bpferry.machine.console import relay
@@ -26,10 +26,12 @@ from bpferry.machine.control.hot_plug.operations import HotPlug
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
+from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.server import Server
 from bpferry.machine.control.watching import begin_watching
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
+from bpferry.machine.incoming import receive
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
@@ -146,7 +148,12 @@ class _Supervisor:
         self._vm = RunningVm(prepared, reporter, child.pid, self.stopper)
         self._manager = manager
         self._hot_plug = HotPlug(self._vm)
-        served = {**operations(self._vm), **self._hot_plug.operations()}
+        self._saving = Saving(self._vm)
+        served = {
+            **operations(self._vm),
+            **self._hot_plug.operations(),
+            **self._saving.operations(),
+        }
         self._control = Server(prepared.control, served)
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,11 +178,18 @@ class _Supervisor:
                 await self._ended.wait()
         finally:
             self.stopper.close()
+            self._finish_saving()
             await self._control.stop()
             for fd in (self._child.pidfd, *self._readers):
                 loop.remove_reader(fd)
             for task in (*self._tasks, *self._vm.watching.values(), *self._vm.background):
                 task.cancel()
+
+    def _finish_saving(self) -> None:
+        try:
+            self._saving.finish()
+        except BpferryError as error:
+            self._reporter.warn(error.message, error.hint)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -225,9 +239,11 @@ class _Supervisor:
                 monitor, self._child.pid, prepared.affinities, prepared.schedulings, self._reporter
             )
             await self._tell(monitor)
-            if prepared.paused:
+            if prepared.incoming is not None:
+                await receive(monitor, prepared.incoming)
+            if prepared.starts_guest:
                 await monitor.execute("cont")
-            self._vm.runs()
+            self._vm.runs(paused=prepared.stays_paused)
             self._manager.show(self._vm.state)
             for endpoint in await find_chosen(monitor, prepared.endpoints):
                 self._reporter.note(describe(endpoint))

@@ -118,15 +118,32 @@ class Monitor:
         Raises:
             QemuError: as ``execute`` does.
         """
+        async with self._giving:
+            self._send_fd(fd)
+            await self.execute("getfd", {"fdname": name})
+
+    async def add_fd(self, fd: int) -> int:
+        """Give QEMU a copy of *fd* as the only one of a set, and return the set's number.
+
+        QEMU opens it as the file /dev/fdset/NUMBER, in the same mode only.
+
+        Raises:
+            QemuError: as ``execute`` does.
+        """
+        async with self._giving:
+            self._send_fd(fd)
+            answer = await self.execute("add-fd")
+        assert isinstance(answer, dict)  # noqa: S101 - AddfdInfo (qapi/misc.json)
+        return int(answer["fdset-id"])
+
+    def _send_fd(self, fd: int) -> None:
         from qemu.qmp import QMPError  # noqa: PLC0415 - as above
 
-        async with self._giving:
-            try:
-                self._client.send_fd_scm(fd)
-            except (QMPError, OSError) as error:
-                message = f"cannot hand an fd to '{self._name}': it reads nothing, or has ended"
-                raise QemuError(message) from error
-            await self.execute("getfd", {"fdname": name})
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as error:
+            message = f"cannot hand an fd to '{self._name}': it reads nothing, or has ended"
+            raise QemuError(message) from error
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield each event until the connection ends."""

@@ -28,6 +28,7 @@ class State(StrEnum):
     """Its guest sleeps, and wakes up at an event such as a key."""
     CRASHED = "crashed"
     """Its guest says that it has crashed (a panic device), and runs no more."""
+    SAVING = "being saved"
     STOPPING = "stopping"
     """It was asked to end, or its guest shuts down."""
 
@@ -45,7 +46,7 @@ STATES: Final[Mapping[str, State]] = {
 QEMU_SECONDS: Final = 5.0
 """For QEMU to answer a command; it takes a millisecond unless a disk hangs."""
 
-LASTING: Final = (State.STOPPING, State.CRASHED)
+LASTING: Final = (State.STOPPING, State.CRASHED, State.SAVING)
 """States in which QEMU stops the processors too, which changes nothing for the user."""
 
 
@@ -136,10 +137,10 @@ class RunningVm:
             raise NotReady(f"'{self.name}' is still starting: its QEMU does not answer yet")
         return self.monitor
 
-    def runs(self) -> None:
-        """Take note that the guest runs now, if nothing else has happened meanwhile."""
+    def runs(self, *, paused: bool) -> None:
+        """Take note that the guest runs now, or could, if nothing else has happened meanwhile."""
         if self.state is State.STARTING:
-            self.state = State.RUNNING
+            self.state = State.PAUSED if paused else State.RUNNING
 
     def follow(self, event: str) -> None:
         """Take note of an *event* of QMP."""

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry save: a VM's memory and devices in a file."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from bpferry.cli import output
+from bpferry.errors import BpferryError, NotRunning
+from bpferry.machine.control.client import Control
+from bpferry.machine.control.running import connect
+
+LOOK_SECONDS: Final = 0.2
+"""How often the VM is asked how far it is."""
+
+
+def save(vm_name: str, file: str, *, replace: bool, as_json: bool) -> int:
+    """Save the VM, and return when it has ended.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: it could not be saved; it goes on.
+    """
+    path = Path(file).absolute()
+    with connect(vm_name) as control:
+        try:
+            control.ask("save", path=str(path), replace=replace)
+            _wait(control)
+        except KeyboardInterrupt:
+            _cancel(control)
+            raise
+    if not path.exists():
+        raise BpferryError(
+            f"'{vm_name}' has ended, and was not saved", f"see: bpferry log {vm_name}"
+        )
+    if as_json:
+        output.print_json({"name": vm_name, "file": str(path), "bytes": path.stat().st_size})
+    else:
+        output.print_text(f"'{vm_name}' is saved in '{path}'")
+    return 0
+
+
+def _wait(control: Control) -> None:
+    """Wait until the VM has ended, and show how far it is."""
+    shows = sys.stderr is not None and sys.stderr.isatty()
+    shown = False
+    try:
+        while not control.wait_for_end(LOOK_SECONDS):
+            told = _ask(control)
+            if "error" in told:
+                raise BpferryError(f"cannot save '{control.vm_name}': {told['error']}")
+            if shows and told.get("total"):
+                mebibytes = [int(str(told[key])) >> 20 for key in ("bytes", "total")]
+                sys.stderr.write(f"\rsaved {mebibytes[0]} MiB of at most {mebibytes[1]} MiB ")
+                shown = True
+    finally:
+        if shown:
+            sys.stderr.write("\n")
+
+
+def _ask(control: Control) -> dict[str, object]:
+    try:
+        return dict(control.ask("saving"))
+    except NotRunning:
+        return {}
+
+
+def _cancel(control: Control) -> None:
+    """Let the guest continue, and wait until it is so."""
+    output.say("cancelling: the guest continues")
+    # On a connection of its own: a reply may be on its way on the other.
+    with connect(control.vm_name) as own:
+        own.ask("cancel-save")
+        while _ask(own).get("active") and not own.wait_for_end(LOOK_SECONDS):
+            pass
