@@ -170,7 +170,8 @@ def _add_run(commands: Commands) -> None:
         "run",
         usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
         "                   [--ignore-unsupported] [--secret NAME=FILE]\n"
-        "                   [--secrets FILE] [--stop-timeout SECONDS] [--json] FILE",
+        "                   [--secrets FILE] [--stop-timeout SECONDS]\n"
+        "                   [--restore SAVED] [--json] FILE",
         help="start a VM and stay until it ends",
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,

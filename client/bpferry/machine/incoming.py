@@ -12,8 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from bpferry.commandline.build import Built
 from bpferry.errors import BadInput, QemuError
-from bpferry.machine.saved import Header, check_images, check_name, read_header, tell_to_use
+from bpferry.machine.saved import (
+    Header,
+    check_images,
+    check_name,
+    check_words,
+    read_header,
+    relevant_words,
+    tell_to_use,
+)
 from bpferry.qemu.monitor import Monitor
 
 ARGUMENTS: Final = ("-incoming", "defer")
@@ -54,6 +63,11 @@ def open_saved(path: str, vm_name: str) -> Iterator[Incoming]:
         yield Incoming(path, fd, header)
     finally:
         os.close(fd)
+
+
+def check_same(incoming: Incoming, built: Built) -> None:
+    """Raise NotReady if *built*, with names for fds, is another VM than the one that was saved."""
+    check_words(incoming.header, relevant_words(built), incoming.path)
 
 
 async def receive(monitor: Monitor, incoming: Incoming) -> None:

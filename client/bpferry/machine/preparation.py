@@ -42,7 +42,7 @@ from bpferry.machine.draft import Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.hindrances import find_in_use
-from bpferry.machine.incoming import ARGUMENTS, Incoming
+from bpferry.machine.incoming import ARGUMENTS, Incoming, check_same
 from bpferry.machine.listening import open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
@@ -51,7 +51,6 @@ from bpferry.machine.output_files import open_output
 from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
-from bpferry.machine.saved import check_words, relevant_words
 from bpferry.machine.secrets import describe, open_secret
 from bpferry.network.bpf_helper import GrantedSet
 from bpferry.network.tap_helper import GrantedTap
@@ -154,13 +153,9 @@ def prepare(
         opened.fds |= cards.fds
         # What has to exist does not depend on what the helpers said.
         built = draft.built
-        make_files(built, draft.document)
-        with _naming_places(draft.document):
-            _open_sockets(built, opened)
-            _open_secrets(built, opened, draft)
+        _open_rest(built, opened, draft)
         if incoming is not None:
-            words = relevant_words(draft.after(cards.plans).built)
-            check_words(incoming.header, words, incoming.path)
+            check_same(incoming, draft.after(cards.plans).built)
         final = draft.build(cards.plans, opened.numbers())
         with _naming_places(draft.document):
             companions = ours.enter_context(_start_companions(final, reporter, opened))
@@ -263,6 +258,14 @@ def _start_companions(
         for sock in opened.peers.values():
             sock.close()
         yield companions
+
+
+def _open_rest(built: Built, opened: _Opened, draft: Draft) -> None:
+    """Make and open all that is not for the cards."""
+    make_files(built, draft.document)
+    with _naming_places(draft.document):
+        _open_sockets(built, opened)
+        _open_secrets(built, opened, draft)
 
 
 def _open_sockets(built: Built, opened: _Opened) -> None:
