@@ -115,7 +115,7 @@ def test_what_is_made(folder: Path, capsys: Captured) -> None:
     ] == made(folder)  # fmt: skip
     modes = {stat.S_IMODE((folder / name).stat().st_mode) for name in made(folder)}
     assert {0o700, 0o600} == modes
-    assert f"bpferry run {folder}/config/bpferry/vms/web.toml" in said.out
+    assert "\n  bpferry run web " in said.out
     assert "ssh -p " in said.out
     assert "is used as a raw image" in said.err
 

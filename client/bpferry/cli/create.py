@@ -70,8 +70,9 @@ def _lines(vm: NewVm) -> Iterator[str]:
     yield f"  user         {vm.login.user}, password for the console: {vm.login.password}"
     yield ""
     yield "next:"
+    width = max(len(command) for command, _ in _next(vm)[:-1])
     for command, what in _next(vm):
-        yield f"  {command}    # {what}"
+        yield f"  {command:<{width}}    # {what}"
 
 
 def _card(card: Connection) -> str:
@@ -82,12 +83,12 @@ def _card(card: Connection) -> str:
 
 def _next(vm: NewVm) -> list[tuple[str, str]]:
     """Return commands to run now, each with what it does."""
-    path = _short(vm.description)
     return [
-        (f"bpferry check {path}", "can it start?"),
-        (f"bpferry run {path}", "start it in this terminal"),
+        (f"bpferry check {vm.name}", "can it start?"),
+        (f"bpferry run {vm.name}", "start it in this terminal"),
+        (f"bpferry start {vm.name}", "or start it under your systemd"),
         *_ssh(vm),
-        (f"rm -r {path} {_short(vm.folder)}", "remove it for good"),
+        (f"rm -r {_short(vm.description)} {_short(vm.folder)}", "remove it for good"),
     ]
 
 
