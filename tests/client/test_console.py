@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.machine import console
-from bpferry.machine.console import relay
+from bpferry.machine.console import relay as relays
+from bpferry.machine.console.preamble import Preamble
+from bpferry.machine.console.relay import Relay, Streams, relay_to
+from bpferry.machine.console.terminal import every_key
 from tests.client.support import wait_until
 
 
@@ -43,7 +45,7 @@ Ends = tuple[socket.socket, socket.socket]
 
 def test_what_the_guest_writes_is_shown(guest: Ends, pipe: tuple[int, int]) -> None:
     """The guest's bytes come out as they are."""
-    with relay(guest[0], pipe[1], None):
+    with relay_to(guest[0], Streams(pipe[1], None)):
         guest[1].sendall(b"login: \xff\r\n")
 
         assert os.read(pipe[0], 100) == b"login: \xff\r\n"
@@ -53,7 +55,7 @@ def test_last_words_are_shown(guest: Ends, pipe: tuple[int, int]) -> None:
     """What the guest wrote before its end is shown although the relay ends at once."""
     guest[1].sendall(b"x" * 20_000)
     guest[0].settimeout(0)
-    ended = console._Console(guest[0], pipe[1], None, console._Preamble(0))
+    ended = Relay(guest[0].fileno(), pipe[1], None)
     os.close(ended._end_writer)
     ended._run()
 
@@ -77,7 +79,7 @@ def test_qemus_own_lines_at_the_start_are_left_out(
     size: int, lines: int, said: bytes, shown: bytes
 ) -> None:
     """As many as there are pseudo-terminals, however the bytes come; all else is the guest's."""
-    preamble = console._Preamble(lines)
+    preamble = Preamble(lines)
 
     pieces = (said[start : start + size] for start in range(0, len(said), size))
     assert shown == b"".join(preamble.strip(piece) for piece in pieces)
@@ -89,7 +91,10 @@ def test_what_is_typed_goes_to_the_guest(
 ) -> None:
     """A file as keyboard is typed in full, however slowly the guest reads."""
     (tmp_path / "typed").write_bytes(b"k" * size)
-    with (tmp_path / "typed").open("rb") as typed, relay(guest[0], pipe[1], typed.fileno()):
+    with (
+        (tmp_path / "typed").open("rb") as typed,
+        relay_to(guest[0], Streams(pipe[1], typed.fileno())),
+    ):
         got = 0
         while got < size:
             got += len(guest[1].recv(4096))
@@ -99,7 +104,10 @@ def test_what_is_typed_goes_to_the_guest(
 
 def test_end_of_the_keyboard_is_not_the_end(guest: Ends, pipe: tuple[int, int]) -> None:
     """With an empty keyboard, the console is still shown, and nothing spins."""
-    with Path("/dev/null").open("rb") as nothing, relay(guest[0], pipe[1], nothing.fileno()):
+    with (
+        Path("/dev/null").open("rb") as nothing,
+        relay_to(guest[0], Streams(pipe[1], nothing.fileno())),
+    ):
         before = time.process_time()
         time.sleep(0.5)
         guest[1].sendall(b"still")
@@ -111,7 +119,7 @@ def test_end_of_the_keyboard_is_not_the_end(guest: Ends, pipe: tuple[int, int]) 
 def test_reader_who_left_does_not_stop_the_guest(guest: Ends, pipe: tuple[int, int]) -> None:
     """When nobody reads our output any more, the guest can still write."""
     os.close(pipe[0])
-    with relay(guest[0], pipe[1], None):
+    with relay_to(guest[0], Streams(pipe[1], None)):
         for _ in range(50):
             guest[1].sendall(b"y" * 65536)
 
@@ -120,9 +128,9 @@ def test_reader_who_is_slow_does_not_hold_up_the_end(
     guest: Ends, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An output that nobody reads delays the end by a bounded time."""
-    monkeypatch.setattr(console, "END_SECONDS", 0.2)
+    monkeypatch.setattr(relays, "END_SECONDS", 0.2)
     began = time.monotonic()
-    with relay(guest[0], pipe[1], None):
+    with relay_to(guest[0], Streams(pipe[1], None)):
         guest[1].sendall(b"z" * 100_000)
         time.sleep(0.2)
 
@@ -140,10 +148,10 @@ def test_terminal_gets_its_mode_back() -> None:
     main, terminal = pty.openpty()
     try:
         before = termios.tcgetattr(terminal)
-        with console._terminal_mode(terminal):
+        with every_key(terminal):
             during = termios.tcgetattr(terminal)
         assert not during[3] & (termios.ICANON | termios.ECHO)
-        assert during[3] & termios.ISIG
+        assert not during[3] & termios.ISIG
         assert before == termios.tcgetattr(terminal)
     finally:
         os.close(main)
@@ -155,7 +163,7 @@ def test_terminal_of_somebody_else_is_left_alone(guest: Ends, pipe: tuple[int, i
     main, terminal = pty.openpty()
     try:
         before = termios.tcgetattr(terminal)
-        with relay(guest[0], pipe[1], terminal):
+        with relay_to(guest[0], Streams(pipe[1], terminal)):
             assert before == termios.tcgetattr(terminal)
             os.write(main, b"typed\n")
             guest[1].settimeout(0.3)
@@ -168,7 +176,7 @@ def test_terminal_of_somebody_else_is_left_alone(guest: Ends, pipe: tuple[int, i
 
 def test_thread_ends_with_the_guest(guest: Ends, pipe: tuple[int, int]) -> None:
     """When the guest's end is closed, the thread ends by itself."""
-    with relay(guest[0], pipe[1], None):
+    with relay_to(guest[0], Streams(pipe[1], None)):
         guest[1].close()
 
         assert wait_until(

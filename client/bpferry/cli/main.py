@@ -116,6 +116,7 @@ def _run_vm(options: argparse.Namespace) -> int:
         secrets=_secrets(options),
         restore=options.restore,
         stop_timeout=options.stop_timeout,
+        escape=options.escape_key,
     )
 
 
@@ -272,6 +273,12 @@ def _set_link(options: argparse.Namespace) -> int:
     return set_link(options.name, options.card, link=options.link, as_json=options.json)
 
 
+def _console(options: argparse.Namespace) -> int:
+    from bpferry.cli.console import console, escape_key  # noqa: PLC0415
+
+    return console(options.name, options.serial, escape_key(options.escape_key))
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -293,6 +300,7 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "attach-nic": _attach_nic,
     "detach-nic": _detach_nic,
     "set-link": _set_link,
+    "console": _console,
     "tap": _tap,
     "can-i": _can_i,
     "doctor": _doctor,

@@ -4,6 +4,7 @@
 import argparse
 from typing import Final
 
+from bpferry.cli.console_options import add_console, add_escape_key
 from bpferry.cli.create_options import add_create
 from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.network_options import add_can_i, add_tap, number
@@ -38,6 +39,8 @@ environment:
                         programs (default: /run/bpferry/bpf.sock)
   BPFERRY_TAP_SOCKET    path of the socket of the helper that makes taps
                         (default: /run/bpferry/tap.sock)
+  BPFERRY_ESCAPE_KEY    the key that leaves a console, such as ^A, or none
+                        (default: ^], which is Ctrl-])
   NO_COLOR              if it is set, there are no colours on a terminal
 """
 
@@ -45,9 +48,12 @@ RUN_DESCRIPTION: Final = """\
 Start the VM that FILE describes, and stay until it ends.
 
 A serial port of type 'stdio' is on standard input and output; messages of
-bpferry and QEMU go to standard error. On a terminal, all keys go to the guest
-except Ctrl-C: the first asks the guest to power down, the second stops QEMU.
-SIGTERM asks the guest too, from anybody: `kill`, a session that ends, systemd.
+bpferry and QEMU go to standard error. On a terminal, all keys go to the guest,
+Ctrl-C too. Ctrl-] leaves: it asks whether to detach (the VM goes on in the
+background: `bpferry console`, `bpferry stop`), to power down, or to end the VM.
+SIGTERM asks the guest to power down, from anybody: `kill`, a session that ends,
+systemd. So do SIGHUP, which comes when a terminal or an ssh connection is
+closed, and SIGINT: Ctrl-C, if the VM has no serial port on the terminal.
 """
 
 RUN_EPILOG: Final = """\
@@ -158,6 +164,7 @@ def build_parser() -> Parser:
     add_running(commands)
     add_hot_plug(commands)
     add_service(commands)
+    add_console(commands)
     add_tap(commands)
     add_can_i(commands)
     _add_doctor(commands)
@@ -171,7 +178,7 @@ def _add_run(commands: Commands) -> None:
         usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
         "                   [--ignore-unsupported] [--secret NAME=FILE]\n"
         "                   [--secrets FILE] [--stop-timeout SECONDS]\n"
-        "                   [--restore SAVED] [--json] FILE",
+        "                   [--restore SAVED] [--escape-key KEY] [--json] FILE",
         help="start a VM and stay until it ends",
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,
@@ -208,6 +215,7 @@ def _add_run(commands: Commands) -> None:
         help="how long the guest may take to power down when the VM is stopped; then QEMU is told "
         "to end (default: stop-timeout of the description, or 90; 0: no limit)",
     )
+    add_escape_key(run)
     run.add_argument(
         "--json",
         action="store_true",

@@ -3,15 +3,20 @@
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpferry.cli import dry_run as dry
 from bpferry.cli import output
+from bpferry.cli.console import escape_key, stay
 from bpferry.cli.dry_run import RUNG_NAMES, nics
 from bpferry.cli.findings import as_fields
+from bpferry.commandline.parts import StandardStreams
 from bpferry.domain.names import cards_of
 from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
+from bpferry.machine.console.foreground import Foreground, Leash, fork_supervisor
+from bpferry.machine.console.relay import Streams
+from bpferry.machine.console.terminal import is_own_terminal
 from bpferry.machine.draft import Draft
 from bpferry.machine.own_vms import check_name_of, description_of
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -41,12 +46,15 @@ def run(
     secrets: SecretFiles = NO_SECRETS,
     stop_timeout: int | None = None,
     restore: str | None = None,
+    escape: str | None = None,
 ) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only describe that.
 
     *stop_timeout*, in seconds and 0 for no limit, goes before the description's. With *restore*,
-    the VM goes on where it was saved in that file.
+    the VM goes on where it was saved in that file. *escape* is the key that leaves the console on a
+    terminal.
     """
+    key = escape_key(escape)
     reporter = output.StderrReporter()
     path = description_of(file)
     verdict = judge(
@@ -64,14 +72,7 @@ def run(
     check_name_of(path, plan.machine.name, file)
     if not dry_run:
         seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
-        return _start(
-            plan,
-            verdict,
-            reporter,
-            stop_seconds=seconds or None,
-            restore=restore,
-            as_json=as_json,
-        )
+        return _start(plan, verdict, _How(seconds or None, restore, as_json), key)
     if as_json:
         output.print_json(dry.as_fields(plan, verdict))
     else:
@@ -87,15 +88,40 @@ def _fail(verdict: Verdict, *, as_json: bool) -> int:
     return verdict.status
 
 
-def _start(
+class _How(NamedTuple):
+    """How to start a VM, besides its description."""
+
+    stop_seconds: float | None
+    restore: str | None
+    as_json: bool
+
+
+def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
+    """Start a VM. On a terminal that becomes its console, a child of ours does so."""
+    streams = Streams(STDERR if how.as_json else STDOUT, None if sys.stdin is None else STDIN)
+    if not _is_on_terminal(plan, streams):
+        return _stay_parent(plan, verdict, streams, how)
+    # Before anything is started, which would end with us.
+    forked = fork_supervisor(plan.machine.name)
+    if isinstance(forked, Foreground):
+        return stay(forked, streams, escape, as_json=how.as_json)
+    return _stay_parent(plan, verdict, forked, how)
+
+
+def _is_on_terminal(plan: Draft, streams: Streams) -> bool:
+    """Say whether the guest's console is on a terminal of ours."""
+    keyboard = streams.keyboard
+    has_console = bool(plan.built.of(StandardStreams))
+    return has_console and keyboard is not None and is_own_terminal(keyboard)
+
+
+def _stay_parent(
     plan: Draft,
     verdict: Verdict,
-    reporter: output.StderrReporter,
-    *,
-    stop_seconds: float | None,
-    restore: str | None,
-    as_json: bool,
+    user: Streams | Leash,
+    how: _How,
 ) -> int:
+    """Start QEMU and stay until it ends."""
     # asyncio and the rest that a running VM needs are not needed before.
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
@@ -105,8 +131,9 @@ def _start(
     from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
     from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
+    reporter = output.StderrReporter()
     with (
-        _saved(restore, plan.machine.name) as incoming,
+        _saved(how.restore, plan.machine.name) as incoming,
         keep_log(plan.machine.name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,
         prepare(plan, helpers, record := Record(kept), incoming) as prepared,
@@ -114,9 +141,8 @@ def _start(
         helpers.close()
         notices = _notices(plan, verdict, prepared)
         _introduce(plan, notices, prepared, record)
-        console = STDERR if as_json else STDOUT
-        status = supervise(prepared, record, console, _keyboard(), stop_seconds)
-    if as_json:
+        status = supervise(prepared, record, user, how.stop_seconds)
+    if how.as_json:
         output.print_json(_end_fields(prepared, notices, record, status))
     return status
 
@@ -150,10 +176,6 @@ def tap_text(tap: "GrantedTap") -> str:
     """Return what *tap* is."""
     queues = output.count(tap.queues, "queue")
     return f"tap '{tap.interface}' on bridge '{tap.bridge}', {queues}, MTU {tap.mtu}"
-
-
-def _keyboard() -> int | None:
-    return None if sys.stdin is None else STDIN
 
 
 def _notices(plan: Draft, verdict: Verdict, prepared: "Prepared") -> tuple[Notice, ...]:

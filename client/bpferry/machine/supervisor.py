@@ -20,7 +20,10 @@ from typing import Final
 from bpferry.errors import BpferryError, QemuError
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companions import Running
-from bpferry.machine.console import relay
+from bpferry.machine.console.foreground import Leash
+from bpferry.machine.console.hub import Hub, open_hub
+from bpferry.machine.console.operation import console_operations
+from bpferry.machine.console.relay import Streams, relay_to
 from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
 from bpferry.machine.control.life import RunningVm, State
@@ -53,29 +56,27 @@ MONITOR_SECONDS: Final = 30.0
 def supervise(
     prepared: Prepared,
     record: Record,
-    output: int,
-    keyboard: int | None = None,
+    user: Streams | Leash,
     stop_seconds: float | None = None,
 ) -> int:
     """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
 
-    The guest's console goes to the fd *output*, and what is typed on *keyboard* to the guest; both
-    are borrowed. *stop_seconds* is how long the guest may take to power down; None: no limit.
+    *user* is where the guest's console goes: to streams of ours, or to the process at the terminal
+    that forked us. *stop_seconds* is how long the guest may take to power down; None: no limit.
 
     Raises:
         QemuError: it ended before it could run the VM.
     """
-    return asyncio.run(_supervise(prepared, record, output, keyboard, stop_seconds))
+    return asyncio.run(_supervise(prepared, record, user, stop_seconds))
 
 
 async def _supervise(
     prepared: Prepared,
     record: Record,
-    output: int,
-    keyboard: int | None,
+    user: Streams | Leash,
     stop_seconds: float | None,
 ) -> int:
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         manager = ServiceManager()
         signals = stack.enter_context(_signals())
         child = stack.enter_context(_start(prepared))
@@ -84,13 +85,14 @@ async def _supervise(
         plans = prepared.plans.values()
         output_of_qemu = QemuOutput(child, record, plans, prepared.endpoints)
         stack.callback(output_of_qemu.stop)
-        if prepared.console is not None:
-            own_lines = sum(endpoint.kind == "pty" for endpoint in prepared.endpoints)
-            stack.enter_context(relay(prepared.console, output, keyboard, own_lines))
         supervisor = _Supervisor(
             prepared, record, child, output_of_qemu, manager=manager, stop_seconds=stop_seconds
         )
-        await supervisor.run(signals)
+        async with open_hub(prepared) as hub:
+            supervisor.serve_console(hub, user)
+            if hub is not None and isinstance(user, Streams):
+                stack.enter_context(relay_to(hub.join(), user))
+            await supervisor.run(signals)
         output_of_qemu.stop()
         status = child.exit_status()
         killed = supervisor.stopper.killed
@@ -158,6 +160,13 @@ class _Supervisor:
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[int] = []
+
+    def serve_console(self, hub: Hub | None, user: Streams | Leash) -> None:
+        """Answer requests about the console at *hub*, and the process at the terminal."""
+        leash = user if isinstance(user, Leash) else None
+        self._control.add(console_operations(self._vm, hub, leash))
+        if leash is not None:
+            leash.serve(self._control, partial(self.stopper.signalled, signal.SIGHUP))
 
     async def run(self, signals: Signals) -> None:
         """Return when QEMU has ended."""

@@ -35,46 +35,15 @@ class Reply(NamedTuple):
     fds: OwnedFds
 
 
-class Control(Closing):
-    """A connection to the supervisor of one VM, at the socket *path*."""
+class Conversation(Closing):
+    """Requests to the supervisor of one VM, and its answers, over the socket that it gets."""
 
-    def __init__(self, vm_name: str, path: Path, seconds: float = ANSWER_SECONDS) -> None:
-        """Connect.
-
-        Raises:
-            NobodyThere: nobody listens there.
-            NotRunning: its bpferry takes no connection, or somebody else listens there.
-        """
+    def __init__(self, vm_name: str, sock: socket.socket, seconds: float | None) -> None:
+        """Take over *sock*. An answer is waited for *seconds*, or for as long as it takes."""
         self.vm_name = vm_name
         self._seconds = seconds
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            self._connect(path)
-        except BaseException:
-            self._sock.close()
-            raise
-        if peer_uid(self._sock) != os.geteuid():
-            self._sock.close()
-            raise NotRunning(f"somebody else listens at '{path}'")
-
-    def _connect(self, path: Path) -> None:
-        # A socket with a timeout of Python's own would not wait for room in a full queue.
-        limit = TIMEVAL.pack(int(self._seconds), 0)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        try:
-            self._sock.connect(str(path))
-        except BlockingIOError as error:
-            raise self._deaf() from error
-        except OSError as error:
-            what = f"cannot ask the VM '{self.vm_name}' at '{path}'"
-            raise NobodyThere(f"{what}: {error.strerror or error}") from error
-        self._sock.settimeout(self._seconds)
-
-    def _deaf(self) -> NotRunning:
-        return NotRunning(
-            f"'{self.vm_name}' did not answer within {self._seconds:g} s",
-            "its bpferry may be stopped: see 'ps -C bpferry'",
-        )
+        self._sock = sock
+        sock.settimeout(seconds)
 
     def ask(self, op: str, **fields: object) -> Mapping[str, object]:
         """Return what the VM answers to *op*; fields that are None are not sent.
@@ -120,3 +89,44 @@ class Control(Closing):
     def close(self) -> None:
         """Close the connection."""
         self._sock.close()
+
+    def _deaf(self) -> NotRunning:
+        return NotRunning(
+            f"'{self.vm_name}' did not answer within {self._seconds or 0:g} s",
+            "its bpferry may be stopped: see 'ps -C bpferry'",
+        )
+
+
+class Control(Conversation):
+    """A connection to the supervisor of one VM, at the socket *path*."""
+
+    def __init__(self, vm_name: str, path: Path, seconds: float = ANSWER_SECONDS) -> None:
+        """Connect.
+
+        Raises:
+            NobodyThere: nobody listens there.
+            NotRunning: its bpferry takes no connection, or somebody else listens there.
+        """
+        super().__init__(vm_name, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), seconds)
+        try:
+            self._connect(path, seconds)
+        except BaseException:
+            self._sock.close()
+            raise
+        if peer_uid(self._sock) != os.geteuid():
+            self._sock.close()
+            raise NotRunning(f"somebody else listens at '{path}'")
+
+    def _connect(self, path: Path, seconds: float) -> None:
+        # A socket with a timeout of Python's own would not wait for room in a full queue.
+        limit = TIMEVAL.pack(int(seconds), 0)
+        self._sock.settimeout(None)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            self._sock.connect(str(path))
+        except BlockingIOError as error:
+            raise self._deaf() from error
+        except OSError as error:
+            what = f"cannot ask the VM '{self.vm_name}' at '{path}'"
+            raise NobodyThere(f"{what}: {error.strerror or error}") from error
+        self._sock.settimeout(seconds)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final, NamedTuple
 
 from bpferry.errors import BpferryError, Refused
@@ -53,7 +53,7 @@ class Server:
 
     def __init__(self, sock: socket.socket, operations: Mapping[str, Operation]) -> None:
         self._sock = sock
-        self._operations = operations
+        self._operations = dict(operations)
         self._clients: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._stopped = False
@@ -61,6 +61,15 @@ class Server:
     def start(self) -> None:
         """Take connections from now on."""
         self._loop.add_reader(self._sock, self._accept)
+
+    def add(self, operations: Mapping[str, Operation]) -> None:
+        """Serve these too."""
+        self._operations |= operations
+
+    def adopt(self, sock: socket.socket, left: Callable[[], None]) -> None:
+        """Serve *sock* too, which is connected already; call *left* when its other end leaves."""
+        sock.settimeout(0)
+        self._begin(self._serve_until(sock, left))
 
     async def stop(self) -> None:
         """Take no more connections, and close those that are open: the VM has ended."""
@@ -82,7 +91,10 @@ class Server:
             with sock, contextlib.suppress(OSError):
                 channel.send(sock, encode_error(Refused("this VM belongs to another user")))
             return
-        task = self._loop.create_task(self._serve(sock))
+        self._begin(self._serve(sock))
+
+    def _begin(self, serving: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(serving)
         self._clients.add(task)
         task.add_done_callback(self._left)
         if len(self._clients) >= MAX_CLIENTS:
@@ -92,6 +104,10 @@ class Server:
         self._clients.discard(task)
         if not self._stopped:
             self.start()
+
+    async def _serve_until(self, sock: socket.socket, left: Callable[[], None]) -> None:
+        await self._serve(sock)
+        left()
 
     async def _serve(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):

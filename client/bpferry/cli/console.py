@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""bpferry console: the guest's serial console; and the same for the terminal of a run."""
+
+import os
+import shlex
+import sys
+from typing import Final
+
+from bpferry.cli import output
+from bpferry.errors import BadInput, NotRunning
+from bpferry.machine.console.foreground import Foreground
+from bpferry.machine.console.keys import USUAL, parse_key
+from bpferry.machine.console.relay import Streams
+from bpferry.machine.console.session import attend, open_stream
+from bpferry.machine.control.running import connect
+
+ESCAPE_VARIABLE: Final = "BPFERRY_ESCAPE_KEY"
+
+END_SECONDS: Final = 2.0
+"""Within which a VM ends whose console has ended."""
+
+
+def escape_key(given: str | None) -> int | None:
+    """Return the key that leaves the console: as *given*, as in the environment, or the usual one.
+
+    Raises:
+        BadInput: it is no key, or cannot be used.
+    """
+    text, source = (given, "--escape-key") if given is not None else (
+        os.environ.get(ESCAPE_VARIABLE) or USUAL,
+        ESCAPE_VARIABLE,
+    )  # fmt: skip
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        raise BadInput(
+            f"{source}: {error}", "Ctrl with Space, I, J, M or [ are other keys too, and cannot be"
+        ) from error
+
+
+def console(vm_name: str, serial: str | None, escape: int | None) -> int:
+    """Be at the console of a VM that runs, until it ends or the user leaves.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: it has no such console.
+    """
+    reporter = output.StderrReporter()
+    with connect(vm_name) as control:
+        reply = control.ask_for_fds("console", serial=serial)
+        with open_stream(reply) as stream:
+            streams = Streams(1, None if sys.stdin is None else 0)
+            detached = attend(control, stream.borrow(), streams, escape, reporter)
+        if detached:
+            reporter.note(f"'{vm_name}' goes on")
+        elif control.wait_for_end(END_SECONDS):
+            reporter.note(f"'{vm_name}' has ended")
+        else:
+            reporter.note(f"the console '{reply.fields.get('serial')}' was closed")
+    return 0
+
+
+def stay(foreground: Foreground, streams: Streams, escape: int | None, *, as_json: bool) -> int:
+    """Be at the console of a VM that was just started here, until it ends or the user leaves."""
+    reporter = output.StderrReporter()
+    with foreground, foreground.passing_signals_on():
+        try:
+            reply = foreground.ask_for_fds("console")
+        except NotRunning:
+            # It has said why.
+            return foreground.status()
+        with open_stream(reply) as stream:
+            detached = attend(foreground, stream.borrow(), streams, escape, reporter)
+        if not detached:
+            return foreground.status()
+        foreground.ask("detach")
+    name = shlex.quote(foreground.vm_name)
+    reporter.note(
+        f"'{foreground.vm_name}' goes on in the background: bpferry console {name}, "
+        f"bpferry stop {name}"
+    )
+    if as_json:
+        output.print_json({"detached": foreground.vm_name})
+    return 0

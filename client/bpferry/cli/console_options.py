@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The options and the help of `bpferry console`."""
+
+from typing import Final
+
+from bpferry.cli.parser import Commands, Parser, add_command
+from bpferry.cli.running_options import add_name
+
+DESCRIPTION: Final = """\
+Be at the serial console of a VM that runs, however it was started. All keys go
+to the guest, Ctrl-C too, until Ctrl-] and d leave it; the VM goes on. With
+Ctrl-] and p the guest is asked to power down, with Ctrl-] and e the VM ends at
+once, and Ctrl-] twice sends Ctrl-] itself.
+
+A serial port of type 'stdio' may have up to 32 terminals at the same time. All
+of them may type. The last 128 KiB of what the guest wrote are shown first. A
+terminal that is too slow loses what does not fit into its queue of 256 KiB, and
+says so. Ports of type 'pty' and 'unix' are QEMU's own: they have no history,
+and one reader. Without a terminal, what is piped in is typed.
+"""
+
+EPILOG: Final = """\
+examples:
+  bpferry console web
+  bpferry console --serial serial1 web
+  bpferry console --escape-key ^A web      Ctrl-A leaves
+  bpferry console web < /dev/null          only look
+"""
+
+
+def add_console(commands: Commands) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "console",
+        help="be at the serial console of a VM that runs",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+    )
+    add_name(command)
+    command.add_argument(
+        "--serial",
+        metavar="PORT",
+        help="the serial port, such as serial1 (default: the one of type 'stdio', or the only one)",
+    )
+    add_escape_key(command)
+
+
+def add_escape_key(command: Parser) -> None:
+    """Add ``--escape-key``."""
+    command.add_argument(
+        "--escape-key",
+        metavar="KEY",
+        help="the key that leaves the console on a terminal: ^A for Ctrl-A and so on, or 'none' "
+        "(default: BPFERRY_ESCAPE_KEY of the environment, or ^])",
+    )

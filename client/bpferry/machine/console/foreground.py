@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A VM that was started on a terminal, and can be detached from it.
+
+The supervisor is forked off before it starts anything, and has a session of its own without a
+terminal. The process that the shell waits for stays at the terminal: it is a session at the VM's
+console, as that of `bpferry console`, passes on the signals that it gets, and ends with the
+supervisor's exit status. Between the two there is a connection like those of the control socket.
+
+    detached          the process in the foreground ends; the VM goes on
+    the VM ends       so do both
+    it is lost        (kill -9) the same as a closed terminal: the guest is asked to power down
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from bpferry.machine.control.client import Conversation
+
+if TYPE_CHECKING:
+    # It needs asyncio, which the process in the foreground does not.
+    from bpferry.machine.control.server import Server
+
+FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Leash:
+    """The supervisor's side."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._is_detached = False
+
+    def serve(self, server: "Server", lost: Callable[[], None]) -> None:
+        """Answer the process in the foreground; call *lost* when it is gone without a word."""
+        server.adopt(self._sock, lambda: None if self._is_detached else lost())
+
+    def detach(self) -> None:
+        """Let go of the terminal: nobody reads there any more what we say."""
+        self._is_detached = True
+        _to_null(1, 2)
+
+
+class Foreground(Conversation):
+    """The side of the process at the terminal, which is the supervisor's parent."""
+
+    def __init__(self, vm_name: str, sock: socket.socket, pid: int) -> None:
+        super().__init__(vm_name, sock, None)
+        self._pid = pid
+
+    def status(self) -> int:
+        """Wait for the supervisor's end, and return its exit status; 128 + n for signal n."""
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return status if status >= 0 else 128 - status
+
+    @contextlib.contextmanager
+    def passing_signals_on(self) -> Iterator[None]:
+        """Let the supervisor have the signals that we get, until the block ends."""
+
+        def forward(number: int, _frame: FrameType | None) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+
+        before = {number: signal.signal(number, forward) for number in FORWARDED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def fork_supervisor(vm_name: str) -> Leash | Foreground:
+    """Fork; return in the supervisor its leash, and in the process in the foreground the rest."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    # Nothing has made a thread by now.
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Foreground(vm_name, ours, pid)
+    ours.close()
+    os.setsid()
+    _to_null(0)
+    return Leash(theirs)
+
+
+def _to_null(*fds: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in fds:
+        os.dup2(null, fd)
+    os.close(null)
