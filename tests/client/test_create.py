@@ -375,6 +375,26 @@ def test_a_format_is_in_the_header_and_else_said(folder: Path, capsys: Captured)
     assert "it has no header of that format" in capsys.readouterr().err
 
 
+def test_a_container_that_is_said_to_be_raw_is_told(folder: Path, capsys: Captured) -> None:
+    """The user decides, and reads what it looks like."""
+    write_qcow2(folder / "base.qcow2")
+
+    assert main(["create", "a", "--image", "base.qcow2", "--image-format", "raw"]) == 0
+    assert "has a header of qcow2, and is used as raw, as you said" in capsys.readouterr().err
+
+
+def test_without_a_home_folder_nothing_is_made_in_this_one(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who has no home is told which variables say where files go."""
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "~")
+
+    assert main(["create", "a", "--image", "base.img"]) == 1
+    assert "you have no home folder" in capsys.readouterr().err
+    assert not (folder / "~").exists()
+
+
 def test_the_disk_is_on_the_image_behind_a_link(folder: Path, capsys: Captured) -> None:
     """A link that leads to a newer image tomorrow does not change the disk below the VM."""
     (folder / "latest").symlink_to("base.img")

@@ -176,6 +176,18 @@ def test_names_of_vms_complete(share: Path, tmp_path: Path, shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_a_vm_is_run_by_its_name_or_its_file(share: Path, tmp_path: Path, shell: str) -> None:
+    """Both complete, for the commands that take either."""
+    env = home(tmp_path)
+    (tmp_path / "weather.toml").touch()
+    file = share / SHELLS[shell]
+
+    for command in ("run", "check"):
+        found = completed(shell, f"{command} we", file, env, tmp_path)
+        assert ["weather.toml", "web"] == sorted(found)
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_commands_and_options_complete(share: Path, tmp_path: Path, shell: str) -> None:
     """As the parser has them."""
     env = home(tmp_path)

@@ -55,6 +55,19 @@ done"""
 LISTS: Final = {"vms": VMS, "bridges": BRIDGES, "taps": TAPS}
 """What completes, as programs for sh(1) without a single quote."""
 
+EITHER: Final = {
+    "bash": '_bpferry_descriptions() {\n  _bpferry_vms "$1"\n  _shtab_compgen_files "$1"\n}\n',
+    "zsh": '_bpferry_descriptions() {\n  _bpferry_vms "$@"\n  _files "$@"\n}\n',
+    "fish": (
+        "function _bpferry_descriptions\n  _bpferry_vms\n"
+        "  __fish_complete_path (commandline -ct)\nend\n"
+    ),
+}
+"""Names of VMs, and files."""
+
+NAMED_OR_FILE: Final = (("run",), ("check",))
+"""The commands whose FILE may be the name of a VM."""
+
 FUNCTIONS: Final = {
     "bash": '_bpferry_{0}() {{\n  compgen -W "$(sh -c \'{1}\')" -- "$1"\n}}\n',
     "zsh": (
@@ -74,8 +87,9 @@ def completion(shell: str) -> str:
             if kind:
                 # shtab reads this attribute.
                 vars(action)["complete"] = kind
-    functions = (FUNCTIONS[shell].format(name, text) for name, text in LISTS.items())
-    made = shtab.complete(commands[0].parser, shell, preamble="\n".join(functions))
+    functions = [FUNCTIONS[shell].format(name, text) for name, text in LISTS.items()]
+    preamble = "\n".join((*functions, EITHER[shell]))
+    made = shtab.complete(commands[0].parser, shell, preamble=preamble)
     return "\n".join(line.rstrip() for line in made.splitlines()) + "\n"
 
 
@@ -84,6 +98,8 @@ def kind_of(command: Command, action: argparse.Action) -> Mapping[str, str] | No
     if action.nargs == 0 or action.choices:
         return None
     place = action.metavar or action.dest
+    if place == "FILE" and command.words in NAMED_OR_FILE and not action.option_strings:
+        return _listed("descriptions")
     if "FILE" in str(place) or place == "QEMU":
         return shtab.FILE  # type: ignore[return-value]  # its type allows more than it has
     if "--bridge" in action.option_strings or place == "BRIDGE":

@@ -44,6 +44,11 @@ environment:
   NO_COLOR              if it is set, there are no colours on a terminal
 """
 
+FILE_HELP: Final = (
+    "the VM's description, .xml or .toml; or the name of one in ~/.config/bpferry/vms, such as "
+    "'web'"
+)
+
 RUN_DESCRIPTION: Final = """\
 Start the VM that FILE describes, and stay until it ends.
 
@@ -183,7 +188,7 @@ def _add_run(commands: Commands) -> None:
         description=RUN_DESCRIPTION,
         epilog=RUN_EPILOG,
     )
-    run.add_argument("file", metavar="FILE", help="the VM's description")
+    run.add_argument("file", metavar="FILE", help=FILE_HELP)
     run.add_argument(
         "--dry-run",
         choices=("text", "json"),
@@ -231,7 +236,7 @@ def _add_check(commands: Commands) -> None:
         description=CHECK_DESCRIPTION,
         epilog=CHECK_EPILOG,
     )
-    check.add_argument("file", metavar="FILE", help="the VM's description, .xml or .toml")
+    check.add_argument("file", metavar="FILE", help=FILE_HELP)
     check.add_argument(
         "--libvirt-session",
         action="store_true",

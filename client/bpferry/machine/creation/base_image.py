@@ -60,6 +60,8 @@ def look_at(given: str, image_format: str | None) -> BaseImage:
     note = ""
     if image_format is None:
         note = _judge_format(given, head, found)
+    elif image_format == "raw" and found is not None:
+        note = f"'{given}' has a header of {found}, and is used as raw, as you said"
     elif image_format == "qcow2" != found:
         raise BadInput(
             f"cannot use '{given}' as qcow2: {_what(found)}", "leave '--image-format' out"

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from bpferry.errors import BadInput, NameTaken
+from bpferry.errors import BadInput, NameTaken, NotReady
 from bpferry.machine.folders import MAX_NAME, disk_folder, vms_folder
 from bpferry.machine.paths import exists
 
@@ -36,8 +36,14 @@ def check_free(name: str) -> None:
 
     Raises:
         NameTaken: there is one of this name.
+        NotReady: the user has no home folder.
     """
     folder = disk_folder(name)
+    if not (folder.is_absolute() and vms_folder().is_absolute()):
+        raise NotReady(
+            f"cannot find a place for the VM '{name}': you have no home folder",
+            "set HOME, or both XDG_CONFIG_HOME and XDG_DATA_HOME",
+        )
     for kind in KINDS:
         path = vms_folder() / f"{name}.{kind}"
         if exists(path):
