@@ -17,6 +17,7 @@ from bpferry.errors import BadInput, NotReady
 from bpferry.machine import saved
 from bpferry.machine.control.running import connect, find_running
 from bpferry.machine.incoming import open_saved
+from tests.client import guest
 from tests.client.running import BASE, DISK, Run, start, type_in
 from tests.client.support import wait_until
 
@@ -226,3 +227,53 @@ def test_a_header_that_was_damaged_or_is_of_another_vm_is_refused(tmp_path: Path
             saved.check_words(header, ("-m 2",), "file")
     with pytest.raises(BadInput, match="it is the VM 'web'"), open_saved(str(path), "db"):
         pass
+
+
+# -- Snapshots of disks
+
+
+QCOW2 = '[[serials]]\ntype = "stdio"\n[[disks]]\nfile = "disk.qcow2"\nformat = "qcow2"\n'
+
+
+def snapshots(path: Path) -> list[str]:
+    """Return the names of the snapshots in an image that nobody uses."""
+    done = subprocess.run(
+        ["qemu-img", "info", "--output=json", str(path)], check=True, capture_output=True
+    )
+    return [one["name"] for one in json.loads(done.stdout).get("snapshots", ())]
+
+
+def qcow2(folder: Path, name: str) -> Path:
+    """Make a bootable qcow2 image."""
+    guest.write_disk(folder / "raw.img")
+    command = ["qemu-img", "convert", "-O", "qcow2", str(folder / "raw.img"), str(folder / name)]
+    subprocess.run(command, check=True)
+    return folder / name
+
+
+def test_all_disks_get_the_snapshot_or_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that one of them has already is refused by QEMU, and the VM runs on."""
+    paths = [qcow2(tmp_path, "disk.qcow2"), qcow2(tmp_path, "other.qcow2")]
+    subprocess.run(["qemu-img", "snapshot", "-c", "taken", str(paths[1])], check=True)
+    text = BASE + QCOW2 + '[[disks]]\nfile = "other.qcow2"\nformat = "qcow2"\n'
+    with running(tmp_path, text) as run:
+        assert main(("snapshot", "t", "first")) == 0
+        said = capsys.readouterr().out
+        assert said.splitlines() == [f"'{path}' has the snapshot 'first'" for path in paths]
+        assert main(("snapshot", "t", "taken")) == 1
+        assert main(("snapshot", "t", "12")) == 2
+        type_in(run, b"q")
+        assert run.status() == 0
+    assert snapshots(paths[0]) == ["first"]
+    assert snapshots(paths[1]) == ["taken", "first"]
+
+
+def test_a_disk_without_snapshots_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A raw image has none."""
+    with running(tmp_path):
+        assert main(("snapshot", "t", "first")) == 3
+        assert "disk.img' is not in the format 'qcow2'" in capsys.readouterr().err

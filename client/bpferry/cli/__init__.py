@@ -20,9 +20,9 @@
     service          bpferry start, restart, enable, disable
     service_options  what these take, and bpferry log, and their help
     log              bpferry log
-    save             bpferry save
     console          bpferry console, and the terminal of a run
     console_options  what bpferry console takes, and its help
+    save             bpferry save, bpferry snapshot
     tap              bpferry tap
     can_i            bpferry can-i
     table            tables, durations and sizes for people

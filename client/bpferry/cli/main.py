@@ -243,6 +243,12 @@ def _save(options: argparse.Namespace) -> int:
     return save(options.name, options.file, replace=options.force, as_json=options.json)
 
 
+def _snapshot(options: argparse.Namespace) -> int:
+    from bpferry.cli.save import snapshot  # noqa: PLC0415
+
+    return snapshot(options.name, options.tag, as_json=options.json)
+
+
 def _change(options: argparse.Namespace) -> int:
     from bpferry.cli.running import change  # noqa: PLC0415
 
@@ -294,6 +300,7 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "disable": _service,
     "log": _log,
     "save": _save,
+    "snapshot": _snapshot,
     "pause": _change,
     "resume": _change,
     "reset": _change,

@@ -46,6 +46,20 @@ example:
   bpferry run --restore web.saved web.toml
 """
 
+SNAPSHOT_DESCRIPTION: Final = """\
+Keep the content that all writable disks of a VM have at this moment, inside
+their qcow2 images, while the VM runs on. The guest is not asked, so its file
+systems are as after a power cut; its memory is not kept (see bpferry save).
+"""
+
+SNAPSHOT_EPILOG: Final = """\
+example:
+  bpferry snapshot web before-upgrade
+To go back to it, or to remove it, while the VM does not run, for each disk:
+  qemu-img snapshot -a before-upgrade web.qcow2
+  qemu-img snapshot -d before-upgrade web.qcow2
+"""
+
 PAUSE_DESCRIPTION: Final = """\
 Stop the VM's processors. Its memory, disks and cards stay as they are; packets
 for the guest wait in the queues of its cards, and are dropped when these are
@@ -87,6 +101,7 @@ def add_running(commands: Commands) -> None:
     _add_status(commands)
     _add_stop(commands)
     _add_save(commands)
+    _add_snapshot(commands)
     for name, (summary, description) in STATES.items():
         command = add_command(
             commands,
@@ -120,6 +135,19 @@ def _add_save(commands: Commands) -> None:
     add_name(command)
     command.add_argument("file", metavar="FILE", help="the file to save it in; it is made")
     command.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    add_json(command)
+
+
+def _add_snapshot(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "snapshot",
+        help="keep the present content of a VM's qcow2 disks",
+        description=SNAPSHOT_DESCRIPTION,
+        epilog=SNAPSHOT_EPILOG,
+    )
+    add_name(command)
+    command.add_argument("tag", metavar="TAG", help="what the snapshot is called in each image")
     add_json(command)
 
 

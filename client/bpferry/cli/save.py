@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""bpferry save: a VM's memory and devices in a file."""
+"""bpferry save and snapshot: a VM's memory in a file, and its disks at one moment."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.errors import BpferryError, NotRunning
 from bpferry.machine.control.client import Control
+from bpferry.machine.control.packets import texts
 from bpferry.machine.control.running import connect
 
 LOOK_SECONDS: Final = 0.2
@@ -37,6 +38,23 @@ def save(vm_name: str, file: str, *, replace: bool, as_json: bool) -> int:
         output.print_json({"name": vm_name, "file": str(path), "bytes": path.stat().st_size})
     else:
         output.print_text(f"'{vm_name}' is saved in '{path}'")
+    return 0
+
+
+def snapshot(vm_name: str, tag: str, *, as_json: bool) -> int:
+    """Keep the content of the VM's disks, and print which those are.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: a disk is in another format, or has a snapshot of this name.
+    """
+    with connect(vm_name) as control:
+        told = control.ask("snapshot", tag=tag)
+    if as_json:
+        output.print_json({"name": vm_name, "tag": tag, **told})
+        return 0
+    for path in texts(told, "disks"):
+        output.print_text(f"'{path}' has the snapshot '{tag}'")
     return 0
 
 

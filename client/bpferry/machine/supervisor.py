@@ -31,6 +31,7 @@ from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.server import Server
+from bpferry.machine.control.snapshots import Snapshots
 from bpferry.machine.control.watching import begin_watching
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
@@ -155,6 +156,7 @@ class _Supervisor:
             **operations(self._vm),
             **self._hot_plug.operations(),
             **self._saving.operations(),
+            "snapshot": Snapshots(self._vm).take,
         }
         self._control = Server(prepared.control, served)
         self._ended = asyncio.Event()

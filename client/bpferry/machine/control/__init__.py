@@ -4,6 +4,7 @@
     packets     requests and replies, in the wire's form
     server      who may ask there, and how requests are answered
     operations  what a running VM can be asked
+    snapshots   keep the content of its disks
     saving      save the VM to a file, and end it
     life        what is known of a running VM: its state and what it was started with
     inventory   its cards and disks, as its user is shown them
