@@ -460,6 +460,18 @@ def test_a_wrong_option(folder: Path, words: list[str]) -> None:
     assert [] == made(folder)
 
 
+def test_an_address_that_the_policy_wants(folder: Path, capsys: Captured) -> None:
+    """--mac is asked about, and is the card's in the description and in the seed."""
+    words = ["create", "web", "--image", "base.img", "--bridge", "br0"]
+    with policy(folder, {("br0", 4)}) as asked:
+        assert main([*words, "--mac", "52:54:00:12:34:56"]) == 0
+
+    assert [bytes.fromhex("525400123456")] == [tap.mac for tap in asked if isinstance(tap, Tap)]
+    assert card_of(folder)["mac"] == "52:54:00:12:34:56"
+    assert '"52:54:00:12:34:56"' in seed_file(folder, "network-config", "-R")
+    assert "MAC 52:54:00:12:34:56" in capsys.readouterr().out
+
+
 def test_each_vm_has_its_own_port_for_ssh(folder: Path, capsys: Captured) -> None:
     """Two VMs that do not run yet get different ports of the host."""
     ports = []

@@ -43,6 +43,7 @@ def _wish(options: argparse.Namespace) -> Wish:
         bridge=options.bridge,
         network=options.network,
         queues=options.queues,
+        mac=options.mac,
         memory=options.memory or USUAL_MEMORY,
         vcpus=options.vcpus or USUAL_VCPUS,
         disk_size=options.disk_size,
@@ -87,6 +88,7 @@ def _next(vm: NewVm) -> list[tuple[str, str]]:
         (f"bpferry check {vm.name}", "can it start?"),
         (f"bpferry run {vm.name}", "start it in this terminal"),
         (f"bpferry start {vm.name}", "or start it under your systemd"),
+        (f"bpferry console {vm.name}", "log in, once it has booted"),
         *_ssh(vm),
         (f"rm -r {_short(vm.description)} {_short(vm.folder)}", "remove it for good"),
     ]
@@ -104,9 +106,9 @@ def _ssh(vm: NewVm) -> list[tuple[str, str]]:
     if not vm.login.keys:
         return []
     if vm.card.ssh_port is None:
-        return [(f"ssh {vm.login.user}@ADDRESS", "log in; the console shows the address")]
+        return [(f"ssh {vm.login.user}@ADDRESS", "the same by ssh; the console shows the address")]
     command = f"ssh -p {vm.card.ssh_port} {vm.login.user}@127.0.0.1"
-    return [(command, "log in, once it runs")]
+    return [(command, "the same by ssh")]
 
 
 def _fields(vm: NewVm) -> dict[str, object]:

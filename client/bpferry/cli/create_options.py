@@ -4,7 +4,7 @@
 import argparse
 from typing import Final
 
-from bpferry.cli.network_options import interface, network, number, queues
+from bpferry.cli.network_options import interface, mac, network, number, queues
 from bpferry.cli.parser import Commands, add_command
 from bpferry.domain.sizes import parse_written, suggest_size
 
@@ -46,8 +46,8 @@ def add_create(commands: Commands) -> None:
         "create",
         usage="bpferry create --image FILE [--image-format qcow2|raw]\n"
         "                      [--bridge NAME | --network NAME] [--queues N]\n"
-        "                      [--ssh-key FILE] [--user NAME] [--memory SIZE]\n"
-        "                      [--vcpus N] [--disk-size SIZE]\n"
+        "                      [--mac ADDRESS] [--ssh-key FILE] [--user NAME]\n"
+        "                      [--memory SIZE] [--vcpus N] [--disk-size SIZE]\n"
         "                      [--firmware bios|efi] [--json] NAME",
         help="make a new VM from an image",
         description=DESCRIPTION,
@@ -89,6 +89,13 @@ def _add_card(create: argparse.ArgumentParser) -> None:
         type=queues,
         help="queues of the card, 1 to 64 (default: one for each vCPU, or 1 if the policy allows "
         "no more)",
+    )
+    create.add_argument(
+        "--mac",
+        metavar="ADDRESS",
+        type=mac,
+        help="the card's MAC address, if the policy allows only certain ones (default: computed "
+        "from host, user and name)",
     )
 
 

@@ -39,7 +39,7 @@ def choose_connection(wish: Wish) -> Connection:
     Raises:
         BpferryError: it may not be, or the helper does not say.
     """
-    mac = derive_mac(find_identity().owner, wish.name, 0)
+    mac = wish.mac.hex(":") if wish.mac else derive_mac(find_identity().owner, wish.name, 0)
     source = wish.bridge or wish.network
     if source is None:
         if wish.queues:

@@ -26,6 +26,7 @@ class Wish:
     bridge: str | None = None
     network: str | None = None
     queues: int | None = None
+    mac: bytes | None = None
     memory: int = USUAL_MEMORY
     """In bytes."""
     vcpus: int = USUAL_VCPUS
