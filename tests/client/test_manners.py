@@ -2,6 +2,7 @@
 """Manners that all commands share: their help, and how they say that something is wrong."""
 
 import argparse
+import itertools
 import json
 import os
 import pty
@@ -105,11 +106,15 @@ def test_help_has_an_example(command: Command) -> None:
     assert [line for line in examples(command) if line.startswith(f"{command.prog}")]
 
 
+SHELL = ("|", ">", "&&")
+"""Words of the shell, after which a command has ended."""
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=by_page)
 def test_an_example_is_a_command_line(command: Command) -> None:
     """Each of bpferry's own would be taken as it is."""
     for line in examples(command):
-        program, *words = shlex.split(re.split(r" [|>] ", line)[0])
+        program, *words = itertools.takewhile(lambda word: word not in SHELL, shlex.split(line))
         if program == "bpferry":
             build_parser().parse_args(
                 ["--dry-run=text" if word == "--dry-run" else word for word in words]

@@ -22,7 +22,7 @@ FOLDER: Final = Path(__file__).resolve().parent
 
 PINS: Final = FOLDER / "client.txt"
 
-EXTRAS: Final = ["client", "manuals"]
+EXTRAS: Final = ["client", "manuals", "metrics"]
 """Of pyproject.toml: what is installed."""
 
 PYTHONS: Final = ("3.11", "3.13")

@@ -23,6 +23,13 @@
     console          bpferry console, and the terminal of a run
     console_options  what bpferry console takes, and its help
     save             bpferry save, bpferry snapshot
+    steering         bpferry steering
+    steering_options what it and metrics take, and their help
+    steering_meter   count the packets of a VM's cards for a while
+    steering_text    how they spread over the queues, for people
+    steering_fields  the same for programs
+    steering_svg     the same as a picture
+    metrics          bpferry metrics
     tap              bpferry tap
     can_i            bpferry can-i
     table            tables, durations and sizes for people

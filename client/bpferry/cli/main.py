@@ -285,6 +285,25 @@ def _console(options: argparse.Namespace) -> int:
     return console(options.name, options.serial, escape_key(options.escape_key))
 
 
+def _steering(options: argparse.Namespace) -> int:
+    from bpferry.cli import steering  # noqa: PLC0415
+
+    name, card, interval_s, as_json = options.name, options.card, options.interval, options.json
+    if options.predict is not None:
+        return steering.predict_flow(name, card, options.predict, as_json=as_json)
+    if options.svg is not None:
+        file = options.svg
+        return steering.write_svg(name, card, file, interval_s=interval_s, as_json=as_json)
+    act = steering.watch if options.watch else steering.show
+    return act(name, card, interval_s=interval_s, as_json=as_json)
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from bpferry.cli.metrics import metrics  # noqa: PLC0415
+
+    return metrics(options.name, interval_s=options.interval, as_json=options.json)
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -308,6 +327,8 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "detach-nic": _detach_nic,
     "set-link": _set_link,
     "console": _console,
+    "steering": _steering,
+    "metrics": _metrics,
     "tap": _tap,
     "can-i": _can_i,
     "doctor": _doctor,

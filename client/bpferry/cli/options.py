@@ -11,6 +11,7 @@ from bpferry.cli.network_options import add_can_i, add_tap, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry.cli.running_options import add_running
 from bpferry.cli.service_options import add_service
+from bpferry.cli.steering_options import add_metrics, add_steering
 from bpferry.domain.stop_time import MAX_STOP_SECONDS
 from bpferry_wire import VERSION
 
@@ -170,6 +171,8 @@ def build_parser() -> Parser:
     add_hot_plug(commands)
     add_service(commands)
     add_console(commands)
+    add_steering(commands)
+    add_metrics(commands)
     add_tap(commands)
     add_can_i(commands)
     _add_doctor(commands)

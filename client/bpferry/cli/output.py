@@ -54,6 +54,12 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def bar_character() -> str:
+    """Return what bars are drawn with: a full block, where standard output can show one."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return "█" if encoding.lower().startswith("utf") else "#"
+
+
 def print_error(error: BpferryError, *, as_json: bool) -> None:
     """Tell the user about *error*, and the program that reads us if there is one.
 

@@ -9,7 +9,7 @@ from bpferry.cli import output
 from bpferry.cli.table import format_table, in_memory_units, in_time_units
 from bpferry.errors import BpferryError, all_in_one
 from bpferry.machine.control.client import Control
-from bpferry.machine.control.packets import texts
+from bpferry.machine.control.packets import records, texts
 from bpferry.machine.control.running import Found, connect, find_running
 
 HEADINGS: Final = ("NAME", "STATE", "UPTIME", "VCPUS", "MEMORY", "CARDS", "PID")
@@ -87,11 +87,11 @@ def _status_lines(told: Values) -> Iterator[str]:
     memory = in_memory_units(_number(told, "memory"))
     yield f"  size      {output.count(_number(told, 'vcpus'), 'vCPU')}, {memory}"
     yield f"  pid       {told['pid']} (QEMU: {told['qemu_pid']})"
-    for card in _records(told, "cards"):
+    for card in records(told, "cards"):
         yield from _card_lines(card)
-    for disk in _records(told, "disks"):
+    for disk in records(told, "disks"):
         yield f"  {disk['target']:<9} {disk['device']}: {disk.get('file', 'no file')}"
-    for endpoint in _records(told, "endpoints"):
+    for endpoint in records(told, "endpoints"):
         yield f"  {endpoint['name']:<9} {_where(endpoint)}"
     for warning in texts(told, "warnings"):
         yield f"  warning   {warning}"
@@ -117,11 +117,6 @@ def _where(endpoint: Values) -> str:
         return str(endpoint["path"])
     parts = (endpoint.get("host", "*"), endpoint.get("port", "?"))
     return ":".join(map(str, parts)) + f" ({endpoint.get('protocol', endpoint['kind'])})"
-
-
-def _records(values: Values, key: str) -> list[Values]:
-    found = values.get(key)
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def change(command: str, vm_name: str, *, as_json: bool) -> int:

@@ -9,6 +9,10 @@
     maps      what QEMU wrote into a card's maps
     toeplitz  which queue a flow goes to
     trial_run a loaded program, run once on a frame
+    flow_text a flow as a user writes it, and where it arrives
+    rings     packets through the rings of a card, counted from their indices
+    observed  one card of a running VM at one moment, for a packet
+    remarks   what is worth a warning about the queues of a card that runs
     view      what is in force, in a sentence, and compared with the plan
 
 Depends on: errors, domain, bpferry_wire; qemu.capabilities and qemu.defaults, for what a QEMU can

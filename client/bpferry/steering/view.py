@@ -36,6 +36,13 @@ FALLBACKS: Final = {
 that means. It fills the maps all the same, so they alone would be misleading."""
 
 
+FEWER_QUEUES: Final = (
+    "the guest has fewer processors than the card has queues, or somebody has set that with "
+    "'ethtool -L' or 'ethtool -X' there"
+)
+"""Why a table may name fewer queues than the card has."""
+
+
 def describe_fallback(line: str) -> str | None:
     """Say what QEMU's *line* means if it contradicts the maps; otherwise None."""
     for words, consequence in FALLBACKS.items():
@@ -75,6 +82,18 @@ def compare_plan(plan: CardPlan, seen: Seen) -> Notice | None:
     return _difference(plan, seen.steering)
 
 
+def is_in_force(plan: CardPlan, seen: Seen) -> bool | None:
+    """Return whether a card is steered as planned; None if that cannot be known from outside."""
+    if plan.rung is Rung.NONE:
+        return True
+    fallback = _fallback_among(seen.lines)
+    if plan.rung is Rung.QEMU:
+        return False if fallback is not None and "user space" not in fallback else None
+    if fallback is not None:
+        return False
+    return None if seen.steering is None else seen.steering.redirect
+
+
 def _fallback_among(lines: Iterable[str]) -> str | None:
     return next(filter(None, map(describe_fallback, lines)), None)
 
@@ -92,11 +111,15 @@ def _difference(plan: CardPlan, steering: Steering) -> Notice | None:
             f"to queue {steering.default_queue}",
             "see 'ethtool -n' in the guest, and the settings of its driver",
         )
+    if steering.queues == 1 and plan.queues > 1:
+        return Notice(
+            f"{plan.card_id}: all entries of the guest's table point at queue {steering.table[0]}",
+            FEWER_QUEUES,
+        )
     if steering.queues < plan.queues:
         return Notice(
             f"{plan.card_id}: the guest's table names {steering.queues} of {plan.queues} queues",
-            "the guest has fewer processors than the card has queues, or somebody has set that "
-            "with 'ethtool -L' or 'ethtool -X' there",
+            FEWER_QUEUES,
         )
     return None
 

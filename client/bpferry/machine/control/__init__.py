@@ -6,6 +6,7 @@
     operations  what a running VM can be asked
     snapshots   keep the content of its disks
     saving      save the VM to a file, and end it
+    queues      one card's steering and rings, asked from its maps and from QEMU
     life        what is known of a running VM: its state and what it was started with
     inventory   its cards and disks, as its user is shown them
     hot_plug    a package: cards and disks that are plugged in and taken out

@@ -5,6 +5,7 @@
     status    the same and all else: cards, disks, endpoints, warnings
     stop      power the guest down, or end QEMU
     pause, resume, reset
+    steering  one card: what spreads its packets, and how far its rings are (``queues``)
 
 Each operation takes its fields, so that one that it does not know is refused, and returns as soon
 as QEMU has answered.
@@ -16,6 +17,7 @@ from typing import Final
 from bpferry.machine.control.inventory import cards, disks
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
+from bpferry.machine.control.queues import Queues
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.endpoints import fields as endpoint_fields
 from bpferry_wire.codec import Fields
@@ -34,6 +36,7 @@ def operations(vm: RunningVm) -> dict[str, Operation]:
         "pause": commands.pause,
         "resume": commands.resume,
         "reset": commands.reset,
+        "steering": Queues(vm).steering,
     }
 
 

@@ -102,6 +102,12 @@ def texts(answer: Mapping[str, object], key: str) -> tuple[str, ...]:
     return tuple(map(str, values)) if isinstance(values, Iterable) else ()
 
 
+def records(answer: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    """Return the list of maps that *answer* has under *key*; empty if it has none."""
+    values = answer.get(key)
+    return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
+
+
 def _error(code: str, message: str, hint: str) -> BpferryError:
     error = CLASSES.get(code, BpferryError)(message, hint)
     error.code = code

@@ -7,6 +7,7 @@ from typing import Final
 from bpferry.commandline.parts import Endpoint
 from bpferry.machine.reporter import Reporter
 from bpferry.steering.maps import Steering
+from bpferry.steering.view import describe_fallback
 
 MAX_WARNINGS: Final = 16
 """The last ones; a VM that runs for months may have any number."""
@@ -20,6 +21,8 @@ class Record:
         self.warnings: deque[str] = deque(maxlen=MAX_WARNINGS)
         self.steering: dict[str, Steering] = {}
         """What came into force last, by card."""
+        self.fallbacks: tuple[str, ...] = ()
+        """The last line of QEMU's that contradicts the maps, if there was one."""
         self.endpoints: list[Endpoint] = []
         """Where somebody can connect."""
 
@@ -37,7 +40,9 @@ class Record:
         self._reporter.warn(text, hint)
 
     def qemu_said(self, line: str) -> None:
-        """Pass it on."""
+        """Pass it on, and remember it if it is about the steering."""
+        if describe_fallback(line) is not None:
+            self.fallbacks = (line,)
         self._reporter.qemu_said(line)
 
     def steering_changed(self, card_id: str, steering: Steering) -> None:

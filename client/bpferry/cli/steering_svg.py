@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a card's packets spread over its queues, as a picture (SVG 1.1)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+from xml.sax.saxutils import escape
+
+from bpferry.cli import output
+from bpferry.cli.steering_meter import Measured
+from bpferry.cli.steering_text import key_lines, per_second, queues_of, seen, type_names
+from bpferry.steering.maps import Steering
+from bpferry.steering.observed import Observed
+from bpferry.steering.remarks import shares
+from bpferry.steering.rings import Direction
+
+WIDTH: Final = 760
+MARGIN: Final = 24
+LINE: Final = 20
+CELL: Final = 22
+COLUMNS: Final = 32
+"""Entries of the table in one row."""
+
+BAR: Final = 150
+"""Width of a full bar."""
+
+COLOURS: Final = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#ee8866",
+)  # fmt: skip
+"""Paul Tol's bright scheme, which people who see colours differently can tell apart. Its colours
+repeat after eight queues, so each entry has its number too."""
+
+DARK: Final = ("#4477aa", "#228833", "#aa3377")
+"""Those on which white letters are read better than black ones."""
+
+HEAD: Final = """\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" \
+viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13" fill="#222222">
+<rect width="{width}" height="{height}" fill="#ffffff"/>
+"""
+
+TABLE_AT: Final = 90
+RECEIVE_AT: Final = 330
+TRANSMIT_AT: Final = 570
+"""Where the bars of each kind begin."""
+
+
+def draw_svg(vm_name: str, cards: Sequence[Measured]) -> str:
+    """Return a picture of all *cards* of the VM."""
+    canvas = _Canvas()
+    canvas.text(MARGIN, f"'{vm_name}': how packets spread over the queues", size=18, bold=True)
+    canvas.down(LINE + 6)
+    if not cards:
+        canvas.text(MARGIN, "it has no network card")
+    for measured in cards:
+        _draw_card(canvas, measured)
+    head = HEAD.format(width=WIDTH, height=canvas.y + MARGIN)
+    return head + "\n".join(canvas.parts) + "\n</svg>\n"
+
+
+class _Canvas:
+    """Elements, from the top to the bottom."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.y = MARGIN + 8
+
+    def down(self, pixels: int) -> None:
+        """Go down."""
+        self.y += pixels
+
+    def text(
+        self,
+        x: int,
+        words: str,
+        *,
+        size: int = 13,
+        bold: bool = False,
+        family: str = "",
+        anchor: str = "start",
+        colour: str = "",
+    ) -> None:
+        """Write *words* on the present line."""
+        more = f' font-family="{family}"' if family else ""
+        more += ' font-weight="bold"' if bold else ""
+        more += f' text-anchor="{anchor}"' if anchor != "start" else ""
+        more += f' fill="{colour}"' if colour else ""
+        self.parts.append(
+            f'<text x="{x}" y="{self.y}" font-size="{size}"{more}>{escape(_clean(words))}</text>'
+        )
+
+    def box(self, x: int, y: int, width: float, height: int, colour: str) -> None:
+        """Fill a rectangle."""
+        self.parts.append(
+            f'<rect x="{x}" y="{y}" width="{width:.1f}" height="{height}" fill="{colour}"/>'
+        )
+
+
+def _clean(words: str) -> str:
+    """Return *words* without what no XML document may contain (XML 1.0, 2.2)."""
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def colour_of(queue: int) -> str:
+    """Return the colour of a queue."""
+    return COLOURS[queue % len(COLOURS)]
+
+
+def _draw_card(canvas: _Canvas, measured: Measured) -> None:
+    card = measured.card
+    canvas.down(LINE)
+    canvas.text(MARGIN, f"{card.card_id}: {seen(card)}", size=15, bold=True)
+    for words in _facts(card):
+        canvas.down(LINE)
+        canvas.text(MARGIN, words)
+    steering = card.steering
+    if steering is not None and steering.redirect:
+        _draw_settings(canvas, steering)
+    _draw_queues(canvas, measured)
+    for notice in measured.warnings:
+        for line in _wrapped(f"Warning: {notice.message.partition(': ')[2]}"):
+            canvas.down(LINE)
+            canvas.text(MARGIN, line, colour="#aa3300")
+    canvas.down(LINE)
+
+
+def _facts(card: Observed) -> Iterator[str]:
+    vhost = "vhost" if card.vhost else "no vhost"
+    queues, vcpus = output.count(card.queues, "queue"), output.count(card.vcpus, "vCPU")
+    yield f"{queues}, {vhost}; the VM has {vcpus}; planned: {card.rung}"
+    if card.uncounted:
+        yield f"Packets are not counted: {card.uncounted}"
+
+
+def _draw_settings(canvas: _Canvas, steering: Steering) -> None:
+    for line in _wrapped(f"Hashed: {', '.join(type_names(steering.hash_types)) or 'nothing'}"):
+        canvas.down(LINE)
+        canvas.text(MARGIN, line)
+    for number, line in enumerate(key_lines(steering.key)):
+        canvas.down(LINE)
+        if not number:
+            canvas.text(MARGIN, "Key:")
+        canvas.text(MARGIN + 40, line, family="monospace", size=12)
+    canvas.down(LINE + 4)
+    canvas.text(
+        MARGIN, f"The indirection table, with the queue of each of {len(steering.table)} entries:"
+    )
+    canvas.down(8)
+    for place, queue in enumerate(steering.table):
+        _draw_entry(canvas, place, queue)
+    canvas.down(CELL * -(-len(steering.table) // COLUMNS) + 4)
+
+
+def _draw_entry(canvas: _Canvas, place: int, queue: int) -> None:
+    row, column = divmod(place, COLUMNS)
+    x, y = MARGIN + column * CELL, canvas.y + row * CELL
+    colour = colour_of(queue)
+    canvas.box(x, y, CELL - 2, CELL - 2, colour)
+    letters = "#ffffff" if colour in DARK else "#222222"
+    canvas.parts.append(
+        f'<text x="{x + CELL // 2 - 1}" y="{y + 14}" font-size="11" text-anchor="middle" '
+        f'fill="{letters}">{queue}</text>'
+    )
+
+
+def _draw_queues(canvas: _Canvas, measured: Measured) -> None:
+    steering = measured.card.steering
+    table = steering.table if steering is not None and steering.redirect else ()
+    parts = shares(table) if table else {}
+    canvas.down(LINE)
+    for x, words in (
+        (MARGIN, "Queue"),
+        (TABLE_AT, "Share of the table"),
+        (RECEIVE_AT, "Received packets/s"),
+        (TRANSMIT_AT, "Sent packets/s"),
+    ):
+        canvas.text(x, words, bold=True)
+    for queue in queues_of(measured):
+        canvas.down(LINE + 2)
+        canvas.text(MARGIN + 12, str(queue), anchor="middle")
+        if table:
+            share = parts.get(queue, 0.0)
+            _draw_bar(canvas, TABLE_AT, queue, share, f"{share:.0%}")
+        for x, way in ((RECEIVE_AT, Direction.RECEIVE), (TRANSMIT_AT, Direction.TRANSMIT)):
+            rate = measured.rates.get((queue, way))
+            if rate is not None:
+                most = max(value for (_, of), value in measured.rates.items() if of is way)
+                _draw_bar(canvas, x, queue, rate / most if most else 0.0, per_second(rate))
+
+
+def _draw_bar(canvas: _Canvas, x: int, queue: int, share: float, words: str) -> None:
+    width = share * (BAR - 30)
+    if width > 0:
+        canvas.box(x, canvas.y - 12, max(width, 1), 15, colour_of(queue))
+    canvas.text(x + round(width) + 6, words, size=12)
+
+
+def _wrapped(words: str, columns: int = 100) -> Iterator[str]:
+    line = ""
+    for word in words.split():
+        if line and len(line) + len(word) >= columns:
+            yield line
+            line = ""
+        line = f"{line} {word}" if line else word
+    yield line
