@@ -127,6 +127,18 @@ def at_terminal(*command: str, **environment: str) -> Iterator[Person]:
         person.close()
 
 
+def bpferry(*command: str, typed: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run `bpferry COMMAND` without a terminal, with *typed* piped in, and return its output."""
+    return subprocess.run(
+        [sys.executable, "-m", "bpferry", *command],
+        input=typed,
+        capture_output=True,
+        env=_environment({}),
+        timeout=60,
+        check=True,
+    )
+
+
 @contextlib.contextmanager
 def vm_file(folder: Path, text: str = VM) -> Iterator[tuple[str, str]]:
     """Write the description of a VM, and give its path and name; end the VM with the block."""

@@ -2,9 +2,9 @@
 """A person at a VM's console: `bpferry run` on a terminal, and `bpferry console`."""
 
 import os
+import re
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from tests.client.terminals import (
     VM,
     at_terminal,
     background_vm,
+    bpferry,
     is_running,
     supervisor_of,
     vm_file,
@@ -223,14 +224,69 @@ def test_killed_vm_gives_the_terminal_of_an_onlooker_back(tmp_path: Path) -> Non
 def test_console_without_a_terminal(tmp_path: Path) -> None:
     """What is piped in is typed, and what the guest writes comes out, until the VM ends."""
     with background_vm(tmp_path) as name:
-        ended = subprocess.run(
-            [sys.executable, "-m", "bpferry", "console", name],
-            input=b"piped q",
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            timeout=30,
-            check=True,
-        )
+        ended = bpferry("console", name, typed=b"piped q")
 
     assert ended.stdout.endswith(b"piped q")
     assert HELLO in ended.stdout
+
+
+FLOOD = bytes.fromhex(
+    "baf803"  # 00  mov dx, 0x3f8       COM1, data
+    "b078"  # 03  mov al, 'x'
+    "ee"  # 05  out dx, al
+    "ebfd"  # 06  jmp 0x05
+).ljust(510, b"\0") + b"\x55\xaa"  # fmt: skip
+"""A boot sector that writes without an end."""
+
+
+def test_a_guest_that_floods_and_a_terminal_that_stalls(tmp_path: Path) -> None:
+    """Another terminal goes on and can leave, commands are answered, and the loss is told."""
+    with background_vm(tmp_path) as name:
+        (tmp_path / "disk.img").write_bytes(FLOOD.ljust(1 << 20, b"\0"))
+        bpferry("reset", name)
+        with at_terminal("console", name) as stalled, at_terminal("console", name) as person:
+            assert stalled.sees(b"x" * 1000)
+            stalled.look_away()
+            assert wait_until(lambda: len(person.seen()) > 700_000, 120)
+            before = time.monotonic()
+            assert is_running(name)
+            assert time.monotonic() - before < 0.5
+            person.types(b"\x1dd")
+            assert person.status() == 0
+            stalled.look_again()
+            assert stalled.sees(b" bytes of the console are missing here")
+            stalled.types(b"\x1de")
+            assert stalled.status() == 0
+
+
+def test_keys_leave_a_guest_that_does_not_read(tmp_path: Path) -> None:
+    """However much is typed at a paused VM, Ctrl-] still leaves."""
+    with background_vm(tmp_path) as name:
+        bpferry("pause", name)
+        with at_terminal("console", name) as person:
+            assert person.sees(b"Ctrl-] leaves")
+            for _ in range(300):
+                person.types(b"k" * 4000)
+            person.types(b"\x1d")
+            assert person.sees(QUESTION)
+            person.types(b"d")
+            assert person.status() == 0
+
+
+def test_idle_console_costs_no_wake_up(tmp_path: Path) -> None:
+    """With somebody at the console, neither the supervisor nor that process wakes up."""
+    with vm_file(tmp_path) as (file, name), at_terminal("run", file) as person:
+        assert person.sees(HELLO)
+        watched = (supervisor_of(name), person.process.pid)
+        time.sleep(3)
+        before = [_wake_ups(pid) for pid in watched]
+        time.sleep(3)
+        after = [_wake_ups(pid) for pid in watched]
+        assert before == after
+
+
+def _wake_ups(pid: int) -> int:
+    """Return how often the threads of *pid* have slept until something happened."""
+    texts = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
+    found = (re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE) for text in texts)
+    return sum(int(one[1]) for one in found if one is not None)
