@@ -15,6 +15,8 @@
     capabilities     bpferry capabilities
     running          bpferry list, status, stop, pause, resume, reset
     running_options  what these take, and their help
+    reach            bpferry ip, ssh
+    reach_options    what these take, and their help
     hot_plug         bpferry attach-nic, detach-nic, set-link
     hot_plug_options what these take, and their help
     service          bpferry start, restart, enable, disable

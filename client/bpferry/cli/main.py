@@ -304,6 +304,18 @@ def _metrics(options: argparse.Namespace) -> int:
     return metrics(options.name, interval_s=options.interval, as_json=options.json)
 
 
+def _ip(options: argparse.Namespace) -> int:
+    from bpferry.cli.reach import show_addresses  # noqa: PLC0415
+
+    return show_addresses(options.name, options.card, as_json=options.json)
+
+
+def _ssh(options: argparse.Namespace) -> int:
+    from bpferry.cli.reach import log_in  # noqa: PLC0415
+
+    return log_in(options)
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -323,6 +335,8 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "pause": _change,
     "resume": _change,
     "reset": _change,
+    "ip": _ip,
+    "ssh": _ssh,
     "attach-nic": _attach_nic,
     "detach-nic": _detach_nic,
     "set-link": _set_link,

@@ -9,6 +9,7 @@ from bpferry.cli.create_options import add_create
 from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.network_options import add_can_i, add_tap, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
+from bpferry.cli.reach_options import add_reach
 from bpferry.cli.running_options import add_running
 from bpferry.cli.service_options import add_service
 from bpferry.cli.steering_options import add_metrics, add_steering
@@ -168,6 +169,7 @@ def build_parser() -> Parser:
     _add_convert(commands)
     _add_capabilities(commands)
     add_running(commands)
+    add_reach(commands)
     add_hot_plug(commands)
     add_service(commands)
     add_console(commands)

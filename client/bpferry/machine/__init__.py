@@ -25,6 +25,8 @@
     complaints    where in the document QEMU's complaint about a start has its cause
     remedies      what can be done about such a complaint
     endpoints     where users and programs connect to a VM that runs
+    guest_agent   what the agent in a guest says of its addresses
+    guest_addresses how to reach the guest: its addresses, its ssh
     lint          what is wrong with a design, or could be better, before anything is started
     steering_lint the same for what is planned for the cards
     session_lint  what libvirt's session mode would make of the cards

@@ -9,6 +9,7 @@
     tun           what the queue of a tap is, as the kernel says
     vhost         the kernel's vhost-net, one fd for each queue
     fdinfo        what a BPF fd is, as the kernel says
+    neighbours    which addresses this host has talked to, and whose they are
     groups        why a device or socket of a group is closed to this process
 
 Depends on: errors, bpferry_wire.
