@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks.interrupts import Interrupted, Interrupts
 from failure import ToolError
 
-DEFAULT_RUNS: Final = {"fairness": 100, "handover": 100, "start": 20, "tap": 100}
+DEFAULT_RUNS: Final = {"fairness": 100, "handover": 100, "life": 20, "start": 20, "tap": 100}
 DEFAULT_TAPS: Final = 1000
 """Policy cannot allow many more: 1,024 in total."""
 FEWEST_TAPS: Final = 20
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.what == "tap":
             table, fields = _tap(runs, options.taps, interrupts)
         else:
-            benches = {"fairness": _fairness, "handover": _handover, "start": _start}
+            benches = {"fairness": _fairness, "handover": _handover, "life": _life, "start": _start}
             table, fields = benches[options.what](runs, interrupts)
     except ToolError as error:
         sys.stderr.write(f"bench: {error}\n")
@@ -60,6 +60,13 @@ def _fairness(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]
     return as_table(rows), as_object(rows)
 
 
+def _life(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.life import as_object, as_table, measure  # noqa: PLC0415
+
+    life = measure(runs, interrupts)
+    return as_table(life), as_object(life)
+
+
 def _start(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
     from benchmarks.start import as_object, as_table, measure  # noqa: PLC0415
 
@@ -82,7 +89,7 @@ def exit_status(*, check: bool, all_met: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tools/bench", add_help=False)
-    parser.add_argument("what", choices=["fairness", "handover", "start", "tap"])
+    parser.add_argument("what", choices=["fairness", "handover", "life", "start", "tap"])
     parser.add_argument("--runs", type=_count)
     parser.add_argument("--taps", type=_tap_count, default=DEFAULT_TAPS)
     parser.add_argument("--json", action="store_true")

@@ -4,9 +4,12 @@
 import os
 import platform
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figures, Row, Verdict, ratios, rows, verdicts
-from benchmarks.object import CarriedObject
+
+if TYPE_CHECKING:
+    from benchmarks.object import CarriedObject
 
 DIGEST_SHOWN = 16
 """How many hexadecimal digits of a digest the table shows."""
@@ -20,7 +23,7 @@ RATIO_NAMES = {
 }
 
 
-def as_object(figures: Figures, carried: CarriedObject) -> dict[str, object]:
+def as_object(figures: Figures, carried: "CarriedObject") -> dict[str, object]:
     """Return everything as one JSON object; times are in milliseconds, memory in KiB."""
     return {
         "object": {
@@ -52,7 +55,7 @@ def wanted(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def as_table(figures: Figures, carried: CarriedObject) -> str:
+def as_table(figures: Figures, carried: "CarriedObject") -> str:
     """Return everything for a person to read."""
     digest = carried.digest.hex()[:DIGEST_SHOWN]
     lines = [

@@ -158,7 +158,7 @@ def measure(rounds: int, interrupts: Interrupts) -> Steps:
     """
     qemu = default_qemu()
     steps = Steps()
-    with _own_cache() as environment:
+    with own_cache() as environment:
         commands = asyncio.run(_record(qemu))
         cache.find_or_probe(qemu)
         dry_run = [sys.executable, "-m", "bpferry", "run", "--dry-run=json", str(DOCUMENT)]
@@ -182,7 +182,7 @@ def _timed(work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def _own_cache() -> Iterator[list[str]]:
+def own_cache() -> Iterator[list[str]]:
     """Keep caches in a folder of our own; yield the environment for programs that share it."""
     with tempfile.TemporaryDirectory(prefix="bpferry-bench-") as folder:
         before = os.environ.get("XDG_CACHE_HOME")
@@ -246,11 +246,16 @@ def _ask_bare(qemu: str, commands: list[dict[str, object]]) -> None:
             theirs.close()
             said = [{"execute": "qmp_capabilities"}, *commands]
             ours.sendall("".join(json.dumps(line) + "\n" for line in said).encode())
-            _count_lines(ours, len(said) + 1)
+            count_lines(ours, len(said) + 1)
             child.kill()
 
 
-def _count_lines(sock: socket.socket, wanted: int) -> None:
+def count_lines(sock: socket.socket, wanted: int) -> None:
+    """Read *wanted* lines from QEMU.
+
+    Raises:
+        BenchError: it ended before.
+    """
     seen = 0
     while seen < wanted:
         data = sock.recv(1 << 16)
