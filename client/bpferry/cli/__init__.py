@@ -17,7 +17,7 @@
     running_options  what these take, and their help
     reach            bpferry ip, ssh
     reach_options    what these take, and their help
-    hot_plug         bpferry attach-nic, detach-nic, set-link
+    hot_plug         bpferry attach-nic, detach-nic, set-link, attach-disk, detach-disk
     hot_plug_options what these take, and their help
     service          bpferry start, restart, enable, disable
     service_options  what these take, and bpferry log, and their help

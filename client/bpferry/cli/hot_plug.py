@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""bpferry attach-nic, detach-nic, set-link: the cards of a VM that runs."""
+"""bpferry attach-nic, detach-nic, set-link, attach-disk, detach-disk: devices of a running VM."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from bpferry.domain.model.cards import Card
 from bpferry.domain.toml import to_plain
 from bpferry.errors import BadInput
 from bpferry.machine.control.running import connect
+from bpferry.machine.image_formats import CONTAINERS, HEAD_BYTES, format_of
 from bpferry_wire import limits
 
 FIELDS: Final = ("queues", "rss", "mac", "mtu", "driver")
@@ -148,4 +149,65 @@ def set_link(vm_name: str, card: str, *, link: str, as_json: bool) -> int:
         output.print_json({"name": vm_name, **told})
     else:
         output.print_text(f"the link of {told['id']} is {told['link']}")
+    return 0
+
+
+def attach_disk(options: argparse.Namespace) -> int:
+    """Plug a disk into a VM, and say what it is called.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: the disk cannot be plugged in; nothing of it is left.
+    """
+    path = Path(options.file).absolute()
+    with connect(options.name, HELPER_SECONDS) as control:
+        told = control.ask(
+            "attach-disk",
+            path=str(path),
+            format=options.format or _default_format(path),
+            bus=options.bus,
+            **{"block-device": path.is_block_device(), "read-only": options.read_only},
+        )
+        if options.json:
+            output.print_json({"name": options.name, **told})
+        else:
+            file = str(control.ask("summary").get("file"))
+            words = f"'{options.name}' has the disk {told['target']} on {told['bus']}: {path}"
+            output.print_text(f"{words}\n  {KEPT.format(file)}")
+    return 0
+
+
+def _default_format(path: Path) -> str:
+    """Return ``raw``, which is the default, unless the image is a container.
+
+    Raises:
+        BadInput: it is one; the user has to say what is meant.
+    """
+    try:
+        with path.open("rb") as file:
+            found = format_of(file.read(HEAD_BYTES))
+    except OSError:
+        return "raw"  # The VM says what is wrong with it.
+    if found in CONTAINERS:
+        raise BadInput(
+            f"'{path}' is {found}, and no format is given: used as raw, the guest would see the "
+            "container instead of its contents, and destroy it by writing",
+            f"add --format {found}, or --format raw if the guest itself writes {found} to its disk",
+        )
+    return "raw"
+
+
+def detach_disk(vm_name: str, target: str, *, timeout_s: int, as_json: bool) -> int:
+    """Take a disk out of a VM, and wait until the guest has let go of it.
+
+    Raises:
+        NotRunning: there is no such VM.
+        BpferryError: it has no such disk, or the guest does not let go.
+    """
+    with connect(vm_name, timeout_s + GRACE_SECONDS) as control:
+        told = control.ask("detach-disk", target=target, seconds=timeout_s)
+    if as_json:
+        output.print_json({"name": vm_name, **told})
+    else:
+        output.print_text(f"the disk {target} is out of '{vm_name}'")
     return 0

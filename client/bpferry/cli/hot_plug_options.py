@@ -47,6 +47,24 @@ Let the guest see the link of a card go down, as if its cable were pulled, or up
 again.
 """
 
+ATTACH_DISK_DESCRIPTION: Final = """\
+Plug a disk into a VM that runs. The guest finds it under the next free name,
+such as vdb, which the command prints. It stays until the VM ends or it is taken
+out. To keep it, write it into the VM's description too.
+"""
+
+DETACH_DISK_DESCRIPTION: Final = """\
+Take a disk out of a VM that runs. The guest is asked to let go of it, and the
+command waits until it has; then its image is closed. Unmount it in the guest
+before.
+
+A guest that does not react keeps the disk. If it lets go after the command has
+given up, the disk is out then.
+"""
+
+FORMATS: Final = ("raw", "qcow2", "vmdk", "vdi", "vhdx", "qed", "vpc")
+BUSES: Final = ("virtio", "scsi", "usb")
+
 CARD: Final = "the card by its id, such as net1, or by its MAC address"
 
 WAIT_SECONDS: Final = 20
@@ -78,6 +96,43 @@ def add_hot_plug(commands: Commands) -> None:
     link.add_argument("card", metavar="CARD", help=CARD)
     link.add_argument("link", choices=("up", "down"), help="what the guest is to see")
     add_json(link)
+    _add_disks(commands)
+
+
+def _add_disks(commands: Commands) -> None:
+    attach = add_command(
+        commands,
+        "attach-disk",
+        help="plug a disk into a VM that runs",
+        description=ATTACH_DISK_DESCRIPTION,
+        epilog="example:\n  bpferry attach-disk web data.qcow2 --format qcow2\n",
+    )
+    add_name(attach)
+    attach.add_argument("file", metavar="FILE", help="an image, or a block device of the host")
+    attach.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="the format of the image (default: raw; an image that looks like another format is "
+        "refused without this)",
+    )
+    attach.add_argument(
+        "--bus", choices=BUSES, default="virtio", help="what it is plugged into (default: virtio)"
+    )
+    attach.add_argument(
+        "--read-only", action="store_true", help="the guest can read it and not write to it"
+    )
+    add_json(attach)
+    detach = add_command(
+        commands,
+        "detach-disk",
+        help="take a disk out of a VM that runs",
+        description=DETACH_DISK_DESCRIPTION,
+        epilog="example:\n  bpferry detach-disk web vdb\n",
+    )
+    add_name(detach)
+    detach.add_argument("target", metavar="TARGET", help="the disk's name, such as vdb")
+    _add_timeout(detach)
+    add_json(detach)
 
 
 def _add_attach_nic(commands: Commands) -> None:

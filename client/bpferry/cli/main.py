@@ -316,6 +316,20 @@ def _ssh(options: argparse.Namespace) -> int:
     return log_in(options)
 
 
+def _attach_disk(options: argparse.Namespace) -> int:
+    from bpferry.cli.hot_plug import attach_disk  # noqa: PLC0415
+
+    return attach_disk(options)
+
+
+def _detach_disk(options: argparse.Namespace) -> int:
+    from bpferry.cli.hot_plug import detach_disk  # noqa: PLC0415
+
+    return detach_disk(
+        options.name, options.target, timeout_s=options.timeout, as_json=options.json
+    )
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -343,6 +357,8 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "console": _console,
     "steering": _steering,
     "metrics": _metrics,
+    "attach-disk": _attach_disk,
+    "detach-disk": _detach_disk,
     "tap": _tap,
     "can-i": _can_i,
     "doctor": _doctor,

@@ -23,6 +23,8 @@ ENDS: Final = "ends, as 'on-reboot' of its description says"
 SLOW_SECONDS: Final = 1.0
 """After which a user who waits is told what for."""
 
+PLUGGED: Final = "; plugged in, until the VM ends"
+
 Values = Mapping[str, object]
 
 
@@ -90,7 +92,8 @@ def _status_lines(told: Values) -> Iterator[str]:
     for card in records(told, "cards"):
         yield from _card_lines(card)
     for disk in records(told, "disks"):
-        yield f"  {disk['target']:<9} {disk['device']}: {disk.get('file', 'no file')}"
+        plugged = PLUGGED if disk.get("plugged") else ""
+        yield f"  {disk['target']:<9} {disk['device']}: {disk.get('file', 'no file')}{plugged}"
     for endpoint in records(told, "endpoints"):
         yield f"  {endpoint['name']:<9} {_where(endpoint)}"
     for warning in texts(told, "warnings"):
@@ -104,7 +107,7 @@ def _card_lines(card: Values) -> Iterator[str]:
     queues = output.count(_number(card, "queues"), "queue")
     vhost = ", vhost" if card.get("vhost") else ""
     link = ", link down" if card.get("link") == "down" else ""
-    plugged = "; plugged in, until the VM ends" if card.get("plugged") else ""
+    plugged = PLUGGED if card.get("plugged") else ""
     yield f"  {card['id']:<9} {card['mac']}, {place}, {queues}{vhost}{link}{plugged}"
     yield f"            planned: {card['steering']} ({card['because']})"
     seen = str(card.get("seen", "")).partition(": ")[2]

@@ -35,7 +35,7 @@ def expand(plain: Plain) -> None:
     disks = plain.get("disks")
     known = [disk for disk in disks if isinstance(disk, dict)] if isinstance(disks, list) else []
     used = {str(disk["target"]) for disk in known if "target" in disk}
-    names = {prefix: _names(prefix, used) for prefix in set(PREFIXES.values())}
+    names = {prefix: target_names(prefix, used) for prefix in set(PREFIXES.values())}
     for disk in known:
         bus = disk.get("bus", _bus_of(disk, plain))
         if "target" not in disk and isinstance(bus, str) and bus in PREFIXES:
@@ -69,7 +69,8 @@ def _bus_of(disk: Plain, plain: Plain) -> str:
     return "ide" if machine == "isapc" and device == "disk" else BUSES.get(str(device), "virtio")
 
 
-def _names(prefix: str, used: set[str]) -> Iterator[str]:
+def target_names(prefix: str, used: set[str]) -> Iterator[str]:
+    """Yield the names of targets that begin with *prefix* and are not *used*."""
     for letters in (*LETTERS, *(one + two for one in LETTERS for two in LETTERS)):
         if prefix + letters not in used:
             yield prefix + letters

@@ -26,11 +26,12 @@ def parts(context: Context) -> Iterator[Part]:
     yield from attempt_section(group_options, context)
     yield from _floppy_controller(context, boot_indexes(context.machine))
     for device in disks_of(context):
-        yield from attempt(_disk, device, context)
+        yield from attempt(disk_parts, device, context)
     yield from attempt_section(_agent, context)
 
 
-def _disk(device: Named[Disk], context: Context) -> Iterator[Found]:
+def disk_parts(device: Named[Disk], context: Context) -> Iterator[Found]:
+    """Yield the nodes of one disk, its device, and what is refused of it."""
     disk = device.value
     yield from check_disk(device, context)
     behind: dict[str, object] = {}

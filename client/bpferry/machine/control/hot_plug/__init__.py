@@ -4,6 +4,8 @@
     operations  what a running VM can be asked about them
     cards       a card: taps and sets from the helpers, then QEMU
     card_draft  what a card that is plugged in becomes: its plan, requests and commands
+    disks       a disk: block nodes, then the device
+    disk_draft  what a disk that is plugged in becomes: its target and commands
     places      which place on PCI is free
     steps       commands to QEMU that are undone if one of them fails
     holdings    what each device holds besides itself, and when that is given back

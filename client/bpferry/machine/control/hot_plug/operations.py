@@ -4,6 +4,8 @@
     attach-nic   card: JSON of its keys in the native form; source, xml, require-ebpf
     detach-nic   card, seconds
     set-link     card, up
+    attach-disk  path, format, bus, block-device, read-only
+    detach-disk  target, seconds
 
 One device is plugged in at a time, so that two commands never get the same place. A command that
 waits for the guest to let go keeps no other waiting.
@@ -18,6 +20,8 @@ import msgspec
 from bpferry.domain.model.cards import Card
 from bpferry.machine.control.hot_plug.card_draft import Wanted
 from bpferry.machine.control.hot_plug.cards import Cards
+from bpferry.machine.control.hot_plug.disk_draft import WantedDisk
+from bpferry.machine.control.hot_plug.disks import Disks
 from bpferry.machine.control.hot_plug.holdings import Holdings
 from bpferry.machine.control.hot_plug.places import Places
 from bpferry.machine.control.life import RunningVm
@@ -38,6 +42,7 @@ class HotPlug:
         self._holdings = Holdings(vm)
         places = Places(prepared.draft.context, prepared.built.devices)
         self._cards = Cards(vm, places, self._holdings)
+        self._disks = Disks(vm, places, self._holdings)
         self._plugging = asyncio.Lock()
 
     def operations(self) -> dict[str, Operation]:
@@ -46,6 +51,8 @@ class HotPlug:
             "attach-nic": self._attach_nic,
             "detach-nic": self._detach_nic,
             "set-link": self._set_link,
+            "attach-disk": self._attach_disk,
+            "detach-disk": self._detach_disk,
         }
 
     async def follow(self, monitor: Monitor) -> None:
@@ -72,6 +79,25 @@ class HotPlug:
         name, up = fields.text("card"), fields.boolean("up")
         fields.done()
         return Answer(await self._cards.set_link(name, up=up))
+
+    async def _attach_disk(self, fields: Fields) -> Answer:
+        values: dict[str, object] = {
+            **{key: fields.text(key) for key in ("path", "format", "bus")},
+            "is_block_device": fields.boolean("block-device"),
+            "read_only": fields.boolean("read-only"),
+        }
+        fields.done()
+        try:
+            wanted = msgspec.convert(values, WantedDisk)
+        except msgspec.ValidationError as error:
+            raise BadMessage(f"it is no disk: {error}") from error
+        async with self._plugging:
+            return Answer(await self._disks.attach(wanted))
+
+    async def _detach_disk(self, fields: Fields) -> Answer:
+        target, seconds = fields.text("target"), fields.integer("seconds", 1, MAX_WAIT_S)
+        fields.done()
+        return Answer(await self._disks.detach(target, seconds))
 
 
 def _decode(text: str, table: type[Card]) -> Card:

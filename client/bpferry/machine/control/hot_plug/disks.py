@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Disks of a VM that runs: plugged in, and taken out."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from bpferry.commandline.storage.drives import disks_of
+from bpferry.domain.model.disks import Disk
+from bpferry.domain.names import Named, listed
+from bpferry.domain.remaining import total_of, without_entry
+from bpferry.errors import NotReady
+from bpferry.machine.control.hot_plug.card_draft import device_add
+from bpferry.machine.control.hot_plug.disk_draft import (
+    DiskCommands,
+    WantedDisk,
+    check,
+    disk_commands,
+    disk_of,
+    nodes_in,
+    removal_of,
+    with_disk,
+)
+from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
+from bpferry.machine.control.hot_plug.places import Places
+from bpferry.machine.control.hot_plug.steps import Command, all_or_none
+from bpferry.machine.control.inventory import disk_fields
+from bpferry.machine.control.life import RunningVm
+
+MAX_SHOWN: Final = 8
+"""Disks in a hint."""
+
+
+class Disks:
+    """The disks of one VM."""
+
+    def __init__(self, vm: RunningVm, places: Places, holdings: Holdings) -> None:
+        self._vm = vm
+        self._places = places
+        self._holdings = holdings
+        self._ids: dict[str, str] = {}
+        """QEMU's id of each disk, by target."""
+        self._spent: set[str] = set()
+        """Targets of disks that could not be plugged in: QEMU may keep a node of theirs."""
+        nodes = list(nodes_in(vm.prepared.built.parts))
+        for device in disks_of(vm.prepared.draft.context):
+            self._hold(device, device.id, removal_of(nodes, device.value.target))
+
+    async def attach(self, wanted: WantedDisk) -> dict[str, object]:
+        """Plug in a disk, and return what it has become.
+
+        Raises:
+            BpferryError: it cannot be; nothing of it is left.
+        """
+        vm = self._vm
+        whole = with_disk(vm, disk_of(wanted, vm.machine, self._spent))
+        number = total_of(whole.disks) - 1
+        (device,) = (one for one in listed(whole.disks, "disks") if one.number == number)
+        commands = disk_commands(vm, whole)
+        place = self._places.find(commands.device)
+        # A disk of the host may be slow, and the loop does not wait for it.
+        await asyncio.to_thread(check, vm, whole)
+        await self._tell(commands, place, device.value.target)
+        vm.machine = whole
+        removal = removal_of([dict(one.arguments) for one in commands.nodes], device.value.target)
+        self._hold(device, commands.device.id, removal)
+        return {**disk_fields(vm, device), "bus": device.value.bus}
+
+    async def _tell(self, commands: DiskCommands, place: dict[str, object], target: str) -> None:
+        device = commands.device
+        try:
+            async with all_or_none(self._vm) as steps:
+                for node in commands.nodes:
+                    name = {"node-name": node.arguments["node-name"]}
+                    await steps.do(node, Command("blockdev-del", name))
+                undo = Command("device_del", {"id": device.id})
+                await steps.do(device_add(device, place), undo)
+        except BaseException:
+            self._spent.add(target)
+            raise
+        self._places.take(device.id, place)
+
+    def _hold(self, device: Named[Disk], qemu_id: str, behind: tuple[Command, ...]) -> None:
+        self._ids[device.value.target] = qemu_id
+        self._holdings.add(Holding(qemu_id, behind, partial(self._forget, device, qemu_id)))
+
+    async def _forget(self, device: Named[Disk], qemu_id: str) -> None:
+        """Take the disk out of what is known of the VM."""
+        self._places.give_back(qemu_id)
+        self._ids.pop(device.value.target, None)
+        disks = without_entry(self._vm.machine.disks, device.number)
+        self._vm.machine = msgspec.structs.replace(self._vm.machine, disks=disks)
+
+    async def detach(self, target: str, seconds: float) -> dict[str, object]:
+        """Take the disk *target* out.
+
+        Raises:
+            BpferryError: there is none, or the guest does not let go of it.
+        """
+        qemu_id = self._ids.get(target)
+        if qemu_id is None:
+            raise NotReady(f"'{self._vm.name}' has no disk '{target}'", _which(self._ids))
+        await self._holdings.take_out(qemu_id, seconds)
+        return {"target": target}
+
+
+def _which(targets: Iterable[str]) -> str:
+    names = list(targets)
+    more = ", ..." if len(names) > MAX_SHOWN else ""
+    return f"it has {', '.join(names[:MAX_SHOWN])}{more}" if names else "it has none"
