@@ -106,7 +106,7 @@ def test_help_has_an_example(command: Command) -> None:
     assert [line for line in examples(command) if line.startswith(f"{command.prog}")]
 
 
-SHELL = ("|", ">", "&&")
+SHELL = ("|", "<", ">", "&&")
 """Words of the shell, after which a command has ended."""
 
 
