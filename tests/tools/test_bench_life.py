@@ -10,7 +10,7 @@ import pytest
 
 BENCH: Final = Path(__file__).parents[2] / "tools" / "bench"
 RUNS: Final = 2
-WANTED: Final = {"run", "listing", "request", "resident", "wake_ups"}
+WANTED: Final = {"run", "list", "request", "resident", "wake_ups"}
 
 
 @pytest.fixture(scope="module")
