@@ -239,6 +239,7 @@ FLOOD = bytes.fromhex(
 """A boot sector that writes without an end."""
 
 
+@pytest.mark.slow
 def test_a_guest_that_floods_and_a_terminal_that_stalls(tmp_path: Path) -> None:
     """Another terminal goes on and can leave, commands are answered, and the loss is told."""
     with background_vm(tmp_path) as name:

@@ -12,6 +12,7 @@ as QEMU has answered.
 """
 
 import os
+import shlex
 from typing import Final
 
 from bpferry.machine.control.inventory import cards, disks
@@ -61,7 +62,8 @@ class _Commands:
         if force:
             self._vm.stopper.quit()
         else:
-            self._vm.stopper.power_down(seconds)
+            name = shlex.quote(self._vm.name)
+            self._vm.stopper.power_down(seconds, f"'bpferry stop --force {name}' ends it at once")
         return Answer()
 
     async def pause(self, fields: Fields) -> Answer:
