@@ -14,11 +14,12 @@ TREES: Final = (
     "client",
     "systemd",
     "tools",
+    "docs",
     "tests/__init__.py",
     "tests/systemd/ask.py",
     "tests/vm",
 )
-"""What tools/install copies, and what the tests run inside."""
+"""What tools/install copies or makes man pages of, and what the tests run inside."""
 
 CLONE: Final = "/srv/bpferry"
 GUEST: Final = Guest(Path("/srv/guest/kernel"), Path("/srv/guest/initrd"))

@@ -31,6 +31,7 @@ PACKAGES: Final = (
     "linux-image-cloud-amd64",
     "initramfs-tools",
     "qemu-system-x86",
+    "qemu-utils",
     "python3",
     "python3-venv",
     "python3-msgpack",
