@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How a card's packets spread over its queues, as a picture (SVG 1.1)."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
@@ -32,6 +33,10 @@ repeat after eight queues, so each entry has its number too."""
 DARK: Final = ("#4477aa", "#228833", "#aa3377")
 """Those on which white letters are read better than black ones."""
 
+TEXT_COLUMNS: Final = 94
+TITLE_COLUMNS: Final = 56
+"""Letters that fit into one line, in a font that is rather wide."""
+
 HEAD: Final = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" \
 viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13" fill="#222222">
@@ -47,8 +52,9 @@ TRANSMIT_AT: Final = 570
 def draw_svg(vm_name: str, cards: Sequence[Measured]) -> str:
     """Return a picture of all *cards* of the VM."""
     canvas = _Canvas()
-    canvas.text(MARGIN, f"'{vm_name}': how packets spread over the queues", size=18, bold=True)
-    canvas.down(LINE + 6)
+    for line in _wrapped(f"'{vm_name}': how packets spread over the queues", TITLE_COLUMNS):
+        canvas.text(MARGIN, line, size=18, bold=True)
+        canvas.down(LINE + 6)
     if not cards:
         canvas.text(MARGIN, "it has no network card")
     for measured in cards:
@@ -88,6 +94,12 @@ class _Canvas:
             f'<text x="{x}" y="{self.y}" font-size="{size}"{more}>{escape(_clean(words))}</text>'
         )
 
+    def paragraph(self, words: str, colour: str = "") -> None:
+        """Write *words* below, on as many lines as they need."""
+        for line in _wrapped(words):
+            self.down(LINE)
+            self.text(MARGIN, line, colour=colour)
+
     def box(self, x: int, y: int, width: float, height: int, colour: str) -> None:
         """Fill a rectangle."""
         self.parts.append(
@@ -108,33 +120,30 @@ def colour_of(queue: int) -> str:
 def _draw_card(canvas: _Canvas, measured: Measured) -> None:
     card = measured.card
     canvas.down(LINE)
-    canvas.text(MARGIN, f"{card.card_id}: {seen(card)}", size=15, bold=True)
+    canvas.text(MARGIN, card.card_id, size=15, bold=True)
     for words in _facts(card):
-        canvas.down(LINE)
-        canvas.text(MARGIN, words)
+        canvas.paragraph(words)
     steering = card.steering
     if steering is not None and steering.redirect:
         _draw_settings(canvas, steering)
     _draw_queues(canvas, measured)
+    canvas.down(8 if measured.warnings else 0)
     for notice in measured.warnings:
-        for line in _wrapped(f"Warning: {notice.message.partition(': ')[2]}"):
-            canvas.down(LINE)
-            canvas.text(MARGIN, line, colour="#aa3300")
+        canvas.paragraph(f"Warning: {notice.message.partition(': ')[2]}", colour="#aa3300")
     canvas.down(LINE)
 
 
 def _facts(card: Observed) -> Iterator[str]:
     vhost = "vhost" if card.vhost else "no vhost"
     queues, vcpus = output.count(card.queues, "queue"), output.count(card.vcpus, "vCPU")
-    yield f"{queues}, {vhost}; the VM has {vcpus}; planned: {card.rung}"
+    yield f"Planned: {card.rung}. Seen: {seen(card)}."
+    yield f"It has {queues} and {vhost}; the VM has {vcpus}."
     if card.uncounted:
         yield f"Packets are not counted: {card.uncounted}"
 
 
 def _draw_settings(canvas: _Canvas, steering: Steering) -> None:
-    for line in _wrapped(f"Hashed: {', '.join(type_names(steering.hash_types)) or 'nothing'}"):
-        canvas.down(LINE)
-        canvas.text(MARGIN, line)
+    canvas.paragraph(f"Hashed: {', '.join(type_names(steering.hash_types)) or 'nothing'}")
     for number, line in enumerate(key_lines(steering.key)):
         canvas.down(LINE)
         if not number:
@@ -166,14 +175,11 @@ def _draw_queues(canvas: _Canvas, measured: Measured) -> None:
     steering = measured.card.steering
     table = steering.table if steering is not None and steering.redirect else ()
     parts = shares(table) if table else {}
-    canvas.down(LINE)
-    for x, words in (
-        (MARGIN, "Queue"),
-        (TABLE_AT, "Share of the table"),
-        (RECEIVE_AT, "Received packets/s"),
-        (TRANSMIT_AT, "Sent packets/s"),
-    ):
-        canvas.text(x, words, bold=True)
+    canvas.down(LINE + 4)
+    canvas.text(MARGIN, "Queue", bold=True)
+    canvas.text(TABLE_AT, "Share of the table" if table else "", bold=True)
+    canvas.text(RECEIVE_AT, "Received packets/s", bold=True)
+    canvas.text(TRANSMIT_AT, "Sent packets/s", bold=True)
     for queue in queues_of(measured):
         canvas.down(LINE + 2)
         canvas.text(MARGIN + 12, str(queue), anchor="middle")
@@ -194,11 +200,5 @@ def _draw_bar(canvas: _Canvas, x: int, queue: int, share: float, words: str) -> 
     canvas.text(x + round(width) + 6, words, size=12)
 
 
-def _wrapped(words: str, columns: int = 100) -> Iterator[str]:
-    line = ""
-    for word in words.split():
-        if line and len(line) + len(word) >= columns:
-            yield line
-            line = ""
-        line = f"{line} {word}" if line else word
-    yield line
+def _wrapped(words: str, columns: int = TEXT_COLUMNS) -> list[str]:
+    return textwrap.wrap(words, columns)
