@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The check that no test is skipped without leave, and the README's test command."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
 
-CI: Final = Path(__file__).parents[2] / ".ci"
+REPOSITORY: Final = Path(__file__).parents[2]
+
+CI: Final = REPOSITORY / ".ci"
+
+JOIN: Final = REPOSITORY / "tools/prepare/join_reports.py"
 
 REASON: Final = "this machine has no usable KVM"
 
@@ -51,6 +56,41 @@ def test_comment_is_not_a_reason(tmp_path: Path) -> None:
     comment = (CI / "allowed-skips.txt").read_text().splitlines()[0]
 
     assert 1 == check_skips(REPORT.format(comment), tmp_path).returncode
+
+
+def join(folder: Path, *reports: Path) -> subprocess.CompletedProcess[str]:
+    """Join *reports* to one in *folder*."""
+    command = ["/usr/bin/python3", "-I", *map(str, (JOIN, folder / "joined.xml", *reports))]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_a_skip_without_leave_is_seen_in_each_of_two_runs(tmp_path: Path) -> None:
+    """All tests run as two halves, and what is checked is the report of both."""
+    halves = [tmp_path / "one.xml", tmp_path / "two.xml"]
+    for half, reason in zip(halves, (REASON, "no time"), strict=True):
+        half.write_text(REPORT.format(reason))
+    joined = join(tmp_path, *halves).returncode
+    text = (tmp_path / "joined.xml").read_text()
+
+    assert (0, 4) == (joined, text.count("<testcase "))
+    assert "no time" in check_skips(text, tmp_path).stderr
+
+
+def test_a_half_that_wrote_no_report_fails(tmp_path: Path) -> None:
+    """It was killed, or crashed; nobody can say what was skipped."""
+    half = tmp_path / "one.xml"
+    half.write_text(REPORT.format(REASON))
+    done = join(tmp_path, half, tmp_path / "two.xml")
+
+    assert (1, True) == (done.returncode, done.stderr.startswith("pytest wrote no report: "))
+
+
+def test_what_runs_aside_is_there() -> None:
+    """The other half is all the rest, so a path that has gone would be in neither."""
+    script = (REPOSITORY / "tools/test").read_text()
+    (listed,) = re.findall(r'^aside="([^"]+)"', script, re.MULTILINE)
+
+    assert [] == [path for path in listed.split() if not (REPOSITORY / path).exists()]
 
 
 def test_empty_report_fails(tmp_path: Path) -> None:
