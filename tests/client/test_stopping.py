@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.client import guest
 from tests.client.running import BASE, DISK, Run, start
-from tests.client.support import is_gone
+from tests.client.support import is_gone, wait_until
 
 pytestmark = pytest.mark.qemu
 
@@ -71,6 +72,20 @@ def test_guest_that_ignores_its_power_button_is_ended_after_a_time(
         assert is_gone(qemu)
         assert "the guest did not power down within 1 s: stopping QEMU\n" in run.err()
         assert run.err().endswith("bpferry: the VM has stopped\n")
+
+
+def test_guest_that_still_boots_is_asked_again(tmp_path: Path) -> None:
+    """It has not noticed its power button while its firmware ran."""
+    with start(tmp_path, BASE + DISK) as run:
+        guest.write_obedient_disk(tmp_path / "disk.img")
+        assert wait_until(lambda: "running" in command("list").stdout)
+        run.signal(signal.SIGTERM)
+        assert run.says(ASKED)
+        assert "hello" not in run.out()
+
+        assert run.status() == 0
+        assert "powering down" in run.out()
+        assert "stopping QEMU" not in run.err()
 
 
 def test_without_a_limit_the_guest_has_all_the_time_that_it_needs(tmp_path: Path) -> None:

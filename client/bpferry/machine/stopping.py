@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How a VM that runs is stopped: through its guest, and in a harder way if that takes too long.
 
-    the first signal    the guest's power button; after the time limit, the same as the second
+    the first signal    the guest's power button, and again every ten seconds, since a guest that
+                        still boots does not notice; after the time limit, as the second
     the second          QEMU is told to end, and after some seconds the same as the third
     the third           QEMU is killed
 
@@ -24,6 +25,9 @@ from bpferry.qemu.monitor import Monitor
 
 QUIT_SECONDS: Final = 5.0
 """QEMU ends in some milliseconds when told to, unless a disk does not answer."""
+
+PRESS_SECONDS: Final = 10.0
+"""Between two presses of the power button. A guest that shuts down already ignores the others."""
 
 SAME_SECONDS: Final = 1.0
 """Within which a second SIGTERM is for the same wish."""
@@ -153,14 +157,16 @@ class Stopper:
         self._after(None, self.kill)
 
     async def _press(self, monitor: Monitor) -> None:
-        """Press the power button; a guest that was paused continues, or it could not notice."""
+        """Press the power button until the guest powers down; one that is paused continues."""
         with contextlib.suppress(QemuError):
-            await monitor.power_down()
-            state = await monitor.run_state()
-            if state in PAUSED:
-                await monitor.execute("cont")
-            elif state in DEAD:
-                self.quit("the guest has crashed and cannot power down: stopping QEMU")
+            while self.step is Step.POWER_DOWN:
+                await monitor.power_down()
+                state = await monitor.run_state()
+                if state in PAUSED:
+                    await monitor.execute("cont")
+                elif state in DEAD:
+                    self.quit("the guest has crashed and cannot power down: stopping QEMU")
+                await asyncio.sleep(PRESS_SECONDS)
 
     def _end_early(self) -> None:
         if not self.begun:
