@@ -2,6 +2,7 @@
 """A stop goes through the guest, whoever asks for it, and is never without an end."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_guest_that_still_boots_is_asked_again(tmp_path: Path) -> None:
     """It has not noticed its power button while its firmware ran."""
     with start(tmp_path, BASE + DISK) as run:
         guest.write_obedient_disk(tmp_path / "disk.img")
-        assert wait_until(lambda: "running" in command("list").stdout)
+        assert wait_until(lambda: "t: running" in command("status", "t").stdout)
         run.signal(signal.SIGTERM)
         assert run.says(ASKED)
         assert "hello" not in run.out()
@@ -191,3 +192,26 @@ def test_paused_guest_can_power_down(tmp_path: Path) -> None:
         run.signal(signal.SIGTERM)
 
         assert run.says("the VM continues")
+
+
+def test_closed_terminal_changes_no_exit_status(tmp_path: Path) -> None:
+    """A VM that powers down after its terminal was closed has ended well."""
+    main_end, terminal = pty.openpty()
+    guest.write_obedient_disk(tmp_path / "disk.img")
+    (tmp_path / "vm.toml").write_text(BASE + DISK, encoding="utf-8")
+    argv = ["setsid", "--ctty", sys.executable, "-m", "bpferry", "run", str(tmp_path / "vm.toml")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        argv, stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+    )
+    os.close(terminal)
+    try:
+        seen = b""
+        while b"hello" not in seen:
+            seen += os.read(main_end, 4096)
+        os.close(main_end)
+
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()

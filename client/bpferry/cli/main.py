@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failure = BpferryError(f"cannot continue: {error}")
             output.print_error(failure, as_json=as_json)
             return failure.status
+        finally:
+            output.forget_unread()
 
 
 def _fill_standard_fds() -> None:

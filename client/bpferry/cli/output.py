@@ -27,6 +27,20 @@ def say(text: str) -> None:
         return
 
 
+def forget_unread() -> None:
+    """Drop what nobody will read any more, on a terminal or a pipe that was closed.
+
+    Otherwise the interpreter would try to write it at its end, and fail with a status of its own.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            setattr(sys, name, None)
+
+
 def print_text(text: str) -> None:
     """Write *text* on standard output.
 
