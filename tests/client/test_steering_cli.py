@@ -347,6 +347,24 @@ def test_a_pipe_gets_a_line_each_interval_until_the_vm_ends() -> None:
     assert "bpferry: 'web' has ended\n" in said
 
 
+def test_a_reader_that_has_left_is_not_told_of_a_signal() -> None:
+    """SIGTERM after the pipe was closed ends a watch without a traceback."""
+    watching = command("steering", "web", "--watch", "--json", "--interval", "20")
+    with running(FakeVm()):
+        process = subprocess.Popen(
+            watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        time.sleep(1.5)
+        process.stdout.close()
+        process.terminate()
+        said = process.stderr.read()
+        process.stderr.close()
+
+    assert (143, b"") == (process.wait(10), said)
+
+
 class RestlessVm(FakeVm):
     """Its guest rewrites its settings all the time: the maps are real ones."""
 

@@ -3,26 +3,35 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from bpferry.steering.view import QUIET_SECONDS
 from bpferry_wire.messages import Quota, QuotaReply
 from guest.build import CACHE, Guest, build_guest
+from guest.console import Console
 from guest.flows import Queues, Route, gather_flows, make_flows
+from guest.netns import Namespace, bridged
 from guest.sending import Flow
-from steering_demo.play import Field, even_table, field
+from steering_demo.helpers import activated_helpers
+from steering_demo.play import Field, even_table, explaining, field
 from steering_demo.rounds import PACKETS, Sender, find_mismatches, predict, send
-from steering_demo.stations import FIRST, HOST, SECOND, routes
+from steering_demo.stations import FIRST, HOST, MTU, SECOND, routes
+from steering_demo.vm import Vm, client, running_vm
 from steering_demo.witness import live_maps
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
 from tests.support.census import wait_until
@@ -34,6 +43,11 @@ ROUTES = [Route("10.0.0.1", "10.0.0.2"), Route("fd00::1", "fd00::2")]
 
 MANY_FLOWS: Final = 20_000
 """More than can be sent until the helpers have been killed and started again."""
+
+IDLE_SECONDS: Final = 5
+
+BOOT_SECONDS: Final = 150.0
+"""It takes ten, and much longer on a host that is busy with other guests."""
 
 STEP: Final = 50
 """Flows that are sent before a sender looks up."""
@@ -165,6 +179,115 @@ def test_no_packet_is_lost_when_both_helpers_are_killed_and_started_again() -> N
             machine.console.ask("poweroff")
             machine.wait()
         assert wait_until(lambda: not _ports(played)), _ports(played)
+
+
+@_marked
+def test_what_steering_counts_is_what_the_guest_counted() -> None:
+    """And each flow comes in on the queue that ``--predict`` named; then nobody is woken up.
+
+    The user who started the VM asks, without a privilege, and the guest is not asked.
+    """
+    with workplace() as place, _lone_guest(place) as (space, machine):
+        console = machine.console
+        with live_maps(machine.qemu_pid()) as maps:
+            even_table(machine, maps)
+        flows = make_flows(FLOWS, routes(HOST, FIRST), seed=31)
+        predicted = {flow: _ask_prediction(place, space, flow) for flow in flows[:8]}
+
+        with _watched(place, space) as counts:
+            next(counts)
+            before = _counters(console)
+            console.ask("flows")
+            send(space, flows)
+            counted = Counter(_until_quiet(counts))
+            after = _counters(console)
+        seen = gather_flows(console, FLOWS * PACKETS)
+
+        arrived = {queue: after[queue] - before[queue] for queue in after}
+        assert sum(arrived.values()) >= FLOWS * PACKETS
+        # A neighbour may ask for an address at any time, and be counted on one side only.
+        assert all(abs(arrived[queue] - counted[queue]) <= 2 for queue in arrived), counted
+        assert {flow: {queue: PACKETS} for flow, queue in predicted.items()} == {
+            flow: seen[flow] for flow in predicted
+        }
+        time.sleep(QUIET_SECONDS + 2)
+        assert 0 == _wake_ups_in(IDLE_SECONDS, machine.process.pid)
+
+
+@contextmanager
+def _lone_guest(place: Workplace) -> Iterator[tuple[Namespace, Vm]]:
+    """Run the first guest alone, on a bridge with the host."""
+    with (
+        bridged(BRIDGE, [HOST.ipv4, HOST.ipv6], MTU) as space,
+        explaining(place),
+        activated_helpers(place, space),
+        running_vm(place, space, _guest(), FIRST) as machine,
+    ):
+        machine.console.wait_until_ready(BOOT_SECONDS)
+        machine.console.ask("address", ipv4=FIRST.ipv4, ipv6=FIRST.ipv6)
+        machine.console.ask("channels", count=FIRST.queues)
+        yield space, machine
+
+
+def _ask_prediction(place: Workplace, space: Namespace, flow: Flow) -> int:
+    """Return the queue that ``bpferry steering --predict`` names."""
+    source, to = (
+        f"[{address}]:{port}" if flow.family == 6 else f"{address}:{port}"
+        for address, port in (
+            (flow.source, flow.source_port),
+            (flow.destination, flow.destination_port),
+        )
+    )
+    words = ["steering", FIRST.name, "--json", "--predict", f"{flow.protocol} {source} > {to}"]
+    asked = subprocess.run(client(place, space, words), check=True, capture_output=True)
+    return int(json.loads(asked.stdout)["cards"][0]["queue"])
+
+
+@contextmanager
+def _watched(place: Workplace, space: Namespace) -> Iterator[Iterator[dict[int, int]]]:
+    """Let ``bpferry steering --watch`` run; yield what was received, by interval and queue."""
+    words = ["steering", FIRST.name, "--watch", "--json", "--interval", "0.5"]
+    with subprocess.Popen(client(place, space, words), stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        try:
+            yield map(_received, watching.stdout)
+        finally:
+            watching.terminate()
+
+
+def _received(line: bytes) -> dict[int, int]:
+    (card,) = json.loads(line)["cards"]
+    return {queue["queue"]: queue["receive"]["packets"] for queue in card["queues"]}
+
+
+def _until_quiet(counts: Iterator[dict[int, int]]) -> dict[int, int]:
+    """Return the packets by queue, from now until none comes in any more."""
+    total: Counter[int] = Counter()
+    for interval in counts:
+        total.update(interval)
+        if sum(total.values()) >= FLOWS * PACKETS and not any(interval.values()):
+            return total
+    raise AssertionError(f"the watch ended: {total}")
+
+
+def _counters(console: Console) -> dict[int, int]:
+    """Return packets by queue, as ``ethtool -S`` in the guest shows them."""
+    queues = console.ask("counters")["queues"]
+    assert isinstance(queues, dict)
+    return {int(queue): int(count) for queue, count in queues.items()}
+
+
+def _wake_ups_in(seconds: float, pid: int) -> int:
+    """Return how often the process *pid* was woken up in so many *seconds*."""
+    before = _wake_ups(pid)
+    time.sleep(seconds)
+    return _wake_ups(pid) - before
+
+
+def _wake_ups(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (count,) = re.findall(r"^voluntary_ctxt_switches:\t(\d+)$", status, re.MULTILINE)
+    return int(count)
 
 
 def _send_until(enough: threading.Event, sender: Sender, flows: Sequence[Flow]) -> Sequence[Flow]:

@@ -80,7 +80,11 @@ def print_error(error: BpferryError, *, as_json: bool) -> None:
     If standard output cannot be written, people are told.
     """
     if as_json and sys.stdout is not None:
-        print_json({"error": error_fields(error)})
+        try:
+            print_json({"error": error_fields(error)})
+        except BrokenPipeError:
+            # The program that reads us has left; Python would try once more at its end.
+            sys.stdout = None
         return
     for one in (error, *error.others):
         say(f"error: {one.message}")
