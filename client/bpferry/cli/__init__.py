@@ -16,6 +16,7 @@
     running          bpferry list, status, stop, pause, resume, reset
     running_options  what these take, and their help
     reach            bpferry ip, ssh
+    screens          bpferry screenshot, vnc, spice
     reach_options    what these take, and their help
     hot_plug         bpferry attach-nic, detach-nic, set-link, attach-disk, detach-disk
     hot_plug_options what these take, and their help

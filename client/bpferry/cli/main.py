@@ -332,6 +332,18 @@ def _detach_disk(options: argparse.Namespace) -> int:
     )
 
 
+def _screenshot(options: argparse.Namespace) -> int:
+    from bpferry.cli.screens import screenshot  # noqa: PLC0415
+
+    return screenshot(options.name, options.file, as_json=options.json)
+
+
+def _view(options: argparse.Namespace) -> int:
+    from bpferry.cli.screens import view  # noqa: PLC0415
+
+    return view(options.command, options.name, only_print=options.print)
+
+
 RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "create": _create,
     "run": _run_vm,
@@ -353,6 +365,9 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "reset": _change,
     "ip": _ip,
     "ssh": _ssh,
+    "screenshot": _screenshot,
+    "vnc": _view,
+    "spice": _view,
     "attach-nic": _attach_nic,
     "detach-nic": _detach_nic,
     "set-link": _set_link,

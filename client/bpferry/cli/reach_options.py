@@ -45,11 +45,54 @@ examples:
   bpferry ssh --print web                 only print the ssh command
 """
 
+SCREENSHOT_DESCRIPTION: Final = """\
+Write a picture of what the VM's screen shows now. FILE ends with .png or .ppm.
+The VM needs a graphics card; no viewer, and no display for one.
+"""
+
+VIEW_DESCRIPTION: Final = """\
+Show the VM's screen in your own viewer: the first of {programs}
+that is installed. The VM needs a display for it in its description:
+  [[graphics]]
+  type = "{kind}"
+"""
+
 
 def add_reach(commands: Commands) -> None:
     """Add the commands."""
     _add_ip(commands)
     _add_ssh(commands)
+    _add_screenshot(commands)
+    _add_view(commands, "vnc", "remote-viewer, vncviewer and xdg-open")
+    _add_view(commands, "spice", "remote-viewer, spicy and xdg-open")
+
+
+def _add_screenshot(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "screenshot",
+        help="write a picture of a VM's screen",
+        description=SCREENSHOT_DESCRIPTION,
+        epilog="example:\n  bpferry screenshot web web.png\n",
+    )
+    add_name(command)
+    command.add_argument("file", metavar="FILE", help="the file to write, PNG or PPM by its name")
+    add_json(command)
+
+
+def _add_view(commands: Commands, kind: str, programs: str) -> None:
+    command = add_command(
+        commands,
+        kind,
+        help=f"show a VM's screen in your viewer for {kind.upper()}",
+        description=VIEW_DESCRIPTION.format(programs=programs, kind=kind),
+        epilog=f"examples:\n  bpferry {kind} web\n"
+        f"  bpferry {kind} --print web            only print the address\n",
+    )
+    add_name(command)
+    command.add_argument(
+        "--print", action="store_true", help="only print the address, for a viewer elsewhere"
+    )
 
 
 def _add_ip(commands: Commands) -> None:

@@ -27,6 +27,7 @@
     endpoints     where users and programs connect to a VM that runs
     guest_agent   what the agent in a guest says of its addresses
     guest_addresses how to reach the guest: its addresses, its ssh
+    pictures      pictures of a guest's screen
     lint          what is wrong with a design, or could be better, before anything is started
     steering_lint the same for what is planned for the cards
     session_lint  what libvirt's session mode would make of the cards

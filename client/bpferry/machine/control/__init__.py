@@ -10,6 +10,7 @@
     life        what is known of a running VM: its state and what it was started with
     inventory   its cards and disks, as its user is shown them
     hot_plug    a package: cards and disks that are plugged in and taken out
+    screen      a picture of its screen
     events      what happens in the guest, and what follows
     watching    the steering of its cards, for as long as it runs
     record      what its user was told, for those who ask later

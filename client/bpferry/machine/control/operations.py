@@ -19,6 +19,7 @@ from bpferry.machine.control.inventory import cards, disks
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
 from bpferry.machine.control.queues import Queues
+from bpferry.machine.control.screen import Screen
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.endpoints import fields as endpoint_fields
 from bpferry_wire.codec import Fields
@@ -38,6 +39,7 @@ def operations(vm: RunningVm) -> dict[str, Operation]:
         "resume": commands.resume,
         "reset": commands.reset,
         "steering": Queues(vm).steering,
+        **Screen(vm).operations(),
     }
 
 
