@@ -13,9 +13,9 @@ for it and it runs in the guest:
   [[channels]]
   type = "unix"
   name = "org.qemu.guest_agent.0"
-Otherwise they come from this host's neighbour table by the MAC addresses of the
-VM's cards: only those that this host has talked to lately, on a bridge on which
-it has an address of its own.
+Otherwise they come from this host's neighbour table by the MAC addresses of
+the VM's cards: only those that this host has talked to lately, on a bridge on
+which it has an address of its own.
 """
 
 IP_EPILOG: Final = """\
@@ -51,8 +51,9 @@ The VM needs a graphics card; no viewer, and no display for one.
 """
 
 VIEW_DESCRIPTION: Final = """\
-Show the VM's screen in your own viewer: the first of {programs}
-that is installed. The VM needs a display for it in its description:
+Show the VM's screen in your own viewer: the first of
+{programs} that is installed.
+The VM needs a display for it in its description:
   [[graphics]]
   type = "{kind}"
 """
