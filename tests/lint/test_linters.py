@@ -71,7 +71,7 @@ def test_no_function_is_long(package: str) -> None:
 
 
 TOP = ("shared", "helper", "client", "systemd", "tests", "tools", "docs", r"\.ci")
-NAMED = re.compile(rf"(?<![\w./-])((?:{'|'.join(TOP)})/[\w./-]*[\w-]|README\.md|CHANGELOG\.md)")
+NAMED = re.compile(rf"(?<![\w./-])((?:{'|'.join(TOP)})/[\w./@-]*[\w-]|README\.md|CHANGELOG\.md)")
 """A path from the top of the repository, as text and comments write it."""
 
 
@@ -92,6 +92,8 @@ FOREIGN = {
     "docs/specs/fw_cfg.rst",
     "docs/system/i386/hyperv.rst",
     "tests/qtest/device-introspect-test.c",
+    # A socket of systemd's.
+    "systemd/private",
     # What is beside the checkout, and patterns.
     "shared/conformance",
     "tests/golden/capabilities/NAME.json",

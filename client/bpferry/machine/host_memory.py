@@ -37,8 +37,8 @@ def find_scarce_memory(machine: Machine, meminfo: Path = MEMINFO) -> Iterator[Fa
             f"the guest may use {_shown(wanted)} of memory, and this host has {_shown(there)} with "
             "its swap",
             "when that is used up, the kernel ends QEMU or another process",
-            "give the guest less memory, or the host more swap",
-            "host",
+            fix="give the guest less memory, or the host more swap",
+            kind="host",
         )
 
 

@@ -34,7 +34,7 @@ from bpferry.commandline.parts import (
 )
 from bpferry.domain.document import Document
 from bpferry.errors import BpferryError, all_in_one
-from bpferry.machine.card_fds import Helpers, open_cards
+from bpferry.machine.card_fds import CardFds, Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.control_socket import open_control
 from bpferry.machine.device_nodes import acquire_cid, open_device
@@ -172,22 +172,31 @@ def prepare(
             plugged_in=tuple(number for part in built.of(PlugIn) for number in part.vcpus),
             paused=bool(built.of(Pause)),
             companions=companions,
-            secrets={
-                secret.name: describe(secret, draft.secret_files, draft.document)
-                for secret in built.of(Secret)
-            },
+            secrets=_described(draft),
             endpoints=final.of(Endpoint),
             monitor=opened.ends[QMP],
             control=control,
             incoming=incoming,
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
-            maps={
-                card_id: ours.enter_context(map_set(granted))
-                for card_id, granted in cards.sets.items()
-            },
+            maps=_map_all(cards, ours),
             inherited=inherited,
         )
+
+
+def _described(draft: Draft) -> dict[str, str]:
+    """Return what each secret is, in words."""
+    return {
+        secret.name: describe(secret, draft.secret_files, draft.document)
+        for secret in draft.built.of(Secret)
+    }
+
+
+def _map_all(cards: CardFds, stack: contextlib.ExitStack) -> dict[str, SteeringMaps]:
+    """Map the maps of all sets; they belong to *stack*."""
+    return {
+        card_id: stack.enter_context(map_set(granted)) for card_id, granted in cards.sets.items()
+    }
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def choose_connection(wish: Wish) -> Connection:
                 "add '--bridge NAME' or '--network NAME'; user networking has one queue",
             )
         port = find_free_port() if wish.ssh_keys else None
-        return Connection("user", "", 1, mac, port, tuple(_without_bridge()))
+        return Connection("user", "", 1, mac, port, notes=tuple(_without_bridge()))
     kind = "bridge" if wish.bridge else "network"
     queues, notes = _ask_queues(source, wish, mac)
     return Connection(kind, source, queues, mac, notes=notes)
