@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """VMs under the systemd of an ordinary user: started, ready, stopped, and after a restart."""
 
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.support.debian_folder import BUILD_SECONDS
 from tests.systemd.container import Container
 from tests.systemd.helper_unit import POLICY
-from tests.systemd.user_session import DEAF, POLITE, User, user_with_vms, wait_until
+from tests.systemd.user_session import DEAF, LOGINCTL, POLITE, User, user_with_vms, wait_until
 
 pytestmark = [
     pytest.mark.system,
@@ -19,6 +21,11 @@ pytestmark = [
     # The first test of a release may have to wait for its root to be made.
     pytest.mark.timeout(BUILD_SECONDS + 300),
 ]
+
+README: Final = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+WHERE: Final = re.compile(r"^\S+ \S+ bpferry\[[0-9]+\]: ")
+"""When and by whom a line of the journal was said."""
 
 UNIT: Final = f"bpferry@{POLITE}.service"
 
@@ -189,7 +196,7 @@ def test_killed_session_powers_the_guest_down(erin: User, installed_system: Cont
     assert f"session-{session}.scope" in installed_system.check(
         "sh", "-c", "cat /proc/$(systemctl show -p MainPID --value login)/cgroup"
     )
-    installed_system.check("loginctl", "terminate-session", session)
+    installed_system.check(*LOGINCTL, "terminate-session", session)
     assert wait_until(lambda: "has stopped" in erin.check("cat", "session.out"))
     said = erin.check("cat", "session.out")
 
@@ -288,6 +295,25 @@ def test_end_of_the_last_session_powers_the_guest_down(installed_system: Contain
         assert wait_until(lambda: not frank.has_guest(), 60)
         assert POWERED_DOWN in frank.said()
         assert CUT_OFF not in frank.said()
+
+
+def test_readme_shows_what_is_said(erin: User) -> None:
+    """Each command of the session under systemd, with its output as it is there."""
+    [block] = re.findall(
+        r"^<!-- bpferry start -->\n```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL
+    )
+    for session in block.removeprefix("$ ").split("\n$ "):
+        command, _, shown = session.partition("\n")
+        said = erin.check("sh", "-c", command)
+        if command.startswith("bpferry start"):
+            assert wait_until(lambda: GREETING in erin.said().rpartition("Starting ")[2])
+        if command.startswith("bpferry stop"):
+            erin.wait_for_state(POLITE, "inactive")
+
+        assert [WHERE.sub("", line) for line in shown.splitlines()] == [
+            WHERE.sub("", line) for line in said.splitlines()
+        ]
+    erin.check("bpferry", "disable", POLITE)
 
 
 def test_users_see_only_their_own_vms(erin: User, installed_system: Container) -> None:

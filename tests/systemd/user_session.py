@@ -12,6 +12,9 @@ from tests.systemd.container import CLONE, Container
 PATIENCE_S: Final = 30.0
 """A guest starts in a second or two, unless the machine has much else to do."""
 
+LOGINCTL: Final = ("systemd-run", "--quiet", "--wait", "--pipe", "loginctl")
+"""logind looks at the control group of who asks; only what systemd starts has one in there."""
+
 POLITE: Final = "web"
 """Its guest powers down when it is asked to."""
 
@@ -105,13 +108,12 @@ def user_with_vms(system: Container, name: str, *, lingers: bool) -> Iterator[Us
     user = User(system, name)
     try:
         if lingers:
-            system.check("loginctl", "enable-linger", name)
+            system.check(*LOGINCTL, "enable-linger", name)
             assert wait_until(lambda: user.run("systemctl", "--user", "status").returncode == 0)
         user.check("python3", "-c", MAKE)
         yield user
     finally:
-        system.run("loginctl", "disable-linger", name)
-        system.run("loginctl", "terminate-user", name)
+        system.run(*LOGINCTL, "disable-linger", name)
+        system.run(*LOGINCTL, "terminate-user", name)
         system.run("systemctl", "stop", f"user@{user.uid}.service")
-        system.run("sh", "-c", f"pkill -KILL -U {user.uid}")
         system.check("userdel", "--remove", name)
