@@ -217,10 +217,18 @@ def test_without_a_bridge_the_user_is_told_which_there_are(folder: Path, capsys:
     assert "has user networking, since no bridge is named; you may use: --bridge br0\n" in said
 
 
+def test_without_a_bridge_that_may_be_used_this_is_said(folder: Path, capsys: Captured) -> None:
+    """A policy that allows none is no failure."""
+    with policy(folder, set()):
+        assert main(["create", "web", "--image", "base.img"]) == 0
+
+    assert "no bridge is named; you may not use any bridge\n" in capsys.readouterr().err
+
+
 def test_without_a_helper_there_is_still_user_networking(folder: Path, capsys: Captured) -> None:
     """And it is said why no bridge can be named."""
     assert main(["create", "web", "--image", "base.img"]) == 0
-    assert "bridges: cannot connect to the helper" in capsys.readouterr().err
+    assert "you may use is not known: cannot connect to the helper" in capsys.readouterr().err
     assert card_of(folder)["type"] == "user"
 
 

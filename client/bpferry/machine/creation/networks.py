@@ -103,9 +103,9 @@ def _without_bridge() -> Iterator[str]:
         with TapHelper() as helper:
             allowed = list(allowed_networks(helper))
     except BpferryError as error:
-        yield f"the card has user networking, since no bridge is named; bridges: {error.message}"
-        return
-    could = f"you may use: {', '.join(allowed)}" if allowed else "you may not use any bridge"
+        could = f"which bridges you may use is not known: {error.message}"
+    else:
+        could = f"you may use: {', '.join(allowed)}" if allowed else "you may not use any bridge"
     yield f"the card has user networking, since no bridge is named; {could}"
 
 
