@@ -168,12 +168,13 @@ def test_second_vm_with_the_same_disk(tmp_path: Path, capsys: Captured) -> None:
     other.write_text((BASE + DISK).replace('"t"', '"u"'), encoding="utf-8")
     with start(tmp_path, BASE + DISK) as run:
         assert run.says("hello")
-        qemu = run.qemu()
+        run.qemu()
 
         assert main(["run", str(other)]) == 1
 
         err = capsys.readouterr().err
-        assert f"it is locked now by process {qemu} (qemu-system-x86, VM 't')" in err
+        assert "it is locked now by your VM 't', which writes to it" in err
+        assert "hint: end that VM (bpferry stop t), or give this VM an image of its own" in err
         assert "qemu: " not in err
 
 

@@ -34,6 +34,15 @@ def open_control(folder: Path) -> Iterator[socket.socket]:
 
 def peer_uid(sock: socket.socket) -> int:
     """Return the user at the other end of *sock*, as it was when the connection was made."""
+    return _peer(sock)[1]
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """Return the process at the other end of *sock*; of a server, the one that began to listen."""
+    return _peer(sock)[0]
+
+
+def _peer(sock: socket.socket) -> tuple[int, int]:
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-    _pid, uid, _gid = UCRED.unpack(credentials)
-    return int(uid)
+    pid, uid, _gid = UCRED.unpack(credentials)
+    return int(pid), int(uid)

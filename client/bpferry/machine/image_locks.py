@@ -8,6 +8,7 @@ are shared, and asking about an exclusive one tells whether anybody has it. Aski
 
 import fcntl
 import os
+import shlex
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import NotReady
 from bpferry.machine.images import Image, images_of
-from bpferry.machine.processes import describe_process, find_locker
+from bpferry.machine.processes import describe_process, find_locker, find_own_vm
 
 DONE: Final = 100
 FORBIDDEN: Final = 200
@@ -67,9 +68,12 @@ def _holder(fd: int, byte: int) -> tuple[int, int] | None:
 
 
 def _locked(image: Image, byte: int, pid: int) -> NotReady:
+    own = find_own_vm(pid) if pid else None
     who = describe_process(pid) if pid else "another process"
     does = "writes to it" if byte in (DONE + WRITE, DONE + RESIZE) else "does not share it"
     end = f"end process {pid}" if pid else f"end that process (fuser -v '{image.path}')"
+    if own is not None:
+        who, end = f"your VM '{own}'", f"end that VM (bpferry stop {shlex.quote(own)})"
     return NotReady(
         f"cannot use '{image.path}': it is locked now by {who}, which {does}",
         f"{end}, or give this VM an image of its own{_sharing(image)}",

@@ -8,9 +8,13 @@ import contextlib
 import itertools
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from bpferry.machine.control_socket import SOCKET_NAME, peer_pid
+from bpferry.machine.folders import folder_name, runtime_folders
 
 PROC: Final = Path("/proc")
 
@@ -67,6 +71,30 @@ def describe_process(pid: int) -> str:
         return f"process {pid}"
     vm = _vm_name(words)
     return f"process {pid} ({name}, VM '{vm}')" if vm else f"process {pid} ({name})"
+
+
+def find_own_vm(pid: int) -> str | None:
+    """Return the name of the VM whose QEMU *pid* is, if a bpferry of this user supervises it."""
+    try:
+        words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        # The name of the program, in parentheses, may itself have spaces and parentheses.
+        parent = int((PROC / str(pid) / "stat").read_text("utf-8").rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        return None
+    name = _vm_name(words)
+    return name if name and parent in _supervisors(name) else None
+
+
+def _supervisors(vm_name: str) -> Iterator[int]:
+    """Yield the processes that take commands to a VM of this name."""
+    for folder in runtime_folders():
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock,
+        ):
+            sock.settimeout(0)
+            sock.connect(str(folder / folder_name(vm_name) / SOCKET_NAME))
+            yield peer_pid(sock)
 
 
 def _vm_name(words: list[str]) -> str:
