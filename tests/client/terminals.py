@@ -164,11 +164,14 @@ def background_vm(folder: Path, text: str = VM) -> Iterator[str]:
             env=_environment({}),
         )
         try:
-            assert wait_until(lambda: is_running(name))
+            assert wait_until(lambda: is_running(name), 60)
             yield name
         finally:
             end(name)
-            process.wait(30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
 
 
 def is_running(name: str) -> bool:

@@ -190,11 +190,12 @@ def test_last_words_reach_all_before_the_end() -> None:
 
     async def test(guest: Guest) -> None:
         with guest.join() as one, guest.join() as two:
-            guest.sock.send(b"x" * 50_000)
-            await guest.hub.end()
+            await guest.writes(b"x" * 350_000)
+            ended = asyncio.create_task(guest.hub.end())
             for sock in (one, two):
-                assert 50_000 == len(await guest.reads(sock, 50_000))
-                assert b"" == sock.recv(10)
+                assert 350_000 == len(await guest.reads(sock, 350_000))
+            await ended
+            assert b"" == one.recv(10) == two.recv(10)
 
     _run(test)
 

@@ -221,6 +221,33 @@ def test_killed_vm_gives_the_terminal_of_an_onlooker_back(tmp_path: Path) -> Non
         assert before != []
 
 
+def test_hung_up_onlooker_leaves_the_vm_alone(tmp_path: Path) -> None:
+    """Closing the terminal of `bpferry console` ends only that; so does SIGTERM, with the mode."""
+    with background_vm(tmp_path) as name:
+        with at_terminal("console", name) as person:
+            assert person.sees(HELLO)
+            person.hang_up()
+            person.process.send_signal(signal.SIGHUP)
+            assert person.status() == 128 + signal.SIGHUP
+        with at_terminal("console", name) as person:
+            before = person.mode()
+            assert wait_until(lambda: person.mode() != before)
+            person.process.send_signal(signal.SIGTERM)
+            assert person.status() == 128 + signal.SIGTERM
+            assert before == person.mode()
+        assert is_running(name)
+
+
+def test_detached_run_with_json_prints_one_object(tmp_path: Path) -> None:
+    """It says that it was detached; that of the VM's end is nobody's to read."""
+    with vm_file(tmp_path) as (file, name), at_terminal("run", "--json", file) as person:
+        assert person.sees(HELLO)
+        person.types(b"\x1dd")
+        assert person.status() == 0
+        assert person.sees(f'{{\r\n  "detached": "{name}"\r\n}}\r\n'.encode())
+        assert is_running(name)
+
+
 def test_console_without_a_terminal(tmp_path: Path) -> None:
     """What is piped in is typed, and what the guest writes comes out, until the VM ends."""
     with background_vm(tmp_path) as name:
