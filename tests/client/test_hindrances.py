@@ -173,7 +173,7 @@ def test_second_vm_with_the_same_disk(tmp_path: Path, capsys: Captured) -> None:
         assert main(["run", str(other)]) == 1
 
         err = capsys.readouterr().err
-        assert "it is locked now by your VM 't', which writes to it" in err
+        assert "it is locked now by your VM 't', which " in err
         assert "hint: end that VM (bpferry stop t), or give this VM an image of its own" in err
         assert "qemu: " not in err
 
