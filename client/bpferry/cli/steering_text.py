@@ -84,8 +84,9 @@ def seen(card: Observed) -> str:
         return "one queue, so there is nothing to spread"
     if card.rung is Rung.NONE:
         return "no RSS, as planned: the host's kernel chooses queues by its own rule"
-    if not card.driver and card.steering is not None and not card.steering.redirect:
-        return "the guest's driver is not up"
+    if not card.driver and card.steering is not None:
+        last = "; this is what it set up last" if card.steering.redirect else ""
+        return f"the guest's driver is not up{last}"
     if card.in_force is False:
         return f"not as planned: {card.difference.partition('but ')[2] or card.difference}"
     if card.steering is None:

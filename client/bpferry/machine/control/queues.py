@@ -25,6 +25,7 @@ from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.server import Answer
 from bpferry.qemu.monitor import CommandRefused
 from bpferry.steering.observed import Observed, to_fields
+from bpferry.steering.plan import Rung
 from bpferry.steering.rings import Direction, Ring, waiting
 from bpferry.steering.view import Seen, compare_plan, is_in_force
 from bpferry_wire.codec import Fields
@@ -94,7 +95,8 @@ class Queues:
         path, status = device
         if not any(word.startswith(DRIVER_OK) for word in _words(status, "status", "statuses")):
             why = "the guest's driver is not up"
-            return replace(observed, difference="", hint="", uncounted=why)
+            in_force = True if observed.rung is Rung.NONE else None
+            return replace(observed, in_force=in_force, difference="", hint="", uncounted=why)
         features = tuple(_words(status, "guest-features", "transports"))
         in_kernel = status.get("vhost-started") is True
         has_iommu = any(word.startswith(IOMMU) for word in features)
