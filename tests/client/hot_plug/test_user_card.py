@@ -97,10 +97,10 @@ def test_the_link_of_a_card_goes_down_and_up(
 def test_an_unknown_card_is_answered_with_those_that_there_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The VM has it or not: that is no mistake of the command line."""
+    """As in other commands that name a card."""
     with running(tmp_path, USER_CARD):
         for words in (("detach-nic", "t", "net7"), ("set-link", "t", "net7", "up")):
-            told = answer(capsys, *words, status=1)["error"]
+            told = answer(capsys, *words, status=2)["error"]
             assert told["message"] == "'t' has no card 'net7'"
             assert told["hint"] == "it has net0"
 

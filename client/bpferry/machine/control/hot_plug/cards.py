@@ -14,7 +14,7 @@ from bpferry.commandline.parts import Device
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.remaining import Remaining, mapped, numbered, total_of, without_entry
-from bpferry.errors import NotReady, Unsupported
+from bpferry.errors import BadInput, Unsupported
 from bpferry.machine.card_fds import CardFds, Helpers, open_cards
 from bpferry.machine.control.hot_plug.card_draft import (
     CardCommands,
@@ -180,13 +180,13 @@ class Cards:
         """Return the card that has *name* as its id or address.
 
         Raises:
-            NotReady: there is none.
+            BadInput: there is none.
         """
         cards = list(cards_of(self._vm.machine))
         for device in cards:
             if name == device.id or name.lower() == mac_of(self._vm, device):
                 return device
-        raise NotReady(f"'{self._vm.name}' has no card '{name}'", _which(one.id for one in cards))
+        raise BadInput(f"'{self._vm.name}' has no card '{name}'", _which(one.id for one in cards))
 
 
 def _which(ids: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from bpferry.commandline.storage.drives import disks_of
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, listed
 from bpferry.domain.remaining import total_of, without_entry
-from bpferry.errors import NotReady
+from bpferry.errors import BadInput
 from bpferry.machine.control.hot_plug.card_draft import device_add
 from bpferry.machine.control.hot_plug.disk_draft import (
     DiskCommands,
@@ -102,7 +102,7 @@ class Disks:
         """
         qemu_id = self._ids.get(target)
         if qemu_id is None:
-            raise NotReady(f"'{self._vm.name}' has no disk '{target}'", _which(self._ids))
+            raise BadInput(f"'{self._vm.name}' has no disk '{target}'", _which(self._ids))
         await self._holdings.take_out(qemu_id, seconds)
         return {"target": target}
 
