@@ -292,3 +292,74 @@ def test_interrupt_while_modules_are_imported() -> None:
 
     assert -signal.SIGINT == done.returncode
     assert "bpferry: error: stopped by SIGINT\n" == done.stderr
+
+
+EARLY = """
+import os, runpy, signal, sys
+sys.argv = ["bpferry", "--version"]
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bpferry.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("bpferry", run_name="__main__")
+"""
+
+
+def test_interrupt_before_the_first_module_waits_for_the_command() -> None:
+    """As soon as the command can say so in one line, it does."""
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert (done.returncode, done.stderr) == (130, "bpferry: error: stopped by SIGINT\n")
+
+
+WHILE_MSGSPEC_IS_IMPORTED = """
+import os, signal, sys
+from bpferry.cli.main import main
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "msgspec._core":
+            os.kill(os.getpid(), signal.SIGINT)
+            assert "msgspec._core" not in sys.modules
+            print("sent", flush=True)
+sys.meta_path.insert(0, Finder())
+status = main(["capabilities"])
+assert hasattr(sys.modules["msgspec"], "convert")
+sys.exit(status)
+"""
+
+
+def test_interrupt_while_msgspec_is_imported_waits_until_it_is_whole() -> None:
+    """Divided, it would crash the interpreter when it is used."""
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_MSGSPEC_IS_IMPORTED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert (done.returncode, done.stdout) == (130, "sent\n")
+    assert done.stderr == "bpferry: error: stopped by SIGINT\n"
+
+
+def test_commands_without_msgspec_do_not_import_it() -> None:
+    """Those that are to be fast."""
+    code = (
+        "import sys; from bpferry.cli.main import main; main(['list', '--json']);"
+        "sys.exit('msgspec' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, env=environment
+        ).returncode
+        == 0
+    )

@@ -5,11 +5,15 @@
 Isolated, so that a user's own packages and PYTHON* variables cannot break it.
 """
 
+import signal
 import sys
+
+# Until main() can say in one line what Ctrl-C did. What comes before this line is Python's own.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
 
 sys.path.append("/usr/local/lib/bpferry/client")
 
-from bpferry.cli.main import main
+from bpferry.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

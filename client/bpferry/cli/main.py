@@ -7,6 +7,7 @@ module is imported when the command is run.
 
 import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -20,6 +21,10 @@ from bpferry.errors import BpferryError
 
 if TYPE_CHECKING:
     from bpferry.machine.secrets import SecretFiles
+
+
+WITHOUT_MSGSPEC: Final = ("list", "tap")
+"""Commands that do not need it, and should not take the time to import it."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in words or "--dry-run=json" in words
     with _signals():
         try:
+            # It may have had to wait until now (__main__).
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
             return _run(build_parser().parse_args(words))
         except BpferryError as error:
             output.print_error(error, as_json=as_json)
@@ -100,7 +107,23 @@ def _signals() -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.command not in WITHOUT_MSGSPEC:
+        _import_msgspec()
     return RUNNERS[options.command](options)
+
+
+def _import_msgspec() -> None:
+    """Import it undivided by signals.
+
+    It swallows an exception that is raised meanwhile, such as that of Ctrl-C, remains incomplete,
+    and crashes the interpreter when it is used (SIGSEGV; seen with 0.22.0).
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        importlib.import_module("msgspec")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # Each imports its command when it runs: see the module's docstring.
