@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from tests import requires
+from tests.conformance.forked import forked_bpferry
 
 ROOT: Final = Path(__file__).parents[2]
 LEAST_EQUAL: Final = 200
@@ -50,18 +51,17 @@ class Verdict(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> dict[str, Verdict]:
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
     """Compare all pairs once, for all tests here."""
     requires.qemu()
     folder = requires.conformance()
-    command = [sys.executable, "-m", "bpferry", "run", "--dry-run=json"]
-    done = subprocess.run(
-        [sys.executable, folder / "compare.py", folder / "libvirt-11.3", "--", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**requires.environment(), "PYTHONPATH": f"{ROOT}/shared:{ROOT}/client"},
-    )
+    compare = [sys.executable, str(folder / "compare.py"), str(folder / "libvirt-11.3"), "--"]
+    environment = requires.environment()
+    with forked_bpferry(tmp_path_factory.mktemp("forked"), environment) as bpferry:
+        done = subprocess.run(
+            [*compare, *bpferry, "run", "--dry-run=json"],
+            capture_output=True, text=True, check=False, env=environment,
+        )  # fmt: skip
     assert done.stdout, done.stderr
     return parse(done.stdout)
 
