@@ -61,7 +61,20 @@ def test_detached_vm_says_no_more_on_the_terminal(tmp_path: Path) -> None:
         pid = supervisor_of(name)
         opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
         assert terminal not in opened
+        time.sleep(0.3)
+        assert is_running(name)
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4] == "0"
+
+
+def test_start_that_fails_on_a_terminal(tmp_path: Path) -> None:
+    """The error is told once, with its status, and the terminal is as before."""
+    with background_vm(tmp_path) as name, at_terminal("run", str(tmp_path / "vm.toml")) as person:
+        before = person.mode()
+        assert person.status() == 1
+        assert person.sees(b"error: ")
+        assert name.encode() in person.seen()
+        assert person.seen().count(b"error: ") == 1
+        assert before == person.mode()
 
 
 def test_escape_key_twice_sends_it_and_other_keys_go_back(tmp_path: Path) -> None:
