@@ -62,9 +62,10 @@ ANSWER_SECONDS: Final = 15.0
 ATTEMPTS: Final = 2
 """A helper that dies loses the packet; systemd starts another for the next connection."""
 
-RETRY_SECONDS: Final = (0.001, 0.02)
+RETRY_SECONDS: Final = (0.001, 0.005)
 """Between which bounds to wait, at random, before connecting again while the helper's queue of new
-connections is full. The helper takes 64 from it in some 5 ms."""
+connections is full. The helper takes 64 from it in some 5 ms, and whoever floods it fills it as
+fast, so who tries less often waits longer."""
 
 ASKED_ONCE: Final = (Create, Delete)
 """What a helper that died may have done already, so that it could be done twice."""
