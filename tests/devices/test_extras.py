@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.commandline.parts import Command
+from bpferry.commandline.parts import Command, Companion
 from bpferry.errors import BpferryError
-from tests.client.support import script
+from tests.client.support import script, wait_until
 from tests.devices.running import domain, running
 
 pytestmark = pytest.mark.qemu
@@ -172,6 +172,7 @@ path = next(word.partition("=")[2] for word in sys.argv if word.startswith("--so
 server = socket.socket(socket.AF_UNIX)
 server.bind(path)
 server.listen(1)
+open(path + ".pid", "w").close()
 connection, _ = server.accept()
 while header := connection.recv(12):
     request, flags, size = struct.unpack("=III", header)
@@ -200,6 +201,11 @@ def test_virtiofs(tmp_path: Path) -> None:
         assert ["vhost-user-fs-pci", "tag", 256] == [
             vm.property_of("fs0", name) for name in ("type", "tag", "queue-size")
         ]
+        (daemon,) = vm.draft.built.of(Companion)
+        left = Path(f"{daemon.socket}.pid")
+        assert wait_until(left.exists)
+    assert not left.exists()
+    assert not left.parent.exists()
 
 
 def test_vsock_without_the_node(tmp_path: Path) -> None:

@@ -236,6 +236,8 @@ class Companion:
     steps: tuple[Step, ...] = ()
     inherits: tuple[str, ...] = ()
     """The names of the fds that it inherits; *argv* has them as QEMU's command line does."""
+    leaves: tuple[str, ...] = ()
+    """Files that it makes and does not remove, so that we do."""
 
 
 @dataclass(frozen=True, slots=True)

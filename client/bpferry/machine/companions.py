@@ -90,6 +90,8 @@ def start_companions(
             for companion in companions:
                 reporter.progress(f"starting '{companion.name}'")
                 _prepare(companion, reporter)
+                for path in map(Path, companion.leaves):
+                    stack.callback(_remove_file, path)
                 if companion.socket:
                     stack.callback(_remove_socket, Path(companion.socket))
                 running.append(Running(companion, _start(companion, stack, fds or {})))
@@ -267,6 +269,12 @@ def _wait_for_end(children: Sequence[Child], seconds: float) -> bool:
     """Wait at most *seconds* for the end of all; say whether all have ended."""
     end = time.monotonic() + seconds
     return all(child.wait(max(0.0, end - time.monotonic())) for child in children)
+
+
+def _remove_file(path: Path) -> None:
+    """Remove what a process has left."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _remove_socket(path: Path) -> None:

@@ -203,7 +203,14 @@ def _daemon(device: Named[Filesystem], socket: str) -> Companion:
     argv += ["--xattr"] if filesystem.xattr else []
     argv += ["--readonly"] if filesystem.read_only else []
     program = filesystem.binary or "virtiofsd"
-    return Companion("virtiofsd", (program, *argv), socket, device.key, package="virtiofsd")
+    return Companion(
+        "virtiofsd",
+        (program, *argv),
+        socket,
+        device.key,
+        package="virtiofsd",
+        leaves=(f"{socket}.pid",),
+    )
 
 
 def _map(one: IdMap) -> str:
