@@ -25,7 +25,7 @@ TIMEVAL: Final = struct.Struct("@ll")
 
 
 class NobodyThere(NotRunning):
-    """Nobody listens at the socket, or there is none."""
+    """Nobody listens at the socket any more, or there is none."""
 
 
 class Reply(NamedTuple):
@@ -66,7 +66,7 @@ class Conversation(Closing):
         except TimeoutError as error:
             raise self._deaf() from error
         except (OSError, PeerClosed) as error:
-            raise NotRunning(f"'{self.vm_name}' has ended") from error
+            raise NobodyThere(f"'{self.vm_name}' has ended") from error
         try:
             return Reply(decode_reply(packet.data), packet.fds)
         except WireError as error:
