@@ -97,6 +97,9 @@ def prepared(
 LOCKS = 2
 """Files by which the VM's name is taken."""
 
+MONITORS = 1
+"""The socket at which the user's own tools can connect; our monitor is not counted."""
+
 Gives = tuple[fake.Behaviour, fake.Behaviour]
 
 
@@ -112,7 +115,7 @@ def test_cards_have_what_they_need(tmp_path: Path, gives: Gives, namespace: str)
         assert [(taps.NAME, "br0", 9000, 4), (OTHER, "virbr0", 1500, 1)] == [
             (tap.interface, tap.bridge, tap.mtu, tap.queues) for tap in opened.taps.values()
         ]
-        assert len(opened.pass_fds) == len(set(opened.pass_fds)) == 4 + 1 + 4 + 1 + LOCKS
+        assert len(opened.pass_fds) == len(set(opened.pass_fds)) == 4 + 1 + 4 + 1 + LOCKS + MONITORS
         assert {taps.NAME, OTHER} == set(taps.in_namespace(namespace))
         assert [
             "asking the helper for a tap on bridge 'br0' for 'net0'",

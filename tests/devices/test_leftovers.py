@@ -19,5 +19,5 @@ def test_runtime_folder_goes_with_the_vm(tmp_path: Path) -> None:
     with running(domain(AGENT), tmp_path):
         meanwhile = [entry.name for entry in folder.iterdir()]
 
-    assert {"org.qemu.guest_agent.0", "control.sock"} == set(meanwhile)
+    assert {"org.qemu.guest_agent.0", "control.sock", "qmp.sock"} == set(meanwhile)
     assert not folder.exists()
