@@ -18,7 +18,7 @@ UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
 DOCUMENT = """\
 <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
-  <name>system, of a test</name>
+  <name>o, n</name>
   {memory}
   <os{firmware}><type arch='x86_64' machine='{machine}'>hvm</type>{os}</os>
   {top}
@@ -32,7 +32,7 @@ ROOM = "<memory unit='MiB'>{}</memory><maxMemory slots='2' unit='GiB'>1</maxMemo
 
 @pytest.fixture(autouse=True)
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what the VM leaves in the test's own folder."""
+    """Keep what the VM leaves in the test's own folder. Paths of sockets have to be short."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "run").mkdir()
@@ -79,7 +79,7 @@ def test_names(tmp_path: Path) -> None:
     text = document(f"<uuid>{UUID}</uuid><genid>{UUID}</genid>")
 
     with running(text, tmp_path) as vm:
-        assert vm.execute("query-name") == {"name": "system, of a test"}
+        assert vm.execute("query-name") == {"name": "o, n"}
         assert vm.execute("query-uuid") == {"UUID": UUID}
         assert vm.execute("query-vm-generation-id") == {"guid": UUID}
 
