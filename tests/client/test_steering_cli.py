@@ -183,6 +183,7 @@ class FakeVm:
     async def steering(self, fields: Fields) -> Answer:
         """Answer with rings that are 1,000 packets further each second, and wrap soon."""
         fields.text("card")
+        assert not fields.has("quick") or fields.boolean("quick")
         fields.done()
         now = time.monotonic_ns()
         index = (65_500 + (now - self.began_ns) // 1_000_000) % 65_536

@@ -41,14 +41,14 @@ def card_ids(control: Control, wanted: str | None) -> list[str]:
     return [wanted]
 
 
-def observe(control: Control, card_id: str) -> Observed:
-    """Return one card as it is now.
+def observe(control: Control, card_id: str, *, quick: bool = False) -> Observed:
+    """Return one card as it is now; for a quick look, only how far its rings are is sure.
 
     Raises:
         NotRunning: the VM has ended, or its bpferry is of another version.
     """
     try:
-        return from_fields(control.ask("steering", card=card_id))
+        return from_fields(control.ask("steering", card=card_id, quick=quick or None))
     except BadMessage as error:
         raise NotRunning(
             f"'{control.vm_name}' gave no valid answer: {error}",
@@ -71,12 +71,17 @@ class Meter:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             pauses = (counter.pause(left) for counter in self._counters.values())
-            time.sleep(min(pauses, default=left))
-            self._seen = {card_id: self._look(card_id) for card_id in self._counters}
+            pause = min(pauses, default=left)
+            time.sleep(pause)
+            if pause < left:
+                for card_id in self._counters:
+                    self._look(card_id, quick=True)
+        # Only what is shown has to be complete.
+        self._seen = {card_id: self._look(card_id) for card_id in self._counters}
         return [self._measured(card_id, card) for card_id, card in self._seen.items()]
 
-    def _look(self, card_id: str) -> Observed:
-        card = observe(self._control, card_id)
+    def _look(self, card_id: str, *, quick: bool = False) -> Observed:
+        card = observe(self._control, card_id, quick=quick)
         self._counters[card_id].look(card.rings, card.time_ns)
         return card
 

@@ -28,8 +28,8 @@ FIRST_PAUSE_S: Final = 0.02
 
 LEAST_PAUSE_S: Final = 0.005
 
-LONGEST_PAUSE_S: Final = 0.25
-"""So that traffic may begin at once with 131,000 packets a second on one ring."""
+LONGEST_PAUSE_S: Final = 0.5
+"""So that traffic may begin at once with 65,000 packets a second on one ring."""
 
 
 class Direction(StrEnum):
@@ -80,7 +80,8 @@ class Counter:
         """Between the first and the last look."""
         self._last: dict[tuple[int, Direction], Ring] = {}
         self._time_ns: int | None = None
-        self._fastest = 0.0
+        self._fastest: float | None = None
+        """Packets a second of the fastest ring; None before the second look."""
 
     def look(self, rings: Iterable[Ring], time_ns: int) -> None:
         """Take the *rings* as they were at *time_ns*, of a clock that only goes forward."""
@@ -95,7 +96,7 @@ class Counter:
             self.packets[place] = self.packets.get(place, 0) + went
             most = max(most, went)
         self._last = now
-        self._fastest = most * 1e9 / elapsed if elapsed else 0.0
+        self._fastest = most * 1e9 / elapsed if elapsed else None
 
     def restart(self) -> None:
         """Begin to count from zero, at the last look."""
@@ -110,6 +111,8 @@ class Counter:
 
     def pause(self, left_s: float) -> float:
         """Return how long to wait before the next look, if there are *left_s* seconds to go."""
+        if self._fastest is None:
+            return min(left_s, FIRST_PAUSE_S)
         if not self._fastest:
-            return min(left_s, LONGEST_PAUSE_S if self.nanoseconds else FIRST_PAUSE_S)
+            return min(left_s, LONGEST_PAUSE_S)
         return min(left_s, LONGEST_PAUSE_S, max(SAFE / self._fastest, LEAST_PAUSE_S))

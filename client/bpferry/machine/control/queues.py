@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One card's steering and rings: from its maps, which are read as memory, and from QEMU.
 
-QEMU is asked with x-query-virtio-status and, for each ring, x-query-virtio-queue-status (since 7.2,
-qapi/virtio.json). These leave out two indices that are needed here:
+QEMU is asked with x-query-virtio-queue-status (since 7.2, qapi/virtio.json), and never with
+x-query-virtio-status: that ends QEMU 11.1.3 by an assertion (qapi/qapi-visit-core.c). Two indices
+are left out that are needed here:
 
     vhost     the used index is the kernel's, and x-query-virtio-vhost-queue-status has none either,
               and knows only the first pair of queues (hw/virtio/virtio-qmp.c)
@@ -13,9 +14,11 @@ Both are in the guest's memory, at addresses that QEMU knows, and are read there
 indices: then it is said what cannot be counted.
 """
 
+import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -30,10 +33,7 @@ from bpferry.steering.rings import Direction, Ring, waiting
 from bpferry.steering.view import Seen, compare_plan, is_in_force
 from bpferry_wire.codec import Fields
 
-DRIVER_OK: Final = "VIRTIO_CONFIG_S_DRIVER_OK"
-PACKED: Final = "VIRTIO_F_RING_PACKED"
-IOMMU: Final = "VIRTIO_F_IOMMU_PLATFORM"
-"""The words with which QEMU begins a status and a feature (hw/virtio/virtio-qmp.c)."""
+AT_ONCE: Final = "/machine/peripheral/{}"
 
 PATHS: Final = ("/machine/peripheral/{}/virtio-backend", "/machine/peripheral/{}")
 """Where QEMU has the virtio device of a card: behind its bus, or on virtio-mmio at once."""
@@ -49,12 +49,20 @@ class Queues:
 
     def __init__(self, vm: RunningVm) -> None:
         self._vm = vm
+        self._readers: dict[str, _Reader] = {}
+        """By card, as of the last full look."""
 
     async def steering(self, fields: Fields) -> Answer:
-        """Return all that is known of one card; what is slow to change is looked at once more."""
+        """Return all that is known of one card; or only how far its rings are, for a quick look."""
         card_id = fields.text("card")
+        quick = fields.has("quick") and fields.boolean("quick")
         fields.done()
         observed = self._from_maps(card_id)
+        reader = self._readers.get(card_id)
+        if quick and reader is not None:
+            # If the guest has restarted since, QEMU may have fewer rings.
+            with contextlib.suppress(CommandRefused):
+                return Answer(to_fields(await _count(observed, reader)))
         watch = self._vm.watches.get(card_id)
         if watch is not None:
             watch.look_again()
@@ -88,64 +96,111 @@ class Queues:
         )
 
     async def _with_rings(self, observed: Observed) -> Observed:
+        self._readers.pop(observed.card_id, None)
         device = await self._find_device(observed.card_id)
         if device is None:
             why = "QEMU shows no rings of this card: it is no virtio card, or this QEMU is too old"
             return replace(observed, uncounted=why)
         path, status = device
-        if not any(word.startswith(DRIVER_OK) for word in _words(status, "status", "statuses")):
+        if not _number(status, "vring-avail"):
             why = "the guest's driver is not up"
             in_force = True if observed.rung is Rung.NONE else None
             return replace(observed, in_force=in_force, difference="", hint="", uncounted=why)
-        features = tuple(_words(status, "guest-features", "transports"))
-        in_kernel = status.get("vhost-started") is True
-        has_iommu = any(word.startswith(IOMMU) for word in features)
+        in_kernel = "shadow-avail-idx" not in status
+        has_iommu = await self._has(observed.card_id, "iommu_platform")
         observed = replace(observed, driver=True)
-        if any(word.startswith(PACKED) for word in features):
-            return replace(
-                observed, uncounted="its rings are packed, and have no index to count by"
-            )
+        if await self._has(observed.card_id, "packed"):
+            why = "its rings are packed, and have no index to count by"
+            return replace(observed, uncounted=why)
         if in_kernel and has_iommu:
             why = "vhost counts in the guest's memory, and a vIOMMU hides where that is"
             return replace(observed, uncounted=why)
-        pairs = min((_number(status, "num-vqs") or 1) // 2, observed.queues)
-        reader = _Reader(self._vm, path, in_kernel=in_kernel, reads_memory=not has_iommu)
-        rings = [await reader.read(queue, way) for queue in range(pairs) for way in Direction]
-        return replace(observed, rings=tuple(rings), time_ns=time.monotonic_ns())
+        pairs = await self._pairs(path, observed.queues)
+        reader = _Reader(self._vm, path, pairs, in_kernel=in_kernel, reads_memory=not has_iommu)
+        self._readers[observed.card_id] = reader
+        rings = await reader.read_all()
+        return replace(observed, rings=rings, time_ns=time.monotonic_ns())
 
     async def _find_device(self, card_id: str) -> tuple[str, Values] | None:
-        """Return where QEMU has the card, and its status; None if it is no virtio device."""
+        """Return where QEMU has the card, and its first ring; None if it is no virtio device."""
         for pattern in PATHS:
             path = pattern.format(card_id)
-            try:
-                status = await self._vm.ask_qemu("x-query-virtio-status", {"path": path})
-            except CommandRefused:
-                continue
-            return (path, status) if isinstance(status, dict) else None
+            with contextlib.suppress(CommandRefused):
+                return path, await _ask_ring(self._vm, path, 0)
         return None
+
+    async def _pairs(self, path: str, queues: int) -> int:
+        """Return how many pairs of rings there are: one, unless the control ring is behind all."""
+        try:
+            await _ask_ring(self._vm, path, 2 * queues)
+        except CommandRefused:
+            return 1
+        return queues
+
+    async def _has(self, card_id: str, name: str) -> bool:
+        """Return whether the card offers a feature; a property that is not there is one less."""
+        arguments: dict[str, object] = {"path": AT_ONCE.format(card_id), "property": name}
+        with contextlib.suppress(CommandRefused):
+            return await self._vm.ask_qemu("qom-get", arguments) is True
+        return False
+
+
+async def _ask_ring(vm: RunningVm, path: str, number: int) -> Values:
+    arguments: dict[str, object] = {"path": path, "queue": number}
+    told = await vm.ask_qemu("x-query-virtio-queue-status", arguments)
+    return told if isinstance(told, dict) else {}
+
+
+async def _count(observed: Observed, reader: "_Reader") -> Observed:
+    rings = await reader.count_all()
+    return replace(observed, driver=True, rings=rings, time_ns=time.monotonic_ns())
 
 
 class _Reader:
-    """Reads the rings of one card."""
+    """Reads the rings of one card: all at the same time, since QEMU answers in order."""
 
-    def __init__(self, vm: RunningVm, path: str, *, in_kernel: bool, reads_memory: bool) -> None:
+    def __init__(
+        self, vm: RunningVm, path: str, pairs: int, *, in_kernel: bool, reads_memory: bool
+    ) -> None:
         self._vm = vm
         self._path = path
+        self._places = [(queue, way) for queue in range(pairs) for way in Direction]
+        self._used_at: dict[tuple[int, Direction], tuple[int, int]] = {}
+        """Size of each ring, and where its used index is in the guest's memory."""
         self._in_kernel = in_kernel
         self._reads_memory = reads_memory
 
-    async def read(self, queue: int, direction: Direction) -> Ring:
-        """Return one ring."""
+    async def read_all(self) -> tuple[Ring, ...]:
+        """Return all rings."""
+        return tuple(await asyncio.gather(*(self._read(*place) for place in self._places)))
+
+    async def count_all(self) -> tuple[Ring, ...]:
+        """Return all rings without what waits in them, which takes one command for each."""
+        return tuple(await asyncio.gather(*(self._count(*place) for place in self._places)))
+
+    async def _status(self, queue: int, direction: Direction) -> Values:
         number = 2 * queue + (direction is Direction.TRANSMIT)
-        arguments: dict[str, object] = {"path": self._path, "queue": number}
-        told = await self._vm.ask_qemu("x-query-virtio-queue-status", arguments)
-        status = told if isinstance(told, dict) else {}
+        return await _ask_ring(self._vm, self._path, number)
+
+    async def _count(self, queue: int, direction: Direction) -> Ring:
+        if not self._in_kernel:
+            status = await self._status(queue, direction)
+            size = _number(status, "vring-num") if _number(status, "vring-avail") else 0
+            return Ring(queue, direction, size, _number(status, "used-idx") if size else 0, None)
+        size, address = self._used_at.get((queue, direction), (0, 0))
+        used = await self._index_at(address) if size else None
+        return Ring(queue, direction, 0 if used is None else size, used or 0, None)
+
+    async def _read(self, queue: int, direction: Direction) -> Ring:
+        status = await self._status(queue, direction)
         size, offered = _number(status, "vring-num"), _number(status, "vring-avail")
         if not offered:
             return Ring(queue, direction, 0, 0, None)
         used: int | None = _number(status, "used-idx")
         if self._in_kernel:
-            used = await self._index_at(_number(status, "vring-used"))
+            address = _number(status, "vring-used")
+            self._used_at[queue, direction] = (size, address)
+            used = await self._index_at(address)
         available = await self._index_at(offered) if self._reads_memory else None
         if used is None:
             return Ring(queue, direction, 0, 0, None)
@@ -158,13 +213,6 @@ class _Reader:
         shown = await self._vm.ask_qemu("human-monitor-command", line)
         found = RING_HEAD.search(str(shown))
         return None if found is None else int(found["index"], 16)
-
-
-def _words(status: Values, part: str, name: str) -> Iterator[str]:
-    """Return the words that *status* lists under *name* in its *part*."""
-    found = status.get(part)
-    words = found.get(name) if isinstance(found, dict) else None
-    return map(str, words if isinstance(words, list) else ())
 
 
 def _number(status: Values, name: str) -> int:
