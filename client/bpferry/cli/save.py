@@ -23,6 +23,7 @@ def save(vm_name: str, file: str, *, replace: bool, as_json: bool) -> int:
         BpferryError: it could not be saved; it goes on.
     """
     path = Path(file).absolute()
+    before = _identity(path)
     with connect(vm_name) as control:
         try:
             control.ask("save", path=str(path), replace=replace)
@@ -30,7 +31,8 @@ def save(vm_name: str, file: str, *, replace: bool, as_json: bool) -> int:
         except KeyboardInterrupt:
             _cancel(control)
             raise
-    if not path.exists():
+    if _identity(path) in (None, before):
+        # A file that --force was to replace may still be there.
         raise BpferryError(
             f"'{vm_name}' has ended, and was not saved", f"see: bpferry log {vm_name}"
         )
@@ -56,6 +58,15 @@ def snapshot(vm_name: str, tag: str, *, as_json: bool) -> int:
     for path in texts(told, "disks"):
         output.print_text(f"'{path}' has the snapshot '{tag}'")
     return 0
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file is at *path*; None if there is none, or none that we may see."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _wait(control: Control) -> None:
