@@ -64,7 +64,8 @@ class Disks:
         # A disk of the host may be slow, and the loop does not wait for it.
         await asyncio.to_thread(check, vm, whole)
         await self._tell(commands, place, device.value.target)
-        vm.machine = whole
+        # Meanwhile another device may have been taken out.
+        vm.machine = with_disk(vm, device.value)
         removal = removal_of([dict(one.arguments) for one in commands.nodes], device.value.target)
         self._hold(device, commands.device.id, removal)
         return {**disk_fields(vm, device), "bus": device.value.bus}
