@@ -60,7 +60,13 @@ async def _summary(fields: Fields) -> Answer:
     return Answer({"name": "web", "state": "running"})
 
 
+async def _break(fields: Fields) -> Answer:
+    fields.done()
+    raise PermissionError(13, "Permission denied", "/secret")
+
+
 OPERATIONS: Mapping[str, Operation] = {
+    "break": _break,
     "echo": _echo,
     "fail": _fail,
     "large": _large,
@@ -122,6 +128,15 @@ def test_an_error_keeps_its_status_and_the_connection(tmp_path: Path) -> None:
         assert caught.value.status == 3
         assert (caught.value.message, caught.value.hint) == ("no such thing here", "use another")
         assert control.ask("echo", text="still") == {"text": "still"}
+
+
+def test_a_file_that_cannot_be_used_is_told_and_the_vm_has_not_ended(tmp_path: Path) -> None:
+    """A closed connection would say that it has."""
+    with served(tmp_path) as path, Control("web", path) as control:
+        with pytest.raises(BpferryError, match=r"cannot do 'break': .*Permission denied") as caught:
+            control.ask("break")
+        assert not isinstance(caught.value, NotRunning)
+        assert control.ask("echo", text="again") == {"text": "again"}
 
 
 def test_every_error_class_comes_back_with_its_status() -> None:

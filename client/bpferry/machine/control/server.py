@@ -135,7 +135,11 @@ class Server:
         if operation is None:
             hint = "bpferry was updated while the VM runs: start the VM again to use this"
             raise _coded(f"this VM's bpferry has no operation '{op}'", UNKNOWN_OP, hint)
-        return await operation(fields)
+        try:
+            return await operation(fields)
+        except OSError as error:
+            # To close the connection would say that the VM has ended.
+            raise BpferryError(f"the VM's bpferry cannot do '{op}': {error}") from error
 
 
 def _coded(message: str, code: str, hint: str = "") -> BpferryError:
