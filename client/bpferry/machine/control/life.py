@@ -113,6 +113,19 @@ class RunningVm:
         except TimeoutError as error:
             raise self._hangs("getfd") from error
 
+    async def add_fd(self, fd: int) -> int:
+        """Give QEMU a copy of *fd* as the only one of a set, and return the set's number.
+
+        Raises:
+            BpferryError: as ``ask_qemu``.
+        """
+        monitor = self.need_monitor()
+        try:
+            async with asyncio.timeout(QEMU_SECONDS):
+                return await monitor.add_fd(fd)
+        except TimeoutError as error:
+            raise self._hangs("add-fd") from error
+
     def begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Do *work* besides everything else, for as long as the VM runs."""
         task = asyncio.create_task(work)

@@ -19,6 +19,7 @@ import msgspec
 from bpferry.errors import BadInput, BpferryError, NotReady
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.server import Answer, Operation
+from bpferry.machine.paths import exists, is_folder
 from bpferry.machine.saved import (
     Header,
     Image,
@@ -134,7 +135,8 @@ class Saving:
         try:
             while status not in ("completed", "failed", "cancelled"):
                 await asyncio.sleep(POLL_SECONDS)
-                said = await self._vm.ask_qemu("query-migrate")
+                # Without a time limit: QEMU does not answer while it waits for a slow disk.
+                said = await self._vm.need_monitor().execute("query-migrate")
                 answer = said if isinstance(said, dict) else {}
                 status = str(answer.get("status", ""))
                 memory = of_records(answer, "ram")
@@ -177,7 +179,9 @@ class _File:
         """
         if not path.is_absolute():
             raise BadInput(f"'{path}' is not an absolute path")
-        if not replace and path.exists():
+        if is_folder(path):
+            raise BadInput(f"cannot save to '{path}': it is a folder", "name a file in it")
+        if not replace and exists(path):
             raise NotReady(
                 f"cannot save to '{path}': it is there already", "use --force to replace it"
             )

@@ -42,10 +42,9 @@ class Screen:
         return Answer(fds=fds)
 
     async def _write(self, file: OwnedFd) -> None:
-        monitor = self._vm.need_monitor()
         # QEMU takes only an fd with the very access that it wants.
         with OwnedFd(os.open(f"/proc/self/fd/{file.borrow()}", os.O_WRONLY | os.O_CLOEXEC)) as out:
-            number = await monitor.add_fd(out.borrow())
+            number = await self._vm.add_fd(out.borrow())
         try:
             await self._vm.ask_qemu("screendump", {"filename": f"/dev/fdset/{number}"})
         except CommandRefused as error:
