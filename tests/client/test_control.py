@@ -3,17 +3,20 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from bpferry.errors import BpferryError, NotRunning, Refused, Unsupported
+from bpferry.machine.control import server
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import (
     decode_reply,
@@ -83,11 +86,11 @@ def served(folder: Path) -> Iterator[Path]:
 
     async def serve() -> None:
         with open_control(folder) as sock:
-            server = Server(sock, OPERATIONS)
-            server.start()
+            serving = Server(sock, OPERATIONS)
+            serving.start()
             started.set()
             await ended.wait()
-            await server.stop()
+            await serving.stop()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
@@ -137,6 +140,28 @@ def test_a_file_that_cannot_be_used_is_told_and_the_vm_has_not_ended(tmp_path: P
             control.ask("break")
         assert not isinstance(caught.value, NotRunning)
         assert control.ask("echo", text="again") == {"text": "again"}
+
+
+def test_a_connection_for_which_there_is_no_fd_waits_and_costs_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket can be read as long as the connection waits, so the loop must not look."""
+    tried = []
+    accept = socket.socket.accept
+
+    def refuse_once(sock: socket.socket) -> object:
+        tried.append(sock)
+        if len(tried) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(sock)
+
+    monkeypatch.setattr(server, "PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(socket.socket, "accept", refuse_once)
+    start = time.monotonic()
+    with served(tmp_path) as path, Control("web", path) as control:
+        assert control.ask("echo", text="late") == {"text": "late"}
+    assert time.monotonic() - start >= 0.3
+    assert len(tried) == 2
 
 
 def test_every_error_class_comes_back_with_its_status() -> None:

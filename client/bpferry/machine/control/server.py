@@ -10,6 +10,7 @@ longer than that, and an idle connection costs no wake-up.
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -32,6 +33,10 @@ from bpferry_wire.fds import OwnedFds
 MAX_CLIENTS: Final = 64
 """Connections at a time. A command has one, and a script may start many. Further ones wait until
 one has left."""
+
+PAUSE_SECONDS: Final = 1.0
+"""Before the next connection is taken when there was no fd for one. It would be tried all the time
+otherwise, since the connection stays."""
 
 
 class Answer(NamedTuple):
@@ -83,8 +88,11 @@ class Server:
     def _accept(self) -> None:
         try:
             sock, _ = self._sock.accept()
-        except OSError:
-            # The client has left already, or there is no fd for it; it tries again.
+        except OSError as error:
+            # The client has left already, or there is no fd for it, and it waits.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(PAUSE_SECONDS, self._go_on)
             return
         sock.settimeout(0)
         if peer_uid(sock) != os.geteuid():
@@ -102,7 +110,10 @@ class Server:
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._clients.discard(task)
-        if not self._stopped:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._stopped and len(self._clients) < MAX_CLIENTS:
             self.start()
 
     async def _serve_until(self, sock: socket.socket, left: Callable[[], None]) -> None:
