@@ -14,6 +14,8 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import without_entry
 from bpferry.machine.control.hot_plug import disks
 from bpferry.machine.control.hot_plug.disk_draft import DiskCommands, WantedDisk
+from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
+from bpferry.qemu.monitor import CommandRefused
 
 
 def test_a_card_that_went_while_a_disk_came_stays_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +43,24 @@ def test_a_card_that_went_while_a_disk_came_stays_out(monkeypatch: pytest.Monkey
     asyncio.run(plugged.attach(wanted))
     assert vm.machine.cards == ()
     assert [disk.file for disk in vm.machine.disks] == ["/data.img"]
+
+
+def test_two_commands_that_take_out_the_same_card_are_both_answered() -> None:
+    """The second may come when the guest has let go, and what is behind it is still there."""
+
+    async def ask_qemu(_command: str, _arguments: object) -> None:
+        raise CommandRefused("'qemu' refused 'device_del': Device 'net0' not found")
+
+    async def take_out() -> None:
+        holdings = Holdings(cast("Any", SimpleNamespace(ask_qemu=ask_qemu, record=None)))
+
+        async def forget() -> None:
+            with pytest.raises(CommandRefused, match="not found"):
+                await holdings.take_out("net0", 5)
+
+        holding = Holding("net0", (), forget)
+        holding.waiting.append(asyncio.get_running_loop().create_future())
+        holdings.add(holding)
+        await holdings._release(holding, cast("Any", None))
+
+    asyncio.run(take_out())

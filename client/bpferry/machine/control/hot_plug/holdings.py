@@ -89,9 +89,10 @@ class Holdings:
                 self._refused(holding)
 
     async def _release(self, holding: Holding, monitor: Monitor) -> None:
-        self._by_id.pop(holding.id, None)
         await execute_all(monitor, holding.behind)
         await holding.forget()
+        # Not before: until then another command may ask for the device.
+        self._by_id.pop(holding.id, None)
         for done in holding.waiting:
             if not done.done():
                 done.set_result(None)
