@@ -314,7 +314,7 @@ def test_two_vms_write_to_a_disk_that_they_share(tmp_path: Path) -> None:
         ]
     with (
         running(domain(alone, name="first"), tmp_path),
-        pytest.raises(NotReady, match="it is locked now by process"),
+        pytest.raises(NotReady, match="it is locked now by your VM 'first'"),
         running(domain(alone, name="second"), tmp_path),
     ):
         pass

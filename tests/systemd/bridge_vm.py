@@ -67,7 +67,8 @@ def stop(process: "subprocess.Popen[str]") -> tuple[str, str]:
     for _ in range(2):
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
+            # Two within a second are for the same wish.
+            time.sleep(1.5)
     return process.communicate(timeout=PATIENCE_S)
 
 

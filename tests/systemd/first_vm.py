@@ -76,7 +76,8 @@ def main(user: str) -> None:
             # The firmware ignores the power button; the second signal ends QEMU.
             for _ in range(2):
                 process.send_signal(signal.SIGTERM)
-                time.sleep(0.5)
+                # Two within a second are for the same wish.
+                time.sleep(1.5)
             output, said = process.communicate(timeout=PATIENCE_S)
     print(json.dumps({"run": output, "said": said, "meanwhile": meanwhile, "after": status()}))  # noqa: T201
 

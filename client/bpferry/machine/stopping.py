@@ -60,7 +60,7 @@ class Stopper:
     def __init__(
         self,
         reporter: Reporter,
-        begin: Callable[[Coroutine[None, None, None]], None],
+        begin: Callable[[Coroutine[None, None, None]], object],
         stops: Callable[[float | None], None],
         kill: Callable[[], None],
         seconds: float | None,

@@ -180,13 +180,16 @@ class _Supervisor:
         try:
             async with self._connected() as monitor:
                 if monitor is not None:
-                    self._begin(self._follow_events(monitor))
+                    followed = self._begin(self._follow_events(monitor))
                     self._begin(self._hot_plug.follow(monitor))
                     for card_id in self._prepared.maps:
                         begin_watching(self._vm, card_id)
                     self._watch_companions()
                     await self._let_run(monitor)
                 await self._ended.wait()
+                if monitor is not None:
+                    # What QEMU has said last is told before its end is.
+                    await asyncio.wait([followed], timeout=SOON_SECONDS)
         finally:
             self.stopper.close()
             self._finish_saving()
@@ -202,8 +205,10 @@ class _Supervisor:
         except BpferryError as error:
             self._reporter.warn(error.message, error.hint)
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Monitor | None]:

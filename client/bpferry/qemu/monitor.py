@@ -153,10 +153,11 @@ class Monitor:
                 while True:
                     event = asyncio.ensure_future(listener.get())
                     await asyncio.wait({event, ended}, return_when=asyncio.FIRST_COMPLETED)
-                    if not event.done():
+                    # The last events, such as SHUTDOWN, come right before the end.
+                    if not event.done() and listener.empty():
                         event.cancel()
                         return
-                    message = event.result()
+                    message = await event
                     data = message.get("data")
                     yield Event(str(message["event"]), data if isinstance(data, dict) else {})
             finally:
