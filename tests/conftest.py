@@ -10,6 +10,8 @@ import pytest
 from tests import requires
 from tests.support.census import fd_targets
 
+pytest_plugins = ["tests.support.emulation"]
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this host cannot run, by the markers of *item*."""

@@ -103,7 +103,8 @@ def test_a_guest_mounts_the_seed_by_its_label(tmp_path: Path) -> None:
     told = json.loads(bpferry(tmp_path, *words))
     path = Path(told["description"])
     boot = f'kernel = "{kernel}"\ninitrd = "{initrd}"\ncommand-line = "console=ttyS0 quiet"\n'
-    path.write_text(f'accelerator = "tcg"\n{boot}{path.read_text()}')
+    text = path.read_text().replace("vcpus = 2", "vcpus = 1")  # One is emulated with fewer faults.
+    path.write_text(f'accelerator = "tcg"\n{boot}{text}')
 
     said = bpferry(tmp_path, "run", str(path)).replace("\r", "")
     meta, user, network = (
