@@ -10,9 +10,10 @@ import pytest
 
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError, NotReady, QemuError
-from bpferry.machine.control import life, saving
+from bpferry.machine.control import life
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.operations import operations
+from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.screen import Screen
 from bpferry_wire.codec import Fields
@@ -58,9 +59,9 @@ def vm(monitor: LateMonitor, monkeypatch: pytest.MonkeyPatch) -> RunningVm:
 def test_a_slow_disk_does_not_break_off_a_save(vm: RunningVm, tmp_path: Path) -> None:
     """QEMU answers nothing while it waits for the disk; the guest would go on without a file."""
     work = Saving(vm)
-    file = saving._File(tmp_path / "saved", replace=False)
+    file = SaveFile(tmp_path / "saved", replace=False)
     work._file = file
-    asyncio.run(work._follow(paused=False))
+    asyncio.run(work._follow(State.RUNNING))
     assert file.written
     assert cast("Any", vm.stopper).quits == ["the VM is saved: stopping QEMU"]
     file.remove()
@@ -95,10 +96,10 @@ def test_a_vm_that_is_being_saved_cannot_be_continued(
 def test_a_file_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
     """A path that is too long, for one, is an error of its own."""
     with pytest.raises(BpferryError, match=r"cannot save to '.*': File name too long"):
-        saving._File(tmp_path / ("x" * 300), replace=False)
+        SaveFile(tmp_path / ("x" * 300), replace=False)
 
 
 def test_a_folder_is_no_file_to_save_to(tmp_path: Path) -> None:
     """It would be found out after the VM has ended."""
     with pytest.raises(BadInput, match="it is a folder"):
-        saving._File(tmp_path, replace=True)
+        SaveFile(tmp_path, replace=True)

@@ -217,6 +217,7 @@ def test_a_header_that_was_damaged_or_is_of_another_vm_is_refused(tmp_path: Path
         words=("-m 1",),
         paused=False,
         saved_s=1,
+        complete=True,
     )
     with path.open("wb") as file:
         saved.write_header(file.fileno(), header)
@@ -277,3 +278,21 @@ def test_a_disk_without_snapshots_is_refused(
     with running(tmp_path):
         assert main(("snapshot", "t", "first")) == 3
         assert "disk.img' is not in the format 'qcow2'" in capsys.readouterr().err
+
+
+# -- Links
+
+
+def test_a_link_that_was_taken_down_is_down_in_the_restored_vm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The description has it up, as for a start."""
+    with running(tmp_path, BASE + DISK + CARD):
+        assert main(("set-link", "t", "net0", "down")) == 0
+        save(tmp_path, capsys)
+    with restored(tmp_path, text=BASE + DISK + CARD):
+        assert wait_until(lambda: state() == "running")
+        capsys.readouterr()
+        assert main(("status", "t", "--json")) == 0
+        (card,) = json.loads(capsys.readouterr().out)["cards"]
+        assert card["link"] == "down"

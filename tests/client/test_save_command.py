@@ -57,3 +57,25 @@ def test_a_file_that_was_replaced_is_the_saved_vm(
     monkeypatch.setattr(save, "connect", lambda _name: Ending(file))
     assert save.save("t", str(file), replace=True, as_json=False) == 0
     assert capsys.readouterr().out == f"'t' is saved in '{file}'\n"
+
+
+class Failing(Ending):
+    """A connection to a VM whose file could not be completed at the very end."""
+
+    def ask(self, _op: str, **_fields: object) -> dict[str, object]:
+        """Say so to who asks how far it is."""
+        return {"end": "the VM is saved, but", "hint": "rename it"} if _op == "saving" else {}
+
+    def wait_for_end(self, _seconds: float) -> bool:
+        """Wait until it was told."""
+        return False
+
+
+def test_what_fails_at_the_very_end_is_an_error_for_who_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the VM's own words, and what to do."""
+    monkeypatch.setattr(save, "connect", lambda _name: Failing())
+    with pytest.raises(BpferryError, match=r"^the VM is saved, but$") as caught:
+        save.save("t", str(tmp_path / "saved"), replace=False, as_json=False)
+    assert caught.value.hint == "rename it"

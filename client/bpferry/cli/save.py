@@ -76,6 +76,8 @@ def _wait(control: Control) -> None:
     try:
         while not control.wait_for_end(LOOK_SECONDS):
             told = _ask(control)
+            if "end" in told:
+                raise BpferryError(str(told["end"]), str(told.get("hint", "")))
             if "error" in told:
                 raise BpferryError(f"cannot save '{control.vm_name}': {told['error']}")
             if shows and told.get("total"):

@@ -8,6 +8,7 @@ stream is an answer and not a QEMU that has ended.
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from bpferry.commandline.build import Built
 from bpferry.errors import BadInput, QemuError
 from bpferry.machine.saved import (
     Header,
+    check_complete,
     check_images,
     check_name,
     check_words,
@@ -29,6 +31,9 @@ ARGUMENTS: Final = ("-incoming", "defer")
 POLL_SECONDS: Final = 0.05
 """How often QEMU is asked whether it has read the file. There is an event, but only with a
 capability that old versions lack."""
+
+
+GIVE: Final = "give the file that was given to 'bpferry save'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +55,16 @@ def open_saved(path: str, vm_name: str) -> Iterator[Incoming]:
         NotReady: the VM's disks have changed since.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A FIFO would wait for somebody who writes.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        raise BadInput(
-            f"cannot restore '{path}': {error.strerror}",
-            "give the file that was given to 'bpferry save'",
-        ) from error
+        raise BadInput(f"cannot restore '{path}': {error.strerror}", GIVE) from error
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise BadInput(f"cannot restore '{path}': it is not a regular file", GIVE)
         header = read_header(fd, path)
         check_name(header, vm_name, path)
+        check_complete(header, path)
         check_images(header, path)
         yield Incoming(path, fd, header)
     finally:

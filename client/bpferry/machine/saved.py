@@ -13,7 +13,7 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -32,6 +32,9 @@ RELEVANT: Final = frozenset((
     "-accel", "-cpu", "-device", "-global", "-m", "-machine", "-numa", "-object", "-smp",
 ))  # fmt: skip
 """The options whose words have to be the same: what the guest sees depends on them."""
+
+
+Link = Literal["up", "down"]
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -58,6 +61,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970."""
     images: dict[str, Image] = {}
     """By path."""
+    links: dict[str, Link] = {}
+    """Of the cards, by id, whose link was not as the description has it."""
+    asleep: bool = False
+    """Its guest slept."""
+    complete: bool = False
+    """QEMU had written everything, and had closed the disks."""
 
 
 def relevant_words(built: Built) -> tuple[str, ...]:
@@ -84,7 +93,11 @@ def write_header(fd: int, header: Header) -> None:
     """
     data = MAGIC + msgspec.json.encode(header)
     assert len(data) <= HEADER_BYTES  # noqa: S101 - see HEADER_BYTES
-    os.pwrite(fd, data.ljust(HEADER_BYTES, b"\0"), 0)
+    data = data.ljust(HEADER_BYTES, b"\0")
+    written = 0
+    # The kernel may write less than it is given, as on a disk that is almost full.
+    while written < HEADER_BYTES:
+        written += os.pwrite(fd, data[written:], written)
 
 
 def read_header(fd: int, path: str) -> Header:
@@ -115,6 +128,15 @@ def check_name(header: Header, vm_name: str, path: str) -> None:
             f"cannot restore '{path}': it is the VM '{header.name}', and the description is of "
             f"'{vm_name}'",
             f"give the description of '{header.name}'",
+        )
+
+
+def check_complete(header: Header, path: str) -> None:
+    """Raise BadInput if the VM was not saved to the end in *path*."""
+    if not header.complete:
+        raise BadInput(
+            f"cannot restore '{path}': the VM was not saved to the end, or is still being saved",
+            "wait for 'bpferry save', or start the VM without --restore",
         )
 
 

@@ -45,7 +45,7 @@ class ServiceManager:
 
     def show(self, state: State) -> None:
         """Tell it the *state* of the VM in words, and the first time that the VM runs."""
-        if state is State.RUNNING and not self._is_ready:
+        if state in (State.RUNNING, State.SUSPENDED) and not self._is_ready:
             self._is_ready = True
             self._tell("READY=1", f"STATUS={WORDS[state]}")
         elif WORDS[state] != self._last:

@@ -10,6 +10,9 @@ What ends a session or a service often sends several signals for one wish: syste
 SIGHUP to all processes of a session, timeout(1) sends SIGTERM twice, and when a terminal is closed
 the kernel and the shell send SIGHUP. So SIGHUP asks the guest and never counts as another signal,
 nor does a SIGTERM right after another.
+
+While a VM is saved, its guest has to stand still: it is not asked, the VM ends when it is saved. If
+the save fails or is cancelled, the guest is asked then, with all of its time.
 """
 
 import asyncio
@@ -83,6 +86,10 @@ class Stopper:
         self._signals = 0
         self._last_term = -SAME_SECONDS
         self._timer: asyncio.TimerHandle | None = None
+        self._limit: float | None = None
+        self._again = ANOTHER
+        self._may_ask = asyncio.Event()
+        self._may_ask.set()
         self.monitor: Monitor | None = None
         """As soon as QEMU answers."""
         self.step = Step.NONE
@@ -124,15 +131,34 @@ class Stopper:
         if self.monitor is None:
             self._end_early()
         elif self.step <= Step.POWER_DOWN:
-            limit = self._seconds if seconds is None else seconds
-            asked = "have already asked" if self.begun else "asked"
-            within = "" if limit is None else f", within {limit:g} s"
-            self._reporter.note(f"{asked} the guest to power down{within}; {again}")
+            self._limit = self._seconds if seconds is None else seconds
+            self._again = again
+            self._tell("have already asked" if self.begun else "asked")
             if not self.begun:
                 self._begin(self._press(self.monitor))
             self.step = Step.POWER_DOWN
-            self._stops(limit)
-            self._after(limit, self._too_late, limit)
+            self._stops(self._limit)
+            self._after(self._limit, self._too_late, self._limit)
+
+    def hold(self) -> None:
+        """Leave the guest alone from now on: it is paused, and must not go on."""
+        self._may_ask.clear()
+
+    def let_go(self) -> None:
+        """Ask the guest again, and first for what came meanwhile."""
+        was_held = not self._may_ask.is_set()
+        self._may_ask.set()
+        if was_held and self.step is Step.POWER_DOWN:
+            self._tell("asked")
+            self._after(self._limit, self._too_late, self._limit)
+
+    def _tell(self, asked: str) -> None:
+        within = "" if self._limit is None else f", within {self._limit:g} s"
+        if self._may_ask.is_set():
+            what = f"{asked} the guest to power down{within}"
+        else:
+            what = f"the VM is being saved, and ends as soon as it is{within}"
+        self._reporter.note(f"{what}; {self._again}")
 
     def quit(self, words: str = "stopping QEMU") -> None:
         """Tell the user *words*, and QEMU to end; kill it if it does not."""
@@ -160,6 +186,7 @@ class Stopper:
         """Press the power button until the guest powers down; one that is paused continues."""
         with contextlib.suppress(QemuError):
             while self.step is Step.POWER_DOWN:
+                await self._may_ask.wait()
                 await monitor.power_down()
                 state = await monitor.run_state()
                 if state in PAUSED:
@@ -174,7 +201,8 @@ class Stopper:
             self.kill()
 
     def _too_late(self, seconds: float) -> None:
-        self.quit(f"the guest did not power down within {seconds:g} s: stopping QEMU")
+        what = "the guest did not power down" if self._may_ask.is_set() else "the VM was not saved"
+        self.quit(f"{what} within {seconds:g} s: stopping QEMU")
 
     def _after(self, seconds: float | None, act: Callable[..., None], *values: object) -> None:
         """Do *act* after *seconds*, in place of what a former call was about."""

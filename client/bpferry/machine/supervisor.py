@@ -26,7 +26,8 @@ from bpferry.machine.console.operation import console_operations
 from bpferry.machine.console.relay import Streams, relay_to
 from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.links import restore_links
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
 from bpferry.machine.control.saving import Saving
@@ -192,18 +193,19 @@ class _Supervisor:
                     await asyncio.wait([followed], timeout=SOON_SECONDS)
         finally:
             self.stopper.close()
-            self._finish_saving()
+            await self._finish_saving()
             await self._control.stop()
             for fd in (self._child.pidfd, *self._readers):
                 loop.remove_reader(fd)
             for task in (*self._tasks, *self._vm.watching.values(), *self._vm.background):
                 task.cancel()
 
-    def _finish_saving(self) -> None:
+    async def _finish_saving(self) -> None:
         try:
             self._saving.finish()
         except BpferryError as error:
             self._reporter.warn(error.message, error.hint)
+            await self._saving.tell(error)
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -257,6 +259,8 @@ class _Supervisor:
             await self._tell(monitor)
             if prepared.incoming is not None:
                 await receive(monitor, prepared.incoming)
+                await restore_links(self._vm, prepared.incoming.header.links)
+                self._vm.asleep = prepared.incoming.header.asleep
             if prepared.starts_guest:
                 await monitor.execute("cont")
             self._vm.runs(paused=prepared.stays_paused)
@@ -314,7 +318,7 @@ class _Supervisor:
 
     def _stops(self, seconds: float | None) -> None:
         """Take note that QEMU is to end, within *seconds* if there is a limit."""
-        self._vm.state = State.STOPPING
+        self._vm.stops()
         self._manager.stopping(seconds)
 
 

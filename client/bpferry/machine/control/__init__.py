@@ -6,9 +6,11 @@
     operations  what a running VM can be asked
     snapshots   keep the content of its disks
     saving      save the VM to a file, and end it
+    save_file   the file that it is saved to, under its first name until it is complete
     queues      one card's steering and rings, asked from its maps and from QEMU
     life        what is known of a running VM: its state and what it was started with
     inventory   its cards and disks, as its user is shown them
+    links       the links of its cards, which its user takes down and up
     hot_plug    a package: cards and disks that are plugged in and taken out
     screen      a picture of its screen
     events      what happens in the guest, and what follows

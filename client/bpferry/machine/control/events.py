@@ -62,6 +62,9 @@ class GuestEvents:
         if event.name == "RESET":
             self._told.clear()
         self._tell(event)
+        if self._vm.stopper.begun:
+            # The guest is to end, and not to restart.
+            return
         if event.name == "GUEST_PANICKED" and self._vm.machine.on_crash == "restart":
             await self._ask("system_reset")
         elif event.name == "RESET" and crashed:

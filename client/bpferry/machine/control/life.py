@@ -35,19 +35,21 @@ class State(StrEnum):
 
 STATES: Final[Mapping[str, State]] = {
     "STOP": State.PAUSED,
-    "RESUME": State.RUNNING,
     "SUSPEND": State.SUSPENDED,
     "WAKEUP": State.RUNNING,
     "GUEST_PANICKED": State.CRASHED,
     "SHUTDOWN": State.STOPPING,
 }
-"""Which state a VM is in after an event of QMP (qapi/run-state.json)."""
+"""Which state a VM is in after an event of QMP (qapi/run-state.json); RESUME ends a pause."""
 
 QEMU_SECONDS: Final = 5.0
 """For QEMU to answer a command; it takes a millisecond unless a disk hangs."""
 
 LASTING: Final = (State.STOPPING, State.CRASHED, State.SAVING)
 """States in which QEMU stops the processors too, which changes nothing for the user."""
+
+ASLEEP: Final[Mapping[str, bool]] = {"SUSPEND": True, "WAKEUP": False, "RESET": False}
+"""Whether the guest sleeps after an event. A pause and its end change nothing in that."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class RunningVm:
     qemu_pid: int
     stopper: Stopper
     state: State = State.STARTING
+    asleep: bool = False
+    """The guest sleeps, or slept when the VM was paused."""
     watches: dict[str, CardWatch] = field(default_factory=dict)
     """By card; only for cards that eBPF steers."""
     started_s: float = field(default_factory=time.monotonic)
@@ -66,6 +70,8 @@ class RunningVm:
     """As it is now: with what was plugged in, and without what was taken out."""
     watching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """What runs each of the watches."""
+    plugging: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a device is plugged in."""
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """What else is being done."""
 
@@ -150,14 +156,37 @@ class RunningVm:
             raise NotReady(f"'{self.name}' is still starting: its QEMU does not answer yet")
         return self.monitor
 
+    def check_not_saving(self) -> None:
+        """Raise NotReady if the VM is being saved.
+
+        A guest that goes on would write to disks of which the file knows nothing, and a device that
+        comes or goes would not be in the description that the file is restored with.
+        """
+        if self.state is State.SAVING:
+            raise NotReady(
+                f"'{self.name}' is being saved, and its guest has to wait",
+                "to let it continue, press Ctrl-C in 'bpferry save'",
+            )
+
     def runs(self, *, paused: bool) -> None:
         """Take note that the guest runs now, or could, if nothing else has happened meanwhile."""
         if self.state is State.STARTING:
-            self.state = State.PAUSED if paused else State.RUNNING
+            self.state = State.PAUSED if paused else self._awake()
 
     def follow(self, event: str) -> None:
         """Take note of an *event* of QMP."""
-        state = STATES.get(event)
+        self.asleep = ASLEEP.get(event, self.asleep)
+        state = self._awake() if event == "RESUME" else STATES.get(event)
         if state is None or (event == "STOP" and self.state in LASTING):
             return
-        self.state = state
+        # A VM that was told to end stays one that ends, whatever its guest does until then.
+        if not self.stopper.begun:
+            self.state = state
+
+    def stops(self) -> None:
+        """Take note that QEMU is to end. A VM that is being saved is that first."""
+        if self.state is not State.SAVING:
+            self.state = State.STOPPING
+
+    def _awake(self) -> State:
+        return State.SUSPENDED if self.asleep else State.RUNNING

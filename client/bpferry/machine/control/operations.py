@@ -15,9 +15,8 @@ import os
 import shlex
 from typing import Final
 
-from bpferry.errors import NotReady
 from bpferry.machine.control.inventory import cards, disks
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
 from bpferry.machine.control.queues import Queues
 from bpferry.machine.control.screen import Screen
@@ -82,12 +81,7 @@ class _Commands:
 
     async def _tell(self, fields: Fields, command: str) -> Answer:
         fields.done()
-        if self._vm.state is State.SAVING:
-            # A guest that goes on would write to disks of which the file knows nothing.
-            raise NotReady(
-                f"'{self._vm.name}' is being saved, and its guest has to wait",
-                "to let it continue, press Ctrl-C in 'bpferry save'",
-            )
+        self._vm.check_not_saving()
         await self._vm.ask_qemu(command)
         return Answer({"state": str(self._vm.state)})
 

@@ -2,38 +2,34 @@
 """Save a running VM to a file, and end it.
 
 The guest is stopped, QEMU writes its memory and its devices' state to an fd (a migration to a
-file), and ends. Until then the file has another name, FILE.part; only when QEMU has closed the
-disks is the header complete and the file called FILE. If anything fails before that, or the user
-cancels, the guest continues and the file is removed.
+file), and ends. Until then the file has another name (``save_file``); only when QEMU has closed the
+disks is the header complete and the file called what the user wants. If anything fails before that,
+or the user cancels, the guest continues and the file is removed.
+
+Whatever is asked meanwhile, the guest stands still until QEMU has ended or the save has failed: it
+would change disks behind the file.
 """
 
 import asyncio
 import contextlib
-import os
+import shlex
 import time
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from bpferry.errors import BadInput, BpferryError, NotReady
+from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.links import as_described, changed_links
+from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.server import Answer, Operation
-from bpferry.machine.paths import exists, is_folder
-from bpferry.machine.saved import (
-    Header,
-    Image,
-    images_of,
-    of_records,
-    relevant_words,
-    tell_to_use,
-    write_header,
-)
+from bpferry.machine.saved import Header, images_of, of_records, relevant_words, tell_to_use
+from bpferry.machine.stopping import Step
 from bpferry_wire.codec import Fields
 
 POLL_SECONDS: Final = 0.1
-FILE_MODE: Final = 0o600
-"""A guest's memory has its passwords and keys."""
+
+TELL_SECONDS: Final = 2.0
+"""How long the VM's end waits for who asked to hear what failed. They ask five times a second."""
 
 NO_LIMIT: Final = 1 << 50
 """Bytes per second. QEMU's default is 128 MiB/s, for the sake of networks."""
@@ -46,9 +42,14 @@ class Saving:
 
     def __init__(self, vm: RunningVm) -> None:
         self._vm = vm
-        self._file: _File | None = None
+        self._file: SaveFile | None = None
         self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
         self._error = ""
+        self._end: BpferryError | None = None
+        """What failed when the VM had been saved, and had ended."""
+        self._told = asyncio.Event()
+        """Whether somebody has heard of the error."""
         self._bytes = 0
         self._total = 0
 
@@ -63,15 +64,20 @@ class Saving:
         if self._file is not None:
             raise NotReady(f"'{self._vm.name}' is being saved already")
         self._check()
-        file = _File(Path(path), replace=replace)
+        file = SaveFile(Path(path), replace=replace)
         self._file, self._error, self._bytes, self._total = file, "", 0, 0
-        paused = self._vm.state is State.PAUSED
+        self._cancelled = False
+        before = self._vm.state
+        self._vm.state = State.SAVING
+        self._vm.stopper.hold()
         try:
-            await self._begin(file, paused=paused)
-        except BaseException:
-            await self._give_up(paused=paused)
+            await self._begin(file, paused=before is State.PAUSED)
+        except BaseException as error:
+            failed = await self._give_up(before)
+            if failed and isinstance(error, BpferryError):
+                raise BpferryError(f"{error.message}; {failed}", error.hint) from error
             raise
-        self._task = asyncio.create_task(self._follow(paused=paused))
+        self._task = asyncio.create_task(self._follow(before))
         return Answer()
 
     async def saving(self, fields: Fields) -> Answer:
@@ -79,12 +85,17 @@ class Saving:
         fields.done()
         active, error = self._file is not None, self._error or None
         told = {"active": active, "bytes": self._bytes, "total": self._total, "error": error}
+        if self._end is not None:
+            self._told.set()
+            told |= {"end": self._end.message, "hint": self._end.hint}
         return Answer(told)
 
     async def cancel(self, fields: Fields) -> Answer:
         """Let the guest continue; it is no error if it is too late for that."""
         fields.done()
         if self._file is not None:
+            # If the migration has not begun yet, QEMU would forget it.
+            self._cancelled = True
             await self._vm.ask_qemu("migrate_cancel")
         return Answer()
 
@@ -100,11 +111,19 @@ class Saving:
         if file is not None:
             file.finish(images_of(self._vm.machine))
 
+    async def tell(self, error: BpferryError) -> None:
+        """Let who asked for the save hear of an *error* at its very end, before the VM is gone."""
+        self._end = error
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), TELL_SECONDS)
+
     def _check(self) -> None:
         vm = self._vm
         if vm.state not in SAVABLE:
             raise NotReady(f"'{vm.name}' cannot be saved while it is {vm.state}", "try again later")
-        if vm.machine != vm.prepared.document.machine:
+        if vm.plugging.locked():
+            raise NotReady(f"cannot save '{vm.name}': a device is being plugged in", "try again")
+        if not as_described(vm):
             raise NotReady(
                 f"cannot save '{vm.name}': it has devices that were plugged in, or lacks some, and "
                 "its file does not say so",
@@ -112,10 +131,9 @@ class Saving:
                 "the next start",
             )
 
-    async def _begin(self, file: "_File", *, paused: bool) -> None:
+    async def _begin(self, file: SaveFile, *, paused: bool) -> None:
         vm, draft = self._vm, self._vm.prepared.draft
         await vm.ask_qemu("stop")
-        vm.state = State.SAVING
         file.start(
             Header(
                 name=vm.name,
@@ -124,19 +142,24 @@ class Saving:
                 words=relevant_words(draft.after(vm.prepared.plans).built),
                 paused=paused,
                 saved_s=int(time.time()),
+                links=changed_links(vm),
+                asleep=vm.asleep,
             )
         )
         await vm.ask_qemu("migrate-set-parameters", {"max-bandwidth": NO_LIMIT})
         await tell_to_use(vm.need_monitor(), "migrate", file.fd)
 
-    async def _follow(self, *, paused: bool) -> None:
+    async def _follow(self, before: State) -> None:
         """Wait until QEMU has written everything, and end it."""
         status, answer = "", {}
+        monitor = self._vm.need_monitor()
         try:
             while status not in ("completed", "failed", "cancelled"):
                 await asyncio.sleep(POLL_SECONDS)
+                if self._cancelled:
+                    await monitor.execute("migrate_cancel")
                 # Without a time limit: QEMU does not answer while it waits for a slow disk.
-                said = await self._vm.need_monitor().execute("query-migrate")
+                said = await monitor.execute("query-migrate")
                 answer = said if isinstance(said, dict) else {}
                 status = str(answer.get("status", ""))
                 memory = of_records(answer, "ram")
@@ -150,84 +173,32 @@ class Saving:
             self._vm.stopper.quit("the VM is saved: stopping QEMU")
             return
         usual = "it was cancelled" if status == "cancelled" else "QEMU does not say why"
-        self._error = str(answer.get("error-desc", usual))
-        await self._give_up(paused=paused)
+        failed = await self._give_up(before)
+        self._error = "; ".join(filter(None, (str(answer.get("error-desc", usual)), failed)))
 
-    async def _give_up(self, *, paused: bool) -> None:
-        """Remove the file, and let the guest continue."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.remove()
-        self._vm.state = State.PAUSED
-        if not paused:
-            with contextlib.suppress(BpferryError):
-                await self._vm.ask_qemu("cont")
+    async def _give_up(self, before: State) -> str:
+        """Let the guest go on as it was *before*, and remove the file; return what failed."""
+        vm, failed = self._vm, ""
+        vm.state = State.PAUSED
+        try:
+            # A QEMU that is about to end must not let the guest run for these moments.
+            if before is not State.PAUSED and vm.stopper.step < Step.QUIT:
+                await vm.ask_qemu("migrate_cancel")
+                await vm.ask_qemu("cont")
+        except BpferryError as error:
+            failed = (
+                f"and the guest does not go on: {error.message}; try: bpferry resume "
+                f"{shlex.quote(vm.name)}"
+            )
+        finally:
+            file, self._file = self._file, None
+            if file is not None:
+                file.remove()
+            if vm.stopper.begun:
+                vm.stops()
+            vm.stopper.let_go()
+        return failed
 
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-class _File:
-    """The file, under its first name until it is complete."""
-
-    def __init__(self, path: Path, *, replace: bool) -> None:
-        """Make it.
-
-        Raises:
-            BpferryError: it cannot be made, or is there already.
-        """
-        if not path.is_absolute():
-            raise BadInput(f"'{path}' is not an absolute path")
-        if is_folder(path):
-            raise BadInput(f"cannot save to '{path}': it is a folder", "name a file in it")
-        if not replace and exists(path):
-            raise NotReady(
-                f"cannot save to '{path}': it is there already", "use --force to replace it"
-            )
-        self._path = path
-        self._part = path.with_name(f"{path.name}.part")
-        self._header: Header | None = None
-        self.written = False
-        """Whether QEMU has written everything."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            self.fd = os.open(self._part, flags, FILE_MODE)
-        except FileExistsError as error:
-            raise NotReady(
-                f"cannot save to '{path}': '{self._part}' is there already",
-                "another 'bpferry save' may be writing it; if not, remove it",
-            ) from error
-        except OSError as error:
-            raise BpferryError(f"cannot save to '{path}': {error.strerror}") from error
-
-    def start(self, header: Header) -> None:
-        """Write *header*; the stream comes behind it."""
-        self._header = header
-        try:
-            write_header(self.fd, header)
-        except OSError as error:
-            raise BpferryError(f"cannot write '{self._part}': {error.strerror}") from error
-
-    def finish(self, images: dict[str, Image]) -> None:
-        """Complete the header with the *images*, and give the file its name."""
-        if not self.written or self._header is None:
-            self.remove()
-            return
-        try:
-            write_header(self.fd, msgspec.structs.replace(self._header, images=images))
-            os.fsync(self.fd)
-            self._part.rename(self._path)
-        except OSError as error:
-            raise BpferryError(
-                f"the VM is saved in '{self._part}', but that could not be completed: "
-                f"{error.strerror}"
-            ) from error
-        finally:
-            os.close(self.fd)
-
-    def remove(self) -> None:
-        """Remove the file."""
-        with contextlib.suppress(OSError):
-            self._part.unlink()
-        os.close(self.fd)

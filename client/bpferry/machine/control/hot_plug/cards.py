@@ -13,7 +13,7 @@ from bpferry.commandline.network.netdevs import netdev_id
 from bpferry.commandline.parts import Device
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
-from bpferry.domain.remaining import Remaining, mapped, numbered, total_of, without_entry
+from bpferry.domain.remaining import Remaining, numbered, total_of, without_entry
 from bpferry.errors import BadInput, Unsupported
 from bpferry.machine.card_fds import CardFds, Helpers, open_cards
 from bpferry.machine.control.hot_plug.card_draft import (
@@ -29,6 +29,7 @@ from bpferry.machine.control.hot_plug.places import Places
 from bpferry.machine.control.hot_plug.steps import Command, all_or_none
 from bpferry.machine.control.inventory import card_fields, mac_of
 from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.links import set_link
 from bpferry.machine.control.record import Record
 from bpferry.machine.control.watching import begin_watching, stop_watching
 from bpferry.machine.draft import Draft
@@ -167,14 +168,8 @@ class Cards:
             BpferryError: there is no such card, or QEMU refuses.
         """
         device = self.find(name)
-        await self._vm.ask_qemu("set_link", {"name": device.id, "up": up})
-        link = "up" if up else "down"
-
-        def change(number: int, card: Card) -> Card:
-            return msgspec.structs.replace(card, link=link) if number == device.number else card
-
-        self._set_cards(mapped(self._vm.machine.cards, change))
-        return {"id": device.id, "link": link}
+        await set_link(self._vm, device.id, up=up)
+        return {"id": device.id, "link": "up" if up else "down"}
 
     def find(self, name: str) -> Named[Card]:
         """Return the card that has *name* as its id or address.

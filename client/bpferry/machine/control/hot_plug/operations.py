@@ -11,7 +11,6 @@ One device is plugged in at a time, so that two commands never get the same plac
 waits for the guest to let go keeps no other waiting.
 """
 
-import asyncio
 import json
 from typing import Final
 
@@ -39,11 +38,11 @@ class HotPlug:
 
     def __init__(self, vm: RunningVm) -> None:
         prepared = vm.prepared
+        self._vm = vm
         self._holdings = Holdings(vm)
         places = Places(prepared.draft.context, prepared.built.devices)
         self._cards = Cards(vm, places, self._holdings)
         self._disks = Disks(vm, places, self._holdings)
-        self._plugging = asyncio.Lock()
 
     def operations(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -67,17 +66,20 @@ class HotPlug:
             fields.boolean("require-ebpf"),
         )
         fields.done()
-        async with self._plugging:
+        async with self._vm.plugging:
+            self._vm.check_not_saving()
             return Answer(await self._cards.attach(wanted))
 
     async def _detach_nic(self, fields: Fields) -> Answer:
         name, seconds = fields.text("card"), fields.integer("seconds", 1, MAX_WAIT_S)
         fields.done()
+        self._vm.check_not_saving()
         return Answer(await self._cards.detach(name, seconds))
 
     async def _set_link(self, fields: Fields) -> Answer:
         name, up = fields.text("card"), fields.boolean("up")
         fields.done()
+        self._vm.check_not_saving()
         return Answer(await self._cards.set_link(name, up=up))
 
     async def _attach_disk(self, fields: Fields) -> Answer:
@@ -91,12 +93,14 @@ class HotPlug:
             wanted = msgspec.convert(values, WantedDisk)
         except msgspec.ValidationError as error:
             raise BadMessage(f"it is no disk: {error}") from error
-        async with self._plugging:
+        async with self._vm.plugging:
+            self._vm.check_not_saving()
             return Answer(await self._disks.attach(wanted))
 
     async def _detach_disk(self, fields: Fields) -> Answer:
         target, seconds = fields.text("target"), fields.integer("seconds", 1, MAX_WAIT_S)
         fields.done()
+        self._vm.check_not_saving()
         return Answer(await self._disks.detach(target, seconds))
 
 
