@@ -3,6 +3,7 @@
 
     cli          what the user types
     machine      a VM from its first process to its last
+    varlink      the helpers, for clients of varlink
     commandline  from a VM and a plan to QEMU's words
     steering     what spreads a card's packets over its queues
     qemu         what a QEMU can do, and how to talk to one
@@ -10,7 +11,8 @@
     network      where file descriptors come from: the helpers, and taps that exist
     errors       what can go wrong, by exit status
 
-Each imports only what is below it in this list; domain and network do not know each other.
+Each imports only what is below it in this list; domain and network do not know each other,
+nor do machine and varlink.
 
 Depends on: bpferry_wire; qemu.qmp and msgspec, imported where they are first needed.
 Never does: hold a privilege, leave a process behind, or choose a steering silently.

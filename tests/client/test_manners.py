@@ -29,8 +29,8 @@ EXAMPLES: Final = re.compile(r"^examples?:\n((?:  .*\n|\n)+)", re.MULTILINE)
 AMOUNTS: Final = ("N", "SECONDS", "SIZE", "BYTES", "RATE", "MS", "HZ", "COUNT")
 """What stands for a number in a help text."""
 
-INTERACTIVE: Final = ("console", "ssh", "vnc", "spice")
-"""Commands that give the terminal to something else, and print nothing for programs."""
+INTERACTIVE: Final = ("console", "ssh", "vnc", "spice", "varlink")
+"""Commands that give the terminal or a socket to something else, and print nothing for programs."""
 
 Captured = pytest.CaptureFixture[str]
 

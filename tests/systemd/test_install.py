@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """tools/install on a booted system: what it makes, and that it can be taken back."""
 
+import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -284,3 +285,19 @@ def test_group_with_members_stays(bare_system: Container) -> None:
 
     assert bare_system.check("getent", "group", GROUP).endswith(":emma")
     assert "stays, since it has members (emma); to remove it: groupdel bpferry" in said
+
+
+def test_varlinkctl_asks_the_helpers(bare_system: Container) -> None:
+    """It starts bpferry-varlink, takes its interface for valid, and gets the helper's answer."""
+    install(bare_system)
+    address = "exec:/usr/local/bin/bpferry-varlink"
+    if not bare_system.check("sh", "-c", "command -v varlinkctl || :"):
+        assert bare_system.run("/usr/local/bin/bpferry-varlink").returncode == 2  # Debian 12.
+        return
+    text = bare_system.check("varlinkctl", "introspect", address, "io.bpferry.Tap")
+    assert "method Make(" in text
+    wanted = '{"bridge": "br9", "queues": 1}'
+    told = bare_system.check("varlinkctl", "call", address, "io.bpferry.Tap.Can", wanted)
+    assert json.loads(told)["code"] == "refused"
+    uninstall(bare_system)
+    assert not bare_system.check("sh", "-c", "command -v bpferry-varlink || :")

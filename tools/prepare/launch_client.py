@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Start the installed client; tools/install puts this at /usr/local/bin/bpferry.
 
+It is called bpferry-varlink too, by a link.
+
 Isolated, so that a user's own packages and PYTHON* variables cannot break it.
 """
 
@@ -13,7 +15,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
 
 sys.path.append("/usr/local/lib/bpferry/client")
 
-from bpferry.cli.main import main  # noqa: E402
+from bpferry.cli.main import main, varlink  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(varlink() if sys.argv[0].endswith("/bpferry-varlink") else main())

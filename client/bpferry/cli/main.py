@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bpferry.machine.secrets import SecretFiles
 
 
-WITHOUT_MSGSPEC: Final = ("list", "tap")
+WITHOUT_MSGSPEC: Final = ("list", "tap", "varlink")
 """Commands that do not need it, and should not take the time to import it."""
 
 
@@ -70,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return failure.status
         finally:
             output.forget_unread()
+
+
+def varlink() -> int:
+    """Run ``bpferry varlink``: a varlink address cannot have words after the program."""
+    return main(["varlink"])
 
 
 def _fill_standard_fds() -> None:
@@ -224,6 +229,12 @@ def _can_i(options: argparse.Namespace) -> int:
         vhost=options.vhost,
         as_json=options.json,
     )
+
+
+def _varlink(_options: argparse.Namespace) -> int:
+    from bpferry.varlink.service import serve  # noqa: PLC0415
+
+    return serve()
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -401,5 +412,6 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "detach-disk": _detach_disk,
     "tap": _tap,
     "can-i": _can_i,
+    "varlink": _varlink,
     "doctor": _doctor,
 }

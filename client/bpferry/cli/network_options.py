@@ -60,6 +60,24 @@ examples:
   bpferry can-i
 """
 
+VARLINK_DESCRIPTION: Final = """\
+Answer varlink calls over the socket that the caller has started this with, by
+asking the helpers: taps with their queues, and loaded eBPF objects, as file
+descriptors that come with the reply. It runs as you, and may do what you may.
+
+The command bpferry-varlink is the same; varlinkctl and systemd's libraries
+start it for an address that begins with 'exec:'. A varlinkctl that can use file
+descriptors is that of systemd 258 or newer.
+"""
+
+VARLINK_EPILOG: Final = """\
+examples:
+  varlinkctl introspect exec:/usr/local/bin/bpferry-varlink
+  varlinkctl call exec:/usr/local/bin/bpferry-varlink io.bpferry.Tap.Can \\
+      '{"bridge": "br0", "queues": 4}'
+  bpferry varlink <&7                 over the socket that is fd 7 of a shell
+"""
+
 INTERFACE: Final = ("an interface", limits.MAX_INTERFACE_BYTES)
 
 MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
@@ -146,6 +164,17 @@ def _add_create(actions: Commands) -> None:
             "(default: the policy's limit)",
         )
     create.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_varlink(commands: Commands) -> None:
+    """Add ``varlink``."""
+    add_command(
+        commands,
+        "varlink",
+        help="answer calls of systemd's varlinkctl and of other varlink clients",
+        description=VARLINK_DESCRIPTION,
+        epilog=VARLINK_EPILOG,
+    )
 
 
 def add_can_i(commands: Commands) -> None:
