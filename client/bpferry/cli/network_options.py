@@ -75,7 +75,7 @@ examples:
   varlinkctl introspect exec:/usr/local/bin/bpferry-varlink
   varlinkctl call exec:/usr/local/bin/bpferry-varlink io.bpferry.Tap.Can \\
       '{"bridge": "br0", "queues": 4}'
-  bpferry varlink <&7                 over the socket that is fd 7 of a shell
+  bpferry varlink          over the socket that is its standard input
 """
 
 INTERFACE: Final = ("an interface", limits.MAX_INTERFACE_BYTES)
