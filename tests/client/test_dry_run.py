@@ -96,3 +96,28 @@ def test_nothing_beside_qemu(tmp_path: Path, capsys: Captured) -> None:
     told = json.loads(capsys.readouterr().out)
     keys = ("companions", "commands", "plugged_in", "affinity", "scheduling")
     assert [[], [], [], [], []] == [told[key] for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("key", "option", "told"),
+    [
+        ("", (), (90, "the guest has 90 s, and QEMU is ended then")),
+        ("stop-timeout = 300\n", (), (300, "the guest has 300 s, and QEMU is ended then")),
+        ("", ("--stop-timeout", "0"), (0, "the guest has as long as it takes")),
+    ],
+)
+def test_how_long_a_stop_may_take(
+    key: str,
+    option: tuple[str, ...],
+    told: tuple[int, str],
+    tmp_path: Path,
+    capsys: Captured,
+) -> None:
+    """By the option, the description, or the default."""
+    path = tmp_path / "vm.toml"
+    path.write_text(f'name = "x"\nmemory = "64 MiB"\naccelerator = "tcg"\n{key}', "utf-8")
+
+    assert main(["run", "--dry-run=json", *option, str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["stop_timeout"] == told[0]
+    assert main(["run", "--dry-run", *option, str(path)]) == 0
+    assert f"# when the VM is stopped, {told[1]}\n" in capsys.readouterr().out

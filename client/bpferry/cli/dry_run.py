@@ -23,8 +23,11 @@ RUNG_NAMES: Final = {
 }
 
 
-def as_fields(plan: Draft, verdict: Verdict) -> dict[str, object]:
-    """Return what ``--dry-run=json`` prints; the shape is a contract with scripts."""
+def as_fields(plan: Draft, verdict: Verdict, stop_seconds: int) -> dict[str, object]:
+    """Return what ``--dry-run=json`` prints; the shape is a contract with scripts.
+
+    *stop_seconds* is how long the guest may take to power down; 0 for no limit.
+    """
     built = plan.built
     return {
         "argv": list(built.argv),
@@ -52,6 +55,7 @@ def as_fields(plan: Draft, verdict: Verdict) -> dict[str, object]:
             {"threads": str(one.threads), "policy": one.policy, "priority": one.priority}
             for one in built.of(Scheduling)
         ],
+        "stop_timeout": stop_seconds,
         "findings": [fields_of(finding) for finding in verdict.findings],
         "warnings": [fault.sentence for fault in verdict.warnings],
         "errors": [output.fields_of(error) for error in verdict.errors],
@@ -72,7 +76,7 @@ def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
     ]
 
 
-def as_text(plan: Draft, verdict: Verdict) -> str:
+def as_text(plan: Draft, verdict: Verdict, stop_seconds: int) -> str:
     """Return the command line, one option on each line, and everything else as comments."""
     comments = [f"accelerator: {plan.accelerator_reason}"]
     for card in plan.plans.values():
@@ -80,6 +84,8 @@ def as_text(plan: Draft, verdict: Verdict) -> str:
         comments += [f"    {reason}" for reason in _tap_reasons(plan, card)]
         comments += [f"    {reason}" for reason in card.because]
     comments += _beside_qemu(plan)
+    limit = f"{stop_seconds} s, and QEMU is ended then" if stop_seconds else "as long as it takes"
+    comments.append(f"when the VM is stopped, the guest has {limit}")
     comments += [line for finding in verdict.findings for line in lines_of(finding)]
     comments.append("fds are shown by name; QEMU gets their numbers")
     lines = [f"# {comment}" for comment in comments]

@@ -70,13 +70,13 @@ def run(
     if plan is None:
         return _fail(verdict, as_json=as_json)
     check_name_of(path, plan.machine.name, file)
+    seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
     if not dry_run:
-        seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
         return _start(plan, verdict, _How(seconds or None, restore, as_json), key)
     if as_json:
-        output.print_json(dry.as_fields(plan, verdict))
+        output.print_json(dry.as_fields(plan, verdict, seconds))
     else:
-        output.print_text(dry.as_text(plan, verdict))
+        output.print_text(dry.as_text(plan, verdict, seconds))
     return 0
 
 
