@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -49,9 +49,13 @@ class Leash:
 class Foreground(Conversation):
     """The side of the process at the terminal, which is the supervisor's parent."""
 
-    def __init__(self, vm_name: str, sock: socket.socket, pid: int) -> None:
+    def __init__(
+        self, vm_name: str, sock: socket.socket, pid: int, mask: Collection[int] = ()
+    ) -> None:
+        """Take over *sock*; *mask* is that of the signals before those for *pid* were blocked."""
         super().__init__(vm_name, sock, None)
         self._pid = pid
+        self._mask = mask
 
     def status(self) -> int:
         """Wait for the supervisor's end, and return its exit status; 128 + n for signal n."""
@@ -68,6 +72,8 @@ class Foreground(Conversation):
 
         before = {number: signal.signal(number, forward) for number in FORWARDED}
         try:
+            # Those that came since the fork arrive now.
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             yield
         finally:
             for number, handler in before.items():
@@ -80,14 +86,17 @@ def fork_supervisor(vm_name: str) -> Leash | Foreground:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+    # One that came before we pass it on would end us, and the VM would lose its terminal.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     # Nothing has made a thread by now.
     pid = os.fork()
     if pid:
         theirs.close()
-        return Foreground(vm_name, ours, pid)
+        return Foreground(vm_name, ours, pid, mask)
     ours.close()
     os.setsid()
     _to_null(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return Leash(theirs)
 
 
