@@ -37,12 +37,7 @@ class Places:
     def __init__(self, context: Context, devices: Sequence[Device]) -> None:
         """Begin with the *devices* of the start, which have their places."""
         self._context = context
-        self._ports = [
-            device
-            for device in devices
-            if MODEL_OF.get(device.driver) in PORTS
-            and device.properties.get("hotplug") is not False
-        ]
+        self._ports = [device for device in devices if _takes_devices(device)]
         self._buses = {one.id: str(one.properties.get("bus", "")) for one in devices}
 
     def take(self, device_id: str, place: Mapping[str, object]) -> None:
