@@ -19,6 +19,7 @@ from tests.client.terminals import (
     supervisor_of,
     vm_file,
 )
+from tests.support.census import fd_targets
 
 pytestmark = pytest.mark.qemu
 
@@ -59,8 +60,7 @@ def test_detached_vm_says_no_more_on_the_terminal(tmp_path: Path) -> None:
         person.types(b"\x1dd")
         assert person.status() == 0
         pid = supervisor_of(name)
-        opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
-        assert terminal not in opened
+        assert terminal not in fd_targets(pid)
         time.sleep(0.3)
         assert is_running(name)
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4] == "0"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """QEMU's threads on the processors of the host that the description names."""
 
+import contextlib
 import os
 import resource
 from pathlib import Path
@@ -40,8 +41,10 @@ def allowed(qemu: int) -> dict[str, set[frozenset[int]]]:
     """Return where the threads of *qemu* may run, by their names."""
     found: dict[str, set[frozenset[int]]] = {}
     for entry in Path(f"/proc/{qemu}/task").iterdir():
-        name = (entry / "comm").read_text(encoding="utf-8").strip()
-        found.setdefault(name, set()).add(frozenset(os.sched_getaffinity(int(entry.name))))
+        # A thread that QEMU had for one piece of work may end meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            name = (entry / "comm").read_text(encoding="utf-8").strip()
+            found.setdefault(name, set()).add(frozenset(os.sched_getaffinity(int(entry.name))))
     return found
 
 
@@ -67,8 +70,9 @@ def test_threads_are_where_they_belong(tmp_path: Path) -> None:
 def policy_of(qemu: int, name: str) -> int:
     """Return how the thread *name* of *qemu* is scheduled."""
     for entry in Path(f"/proc/{qemu}/task").iterdir():
-        if (entry / "comm").read_text(encoding="utf-8").strip() == name:
-            return os.sched_getscheduler(int(entry.name))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (entry / "comm").read_text(encoding="utf-8").strip() == name:
+                return os.sched_getscheduler(int(entry.name))
     raise AssertionError(name)
 
 

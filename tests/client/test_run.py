@@ -17,6 +17,7 @@ from tests.client import bpf, guest
 from tests.client import fake_helper as fake
 from tests.client.running import BASE, BROKEN, CARD, DISK, start, type_in
 from tests.client.support import children, is_gone, script, wait_until
+from tests.support.census import fd_targets
 
 pytestmark = pytest.mark.qemu
 
@@ -187,9 +188,7 @@ def test_qemu_has_exactly_its_fds(tmp_path: Path, tap: tuple[str, ...]) -> None:
         qemu = run.qemu()
         assert wait_until(lambda: "eBPF" in run.err())
         time.sleep(0.5)
-        kinds = sorted(
-            str(entry.readlink()).split("[")[0] for entry in Path(f"/proc/{qemu}/fd").iterdir()
-        )
+        kinds = sorted(target.split("[")[0] for target in fd_targets(qemu).elements())
         run.signal(signal.SIGINT)
         run.signal(signal.SIGINT)
 
@@ -213,11 +212,11 @@ def test_bpferry_keeps_no_copies(tmp_path: Path, tap: tuple[str, ...]) -> None:
     ):
         run.qemu()
         time.sleep(1)
-        links = [str(e.readlink()) for e in Path(f"/proc/{run.process.pid}/fd").iterdir()]
+        links = fd_targets(run.process.pid)
 
     assert "/dev/net/tun" not in links
     assert "anon_inode:bpf-prog" not in links
-    assert links.count("anon_inode:bpf-map") == 3
+    assert links["anon_inode:bpf-map"] == 3
 
 
 @pytest.mark.privileged

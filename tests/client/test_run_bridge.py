@@ -17,6 +17,7 @@ from tests.client import fake_helper as fake
 from tests.client import taps
 from tests.client.running import BASE, BROKEN, DISK, start, type_in
 from tests.client.support import is_gone, wait_until
+from tests.support.census import fd_targets
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
 
@@ -34,8 +35,7 @@ def gives(namespace: str) -> fake.Behaviour:
 
 def targets(pid: int) -> list[str]:
     """Return what the fds of *pid* point to, without the numbers of sockets."""
-    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    return sorted(link.split("[")[0] for link in links)
+    return sorted(link.split("[")[0] for link in fd_targets(pid).elements())
 
 
 def test_vm_on_a_bridge(tmp_path: Path, gives: fake.Behaviour, namespace: str) -> None:

@@ -4,7 +4,6 @@
 What QEMU and the supervisor hold is counted: whatever happens, nothing of a card may be left.
 """
 
-import contextlib
 import hashlib
 import re
 import shutil
@@ -25,6 +24,7 @@ from tests.client import taps
 from tests.client.hot_plug.vm import NATIVE, answer, cards, qmp, running
 from tests.client.running import Run
 from tests.client.support import QEMU, wait_until
+from tests.support.census import fd_targets
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
 
@@ -61,10 +61,7 @@ def held(pid: int) -> Counter[str]:
 
 
 def _targets(pid: int) -> Counter[str]:
-    links = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            links.append(str(entry.readlink()))
+    links = fd_targets(pid).elements()
     return Counter(re.sub(r":\[\d+\]$", "", link) for link in links)
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry attach-disk and detach-disk, with a real QEMU."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from bpferry.cli.main import main
 from tests.client.hot_plug.vm import NATIVE, answer, qmp, running
+from tests.support.census import fd_targets
 
 pytestmark = pytest.mark.qemu
 
@@ -46,19 +46,14 @@ def test_a_disk_is_plugged_in_and_taken_out(
         (disk,) = disks(capsys)
         assert (disk["target"], disk["file"], disk["plugged"]) == ("vda", str(image), True)
         assert nodes(tmp_path) == ["vda-storage"]
-        assert str(image) in open_files(run.qemu())
+        assert str(image) in fd_targets(run.qemu())
         assert main(("status", "t")) == 0
         assert f"disk: {image}; plugged in, until the VM ends" in capsys.readouterr().out
         assert main(("detach-disk", "t", "vda")) == 0
         assert capsys.readouterr().out == "the disk vda is out of 't'\n"
         assert disks(capsys) == []
         assert nodes(tmp_path) == []
-        assert str(image) not in open_files(run.qemu())
-
-
-def open_files(pid: int) -> list[str]:
-    """Return what the fds of *pid* point to."""
-    return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - text
+        assert str(image) not in fd_targets(run.qemu())
 
 
 def test_a_qcow2_disk_needs_its_format(
@@ -135,9 +130,9 @@ def test_a_hundred_times_leave_nothing(
 ) -> None:
     """No fd and no node of QEMU more than before; the name is free again each time."""
     with running(tmp_path, arguments=NATIVE, disk=False) as run:
-        before = sorted(open_files(run.qemu()))
+        before = fd_targets(run.qemu())
         for _ in range(100):
             assert answer(capsys, "attach-disk", "t", str(image))["target"] == "vda"
             assert answer(capsys, "detach-disk", "t", "vda")["target"] == "vda"
-        assert sorted(open_files(run.qemu())) == before
+        assert fd_targets(run.qemu()) == before
         assert nodes(tmp_path) == []

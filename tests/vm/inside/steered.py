@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final
@@ -51,16 +51,20 @@ def running(user: str, document: str, said: IO[str]) -> Iterator[subprocess.Pope
 
 def vhost_fds(pid: int) -> int:
     """Return how many fds of vhost-net the process *pid* has open."""
-    return sum(str(link.readlink()) == VHOST for link in Path(f"/proc/{pid}/fd").iterdir())
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed meanwhile, as those below.
+        with suppress(FileNotFoundError):
+            found += str(link.readlink()) == VHOST
+    return found
 
 
 def tap_queues(pid: int) -> dict[str, int]:
     """Return how many queues of which tap the process *pid* has open."""
-    lines = [
-        line
-        for info in Path(f"/proc/{pid}/fdinfo").iterdir()
-        for line in info.read_text().splitlines()
-    ]
+    lines: list[str] = []
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            lines += info.read_text().splitlines()
     return dict(Counter(line.split()[1] for line in lines if line.startswith("iff:")))
 
 
@@ -68,9 +72,10 @@ def vhost_turns(pid: int) -> int:
     """Return how often the vhost threads of *pid* were woken: they are what moves the packets."""
     turns = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        if (task / "comm").read_text().startswith("vhost-"):
-            lines = dict(line.split(":\t", 1) for line in (task / "status").open())
-            turns += int(lines["voluntary_ctxt_switches"])
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "comm").read_text().startswith("vhost-"):
+                lines = dict(line.split(":\t", 1) for line in (task / "status").open())
+                turns += int(lines["voluntary_ctxt_switches"])
     return turns
 
 
