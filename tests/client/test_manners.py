@@ -29,7 +29,7 @@ EXAMPLES: Final = re.compile(r"^examples?:\n((?:  .*\n|\n)+)", re.MULTILINE)
 AMOUNTS: Final = ("N", "SECONDS", "SIZE", "BYTES", "RATE", "MS", "HZ", "COUNT")
 """What stands for a number in a help text."""
 
-INTERACTIVE: Final = ("console", "ssh", "vnc", "spice", "varlink")
+INTERACTIVE: Final = ("console", "ssh", "vnc", "spice", "varlink", "fds")
 """Commands that give the terminal or a socket to something else, and print nothing for programs."""
 
 Captured = pytest.CaptureFixture[str]

@@ -34,6 +34,8 @@
     steering_svg     the same as a picture
     metrics          bpferry metrics
     tap              bpferry tap
+    fds              bpferry fds
+    fds_options      what it takes, and its help
     can_i            bpferry can-i
     table            tables, durations and sizes for people
     doctor           bpferry doctor

@@ -231,6 +231,12 @@ def _can_i(options: argparse.Namespace) -> int:
     )
 
 
+def _fds(options: argparse.Namespace) -> int:
+    from bpferry.cli.fds import become  # noqa: PLC0415
+
+    become(options)
+
+
 def _varlink(_options: argparse.Namespace) -> int:
     from bpferry.varlink.service import serve  # noqa: PLC0415
 
@@ -411,6 +417,7 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "attach-disk": _attach_disk,
     "detach-disk": _detach_disk,
     "tap": _tap,
+    "fds": _fds,
     "can-i": _can_i,
     "varlink": _varlink,
     "doctor": _doctor,
