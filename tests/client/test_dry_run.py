@@ -77,7 +77,7 @@ def test_for_people(vm: Path, capsys: Captured) -> None:
     comments = [line for line in out.splitlines() if line.startswith("# ")]
     assert "# swtpm runs beside QEMU, for 'tpms[0]':" in comments
     assert any(line.startswith("#     before it: swtpm_setup --tpm2 ") for line in comments)
-    assert any(line.startswith("#     passt --foreground --one-off ") for line in comments)
+    assert any(line.startswith("#     passt --foreground --fd net0.qemu") for line in comments)
     assert (
         '# QMP, when QEMU runs: {"execute": "set_link", "arguments": {"name": "net0", "up": false}}'
     ) in comments

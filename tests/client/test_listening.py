@@ -13,7 +13,7 @@ import pytest
 from bpferry.commandline.parts import Listen
 from bpferry.errors import BpferryError
 from bpferry.machine import listening
-from bpferry.machine.listening import is_bound, make_folder, open_listen
+from bpferry.machine.listening import connect_to, is_bound, make_folder, open_listen
 
 
 def listen_at(path: Path) -> Listen:
@@ -176,3 +176,28 @@ def test_two_at_once_take_a_stale_socket_once(tmp_path: Path) -> None:
         thread.join()
 
     assert 1 == len(won)
+
+
+def test_connection_is_there_before_anybody_listens_for_it(tmp_path: Path) -> None:
+    """What is written waits for the process that accepts, and nothing is left at the path."""
+    path = tmp_path / "run" / "fs0.sock"
+
+    connection, listens = connect_to(path)
+    with connection, listens:
+        connection.sendall(b"hello")
+        accepted, _ = listens.accept()
+        with accepted:
+            assert b"hello" == accepted.recv(5)
+        assert [] == list(path.parent.iterdir())
+        assert not is_bound(path)
+
+
+def test_connection_is_not_made_where_something_else_is(tmp_path: Path) -> None:
+    """A file that is no socket stays, and no fd is left open."""
+    path = tmp_path / "fs0.sock"
+    path.write_text("mine")
+
+    with pytest.raises(BpferryError, match="a file that is no socket is in the way"):
+        connect_to(path)
+
+    assert "mine" == path.read_text()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bpferry.domain.document import read_bytes
 from bpferry.machine.card_fds import Helpers
+from bpferry.machine.companions import Running as Beside
 from bpferry.machine.draft import Draft, draft
 from bpferry.machine.hindrances import find_all
 from bpferry.machine.host_files import HOST, HostFiles
@@ -49,6 +50,7 @@ class Running:
     monitor: Monitor
     draft: Draft
     child: Child
+    companions: tuple[Beside, ...]
 
     def execute(self, command: str, **arguments: object) -> object:
         """Return QEMU's answer; underscores in the names of *arguments* are hyphens."""
@@ -100,6 +102,6 @@ def running(
             child.wait(2.0)
             raise AssertionError(f"QEMU did not start: {child.tail()}") from error
         try:
-            yield Running(loop, monitor, found, child)
+            yield Running(loop, monitor, found, child, prepared.companions)
         finally:
             loop.run(opening.__aexit__(None, None, None))

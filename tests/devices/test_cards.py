@@ -1,49 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Network cards in a real QEMU: each model, each type that needs no tap, and each property."""
 
-import os
 import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bpferry.commandline.network.passt import passt_companion
 from bpferry.commandline.parts import Command
-from bpferry.domain.model.cards import Card, IpAddress, PortForward, PortRange
-from bpferry.domain.names import Named
-from bpferry.machine.companions import is_listening
 from tests import requires
 from tests.client.support import wait_until
 from tests.devices.running import Running, domain, running
-from tests.support.vhost_user import GET_FEATURES, serving
+from tests.support.vhost_user import GET_FEATURES, connecting, serving
 
 pytestmark = pytest.mark.qemu
 
 MAC = "52:54:00:00:00:01"
 SHARED = "<memoryBacking><access mode='shared'/></memoryBacking>"
 
-NOBODY = 65534
-"""passt gives root up by itself and then finds our folder closed; users start it as themselves."""
-
-PASST = Card(
-    type="user",
-    backend="passt",
-    mtu=1400,
-    ips=(IpAddress(address="172.17.2.1", prefix=24),),
-    port_forwards=(
-        PortForward(
-            protocol="tcp",
-            address="127.0.0.1",
-            ranges=(
-                PortRange(start=15571, end=15579, to=25571),
-                PortRange(start=15575, exclude=True),
-            ),
-        ),
-        PortForward(protocol="udp", ranges=(PortRange(start=15580),)),
-    ),
+PASST = (
+    "<model type='virtio'/><backend type='passt'/><mtu size='1400'/>"
+    "<ip address='172.17.2.1' family='ipv4' prefix='24'/>"
+    "<portForward proto='tcp' address='127.0.0.1'>"
+    "<range start='15571' end='15579' to='25571'/><range start='15575' exclude='yes'/>"
+    "</portForward><portForward proto='udp'><range start='15580'/></portForward>"
 )
 
 
@@ -238,30 +217,33 @@ def test_vhost_user(tmp_path: Path) -> None:
     assert GET_FEATURES in server.requests
 
 
-@pytest.fixture(name="open_folder")
-def _open_folder() -> Iterator[Path]:
-    """Give a folder that nobody may write to; those of pytest are closed to him."""
-    with tempfile.TemporaryDirectory(prefix="bpferry-", dir="/tmp") as name:
-        os.chown(name, NOBODY, NOBODY)
-        yield Path(name)
+def test_vhost_user_that_qemu_listens_for(tmp_path: Path) -> None:
+    """QEMU makes the socket, and waits for the process that serves the card."""
+    path = tmp_path / "vhost.sock"
+    source = f"<source type='unix' path='{path}' mode='server'/>"
+
+    with connecting(path) as server:
+        with running(domain(card("vhostuser", source), top=SHARED), tmp_path) as vm:
+            assert "virtio-net-pci" == vm.qom_type("net0")
+        server.wait()
+
+    assert GET_FEATURES in server.requests
+    assert not path.exists()
 
 
-def test_passt(open_folder: Path) -> None:
-    """The process takes our arguments, listens, and ends with QEMU's connection."""
+def test_passt(tmp_path: Path) -> None:
+    """The process takes our arguments, and QEMU talks to it over what both inherit."""
     requires.program("passt")
     requires.root()
     requires.default_route()
-    path = open_folder / "net0.sock"
-    argv = passt_companion(Named("cards[0]", "net0", PASST), str(path)).argv
-    as_nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
-    with subprocess.Popen(
-        [*as_nobody, *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as child:
-        try:
-            assert wait_until(lambda: is_listening(str(path)))
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(str(path))
-            assert 0 == child.wait(10)
-        finally:
-            child.kill()
+    with running(domain(card("user", PASST)), tmp_path) as vm:
+        assert wait_until(lambda: "type=stream,unix:" in networks(vm))
+        (passt,) = vm.companions
+        assert b"--fd" in Path(f"/proc/{passt.child.pid}/cmdline").read_bytes()
+        folder = tmp_path / "run" / "bpferry" / "devices"
+        assert {"control.sock", "qmp.sock"} == {path.name for path in folder.iterdir()}
+        vm.execute("quit")
+
+        assert passt.child.wait(30)
+        assert 0 == passt.child.exit_status()

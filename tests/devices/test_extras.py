@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.commandline.parts import Command, Companion
+from bpferry.commandline.parts import Command
 from bpferry.errors import BpferryError
-from tests.client.support import script, wait_until
+from tests.client.support import script
 from tests.devices.running import domain, running
 
 pytestmark = pytest.mark.qemu
@@ -168,11 +168,8 @@ def test_hyperv_panic(tmp_path: Path) -> None:
 BACK_END = f"""\
 exec {sys.executable} - "$@" <<'PYTHON'
 import socket, struct, sys
-path = next(word.partition("=")[2] for word in sys.argv if word.startswith("--socket-path="))
-server = socket.socket(socket.AF_UNIX)
-server.bind(path)
-server.listen(1)
-open(path + ".pid", "w").close()
+fd = next(word.partition("=")[2] for word in sys.argv if word.startswith("--fd="))
+server = socket.socket(fileno=int(fd))
 connection, _ = server.accept()
 while header := connection.recv(12):
     request, flags, size = struct.unpack("=III", header)
@@ -188,7 +185,7 @@ PYTHON
 
 
 def test_virtiofs(tmp_path: Path) -> None:
-    """The process is there before QEMU, which shares the guest's memory with it."""
+    """QEMU shares the guest's memory with the process, at a socket that nobody else can reach."""
     (tmp_path / "shared").mkdir()
     program = script(tmp_path, BACK_END, "fake-virtiofsd")
     filesystem = (
@@ -201,11 +198,9 @@ def test_virtiofs(tmp_path: Path) -> None:
         assert ["vhost-user-fs-pci", "tag", 256] == [
             vm.property_of("fs0", name) for name in ("type", "tag", "queue-size")
         ]
-        (daemon,) = vm.draft.built.of(Companion)
-        left = Path(f"{daemon.socket}.pid")
-        assert wait_until(left.exists)
-    assert not left.exists()
-    assert not left.parent.exists()
+        folder = tmp_path / "run" / "bpferry" / "devices"
+        assert {"control.sock", "qmp.sock"} == {path.name for path in folder.iterdir()}
+    assert not folder.exists()
 
 
 def test_vsock_without_the_node(tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ def test_state_is_kept_for_the_next_run(tmp_path: Path) -> None:
     assert 0o600 == state.stat().st_mode & 0o7777
 
 
-def test_nothing_runs_on_after_the_vm(tmp_path: Path) -> None:
-    """The emulator and its socket are gone with the VM."""
+def test_nobody_else_can_reach_the_emulator(tmp_path: Path) -> None:
+    """Its socket has no path: in the VM's folder are only those for its user."""
     tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
-    path = tmp_path / "run" / "bpferry" / "devices" / "swtpm.sock"
+    folder = tmp_path / "run" / "bpferry" / "devices"
 
     with running(domain(tpm), tmp_path):
-        assert path.exists()
-    assert not path.exists()
+        assert {"control.sock", "qmp.sock"} == {path.name for path in folder.iterdir()}
+    assert not folder.exists()

@@ -8,7 +8,8 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,16 +24,16 @@ VERSION_1: Final = 1 << 32
 ANSWER: Final = 0x5
 """The flags of an answer: version 1, and that it is one."""
 
-TIMEOUT_SECONDS: Final = 10.0
+TIMEOUT_SECONDS: Final = 60.0
 
 
 class Server:
     """Serves one QEMU, in a thread of its own."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
         self.requests: list[int] = []
         """What it was asked, by number."""
-        self._listening = listening
+        self._connect = connect
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -42,7 +43,7 @@ class Server:
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
-            connection, _ = self._listening.accept()
+            connection = self._connect()
             connection.settimeout(TIMEOUT_SECONDS)
             with connection:
                 while self._answer(connection):
@@ -71,4 +72,21 @@ def serving(path: Path) -> Iterator[Server]:
         listening.bind(str(path))
         listening.listen()
         listening.settimeout(TIMEOUT_SECONDS)
-        yield Server(listening)
+        yield Server(lambda: listening.accept()[0])
+
+
+@contextlib.contextmanager
+def connecting(path: Path) -> Iterator[Server]:
+    """Serve one QEMU that listens at the Unix socket *path*, which need not be there yet."""
+    yield Server(lambda: _connect_to(path))
+
+
+def _connect_to(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while connection.connect_ex(str(path)):
+        if time.monotonic() > end:
+            connection.close()
+            raise TimeoutError
+        time.sleep(0.02)
+    return connection

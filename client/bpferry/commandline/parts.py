@@ -202,6 +202,9 @@ class Link:
     """Of QEMU's end."""
     peer: str
     """Of the companion's end, which its ``inherits`` has as well."""
+    path: str = ""
+    """For a companion that takes only a listening socket: where it listens until QEMU's end is
+    connected to it, which is before both of them start. Nothing is left there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +228,8 @@ class Companion:
     argv: tuple[str, ...]
     """The program is looked up in PATH if there is no slash in it."""
     socket: str
-    """The path of the socket that it listens on; QEMU is started when it is there. Empty where
-    it has none, and inherits one end of a ``Link`` instead."""
+    """The path of the socket that it makes and listens on; QEMU is started when it is there. Empty
+    where it inherits one end of a ``Link`` instead, as all do that can."""
     key: str
     """The key of the model that it is for."""
     package: str = ""
@@ -236,8 +239,6 @@ class Companion:
     steps: tuple[Step, ...] = ()
     inherits: tuple[str, ...] = ()
     """The names of the fds that it inherits; *argv* has them as QEMU's command line does."""
-    leaves: tuple[str, ...] = ()
-    """Files that it makes and does not remove, so that we do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@
     host_files    the files in which the kernel lists them
     locked_memory how much memory QEMU may lock for them
     companions    the processes beside QEMU, such as swtpm
+    companion_watch the same while QEMU runs: their output read, their end told
     console       the guest's serial console on our standard streams
     refusals      what is refused, with its places
     reporter      who is told what happens

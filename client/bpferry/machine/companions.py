@@ -2,10 +2,10 @@
 """The processes beside QEMU, such as swtpm: started before it, ended after it.
 
 Each is a child like QEMU (``qemu.process``): it dies with us, has a session of its own, and none of
-our fds except those that it should inherit. It counts as started when it listens on its socket,
-according to the kernel's list of Unix sockets. We do not connect to find out: swtpm and others
-serve one connection and end with it. One that inherits a connected socket counts as started at
-once, since what QEMU writes waits there.
+our fds except those that it should inherit. It inherits its end of a connection to QEMU, and
+counts as started at once, since what QEMU writes waits there. Where that is not possible, as for
+passt with vhost-user, it counts as started when it listens on its socket, according to the kernel's
+list of Unix sockets. We do not connect to find out: it serves one connection and ends with it.
 
 They do not hear the signals that end a service or a session, since the VM needs them while it
 powers down. When QEMU has ended, swtpm, passt and virtiofsd end by themselves with its connection;
@@ -70,6 +70,10 @@ class Running:
         """Return what to tell the user when it has ended and QEMU has not."""
         return _ended(self.companion, self.child, "exited while the VM still needs it")
 
+    def has_failed(self, seconds: float) -> bool:
+        """Say whether it ends within *seconds* other than one does whose QEMU has gone."""
+        return self.child.wait(seconds) and self.child.exit_status() != 0
+
 
 @contextlib.contextmanager
 def start_companions(
@@ -90,8 +94,6 @@ def start_companions(
             for companion in companions:
                 reporter.progress(f"starting '{companion.name}'")
                 _prepare(companion, reporter)
-                for path in map(Path, companion.leaves):
-                    stack.callback(_remove_file, path)
                 if companion.socket:
                     stack.callback(_remove_socket, Path(companion.socket))
                 running.append(Running(companion, _start(companion, stack, fds or {})))
@@ -269,12 +271,6 @@ def _wait_for_end(children: Sequence[Child], seconds: float) -> bool:
     """Wait at most *seconds* for the end of all; say whether all have ended."""
     end = time.monotonic() + seconds
     return all(child.wait(max(0.0, end - time.monotonic())) for child in children)
-
-
-def _remove_file(path: Path) -> None:
-    """Remove what a process has left."""
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _remove_socket(path: Path) -> None:

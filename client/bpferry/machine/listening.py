@@ -71,6 +71,23 @@ def listen_at(path: Path, kind: socket.SocketKind, backlog: int) -> Iterator[soc
             _remove(path, identity)
 
 
+def connect_to(path: Path) -> tuple[socket.socket, socket.socket]:
+    """Return a connection, and the listening socket that it waits at; nothing is left at *path*.
+
+    Nobody else can have connected: its folder and the socket are open to this user alone.
+
+    Raises:
+        BpferryError: it cannot be made.
+    """
+    with contextlib.ExitStack() as undo:
+        connection = undo.enter_context(socket.socket(socket.AF_UNIX))
+        with listen_at(path, socket.SOCK_STREAM, 1) as listening:
+            connection.connect(str(path))
+            listens = listening.dup()
+        undo.pop_all()
+    return connection, listens
+
+
 def check_path(path: Path) -> None:
     """Raise BpferryError unless *path* is short enough for a Unix socket."""
     length = len(os.fsencode(path))

@@ -43,7 +43,7 @@ from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.hindrances import find_in_use
 from bpferry.machine.incoming import ARGUMENTS, Incoming, check_same
-from bpferry.machine.listening import open_listen
+from bpferry.machine.listening import connect_to, open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
 from bpferry.machine.open_files import raise_limit
@@ -217,6 +217,9 @@ def _stop_at(hindrances: Iterable[BpferryError]) -> None:
 
 CONSOLE: Final = "console"
 
+SEND_BUFFER: Final = 1 << 30
+"""Bytes that a companion may write before QEMU reads them; net.core.wmem_max allows fewer."""
+
 
 @dataclass(slots=True)
 class _Opened:
@@ -248,8 +251,10 @@ class _Opened:
         return theirs
 
     def open_link(self, link: Link) -> None:
-        """Make a socket pair whose ends both go to others."""
-        qemus, peers = socket.socketpair()
+        """Make a connection whose ends both go to others."""
+        qemus, peers = connect_to(Path(link.path)) if link.path else socket.socketpair()
+        # passt does so with a connection that it accepts, and not with one that it inherits.
+        peers.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self.fds[link.name] = self.inherited.enter_context(qemus).fileno()
         self.peers[link.peer] = self.inherited.enter_context(peers)
 

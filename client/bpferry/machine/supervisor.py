@@ -13,20 +13,20 @@ all processes of a session or a service would cut the guest's power. We hear the
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from typing import Final
 
 from bpferry.errors import BpferryError, QemuError
 from bpferry.machine.card_watch import follow
-from bpferry.machine.companions import Running
+from bpferry.machine.companion_watch import CompanionWatch
 from bpferry.machine.console.foreground import Leash
 from bpferry.machine.console.hub import Hub, open_hub
 from bpferry.machine.console.operation import console_operations
 from bpferry.machine.console.relay import Streams, relay_to
 from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
-from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.links import restore_links
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
@@ -162,7 +162,9 @@ class _Supervisor:
         self._control = Server(prepared.control, served)
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._readers: list[int] = []
+        self._companions = CompanionWatch(
+            prepared.companions, prepared.document, reporter, self._needs_companions
+        )
 
     def serve_console(self, hub: Hub | None, user: Streams | Leash) -> None:
         """Answer requests about the console at *hub*, and the process at the terminal."""
@@ -185,7 +187,7 @@ class _Supervisor:
                     self._begin(self._hot_plug.follow(monitor))
                     for card_id in self._prepared.maps:
                         begin_watching(self._vm, card_id)
-                    self._watch_companions()
+                    self._companions.start()
                     await self._let_run(monitor)
                 await self._ended.wait()
                 if monitor is not None:
@@ -195,8 +197,8 @@ class _Supervisor:
             self.stopper.close()
             await self._finish_saving()
             await self._control.stop()
-            for fd in (self._child.pidfd, *self._readers):
-                loop.remove_reader(fd)
+            loop.remove_reader(self._child.pidfd)
+            self._companions.stop()
             for task in (*self._tasks, *self._vm.watching.values(), *self._vm.background):
                 task.cancel()
 
@@ -206,6 +208,10 @@ class _Supervisor:
         except BpferryError as error:
             self._reporter.warn(error.message, error.hint)
             await self._saving.tell(error)
+
+    def _needs_companions(self) -> bool:
+        stopping = self.stopper.begun or self._vm.state is State.STOPPING
+        return not stopping and not self._child.wait(0)
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -238,13 +244,16 @@ class _Supervisor:
             self._manager.waits(text)
         return bool(waiting)
 
-    async def _early_end(self, error: QemuError, seconds: float = QUIT_SECONDS) -> QemuError:
+    async def _early_end(self, error: QemuError, seconds: float = QUIT_SECONDS) -> BpferryError:
         """Return what to tell the user of a QEMU that never ran the VM."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), seconds)
         if not self._ended.is_set():
             return error
         self._output.stop()
+        culprit = self._companions.find_culprit()
+        if culprit is not None:
+            return culprit
         status, pid = self._child.exit_status(), self._child.pid
         return early_end(self._prepared, status, pid, self._child.tail())
 
@@ -286,25 +295,6 @@ class _Supervisor:
                     place = self._prepared.document.origins.describe(command.key)
                     self._reporter.warn(f"{place}: it has no effect: {error.message}")
 
-    def _watch_companions(self) -> None:
-        loop = asyncio.get_running_loop()
-        for running in self._prepared.companions:
-            self._on_readable(loop, running.child.output.fileno(), partial(_drain, running))
-            self._on_readable(loop, running.child.pidfd, partial(self._companion_ended, running))
-
-    def _companion_ended(self, running: Running) -> None:
-        asyncio.get_running_loop().remove_reader(running.child.pidfd)
-        if not self.stopper.begun and not self._ended.is_set():
-            error = running.describe_end()
-            self._reporter.warn(error.message, error.hint)
-
-    def _on_readable(
-        self, loop: asyncio.AbstractEventLoop, fd: int, act: Callable[[], object]
-    ) -> None:
-        """Call *act* whenever *fd* can be read, as long as QEMU runs."""
-        loop.add_reader(fd, act)
-        self._readers.append(fd)
-
     async def _follow_events(self, monitor: Monitor) -> None:
         guest = GuestEvents(self._vm)
         async for event in monitor.events():
@@ -320,9 +310,3 @@ class _Supervisor:
         """Take note that QEMU is to end, within *seconds* if there is a limit."""
         self._vm.stops()
         self._manager.stopping(seconds)
-
-
-def _drain(running: Running) -> None:
-    """Read what a companion wrote, so that a full pipe never stops it."""
-    if running.child.read_output() == b"":
-        asyncio.get_running_loop().remove_reader(running.child.output.fileno())

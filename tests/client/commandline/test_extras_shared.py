@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.commandline.parts import Companion, OpenDevice, OpenVsock, Remark
+from bpferry.commandline.parts import Companion, Link, OpenDevice, OpenVsock, Remark
 from tests.client.commandline.extra_parts import (
     ACPI,
     FOLDERS,
@@ -67,16 +67,16 @@ def test_what_9p_cannot_keep_is_said(access: str, told: int) -> None:
 
 
 def test_virtiofs() -> None:
-    """A virtiofsd runs beside QEMU, which reaches it at a socket of the VM's own."""
+    """A virtiofsd runs beside QEMU, and both inherit the socket that is between them."""
     parts = parts_of(
         folder("<driver type='virtiofs' queue='1024' iommu='on'/><boot order='2'/>"), top=SHARED
     )
-    socket = f"{FOLDERS.runtime}/fs0.sock"
 
     (daemon,) = (part for part in parts if isinstance(part, Companion))
-    assert ("virtiofsd", f"--socket-path={socket}", "--shared-dir=/srv") == daemon.argv
-    assert socket == daemon.socket
-    assert ("-chardev", f"socket,id=chr-vu-fs0,path={socket}") in options(parts)
+    assert ("virtiofsd", "--fd=fs0.qemu", "--shared-dir=/srv") == daemon.argv
+    assert ("", ("fs0.qemu",)) == (daemon.socket, daemon.inherits)
+    assert Link("fs0.virtiofsd", "fs0.qemu", f"{FOLDERS.runtime}/fs0.sock") in parts
+    assert ("-chardev", "socket,id=chr-vu-fs0,fd=fs0.virtiofsd") in options(parts)
     assert [
         (
             "vhost-user-fs-pci",
@@ -106,7 +106,7 @@ def test_options_of_virtiofsd() -> None:
     )
 
     assert (
-        "/opt/vfsd", f"--socket-path={FOLDERS.runtime}/fs0.sock", "--shared-dir=/srv",
+        "/opt/vfsd", "--fd=fs0.qemu", "--shared-dir=/srv",
         "--cache=never", "--sandbox=chroot", "--thread-pool-size=16", "--rlimit-nofile=100",
         "--uid-map=:0:1000:1:", "--gid-map=:0:100:2:", "--gid-map=:5:7:1:", "--xattr",
         "--readonly",

@@ -4,7 +4,7 @@
 import msgspec
 import pytest
 
-from bpferry.commandline.parts import Companion, Listen, Option
+from bpferry.commandline.parts import Companion, Link, Option, OwnSocket
 from bpferry.qemu.capabilities import Capabilities
 from tests.client.commandline.card_parts import (
     MAC,
@@ -140,7 +140,7 @@ VHOST_USER = "<source type='unix' path='/a.sock' mode='{mode}'>{inner}</source>"
     ("mode", "inner", "capabilities", "value"),
     [
         ("client", "", NEW, "socket,id=charnet0,path=/a.sock"),
-        ("server", "", NEW, "socket,id=charnet0,fd=net0.listen,server=on"),
+        ("server", "", NEW, "socket,id=charnet0,path=/a.sock,server=on"),
         (
             "client",
             "<reconnect enabled='yes' timeout='10'/>",
@@ -157,12 +157,12 @@ VHOST_USER = "<source type='unix' path='/a.sock' mode='{mode}'>{inner}</source>"
     ],
 )
 def test_vhost_user(mode: str, inner: str, capabilities: Capabilities, value: str) -> None:
-    """QEMU connects to a socket, or has one to listen at that we made."""
+    """QEMU connects to a socket, or makes one that it listens at."""
     source = VHOST_USER.format(mode=mode, inner=inner)
     parts = parts_of(card("vhostuser", source), top=SHARED, capabilities=capabilities)
 
     assert Option("-chardev", value) in parts
-    assert (Listen("net0.listen", "/a.sock") in parts) is (mode == "server")
+    assert (OwnSocket("/a.sock") in parts) is (mode == "server")
     assert {"type": "vhost-user", "chardev": "charnet0", "id": "hostnet0"} == netdev_of(parts)
     assert "virtio-net-pci" == device_of(parts).driver
 
@@ -189,7 +189,7 @@ PASST = (
 
 
 PASST_ARGUMENTS = (
-    "--one-off", "--socket", "/run/vm/net0-passt.sock", "--mtu", "1400", "--interface", "eth42",
+    "--mtu", "1400", "--interface", "eth42",
     "--log-file", "/var/log/p", "--address", "172.17.2.1", "--netmask", "24",
     "--address", "2001:db8::1",
     "--tcp-ports", "2001:db8::10/22:2022,1000-1050,~1020",
@@ -199,37 +199,36 @@ PASST_ARGUMENTS = (
 
 
 def test_passt() -> None:
-    """A card with passt has a process of its own, to which QEMU connects."""
+    """A card with passt has a process of its own, and both inherit the socket between them."""
     parts = parts_of(card("user", VIRTIO + PASST))
 
     (companion,) = [part for part in parts if isinstance(part, Companion)]
-    assert ("passt", "--foreground", *PASST_ARGUMENTS) == companion.argv
-    assert ("/run/vm/net0-passt.sock", "cards[0]") == (companion.socket, companion.key)
+    assert ("passt", "--foreground", "--fd", "net0.qemu", *PASST_ARGUMENTS) == companion.argv
+    assert ("", ("net0.qemu",), "cards[0]") == (
+        companion.socket,
+        companion.inherits,
+        companion.key,
+    )
+    assert Link("net0.passt", "net0.qemu") in parts
     assert {
         "type": "stream",
-        "addr": {"type": "unix", "path": "/run/vm/net0-passt.sock"},
+        "addr": {"type": "fd", "str": "net0.passt"},
         "server": False,
-        "reconnect-ms": 5000,
         "id": "hostnet0",
     } == netdev_of(parts)
     assert 1400 == properties_of(parts)["host_mtu"]
 
 
 def test_passt_over_vhost_user() -> None:
-    """With vhost-user, passt works on the guest's memory."""
+    """With vhost-user, passt works on the guest's memory, and has to make the socket itself."""
     parts = parts_of(card("vhostuser", PASST), top=SHARED)
 
     (companion,) = [part for part in parts if isinstance(part, Companion)]
-    assert ("passt", "--foreground", "--vhost-user", *PASST_ARGUMENTS) == companion.argv
+    where = ("--vhost-user", "--one-off", "--socket", "/run/vm/net0-passt.sock")
+    assert ("passt", "--foreground", *where, *PASST_ARGUMENTS) == companion.argv
+    assert ("/run/vm/net0-passt.sock", ()) == (companion.socket, companion.inherits)
     value = "socket,id=charnet0,path=/run/vm/net0-passt.sock,reconnect-ms=5000"
     assert Option("-chardev", value) in parts
-
-
-def test_passt_on_an_old_qemu() -> None:
-    """QEMU 7.2 has the connection, and cannot make it again."""
-    parts = parts_of(card("user", "<backend type='passt'/>"), capabilities=OLD)
-
-    assert {"type", "addr", "server", "id"} == set(netdev_of(parts))
 
 
 def test_passt_where_qemu_has_no_slirp() -> None:

@@ -4,7 +4,7 @@
 import pytest
 
 from bpferry.commandline.context import Folders
-from bpferry.commandline.parts import Companion
+from bpferry.commandline.parts import Companion, Link
 from tests.client.commandline.character_parts import (
     FOLDERS,
     devices_in,
@@ -14,7 +14,6 @@ from tests.client.commandline.character_parts import (
 from tests.client.refusals import refusal_of
 
 STATE = FOLDERS.state
-SOCKET = f"{FOLDERS.runtime}/swtpm.sock"
 
 
 def tpm(backend: str, model: str = "model='tpm-crb'") -> str:
@@ -29,21 +28,23 @@ def emulator(devices: str) -> Companion:
 
 
 def test_emulator() -> None:
-    """The TPM is swtpm's, at a socket in the VM's folder, with its state kept."""
+    """The TPM is swtpm's, at a socket that it inherits, with its state kept."""
     found = emulator(tpm("<backend type='emulator' version='2.0'/>"))
 
     assert (
-        "swtpm", "socket", "--ctrl", f"type=unixio,path={SOCKET},mode=0600",
+        "swtpm", "socket", "--ctrl", "type=unixio,clientfd=tpm0.qemu",
         "--tpmstate", f"dir={STATE}/tpm2,mode=0600", "--tpm2", "--terminate",
     ) == found.argv  # fmt: skip
-    assert (SOCKET, (STATE, f"{STATE}/tpm2")) == (found.socket, found.folders)
+    assert ("", ("tpm0.qemu",)) == (found.socket, found.inherits)
+    assert (STATE, f"{STATE}/tpm2") == found.folders
 
 
 def test_qemu_finds_the_emulator() -> None:
-    """QEMU connects to the emulator's socket."""
+    """QEMU inherits the other end of the emulator's socket."""
     parts = parts_of(tpm("<backend type='emulator'/>"))
 
-    assert [f"socket,id=chrtpm,path={SOCKET}"] == values(parts, "-chardev")
+    assert Link("tpm0.swtpm", "tpm0.qemu") in parts
+    assert ["socket,id=chrtpm,fd=tpm0.swtpm"] == values(parts, "-chardev")
     assert ["emulator,id=tpm-tpm0,chardev=chrtpm"] == values(parts, "-tpmdev")
     assert [("tpm-crb", "tpm0", {"tpmdev": "tpm-tpm0"})] == devices_in(parts)
 
@@ -174,4 +175,4 @@ def test_refused(devices: str, element: str) -> None:
 def test_folder_with_a_comma_is_refused() -> None:
     """What follows a comma would be another option of swtpm."""
     with pytest.raises(Exception, match="swtpm cannot handle a comma"):
-        parts_of(tpm("<backend type='emulator'/>"), folders=Folders("/run/a,mode=0777", "/state"))
+        parts_of(tpm("<backend type='emulator'/>"), folders=Folders("/run", "/state/a,mode=0777"))

@@ -11,7 +11,7 @@ from typing import Final
 
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Companion, Device, Found, Option, Part, Step, join
+from bpferry.commandline.parts import Companion, Device, Found, Link, Option, Part, Step, join
 from bpferry.domain.identity import named_uuid
 from bpferry.domain.model.security import Tpm
 from bpferry.domain.names import Named, before, named
@@ -48,11 +48,14 @@ def _tpm(device: Named[Tpm], context: Context) -> Iterator[Found]:
             "the host's TPM is not open to users: using it and cancelling its commands need root",
             "use the emulator",
         )
-    socket = tpm.path
+    _check_source(device)
     if tpm.backend == "emulator":
-        socket = f"{context.folders.runtime}/swtpm.sock"
-        yield _emulator(context, device, socket)
-    yield Option("-chardev", join("socket", id=CHARDEV, path=_socket(device, socket)))
+        link = Link(f"{device.id}.swtpm", f"{device.id}.qemu")
+        yield link
+        yield _emulator(context, device, link)
+        yield Option("-chardev", join("socket", id=CHARDEV, fd=context.fd(link.name)))
+    else:
+        yield Option("-chardev", join("socket", id=CHARDEV, path=tpm.path))
     yield Option("-tpmdev", join("emulator", id=f"tpm-{device.id}", chardev=CHARDEV))
     yield Device(_driver(context, tpm), device.id, device.key, {"tpmdev": f"tpm-{device.id}"})
 
@@ -62,15 +65,15 @@ def _driver(context: Context, tpm: Tpm) -> str:
     return "tpm-tis-device" if model == "tpm-tis" and context.family == "virt" else model
 
 
-def _socket(device: Named[Tpm], path: str | None) -> str:
-    """Return the socket on which the TPM answers."""
+def _check_source(device: Named[Tpm]) -> None:
+    """Refuse what does not fit to where the TPM is."""
     tpm = device.value
     if tpm.device is not None:
         raise device.mistake(
             "device", "a device of the host is for passthrough only", "leave the device out"
         )
     if tpm.backend == "external":
-        if path is None or tpm.source_type != "unix":
+        if tpm.path is None or tpm.source_type != "unix":
             raise device.mistake(
                 "",
                 "an external TPM needs a source: the path of a Unix socket",
@@ -81,8 +84,6 @@ def _socket(device: Named[Tpm], path: str | None) -> str:
                 raise device.refusal(
                     field, "an external TPM decides this itself", f"leave out {field}"
                 )
-    assert path is not None  # noqa: S101 - the caller has named that of an emulator
-    return path
 
 
 def _version(context: Context, tpm: Tpm) -> str:
@@ -92,7 +93,7 @@ def _version(context: Context, tpm: Tpm) -> str:
     return "2.0" if tpm.model == "tpm-crb" or context.family == "virt" else "1.2"
 
 
-def _emulator(context: Context, device: Named[Tpm], socket: str) -> Companion:
+def _emulator(context: Context, device: Named[Tpm], link: Link) -> Companion:
     tpm = device.value
     version = _version(context, tpm)
     if version == "1.2" and _driver(context, tpm) != "tpm-tis":
@@ -103,25 +104,26 @@ def _emulator(context: Context, device: Named[Tpm], socket: str) -> Companion:
         )
     folder = context.folders.state
     state = _state(device, f"{folder}/{'tpm2' if version == '2.0' else 'tpm1.2'}")
-    for path in (state, folder, socket):
+    for path in (state, folder):
         if "," in path:
             raise device.refusal(
                 "",
                 f"swtpm cannot handle a comma in a path, as in '{path}'",
-                "choose folders without a comma by XDG_STATE_HOME and XDG_RUNTIME_DIR",
+                "choose a folder without a comma by XDG_STATE_HOME",
             )
     two = ("--tpm2",) if version == "2.0" else ()
     store = f"backend-uri=file://{state}" if tpm.source_type == "file" else f"dir={state},mode=0600"
-    control = f"type=unixio,path={socket},mode=0600"
+    control = f"type=unixio,clientfd={context.fd(link.peer)}"
     log = ("--log", f"file={folder}/swtpm.log,level={tpm.debug}") if tpm.debug else ()
     return Companion(
         "swtpm",
         ("swtpm", "socket", "--ctrl", control, "--tpmstate", store, *two, *log, "--terminate"),
-        socket,
+        "",
         device.key,
         package="swtpm",
         folders=(folder, *(() if tpm.source_type == "file" else (state,))),
         steps=tuple(_steps(context, device, state, version)),
+        inherits=(link.peer,),
     )
 
 

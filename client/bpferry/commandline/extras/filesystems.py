@@ -12,6 +12,7 @@ from bpferry.commandline.parts import (
     Companion,
     Device,
     Found,
+    Link,
     Option,
     Part,
     Remark,
@@ -153,20 +154,18 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
             "virtiofsd cannot reach the guest's memory",
             f"share it: {SHARED}",
         )
-    # Named after its number, since an id that the user chose may hold any character.
-    socket = filesystem.socket or f"{context.folders.runtime}/fs{device.number}.sock"
     if filesystem.socket is None:
-        yield _daemon(device, socket)
-    elif filesystem.folder is not None or filesystem.read_only:
-        for field in ("folder", "read-only"):
-            if getattr(filesystem, field.replace("-", "_")):
-                yield device.refusal(
-                    field,
-                    "the virtiofsd behind the socket decides this",
-                    "leave it out, and set it where that virtiofsd is started",
-                )
+        # Named after its number, since an id that the user chose may hold any character.
+        path = f"{context.folders.runtime}/fs{device.number}.sock"
+        link = Link(f"{device.id}.virtiofsd", f"{device.id}.qemu", path)
+        yield link
+        yield _daemon(device, link, context)
+        where = {"fd": context.fd(link.name)}
+    else:
+        where = {"path": filesystem.socket}
+        yield from _decided_elsewhere(device)
     chardev = f"chr-vu-{device.id}"
-    yield Option("-chardev", join("socket", id=chardev, path=socket))
+    yield Option("-chardev", join("socket", id=chardev, **where))
     yield Device(
         context.virtio("vhost-user-fs"),
         device.id,
@@ -183,14 +182,25 @@ def _virtiofs(context: Context, device: Named[Filesystem]) -> Iterator[Found]:
     )
 
 
-def _daemon(device: Named[Filesystem], socket: str) -> Companion:
+def _decided_elsewhere(device: Named[Filesystem]) -> Iterator[Found]:
+    """Yield a refusal of each field that is for a virtiofsd of ours, and there is another one."""
+    for field in ("folder", "read-only"):
+        if getattr(device.value, field.replace("-", "_")):
+            yield device.refusal(
+                field,
+                "the virtiofsd behind the socket decides this",
+                "leave it out, and set it where that virtiofsd is started",
+            )
+
+
+def _daemon(device: Named[Filesystem], link: Link, context: Context) -> Companion:
     """Return the virtiofsd for a folder (the one in Rust; its options are those of 1.0 and newer).
 
     Values follow an equals sign, so that none of them can be taken for an option.
     """
     filesystem = device.value
     options: dict[str, object] = {
-        "socket-path": socket,
+        "fd": context.fd(link.peer),
         "shared-dir": _folder(device),
         "cache": {"none": "never", "always": "always"}.get(filesystem.cache or ""),
         "sandbox": filesystem.sandbox,
@@ -206,10 +216,10 @@ def _daemon(device: Named[Filesystem], socket: str) -> Companion:
     return Companion(
         "virtiofsd",
         (program, *argv),
-        socket,
+        "",
         device.key,
         package="virtiofsd",
-        leaves=(f"{socket}.pid",),
+        inherits=(link.peer,),
     )
 
 

@@ -11,9 +11,11 @@ from bpferry.commandline.network.forwards import forwarded_ports, host_forwards
 from bpferry.commandline.network.passt import (
     RECONNECT_SECONDS,
     check_addresses,
-    passt_companion,
+    passt_link,
+    passt_parts,
+    passt_socket,
 )
-from bpferry.commandline.parts import Endpoint, Found, Listen, Option, Remark, join, json_of
+from bpferry.commandline.parts import Endpoint, Found, Option, OwnSocket, Remark, join, json_of
 from bpferry.domain.model.cards import SLIRP_PREFIXES, TUN_DEVICE, Card, IpAddress
 from bpferry.domain.names import Named
 
@@ -66,18 +68,13 @@ class _Owner:
             )
         return value
 
-    @property
-    def socket(self) -> str:
-        """Where passt listens."""
-        return f"{self.context.folders.runtime}/{self.id}-passt.sock"
-
 
 def netdev_parts(device: Named[Card], context: Context) -> Iterator[Found]:
     """Yield the netdev of *card* and what it needs."""
     card = device.value
     owner = _Owner(device, context)
     if _has_passt(owner):
-        yield passt_companion(device, owner.socket)
+        yield from passt_parts(device, context)
     yield from forwarded_ports(device)
     if card.type == "vhostuser":
         yield from _vhost_user_chardev(owner)
@@ -167,15 +164,9 @@ def _network(address: Named[IpAddress]) -> Properties:
 
 
 def _stream(owner: _Owner) -> Properties:
-    """Return the connection to passt, which QEMU retries as under libvirt."""
-    known = owner.context.capabilities.netdevs.get("stream", frozenset())
-    again: Properties = {}
-    if "reconnect-ms" in known:
-        again = {"reconnect-ms": RECONNECT_SECONDS * 1000}
-    elif "reconnect" in known:
-        again = {"reconnect": RECONNECT_SECONDS}
-    address = {"type": "unix", "path": owner.socket}
-    return {"type": "stream", "addr": address, "server": False, **again}
+    """Return the connection to passt."""
+    fd = owner.context.fd(passt_link(owner.id).name)
+    return {"type": "stream", "addr": {"type": "fd", "str": fd}, "server": False}
 
 
 def _vhost_user(owner: _Owner) -> Properties:
@@ -197,7 +188,8 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
             f"share it: {SHARED}",
         )
     if _has_passt(owner):
-        yield _chardev(owner, {"path": owner.socket, **_again(owner, RECONNECT_SECONDS)})
+        path = passt_socket(owner.id, owner.context)
+        yield _chardev(owner, {"path": path, **_again(owner, RECONNECT_SECONDS)})
     elif card.socket_mode == "server":
         if card.reconnect:
             yield owner.device.mistake(
@@ -205,13 +197,13 @@ def _vhost_user_chardev(owner: _Owner) -> Iterator[Found]:
                 "a socket that listens does not reconnect",
                 "leave it out, or write the mode 'client'",
             )
-        name = f"{owner.id}.listen"
         path = str(owner.needed("socket"))
-        yield Listen(name, path)
+        # Not with an fd of ours, for which QEMU refuses vhost-user.
+        yield OwnSocket(path)
         yield Endpoint(
             owner.id, "unix", owner.device.key, path=path, protocol="vhost-user", waits=True
         )
-        yield _chardev(owner, {"fd": owner.context.fd(name), "server": True})
+        yield _chardev(owner, {"path": path, "server": True})
     else:
         if card.reconnect and card.reconnect_seconds is None:
             yield owner.device.mistake(

@@ -2,10 +2,11 @@
 """passt: an unprivileged process that connects a card to the host's network, without a tap."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from bpferry.commandline.parts import Companion
+from bpferry.commandline.context import Context
+from bpferry.commandline.parts import Companion, Link
 from bpferry.domain.model.cards import Card, IpAddress, PortForward, PortRange
 from bpferry.domain.names import Named
 
@@ -16,24 +17,46 @@ IPV6_PREFIX: Final = 64
 IPV6: Final = 6
 
 
-def passt_companion(device: Named[Card], socket: str) -> Companion:
-    """Return the process behind the card *device*, which listens at *socket* and ends with QEMU.
+def passt_link(card_id: str) -> Link:
+    """Return the connection between QEMU and the process behind a card of type user."""
+    return Link(f"{card_id}.passt", f"{card_id}.qemu")
+
+
+def passt_socket(card_id: str, context: Context) -> str:
+    """Return where the process behind a card of type vhostuser listens."""
+    return f"{context.folders.runtime}/{card_id}-passt.sock"
+
+
+def passt_parts(device: Named[Card], context: Context) -> Iterator[Link | Companion]:
+    """Yield the process behind the card *device*, which ends with QEMU, and its end of the link.
+
+    With vhost-user it has to listen itself: QEMU accepts there only a connection that it has made
+    by a path (QEMU_CHAR_FEATURE_FD_PASS in chardev/char-socket.c), and passt no listening socket.
 
     Raises:
         Unsupported: passt cannot do what the card asks for.
     """
-    return Companion(
-        "passt", ("passt", *_arguments(device, socket)), socket, device.key, package="passt"
-    )
+    if device.value.type == "vhostuser":
+        socket = passt_socket(device.id, context)
+        yield _companion(device, ("--vhost-user", "--one-off", "--socket", socket), socket)
+    else:
+        link = passt_link(device.id)
+        yield link
+        yield _companion(device, ("--fd", context.fd(link.peer)), inherits=(link.peer,))
 
 
-def _arguments(device: Named[Card], socket: str) -> Iterator[str]:
+def _companion(
+    device: Named[Card],
+    connection: Iterable[str],
+    socket: str = "",
+    inherits: tuple[str, ...] = (),
+) -> Companion:
+    argv = ("passt", "--foreground", *connection, *_arguments(device))
+    return Companion("passt", argv, socket, device.key, package="passt", inherits=inherits)
+
+
+def _arguments(device: Named[Card]) -> Iterator[str]:
     card = device.value
-    yield "--foreground"
-    if card.type == "vhostuser":
-        yield "--vhost-user"
-    yield "--one-off"
-    yield from ("--socket", socket)
     if card.mtu is not None:
         yield from ("--mtu", str(card.mtu))
     if card.interface is not None:
