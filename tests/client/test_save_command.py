@@ -43,7 +43,7 @@ def test_the_file_that_was_to_be_replaced_is_not_taken_for_the_saved_vm(
     """QEMU may crash, or be ended by another command, while --force replaces an older file."""
     file = tmp_path / "saved"
     file.write_text("old")
-    monkeypatch.setattr(save, "connect", lambda _name: Ending())
+    monkeypatch.setattr(save, "connect_patiently", lambda _name: Ending())
     with pytest.raises(BpferryError, match="was not saved"):
         save.save("t", str(file), replace=True, as_json=False)
 
@@ -54,7 +54,7 @@ def test_a_file_that_was_replaced_is_the_saved_vm(
     """It has the same name, and is another file."""
     file = tmp_path / "saved"
     file.write_text("old")
-    monkeypatch.setattr(save, "connect", lambda _name: Ending(file))
+    monkeypatch.setattr(save, "connect_patiently", lambda _name: Ending(file))
     assert save.save("t", str(file), replace=True, as_json=False) == 0
     assert capsys.readouterr().out == f"'t' is saved in '{file}'\n"
 
@@ -75,7 +75,7 @@ def test_what_fails_at_the_very_end_is_an_error_for_who_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the VM's own words, and what to do."""
-    monkeypatch.setattr(save, "connect", lambda _name: Failing())
+    monkeypatch.setattr(save, "connect_patiently", lambda _name: Failing())
     with pytest.raises(BpferryError, match=r"^the VM is saved, but$") as caught:
         save.save("t", str(tmp_path / "saved"), replace=False, as_json=False)
     assert caught.value.hint == "rename it"

@@ -25,6 +25,7 @@
     log              bpferry log
     console          bpferry console, and the terminal of a run
     console_options  what bpferry console takes, and its help
+    patience         commands whose answer may take long
     save             bpferry save, bpferry snapshot
     steering         bpferry steering
     steering_options what it and metrics take, and their help

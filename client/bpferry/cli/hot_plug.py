@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from bpferry.cli import output
+from bpferry.cli.patience import connect_patiently
 from bpferry.domain.document import Document, read_devices
 from bpferry.domain.model.cards import Card
 from bpferry.domain.toml import to_plain
@@ -26,10 +27,7 @@ NEW: Final = "new card"
 
 KEPT: Final = "until the VM ends; to keep it, add it to '{}'"
 
-HELPER_SECONDS: Final = 60.0
-"""For two helpers to answer one after the other, while somebody else is being served."""
-
-GRACE_SECONDS: Final = 10.0
+GRACE_SECONDS: Final = 60.0
 """For QEMU to answer, and what was behind a device to be given back."""
 
 
@@ -47,7 +45,7 @@ def attach_nic(options: argparse.Namespace) -> int:
         document = _read(options)
         card, source, is_xml = document.machine.cards[0], options.file, document.kind == "xml"
     text = json.dumps(to_plain(card), ensure_ascii=False, separators=(",", ":"))
-    with connect(options.name, HELPER_SECONDS) as control:
+    with connect_patiently(options.name) as control:
         told = control.ask(
             "attach-nic",
             **_checked({"card": text, "source": source}),
@@ -160,7 +158,7 @@ def attach_disk(options: argparse.Namespace) -> int:
         BpferryError: the disk cannot be plugged in; nothing of it is left.
     """
     path = Path(options.file).absolute()
-    with connect(options.name, HELPER_SECONDS) as control:
+    with connect_patiently(options.name) as control:
         told = control.ask(
             "attach-disk",
             path=str(path),

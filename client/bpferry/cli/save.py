@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.cli import output
+from bpferry.cli.patience import connect_patiently
 from bpferry.errors import BpferryError, NotRunning
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import texts
@@ -24,7 +25,7 @@ def save(vm_name: str, file: str, *, replace: bool, as_json: bool) -> int:
     """
     path = Path(file).absolute()
     before = _identity(path)
-    with connect(vm_name) as control:
+    with connect_patiently(vm_name) as control:
         try:
             control.ask("save", path=str(path), replace=replace)
             _wait(control)
@@ -50,7 +51,7 @@ def snapshot(vm_name: str, tag: str, *, as_json: bool) -> int:
         NotRunning: there is no such VM.
         BpferryError: a disk is in another format, or has a snapshot of this name.
     """
-    with connect(vm_name) as control:
+    with connect_patiently(vm_name) as control:
         told = control.ask("snapshot", tag=tag)
     if as_json:
         output.print_json({"name": vm_name, "tag": tag, **told})

@@ -52,7 +52,8 @@ def test_two_commands_that_take_out_the_same_card_are_both_answered() -> None:
         raise CommandRefused("'qemu' refused 'device_del': Device 'net0' not found")
 
     async def take_out() -> None:
-        holdings = Holdings(cast("Any", SimpleNamespace(ask_qemu=ask_qemu, record=None)))
+        vm = SimpleNamespace(ask_qemu=ask_qemu, record=None, leftovers=set())
+        holdings = Holdings(cast("Any", vm))
 
         async def forget() -> None:
             with pytest.raises(CommandRefused, match="not found"):

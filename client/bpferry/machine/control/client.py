@@ -3,9 +3,10 @@
 
 import contextlib
 import os
+import select
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +19,12 @@ from bpferry_wire.fds import Closing, OwnedFds
 
 ANSWER_SECONDS: Final = 30.0
 """A supervisor answers within milliseconds; QEMU may take some seconds."""
+
+PATIENT_SECONDS: Final = 600.0
+"""For what must not be left half done, so that a supervisor waits for it longer itself."""
+
+SLOW_SECONDS: Final = 5.0
+"""After which a user who waits is told so."""
 
 
 TIMEVAL: Final = struct.Struct("@ll")
@@ -43,6 +50,8 @@ class Conversation(Closing):
         self.vm_name = vm_name
         self._seconds = seconds
         self._sock = sock
+        self.slow: Callable[[], None] | None = None
+        """Is called if an answer takes longer than usual."""
         sock.settimeout(seconds)
 
     def ask(self, op: str, **fields: object) -> Mapping[str, object]:
@@ -62,6 +71,8 @@ class Conversation(Closing):
             with contextlib.suppress(BrokenPipeError):
                 # A VM that refuses a connection says why, and closes it.
                 channel.send(self._sock, encode_request(op, without_none(fields)))
+            if self.slow is not None and not self._is_answered(SLOW_SECONDS):
+                self.slow()
             packet = channel.receive(self._sock)
         except TimeoutError as error:
             raise self._deaf() from error
@@ -75,6 +86,11 @@ class Conversation(Closing):
         except BaseException:
             packet.fds.close()
             raise
+
+    def _is_answered(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def wait_for_end(self, seconds: float | None) -> bool:
         """Wait until the VM has ended, at most *seconds*; say whether it has."""

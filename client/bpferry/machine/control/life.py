@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import NotReady, QemuError
@@ -16,6 +16,8 @@ from bpferry.machine.control.record import Record
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.stopping import Stopper
 from bpferry.qemu.monitor import Monitor
+
+T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -42,14 +44,24 @@ STATES: Final[Mapping[str, State]] = {
 }
 """Which state a VM is in after an event of QMP (qapi/run-state.json); RESUME ends a pause."""
 
-QEMU_SECONDS: Final = 5.0
-"""For QEMU to answer a command; it takes a millisecond unless a disk hangs."""
+QEMU_SECONDS: Final = 20.0
+"""For QEMU to answer a question; it takes a millisecond unless a disk hangs or the host is busy.
+Less than a command waits for us (``client``)."""
+
+CHANGE_SECONDS: Final = 240.0
+"""For QEMU to do what cannot be left half done. To add a device may take seconds: if that fails,
+QEMU waits until no thread reads the list of devices any more (drain_call_rcu in qmp_device_add),
+also for the threads of emulated processors, of which a busy host runs only some."""
 
 LASTING: Final = (State.STOPPING, State.CRASHED, State.SAVING)
 """States in which QEMU stops the processors too, which changes nothing for the user."""
 
 ASLEEP: Final[Mapping[str, bool]] = {"SUSPEND": True, "WAKEUP": False, "RESET": False}
 """Whether the guest sleeps after an event. A pause and its end change nothing in that."""
+
+
+class Hangs(QemuError):  # noqa: N818 - as in errors: the words say it
+    """QEMU has not answered in time; nobody knows whether it has done what was asked."""
 
 
 @dataclass(slots=True)
@@ -72,7 +84,9 @@ class RunningVm:
     """What runs each of the watches."""
     plugging: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a device is plugged in."""
-    background: set[asyncio.Task[None]] = field(default_factory=set)
+    leftovers: set[str] = field(default_factory=set)
+    """Devices in QEMU that could not be plugged in, and that the guest has not let go of yet."""
+    background: set[asyncio.Task[Any]] = field(default_factory=set)
     """What else is being done."""
 
     def __post_init__(self) -> None:
@@ -93,31 +107,27 @@ class RunningVm:
         """Seconds since QEMU was started. A change of the host's clock does not matter."""
         return int(time.monotonic() - self.started_s)
 
-    async def ask_qemu(self, command: str, arguments: dict[str, object] | None = None) -> object:
-        """Return what QEMU answers to *command*.
+    async def ask_qemu(
+        self,
+        command: str,
+        arguments: dict[str, object] | None = None,
+        seconds: float | None = None,
+    ) -> object:
+        """Return what QEMU answers to *command* within *seconds*, or the usual time.
 
         Raises:
-            BpferryError: it does not answer yet, or in time, or refuses.
+            BpferryError: it does not answer yet, or in time (``Hangs``), or refuses.
         """
-        monitor = self.need_monitor()
-        try:
-            async with asyncio.timeout(QEMU_SECONDS):
-                return await monitor.execute(command, arguments)
-        except TimeoutError as error:
-            raise self._hangs(command) from error
+        work = self.need_monitor().execute(command, arguments)
+        return await self._wait_for(work, command, seconds)
 
-    async def give_fd(self, name: str, fd: int) -> None:
+    async def give_fd(self, name: str, fd: int, seconds: float | None = None) -> None:
         """Give QEMU a copy of *fd*, which it knows by *name*.
 
         Raises:
             BpferryError: as ``ask_qemu``.
         """
-        monitor = self.need_monitor()
-        try:
-            async with asyncio.timeout(QEMU_SECONDS):
-                await monitor.give_fd(name, fd)
-        except TimeoutError as error:
-            raise self._hangs("getfd") from error
+        await self._wait_for(self.need_monitor().give_fd(name, fd), "getfd", seconds)
 
     async def add_fd(self, fd: int) -> int:
         """Give QEMU a copy of *fd* as the only one of a set, and return the set's number.
@@ -125,12 +135,34 @@ class RunningVm:
         Raises:
             BpferryError: as ``ask_qemu``.
         """
-        monitor = self.need_monitor()
-        try:
-            async with asyncio.timeout(QEMU_SECONDS):
-                return await monitor.add_fd(fd)
-        except TimeoutError as error:
-            raise self._hangs("add-fd") from error
+        return await self._wait_for(self.need_monitor().add_fd(fd), "add-fd")
+
+    async def _wait_for(
+        self, work: Coroutine[None, None, T], command: str, seconds: float | None = None
+    ) -> T:
+        """Wait for an answer, and no longer than *seconds*; it is read in any case.
+
+        QEMU does what it was asked, also when nobody waits any more. Fds would be mixed up if the
+        next one were sent before it has taken this one.
+        """
+        seconds = QEMU_SECONDS if seconds is None else seconds
+        asked = asyncio.create_task(work)
+        self.background.add(asked)
+        asked.add_done_callback(self._answered)
+        await asyncio.wait([asked], timeout=seconds)
+        if not asked.done():
+            raise Hangs(
+                f"QEMU of '{self.name}' did not answer '{command}' within {seconds:g} s",
+                "a disk or the host may be stuck, and QEMU may still do it; the VM ends with: "
+                f"bpferry stop --force {shlex.quote(self.name)}",
+            )
+        return asked.result()
+
+    def _answered(self, asked: "asyncio.Task[Any]") -> None:
+        self.background.discard(asked)
+        if not asked.cancelled():
+            # Or Python would say that nobody has looked at it.
+            asked.exception()
 
     def begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Do *work* besides everything else, for as long as the VM runs."""
@@ -138,13 +170,6 @@ class RunningVm:
         self.background.add(task)
         task.add_done_callback(self.background.discard)
         return task
-
-    def _hangs(self, command: str) -> QemuError:
-        return QemuError(
-            f"QEMU of '{self.name}' did not answer '{command}' within {QEMU_SECONDS:g} s",
-            "a disk or the host may be stuck; it ends with: bpferry stop --force "
-            f"{shlex.quote(self.name)}",
-        )
 
     def need_monitor(self) -> Monitor:
         """Return the monitor.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.errors import BpferryError, NotReady
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import CHANGE_SECONDS, RunningVm, State
 from bpferry.machine.control.links import as_described, changed_links
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.server import Answer, Operation
@@ -123,6 +123,13 @@ class Saving:
             raise NotReady(f"'{vm.name}' cannot be saved while it is {vm.state}", "try again later")
         if vm.plugging.locked():
             raise NotReady(f"cannot save '{vm.name}': a device is being plugged in", "try again")
+        if vm.leftovers:
+            names = ", ".join(f"'{name}'" for name in sorted(vm.leftovers))
+            raise NotReady(
+                f"cannot save '{vm.name}': {names} could not be plugged in, and its guest has not "
+                "let go of it yet",
+                "wait until it is out of the VM, or use 'bpferry detach-nic' or 'detach-disk'",
+            )
         if not as_described(vm):
             raise NotReady(
                 f"cannot save '{vm.name}': it has devices that were plugged in, or lacks some, and "
@@ -133,7 +140,8 @@ class Saving:
 
     async def _begin(self, file: SaveFile, *, paused: bool) -> None:
         vm, draft = self._vm, self._vm.prepared.draft
-        await vm.ask_qemu("stop")
+        # It waits until everything is on the disks.
+        await vm.ask_qemu("stop", seconds=CHANGE_SECONDS)
         file.start(
             Header(
                 name=vm.name,
@@ -183,8 +191,8 @@ class Saving:
         try:
             # A QEMU that is about to end must not let the guest run for these moments.
             if before is not State.PAUSED and vm.stopper.step < Step.QUIT:
-                await vm.ask_qemu("migrate_cancel")
-                await vm.ask_qemu("cont")
+                await vm.ask_qemu("migrate_cancel", seconds=CHANGE_SECONDS)
+                await vm.ask_qemu("cont", seconds=CHANGE_SECONDS)
         except BpferryError as error:
             failed = (
                 f"and the guest does not go on: {error.message}; try: bpferry resume "

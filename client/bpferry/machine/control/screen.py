@@ -6,6 +6,8 @@ reply: QEMU opens no path of ours, and whoever asked writes a file of their own.
 every QEMU knows; PNG came with 7.1, and only if libpng was there when QEMU was built.
 """
 
+import asyncio
+import contextlib
 import os
 from typing import Final
 
@@ -15,6 +17,8 @@ from bpferry.machine.control.server import Answer, Operation
 from bpferry.qemu.monitor import CommandRefused
 from bpferry_wire.codec import Fields
 from bpferry_wire.fds import OwnedFd, OwnedFds
+
+FORGET_SECONDS: Final = 1.0
 
 NO_SCREEN: Final = "There is no console"
 """What QEMU says of a VM without a graphics card (ui/ui-qmp-cmds.c)."""
@@ -50,6 +54,12 @@ class Screen:
         except CommandRefused as error:
             raise _explained(error, self._vm.name) from error
         finally:
+            # QEMU does one after the other: if it hangs, this is not waited for as well.
+            forgetting = self._vm.begin(self._forget(number))
+            await asyncio.wait([forgetting], timeout=FORGET_SECONDS)
+
+    async def _forget(self, number: int) -> None:
+        with contextlib.suppress(BpferryError):
             await self._vm.ask_qemu("remove-fd", {"fdset-id": number})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from bpferry.errors import BadInput, QemuError, Unsupported
-from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.life import CHANGE_SECONDS, RunningVm
 from bpferry.machine.control.server import Answer
 from bpferry_wire.codec import Fields
 
@@ -52,7 +52,7 @@ class Snapshots:
             }
             for drive in drives
         ]
-        await self._vm.ask_qemu("transaction", {"actions": actions})
+        await self._vm.ask_qemu("transaction", {"actions": actions}, CHANGE_SECONDS)
         return Answer({"disks": [drive.file for drive in drives]})
 
     def _check(self, drives: list[_Drive]) -> None:

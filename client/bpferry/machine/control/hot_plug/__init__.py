@@ -8,6 +8,7 @@
     disk_draft  what a disk that is plugged in becomes: its target and commands
     places      which place on PCI is free
     steps       commands to QEMU that are undone if one of them fails
+    threads     work that may take seconds, and that the VM's end does not wait for
     holdings    what each device holds besides itself, and when that is given back
 
 Whatever happens, all of it happens or none: what was made before a step that fails is given back,

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Cards of a VM that runs: plugged in, taken out, linked up and down."""
 
-import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -27,6 +26,7 @@ from bpferry.machine.control.hot_plug.card_draft import (
 from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
 from bpferry.machine.control.hot_plug.places import Places
 from bpferry.machine.control.hot_plug.steps import Command, all_or_none
+from bpferry.machine.control.hot_plug.threads import in_thread
 from bpferry.machine.control.inventory import card_fields, mac_of
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.links import set_link
@@ -37,6 +37,7 @@ from bpferry.machine.preparation import map_set
 from bpferry.machine.refusals import located
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
+from bpferry.qemu.monitor import CommandRefused
 from bpferry.steering.maps import SteeringMaps
 from bpferry.steering.plan import Notice
 
@@ -72,7 +73,9 @@ class Cards:
         draft = draft_card(self._vm, wanted, number, capabilities)
         (device,) = cards_of(draft.machine)
         place = self._place(card_commands(draft, draft.plans).device, draft)
-        opened = await asyncio.to_thread(_open, draft, self._vm.record)
+        opened = await in_thread(
+            partial(_open, draft, self._vm.record), lambda late: late.stack.close()
+        )
         # QEMU gets copies, so ours are closed in any case.
         with opened.stack, contextlib.ExitStack() as kept:
             found = opened.found
@@ -106,16 +109,25 @@ class Cards:
     async def _tell(self, commands: CardCommands, place: dict[str, object], found: CardFds) -> None:
         """Give QEMU the fds, and add the netdev and the device."""
         card_id = commands.device.id
-        async with all_or_none(self._vm) as steps:
+        async with all_or_none(self._vm, self._holdings) as steps:
             for name, fd in found.fds.items():
                 await steps.give(name, fd)
             await steps.do(commands.netdev, Command("netdev_del", {"id": netdev_id(card_id)}))
-            await steps.do(
-                device_add(commands.device, place), Command("device_del", {"id": card_id})
-            )
+            # Until QEMU has said no, or the guest has let go of it, nothing else goes there.
+            self._places.take(card_id, place)
+            try:
+                await steps.plug(device_add(commands.device, place), self._freed(card_id))
+            except CommandRefused:
+                self._places.give_back(card_id)
+                raise
             for command in commands.after:
                 await steps.do(command)
-        self._places.take(card_id, place)
+
+    def _freed(self, card_id: str) -> Callable[[], Awaitable[None]]:
+        async def forget() -> None:
+            self._places.give_back(card_id)
+
+        return forget
 
     def _note(self, device: Named[Card], found: CardFds, maps: dict[str, SteeringMaps]) -> None:
         """Add the card to what is known of the VM."""
@@ -156,6 +168,9 @@ class Cards:
         Raises:
             BpferryError: there is none, or the guest does not let go of it.
         """
+        if name in self._vm.leftovers:
+            await self._holdings.take_out(name, seconds)
+            return {"id": name}
         device = self.find(name)
         told: dict[str, object] = {"id": device.id, "mac": mac_of(self._vm, device)}
         await self._holdings.take_out(device.id, seconds)
@@ -191,7 +206,7 @@ def _which(ids: Iterable[str]) -> str:
 
 
 def _open(draft: Draft, record: Record) -> Opened:
-    """Ask the helpers, in a thread of its own: they may take seconds."""
+    """Ask the helpers."""
     with contextlib.ExitStack() as stack, Helpers(BpfHelper(), TapHelper()) as helpers:
         found = open_cards(draft, helpers, record, stack)
         return Opened(found, stack.pop_all())

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Disks of a VM that runs: plugged in, and taken out."""
 
-import asyncio
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -27,8 +26,10 @@ from bpferry.machine.control.hot_plug.disk_draft import (
 from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
 from bpferry.machine.control.hot_plug.places import Places
 from bpferry.machine.control.hot_plug.steps import Command, all_or_none
+from bpferry.machine.control.hot_plug.threads import in_thread
 from bpferry.machine.control.inventory import disk_fields
 from bpferry.machine.control.life import RunningVm
+from bpferry.qemu.monitor import CommandRefused
 
 MAX_SHOWN: Final = 8
 """Disks in a hint."""
@@ -62,7 +63,7 @@ class Disks:
         commands = disk_commands(vm, whole)
         place = self._places.find(commands.device)
         # A disk of the host may be slow, and the loop does not wait for it.
-        await asyncio.to_thread(check, vm, whole)
+        await in_thread(partial(check, vm, whole), lambda _: None)
         await self._tell(commands, place, device.value.target)
         # Meanwhile another device may have been taken out.
         vm.machine = with_disk(vm, device.value)
@@ -73,16 +74,23 @@ class Disks:
     async def _tell(self, commands: DiskCommands, place: dict[str, object], target: str) -> None:
         device = commands.device
         try:
-            async with all_or_none(self._vm) as steps:
+            async with all_or_none(self._vm, self._holdings) as steps:
                 for node in commands.nodes:
                     name = {"node-name": node.arguments["node-name"]}
                     await steps.do(node, Command("blockdev-del", name))
-                undo = Command("device_del", {"id": device.id})
-                await steps.do(device_add(device, place), undo)
-        except BaseException:
+                # Until QEMU has said no, or the guest has let go of it, nothing else goes there.
+                self._places.take(device.id, place)
+                self._ids[target] = device.id
+                await steps.plug(device_add(device, place), partial(self._free, target, device.id))
+        except BaseException as error:
             self._spent.add(target)
+            if isinstance(error, CommandRefused):
+                await self._free(target, device.id)
             raise
-        self._places.take(device.id, place)
+
+    async def _free(self, target: str, qemu_id: str) -> None:
+        self._places.give_back(qemu_id)
+        self._ids.pop(target, None)
 
     def _hold(self, device: Named[Disk], qemu_id: str, behind: tuple[Command, ...]) -> None:
         self._ids[device.value.target] = qemu_id
@@ -90,8 +98,7 @@ class Disks:
 
     async def _forget(self, device: Named[Disk], qemu_id: str) -> None:
         """Take the disk out of what is known of the VM."""
-        self._places.give_back(qemu_id)
-        self._ids.pop(device.value.target, None)
+        await self._free(device.value.target, qemu_id)
         disks = without_entry(self._vm.machine.disks, device.number)
         self._vm.machine = msgspec.structs.replace(self._vm.machine, disks=disks)
 

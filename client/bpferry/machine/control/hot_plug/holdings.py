@@ -10,13 +10,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from bpferry.errors import NotReady
-from bpferry.machine.control.hot_plug.steps import Command, execute_all
+from bpferry.errors import NotReady, QemuError
+from bpferry.machine.control.hot_plug.steps import (
+    UNDO_SECONDS,
+    Command,
+    Leftover,
+    execute_all,
+)
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.qemu.monitor import CommandRefused, Monitor
 
 ALREADY: Final = "in the process of unplug"
 """What QEMU says if the guest was asked before and has not answered (qdev_unplug)."""
+
+UNKNOWN: Final = "not found"
+"""What QEMU says of a device that it does not have (find_device_state)."""
 
 GUEST_REFUSED: Final = "DEVICE_UNPLUG_GUEST_ERROR"
 
@@ -31,6 +39,8 @@ class Holding:
     forget: Callable[[], Awaitable[None]]
     """Takes it out of the model, and closes what we have of it."""
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    is_gone: bool = False
+    """The guest has let go of it, and what is behind it is being removed."""
 
 
 class Holdings:
@@ -55,7 +65,7 @@ class Holdings:
         done = asyncio.get_running_loop().create_future()
         holding.waiting.append(done)
         try:
-            await self._ask(device_id)
+            await self._ask(holding)
             async with asyncio.timeout(seconds):
                 await done
         except TimeoutError as error:
@@ -64,12 +74,39 @@ class Holdings:
         finally:
             holding.waiting.remove(done)
 
-    async def _ask(self, device_id: str) -> None:
+    async def _ask(self, holding: Holding) -> None:
         try:
-            await self._vm.ask_qemu("device_del", {"id": device_id})
+            await self._vm.ask_qemu("device_del", {"id": holding.id})
         except CommandRefused as error:
-            if ALREADY not in str(error):
+            if UNKNOWN in str(error) and not holding.is_gone:
+                # The guest has switched it off itself before anybody followed that.
+                self._vm.begin(self._release(holding, self._vm.need_monitor()))
+            elif ALREADY not in str(error):
                 raise
+
+    async def remove(self, leftover: Leftover, monitor: Monitor) -> None:
+        """Take out a device that could not be plugged in, or of which QEMU has not said so yet.
+
+        What is behind it is removed when the guest has let go of it; returns then.
+        """
+        self._vm.leftovers.add(leftover.id)
+        holding = Holding(leftover.id, leftover.behind, leftover.forget)
+        done = asyncio.get_running_loop().create_future()
+        holding.waiting.append(done)
+        self.add(holding)
+        try:
+            await monitor.execute("device_del", {"id": leftover.id})
+        except CommandRefused as error:
+            if UNKNOWN in str(error) and not holding.is_gone:
+                await self._release(holding, monitor)
+        except QemuError:
+            return
+        try:
+            async with asyncio.timeout(UNDO_SECONDS):
+                await done
+        except (TimeoutError, NotReady):
+            # From now on, nobody waits, and the user is told when it is gone.
+            holding.waiting.remove(done)
 
     def _hint(self) -> str:
         if self._vm.state is State.PAUSED:
@@ -89,8 +126,12 @@ class Holdings:
                 self._refused(holding)
 
     async def _release(self, holding: Holding, monitor: Monitor) -> None:
+        if holding.is_gone:
+            return
+        holding.is_gone = True
         await execute_all(monitor, holding.behind)
         await holding.forget()
+        self._vm.leftovers.discard(holding.id)
         # Not before: until then another command may ask for the device.
         self._by_id.pop(holding.id, None)
         for done in holding.waiting:
