@@ -58,6 +58,7 @@
     uefi_access   whether QEMU can use them as the description says
     making        whether the files and folders that the VM needs can be made
     listening     sockets that bpferry listens on for QEMU
+    socket_paths  sockets whose paths are too long
     own_sockets   sockets that QEMU makes itself
     output_files  files that QEMU writes to
     device_nodes  device nodes that QEMU uses

@@ -34,6 +34,7 @@ from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.servers import find_missing_servers
+from bpferry.machine.socket_paths import find_long_paths
 from bpferry.machine.uefi_access import find_unusable_firmware
 from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.existing_tap import check_exists
@@ -77,6 +78,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         find_missing_programs(draft.built),
         find_low_limit(draft),
         find_unlockable(machine.name),
+        find_long_paths(draft.context.folders.runtime, draft.built),
     )
     for faults in found:
         for fault in faults:

@@ -95,7 +95,8 @@ def check_path(path: Path) -> None:
         raise BpferryError(
             f"cannot listen at '{path}': the path of a Unix socket has at most {MAX_PATH_BYTES} "
             f"bytes, and this one has {length}",
-            "choose a shorter path, or give the VM a shorter name",
+            "choose a shorter path, give the VM a shorter name, or set XDG_RUNTIME_DIR to a folder "
+            "with a shorter path",
         )
 
 
