@@ -35,7 +35,8 @@ folder.mkdir(parents=True)
 for name, more in (("{POLITE}", ""), ("{DEAF}", "stop-timeout = 5\\n")):
     (folder / f"{{name}}.toml").write_text(
         f'name = "{{name}}"\\nmemory = "32 MiB"\\naccelerator = "tcg"\\n{{more}}'
-        '[[serials]]\\ntype = "stdio"\\n'
+        '[[serials]]\\ntype = "stdio"\\nlog-append = true\\n'
+        f'log = "{{home}}/{{name}}.console"\\n'
         f'[[disks]]\\nfile = "{{home}}/{{name}}.img"\\nformat = "raw"\\n'
     )
 """
@@ -76,6 +77,10 @@ class User:
         which = (f"_UID={self.uid}", f"_SYSTEMD_USER_UNIT={unit}")
         self.system.check("journalctl", "--sync")
         return self.system.check("journalctl", "--output=cat", "--no-pager", *which)
+
+    def wrote(self, vm_name: str = POLITE) -> str:
+        """Return all that the guest of a VM of theirs has written on its console."""
+        return self.run("cat", f"{vm_name}.console").stdout
 
     def runs(self, vm_name: str = POLITE) -> bool:
         """Say whether a VM of theirs runs, according to bpferry."""

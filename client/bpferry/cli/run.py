@@ -2,6 +2,7 @@
 """bpferry run: start a VM, or say what would be started."""
 
 import contextlib
+import shlex
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,7 +101,7 @@ def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
     """Start a VM. On a terminal that becomes its console, a child of ours does so."""
     streams = Streams(STDERR if how.as_json else STDOUT, None if sys.stdin is None else STDIN)
     if not _is_on_terminal(plan, streams):
-        return _stay_parent(plan, verdict, streams, how)
+        return _stay_parent(plan, verdict, _without_journal(streams), how)
     # Before anything is started, which would end with us.
     forked = fork_supervisor(plan.machine.name)
     if isinstance(forked, Foreground):
@@ -115,10 +116,17 @@ def _is_on_terminal(plan: Draft, streams: Streams) -> bool:
     return has_console and keyboard is not None and is_own_terminal(keyboard)
 
 
+def _without_journal(streams: Streams) -> Streams | None:
+    """Return *streams*, unless they are the journal, which no guest fills."""
+    from bpferry.machine.log_file import goes_to_journal  # noqa: PLC0415 - not for `bpferry --help`
+
+    return None if goes_to_journal(streams.output) else streams
+
+
 def _stay_parent(
     plan: Draft,
     verdict: Verdict,
-    user: Streams | Leash,
+    user: Streams | Leash | None,
     how: _How,
 ) -> int:
     """Start QEMU and stay until it ends."""
@@ -131,16 +139,18 @@ def _stay_parent(
     from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
     from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
-    reporter = output.StderrReporter()
+    reporter, name = output.StderrReporter(), plan.machine.name
     with (
-        _saved(how.restore, plan.machine.name) as incoming,
-        keep_log(plan.machine.name, reporter) as kept,
+        _saved(how.restore, name) as incoming,
+        keep_log(name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,
         prepare(plan, helpers, record := Record(kept), incoming) as prepared,
     ):
         helpers.close()
         notices = _notices(plan, verdict, prepared)
         _introduce(plan, notices, prepared, record)
+        if user is None and prepared.console is not None:
+            record.note(f"the guest's console is at: bpferry console {shlex.quote(name)}")
         status = supervise(prepared, record, user, how.stop_seconds)
     if how.as_json:
         output.print_json(_end_fields(prepared, notices, record, status))

@@ -43,8 +43,9 @@ now, it goes on.
 LOG_DESCRIPTION: Final = """\
 Show what bpferry and QEMU have said about a VM: from the journal if your
 systemd has started it last, otherwise from ~/.local/state/bpferry/NAME/log
-($XDG_STATE_HOME/bpferry/NAME/log), which `bpferry run` writes. In the journal
-there is also what the guest writes on a serial port of type 'stdio'.
+($XDG_STATE_HOME/bpferry/NAME/log), which `bpferry run` writes. What the guest
+writes on a serial port is not there: `bpferry console` shows it, and `log` of
+the port in the VM's description keeps it in a file.
 """
 
 SERVICE: Final = {

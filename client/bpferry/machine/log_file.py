@@ -32,10 +32,13 @@ def log_files(vm_name: str) -> tuple[Path, Path]:
     return folder / "log", folder / "log.1"
 
 
-def goes_to_journal() -> bool:
-    """Say whether our standard error is the journal's (systemd.exec(5), JOURNAL_STREAM)."""
+def goes_to_journal(fd: int = 2) -> bool:
+    """Say whether *fd*, by default standard error, is the journal's.
+
+    systemd says which file that is (systemd.exec(5), JOURNAL_STREAM).
+    """
     try:
-        found = os.fstat(2)
+        found = os.fstat(fd)
     except OSError:
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -58,13 +58,14 @@ MONITOR_SECONDS: Final = 30.0
 def supervise(
     prepared: Prepared,
     record: Record,
-    user: Streams | Leash,
+    user: Streams | Leash | None,
     stop_seconds: float | None = None,
 ) -> int:
     """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
 
-    *user* is where the guest's console goes: to streams of ours, or to the process at the terminal
-    that forked us. *stop_seconds* is how long the guest may take to power down; None: no limit.
+    *user* is where the guest's console goes: to streams of ours, to the process at the terminal
+    that forked us, or only to those who ask for it. *stop_seconds* is how long the guest may take
+    to power down; None: no limit.
 
     Raises:
         QemuError: it ended before it could run the VM.
@@ -75,7 +76,7 @@ def supervise(
 async def _supervise(
     prepared: Prepared,
     record: Record,
-    user: Streams | Leash,
+    user: Streams | Leash | None,
     stop_seconds: float | None,
 ) -> int:
     async with contextlib.AsyncExitStack() as stack:
@@ -166,7 +167,7 @@ class _Supervisor:
             prepared.companions, prepared.document, reporter, self._needs_companions
         )
 
-    def serve_console(self, hub: Hub | None, user: Streams | Leash) -> None:
+    def serve_console(self, hub: Hub | None, user: Streams | Leash | None) -> None:
         """Answer requests about the console at *hub*, and the process at the terminal."""
         leash = user if isinstance(user, Leash) else None
         self._control.add(console_operations(self._vm, hub, leash))
