@@ -18,7 +18,7 @@ from bpferry.machine.card_watch import CHANGES, CardWatch, follow
 from bpferry.steering.maps import Steering, SteeringMaps
 from bpferry.steering.plan import CardPlan, Rung
 from bpferry.steering.toeplitz import HashType
-from bpferry.steering.view import Pace
+from bpferry.steering.view import MAX_TOLD, Pace, Watch
 from tests import requires
 from tests.client import running
 from tests.client.support import Record
@@ -187,3 +187,24 @@ def calls_of(pid: int, path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     # The call in which it waits is shown too, without an end.
     return [line for line in lines if not line.endswith(("<detached ...>", "<unfinished ...>"))]
+
+
+def test_a_guest_that_changes_its_steering_all_the_time_does_not_fill_the_log() -> None:
+    """It is told so once, and told of again when it keeps one."""
+    record = Record()
+    maps = Maps(ON)
+    pace = Pace(quiet_s=60, patience_s=0)
+    watch = Watch("net0", cast("SteeringMaps", maps), record.note, record.steering_changed, pace)
+    for number in range(30):
+        maps.steering = replace(ON, table=tuple(range(2 + number % 2)))
+        asyncio.run(watch.settle())
+    notes = record.texts("note")
+    assert len(notes) == MAX_TOLD + 1
+    assert notes[-1].startswith("net0: its guest changes the steering again and again; ")
+    assert len(record.steering) == 30
+
+    watch._pace = Pace(quiet_s=0, patience_s=60)
+    asyncio.run(watch.settle())
+    maps.steering = replace(ON, table=(0, 1, 2, 3))
+    asyncio.run(watch.settle())
+    assert len(record.texts("note")) == MAX_TOLD + 2

@@ -13,6 +13,7 @@ from bpferry.errors import BadInput, BpferryError, NotReady, QemuError
 from bpferry.machine.control import life
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.operations import operations
+from bpferry.machine.control.queues import Queues
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.screen import Screen
@@ -103,3 +104,15 @@ def test_a_folder_is_no_file_to_save_to(tmp_path: Path) -> None:
     """It would be found out after the VM has ended."""
     with pytest.raises(BadInput, match="it is a folder"):
         SaveFile(tmp_path, replace=True)
+
+
+def test_steering_of_a_vm_that_hangs_ends(vm: RunningVm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its QEMU may be stopped (SIGSTOP), or wait for a disk."""
+    monkeypatch.setattr(Queues, "_from_maps", lambda _queues, card: SimpleNamespace(card_id=card))
+
+    async def ask() -> None:
+        async with asyncio.timeout(60):
+            await Queues(vm).steering(Fields({"card": "net0"}, "the request"))
+
+    with pytest.raises(QemuError, match="did not answer 'x-query-virtio-queue-status' within"):
+        asyncio.run(ask())

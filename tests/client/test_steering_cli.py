@@ -15,15 +15,19 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from defusedxml import ElementTree
 
+from bpferry.cli import steering
 from bpferry.cli.main import main
 from bpferry.cli.metrics import tap_packets
 from bpferry.cli.steering_meter import Measured
 from bpferry.cli.steering_svg import draw_svg
 from bpferry.cli.steering_text import draw, per_second, type_names
+from bpferry.errors import BpferryError, NotRunning, QemuError
+from bpferry.machine.control.client import NobodyThere
 from bpferry.machine.control.server import Answer, Operation, Server
 from bpferry.machine.control_socket import open_control
 from bpferry.machine.folders import folders_of
@@ -401,6 +405,36 @@ def rewritten(fds: OwnedFds) -> Iterator[list[float]]:
     finally:
         ended.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (NobodyThere("'web' has ended"), 0, "bpferry: 'web' has ended"),
+        (QemuError("'qemu' ended during 'qom-get'"), 0, "bpferry: 'web' has ended"),
+        (QemuError("QEMU of 'web' did not answer"), 1, "QEMU of 'web' did not answer"),
+        (NotRunning("'web' did not answer within 30 s"), 1, "did not answer within 30 s"),
+    ],
+)
+def test_a_watch_tells_a_vm_that_hangs_from_one_that_has_ended(
+    error: BpferryError,
+    status: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The end is a normal end of a watch; a VM that does not answer is none."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    control = SimpleNamespace(wait_for_end=lambda _seconds: not status)
+    monkeypatch.setattr(steering, "connect", lambda _: contextlib.nullcontext(control))
+    monkeypatch.setattr(steering, "card_ids", lambda *_: ["net0"])
+    monkeypatch.setattr(steering, "_watch", fail)
+
+    assert main(["steering", "web", "--watch"]) == status
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.kernel

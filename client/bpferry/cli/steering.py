@@ -13,13 +13,16 @@ from bpferry.cli import output
 from bpferry.cli.steering_fields import as_fields
 from bpferry.cli.steering_meter import Measured, Meter, card_ids, observe
 from bpferry.cli.steering_text import draw, one_line
-from bpferry.errors import BpferryError, NotRunning
-from bpferry.machine.control.client import Control
+from bpferry.errors import BpferryError, QemuError
+from bpferry.machine.control.client import Control, NobodyThere
 from bpferry.machine.control.running import connect
 from bpferry.steering.flow_text import Prediction, parse_flow, predict
 from bpferry.steering.observed import Observed
 from bpferry.steering.plan import Rung
 from bpferry.steering.toeplitz import Flow
+
+END_SECONDS: Final = 2.0
+"""Within which a VM has ended whose QEMU ended while it was asked."""
 
 UP: Final = "\x1b[{}A"
 CLEAR: Final = "\x1b[J"
@@ -59,7 +62,12 @@ def watch(vm_name: str, card: str | None, *, interval_s: float, as_json: bool) -
         ids = card_ids(control, card)
         try:
             _watch(control, ids, interval_s, as_json=as_json)
-        except NotRunning:
+        except NobodyThere:
+            output.say(f"'{vm_name}' has ended")
+        except QemuError:
+            # It may have ended while it was asked something.
+            if not control.wait_for_end(END_SECONDS):
+                raise
             output.say(f"'{vm_name}' has ended")
         except KeyboardInterrupt as interrupt:
             # SIGTERM and SIGHUP arrive as this too, with their number; only Ctrl-C is how it ends.

@@ -17,6 +17,9 @@ from bpferry.steering.toeplitz import HashType
 POLL_SECONDS: Final = 0.25
 """One look takes about 20 us."""
 
+MAX_TOLD: Final = 8
+"""Changes that are told before the steering is quiet: a boot has two or three."""
+
 PATIENCE_SECONDS: Final = 60.0
 """A guest without KVM takes up to half of that time to bring its card up."""
 
@@ -167,6 +170,8 @@ class Watch:
         self._pace = pace
         self._last: Steering | None = None
         """What was reported last."""
+        self._told = 0
+        """How many sentences, since the steering was quiet."""
         self._again = asyncio.Event()
 
     def look_again(self) -> None:
@@ -196,6 +201,8 @@ class Watch:
                 since, before = now, steering
                 self._report(steering)
             quiet = steering.redirect and now - since >= self._pace.quiet_s
+            if quiet:
+                self._told = 0
             if quiet or now - begun >= self._pace.patience_s:
                 return steering
             await asyncio.sleep(POLL_SECONDS)
@@ -205,6 +212,17 @@ class Watch:
             return
         sentence = describe(self._card_id, steering)
         if self._last is None or describe(self._card_id, self._last) != sentence:
-            self._note(sentence)
+            self._tell(sentence)
         self._changed(self._card_id, steering)
         self._last = steering
+
+    def _tell(self, sentence: str) -> None:
+        """Tell the user a sentence, unless the guest makes too many of them."""
+        self._told += 1
+        if self._told <= MAX_TOLD:
+            self._note(sentence)
+        elif self._told == MAX_TOLD + 1:
+            self._note(
+                f"{self._card_id}: its guest changes the steering again and again; what it changes "
+                "is not told until it keeps one"
+            )
