@@ -21,9 +21,7 @@ from typing import Final
 import pytest
 
 from bpferry.steering.view import QUIET_SECONDS
-from bpferry_wire.messages import Quota, QuotaReply
 from guest.build import CACHE, Guest, build_guest
-from guest.console import Console
 from guest.flows import Queues, Route, gather_flows, make_flows
 from guest.netns import Namespace, bridged
 from guest.sending import Flow
@@ -34,8 +32,9 @@ from steering_demo.stations import FIRST, HOST, MTU, SECOND, routes
 from steering_demo.vm import Vm, client, running_vm
 from steering_demo.witness import live_maps
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
+from tests.steering.asking import counters, grants_of, until_quiet, watched
 from tests.support.census import wait_until
-from tests.support.people import ROOT, ask_once, connect
+from tests.support.people import ROOT, connect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLOWS = 400
@@ -117,13 +116,6 @@ def _is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def _grants(place: Workplace, role: str) -> int:
-    """Return how many grants the helper says are alive."""
-    answered = ask_once(place.socket(role), Quota(), ROOT)
-    assert isinstance(answered.reply, QuotaReply)
-    return answered.reply.held_by_all
-
-
 def _ports(played: Field) -> list[str]:
     shown = played.space.run(["ip", "-json", "link", "show", "master", BRIDGE])
     return [link["ifname"] for link in json.loads(shown or "[]") if link]
@@ -161,7 +153,7 @@ def test_no_packet_is_lost_when_both_helpers_are_killed_and_started_again() -> N
                 for pid in killed.values():
                     os.kill(pid, signal.SIGKILL)
                 assert wait_until(lambda: not any(map(_is_alive, killed.values())))
-                grants = {role: _grants(place, role) for role in HELPER_UIDS}
+                grants = {role: grants_of(place, role) for role in HELPER_UIDS}
             finally:
                 enough.set()
         sent = [flow for sender in sending for flow in sender.result()]
@@ -194,13 +186,13 @@ def test_what_steering_counts_is_what_the_guest_counted() -> None:
         flows = make_flows(FLOWS, routes(HOST, FIRST), seed=31)
         predicted = {flow: _ask_prediction(place, space, flow) for flow in flows[:8]}
 
-        with _watched(place, space) as counts:
+        with watched(place, space) as counts:
             next(counts)
-            before = _counters(console)
+            before = counters(console)
             console.ask("flows")
             send(space, flows)
-            counted = Counter(_until_quiet(counts))
-            after = _counters(console)
+            counted = Counter(until_quiet(counts, FLOWS * PACKETS))
+            after = counters(console)
         seen = gather_flows(console, FLOWS * PACKETS)
 
         arrived = {queue: after[queue] - before[queue] for queue in after}
@@ -241,40 +233,6 @@ def _ask_prediction(place: Workplace, space: Namespace, flow: Flow) -> int:
     words = ["steering", FIRST.name, "--json", "--predict", f"{flow.protocol} {source} > {to}"]
     asked = subprocess.run(client(place, space, words), check=True, capture_output=True)
     return int(json.loads(asked.stdout)["cards"][0]["queue"])
-
-
-@contextmanager
-def _watched(place: Workplace, space: Namespace) -> Iterator[Iterator[dict[int, int]]]:
-    """Let ``bpferry steering --watch`` run; yield what was received, by interval and queue."""
-    words = ["steering", FIRST.name, "--watch", "--json", "--interval", "0.5"]
-    with subprocess.Popen(client(place, space, words), stdout=subprocess.PIPE) as watching:
-        assert watching.stdout is not None
-        try:
-            yield map(_received, watching.stdout)
-        finally:
-            watching.terminate()
-
-
-def _received(line: bytes) -> dict[int, int]:
-    (card,) = json.loads(line)["cards"]
-    return {queue["queue"]: queue["receive"]["packets"] for queue in card["queues"]}
-
-
-def _until_quiet(counts: Iterator[dict[int, int]]) -> dict[int, int]:
-    """Return the packets by queue, from now until none comes in any more."""
-    total: Counter[int] = Counter()
-    for interval in counts:
-        total.update(interval)
-        if sum(total.values()) >= FLOWS * PACKETS and not any(interval.values()):
-            return total
-    raise AssertionError(f"the watch ended: {total}")
-
-
-def _counters(console: Console) -> dict[int, int]:
-    """Return packets by queue, as ``ethtool -S`` in the guest shows them."""
-    queues = console.ask("counters")["queues"]
-    assert isinstance(queues, dict)
-    return {int(queue): int(count) for queue, count in queues.items()}
 
 
 def _wake_ups_in(seconds: float, pid: int) -> int:

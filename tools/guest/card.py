@@ -69,7 +69,9 @@ class Card:
         tool("ethtool", "-N", self.device, "rx-flow-hash", flow, fields)
 
     def add_address(self, address: str) -> None:
-        """Add *address*, which has its prefix length behind a slash."""
+        """Add *address*, which has its prefix length behind a slash, and bring the device up."""
+        # A card that is plugged in later is down until then.
+        tool("ip", "link", "set", "dev", self.device, "up")
         tool("ip", "address", "add", address, "dev", self.device)
 
     def packets(self) -> dict[int, int]:

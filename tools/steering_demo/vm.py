@@ -88,20 +88,20 @@ def client(place: Workplace, space: Namespace, arguments: Sequence[str]) -> list
     return space.command(["env", *environment, *program, *arguments], user=place.user_uid)
 
 
-def write_description(place: Workplace, guest: Guest, station: Station) -> Path:
-    """Write the VM's description where the user can read it, and return its path."""
+def write_description(place: Workplace, guest: Guest, station: Station, text: str) -> Path:
+    """Fill in *text*, write it where the user can read it, and return its path."""
     path = place.folder / f"{station.name}.toml"
-    text = DESCRIPTION.format(
-        station=station, memory=MEMORY_MIB, guest=guest, bridge=BRIDGE, mtu=MTU
-    )
-    path.write_text(text, encoding="utf-8")
+    filled = text.format(station=station, memory=MEMORY_MIB, guest=guest, bridge=BRIDGE, mtu=MTU)
+    path.write_text(filled, encoding="utf-8")
     return path
 
 
 @contextmanager
-def running_vm(place: Workplace, space: Namespace, guest: Guest, station: Station) -> Iterator[Vm]:
-    """Start the VM of *station* in *space* as the user, and end it."""
-    argv = client(place, space, ["run", str(write_description(place, guest, station))])
+def running_vm(
+    place: Workplace, space: Namespace, guest: Guest, station: Station, text: str = DESCRIPTION
+) -> Iterator[Vm]:
+    """Start the VM of *station* in *space* as the user, as *text* describes it, and end it."""
+    argv = client(place, space, ["run", str(write_description(place, guest, station, text))])
     with place.log(station.name).open("wb") as log:
         process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/"

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A card that is plugged into a running guest, with its tap and its set from both real helpers."""
+
+import json
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from guest.build import CACHE, build_guest
+from guest.console import Console
+from guest.flows import make_flows
+from guest.netns import Namespace, bridged
+from steering_demo.helpers import activated_helpers
+from steering_demo.play import explaining
+from steering_demo.rounds import PACKETS, send
+from steering_demo.stations import FIRST, HOST, MTU, QUEUES, routes
+from steering_demo.vm import Vm, client, running_vm
+from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
+from tests.steering.asking import counters, grants_of, until_quiet, watched
+from tests.support.census import fd_targets, wait_until
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.kernel,
+    pytest.mark.qemu,
+    pytest.mark.guest,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("nothing_left"),
+]
+
+WITHOUT_A_CARD: Final = """\
+name = "{station.name}"
+memory = "{memory} MiB"
+vcpus = {station.queues}
+accelerator = "tcg"
+kernel = "{guest.kernel}"
+initrd = "{guest.initrd}"
+command-line = "console=ttyS0 quiet"
+
+[[serials]]
+type = "stdio"
+"""
+
+FLOWS: Final = 200
+
+BOOT_SECONDS: Final = 150.0
+"""It takes ten, and much longer on a host that is busy with other guests."""
+
+PATIENCE_S: Final = 60.0
+
+ATTACH: Final = (
+    "attach-nic", FIRST.name, "--bridge", BRIDGE, "--queues", str(QUEUES), "--rss",
+    "--require-ebpf",
+)  # fmt: skip
+
+
+@contextmanager
+def _guest(place: Workplace) -> Iterator[tuple[Namespace, Vm]]:
+    """Run a guest without a card, on a host with a bridge and both helpers."""
+    with (
+        bridged(BRIDGE, [HOST.ipv4, HOST.ipv6], MTU) as space,
+        explaining(place),
+        activated_helpers(place, space),
+        running_vm(place, space, build_guest(CACHE, print), FIRST, WITHOUT_A_CARD) as machine,
+    ):
+        machine.console.wait_until_ready(BOOT_SECONDS)
+        yield space, machine
+
+
+def _ask(place: Workplace, space: Namespace, *words: str) -> dict[str, Any]:
+    """Return what the user's bpferry answers."""
+    done = subprocess.run(
+        client(place, space, [*words, "--json"]), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answered: dict[str, Any] = json.loads(done.stdout)
+    return answered
+
+
+def _has_card(console: Console) -> bool:
+    return bool(console.ask("hello")["device"])
+
+
+def _left(place: Workplace, space: Namespace, machine: Vm) -> tuple[object, ...]:
+    """Return the fds of QEMU and of its supervisor by kind, the taps, and the helpers' grants."""
+    fds = [
+        Counter(re.sub(r":\[\d+\]$", "", target) for target in fd_targets(pid).elements())
+        for pid in (machine.qemu_pid(), machine.process.pid)
+    ]
+    ports = json.loads(space.run(["ip", "-json", "link", "show", "master", BRIDGE]) or "[]")
+    taps = [link["ifname"] for link in ports if link]
+    return fds, taps, {role: grants_of(place, role) for role in HELPER_UIDS}
+
+
+def _count(place: Workplace, space: Namespace, console: Console, seed: int) -> None:
+    """Send flows to the guest: what steering counts has to be what the guest counts."""
+    assert wait_until(lambda: _is_steered(_ask(place, space, "steering", FIRST.name)), PATIENCE_S)
+    with watched(place, space) as counts:
+        next(counts)
+        before = counters(console)
+        send(space, make_flows(FLOWS, routes(HOST, FIRST), seed))
+        counted = Counter(until_quiet(counts, FLOWS * PACKETS))
+        after = counters(console)
+    arrived = {queue: after[queue] - before[queue] for queue in after}
+
+    assert sum(arrived.values()) >= FLOWS * PACKETS
+    assert min(arrived[queue] for queue in range(QUEUES)) > 0
+    # A neighbour may ask for an address at any time, and be counted on one side only.
+    assert all(abs(arrived[queue] - counted[queue]) <= 2 for queue in arrived), counted
+
+
+def _is_steered(answer: dict[str, Any]) -> bool:
+    (card,) = answer["cards"]
+    rss = card["rss"]
+    return bool(rss and rss["on"] and set(rss["table"]) == set(range(QUEUES)))
+
+
+def test_plugged_card_is_steered_as_the_guest_counts_and_leaves_nothing() -> None:
+    """Twice. Each time a new tap and a new set, steered by eBPF; then QEMU has what it had."""
+    with workplace() as place, _guest(place) as (space, machine):
+        console = machine.console
+        assert not _has_card(console)
+        before = _left(place, space, machine)
+
+        for number in range(2):
+            card = _ask(place, space, *ATTACH)
+            assert "ebpf" == card["steering"]
+            assert wait_until(lambda: _has_card(console), PATIENCE_S)
+            console.ask("address", ipv4=FIRST.ipv4, ipv6=FIRST.ipv6)
+            console.ask("channels", count=QUEUES)
+            console.ask("equal", queues=QUEUES)
+            assert dict.fromkeys(HELPER_UIDS, 1) == _left(place, space, machine)[2]
+            _count(place, space, console, seed=number)
+            detach = ("detach-nic", FIRST.name, card["id"], "--timeout", str(int(PATIENCE_S)))
+            assert card["id"] == _ask(place, space, *detach)["id"]
+            assert not _has_card(console)
+            assert wait_until(lambda: _left(place, space, machine) == before), (
+                before,
+                _left(place, space, machine),
+            )
+        console.ask("poweroff")
+        machine.wait()
