@@ -15,6 +15,8 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 """linux/prctl.h."""
 
 OURS: Final = "bpferry-demo"
+OTHERS: Final = "/run/netns/bpferry-test-"
+"""Namespaces of tests that run at the same time."""
 TAPS: Final = ("bft", "bfp")
 
 
@@ -39,6 +41,6 @@ def _found() -> tuple[set[str], list[str], list[Path], list[str]]:
         for pid in path.read_text().split()
     }
     table = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    mounts = [line for line in table if OURS in line or " nsfs " in line]
+    mounts = [line for line in table if OURS in line or (" nsfs " in line and OTHERS not in line)]
     taps = [name for name in os.listdir("/sys/class/net") if name.startswith(TAPS)]  # noqa: PTH208
     return children, mounts, list(Path("/run").glob(f"{OURS}-*")), taps
