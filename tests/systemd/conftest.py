@@ -33,7 +33,8 @@ together from parts, over which systemd 257 cannot mount another, as it does on 
 
 
 @contextmanager
-def _booted(release: str, scratch: Path) -> Iterator[Container]:
+def booted(release: str, scratch: Path) -> Iterator[Container]:
+    """Boot *release*, with the console's log in the folder *scratch*, and halt it."""
     for name in ("systemd-nspawn", "mmdebstrap", "nsenter"):
         requires.program(name)
     with boot(debian_root(release), REPOSITORY, scratch / "console.log") as container:
@@ -46,7 +47,7 @@ def bare_system(
 ) -> Iterator[Container]:
     """Return a booted system in which nothing is installed; each module of tests gets its own."""
     release: str = request.param
-    with _booted(release, tmp_path_factory.mktemp(f"bare-{release}")) as container:
+    with booted(release, tmp_path_factory.mktemp(f"bare-{release}")) as container:
         yield container
 
 
@@ -61,7 +62,7 @@ def installed_system(
     It has the bridges br0 and br1. All modules of tests share it.
     """
     release: str = request.param
-    with _booted(release, tmp_path_factory.mktemp(f"installed-{release}")) as container:
+    with booted(release, tmp_path_factory.mktemp(f"installed-{release}")) as container:
         container.check("sh", "-c", AS_ON_A_MACHINE)
         container.check(INSTALL, timeout=INSTALL_SECONDS, fetches=True)
         container.check("useradd", "--groups", "bpferry", "alice")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """VMs under the systemd of an ordinary user: started, ready, stopped, and after a restart."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -330,13 +331,27 @@ def test_readme_shows_what_is_said(erin: User) -> None:
 
 
 def test_users_see_only_their_own_vms(erin: User, installed_system: Container) -> None:
-    """Nor can they stop that of another one."""
+    """Nor can they stop that of another one, or connect to any of its sockets."""
     erin.check("bpferry", "start", POLITE)
     with user_with_vms(installed_system, "grace", lingers=True) as grace:
         assert not grace.runs()
         assert 1 == grace.run("bpferry", "stop", POLITE).returncode
+        grace.check("bpferry", "start", POLITE)
+        reached = [
+            asker.reaches(owner, name)
+            for owner in (erin, grace)
+            for asker in (erin, grace)
+            for name in ("control.sock", "qmp.sock")
+        ]
+        grace.check("bpferry", "stop", POLITE)
 
-    assert erin.runs()
+        assert [True, True, False, False, False, False, True, True] == reached
+        assert [[POLITE], []] == [own_vms(user) for user in (erin, grace)]
+
+
+def own_vms(user: User) -> list[str]:
+    """Return the names of the VMs that *user* is shown."""
+    return [vm["name"] for vm in json.loads(user.check("bpferry", "list", "--json"))["vms"]]
 
 
 def test_without_a_session_it_is_said_what_is_missing(installed_system: Container) -> None:

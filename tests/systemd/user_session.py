@@ -21,6 +21,12 @@ POLITE: Final = "web"
 DEAF: Final = "deaf"
 """Its guest does not react."""
 
+CONNECT: Final = """
+import socket, sys
+kind = socket.SOCK_SEQPACKET if "control" in sys.argv[1] else socket.SOCK_STREAM
+socket.socket(socket.AF_UNIX, kind).connect(sys.argv[1])
+"""
+
 MAKE: Final = f"""
 import sys
 from pathlib import Path
@@ -90,6 +96,13 @@ class User:
         """Say whether a QEMU of theirs runs, according to the kernel."""
         found = "grep -ls qemu-system /proc/[0-9]*/comm | xargs -r stat -c %U"
         return self.name in self.system.run("sh", "-c", found).stdout.split()
+
+    def reaches(self, owner: "User", name: str) -> bool:
+        """Say whether they can connect to a socket of the VM that *owner* runs."""
+        path = f"/run/user/{owner.uid}/bpferry/{POLITE}/{name}"
+        done = self.run("python3", "-c", CONNECT, path)
+        assert done.returncode == 0 or "PermissionError" in done.stderr, done.stderr
+        return done.returncode == 0
 
     def wait_for_state(self, vm_name: str, state: str) -> None:
         """Return when the unit of a VM is in this state."""
