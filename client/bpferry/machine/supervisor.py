@@ -12,6 +12,7 @@ all processes of a session or a service would cut the guest's power. We hear the
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
@@ -51,6 +52,9 @@ Signals = asyncio.Queue[signal.Signals]
 SOON_SECONDS: Final = 0.5
 """Within which a QEMU has ended that closed its monitor, in which case it says no more."""
 
+GARBAGE: Final = 700
+"""New objects after which Python looks for garbage; it is what Python begins with."""
+
 MONITOR_SECONDS: Final = 30.0
 """QEMU greets after 0.1 s; if it has to touch much memory first it may take a while."""
 
@@ -70,6 +74,8 @@ def supervise(
     Raises:
         QemuError: it ended before it could run the VM.
     """
+    # The command that started us let more pile up, to be quick; we may run for months.
+    gc.set_threshold(GARBAGE)
     return asyncio.run(_supervise(prepared, record, user, stop_seconds))
 
 
