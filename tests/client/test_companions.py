@@ -6,9 +6,9 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bpferry.commandline.parts import Companion, Step
@@ -265,7 +265,7 @@ def test_inherited_end_of_a_socket_is_used(tmp_path: Path, record: support.Recor
     ours, theirs = socket.socketpair()
     with ours, theirs:
         script = f"import os; os.write({theirs.fileno()}, b'hello'); os.read(0, 1)"
-        one = replace(companion(tmp_path, script), socket="", inherits=("end",))
+        one = msgspec.structs.replace(companion(tmp_path, script), socket="", inherits=("end",))
 
         with start_companions([one], record, {"end": theirs.fileno()}):
             ours.settimeout(5)
@@ -276,7 +276,7 @@ def test_no_other_fd_is_inherited(tmp_path: Path, record: support.Record) -> Non
     """A companion gets those that it names, and not what others are to inherit."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        one = replace(
+        one = msgspec.structs.replace(
             companion(tmp_path, "import os; print(os.listdir('/proc/self/fd'))"), socket=""
         )
 

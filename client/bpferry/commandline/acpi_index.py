@@ -5,7 +5,8 @@ Any device may be given one, so all of them are handled here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from bpferry.commandline.context import mistaken
 from bpferry.commandline.parts import Device, Part, Refusal, Slot
@@ -62,7 +63,7 @@ def _with_index(device: Device, wanted: Mapping[str, int]) -> Device:
     index = wanted.get(device.key)
     if index is None or device.slot not in ON_PCI:
         return device
-    return replace(device, properties={**device.properties, "acpi-index": index})
+    return msgspec.structs.replace(device, properties={**device.properties, "acpi-index": index})
 
 
 def _indexes(machine: Machine) -> Iterator[tuple[str, int]]:

@@ -2,8 +2,10 @@
 """The whole command line, in the order in which QEMU has to see it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
+
+import msgspec
 
 from bpferry.commandline import unused
 from bpferry.commandline.acpi_index import indexed
@@ -80,7 +82,7 @@ def build(context: Context) -> Built:
     )
     final, vain = with_overrides(placed.all, context)
     # A device that is not there may be one that is refused.
-    vain = [replace(one, follows=one.follows or bool(refusals)) for one in vain]
+    vain = [msgspec.structs.replace(one, follows=one.follows or bool(refusals)) for one in vain]
     bridges = [final[bridge.id] for bridge in placed.bridges]
     argv = (context.capabilities.qemu, *_words(parts, bridges, final))
     return Built(argv, tuple(parts), tuple(final.values()), (*refusals, *vain))

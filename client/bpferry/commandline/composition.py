@@ -102,7 +102,7 @@ def _after(first: Sequence[Refusal], later: Sequence[Refusal]) -> Iterator[Refus
     for one in later:
         around = f"{one.error.element}."
         follows = one.follows or any(key.startswith(around) for key in refused)
-        yield replace(one, follows=follows)
+        yield msgspec.structs.replace(one, follows=follows)
 
 
 def _plan(bare: Context, around: Circumstances) -> Iterator[_Planned | Refusal]:
@@ -168,5 +168,5 @@ def compose_rest(
     while made.refusals:
         bare = without(bare, made.refusals)
         made = compose(bare, around)
-        following += [replace(refusal, follows=True) for refusal in made.refusals]
+        following += [msgspec.structs.replace(refusal, follows=True) for refusal in made.refusals]
     return made, tuple(following)

@@ -6,8 +6,9 @@ They are applied last, so that they win over whatever bpferry would set.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from bpferry.commandline.attempt import settle
 from bpferry.commandline.context import Context
@@ -67,7 +68,7 @@ def _changed(
             if isinstance(value, Unsupported):
                 yield value
             properties[one.value.name] = value
-    yield replace(device, properties=properties)
+    yield msgspec.structs.replace(device, properties=properties)
 
 
 def _value(part: Named[Property]) -> object:

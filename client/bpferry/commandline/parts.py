@@ -5,6 +5,8 @@ An fd that QEMU inherits has a name, such as ``net0.tap0``. A dry run shows the 
 line; otherwise the fd's number is there. The same goes for a CID that the kernel assigns. What a
 name refers to is a part as well, so that each family of devices says in one place what it needs
 and how it uses it.
+
+Parts are Structs, since those are made ten times as fast as dataclasses when bpferry starts.
 """
 
 import json
@@ -12,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from bpferry.domain.model.base import Address
 from bpferry.errors import Unsupported
@@ -40,23 +44,21 @@ def virtio_slot(model: str | None) -> Slot:
     return Slot.CONVENTIONAL if model == "virtio-transitional" else Slot.EXPRESS
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option with its value, or without one."""
 
     name: str
     value: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One ``-device``."""
 
     driver: str
     id: str
     key: str
     """The key of the model that it comes from, such as ``disks[0]``; empty for what we add."""
-    properties: Mapping[str, object] = field(default_factory=dict)
+    properties: Mapping[str, object] = {}
     """All but driver, id and place. A value of None is left out."""
     slot: Slot = Slot.NONE
     address: Address | None = None
@@ -79,16 +81,14 @@ class Device:
         return int(self.key.partition("[")[2].rstrip("]") or "0")
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(Struct, frozen=True):
     """A Unix socket that bpferry listens on, and whose fd QEMU inherits."""
 
     name: str
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFile:
+class OutputFile(Struct, frozen=True):
     """A file that bpferry opens for writing, and whose fd QEMU inherits. It need not exist."""
 
     name: str
@@ -99,8 +99,7 @@ class OutputFile:
     """Keep what the file already contains."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDevice:
+class OpenDevice(Struct, frozen=True):
     """A device node that bpferry opens for reading and writing, and whose fd QEMU inherits."""
 
     name: str
@@ -109,8 +108,7 @@ class OpenDevice:
     """The key of the model that it is for."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenVsock:
+class OpenVsock(Struct, frozen=True):
     """The node of vhost-vsock, which bpferry opens like others, and asks for a free CID."""
 
     name: str
@@ -121,7 +119,7 @@ class OpenVsock:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # a Struct would show the secret in its representation
 class Secret:
     """A password or key, which QEMU reads from a sealed file in memory that it inherits."""
 
@@ -136,8 +134,7 @@ class Secret:
     """How it is written; QEMU decodes base64."""
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
+class Certificates(Struct, frozen=True):
     """A folder from which QEMU reads its key and certificates for TLS."""
 
     folder: str
@@ -145,15 +142,13 @@ class Certificates:
     """The key of the model that it is for."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnSocket:
+class OwnSocket(Struct, frozen=True):
     """A Unix socket that QEMU itself creates and listens on, since it takes no fd for it."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where a user or a program of this host can connect to the VM, as long as it runs."""
 
     name: str
@@ -177,15 +172,13 @@ class Endpoint:
     """QEMU does not start before somebody has connected."""
 
 
-@dataclass(frozen=True, slots=True)
-class SocketPair:
+class SocketPair(Struct, frozen=True):
     """A connected socket of which QEMU inherits one end and bpferry keeps the other."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class LockedMemory:
+class LockedMemory(Struct, frozen=True):
     """Memory that QEMU has locked for a device of the host, so that it stays where it is."""
 
     size: int
@@ -194,8 +187,7 @@ class LockedMemory:
     """The key of the model of such a device."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A connected socket of which QEMU inherits one end, and a companion the other."""
 
     name: str
@@ -207,8 +199,7 @@ class Link:
     connected to it, which is before both of them start. Nothing is left there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A command that runs to its end before a companion starts."""
 
     argv: tuple[str, ...]
@@ -220,8 +211,7 @@ class Step:
     """As for a companion, if the command is in another package."""
 
 
-@dataclass(frozen=True, slots=True)
-class Companion:
+class Companion(Struct, frozen=True):
     """A process that has to run beside QEMU, such as swtpm."""
 
     name: str
@@ -241,21 +231,18 @@ class Companion:
     """The names of the fds that it inherits; *argv* has them as QEMU's command line does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """A variable of QEMU's environment."""
 
     name: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class StandardStreams:
+class StandardStreams(Struct, frozen=True):
     """QEMU's standard input and output are the guest's, and not /dev/null and our log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """A file that is made from a template if it does not exist yet, mode 0600."""
 
     source: str
@@ -265,16 +252,14 @@ class Copy:
     """The key of the model that it is for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """A folder that is made if it does not exist yet, mode 0700."""
 
     path: str
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Threads:
+class Threads(Struct, frozen=True):
     """Threads of QEMU: all, one processor of the guest, one for I/O, or the emulator's.
 
     The emulator's are all that are neither a processor's nor for I/O, with those of vhost.
@@ -296,8 +281,7 @@ ALL: Final = Threads("all")
 EMULATOR: Final = Threads("emulator")
 
 
-@dataclass(frozen=True, slots=True)
-class Affinity:
+class Affinity(Struct, frozen=True):
     """The processors of the host that threads may run on; those that are not there do not count."""
 
     processors: frozenset[int]
@@ -305,8 +289,7 @@ class Affinity:
     threads: Threads = ALL
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduling:
+class Scheduling(Struct, frozen=True):
     """How the kernel schedules threads (sched(7))."""
 
     policy: Literal["batch", "idle", "fifo", "rr"]
@@ -316,8 +299,7 @@ class Scheduling:
     threads: Threads
 
 
-@dataclass(frozen=True, slots=True)
-class PlugIn:
+class PlugIn(Struct, frozen=True):
     """Processors of the guest that are added before it runs."""
 
     vcpus: tuple[int, ...]
@@ -325,13 +307,11 @@ class PlugIn:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """Something has to be done after QEMU starts and before the guest does: QEMU starts paused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command of QMP that is run once QEMU answers."""
 
     name: str
@@ -339,8 +319,7 @@ class Command:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(Struct, frozen=True):
     """What the user is told, since it may be less than was asked for."""
 
     text: str
@@ -348,8 +327,7 @@ class Remark:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """What cannot be done, so that it is left out if the user says so."""
 
     error: Unsupported

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from bpferry.commandline.build import Built, build
 from bpferry.commandline.composition import (
     Circumstances,
@@ -275,7 +277,8 @@ def _compared(
     """
     before = {refusal.error.element for refusal in compose(written, around).refusals}
     return tuple(
-        replace(one, follows=one.follows or one.error.element not in before) for one in refusals
+        msgspec.structs.replace(one, follows=one.follows or one.error.element not in before)
+        for one in refusals
     )
 
 

@@ -6,8 +6,9 @@ QMP says what it has chosen, as soon as it answers.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from bpferry.commandline.displays.vnc import FIRST_PORT
 from bpferry.commandline.parts import Endpoint
@@ -58,13 +59,13 @@ def _with_choice(
 ) -> Endpoint:
     if endpoint.kind == "pty":
         kind, _, path = chardevs.get(endpoint.chardev, "").partition(":")
-        return replace(endpoint, path=path if kind == "pty" else "")
+        return msgspec.structs.replace(endpoint, path=path if kind == "pty" else "")
     if endpoint.kind == "tcp" and not endpoint.port:
         wanted = endpoint.protocol == "websocket"
         for server in servers:
             if server.get("websocket") is wanted:
                 host, port = str(server.get("host")), str(server.get("service"))
-                return replace(endpoint, host=host, port=port)
+                return msgspec.structs.replace(endpoint, host=host, port=port)
     return endpoint
 
 

@@ -235,12 +235,14 @@ def test_virtio_on_the_root_bus_is_as_behind_a_port() -> None:
 
 def test_translation_service_needs_a_port() -> None:
     """QEMU would leave it out without a word."""
-    device = replace(virtio("rngs"), properties={"ats": True})
+    device = msgspec.structs.replace(virtio("rngs"), properties={"ats": True})
     assert ["rngs[0].ats"] == list(refused([device], Q35))
     assert place_devices([device], Q35).by_id["rngs0"].properties["ats"] is None
     assert (
         "pci.8"
-        == place_devices([replace(device, address=pci(8, 0))], Q35).by_id["rngs0"].properties["bus"]
+        == place_devices([msgspec.structs.replace(device, address=pci(8, 0))], Q35)
+        .by_id["rngs0"]
+        .properties["bus"]
     )
 
 
@@ -272,7 +274,7 @@ def test_usb_groups() -> None:
 def test_controller_of_the_piix3() -> None:
     """It is a function of the chipset, as the hardware has it."""
     machine = msgspec.structs.replace(PC.machine, controllers=(Controller(type="usb", index=0),))
-    device = replace(old("controllers"), usual=("1.2",))
+    device = msgspec.structs.replace(old("controllers"), usual=("1.2",))
 
     assert {"controllers0": "pci.0 0x1.0x2"} == placed([device], replace(PC, machine=machine))
 

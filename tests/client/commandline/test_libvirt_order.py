@@ -31,7 +31,7 @@ LIBVIRT_PC, LIBVIRT_Q35, LIBVIRT_VIRT = as_libvirt(PC), as_libvirt(Q35), as_libv
 
 def video(address: str) -> Device:
     """Return the card that the firmware draws on, which is usually at *address*."""
-    return replace(old("videos"), usual=(address,))
+    return msgspec.structs.replace(old("videos"), usual=(address,))
 
 
 def test_cards_come_before_disks() -> None:
@@ -260,7 +260,7 @@ def test_bridge_without_a_port_brings_one(driver: str) -> None:
 
 def test_integrated_device_is_on_the_root_bus() -> None:
     """Whatever else that bus is not for."""
-    device = replace(old("panics"), slot=Slot.INTEGRATED)
+    device = msgspec.structs.replace(old("panics"), slot=Slot.INTEGRATED)
 
     assert {"panics0": "pcie.0 0x1"} == placed([device], LIBVIRT_VIRT)
 
@@ -270,7 +270,10 @@ def test_integrated_device_is_on_the_root_bus() -> None:
     [
         [controller("pci-bridge", 1)],
         [controller("xio3130-downstream", 1)],
-        [replace(old("panics", number), slot=Slot.INTEGRATED) for number in range(32)],
+        [
+            msgspec.structs.replace(old("panics", number), slot=Slot.INTEGRATED)
+            for number in range(32)
+        ],
     ],
 )
 def test_no_room(devices: list[Device]) -> None:

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from bpferry.commandline.buses.placement import place_devices
@@ -110,7 +111,7 @@ def test_place_of_the_chipset_is_taken(context: Context) -> None:
 def test_machine_without_pci() -> None:
     """On a machine without PCI, a PCI device is refused and a virtio-mmio one is not."""
     bare = replace(Q35, machine_type="microvm")
-    mmio = replace(virtio("rngs"), driver="virtio-rng-device")
+    mmio = msgspec.structs.replace(virtio("rngs"), driver="virtio-rng-device")
 
     assert place_devices([mmio], bare).bridges == ()
     assert ["rngs[0]"] == list(refused([virtio("rngs")], bare))
@@ -174,7 +175,9 @@ def test_numbers_of_ports_follow_from_their_places(context: Context) -> None:
     """The guest sees them; a number of the document stays what it is."""
     if not context.has_pci_express:
         return
-    port = replace(controller("pcie-root-port", 1, pci(0, 0x1E, 2)), properties={"port": 7})
+    port = msgspec.structs.replace(
+        controller("pcie-root-port", 1, pci(0, 0x1E, 2)), properties={"port": 7}
+    )
     devices = [controller("pcie-root-port", 2, pci(0, 0x1E)), port]
     found = {bridge.id: bridge for bridge in place_devices(devices, context).bridges}
 

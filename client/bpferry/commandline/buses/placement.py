@@ -8,6 +8,8 @@ chooses: libvirt's order, or a place for each kind of device that no other kind 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from bpferry.commandline.buses import by_kind, libvirt_order
 from bpferry.commandline.buses.pci import MODEL_OF, Place
 from bpferry.commandline.buses.topology import PCI_SLOTS, Topology, index_of, is_bridge
@@ -45,7 +47,7 @@ def place_devices(devices: Sequence[Device], context: Context) -> Placed:
         else:
             usb[device.id] = place
     there = [
-        replace(device, properties={**device.properties, **usb.get(device.id, {})})
+        msgspec.structs.replace(device, properties={**device.properties, **usb.get(device.id, {})})
         for device in devices
         if device.slot is not Slot.USB or device.id in usb
     ]
@@ -134,7 +136,7 @@ def _finish(device: Device, topology: Topology) -> Device:
     }
     if topology.context.machine.device_addresses == "by-kind":
         where |= by_kind.properties_of(device, place, topology.context)
-    return replace(device, properties={**device.properties, **where})
+    return msgspec.structs.replace(device, properties={**device.properties, **where})
 
 
 def _port_of(device: Device, place: Place) -> dict[str, object]:

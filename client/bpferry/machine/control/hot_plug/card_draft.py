@@ -146,7 +146,9 @@ def card_commands(draft: Draft, plans: Mapping[str, CardPlan]) -> CardCommands:
     (netdev,) = (one.value for one in options if one.name == "-netdev")
     index = device.value.acpi_index
     if index is not None:
-        frontend = replace(frontend, properties={**frontend.properties, "acpi-index": index})
+        frontend = msgspec.structs.replace(
+            frontend, properties={**frontend.properties, "acpi-index": index}
+        )
     return CardCommands(
         frontend,
         Command("netdev_add", json.loads(netdev or "{}")),
