@@ -15,7 +15,6 @@ SIGKILL.
 
 import contextlib
 import os
-import shutil
 import signal
 import stat
 import time
@@ -178,6 +177,8 @@ def _empty(folder: Path) -> None:
 
 def find_program(name: str) -> str | None:
     """Return the path of the program *name*, on PATH or where such programs are installed."""
+    import shutil  # noqa: PLC0415 - brings compressors, which few VMs need
+
     folders = os.pathsep.join((os.environ.get("PATH", os.defpath), *LIBEXEC))
     return name if "/" in name else shutil.which(name, path=folders)
 

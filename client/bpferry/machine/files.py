@@ -4,7 +4,6 @@
 import contextlib
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -94,6 +93,8 @@ def make_files(built: Built, document: Document) -> None:
 
 def _copy_once(source: Path, target: Path) -> None:
     """Copy *source* to *target*, whole or not at all; an existing file is kept."""
+    import shutil  # noqa: PLC0415 - rarely needed, and brings compressors
+
     if target.exists():
         return
     half = target.with_name(f".{target.name}.{os.getpid()}")

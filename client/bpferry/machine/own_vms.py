@@ -5,7 +5,6 @@ They are in one folder, NAME.toml or NAME.xml, so that a systemd unit can name i
 ``bpferry start web`` in any folder means the same VM.
 """
 
-import difflib
 import re
 from pathlib import Path
 from typing import Final
@@ -100,6 +99,8 @@ def _hint(vm_name: str) -> str:
     names = own_names()
     if not names:
         return "put the VM's description there, or start it by its path: bpferry run FILE"
+    import difflib  # noqa: PLC0415 - rarely needed
+
     close = difflib.get_close_matches(vm_name, names, n=1)
     if close:
         return f"do you mean '{close[0]}'?"

@@ -8,7 +8,6 @@ QEMU inherits a sealed memfd with the contents, which it reads when it starts.
 import base64
 import binascii
 import contextlib
-import difflib
 import fcntl
 import os
 import re
@@ -95,6 +94,8 @@ def find_unused(built: Built, secrets: SecretFiles) -> Iterator[Notice]:
     for name in _named(secrets):
         if name_of(name) in known:
             continue
+        import difflib  # noqa: PLC0415 - rarely needed
+
         near = difflib.get_close_matches(name, wanted, 1)
         if near:
             hint = f"did you mean '{near[0]}'?"

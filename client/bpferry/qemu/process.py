@@ -23,7 +23,6 @@ mask survives exec, and QEMU, swtpm, passt and virtiofsd leave it as it is). We 
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import stat
@@ -40,7 +39,7 @@ TAIL_BYTES: Final = 8192
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """With which people, systemd and terminals ask a process to end."""
 
-SETPRIV_PATHS: Final = "/usr/bin:/bin"
+SETPRIV_PATHS: Final = ("/usr/bin/setpriv", "/bin/setpriv")
 """Where util-linux installs setpriv."""
 
 
@@ -76,7 +75,7 @@ def check_program(path: str) -> None:
 
 def guarded(argv: Sequence[str], parent: int) -> tuple[str, ...]:
     """Return *argv* so that it dies with the process *parent*; unchanged if there is no setpriv."""
-    setpriv = shutil.which("setpriv", path=SETPRIV_PATHS)
+    setpriv = next((path for path in SETPRIV_PATHS if os.access(path, os.X_OK)), None)
     if setpriv is None:
         return tuple(argv)
     check = ("/bin/sh", "-c", STILL_OUR_CHILD, "sh", str(parent))

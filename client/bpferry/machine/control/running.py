@@ -7,7 +7,6 @@ what a killed bpferry left; the next VM of that name removes it.
 """
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -87,6 +86,8 @@ def _hint(vm_name: str) -> str:
     names = [found.name for found in find_running()]
     if not names:
         return "none of your VMs is running; start one: bpferry run FILE"
+    import difflib  # noqa: PLC0415 - rarely needed
+
     close = difflib.get_close_matches(vm_name, names, n=1)
     if close:
         return f"do you mean '{close[0]}'? All that run: bpferry list"
