@@ -363,3 +363,24 @@ def test_commands_without_msgspec_do_not_import_it() -> None:
         ).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("words", [["list"], ["tap", "list"], ["check", "vm.toml"]])
+def test_a_missing_package_is_named(words: list[str]) -> None:
+    """A bpferry that was not installed as a whole says what to do, whatever it needs first."""
+    code = "import sys; from bpferry.cli.main import main; sys.exit(main())"
+    places = os.pathsep.join(place for place in sys.path if place.endswith(("client", "shared")))
+
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": places},
+    )
+
+    package = "msgspec" if words[0] == "check" else "msgpack"
+    sentence = f"Python's package '{package}' is not installed for {sys.executable}"
+    hint = "install what the client needs: pip install 'bpferry[client]'"
+    assert done.stderr == f"bpferry: error: {sentence}\nbpferry: hint: {hint}\n"
+    assert done.returncode == 1

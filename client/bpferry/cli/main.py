@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 WITHOUT_MSGSPEC: Final = ("list", "tap", "varlink")
 """Commands that do not need it, and should not take the time to import it."""
 
+PACKAGES: Final[Mapping[str, str]] = {
+    "defusedxml": "defusedxml",
+    "msgpack": "msgpack",
+    "msgspec": "msgspec",
+    "qemu": "qemu.qmp",
+    "tomli_w": "tomli-w",
+}
+"""What commands import that Python does not have by itself, to the package's name."""
+
 GARBAGE: Final = 20_000
 """New objects after which Python looks for garbage. What a command imports and plans is needed
 until its end: to look after each 700 takes a sixth of the time that a start takes."""
@@ -65,6 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = signal.Signals(number).name
             output.print_error(Stopped(f"stopped by {name}"), as_json=as_json)
             return 128 + int(number)
+        except ModuleNotFoundError as error:
+            failure = _missing(error)
+            output.print_error(failure, as_json=as_json)
+            return failure.status
         except BrokenPipeError:
             # The reader of our standard output has left; there is nobody to tell.
             sys.stdout = None
@@ -76,6 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return failure.status
         finally:
             output.forget_unread()
+
+
+def _missing(error: ModuleNotFoundError) -> BpferryError:
+    """Return what to tell about a package that is not there; a module of ours is a bug."""
+    package = (error.name or "").partition(".")[0]
+    if package not in PACKAGES:
+        raise error
+    what = f"Python's package '{PACKAGES[package]}' is not installed for {sys.executable}"
+    return BpferryError(what, "install what the client needs: pip install 'bpferry[client]'")
 
 
 def varlink() -> int:
