@@ -2,7 +2,6 @@
 """Where the files of a VM are that its description does not name (XDG base directories)."""
 
 import contextlib
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -30,6 +29,8 @@ def folder_name(vm_name: str) -> str:
     """Return the name of the folder for *vm_name*; different VMs never get the same one."""
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", vm_name) and len(vm_name) <= MAX_NAME:
         return vm_name
+    import hashlib  # noqa: PLC0415 - rarely needed, and brings OpenSSL
+
     digest = hashlib.sha256(vm_name.encode()).hexdigest()[:12]
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', vm_name)[: MAX_NAME - 13]}-{digest}"
 

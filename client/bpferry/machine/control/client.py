@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -61,23 +61,31 @@ class Conversation(Closing):
             NotRunning: it has ended, or does not answer.
             BpferryError: what it says against it.
         """
-        reply = self.ask_for_fds(op, **fields)
-        reply.fds.close()
-        return reply.fields
+        self.send(op, **fields)
+        return self.receive()
 
     def ask_for_fds(self, op: str, **fields: object) -> Reply:
         """Do the same, and return the fds of the reply too."""
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                # A VM that refuses a connection says why, and closes it.
-                channel.send(self._sock, encode_request(op, without_none(fields)))
+        self.send(op, **fields)
+        return self._receive()
+
+    def send(self, op: str, **fields: object) -> None:
+        """Ask without waiting for the answer, which ``receive`` returns."""
+        with self._failing(), contextlib.suppress(BrokenPipeError):
+            # A VM that refuses a connection says why, and closes it.
+            channel.send(self._sock, encode_request(op, without_none(fields)))
+
+    def receive(self) -> Mapping[str, object]:
+        """Return the answer to what was sent; raises what ``ask`` does."""
+        reply = self._receive()
+        reply.fds.close()
+        return reply.fields
+
+    def _receive(self) -> Reply:
+        with self._failing():
             if self.slow is not None and not self._is_answered(SLOW_SECONDS):
                 self.slow()
             packet = channel.receive(self._sock)
-        except TimeoutError as error:
-            raise self._deaf() from error
-        except (OSError, PeerClosed) as error:
-            raise NobodyThere(f"'{self.vm_name}' has ended") from error
         try:
             return Reply(decode_reply(packet.data), packet.fds)
         except WireError as error:
@@ -86,6 +94,16 @@ class Conversation(Closing):
         except BaseException:
             packet.fds.close()
             raise
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Say in the words of this module why a VM could not be asked."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise self._deaf() from error
+        except (OSError, PeerClosed) as error:
+            raise NobodyThere(f"'{self.vm_name}' has ended") from error
 
     def _is_answered(self, seconds: float) -> bool:
         poll = select.poll()

@@ -35,7 +35,11 @@ class Found(NamedTuple):
 
 def find_running() -> list[Found]:
     """Return all VMs of this user that run, by name."""
-    return sorted(filter(None, map(_look, _sockets())), key=lambda found: found.name)
+    with contextlib.ExitStack() as stack:
+        # All are asked before the first answer is waited for, so that they answer side by side.
+        asked = [(path.parent.name, _ask(path, stack)) for path in _sockets()]
+        found = [_look(name, control) for name, control in asked]
+    return sorted(filter(None, found), key=lambda one: one.name)
 
 
 def connect(vm_name: str, seconds: float = ANSWER_SECONDS) -> Control:
@@ -57,16 +61,26 @@ def _sockets() -> Iterator[Path]:
             yield from sorted(folder.glob(f"*/{SOCKET_NAME}"))
 
 
-def _look(path: Path) -> Found | None:
+def _ask(path: Path, stack: contextlib.ExitStack) -> Control | BpferryError:
+    """Ask one VM what it is; return the connection, which *stack* closes, or what went wrong."""
     try:
-        control = Control(path.parent.name, path, LIST_SECONDS)
-        with control:
-            summary = control.ask("summary")
+        control = stack.enter_context(Control(path.parent.name, path, LIST_SECONDS))
+        control.send("summary")
+    except BpferryError as error:
+        return error
+    return control
+
+
+def _look(name: str, asked: Control | BpferryError) -> Found | None:
+    try:
+        if isinstance(asked, BpferryError):
+            raise asked
+        summary = asked.receive()
     except NobodyThere:
         return None
     except BpferryError as error:
-        return Found(path.parent.name, {}, error.message)
-    return Found(str(summary.get("name", path.parent.name)), summary)
+        return Found(name, {}, error.message)
+    return Found(str(summary.get("name", name)), summary)
 
 
 def _deaf(vm_name: str) -> NotRunning | None:
