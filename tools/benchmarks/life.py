@@ -3,7 +3,8 @@
 
     run       ``bpferry run`` until the guest runs (READY=1 to NOTIFY_SOCKET); compared with a bare
               QEMU with the same command line until QMP says ``running``
-    virsh     ``virsh start`` in session mode of the same VM, if there is a virsh
+    virsh     ``virsh start`` in session mode of the same VM, if libvirt is installed: of an
+              ordinary user, since root has no session mode, and of a daemon that runs already
     listing   ``bpferry list`` as a process with 20 VMs; compared with a Python process that does
               nothing
     request   one request to a running VM
@@ -11,8 +12,10 @@
 and of an idle supervisor its resident memory, and how often it wakes up in ten seconds.
 """
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -50,6 +53,13 @@ STARTS_WITHIN_S: Final = 60.0
 DESCRIPTION: Final = 'name = "{name}"\nmemory = "64 MiB"\nvcpus = 2\naccelerator = "tcg"\n'
 OWN_MONITORS: Final = ("-chardev", "-mon")
 """The bare QEMU has one monitor of its own, so bpferry's are left out of its command line."""
+
+NOBODY: Final = 65534
+LIBVIRT: Final = ("virsh", "libvirtd")
+WITHOUT_LIBVIRT: Final = (
+    "to compare with libvirt: apt-get install -t bookworm-backports libvirt-clients "
+    "libvirt-daemon libvirt-daemon-driver-qemu"
+)
 
 
 @dataclass(slots=True)
@@ -95,7 +105,7 @@ def as_table(life: Life) -> str:
             p50, p99 = (to_ms(percentile(values, percent)) for percent in (50, 99))
             lines.append(f"{name:<12} {len(values):>5} {p50:>8.3f} ms {p99:>8.3f} ms")
         else:
-            lines.append(f"{name:<12} left out: it is not installed")
+            lines.append(f"{name:<12} left out; {WITHOUT_LIBVIRT}")
     lines += ["", f"{'wanted':<36} {'at most':>10} {'measured':>10}"]
     return "\n".join([*lines, *map(verdict_line, life.verdicts())]) + "\n"
 
@@ -120,7 +130,7 @@ def measure(rounds: int, interrupts: Interrupts) -> Life:
         BenchError: something could not be started.
     """
     life = Life()
-    with own_cache() as environment, _own_folders() as folder:
+    with own_cache() as environment, _own_folders() as folder, _libvirt(folder) as virsh:
         client = ["env", *environment, sys.executable, "-m", "bpferry"]
         argv = _argv_of(client, _describe(folder, "bare"))
         for done in range(rounds):
@@ -129,8 +139,8 @@ def measure(rounds: int, interrupts: Interrupts) -> Life:
             with _vm(client, folder, "one") as (_, took_ns):
                 life.run.append(took_ns)
             life.bare.append(_start_bare(argv))
-            if shutil.which("virsh"):
-                life.virsh.append(_start_with_virsh(folder))
+            if virsh:
+                life.virsh.append(_start_with_virsh(virsh))
         show_progress("starts", rounds, rounds)
         _look_at_many(life, client, environment, folder, rounds)
     return life
@@ -248,18 +258,48 @@ def _start_bare(argv: list[str]) -> int:
     return took_ns
 
 
-def _start_with_virsh(folder: Path) -> int:
+@contextmanager
+def _libvirt(folder: Path) -> Iterator[list[str]]:
+    """Define the VM 'virsh' for a user with a daemon of their own; yield the words of virsh.
+
+    There are none if libvirt is not installed.
+    """
+    if not all(map(shutil.which, LIBVIRT)):
+        yield []
+        return
+    description = _describe(folder, "virsh")
+    convert = [sys.executable, "-m", "bpferry", "convert", str(description)]
+    document = subprocess.run(convert, check=True, capture_output=True).stdout
+    with tempfile.TemporaryDirectory(prefix="bpferry-libvirt-") as home:
+        os.chown(home, NOBODY, NOBODY)
+        path = Path(home, "virsh.xml")
+        path.write_bytes(document)
+        user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        places = ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
+        virsh = [*user, "env", *(f"{place}={home}" for place in places)]
+        virsh += ["virsh", "-q", "-c", "qemu:///session"]
+        try:
+            run([*virsh, "define", str(path)])
+            yield virsh
+        finally:
+            for pid_file in Path(home, "libvirt").glob("*.pid"):
+                pid = int(pid_file.read_text(encoding="ascii"))
+                os.kill(pid, signal.SIGTERM)
+                _wait_until_gone(pid)
+
+
+def _wait_until_gone(pid: int) -> None:
+    """Wait until the process *pid*, which removes its files, has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        try:
+            select.select([fd], [], [], STARTS_WITHIN_S)
+        finally:
+            os.close(fd)
+
+
+def _start_with_virsh(virsh: list[str]) -> int:
     """Start the VM in libvirt's session mode and end it; return how many ns the start took."""
-    virsh = ["virsh", "-q", "-c", "qemu:///session"]
-    document = folder / "virsh.xml"
-    if not document.exists():
-        text = subprocess.run(
-            [sys.executable, "-m", "bpferry", "convert", str(_describe(folder, "virsh"))],
-            check=True,
-            capture_output=True,
-        ).stdout
-        document.write_bytes(text)
-        run([*virsh, "define", str(document)])
     try:
         return _timed([*virsh, "start", "virsh"])
     finally:
