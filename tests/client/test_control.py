@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError, NotRunning, Refused, Unsupported
-from bpferry.machine.control import server
+from bpferry.machine.control import client, server
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import (
     decode_reply,
@@ -68,12 +68,25 @@ async def _break(fields: Fields) -> Answer:
     raise PermissionError(13, "Permission denied", "/secret")
 
 
+async def _stumble(fields: Fields) -> Answer:
+    fields.done()
+    raise KeyError("net0")
+
+
+async def _linger(fields: Fields) -> Answer:
+    fields.done()
+    await asyncio.sleep(0.5)
+    return Answer({"late": True})
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "break": _break,
     "echo": _echo,
     "fail": _fail,
     "large": _large,
     "fds": _hand_over,
+    "linger": _linger,
+    "stumble": _stumble,
     "summary": _summary,
 }
 
@@ -140,6 +153,38 @@ def test_a_file_that_cannot_be_used_is_told_and_the_vm_has_not_ended(tmp_path: P
             control.ask("break")
         assert not isinstance(caught.value, NotRunning)
         assert control.ask("echo", text="again") == {"text": "again"}
+
+
+def test_a_mistake_of_ours_is_told_and_the_vm_has_not_ended(tmp_path: Path) -> None:
+    """A closed connection would say that."""
+    with served(tmp_path) as path, Control("web", path) as control:
+        with pytest.raises(BpferryError, match=r"failed at 'stumble': KeyError: 'net0'") as caught:
+            control.ask("stumble")
+        assert not isinstance(caught.value, NotRunning)
+        assert control.ask("echo", text="x") == {"text": "x"}
+
+
+def test_who_waits_for_long_is_told_once_and_gets_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only if it takes longer than usual."""
+    monkeypatch.setattr(client, "SLOW_SECONDS", 0.1)
+    told = []
+    with served(tmp_path) as path, Control("web", path) as control:
+        control.slow = lambda: told.append("slow")
+        assert control.ask("linger") == {"late": True}
+        assert told == ["slow"]
+        monkeypatch.setattr(client, "SLOW_SECONDS", 60)
+        assert control.ask("echo", text="x") == {"text": "x"}
+        assert told == ["slow"]
+
+
+def test_a_short_look_for_the_end_leaves_an_answer_its_time(tmp_path: Path) -> None:
+    """Otherwise the answer after it would come too late, and be taken for the next one."""
+    with served(tmp_path) as path, Control("web", path) as control:
+        assert not control.wait_for_end(0.01)
+        assert not control.wait_for_end(0)
+        assert control.ask("linger") == {"late": True}
 
 
 def test_a_connection_for_which_there_is_no_fd_waits_and_costs_no_time(

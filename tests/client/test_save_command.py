@@ -7,7 +7,7 @@ from typing import Self
 import pytest
 
 from bpferry.cli import save
-from bpferry.errors import BpferryError
+from bpferry.errors import BpferryError, NotRunning
 
 
 class Ending:
@@ -79,3 +79,27 @@ def test_what_fails_at_the_very_end_is_an_error_for_who_asked(
     with pytest.raises(BpferryError, match=r"^the VM is saved, but$") as caught:
         save.save("t", str(tmp_path / "saved"), replace=False, as_json=False)
     assert caught.value.hint == "rename it"
+
+
+class Interrupted(Ending):
+    """A connection to a VM whose user presses Ctrl-C at once."""
+
+    def ask(self, _op: str, **_fields: object) -> dict[str, object]:
+        """Be interrupted."""
+        raise KeyboardInterrupt
+
+
+def test_a_cancellation_that_comes_too_late_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is still an interruption."""
+
+    def find_none(_name: str) -> None:
+        raise NotRunning("no VM 't' of yours is running")
+
+    monkeypatch.setattr(save, "connect_patiently", lambda _name: Interrupted())
+    monkeypatch.setattr(save, "connect", find_none)
+    with pytest.raises(KeyboardInterrupt):
+        save.save("t", str(tmp_path / "saved"), replace=False, as_json=False)
+    told = "that may be too late: no VM 't' of yours is running; see whether the file is there"
+    assert told in capsys.readouterr().err

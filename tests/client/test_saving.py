@@ -2,6 +2,7 @@
 """What happens while a VM is saved: stops, failures, files that others make."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.remaining import without_entry
 from bpferry.errors import BadInput, BpferryError, NotReady
-from bpferry.machine import saved
+from bpferry.machine import saved, stopping
 from bpferry.machine.control.hot_plug import operations as hot_plug
 from bpferry.machine.control.life import RunningVm, State
-from bpferry.machine.control.links import changed_links, restore_links
+from bpferry.machine.control.links import changed_links, restore_links, set_link
+from bpferry.machine.control.operations import operations
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.snapshots import Snapshots
@@ -37,6 +40,7 @@ class FakeMonitor:
     def __init__(self) -> None:
         self.commands: list[str] = []
         self.status = "active"
+        self.state = "paused"
         self.refuses: set[str] = set()
 
     async def execute(self, command: str, _arguments: object = None) -> object:
@@ -59,7 +63,7 @@ class FakeMonitor:
 
     async def run_state(self) -> str:
         """Say that it is paused, as QEMU does while it saves."""
-        return "paused"
+        return self.state
 
     async def quit(self) -> None:
         """Take note."""
@@ -346,6 +350,81 @@ def test_a_vm_with_a_link_that_was_taken_down_is_saved_with_it(tmp_path: Path) -
     with open_saved(str(tmp_path / "saved"), "t") as found:
         assert found.header.links == {"net1": "down"}
         assert not found.header.asleep
+
+
+def test_a_guest_that_sleeps_is_woken_to_see_its_power_button() -> None:
+    """Its processors do not run."""
+
+    async def work(scene: Scene) -> None:
+        scene.monitor.state = "suspended"
+        scene.vm.stopper.power_down(90)
+        await scene.until(lambda: "system_wakeup" in scene.monitor.commands)
+        assert "cont" not in scene.monitor.commands
+
+    perform(work)
+
+
+def test_a_guest_that_cannot_go_on_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full may have room by then."""
+    monkeypatch.setattr(stopping, "PRESS_SECONDS", 0.01)
+
+    async def work(scene: Scene) -> None:
+        scene.monitor.refuses.add("cont")
+        scene.vm.stopper.power_down(90)
+        await scene.until(lambda: scene.monitor.commands.count("system_powerdown") > 2)
+
+    assert "the guest cannot see its power button: refused 'cont'" in perform(work).notes.said
+
+
+@pytest.mark.parametrize("op", ["pause", "resume", "reset"])
+def test_a_vm_that_is_still_starting_is_not_continued(op: str) -> None:
+    """Its guest would run before its processors, links and threads are as described."""
+
+    async def work(scene: Scene) -> None:
+        scene.vm.state = State.STARTING
+        with pytest.raises(NotReady, match="'t' is still starting"):
+            await operations(scene.vm)[op](Fields({}, "the request"))
+        assert scene.monitor.commands == []
+
+    perform(work)
+
+
+def test_a_card_that_went_while_its_link_was_set_is_no_matter() -> None:
+    """QEMU has done it, and there is nothing to note any more."""
+
+    async def work(scene: Scene) -> None:
+        vm = scene.vm
+        setting = asyncio.create_task(set_link(vm, "net0", up=False))
+        await scene.until(lambda: "set_link" in scene.monitor.commands)
+        vm.machine = msgspec.structs.replace(vm.machine, cards=without_entry(vm.machine.cards, 0))
+        await setting
+        assert [card.link for card in vm.machine.cards] == ["up"]
+
+    perform(work)
+
+
+def test_the_end_of_a_vm_does_not_wait_for_a_save_that_begins(tmp_path: Path) -> None:
+    """QEMU answers no more, and the file is removed."""
+
+    async def work(scene: Scene) -> None:
+        asked = asyncio.Event()
+
+        async def hang(command: str, _arguments: object = None) -> None:
+            scene.monitor.commands.append(command)
+            asked.set()
+            await asyncio.Event().wait()
+
+        cast("Any", scene.monitor).execute = hang
+        save = asyncio.create_task(scene.save(tmp_path / "saved"))
+        await asked.wait()
+        scene.saving.finish()
+        save.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await save
+        assert scene.monitor.commands == ["stop"]
+
+    perform(work)
+    assert not list(tmp_path.iterdir())
 
 
 # -- The file

@@ -100,8 +100,15 @@ def _ask(control: Control) -> dict[str, object]:
 def _cancel(control: Control) -> None:
     """Let the guest continue, and wait until it is so."""
     output.say("cancelling: the guest continues")
-    # On a connection of its own: a reply may be on its way on the other.
-    with connect(control.vm_name) as own:
-        own.ask("cancel-save")
-        while _ask(own).get("active") and not own.wait_for_end(LOOK_SECONDS):
-            pass
+    try:
+        # On a connection of its own: a reply may be on its way on the other.
+        with connect(control.vm_name) as own:
+            own.ask("cancel-save")
+            while _ask(own).get("active") and not own.wait_for_end(LOOK_SECONDS):
+                pass
+            if not own.wait_for_end(0):
+                return
+        cause = f"'{control.vm_name}' has ended"
+    except NotRunning as error:
+        cause = error.message
+    output.say(f"that may be too late: {cause}; see whether the file is there")

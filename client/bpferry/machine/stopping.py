@@ -24,7 +24,7 @@ from typing import Final
 
 from bpferry.errors import QemuError
 from bpferry.machine.reporter import Reporter
-from bpferry.qemu.monitor import Monitor
+from bpferry.qemu.monitor import CommandRefused, Monitor
 
 QUIT_SECONDS: Final = 5.0
 """QEMU ends in some milliseconds when told to, unless a disk does not answer."""
@@ -40,6 +40,9 @@ AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
 
 ANOTHER: Final = "another signal stops QEMU"
 
+
+ASLEEP: Final = "suspended"
+"""The state of QEMU in which a guest sleeps, and sees its power button only once it is awake."""
 
 PAUSED: Final = ("paused", "io-error", "watchdog")
 """States of QEMU in which a guest can be continued."""
@@ -183,17 +186,26 @@ class Stopper:
         self._after(None, self.kill)
 
     async def _press(self, monitor: Monitor) -> None:
-        """Press the power button until the guest powers down; one that is paused continues."""
+        """Press the power button until the guest powers down, and let it see that."""
         with contextlib.suppress(QemuError):
             while self.step is Step.POWER_DOWN:
                 await self._may_ask.wait()
                 await monitor.power_down()
                 state = await monitor.run_state()
                 if state in PAUSED:
-                    await monitor.execute("cont")
+                    await self._try(monitor, "cont")
+                elif state == ASLEEP:
+                    await self._try(monitor, "system_wakeup")
                 elif state in DEAD:
                     self.quit("the guest has crashed and cannot power down: stopping QEMU")
                 await asyncio.sleep(PRESS_SECONDS)
+
+    async def _try(self, monitor: Monitor, command: str) -> None:
+        """Let the guest go on; if it cannot, it is tried again with the next press."""
+        try:
+            await monitor.execute(command)
+        except CommandRefused as error:
+            self._reporter.note(f"the guest cannot see its power button: {error.message}")
 
     def _end_early(self) -> None:
         if not self.begun:

@@ -14,7 +14,7 @@ from bpferry.errors import NotRunning
 from bpferry.machine.control.packets import decode_reply, encode_request, without_none
 from bpferry.machine.control_socket import peer_uid
 from bpferry_wire import channel
-from bpferry_wire.errors import PeerClosed, WireError
+from bpferry_wire.errors import PacketTruncated, PeerClosed, WireError
 from bpferry_wire.fds import Closing, OwnedFds
 
 ANSWER_SECONDS: Final = 30.0
@@ -83,7 +83,7 @@ class Conversation(Closing):
 
     def _receive(self) -> Reply:
         with self._failing():
-            if self.slow is not None and not self._is_answered(SLOW_SECONDS):
+            if self.slow is not None and not self._is_readable(SLOW_SECONDS):
                 self.slow()
             packet = channel.receive(self._sock)
         try:
@@ -102,21 +102,22 @@ class Conversation(Closing):
             yield
         except TimeoutError as error:
             raise self._deaf() from error
+        except PacketTruncated as error:
+            raise NotRunning(f"cannot take what '{self.vm_name}' answered: {error}") from error
         except (OSError, PeerClosed) as error:
             raise NobodyThere(f"'{self.vm_name}' has ended") from error
 
-    def _is_answered(self, seconds: float) -> bool:
+    def _is_readable(self, seconds: float | None) -> bool:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
 
     def wait_for_end(self, seconds: float | None) -> bool:
         """Wait until the VM has ended, at most *seconds*; say whether it has."""
-        self._sock.settimeout(seconds)
+        if not self._is_readable(seconds):
+            return False
         try:
             return not self._sock.recv(1)
-        except TimeoutError:
-            return False
         except OSError:
             return True
 

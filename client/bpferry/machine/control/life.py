@@ -181,12 +181,15 @@ class RunningVm:
             raise NotReady(f"'{self.name}' is still starting: its QEMU does not answer yet")
         return self.monitor
 
-    def check_not_saving(self) -> None:
-        """Raise NotReady if the VM is being saved.
+    def check_settled(self) -> None:
+        """Raise NotReady if the VM is still being started, or is being saved.
 
-        A guest that goes on would write to disks of which the file knows nothing, and a device that
+        At its start, a guest that runs early would see what is not there yet. While it is saved, a
+        guest that goes on would write to disks of which the file knows nothing, and a device that
         comes or goes would not be in the description that the file is restored with.
         """
+        if self.state is State.STARTING:
+            raise NotReady(f"'{self.name}' is still starting", "try again when it runs")
         if self.state is State.SAVING:
             raise NotReady(
                 f"'{self.name}' is being saved, and its guest has to wait",

@@ -23,8 +23,10 @@ async def set_link(vm: RunningVm, card_id: str, *, up: bool) -> None:
         QemuError: QEMU refuses, or has ended.
     """
     await vm.ask_qemu("set_link", {"name": card_id, "up": up})
-    numbers = {device.id: device.number for device in cards_of(vm.machine)}
-    vm.machine = with_links(vm.machine, {numbers[card_id]: "up" if up else "down"})
+    link: Link = "up" if up else "down"
+    # Meanwhile, the card may have been taken out.
+    numbers = [device.number for device in cards_of(vm.machine) if device.id == card_id]
+    vm.machine = with_links(vm.machine, dict.fromkeys(numbers, link))
 
 
 async def restore_links(vm: RunningVm, links: Mapping[str, Link]) -> None:

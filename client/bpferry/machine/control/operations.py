@@ -81,7 +81,7 @@ class _Commands:
 
     async def _tell(self, fields: Fields, command: str) -> Answer:
         fields.done()
-        self._vm.check_not_saving()
+        self._vm.check_settled()
         await self._vm.ask_qemu(command)
         return Answer({"state": str(self._vm.state)})
 

@@ -72,6 +72,9 @@ class Saving:
         self._vm.stopper.hold()
         try:
             await self._begin(file, paused=before is State.PAUSED)
+        except asyncio.CancelledError:
+            # The VM ends, and its file with it (``finish``).
+            raise
         except BaseException as error:
             failed = await self._give_up(before)
             if failed and isinstance(error, BpferryError):

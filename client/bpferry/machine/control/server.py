@@ -151,6 +151,14 @@ class Server:
         except OSError as error:
             # To close the connection would say that the VM has ended.
             raise BpferryError(f"the VM's bpferry cannot do '{op}': {error}") from error
+        except (BpferryError, BadMessage):
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise BpferryError(
+                f"the VM's bpferry failed at '{op}': {kind}: {error}",
+                "this is a mistake in bpferry: please report it; the VM goes on",
+            ) from error
 
 
 def _coded(message: str, code: str, hint: str = "") -> BpferryError:

@@ -42,7 +42,7 @@ class Snapshots:
                 f"'{tag}' cannot be the name of a snapshot",
                 "use up to 63 letters, digits and _ . -, and not only digits",
             )
-        self._vm.check_not_saving()
+        self._vm.check_settled()
         drives = list(_writable(await self._vm.ask_qemu("query-block")))
         self._check(drives)
         actions = [

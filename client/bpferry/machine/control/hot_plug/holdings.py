@@ -100,6 +100,8 @@ class Holdings:
             if UNKNOWN in str(error) and not holding.is_gone:
                 await self._release(holding, monitor)
         except QemuError:
+            # It has ended, and the device with it.
+            self._vm.leftovers.discard(leftover.id)
             return
         try:
             async with asyncio.timeout(UNDO_SECONDS):

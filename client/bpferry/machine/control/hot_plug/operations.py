@@ -67,19 +67,19 @@ class HotPlug:
         )
         fields.done()
         async with self._vm.plugging:
-            self._vm.check_not_saving()
+            self._vm.check_settled()
             return Answer(await self._cards.attach(wanted))
 
     async def _detach_nic(self, fields: Fields) -> Answer:
         name, seconds = fields.text("card"), fields.integer("seconds", 1, MAX_WAIT_S)
         fields.done()
-        self._vm.check_not_saving()
+        self._vm.check_settled()
         return Answer(await self._cards.detach(name, seconds))
 
     async def _set_link(self, fields: Fields) -> Answer:
         name, up = fields.text("card"), fields.boolean("up")
         fields.done()
-        self._vm.check_not_saving()
+        self._vm.check_settled()
         return Answer(await self._cards.set_link(name, up=up))
 
     async def _attach_disk(self, fields: Fields) -> Answer:
@@ -94,13 +94,13 @@ class HotPlug:
         except msgspec.ValidationError as error:
             raise BadMessage(f"it is no disk: {error}") from error
         async with self._vm.plugging:
-            self._vm.check_not_saving()
+            self._vm.check_settled()
             return Answer(await self._disks.attach(wanted))
 
     async def _detach_disk(self, fields: Fields) -> Answer:
         target, seconds = fields.text("target"), fields.integer("seconds", 1, MAX_WAIT_S)
         fields.done()
-        self._vm.check_not_saving()
+        self._vm.check_settled()
         return Answer(await self._disks.detach(target, seconds))
 
 
