@@ -9,7 +9,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.cli.findings import fields_of, lines_of
 from bpferry.commandline.numbers import format_ranges
-from bpferry.commandline.parts import Affinity, Command, Companion, PlugIn, Scheduling
+from bpferry.commandline.parts import Affinity, Command, Companion, Limit, PlugIn, Scheduling
 from bpferry.machine.draft import Draft
 from bpferry.machine.verdict import Verdict
 from bpferry.steering.plan import CardPlan, Rung
@@ -56,6 +56,7 @@ def as_fields(plan: Draft, verdict: Verdict, stop_seconds: int) -> dict[str, obj
             for one in built.of(Scheduling)
         ],
         "stop_timeout": stop_seconds,
+        "limits": [{"name": one.name, "value": one.value} for one in built.of(Limit)],
         "findings": [fields_of(finding) for finding in verdict.findings],
         "warnings": [fault.sentence for fault in verdict.warnings],
         "errors": [output.fields_of(error) for error in verdict.errors],
@@ -114,6 +115,8 @@ def _beside_qemu(plan: Draft) -> Iterator[str]:
     for command in built.of(Command):
         text = json.dumps({"execute": command.name, "arguments": dict(command.arguments)})
         yield f"QMP, when QEMU runs: {text}"
+    for limit in built.of(Limit):
+        yield f"your systemd limits the unit that QEMU runs in: {limit}"
     for affinity in built.of(Affinity):
         numbers = _listed(sorted(affinity.processors))
         yield f"{affinity.threads} runs on the host's processors {numbers}"

@@ -11,6 +11,7 @@ from bpferry.errors import BpferryError, all_in_one
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import records, texts
 from bpferry.machine.control.running import Found, connect, find_running
+from bpferry.machine.in_force import describe
 
 HEADINGS: Final = ("NAME", "STATE", "UPTIME", "VCPUS", "MEMORY", "CARDS", "PID")
 
@@ -89,6 +90,8 @@ def _status_lines(told: Values) -> Iterator[str]:
     memory = in_memory_units(_number(told, "memory"))
     yield f"  size      {output.count(_number(told, 'vcpus'), 'vCPU')}, {memory}"
     yield f"  pid       {told['pid']} (QEMU: {told['qemu_pid']})"
+    for limit in records(told, "limits"):
+        yield f"  limit     {describe(limit)}"
     for card in records(told, "cards"):
         yield from _card_lines(card)
     for disk in records(told, "disks"):

@@ -299,6 +299,18 @@ class Scheduling(Struct, frozen=True):
     threads: Threads
 
 
+class Limit(Struct, frozen=True):
+    """A limit of QEMU as a whole, which the user's systemd sets (systemd.resource-control(5))."""
+
+    name: str
+    """Of the property of the unit."""
+    value: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value}"
+
+
 class PlugIn(Struct, frozen=True):
     """Processors of the guest that are added before it runs."""
 
@@ -343,6 +355,7 @@ Part = (
     | Folder
     | Affinity
     | Scheduling
+    | Limit
     | Pause
     | PlugIn
     | Command

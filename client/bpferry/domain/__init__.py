@@ -17,7 +17,7 @@
     refusals         what a user is told of what is not supported
     refused          why a place in a libvirt document is refused
     reasons          the reasons themselves
-    scope            limits of a libvirt document that a scope of systemd can do
+    global_quota     a quota of each processor, as one of all together
     patterns         patterns of places in a libvirt document
     toml             the native form
     toml_syntax      what is wrong with a text that is not TOML

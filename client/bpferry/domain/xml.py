@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bpferry.domain import vlan_tags
 from bpferry.domain.binding import Table
+from bpferry.domain.global_quota import fill_in
 from bpferry.domain.origins import Origins, PassedOver
-from bpferry.domain.scope import fill_in
 from bpferry.domain.xml_reader import XmlReader
 from bpferry.errors import BadInput, Unsupported
 
@@ -81,7 +81,7 @@ def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
     except RecursionError as error:
         raise BadInput(f"'{path}' cannot be read: it is nested too deeply") from error
     for refusal in reader.refusals:
-        fill_in(refusal, root, path)
+        fill_in(refusal, root)
     return Parsed(
         found,
         reader.origins,

@@ -67,6 +67,8 @@
     secret_map    a file that says where secrets are
     processors    processors of the guest that are plugged in before it runs
     pinning       which processors of the host QEMU's threads run on
+    limits        how much QEMU may take of the host, set by the user's systemd
+    in_force      whether the kernel has these limits
     host_devices  devices of the host that the guest gets
     usb_devices   those on USB
     vfio_devices  those on PCI, and mediated ones

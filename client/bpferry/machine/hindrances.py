@@ -8,7 +8,7 @@ exit status is 1, except for a wrong path on the command line.
 
 from collections.abc import Iterator
 
-from bpferry.commandline.parts import Endpoint
+from bpferry.commandline.parts import Endpoint, Limit
 from bpferry.domain.names import cards_of
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
@@ -24,6 +24,7 @@ from bpferry.machine.huge_pages import find_missing_pages
 from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
 from bpferry.machine.image_locks import find_locked_images
 from bpferry.machine.image_twins import find_twins
+from bpferry.machine.limits import find_unavailable
 from bpferry.machine.lock_folders import find_half_locked, find_unlockable
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
 from bpferry.machine.making import find_unmakeable
@@ -77,6 +78,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         _find_missing_taps(draft),
         find_missing_programs(draft.built),
         find_low_limit(draft),
+        find_unavailable(draft.built.of(Limit)),
         find_unlockable(machine.name),
         find_long_paths(draft.context.folders.runtime, draft.built),
     )

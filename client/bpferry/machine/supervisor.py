@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from typing import Final
 
+from bpferry.commandline.parts import Limit
 from bpferry.errors import BpferryError, QemuError
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companion_watch import CompanionWatch
@@ -37,7 +38,9 @@ from bpferry.machine.control.snapshots import Snapshots
 from bpferry.machine.control.watching import begin_watching
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
+from bpferry.machine.in_force import confirm
 from bpferry.machine.incoming import receive
+from bpferry.machine.limits import confined
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
@@ -88,7 +91,9 @@ async def _supervise(
     async with contextlib.AsyncExitStack() as stack:
         manager = ServiceManager()
         signals = stack.enter_context(_signals())
-        child = stack.enter_context(_start(prepared))
+        limits = prepared.built.of(Limit)
+        through = stack.enter_context(confined(prepared.document.machine.name, limits))
+        child = stack.enter_context(_start(prepared, through))
         prepared.inherited.close()
         pin_process(child.pid, prepared.affinities, record)
         plans = prepared.plans.values()
@@ -112,13 +117,16 @@ async def _supervise(
         return status if status >= 0 else 128 - status
 
 
-def _start(prepared: Prepared) -> contextlib.AbstractContextManager[Child]:
+def _start(
+    prepared: Prepared, through: tuple[str, ...]
+) -> contextlib.AbstractContextManager[Child]:
     return start_child(
         prepared.argv,
         prepared.pass_fds,
         streams=None if prepared.streams is None else prepared.streams.fileno(),
         environment=prepared.environment,
         blocked=STOP_SIGNALS,
+        through=through,
     )
 
 
@@ -268,6 +276,7 @@ class _Supervisor:
         """Do what has to be done before the guest runs, let it run, and say how to reach it."""
         prepared = self._prepared
         try:
+            await confirm(self._child.pid, prepared.built.of(Limit), self._reporter)
             await plug_in(monitor, prepared.plugged_in)
             await pin_threads(
                 monitor, self._child.pid, prepared.affinities, prepared.schedulings, self._reporter

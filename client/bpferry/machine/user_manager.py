@@ -7,6 +7,7 @@ in just the same way.
 
 import getpass
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,6 +29,9 @@ PROPERTIES: Final = (
     "ExecMainStatus",
     "StatusText",
 )
+
+IN_FOREGROUND: Final = "start the VM in the foreground: bpferry run NAME"
+"""What a user can do who has no systemd; hints end with it."""
 
 ANSWER_SECONDS: Final = 30.0
 """For systemctl; it takes 10 ms."""
@@ -73,6 +77,27 @@ class Unit:
     def is_enabled(self) -> bool:
         """Whether it is started with the user's systemd."""
         return self["UnitFileState"] == "enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """The user's systemd itself."""
+
+    version: int
+    group: str
+    """Its control group, such as ``/user.slice/user-1000.slice/user@1000.service``."""
+
+
+def look_at_manager() -> Manager:
+    """Return the systemd of this user.
+
+    Raises:
+        NoManager: there is none.
+    """
+    told = _show("", "Version", "ControlGroup").properties
+    # Distributions write, for example, "252.39-1~deb12u2".
+    digits = re.match(r"[0-9]+", told.get("Version", ""))
+    return Manager(int(digits[0]) if digits else 0, told.get("ControlGroup", ""))
 
 
 def unit_of(vm_name: str) -> str:
@@ -157,8 +182,10 @@ def has_linger() -> bool:
     return (LINGER / getpass.getuser()).exists()
 
 
-def _show(unit: str) -> Unit:
-    done = _systemctl("show", f"--property={','.join(PROPERTIES)}", unit)
+def _show(unit: str, *properties: str) -> Unit:
+    """Return *unit*, or the manager itself if that is empty."""
+    wanted = ",".join(properties or PROPERTIES)
+    done = _systemctl("show", f"--property={wanted}", *([unit] if unit else []))
     if done.returncode != 0:
         raise BpferryError(f"systemctl --user show: {_last_line(done.stderr)}")
     pairs = (line.partition("=") for line in done.stdout.splitlines())
@@ -186,7 +213,7 @@ def _run(*argv: str) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError as error:
         raise NoManager(
             f"there is no {argv[0]} here: this host is not run by systemd",
-            "start the VM in the foreground: bpferry run NAME",
+            IN_FOREGROUND,
         ) from error
     except subprocess.TimeoutExpired as error:
         raise NoManager(
@@ -196,21 +223,20 @@ def _run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def _no_manager(cause: str) -> NoManager:
     """Return the error that there is no systemd of this user, with the likeliest reason."""
-    run = "or start the VM in the foreground: bpferry run NAME"
     if not BOOTED.is_dir():
-        return NoManager("this host was not booted with systemd", run.removeprefix("or "))
+        return NoManager("this host was not booted with systemd", IN_FOREGROUND)
     user = getpass.getuser()
     expected = f"/run/user/{os.getuid()}"
     if Path(expected).is_dir() and os.environ.get("XDG_RUNTIME_DIR") != expected:
         return NoManager(
             "this shell is not connected to your systemd: XDG_RUNTIME_DIR is not set, as after "
             f"'su' or 'sudo' ({cause})",
-            f"export XDG_RUNTIME_DIR={expected}; {run}",
+            f"export XDG_RUNTIME_DIR={expected}; or {IN_FOREGROUND}",
         )
     return NoManager(
         f"there is no systemd of yours running: '{user}' has no login session ({cause})",
         f"log in, for example by ssh; or let it run without a session: sudo loginctl enable-linger "
-        f"{user}; {run}",
+        f"{user}; or {IN_FOREGROUND}",
     )
 
 

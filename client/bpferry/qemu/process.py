@@ -90,11 +90,13 @@ def start_child(
     streams: int | None = None,
     environment: Mapping[str, str] | None = None,
     blocked: Iterable[signal.Signals] = (),
+    through: Sequence[str] = (),
 ) -> Iterator["Child"]:
     """Start *argv* with *pass_fds*, under the numbers that they have; end it with the block.
 
     With *streams*, that fd (borrowed) is its standard input and output, and we read only its
     standard error. *environment* is added to ours. The signals *blocked* do not reach it.
+    *through* is a command that becomes it, such as systemd-run(1) with a scope.
 
     Raises:
         QemuError: it cannot be started.
@@ -103,7 +105,7 @@ def start_child(
     try:
         with _blocking(blocked):
             process = subprocess.Popen(
-                guarded(argv, os.getpid()),
+                guarded((*through, *argv), os.getpid()),
                 pass_fds=tuple(pass_fds),
                 stdin=subprocess.DEVNULL if streams is None else streams,
                 stdout=subprocess.PIPE if streams is None else streams,

@@ -6,9 +6,7 @@ import json
 import pytest
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.memory import build as memory
 from bpferry.commandline.parts import Command, Device, Folder, Remark
-from bpferry.errors import Unsupported
 from tests.client.commandline.system_parts import FOLDERS, all_parts, context_of, of_kind, values
 from tests.client.refusals import refusal_of
 
@@ -295,7 +293,6 @@ def test_nvdimm_needs_a_switch() -> None:
 @pytest.mark.parametrize(
     ("top", "memory", "devices", "key"),
     [
-        ("<memtune><hard_limit>512000</hard_limit></memtune>", "", "", "memory-limits.hard"),
         (
             "<memoryBacking><hugepages><page size='2048' nodeset='0'/></hugepages></memoryBacking>",
             "",
@@ -379,27 +376,6 @@ def test_balloon(current: int, commands: list[dict[str, object]]) -> None:
     )
 
     assert commands == [command.arguments for command in of_kind(context, Command)]
-
-
-@pytest.mark.parametrize(
-    ("limits", "wanted"),
-    [
-        ("<hard_limit>512000</hard_limit>", ["MemoryMax=512000K"]),
-        ("<soft_limit unit='MiB'>2</soft_limit>", ["MemoryHigh=2048K"]),
-        (
-            "<hard_limit>512000</hard_limit><swap_hard_limit>600000</swap_hard_limit>",
-            ["MemoryMax=512000K", "MemorySwapMax=88000K"],
-        ),
-        ("<swap_hard_limit>600000</swap_hard_limit>", ["MemorySwapMax=600000K"]),
-    ],
-)
-def test_limit_is_refused_with_the_command_that_sets_it(limits: str, wanted: list[str]) -> None:
-    """With the document's own value; systemd counts swap alone, libvirt with the memory."""
-    found = memory.parts(context_of(f"<memtune>{limits}</memtune>"))
-
-    hints = [one.hint for one in found if isinstance(one, Unsupported)]
-    for hint, own in zip(hints, wanted, strict=True):
-        assert f"systemd-run --user --scope -p {own} bpferry run" in hint
 
 
 @pytest.mark.parametrize(("current", "said"), [(65537, 1), (65536, 0), (None, 0)])

@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 
 from bpferry.domain.document import read_bytes
+from bpferry.domain.global_quota import ALL_TOGETHER, VAIN
 from bpferry.domain.patterns import Patterns
 from bpferry.domain.refused import REFUSED, find_reason, find_reason_of_value
-from bpferry.domain.scope import IN_SCOPE, VAIN
 from bpferry.errors import Unsupported
 
 NEEDED = "<name>vm</name><memory unit='MiB'>64</memory>"
@@ -62,7 +62,7 @@ def test_refusal_says_why(pattern: str) -> None:
     told = [(one.message, one.hint) for one in (caught.value, *caught.value.others)]
     reason, hint = REFUSED[pattern]
     # Without a value of its own, this document has no limits.
-    hint = VAIN if IN_SCOPE in hint else hint
+    hint = VAIN if ALL_TOGETHER in hint else hint
     assert any(f" is not supported: {reason}" in message and hint == out for message, out in told)
 
 

@@ -21,14 +21,11 @@ from bpferry.commandline.memory.sizes import MIB, MODULE, round_up
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.commandline.parts import Command, Folder, Found, Option, Remark, join, json_of
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.model.memory import UNLIMITED, MemoryBacking
+from bpferry.domain.model.memory import MemoryBacking
 from bpferry.domain.names import named
 from bpferry.errors import Unsupported
 
 KIB: Final = 1024
-
-UNIT_LIMITS: Final = {"hard": "MemoryMax", "soft": "MemoryHigh", "swap": "MemorySwapMax"}
-"""The properties of systemd.resource-control(5) that are the same limits."""
 
 
 def machine_properties(context: Context) -> dict[str, object]:
@@ -85,7 +82,6 @@ def _size_of_nodes(machine: Machine) -> int:
 def parts(context: Context) -> Iterator[Found]:
     """Yield the guest's memory and its nodes."""
     machine = context.machine
-    yield from _check_limits(machine)
     yield from _check_nodes(machine)
     yield from _tuning_remarks(machine)
     yield from _sum_remark(machine)
@@ -121,27 +117,6 @@ def _with_old_name(context: Context, memory: dict[str, object]) -> dict[str, obj
     if kind != "memory-backend-ram" and context.capabilities.has_property(kind, name):
         return {**memory, name: False}
     return memory
-
-
-def _check_limits(machine: Machine) -> Iterator[Unsupported]:
-    limits = machine.memory_limits
-    if limits is None:
-        return
-    for name, own in UNIT_LIMITS.items():
-        value = getattr(limits, name)
-        if value is not None and value < UNLIMITED:
-            size = _alone(value, limits.hard) if name == "swap" else value
-            command = f"systemd-run --user --scope -p {own}={size // KIB}K"
-            yield unsupported(
-                f"memory-limits.{name}",
-                "a limit needs a control group, and bpferry creates none",
-                f"remove it here, and start the VM with: {command} bpferry run FILE",
-            )
-
-
-def _alone(both: int, memory: int | None) -> int:
-    """Return the limit of swap alone, which systemd wants: *both* is with *memory*."""
-    return max(both - memory, 0) if memory is not None and memory < UNLIMITED else both
 
 
 def _check_nodes(machine: Machine) -> Iterator[Unsupported]:

@@ -12,6 +12,7 @@
     smbios           what the firmware says about the machine
     iothreads        threads for disks
     pinning          which processors of the host threads run on
+    limits           how much QEMU may take of the host
     iommu            address translation for devices
 
 Depends on: the modules above this folder, domain.model, qemu.capabilities, errors.

@@ -19,6 +19,7 @@ from bpferry.commandline.system import (
     features,
     firmware,
     iothreads,
+    limits,
     pinning,
     smbios,
 )
@@ -154,6 +155,7 @@ SECTIONS: Final[tuple[Callable[[Context], Iterator[Found]], ...]] = (
     memory.parts,
     iothreads.parts,
     pinning.parts,
+    limits.parts,
     smbios.parts,
     clock.parts,
     features.parts,

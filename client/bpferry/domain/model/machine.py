@@ -52,7 +52,7 @@ from bpferry.domain.model.secrets import SecretFile
 from bpferry.domain.model.security import Tpm
 from bpferry.domain.model.sounds import Audio, Sound
 from bpferry.domain.model.system import GenerationId, Override, Variable
-from bpferry.domain.model.tuning import CpuTune
+from bpferry.domain.model.tuning import CpuTune, IoTune
 from bpferry.domain.model.videos import Video
 from bpferry.domain.stop_time import MAX_STOP_SECONDS, STOP_SECONDS
 
@@ -136,6 +136,7 @@ class Machine(Table, frozen=True, kw_only=True):
     vcpu_affinity: Annotated[NumberSet | None, At("vcpu/@cpuset")] = None
     """The host's processors that QEMU runs on."""
     cpu_tune: Annotated[CpuTune | None, At("cputune")] = None
+    io_tune: Annotated[IoTune | None, At("blkiotune")] = None
     vcpu_list: Annotated[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
     cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"), instead=Cpu())] = Cpu()
     iothreads: Annotated[

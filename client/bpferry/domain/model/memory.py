@@ -10,7 +10,7 @@ from bpferry.domain.model.base import Uuid, VirtioDevice
 from bpferry.domain.model.numa import Node, NumberSet
 
 UNLIMITED = 9007199254740991 * 1024
-"""A limit of this value or more means no limit (docs/formatdomain, 'Memory Tuning')."""
+"""A limit of this value or more means no limit (docs/formatdomain, 'Memory Tuning'); 0 too."""
 
 
 class MaxMemory(Table, frozen=True, kw_only=True):
@@ -53,11 +53,14 @@ class MemoryBacking(Table, frozen=True, kw_only=True):
 
 
 class MemoryLimits(Table, frozen=True, kw_only=True):
-    """Limits of a cgroup. Without root there is no cgroup, so only "no limit" is possible."""
+    """How much of the host's memory QEMU may use, in bytes."""
 
     hard: Annotated[int | None, At("hard_limit", Form.SIZE)] = None
+    """If it needs more, the kernel kills it."""
     soft: Annotated[int | None, At("soft_limit", Form.SIZE)] = None
+    """If it uses more, the kernel takes memory from it and slows it down."""
     swap: Annotated[int | None, At("swap_hard_limit", Form.SIZE)] = None
+    """Of memory and swap together."""
 
 
 class MemoryDevice(VirtioDevice, frozen=True, kw_only=True):

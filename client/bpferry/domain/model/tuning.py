@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which processors of the host the threads of QEMU run on, and how the kernel schedules them."""
+"""How much QEMU may take of the host: where its threads run, their time, and their I/O."""
 
 from typing import Annotated, Literal
 
@@ -13,6 +13,16 @@ VcpuId = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 Priority = Annotated[int, msgspec.Meta(ge=1, le=99)]
 """Of a real-time policy (sched(7))."""
+
+Weight = Annotated[int, msgspec.Meta(ge=0, le=262_144)]
+"""Up to what control groups v1 take; systemd takes 1 to 10,000."""
+
+Quota = Annotated[int, msgspec.Meta(ge=-(2**53), le=17_592_186_044_415)]
+"""Up to the longest that the kernel takes (VIR_CGROUP_CPU_QUOTA_MAX of libvirt)."""
+
+Period = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+Rate = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 Policy = Literal["batch", "idle", "fifo", "rr"]
 
@@ -56,11 +66,41 @@ class EmulatorScheduler(Table, frozen=True, kw_only=True):
 
 
 class CpuTune(Table, frozen=True, kw_only=True):
-    """Where threads of QEMU run. The emulator's are those for neither processors nor I/O."""
+    """How much time QEMU gets, and where its threads run.
 
+    The emulator's threads are those for neither processors nor I/O.
+    """
+
+    weight: Annotated[Weight | None, At("shares")] = None
+    """QEMU's share of the time, compared with other units; 100 is usual."""
+    global_quota: Annotated[Quota | None, At("global_quota")] = None
+    """Microseconds of processor time in each period, for all threads together; 0 or less for no
+    limit."""
+    global_period: Annotated[Period | None, At("global_period")] = None
+    """Microseconds; 100,000 by default."""
     vcpus: Annotated[tuple[VcpuPin, ...], At("vcpupin")] = ()
     emulator: Annotated[NumberSet | None, At("emulatorpin/@cpuset")] = None
     iothreads: Annotated[tuple[IoThreadPin, ...], At("iothreadpin")] = ()
     vcpu_schedulers: Annotated[tuple[VcpuScheduler, ...], At("vcpusched")] = ()
     iothread_schedulers: Annotated[tuple[IoThreadScheduler, ...], At("iothreadsched")] = ()
     emulator_scheduler: Annotated[EmulatorScheduler | None, At("emulatorsched")] = None
+
+
+class DeviceTune(Table, frozen=True, kw_only=True):
+    """What QEMU may do with one disk of the host. A value of 0 is no limit."""
+
+    path: Annotated[str, At("path")]
+    """Of its node, or of a file on it."""
+    weight: Annotated[Weight | None, At("weight")] = None
+    read_bytes_sec: Annotated[Rate | None, At("read_bytes_sec")] = None
+    write_bytes_sec: Annotated[Rate | None, At("write_bytes_sec")] = None
+    read_iops_sec: Annotated[Rate | None, At("read_iops_sec")] = None
+    write_iops_sec: Annotated[Rate | None, At("write_iops_sec")] = None
+
+
+class IoTune(Table, frozen=True, kw_only=True):
+    """How much QEMU may read and write."""
+
+    weight: Annotated[Weight | None, At("weight")] = None
+    """QEMU's share of each disk's time, compared with other units; 100 is usual."""
+    devices: Annotated[tuple[DeviceTune, ...], At("device")] = ()

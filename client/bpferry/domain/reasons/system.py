@@ -14,14 +14,17 @@ from bpferry.domain.reasons.words import (
     for_words,
 )
 
-GROUP: Final = "it needs a control group; libvirt's session mode cannot do it either"
+ONE_UNIT: Final = "a unit of your systemd is one for all of QEMU"
 
-LIMITS: Final = (GROUP, "remove it here, and start the VM with: {scope}")
-"""For what a scope of the user's systemd can do (``scope``)."""
+PER_VCPU: Final = (
+    f"it is for each vCPU alone, which takes a control group for each; {ONE_UNIT}",
+    "write in its place, which is as much for all vCPUs together: {global quota}",
+)
+"""With a hint that is filled in (``global_quota``)."""
 
 ONE_KIND: Final = (
-    GROUP,
-    "remove it: a scope of systemd limits QEMU as a whole, by '-p CPUQuota=PERCENT%'",
+    f"it is for some threads of QEMU, which take a control group of their own; {ONE_UNIT}",
+    "remove it, or limit QEMU as a whole with <global_quota>",
 )
 """For limits of some threads of QEMU."""
 
@@ -78,12 +81,10 @@ SYSTEM: Final[dict[str, Reason]] = {
         "bpferry neither dumps a guest's memory nor renames a VM",
         "write 'preserve', which stops the guest so that it can be examined, or 'destroy'",
     ),
-    "/domain/cputune/shares": LIMITS,
     **{
         f"/domain/cputune/{of}{what}": reason
         for of, reason in (
-            ("", LIMITS),
-            ("global_", LIMITS),
+            ("", PER_VCPU),
             ("emulator_", ONE_KIND),
             ("iothread_", ONE_KIND),
         )
@@ -91,13 +92,6 @@ SYSTEM: Final[dict[str, Reason]] = {
     },
     "/domain/cputune/cachetune": RESCTRL,
     "/domain/cputune/memorytune": RESCTRL,
-    "/domain/blkiotune": (
-        GROUP,
-        (
-            "use <iotune> of the disk; or remove it here, ask the administrator to add 'io' to "
-            "Delegate= of user@.service, and start the VM with: {scope}"
-        ),
-    ),
     "/domain/memtune/min_guarantee": OTHERS,
     "/domain/resource/fibrechannel": (
         "it is set through a control group that only root may write",

@@ -15,6 +15,7 @@ import os
 import shlex
 from typing import Final
 
+from bpferry.commandline.parts import Limit
 from bpferry.machine.control.inventory import cards, disks
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
@@ -22,6 +23,7 @@ from bpferry.machine.control.queues import Queues
 from bpferry.machine.control.screen import Screen
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.endpoints import fields as endpoint_fields
+from bpferry.machine.in_force import group_of, look
 from bpferry_wire.codec import Fields
 
 MAX_TIMEOUT_S: Final = 86_400
@@ -104,6 +106,7 @@ def summary_of(vm: RunningVm) -> dict[str, object]:
 
 def _details(vm: RunningVm) -> dict[str, object]:
     return {
+        "limits": look(group_of(vm.qemu_pid), vm.prepared.built.of(Limit)),
         "cards": cards(vm),
         "disks": disks(vm),
         "endpoints": [without_none(endpoint_fields(one)) for one in vm.record.endpoints],
