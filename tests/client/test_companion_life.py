@@ -22,7 +22,7 @@ from tests.support.debian_virtiofsd import debian_virtiofsd
 
 pytestmark = pytest.mark.qemu
 
-LONG = 300.0
+LONG = 150.0
 """Seconds after which something has gone wrong, and is not only slow."""
 
 TPM = '[[tpms]]\nbackend = "emulator"\nversion = "2.0"\nmodel = "tpm-crb"\n'

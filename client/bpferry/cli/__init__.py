@@ -42,6 +42,7 @@
     doctor           bpferry doctor
     colours          colours on a terminal
     output           standard output and standard error
+    stderr_thread    standard error while a VM runs, for which nobody waits
 
 Depends on: everything else in bpferry, imported when a command needs it.
 Never does: load QMP or msgspec to print a help text, or report one error twice.

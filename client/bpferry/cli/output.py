@@ -5,8 +5,10 @@ Standard output has what was asked for: a command line, a table, one JSON object
 console. Everything else goes to standard error, so that a pipe gets only what was asked for.
 """
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from bpferry.errors import BpferryError, CompanionError, QemuError, Unsupported
@@ -18,13 +20,36 @@ if TYPE_CHECKING:
 PROGRAM: Final = "bpferry"
 
 
-def say(text: str) -> None:
-    """Write one line on standard error, if anybody is there to read."""
+def _print(line: str) -> None:
     try:
-        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the place for it
+        print(line, end="", file=sys.stderr, flush=True)  # noqa: T201 - the place for it
     except (OSError, ValueError):
         # A reader that has left must not end a running VM.
         return
+
+
+_SAYING: Final[list[Callable[[str], None]]] = [_print]
+"""What says a line; the last of them does."""
+
+
+def say(text: str) -> None:
+    """Write one line on standard error, if anybody is there to read."""
+    _SAYING[-1](f"{PROGRAM}: {text}\n")
+
+
+@contextlib.contextmanager
+def saying_by(function: Callable[[str], None]) -> Iterator[None]:
+    """Have everything that is said in the block said by *function*, a line with its end each."""
+    _SAYING.append(function)
+    try:
+        yield
+    finally:
+        _SAYING.remove(function)
+
+
+def fall_silent() -> None:
+    """Say no more: the reader of standard error does not read it."""
+    _SAYING.append(lambda _line: None)
 
 
 def forget_unread() -> None:

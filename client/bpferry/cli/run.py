@@ -131,6 +131,7 @@ def _stay_parent(
 ) -> int:
     """Start QEMU and stay until it ends."""
     # asyncio and the rest that a running VM needs are not needed before.
+    from bpferry.cli.stderr_thread import unhurried_stderr  # noqa: PLC0415
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
     from bpferry.machine.log_file import keep_log  # noqa: PLC0415
@@ -141,6 +142,7 @@ def _stay_parent(
 
     reporter, name = output.StderrReporter(), plan.machine.name
     with (
+        unhurried_stderr(),
         _saved(how.restore, name) as incoming,
         keep_log(name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,

@@ -13,7 +13,7 @@ from typing import Final
 
 from bpferry.commandline.parts import Endpoint
 from bpferry.machine.reporter import Reporter
-from bpferry.qemu.process import Child
+from bpferry.qemu.process import PIPE_BYTES, TAIL_BYTES, Child
 from bpferry.steering.plan import CardPlan
 from bpferry.steering.view import Seen, compare_plan
 
@@ -66,8 +66,9 @@ class QemuOutput:
 
     def stop(self) -> None:
         """Report what is left, and stop reading. Doing so twice does nothing."""
-        while self._reading and self._read():
-            pass
+        for _ in range(PIPE_BYTES // TAIL_BYTES + 1):
+            if not self._reading or not self._read():
+                break
         self._pause()
         if self._rest:
             self._take(self._rest)

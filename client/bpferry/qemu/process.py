@@ -36,6 +36,9 @@ from bpferry.errors import NoProgram, QemuError
 TAIL_BYTES: Final = 8192
 """How much of the end of a child's standard error is kept, in bytes."""
 
+PIPE_BYTES: Final = 1 << 16
+"""What a pipe holds (pipe(7)). All beyond that was written since, and a flood has no end."""
+
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """With which people, systemd and terminals ask a process to end."""
 
@@ -156,9 +159,10 @@ class Child:
         return data
 
     def tail(self) -> str:
-        """Return the end of everything that it wrote, as text."""
-        while not self.output.closed and self.read_output():
-            pass
+        """Return the end of everything that it has written by now, as text."""
+        for _ in range(PIPE_BYTES // TAIL_BYTES + 1):
+            if self.output.closed or not self.read_output():
+                break
         return self._tail.decode(errors="replace").strip()
 
     def kill(self) -> None:
