@@ -198,6 +198,13 @@ def test_limit_that_is_not_in_force_is_a_warning(
     assert f"the limit {limit} is not in force" in warning
 
 
+def test_vm_that_has_ended_meanwhile_is_not_a_warning(host: Host) -> None:
+    """The kernel removes the group, and says so in its name."""
+    told = confirmed(host.groups / "some.scope (deleted)", (WEIGHT,))
+
+    assert [] == told.all
+
+
 def test_group_of_a_process_is_that_of_the_unified_hierarchy() -> None:
     """Which the kernel lists as number 0; a process that is gone has none."""
     assert GROUPS == group_of(2**22 + 1)

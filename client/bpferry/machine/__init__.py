@@ -69,6 +69,7 @@
     pinning       which processors of the host QEMU's threads run on
     limits        how much QEMU may take of the host, set by the user's systemd
     in_force      whether the kernel has these limits
+    registration  in the list of the user's machined, for machinectl
     host_devices  devices of the host that the guest gets
     usb_devices   those on USB
     vfio_devices  those on PCI, and mediated ones

@@ -41,6 +41,9 @@ LARGEST_PAGE: Final = 65_536
 TOLERANCE: Final = 0.01
 """systemd and the kernel round quotas."""
 
+GONE: Final = " (deleted)"
+"""Follows the name of the group of a process that has ended (cgroups(7))."""
+
 TRIES, PAUSE_SECONDS = 30, 0.1
 """systemd answers before it has written to the group."""
 
@@ -90,6 +93,8 @@ async def confirm(pid: int, limits: Sequence[Limit], reporter: Reporter) -> None
         group = group_of(pid)
         seen = look(group, limits)
         wrong = [one for one in seen if not _agrees(one)]
+        if group.name.endswith(GONE):
+            return
         if not wrong:
             break
         await asyncio.sleep(PAUSE_SECONDS)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final
 
 from bpferry.commandline.parts import Limit
+from bpferry.domain.identity import uuid_of
 from bpferry.errors import BpferryError, QemuError
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companion_watch import CompanionWatch
@@ -45,6 +46,7 @@ from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
+from bpferry.machine.registration import described, register, unregister
 from bpferry.machine.service_manager import ServiceManager
 from bpferry.machine.stopping import QUIT_SECONDS, Stopper
 from bpferry.qemu.monitor import Monitor, open_monitor
@@ -176,6 +178,7 @@ class _Supervisor:
         }
         self._control = Server(prepared.control, served)
         self._ended = asyncio.Event()
+        self._is_registered = False
         self._tasks: list[asyncio.Task[None]] = []
         self._companions = CompanionWatch(
             prepared.companions, prepared.document, reporter, self._needs_companions
@@ -204,6 +207,7 @@ class _Supervisor:
                         begin_watching(self._vm, card_id)
                     self._companions.start()
                     await self._let_run(monitor)
+                    self._begin(self._register())
                 await self._ended.wait()
                 if monitor is not None:
                     # What QEMU has said last is told before its end is.
@@ -212,10 +216,18 @@ class _Supervisor:
             self.stopper.close()
             await self._finish_saving()
             await self._control.stop()
+            if self._is_registered:
+                await unregister(self._vm.name)
             loop.remove_reader(self._child.pidfd)
             self._companions.stop()
             for task in (*self._tasks, *self._vm.watching.values(), *self._vm.background):
                 task.cancel()
+
+    async def _register(self) -> None:
+        """Let the user's machined, if there is one, list the VM."""
+        uuid = uuid_of(self._vm.machine, self._prepared.draft.context.owner)
+        told = described(self._vm.name, uuid, self._child.pid, self._reporter.endpoints)
+        self._is_registered = await register(told, self._reporter)
 
     async def _finish_saving(self) -> None:
         try:
