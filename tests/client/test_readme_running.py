@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The README's commands for a VM that runs, each done as it is there to a real VM called 'web'."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bpferry.cli.main import main
+from bpferry.cli.options import build_parser
+from bpferry_wire.messages import TapReply
+from tests.client import fake_helper as fake
+from tests.client import guest, taps
+from tests.client.hot_plug.vm import NATIVE, state
+from tests.client.running import Run, start
+from tests.client.support import wait_until
+
+pytestmark = pytest.mark.qemu
+
+README: Final = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+CONSOLES: Final = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+"""Commands to copy, each with a comment."""
+
+[BLOCK] = re.findall(
+    r"^<!-- bpferry list, save and run --restore -->\n```text\n\$ (.*?)^```",
+    README,
+    re.MULTILINE | re.DOTALL,
+)
+
+SESSION: Final = [
+    (shlex.split(command)[1:], shown)
+    for command, _, shown in (part.partition("\n") for part in BLOCK.split("\n$ "))
+]
+"""Commands, and what they print."""
+
+[PLUGGED] = re.findall(r"^```text\n('web' has the card.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+VARIES: Final = re.compile(
+    r"([0-9a-f]{2}(?::[0-9a-f]{2}){5}|bft[0-9a-f]+|[0-9a-f]{16}\.\.\.|\d+\.\d+\.\d+|'/[^']*'"
+    r"|\d+ (?:s|min|h)\b|\d+ [MG]iB| +\d+$| {2,})",
+    re.MULTILINE,
+)
+"""Addresses, versions, paths, times, and numbers of processes: another VM has others."""
+
+WEB: Final = f"""\
+name = "web"
+memory = "64 MiB"
+vcpus = 4
+accelerator = "tcg"
+qemu-arguments = {list(NATIVE)}
+[[serials]]
+type = "stdio"
+[[disks]]
+file = "web.qcow2"
+format = "qcow2"
+[[cards]]
+type = "user"
+""".replace("'", '"')
+
+DONE: Final = (
+    "list", "status", "pause", "resume", "reset", "snapshot",
+    "attach-nic", "set-link", "detach-nic", "attach-disk", "detach-disk",
+)  # fmt: skip
+"""In this order. What ends the VM comes after them."""
+
+
+def commands(block: str) -> list[list[str]]:
+    """Return the commands of bpferry in a *block*, without the program's name."""
+    split = [shlex.split(line, comments=True) for line in block.splitlines()]
+    return [words[1:] for words in split if words[:1] == ["bpferry"]]
+
+
+def named(*names: str) -> list[list[str]]:
+    """Return the README's commands called *names*, in the order of these."""
+    found = [words for block in CONSOLES for words in commands(block)]
+    return [words for name in names for words in found if words[0] == name]
+
+
+def plain(text: str) -> list[str]:
+    """Return the lines of *text* without what is different each time."""
+    text = re.sub("starts with .*", "starts", text)
+    return [VARIES.sub("~", line).rstrip("~ ") for line in text.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that all is done in, with the disks that the README names."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    guest.write_obedient_disk(tmp_path / "raw")
+    for name in ("web", "data"):
+        convert = ["qemu-img", "convert", "-O", "qcow2", "raw", f"{name}.qcow2"]
+        subprocess.run(convert, check=True)
+    (tmp_path / "web.toml").write_text(WEB, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def web(folder: Path, namespace: str) -> Iterator[Run]:
+    """Run the VM; helpers of the tests' own give one tap with four queues, and sets."""
+    bridge = ["ip", "-netns", namespace, "link", "add", "br0", "type", "bridge"]
+    subprocess.run(bridge, check=True)
+    gives = fake.gives_tap(taps.made(namespace, 4, bridge="br0"), TapReply(taps.NAME, "br0", 1500))
+    with (
+        fake.helper(folder / "tap.sock", gives),
+        fake.helper(folder / "bpf.sock", fake.grants()),
+        start(folder, WEB) as run,
+    ):
+        assert wait_until(lambda: state() == "running", 60), run.err()
+        assert run.says("hello from the boot sector"), run.err()
+        yield run
+
+
+def test_every_command_of_the_readme_is_taken() -> None:
+    """By the parser: no option and no command is there that bpferry does not have."""
+    for block in CONSOLES:
+        for words in commands(block):
+            taken = [word.replace("--dry-run", "--dry-run=text") for word in words]
+            assert words[0] == build_parser().parse_args(taken).command
+
+
+@pytest.mark.privileged
+@pytest.mark.kernel
+def test_vm_that_runs_does_all_that_the_readme_says(
+    web: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command ends with 0; what is printed of a plugged card is as there."""
+    for words in named(*DONE):
+        assert main(tuple(words)) == 0, (words, capsys.readouterr())
+        said = capsys.readouterr().out
+        if words[0] == "attach-nic":
+            assert plain(PLUGGED) == plain(said)
+    # The second way to stop it, with its deadline, finds none.
+    (stop, late) = named("stop")
+    assert (0, 1) == (main(tuple(stop)), main(tuple(late)))
+    assert web.status() == 0
+
+
+def test_session_of_the_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The VM is listed and saved, and goes on where it was, with the words of the README."""
+    *asked, (restore, told) = SESSION
+    with start(folder, WEB) as run:
+        assert run.says("hello from the boot sector"), run.err()
+        for words, shown in asked:
+            assert main(words) == 0
+            assert plain(shown) == plain(capsys.readouterr().out)
+        assert run.status() == 0
+    with start(folder, WEB, *restore[1:-1]) as run:
+        assert run.says(told.splitlines()[-1]), run.err()
+        said = plain(run.err())
+        assert [line for line in plain(told) if line not in said] == []
