@@ -5,12 +5,14 @@ A systemctl of our own plays systemd here; tests/vm has the real one.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bpferry.cli.main import main
 from bpferry.commandline.parts import Limit
 from bpferry.machine import in_force, limits
 from bpferry.machine.in_force import GROUPS, confirm, group_of, look
@@ -218,3 +220,27 @@ def test_status_has_what_the_kernel_has_now(host: Host) -> None:
     assert [
         {"name": "CPUQuota", "value": "50%", "file": "cpu.max", "kernel": "70000 100000"},
     ] == look(group, (QUOTA,))
+
+
+@pytest.mark.qemu
+def test_dry_run_shows_what_systemd_is_to_set(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line is there although this host cannot limit anything, with the reason."""
+    file = host.folder / "web.toml"
+    file.write_text(
+        'name = "web"\nmemory = "32 MiB"\naccelerator = "tcg"\n[cpu-tune]\nweight = 50\n',
+        encoding="utf-8",
+    )
+    assert 0 == main(["run", "--dry-run=json", str(file)])
+    told = json.loads(capsys.readouterr().out)
+
+    assert [{"name": "CPUWeight", "value": "50"}] == told["limits"]
+    (error,) = told["errors"]
+    assert f"'{file}':5: 'cpu-tune.weight': 'CPUWeight' is set by your systemd" in error["message"]
+    assert "-machine" in told["argv"]
+    assert 0 == main(["run", "--dry-run", str(file)])
+    assert (
+        "# your systemd limits the unit that QEMU runs in: CPUWeight=50" in capsys.readouterr().out
+    )
+    assert 1 == main(["run", str(file)])
