@@ -189,7 +189,7 @@ def test_dry_run_as_json(description: Path, capsys: pytest.CaptureFixture[str]) 
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == [
         "argv", "requests", "nics", "companions", "commands", "plugged_in", "affinity",
-        "scheduling", "findings", "warnings", "errors",
+        "scheduling", "stop_timeout", "limits", "findings", "warnings", "errors",
     ]  # fmt: skip
     assert [(r["service"], r["op"], r["id"], r["for"]) for r in answer["requests"]] == [
         ("bpf", "load", "rss", "net0")

@@ -11,7 +11,6 @@ from bpferry.errors import BpferryError, all_in_one
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import records, texts
 from bpferry.machine.control.running import Found, connect, find_running
-from bpferry.machine.in_force import describe
 
 HEADINGS: Final = ("NAME", "STATE", "UPTIME", "VCPUS", "MEMORY", "CARDS", "PID")
 
@@ -84,6 +83,8 @@ def status(vm_name: str, *, as_json: bool) -> int:
 
 
 def _status_lines(told: Values) -> Iterator[str]:
+    from bpferry.machine.in_force import describe  # noqa: PLC0415 - not for `bpferry list`
+
     uptime = in_time_units(_number(told, "uptime_s"))
     yield f"{told['name']}: {told['state']}, for {uptime}"
     yield f"  file      {told['file']}"
