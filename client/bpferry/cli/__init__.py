@@ -27,6 +27,9 @@
     console_options  what bpferry console takes, and its help
     patience         commands whose answer may take long
     save             bpferry save, bpferry snapshot
+    migrate          bpferry migrate
+    receive          its other end, at the other host
+    migrate_options  what both take, and their help
     steering         bpferry steering
     steering_options what it and metrics take, and their help
     steering_meter   count the packets of a VM's cards for a while

@@ -313,6 +313,18 @@ def _save(options: argparse.Namespace) -> int:
     return save(options.name, options.file, replace=options.force, as_json=options.json)
 
 
+def _migrate(options: argparse.Namespace) -> int:
+    from bpferry.cli.migrate import migrate  # noqa: PLC0415
+
+    return migrate(options.name, options.destination, as_json=options.json)
+
+
+def _receive(options: argparse.Namespace) -> int:
+    from bpferry.cli.receive import receive  # noqa: PLC0415
+
+    return receive(options.name, options.front)
+
+
 def _snapshot(options: argparse.Namespace) -> int:
     from bpferry.cli.save import snapshot  # noqa: PLC0415
 
@@ -428,6 +440,8 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "log": _log,
     "save": _save,
     "snapshot": _snapshot,
+    "migrate": _migrate,
+    "receive": _receive,
     "pause": _change,
     "resume": _change,
     "reset": _change,

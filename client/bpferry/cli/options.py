@@ -8,6 +8,7 @@ from bpferry.cli.console_options import add_console, add_escape_key
 from bpferry.cli.create_options import add_create
 from bpferry.cli.fds_options import add_fds
 from bpferry.cli.hot_plug_options import add_hot_plug
+from bpferry.cli.migrate_options import add_migrate, add_receive
 from bpferry.cli.network_options import add_can_i, add_tap, add_varlink, number
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command
 from bpferry.cli.reach_options import add_reach
@@ -170,6 +171,7 @@ def build_parser() -> Parser:
     _add_convert(commands)
     _add_capabilities(commands)
     add_running(commands)
+    add_migrate(commands)
     add_reach(commands)
     add_hot_plug(commands)
     add_service(commands)
@@ -181,6 +183,7 @@ def build_parser() -> Parser:
     add_can_i(commands)
     add_varlink(commands)
     _add_doctor(commands)
+    add_receive(commands)
     return parser
 
 

@@ -9,7 +9,9 @@
     preparation   what QEMU needs to start, opened: fds, sockets, files, companions
     emulator      which QEMU it is, and what that can do
     saved         the file of a saved VM
+    arrival       how a VM goes on that is not booted
     incoming      start a VM where it was saved
+    migration     a package: a VM that moves to another host
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers
     control_socket where they arrive

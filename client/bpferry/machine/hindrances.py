@@ -43,7 +43,7 @@ from bpferry.network.vhost import explain_vhost
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
 
-def find_all(draft: Draft) -> Iterator[BpferryError]:
+def find_all(draft: Draft, *, images_are_shared: bool = False) -> Iterator[BpferryError]:
     """Yield all that keeps the VM from starting here and now, each with its place.
 
     What a VM of this name uses that runs now is its own, and only that it runs is told.
@@ -54,7 +54,7 @@ def find_all(draft: Draft) -> Iterator[BpferryError]:
         yield located(draft.kvm_problem, draft.document)
     conflict = find_conflict(draft.machine.name)
     if conflict is None:
-        yield from find_in_use(draft)
+        yield from find_in_use(draft, images_are_shared=images_are_shared)
     else:
         yield located(conflict, draft.document)
 
@@ -87,14 +87,15 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
             yield located(fault, draft.document)
 
 
-def find_in_use(draft: Draft) -> Iterator[BpferryError]:
+def find_in_use(draft: Draft, *, images_are_shared: bool = False) -> Iterator[BpferryError]:
     """Yield what others use at this moment, each with its place in the document.
 
-    Some processes that serve a VM, such as virtiofsd, listen only until it has connected.
+    Some processes that serve a VM, such as virtiofsd, listen only until it has connected. With
+    *images_are_shared*, whoever has the images locked is about to let go of them.
     """
     machine = draft.document.machine
     for faults in (
-        find_locked_images(machine),
+        () if images_are_shared else find_locked_images(machine),
         find_missing_servers(machine),
         find_taken_ports(draft.built.of(Endpoint)),
         find_missing_pages(draft.built),

@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Start a VM where it was saved: its file is opened before QEMU starts, and read by QEMU.
+"""Start a VM where it was saved: its file is opened before QEMU starts, and read by QEMU."""
 
-QEMU starts with ``-incoming defer``: it waits, and gets the file by QMP, so that an error of the
-stream is an answer and not a QEMU that has ended.
-"""
-
-import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.build import Built
 from bpferry.errors import BadInput, QemuError
+from bpferry.machine.arrival import wait_until_read
 from bpferry.machine.saved import (
     Header,
+    Link,
     check_complete,
     check_images,
     check_name,
@@ -29,8 +26,7 @@ from bpferry.qemu.monitor import Monitor
 
 ARGUMENTS: Final = ("-incoming", "defer")
 POLL_SECONDS: Final = 0.05
-"""How often QEMU is asked whether it has read the file. There is an event, but only with a
-capability that old versions lack."""
+"""How often QEMU is asked whether it has read the file."""
 
 
 GIVE: Final = "give the file that was given to 'bpferry save'"
@@ -38,12 +34,61 @@ GIVE: Final = "give the file that was given to 'bpferry save'"
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """The file of a saved VM, open for reading."""
+    """The file of a saved VM, open for reading. Implements ``Arrival``."""
 
     path: str
     fd: int
     """Owned by ``open_saved``."""
     header: Header
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What QEMU is started with in addition."""
+        return ARGUMENTS
+
+    @property
+    def paused(self) -> bool:
+        """Whether its user had paused it."""
+        return self.header.paused
+
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """How links of cards were, by card, if not as the description has them."""
+        return self.header.links
+
+    @property
+    def asleep(self) -> bool:
+        """Whether its guest slept."""
+        return self.header.asleep
+
+    @property
+    def images_are_shared(self) -> bool:
+        """No: the QEMU that saved the VM has ended."""
+        return False
+
+    def check_same(self, built: Built) -> None:
+        """Raise NotReady if *built*, with names for fds, is another VM than was saved."""
+        check_words(self.header, relevant_words(built), self.path)
+
+    async def receive(self, monitor: Monitor) -> None:
+        """Let QEMU read the VM's state; afterwards the VM is paused.
+
+        Raises:
+            QemuError: it does not fit.
+        """
+        try:
+            await tell_to_use(monitor, "migrate-incoming", self.fd)
+            await wait_until_read(monitor, POLL_SECONDS)
+        except QemuError as error:
+            raise QemuError(
+                f"cannot restore '{self.path}': {error.message}",
+                f"it was saved by QEMU {self.header.version}; a VM can be restored with the same "
+                "version, and mostly with a newer one",
+                error.evidence,
+            ) from error
+
+    async def arrived(self, monitor: Monitor) -> None:
+        """Do nothing: the file stays as it is."""
 
 
 @contextlib.contextmanager
@@ -69,39 +114,3 @@ def open_saved(path: str, vm_name: str) -> Iterator[Incoming]:
         yield Incoming(path, fd, header)
     finally:
         os.close(fd)
-
-
-def check_same(incoming: Incoming, built: Built) -> None:
-    """Raise NotReady if *built*, with names for fds, is another VM than the one that was saved."""
-    check_words(incoming.header, relevant_words(built), incoming.path)
-
-
-async def receive(monitor: Monitor, incoming: Incoming) -> None:
-    """Let QEMU read the VM's state; afterwards the VM is paused.
-
-    Raises:
-        QemuError: it does not fit.
-    """
-    try:
-        await tell_to_use(monitor, "migrate-incoming", incoming.fd)
-        reading = True
-        while reading:
-            await asyncio.sleep(POLL_SECONDS)
-            reading = await _is_reading(monitor)
-    except QemuError as error:
-        header = incoming.header
-        raise QemuError(
-            f"cannot restore '{incoming.path}': {error.message}",
-            f"it was saved by QEMU {header.version}; a VM can be restored with the same version, "
-            "and mostly with a newer one",
-            error.evidence,
-        ) from error
-
-
-async def _is_reading(monitor: Monitor) -> bool:
-    answer = await monitor.execute("query-migrate")
-    status = str(answer.get("status", "")) if isinstance(answer, dict) else ""
-    if status == "failed":
-        assert isinstance(answer, dict)  # noqa: S101 - it has a status
-        raise QemuError(str(answer.get("error-desc", "QEMU does not say why")))
-    return status != "completed"

@@ -34,6 +34,7 @@ from bpferry.commandline.parts import (
 )
 from bpferry.domain.document import Document
 from bpferry.errors import BpferryError, all_in_one
+from bpferry.machine.arrival import Arrival
 from bpferry.machine.card_fds import CardFds, Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.control_socket import open_control
@@ -42,7 +43,6 @@ from bpferry.machine.draft import Draft
 from bpferry.machine.files import make_files
 from bpferry.machine.folders import folders_of, remove_empty
 from bpferry.machine.hindrances import find_in_use
-from bpferry.machine.incoming import ARGUMENTS, Incoming, check_same
 from bpferry.machine.listening import connect_to, open_listen
 from bpferry.machine.locked_memory import raised_limit
 from bpferry.machine.name_lock import hold_name
@@ -95,8 +95,8 @@ class Prepared:
     schedulings: tuple[Scheduling, ...] = ()
     plugged_in: tuple[int, ...] = ()
     """Processors of the guest that are added before it runs."""
-    incoming: Incoming | None = None
-    """The file in which the VM was saved, if it is to go on from there."""
+    incoming: Arrival | None = None
+    """Where the VM goes on from, if it is not booted."""
     paused: bool = False
     """Whether QEMU starts paused, until it is told to run the guest."""
     companions: tuple[Running, ...] = ()
@@ -113,7 +113,8 @@ class Prepared:
     @property
     def argv(self) -> tuple[str, ...]:
         """What is started."""
-        return self.built.argv if self.incoming is None else (*self.built.argv, *ARGUMENTS)
+        waits = () if self.incoming is None else self.incoming.arguments
+        return (*self.built.argv, *waits)
 
     @property
     def starts_guest(self) -> bool:
@@ -122,13 +123,13 @@ class Prepared:
 
     @property
     def stays_paused(self) -> bool:
-        """Whether the user had paused the VM before it was saved."""
-        return self.incoming is not None and self.incoming.header.paused
+        """Whether the user had paused the VM before it came here."""
+        return self.incoming is not None and self.incoming.paused
 
 
 @contextlib.contextmanager
 def prepare(
-    draft: Draft, helpers: Helpers, reporter: Reporter, incoming: Incoming | None = None
+    draft: Draft, helpers: Helpers, reporter: Reporter, incoming: Arrival | None = None
 ) -> Iterator[Prepared]:
     """Take the VM's name, ask the helpers, start the companions, and build the command line.
 
@@ -142,7 +143,8 @@ def prepare(
         file = draft.document.origins.path
         with _naming_places(draft.document):
             name_lock = ours.enter_context(hold_name(draft.machine.name, file, reporter))
-        _stop_at(find_in_use(draft))
+        shared = incoming is not None and incoming.images_are_shared
+        _stop_at(find_in_use(draft, images_are_shared=shared))
         raise_limit(draft)
         runtime = Path(folders_of(draft.machine.name).runtime)
         ours.callback(remove_empty, runtime)
@@ -155,7 +157,7 @@ def prepare(
         built = draft.built
         _open_rest(built, opened, draft)
         if incoming is not None:
-            check_same(incoming, draft.after(cards.plans).built)
+            incoming.check_same(draft.after(cards.plans).built)
         final = draft.build(cards.plans, opened.numbers())
         with _naming_places(draft.document):
             companions = ours.enter_context(_start_companions(final, reporter, opened))

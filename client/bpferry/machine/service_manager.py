@@ -20,6 +20,7 @@ WORDS: Final = {
     State.SUSPENDED: "the guest sleeps",
     State.CRASHED: "the guest has crashed",
     State.SAVING: "the VM is being saved",
+    State.MOVING: "the VM is being moved to another host",
     State.STOPPING: "the VM shuts down",
 }
 """What ``systemctl --user status`` shows."""

@@ -96,6 +96,13 @@ class Stopper:
         self.monitor: Monitor | None = None
         """As soon as QEMU answers."""
         self.step = Step.NONE
+        self.is_arriving = False
+        """Whether the guest is somewhere else until it may run here."""
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit of the guest; None if there is no limit."""
+        return self._seconds
 
     @property
     def begun(self) -> bool:
@@ -131,7 +138,7 @@ class Stopper:
 
         If the button was pressed already, only the limit is another one.
         """
-        if self.monitor is None:
+        if self.monitor is None or self.is_arriving:
             self._end_early()
         elif self.step <= Step.POWER_DOWN:
             self._limit = self._seconds if seconds is None else seconds

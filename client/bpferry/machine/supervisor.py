@@ -21,6 +21,7 @@ from typing import Final
 from bpferry.commandline.parts import Limit
 from bpferry.domain.identity import uuid_of
 from bpferry.errors import BpferryError, QemuError
+from bpferry.machine.arrival import Arrival
 from bpferry.machine.card_watch import follow
 from bpferry.machine.companion_watch import CompanionWatch
 from bpferry.machine.console.foreground import Leash
@@ -31,6 +32,7 @@ from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.links import restore_links
+from bpferry.machine.control.moving import Moving
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.record import Record
 from bpferry.machine.control.saving import Saving
@@ -40,7 +42,6 @@ from bpferry.machine.control.watching import begin_watching
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.in_force import confirm
-from bpferry.machine.incoming import receive
 from bpferry.machine.limits import confined
 from bpferry.machine.pinning import pin_process, pin_threads
 from bpferry.machine.preparation import Prepared
@@ -166,6 +167,7 @@ class _Supervisor:
         self._child = child
         self._output = output
         self.stopper = Stopper(reporter, self._begin, self._stops, child.kill, stop_seconds)
+        self.stopper.is_arriving = prepared.incoming is not None
         self._vm = RunningVm(prepared, reporter, child.pid, self.stopper)
         self._manager = manager
         self._hot_plug = HotPlug(self._vm)
@@ -174,6 +176,7 @@ class _Supervisor:
             **operations(self._vm),
             **self._hot_plug.operations(),
             **self._saving.operations(),
+            **Moving(self._vm).operations(),
             "snapshot": Snapshots(self._vm).take,
         }
         self._control = Server(prepared.control, served)
@@ -295,10 +298,8 @@ class _Supervisor:
             )
             await self._tell(monitor)
             if prepared.incoming is not None:
-                await receive(monitor, prepared.incoming)
-                await restore_links(self._vm, prepared.incoming.header.links)
-                self._vm.asleep = prepared.incoming.header.asleep
-            if prepared.starts_guest:
+                await self._arrive(monitor, prepared.incoming)
+            elif prepared.starts_guest:
                 await monitor.execute("cont")
             self._vm.runs(paused=prepared.stays_paused)
             self._manager.show(self._vm.state)
@@ -310,8 +311,19 @@ class _Supervisor:
                 return
             end = await self._early_end(error, SOON_SECONDS)
             # A guest that runs may end QEMU at any time; how it ended is told then.
-            if prepared.paused or not self._ended.is_set():
+            waits = prepared.paused or prepared.incoming is not None
+            if waits or not self._ended.is_set():
                 raise end from error
+
+    async def _arrive(self, monitor: Monitor, arrival: Arrival) -> None:
+        """Let the guest go on that runs, or ran, somewhere else."""
+        await arrival.receive(monitor)
+        await restore_links(self._vm, arrival.links)
+        self._vm.asleep = arrival.asleep
+        self.stopper.is_arriving = False
+        if self._prepared.starts_guest:
+            await monitor.execute("cont")
+        await arrival.arrived(monitor)
 
     async def _tell(self, monitor: Monitor) -> None:
         """Tell QEMU what its command line cannot express."""

@@ -86,10 +86,37 @@ def judge(
     secrets: SecretFiles = NO_SECRETS,
     starts: bool = False,
 ) -> Verdict:
-    """Return what there is to say about the VM that *file* describes.
+    """Return what there is to say about the VM that *file* describes; see ``judge_document``."""
+    try:
+        document = read_in_part(file)
+    except (BadInput, Unsupported) as error:
+        return Verdict(None, by_weight((error, *error.others)))
+    return judge_document(
+        document,
+        reporter,
+        require_ebpf=require_ebpf,
+        ignore_unsupported=ignore_unsupported,
+        libvirt_session=libvirt_session,
+        secrets=secrets,
+        starts=starts,
+    )
+
+
+def judge_document(
+    document: Document,
+    reporter: Reporter,
+    *,
+    require_ebpf: bool = False,
+    ignore_unsupported: bool = False,
+    libvirt_session: bool = False,
+    secrets: SecretFiles = NO_SECRETS,
+    starts: bool = False,
+    images_are_shared: bool = False,
+) -> Verdict:
+    """Return what there is to say about the VM that *document* describes.
 
     Args:
-        file: the description.
+        document: the description, read in part.
         reporter: who is told of the steps.
         require_ebpf: start only if the host's kernel steers every card.
         ignore_unsupported: what is not supported is left out, with a warning for each.
@@ -97,11 +124,8 @@ def judge(
         secrets: where the user says that passwords and keys are.
         starts: the VM is started at once if nothing is in the way, so that its taps and eBPF sets
             are asked for then. A VM whose name is taken is not.
+        images_are_shared: the QEMU that has the images locked is about to let go of them.
     """
-    try:
-        document = read_in_part(file)
-    except (BadInput, Unsupported) as error:
-        return Verdict(None, by_weight((error, *error.others)))
     try:
         plan = draft(
             document,
@@ -128,21 +152,22 @@ def judge(
         libvirt_session=libvirt_session,
     )
     left_out = tuple(_left_out(plan)) if ignore_unsupported else ()
-    verdict = _of_whole(plan, document, refused, found, starts=starts)
+    in_the_way = (*refused, *find_all(plan, images_are_shared=images_are_shared))
+    verdict = _of_whole(plan, document, in_the_way, found, starts=starts)
     return replace(verdict, others=(*verdict.others, *left_out, *_unused(plan, secrets)))
 
 
 def _of_whole(
     plan: Draft,
     document: Document,
-    refused: Sequence[Unsupported],
+    in_the_way: Sequence[BpferryError],
     found: Sequence[Fault],
     *,
     starts: bool,
 ) -> Verdict:
     """Return what there is to say about a document without mistakes; *found* is of its design."""
     of_design = list(_of_design(found, plan.refused, document))
-    errors = (*refused, *_errors(of_design), *find_all(plan))
+    errors = (*in_the_way, *_errors(of_design))
     # A start that nothing is in the way of asks them to do it, in place of whether they would.
     answers = Answers(plan.plans) if starts and not errors else ask_helpers(plan)
     denied = answers.denied

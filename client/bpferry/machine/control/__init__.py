@@ -7,6 +7,7 @@
     snapshots   keep the content of its disks
     saving      save the VM to a file, and end it
     save_file   the file that it is saved to, under its first name until it is complete
+    moving      move the VM to another host
     queues      one card's steering and rings, asked from its maps and from QEMU
     life        what is known of a running VM: its state and what it was started with
     inventory   its cards and disks, as its user is shown them

@@ -74,8 +74,8 @@ class GuestEvents:
         if event.name == "RESUME" and self._starts:
             self._starts = False
         elif (note := _note(event)) is not None:
-            # QEMU also stops a guest that has crashed, which is told in other words.
-            if event.name != "STOP" or self._vm.state is not State.CRASHED:
+            # QEMU also stops a guest that has crashed or moved, which is told in other words.
+            if event.name != "STOP" or self._vm.state not in (State.CRASHED, State.MOVING):
                 self._vm.record.note(note)
         elif event.name not in self._told and (warning := _warning(event, self._vm)) is not None:
             self._told.add(event.name)

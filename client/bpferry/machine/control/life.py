@@ -31,6 +31,8 @@ class State(StrEnum):
     CRASHED = "crashed"
     """Its guest says that it has crashed (a panic device), and runs no more."""
     SAVING = "being saved"
+    MOVING = "being moved"
+    """It goes to another host, and runs here until it is there."""
     STOPPING = "stopping"
     """It was asked to end, or its guest shuts down."""
 
@@ -53,7 +55,7 @@ CHANGE_SECONDS: Final = 240.0
 QEMU waits until no thread reads the list of devices any more (drain_call_rcu in qmp_device_add),
 also for the threads of emulated processors, of which a busy host runs only some."""
 
-LASTING: Final = (State.STOPPING, State.CRASHED, State.SAVING)
+LASTING: Final = (State.STOPPING, State.CRASHED, State.SAVING, State.MOVING)
 """States in which QEMU stops the processors too, which changes nothing for the user."""
 
 ASLEEP: Final[Mapping[str, bool]] = {"SUSPEND": True, "WAKEUP": False, "RESET": False}
@@ -182,7 +184,7 @@ class RunningVm:
         return self.monitor
 
     def check_settled(self) -> None:
-        """Raise NotReady if the VM is still being started, or is being saved.
+        """Raise NotReady if the VM is still being started, or is being saved or moved.
 
         At its start, a guest that runs early would see what is not there yet. While it is saved, a
         guest that goes on would write to disks of which the file knows nothing, and a device that
@@ -194,6 +196,11 @@ class RunningVm:
             raise NotReady(
                 f"'{self.name}' is being saved, and its guest has to wait",
                 "to let it continue, press Ctrl-C in 'bpferry save'",
+            )
+        if self.state is State.MOVING:
+            raise NotReady(
+                f"'{self.name}' is being moved to another host",
+                "wait until it is there, or press Ctrl-C in 'bpferry migrate'",
             )
 
     def runs(self, *, paused: bool) -> None:

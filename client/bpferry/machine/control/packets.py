@@ -83,7 +83,7 @@ def decode_reply(packet: bytes) -> dict[str, object]:
     if fields.has("error"):
         told = fields.fields("error")
         code, message, hint = told.text("code"), told.text("message"), told.text("hint")
-        raise _error(code, message, hint)
+        raise error_of(code, message, hint)
     fields.fields("ok")
     fields.done()
     answer = values["ok"]
@@ -108,7 +108,8 @@ def records(answer: Mapping[str, object], key: str) -> list[Mapping[str, object]
     return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
 
 
-def _error(code: str, message: str, hint: str) -> BpferryError:
+def error_of(code: str, message: str, hint: str) -> BpferryError:
+    """Return the error that *code* stands for, in these words."""
     error = CLASSES.get(code, BpferryError)(message, hint)
     error.code = code
     return error
