@@ -241,4 +241,6 @@ def _tell(vm_name: str, place: Destination, told: Values, *, as_json: bool) -> N
         return
     still = told.get("downtime_ms")
     stood = "" if still is None else f"; its guest stood still for {still} ms"
-    output.print_text(f"'{vm_name}' runs at '{place.host}', kept by {told.get('kept_by')}{stood}")
+    does = "is paused" if told.get("paused") else "runs"
+    keeper = told.get("kept_by")
+    output.print_text(f"'{vm_name}' {does} at '{place.host}', kept by {keeper}{stood}")

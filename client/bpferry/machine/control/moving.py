@@ -160,6 +160,7 @@ class _Move:
         return {
             "active": self.is_active and self._arrived is None,
             "phase": self._phase,
+            "paused": self._paused,
             "warnings": list(self._warnings),
             "error": None
             if error is None

@@ -14,13 +14,13 @@
 All of it goes through the standard input and output of one ``bpferry receive`` there, which ssh
 starts:
 
-    there   a line that says that it is bpferry
-    here    Offer      the description and what depends on the host
-    there   Ready      taps and sets are made and QEMU waits; what that QEMU offers its guest
-    here    Stream     and behind it QEMU's own migration stream
-    there   Loaded     all of it is read; the guest does not run
-    here    Run        from now on, the guest does not run here any more
-    there   Runs       it runs there
+      there   a line that says that it is bpferry
+      here    Offer      the description and what depends on the host
+      there   Ready      taps and sets are made and QEMU waits; what that QEMU offers its guest
+      here    Stream     and behind it QEMU's own migration stream
+      there   Loaded     all of it is read; the guest does not run
+      here    Run        from now on, the guest does not run here any more
+      there   Runs       it runs there
 
 Until Run, either side may give up: it closes the connection, and the guest goes on here. A Problem
 in place of any answer says why, when nothing is left there. If the connection breaks between Run

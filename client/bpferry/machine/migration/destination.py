@@ -22,7 +22,7 @@ MAX_PORT: Final = 65_535
 EXAMPLE: Final = "give it as ssh://HOST, ssh://USER@HOST or ssh://USER@HOST:PORT"
 
 RECEIVE: Final = ("bpferry", "receive")
-"""What is started there with the VM's name, from the PATH that ssh gives its commands; a shell reads
+"""What is started there with the name of the VM, from the PATH of commands of ssh; a shell reads
 it."""
 
 

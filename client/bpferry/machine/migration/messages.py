@@ -132,7 +132,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, tag="problem"):
 
 
 Message = Offer | Ready | Stream | Loaded | Run | Runs | Problem
-M = TypeVar("M", Offer, Ready, Stream, Loaded, Run, Runs)
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 class Broken(BpferryError):  # noqa: N818 - as in errors: the words say it
