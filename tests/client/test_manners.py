@@ -91,7 +91,9 @@ def run(
 
 def test_every_command_can_be_run() -> None:
     """What the parser knows has a runner, and the other way round."""
-    assert {command.words[0] for command in COMMANDS if command.words} == set(RUNNERS)
+    hidden = {"receive"}  # ssh starts it, for bpferry migrate
+    listed = {command.words[0] for command in COMMANDS if command.words}
+    assert listed | hidden == set(RUNNERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=by_page)
