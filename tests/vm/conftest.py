@@ -13,7 +13,7 @@ from tests.vm.freight import CLONE, write_freight
 from tests.vm.host import Host, boot
 from tests.vm.image import host_image
 
-PREPARE_SECONDS: Final = 240
+PREPARE_SECONDS: Final = 900
 """It takes 30 on an idle machine."""
 
 BOOTED: Final = pytest.StashKey[Host]()

@@ -26,6 +26,7 @@ PACKAGES: Final = (
     "systemd-sysv",  # /sbin/init
     "udev",  # owners and modes of devices
     "dbus",  # systemctl --wait
+    "libpam-systemd",  # gives the systemd of a user its folder
     "libnss-systemd",  # names of dynamic users
     "kmod",
     "linux-image-cloud-amd64",
