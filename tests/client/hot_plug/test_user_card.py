@@ -154,7 +154,7 @@ FAULTS = [
     ("card.toml", '[[cards]]\ntype = "user"\nqueues = 4\n', 3, "card.toml': 'queues': a card of"),
     ("card.toml", '[[cards]]\nsocket = "/nosuch"\n', 3, "'type': "),
     ("card.toml", '[[cards]]\ntype = "user"\nmodel = "rtl8139"\n', 3, "conventional PCI"),
-    ("card.toml", '[[cards]]\ntype = "user"\nrom-file = "/nosuch"\n', 1, "/nosuch"),
+    ("card.toml", '[[cards]]\ntype = "user"\nrom-file = "/nosuch"\n', 1, "cannot read '/nosuch'"),
 ]
 
 

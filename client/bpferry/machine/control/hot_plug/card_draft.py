@@ -15,8 +15,10 @@ import msgspec
 from bpferry.commandline.network.build import card_parts
 from bpferry.commandline.parts import Command as PartOfCommand
 from bpferry.commandline.parts import Companion, Device, Endpoint, Found, Option, Remark
+from bpferry.domain.document import Document
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.cards import Card
+from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.origins import Origins, Place
 from bpferry.domain.remaining import Remaining
@@ -25,6 +27,7 @@ from bpferry.errors import QemuError, Unsupported, all_in_one
 from bpferry.machine.control.hot_plug.steps import Command
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.draft import Draft
+from bpferry.machine.files import find_missing_files
 from bpferry.machine.host import gather_facts
 from bpferry.machine.refusals import located
 from bpferry.qemu.asker import decode_object
@@ -74,8 +77,13 @@ async def ask_capabilities(vm: RunningVm, card: Card) -> Capabilities:
 def draft_card(vm: RunningVm, wanted: Wanted, number: int, capabilities: Capabilities) -> Draft:
     """Return the draft of a VM that has only the card *wanted*, as its card *number*.
 
+    A file that is missing is found here. QEMU under TCG can hang for ever after a device_add that
+    fails: it waits until no vCPU reads what RCU guards (drain_call_rcu), and a vCPU that never
+    leaves its code does so all the time.
+
     Raises:
         Unsupported: what it asks for is not possible.
+        NotReady: a file of the card cannot be read.
     """
     start = vm.prepared.draft
     alone = msgspec.structs.replace(
@@ -87,6 +95,7 @@ def draft_card(vm: RunningVm, wanted: Wanted, number: int, capabilities: Capabil
         origins=_origins(wanted, number),
         kind=wanted.kind,
     )
+    _stop_at_missing(document)
     host = gather_facts(alone, start.context.accelerator)
     around = replace(start.circumstances, host=host, require_ebpf=wanted.require_ebpf)
     (device,) = cards_of(alone)
@@ -117,6 +126,14 @@ def draft_card(vm: RunningVm, wanted: Wanted, number: int, capabilities: Capabil
         context=context,
         requests={device.id: asked},
     )
+
+
+def _stop_at_missing(document: Document) -> None:
+    """Raise NotReady if a file of the cards cannot be read; the VM's others are no matter here."""
+    machine = document.machine
+    cards = Machine(name=machine.name, memory=machine.memory, cards=machine.cards)
+    for fault in find_missing_files(replace(document, machine=cards)):
+        raise fault
 
 
 def _origins(wanted: Wanted, number: int) -> Origins:
