@@ -124,7 +124,7 @@ def _summary(found: Examination) -> str:
         for wanted in (True, False)
     )
     works = f"Works here: {good}." if good else "Nothing works here."
-    return f"{works} Does not: {bad}." if bad else works
+    return f"{works} Does not work: {bad}." if bad else works
 
 
 def _counted(found: Examination) -> str:

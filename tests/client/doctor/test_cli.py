@@ -54,7 +54,7 @@ def test_text_is_aligned_and_commands_stay_whole(capsys: Captured) -> None:
         "This VM",
         "  fault    it is wrong",
         "",
-        "Works here: any VM. Does not: RSS by eBPF.",
+        "Works here: any VM. Does not work: RSS by eBPF.",
         "1 fault, 1 warning",
     ]
 
