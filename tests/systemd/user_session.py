@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.systemd.container import CLONE, Container
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 120.0
 """A guest starts in a second or two, unless the machine has much else to do."""
 
 LOGINCTL: Final = ("systemd-run", "--quiet", "--wait", "--pipe", "loginctl")

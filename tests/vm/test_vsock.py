@@ -25,8 +25,8 @@ DOCUMENT: Final = """\
 BOTH: Final = """\
 for name in first second; do
     bpferry run /srv/$name.xml >/tmp/$name.log 2>&1 &
-    for _ in $(seq 300); do
-        grep -q 'starts with' /tmp/$name.log && break
+    for _ in $(seq 1800); do
+        grep -q 'vsock: CID' /tmp/$name.log && break
         sleep 0.1
     done
 done
@@ -58,7 +58,7 @@ def test_dry_run_has_a_name_for_the_cid(vsock_host: Host) -> None:
 
 def test_two_vms_have_two_cids(vsock_host: Host) -> None:
     """Each gets the lowest that is free, its user is told, and QEMU takes it."""
-    said = vsock_host.check("sh", "-c", BOTH, user="alice", timeout=120)
+    said = vsock_host.check("sh", "-c", BOTH, user="alice", timeout=400)
 
     assert ["3", "4"] == re.findall("vsock: CID ([0-9]+)", said)
     assert "error" not in said

@@ -64,7 +64,7 @@ class Console:
                 raise self._closed()
         return True
 
-    def ask(self, do: str, timeout: float = 30.0, **arguments: object) -> Answer:
+    def ask(self, do: str, timeout: float = 120.0, **arguments: object) -> Answer:
         """Send the command *do* and return the agent's answer, within *timeout* seconds.
 
         Raises:

@@ -88,7 +88,7 @@ def load_flows(text: str) -> list[Flow]:
     return [Flow(*row) for row in json.loads(text)]
 
 
-def gather_flows(console: Console, packets: int, timeout: float = 30.0) -> dict[Flow, Queues]:
+def gather_flows(console: Console, packets: int, timeout: float = 60.0) -> dict[Flow, Queues]:
     """Return the TCP and UDP packets that the guest saw, once there are *packets* of them.
 
     Raises:
