@@ -75,8 +75,9 @@ NAMED = re.compile(rf"(?<![\w./-])((?:{'|'.join(TOP)})/[\w./@-]*[\w-]|README\.md
 """A path from the top of the repository, as text and comments write it."""
 
 
-# Files of QEMU, libvirt and SeaBIOS that texts refer to.
+# Files of QEMU, libvirt and SeaBIOS that texts refer to, and a socket of systemd's.
 FOREIGN = {
+    "systemd/machine/io.systemd.Machine",
     "tools/ebpf/rss.bpf.c",
     "docs/debugging",
     "docs/formatdomain",
