@@ -6,7 +6,7 @@
     test_booted_tap                  the helper tap, in the same
     test_install   what tools/install makes there, and takes away again
     test_demo      the demonstration there
-    test_user_units, test_reboot     VMs under the systemd of their user, also after a reboot
+    test_user_units                  VMs under the systemd of their user
     helper_unit    one of the helpers as a service
     debian_root    makes that Debian's file system, once
     container      boots it with systemd-nspawn, and runs commands in it
