@@ -24,7 +24,7 @@ from bpferry.errors import BpferryError, NotReady, QemuError
 from bpferry.machine.control.life import RunningVm, State
 from bpferry.machine.control.links import as_described, changed_links
 from bpferry.machine.control.server import Answer, Operation
-from bpferry.machine.migration.comparison import check_devices
+from bpferry.machine.migration.comparison import check_devices, uncompared
 from bpferry.machine.migration.devices import gather
 from bpferry.machine.migration.messages import (
     Broken,
@@ -225,9 +225,9 @@ class _Move:
         )
         await talk.tell(offer)
         ready = await talk.hear(Ready)
-        self._warnings = ready.warnings
         ours = await gather(vm.need_monitor(), [card.id for card in offer.cards])
         check_devices(ours, ready.devices, self._host)
+        self._warnings = (*ready.warnings, *uncompared(ours, ready.devices))
         if vm.stopper.begun:
             raise NotReady(f"'{vm.name}' has been told to stop meanwhile")
 

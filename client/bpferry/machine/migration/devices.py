@@ -4,6 +4,9 @@
 A guest that found a feature when it booted goes on using it. What of it a QEMU offers depends on
 its version, on whether there is vhost and eBPF, and on the host's processor; the command line is
 the same for all of these.
+
+Not every QEMU can be asked: 11.1.3 ends itself by an assertion when it is asked for the features of
+a card (x-query-virtio-status; qapi/qapi-visit-core.c), and the VM with it.
 """
 
 import contextlib
@@ -15,6 +18,9 @@ from bpferry.qemu.monitor import CommandRefused, Monitor
 
 PATHS: Final = ("/machine/peripheral/{}/virtio-backend", "/machine/peripheral/{}")
 """Where a card is in QEMU: behind its bus, or itself."""
+
+LAST_ASKED: Final = (10, 0)
+"""The newest release of QEMU that was seen to tell features and to live on."""
 
 FEATURE_KEYS: Final = ("transports", "dev-features")
 """Names with their descriptions (VirtioDeviceFeatures of qapi/virtio.json)."""
@@ -29,11 +35,22 @@ async def gather(monitor: Monitor, card_ids: Iterable[str]) -> Devices:
     Raises:
         QemuError: it has ended.
     """
-    cards = {card_id: await _features(monitor, card_id) for card_id in card_ids}
+    tells = await _tells_features(monitor)
+    cards = {card_id: await _features(monitor, card_id) for card_id in card_ids if tells}
     return Devices(
         cards={card_id: found for card_id, found in cards.items() if found},
         processor=await _processor(monitor),
+        tells_features=tells,
     )
+
+
+async def _tells_features(monitor: Monitor) -> bool:
+    """Say whether this QEMU, which may not be the one on disk any more, can be asked for them."""
+    answer = await monitor.execute("query-version")
+    version = answer.get("qemu") if isinstance(answer, dict) else None
+    if not isinstance(version, dict):
+        return False
+    return (version.get("major", 0), version.get("minor", 0)) <= LAST_ASKED
 
 
 async def _features(monitor: Monitor, card_id: str) -> tuple[str, ...]:

@@ -91,6 +91,8 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
     """Names of virtio features, by card; only cards of which QEMU tells them."""
     processor: dict[str, int]
     """Bits of CPUID, by leaf and register; empty if QEMU does not tell them."""
+    tells_features: bool = True
+    """Whether this QEMU can be asked for features of virtio at all."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
