@@ -138,6 +138,11 @@ def test_a_tap_that_stays_is_made_and_deleted(taps: TapProcess) -> None:
     name = made["interface"]
     assert [tap.name for tap in taps.granted_taps()] == [name]
     with calling() as caller:
+        (mine,) = caller.call("io.bpferry.Tap.List")["parameters"]["taps"]
+        assert mine == {
+            "interface": name, "bridge": "br0", "queues": 0, "made_with": 2,
+            "stays": True, "closed": False,
+        }, "what the interface has without a question mark is always there"  # fmt: skip
         gone = caller.call("io.bpferry.Tap.Delete", interface=name)
         assert gone == {"parameters": {"interface": name}}
         again = caller.call("io.bpferry.Tap.Delete", interface=name)

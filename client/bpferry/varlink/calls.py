@@ -9,7 +9,7 @@ the parameters of a reply and fds that the caller of this module owns.
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from bpferry.errors import BpferryError
 from bpferry.network.bpf_helper import BpfHelper
@@ -19,13 +19,17 @@ from bpferry_wire import VERSION
 from bpferry_wire.codec import Fields
 from bpferry_wire.errors import BadMessage
 from bpferry_wire.fds import BorrowedFd
-from bpferry_wire.messages import Create, Load, Tap
+from bpferry_wire.messages import Create, Delete, ListReply, Load, Tap
 from bpferry_wire.replies import reply_map
-from bpferry_wire.requests import read_request
+from bpferry_wire.requests import OPS, read_request
+
+ADDRESS: Final = "the address of a card"
 
 HEXADECIMAL: Final = re.compile(r"(?:[0-9a-fA-F]{2}:?)*")
 
 Parameters = dict[str, object]
+
+R = TypeVar("R", Tap, Create, Delete, Load)
 
 
 class CallError(Exception):
@@ -112,25 +116,23 @@ def _fields(parameters: Parameters, **as_bytes: str) -> Fields:
     return Fields(changed, "the call")
 
 
-def _read(op: str, parameters: Parameters, **as_bytes: str) -> object:
+def _read(kind: type[R], parameters: Parameters, **as_bytes: str) -> R:
+    """Return *parameters* as the request of this *kind*, checked by the wire's own reader."""
     if "op" in parameters:
         raise BadMessage("unknown key 'op' in the call")
-    fields = _fields({**parameters, "op": op}, **as_bytes)
+    fields = _fields({**parameters, "op": OPS[kind]}, **as_bytes)
     request = read_request(fields)
     fields.done()
+    assert isinstance(request, kind)  # noqa: S101 - what its 'op' is read as
     return request
 
 
 def _read_tap(parameters: Parameters) -> Tap:
-    request = _read("tap", parameters, mac="the address of a card")
-    assert isinstance(request, Tap)  # noqa: S101 - what 'tap' is read as
-    return request
+    return _read(Tap, parameters, mac=ADDRESS)
 
 
 def _read_load(parameters: Parameters) -> Load:
-    request = _read("load", parameters, digest="hexadecimal digits")
-    assert isinstance(request, Load)  # noqa: S101 - what 'load' is read as
-    return request
+    return _read(Load, parameters, digest="hexadecimal digits")
 
 
 def _nothing(parameters: Parameters) -> None:
@@ -145,8 +147,7 @@ def _make(helpers: Helpers, parameters: Parameters, stack: ExitStack) -> Answer:
 
 
 def _create(helpers: Helpers, parameters: Parameters, _stack: ExitStack) -> Answer:
-    request = _read("create", parameters, mac="the address of a card")
-    assert isinstance(request, Create)  # noqa: S101 - what 'create' is read as
+    request = _read(Create, parameters, mac=ADDRESS)
     return Answer(reply_map(helpers.tap.create(request.tap)))
 
 
@@ -156,14 +157,11 @@ def _can_tap(helpers: Helpers, parameters: Parameters, _stack: ExitStack) -> Ans
 
 def _list(helpers: Helpers, parameters: Parameters, _stack: ExitStack) -> Answer:
     _nothing(parameters)
-    taps = [{k: v for k, v in tap._asdict().items() if v != 0} for tap in helpers.tap.list()]
-    return Answer({"taps": taps})
+    return Answer(reply_map(ListReply(helpers.tap.list())))
 
 
 def _delete(helpers: Helpers, parameters: Parameters, _stack: ExitStack) -> Answer:
-    fields = _fields(parameters)
-    interface = fields.text("interface")
-    fields.done()
+    interface = _read(Delete, parameters).interface
     helpers.tap.delete(interface)
     return Answer({"interface": interface})
 
