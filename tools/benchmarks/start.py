@@ -28,15 +28,14 @@ from typing import Final
 from benchmarks.command import BenchError, run
 from benchmarks.figures import Verdict, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
-from bpferry.commandline.parts import Endpoint
 from bpferry.domain.document import read_bytes
 from bpferry.machine.draft import draft
+from bpferry.machine.reporter import Silent
 from bpferry.qemu import cache, process
 from bpferry.qemu.defaults import default_qemu
 from bpferry.qemu.monitor import Monitor, open_monitor
 from bpferry.qemu.probe import bare_arguments, probe
 from bpferry.qemu.questions import ask
-from bpferry.steering.maps import Steering
 
 CACHE_MS: Final = 3.0
 PROBE_TIMES: Final = 1.3
@@ -55,28 +54,6 @@ queues = 4
 
 
 NOTHING: Final = (sys.executable, "-c", "pass")
-
-
-class Silent:
-    """A reporter that reports nothing."""
-
-    def progress(self, text: str) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-    def warn(self, text: str, hint: str = "") -> None:
-        """Say nothing."""
-
-    def qemu_said(self, line: str) -> None:
-        """Say nothing."""
-
-    def steering_changed(self, card_id: str, steering: Steering) -> None:
-        """Say nothing."""
-
-    def reachable(self, endpoint: Endpoint) -> None:
-        """Say nothing."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from bpferry.commandline.parts import Endpoint
 from bpferry.domain.document import Document, read_bytes
 from bpferry.errors import BadInput, BpferryError, all_in_one
 from bpferry.machine.card_fds import Helpers
@@ -28,13 +27,12 @@ from bpferry.machine.migration.keeping import Keeper, fork_off, service_argv, un
 from bpferry.machine.migration.messages import Offer, Problem, Talk
 from bpferry.machine.migration.receiving import Receiving, keep_description
 from bpferry.machine.preparation import prepare
-from bpferry.machine.reporter import Reporter
+from bpferry.machine.reporter import Reporter, Silent
 from bpferry.machine.secrets import NamedSecrets
 from bpferry.machine.supervisor import supervise
 from bpferry.machine.verdict import judge_document
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
-from bpferry.steering.maps import Steering
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -120,7 +118,7 @@ class _Arrival:
             raise BadInput(f"'{offer.name}' was offered, and '{self._name}' was expected")
         check_protocol(offer)
         check_disks(offer)
-        with keep_log(offer.name, _Silent()) as kept:
+        with keep_log(offer.name, Silent()) as kept:
             plan = _plan(offer, kept)
             check_plan(offer, plan)
             return self._start(offer, plan, Record(kept))
@@ -182,25 +180,3 @@ def _document(offer: Offer) -> Document:
 def _description_path(offer: Offer) -> Path:
     """Return where the description is kept, once the VM is here."""
     return Path(folders_of(offer.name).state) / f"migrated.{offer.kind}"
-
-
-class _Silent:
-    """A reporter for whom nobody is there: what is said is in the log."""
-
-    def progress(self, text: str) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-    def warn(self, text: str, hint: str = "") -> None:
-        """Say nothing."""
-
-    def qemu_said(self, line: str) -> None:
-        """Say nothing."""
-
-    def steering_changed(self, card_id: str, steering: Steering) -> None:
-        """Say nothing."""
-
-    def reachable(self, endpoint: Endpoint) -> None:
-        """Say nothing."""

@@ -27,3 +27,25 @@ class Reporter(Protocol):
 
     def reachable(self, endpoint: Endpoint) -> None:
         """Take note of a place where somebody can connect to the VM now."""
+
+
+class Silent:
+    """A reporter for whom nobody is there."""
+
+    def progress(self, text: str) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str, hint: str = "") -> None:
+        """Say nothing."""
+
+    def qemu_said(self, line: str) -> None:
+        """Say nothing."""
+
+    def steering_changed(self, card_id: str, steering: Steering) -> None:
+        """Say nothing."""
+
+    def reachable(self, endpoint: Endpoint) -> None:
+        """Say nothing."""
