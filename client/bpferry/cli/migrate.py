@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from bpferry.cli import output
+from bpferry.cli.patience import ProgressLine
 from bpferry.errors import BpferryError, NotRunning
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import error_of, texts
@@ -110,7 +111,7 @@ def _end(ssh: "subprocess.Popen[bytes]") -> None:
 
 def _wait(control: Control, ssh: "subprocess.Popen[bytes]", place: Destination) -> Values:
     """Show how far it is, and return what is told once the VM is there."""
-    display = _Display()
+    line = ProgressLine()
     reporter = output.StderrReporter()
     warned = False
     try:
@@ -118,19 +119,19 @@ def _wait(control: Control, ssh: "subprocess.Popen[bytes]", place: Destination) 
             told = _ask(control)
             if not warned and texts(told, "warnings"):
                 warned = True
-                display.end()
+                line.end()
                 for warning in texts(told, "warnings"):
                     reporter.warn(warning)
             if not told.get("active"):
                 return _outcome(control, told, ssh, place)
-            display.show(told)
+            line.show(progress_of(told))
             if control.wait_for_end(LOOK_SECONDS):
                 raise BpferryError(
                     f"'{control.vm_name}' has ended here while it was moved",
                     f"see: bpferry log {shlex.quote(control.vm_name)}",
                 )
     finally:
-        display.end()
+        line.end()
 
 
 def _ask(control: Control) -> Values:
@@ -163,29 +164,6 @@ def _ssh_hint(ssh: "subprocess.Popen[bytes]", place: Destination) -> str:
         if status == SSH_FAILED:
             return f"ssh could not reach '{place.host}', or lost it: try {command} true"
     return ""
-
-
-class _Display:
-    """One line on a terminal, which is written again and again."""
-
-    def __init__(self) -> None:
-        self._shows = sys.stderr is not None and sys.stderr.isatty()
-        self._width = 0
-
-    def show(self, told: Values) -> None:
-        """Show how far it is."""
-        if not self._shows:
-            return
-        line = progress_of(told)
-        sys.stderr.write("\r" + line.ljust(self._width))
-        sys.stderr.flush()
-        self._width = len(line)
-
-    def end(self) -> None:
-        """Begin a new line, if there is anything on this one."""
-        if self._width:
-            sys.stderr.write("\n")
-        self._width = 0
 
 
 def progress_of(told: Values) -> str:

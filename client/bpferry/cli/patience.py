@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Commands whose answer may take long, and a user who is told so."""
 
+import sys
+
 from bpferry.cli import output
 from bpferry.machine.control.client import PATIENT_SECONDS, Control
 from bpferry.machine.control.running import connect
@@ -17,3 +19,25 @@ def connect_patiently(vm_name: str) -> Control:
         f"'{vm_name}' has not answered yet: its QEMU or this host is slow; waiting for it"
     )
     return control
+
+
+class ProgressLine:
+    """One line on a terminal, which is written again and again; nothing anywhere else."""
+
+    def __init__(self) -> None:
+        self._shows = sys.stderr is not None and sys.stderr.isatty()
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        """Write *text* in place of what the line has."""
+        if not self._shows:
+            return
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(text)
+
+    def end(self) -> None:
+        """Begin a new line, if there is anything on this one."""
+        if self._width:
+            sys.stderr.write("\n")
+        self._width = 0

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry save and snapshot: a VM's memory in a file, and its disks at one moment."""
 
-import sys
 from pathlib import Path
 from typing import Final
 
 from bpferry.cli import output
-from bpferry.cli.patience import connect_patiently
+from bpferry.cli.patience import ProgressLine, connect_patiently
 from bpferry.errors import BpferryError, NotRunning
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import texts
@@ -72,8 +71,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _wait(control: Control) -> None:
     """Wait until the VM has ended, and show how far it is."""
-    shows = sys.stderr is not None and sys.stderr.isatty()
-    shown = False
+    line = ProgressLine()
     try:
         while not control.wait_for_end(LOOK_SECONDS):
             told = _ask(control)
@@ -81,13 +79,11 @@ def _wait(control: Control) -> None:
                 raise BpferryError(str(told["end"]), str(told.get("hint", "")))
             if "error" in told:
                 raise BpferryError(f"cannot save '{control.vm_name}': {told['error']}")
-            if shows and told.get("total"):
-                mebibytes = [int(str(told[key])) >> 20 for key in ("bytes", "total")]
-                sys.stderr.write(f"\rsaved {mebibytes[0]} MiB of at most {mebibytes[1]} MiB ")
-                shown = True
+            if told.get("total"):
+                saved, total = (int(str(told[key])) >> 20 for key in ("bytes", "total"))
+                line.show(f"saved {saved} MiB of at most {total} MiB")
     finally:
-        if shown:
-            sys.stderr.write("\n")
+        line.end()
 
 
 def _ask(control: Control) -> dict[str, object]:
