@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry capabilities: what a QEMU can do."""
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -12,7 +11,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError, NoProgram
 from bpferry.qemu import accelerator, cache, store
 from bpferry.qemu.capabilities import Capabilities, MachineType
-from bpferry.qemu.defaults import default_qemu, machine_type_of
+from bpferry.qemu.defaults import chosen_qemu, machine_type_of
 from bpferry.steering.plan import RSS_OBJECT
 
 CARD_PROPERTIES: Final = ("rss", "hash", "ebpf-rss-fds", "mq", "host_mtu")
@@ -40,7 +39,7 @@ def show(qemu: str | None, *, as_json: bool, refresh: bool, clear: bool) -> int:
         if qemu or refresh:
             raise BadInput("'--clear' takes no path and no '--refresh'")
         return _clear(as_json=as_json)
-    path = os.path.abspath(qemu) if qemu else default_qemu()  # noqa: PTH100
+    path = chosen_qemu(qemu)
     capabilities = _ask(path, refresh=refresh, is_named=bool(qemu))
     accelerators = {
         name: accelerator.describe(name, capabilities, refresh=refresh)

@@ -71,9 +71,9 @@ def _digest(object_id: str, qemu: str | None) -> bytes:
         BpferryError: it cannot be asked, or has no such object.
     """
     from bpferry.qemu.cache import find_or_probe  # noqa: PLC0415 - not needed for a tap
-    from bpferry.qemu.defaults import default_qemu  # noqa: PLC0415 - as above
+    from bpferry.qemu.defaults import chosen_qemu  # noqa: PLC0415 - as above
 
-    path = os.path.abspath(qemu) if qemu else default_qemu()  # noqa: PTH100 - links stay
+    path = chosen_qemu(qemu)
     objects = find_or_probe(path).objects
     if object_id not in objects:
         has = ", ".join(f"'{name}'" for name in sorted(objects)) or "no eBPF object"

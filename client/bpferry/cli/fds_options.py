@@ -4,9 +4,8 @@
 import argparse
 from typing import Final
 
-from bpferry.cli.network_options import interface, mac, network, queues
+from bpferry.cli.network_options import add_queues, add_source, mac
 from bpferry.cli.parser import Commands, add_command
-from bpferry_wire import limits
 
 DESCRIPTION: Final = """\
 Ask the helpers for file descriptors and become PROGRAM, which has them from
@@ -44,22 +43,8 @@ def add_fds(commands: Commands) -> None:
     command.add_argument(
         "--qemu", metavar="PATH", help="the QEMU that carries it (default: this host's)"
     )
-    source = command.add_mutually_exclusive_group()
-    source.add_argument(
-        "--bridge", metavar="NAME", type=interface, help="make a tap on this bridge"
-    )
-    source.add_argument(
-        "--network",
-        metavar="NAME",
-        type=network,
-        help="make a tap on this network, which the policy maps to a bridge",
-    )
-    command.add_argument(
-        "--queues",
-        metavar="N",
-        type=queues,
-        help=f"queues of the tap, 1 to {limits.MAX_QUEUES} (default: 1)",
-    )
+    add_source(command, "make")
+    add_queues(command)
     command.add_argument(
         "--mac", metavar="ADDRESS", type=mac, help="the MAC address that the tap's card will have"
     )

@@ -134,7 +134,7 @@ def _add_create(actions: Commands) -> None:
         action="store_true",
         help="BRIDGE is the name of a network, which the policy maps to a bridge",
     )
-    _add_queues(create)
+    add_queues(create)
     _add_mtu(create)
     create.add_argument(
         "--mac",
@@ -188,17 +188,8 @@ def add_can_i(commands: Commands) -> None:
         description=CAN_I_DESCRIPTION,
         epilog=CAN_I_EPILOG,
     )
-    source = can_i.add_mutually_exclusive_group()
-    source.add_argument(
-        "--bridge", metavar="NAME", type=interface, help="ask for a tap on this bridge"
-    )
-    source.add_argument(
-        "--network",
-        metavar="NAME",
-        type=network,
-        help="ask for a tap on this network, which the policy maps to a bridge",
-    )
-    _add_queues(can_i)
+    add_source(can_i, "ask for")
+    add_queues(can_i)
     _add_mtu(can_i)
     can_i.add_argument(
         "--mac",
@@ -219,7 +210,22 @@ def add_can_i(commands: Commands) -> None:
     can_i.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_queues(command: Parser) -> None:
+def add_source(command: Parser, verb: str) -> None:
+    """Add ``--bridge`` and ``--network``, where *verb* says what is done about a tap there."""
+    source = command.add_mutually_exclusive_group()
+    source.add_argument(
+        "--bridge", metavar="NAME", type=interface, help=f"{verb} a tap on this bridge"
+    )
+    source.add_argument(
+        "--network",
+        metavar="NAME",
+        type=network,
+        help=f"{verb} a tap on this network, which the policy maps to a bridge",
+    )
+
+
+def add_queues(command: Parser) -> None:
+    """Add ``--queues``."""
     command.add_argument(
         "--queues",
         metavar="N",

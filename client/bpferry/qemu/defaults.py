@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The defaults of a description that names no QEMU, no machine type, no address."""
 
+import os
 import platform
 
 from bpferry.domain.architectures import is_pc
@@ -12,6 +13,11 @@ from bpferry.qemu.capabilities import Capabilities
 def qemu_of(machine: Machine) -> str:
     """Return the path of the QEMU for *machine*."""
     return machine.qemu or default_qemu(machine.arch)
+
+
+def chosen_qemu(named: str | None) -> str:
+    """Return the path of the QEMU that a command line names, or of the default one."""
+    return os.path.abspath(named) if named else default_qemu()  # noqa: PTH100 - links stay
 
 
 def default_qemu(arch: str | None = None) -> str:
