@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures of the client's tests. Each test has to leave the child processes that it found."""
 
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -35,3 +36,15 @@ def namespace() -> Iterator[str]:
         yield name
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Make a pipe: the end to read, the end to write. A test may close either."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    for fd in (reader, writer):
+        try:
+            os.close(fd)
+        except OSError:
+            continue

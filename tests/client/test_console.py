@@ -28,18 +28,6 @@ def guest() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, guests
 
 
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """Make a pipe."""
-    reader, writer = os.pipe()
-    yield reader, writer
-    for fd in (reader, writer):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
-
-
 Ends = tuple[socket.socket, socket.socket]
 
 

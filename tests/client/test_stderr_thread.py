@@ -4,7 +4,6 @@
 import os
 import re
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,18 +13,6 @@ from bpferry.cli.stderr_thread import Writer, unhurried_stderr
 from tests.client.support import wait_until
 
 MISSING = re.compile(r"bpferry: (\d+) lines are missing here: nobody read them in time")
-
-
-@pytest.fixture(name="pipe")
-def _pipe() -> Iterator[tuple[int, int]]:
-    """Make a pipe: the end to read, the end to write."""
-    reader, writer = os.pipe()
-    yield reader, writer
-    for fd in (reader, writer):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
 
 
 def read_all(pipe: tuple[int, int]) -> bytes:

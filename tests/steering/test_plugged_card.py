@@ -19,7 +19,7 @@ from steering_demo.helpers import activated_helpers
 from steering_demo.play import explaining
 from steering_demo.rounds import PACKETS, send
 from steering_demo.stations import FIRST, HOST, MTU, QUEUES, routes
-from steering_demo.vm import Vm, client, running_vm
+from steering_demo.vm import WITHOUT_A_CARD, Vm, client, running_vm
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
 from tests.steering.asking import counters, grants_of, until_quiet, watched
 from tests.support.census import fd_targets, wait_until
@@ -32,19 +32,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures("nothing_left"),
 ]
-
-WITHOUT_A_CARD: Final = """\
-name = "{station.name}"
-memory = "{memory} MiB"
-vcpus = {station.queues}
-accelerator = "tcg"
-kernel = "{guest.kernel}"
-initrd = "{guest.initrd}"
-command-line = "console=ttyS0 quiet"
-
-[[serials]]
-type = "stdio"
-"""
 
 FLOWS: Final = 200
 

@@ -26,7 +26,7 @@ FOLDERS: Final = (
 )  # fmt: skip
 """Where a user's programs store things. The variables that we got may be root's."""
 
-DESCRIPTION: Final = """\
+WITHOUT_A_CARD: Final = """\
 name = "{station.name}"
 memory = "{memory} MiB"
 vcpus = {station.queues}
@@ -34,16 +34,19 @@ accelerator = "tcg"
 kernel = "{guest.kernel}"
 initrd = "{guest.initrd}"
 command-line = "console=ttyS0 quiet"
-require-ebpf = true
 
 [[serials]]
 type = "stdio"
+"""
 
+DESCRIPTION: Final = f"""\
+require-ebpf = true
+{WITHOUT_A_CARD}
 [[cards]]
-bridge = "{bridge}"
-mac = "{station.mac}"
-mtu = {mtu}
-queues = {station.queues}
+bridge = "{{bridge}}"
+mac = "{{station.mac}}"
+mtu = {{mtu}}
+queues = {{station.queues}}
 rss = true
 """
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry attach-disk and detach-disk, with a real QEMU."""
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from bpferry.cli.main import main
+from tests import requires
 from tests.client.hot_plug.vm import NATIVE, answer, qmp, running
 from tests.support.census import fd_targets
 
@@ -60,8 +60,7 @@ def test_a_qcow2_disk_needs_its_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], image: Path
 ) -> None:
     """Used as raw, the guest would see the container; nobody guesses what is meant."""
-    if shutil.which("qemu-img") is None:
-        pytest.skip("qemu-img is not installed")
+    requires.program("qemu-img")
     path = tmp_path / "data.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
     with running(tmp_path):
