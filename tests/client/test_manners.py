@@ -15,8 +15,9 @@ from typing import Final
 
 import pytest
 
-from bpferry.cli.main import RUNNERS, main
+from bpferry.cli.main import main
 from bpferry.cli.options import build_parser
+from bpferry.cli.runners import RUNNERS
 from manuals.commands import Command, all_commands, subcommands
 
 COMMANDS: Final = list(all_commands())

@@ -2,6 +2,7 @@
 """What the user types, and what the user reads.
 
     main             the command, its exit status
+    runners          what runs each command, imported when it is run
     options          what each command takes, and its help
     network_options  the same for the commands about taps
     parser           how a command line is read
