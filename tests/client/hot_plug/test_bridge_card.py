@@ -108,8 +108,9 @@ BROKEN = """\
 bridge = "br0"
 queues = 4
 rss = true
-rom-file = "/nosuch"
+rom-file = "{rom}"
 """
+"""A ROM that is there, and that QEMU refuses: it is empty."""
 
 
 def test_a_step_that_fails_undoes_those_before_it(
@@ -117,14 +118,16 @@ def test_a_step_that_fails_undoes_those_before_it(
 ) -> None:
     """QEMU's own words are told; the next card gets other names, since QEMU may keep these."""
     assert tap_helper
-    (tmp_path / "card.toml").write_text(BROKEN, encoding="utf-8")
+    rom = tmp_path / "empty.rom"
+    rom.touch()
+    (tmp_path / "card.toml").write_text(BROKEN.format(rom=rom), encoding="utf-8")
     words = ("attach-nic", "t", "--file", str(tmp_path / "card.toml"))
     with fake.helper(tmp_path / "bpf.sock", fake.grants()), bare(tmp_path) as run:
         before = held(run.qemu()), held(run.process.pid), inside(tmp_path)
         told = answer(capsys, *words, status=1)["error"]
         assert told["code"] == "qemu"
         assert "refused 'device_add'" in told["message"]
-        assert "/nosuch" in told["message"]
+        assert str(rom) in told["message"]
         assert cards(capsys) == []
         assert (held(run.qemu()), held(run.process.pid), inside(tmp_path)) == before
         assert wait_until(lambda: not taps.in_namespace(namespace))
