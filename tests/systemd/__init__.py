@@ -5,6 +5,7 @@
     test_booted    the helper bpf, installed in a Debian whose PID 1 is systemd
     test_booted_tap                  the helper tap, in the same
     test_install   what tools/install makes there, and takes away again
+    test_packages  what Debian packages of bpferry make there
     test_demo      the demonstration there
     test_user_units                  VMs under the systemd of their user
     helper_unit    one of the helpers as a service

@@ -10,7 +10,7 @@ import pytest
 TOOLS: Final = Path(__file__).parents[2] / "tools"
 
 
-@pytest.mark.parametrize("tool", ["bench", "demo", "install", "test"])
+@pytest.mark.parametrize("tool", ["bench", "demo", "install", "package", "test"])
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_a_tool_explains_itself(tool: str, word: str, tmp_path: Path) -> None:
     """The help names the tool and says how it is called; it needs no root and installs nothing."""

@@ -13,7 +13,8 @@ import sys
 # Until main() can say in one line what Ctrl-C did. What comes before this line is Python's own.
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
 
-sys.path.append("/usr/local/lib/bpferry/client")
+# First: what else this host has under the same names is not this client.
+sys.path.insert(0, "/usr/local/lib/bpferry/client")
 
 from bpferry.cli.main import main, varlink  # noqa: E402
 

@@ -114,7 +114,11 @@ def at(path: Path, kind: type[TapHelper | BpfHelper], patch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("kind", "units", "command"),
     [
-        (TapHelper, {}, "sudo tools/install  # in a clone of bpferry"),
+        (
+            TapHelper,
+            {},
+            "sudo tools/install  # in a clone of bpferry; or install its bpferry-helper.deb",
+        ),
         (
             TapHelper,
             {"/usr/local/lib/systemd/system/bpferry-tap.socket": ""},

@@ -30,7 +30,7 @@ UNITS: Final = (
 """Where units can be (systemd.unit(5))."""
 
 NOT_INSTALLED: Final = "bpferry's helpers are not installed on this host"
-INSTALL: Final = "sudo tools/install  # in a clone of bpferry"
+INSTALL: Final = "sudo tools/install  # in a clone of bpferry; or install its bpferry-helper.deb"
 
 SINGLE: Final = 1
 
