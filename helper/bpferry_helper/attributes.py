@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a message of rtnetlink about a link is laid out, for those who read it without pyroute2."""
+"""How messages of rtnetlink about links and addresses are laid out, if read without pyroute2."""
 
 import struct
 from collections.abc import Iterator
@@ -7,6 +7,9 @@ from typing import Final
 
 IFINFOMSG: Final = struct.Struct("=BxxxiII")
 """struct ifinfomsg of linux/rtnetlink.h: family, index, flags, which flags to change."""
+
+IFADDRMSG: Final = struct.Struct("=xxxBI")
+"""struct ifaddrmsg of linux/if_addr.h: scope, index of the link."""
 
 ATTRIBUTE: Final = struct.Struct("=HH")
 TYPE_MASK: Final = 0x3FFF

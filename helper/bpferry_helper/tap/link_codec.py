@@ -10,7 +10,13 @@ import socket
 import sys
 from typing import Any, Final, NamedTuple
 
-from bpferry_helper.attributes import IFINFOMSG, IFLA_INFO_DATA, IFLA_LINKINFO, attributes
+from bpferry_helper.attributes import (
+    IFADDRMSG,
+    IFINFOMSG,
+    IFLA_INFO_DATA,
+    IFLA_LINKINFO,
+    attributes,
+)
 from bpferry_helper.tap.netlink import HEADER, load_codec
 
 RTM_NEWLINK: Final = 16
@@ -52,7 +58,6 @@ if len(PORT.nla_map) == IFLA_BRPORT_MCAST_EHT_HOSTS_LIMIT:
         ("IFLA_BRPORT_MCAST_EHT_HOSTS_CNT", "uint32"),
         ("IFLA_BRPORT_LOCKED", "uint8"),
     )
-IFADDRMSG: Final = load_codec("ifaddrmsg", "ifaddrmsg")
 NDMSG: Final = load_codec("ndmsg", "ndmsg")
 
 Attributes = list[tuple[Any, ...]]
@@ -100,6 +105,15 @@ def link_message(attributes: Attributes, **fields: int) -> Any:  # noqa: ANN401 
 def index_of(raw: bytes) -> int:
     """Return the index of the link that the message *raw* is about."""
     return int(IFINFOMSG.unpack_from(raw, HEADER.size)[1])
+
+
+def read_address(raw: bytes) -> tuple[int, int]:
+    """Return the link and the scope of the IP address that the message *raw* describes.
+
+    Without pyroute2, as ``read_link``: each tap that is up has a link-local address.
+    """
+    scope, index = IFADDRMSG.unpack_from(raw, HEADER.size)
+    return index, scope
 
 
 def read_link(raw: bytes) -> Link:

@@ -18,7 +18,6 @@ from bpferry_helper.tap.bandwidth import (
 )
 from bpferry_helper.tap.link_codec import (
     AF_BRIDGE,
-    IFADDRMSG,
     IFF_UP,
     IFINFMSG,
     NDMSG,
@@ -32,6 +31,7 @@ from bpferry_helper.tap.link_codec import (
     Attributes,
     Link,
     link_message,
+    read_address,
     read_link,
     vlan_message,
 )
@@ -122,13 +122,10 @@ class Links:
 
     def has_host_address(self, index: int) -> bool:
         """Return whether the host has an IP address on the link *index*, link-local ones aside."""
-        message = IFADDRMSG()
-        for raw in self._netlink.dump("list the addresses", message, RTM_GETADDR):
-            found = IFADDRMSG(raw)
-            found.decode()
-            if found["index"] == index and found["scope"] < RT_SCOPE_LINK:
-                return True
-        return False
+        # Of a request for all addresses, the kernel reads nothing but the family.
+        found = self._netlink.dump("list the addresses", link_message([]), RTM_GETADDR)
+        addresses = map(read_address, found)
+        return any(of == index and scope < RT_SCOPE_LINK for of, scope in addresses)
 
     def give(self, index: int, namespace: BorrowedFd, attributes: Attributes, *, up: bool) -> None:
         """Move the link *index* to *namespace*, set *attributes* there, and set it up if *up*.
