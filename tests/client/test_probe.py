@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Asking a QEMU what it can do, and programs that are not QEMU."""
 
+import gc
 import hashlib
 import time
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -218,6 +220,39 @@ def test_script_that_hangs(body: str, tmp_path: Path) -> None:
     group = int((tmp_path / "pid").read_text(encoding="ascii"))
     assert time.monotonic() - began < 4
     assert wait_until(lambda: group_is_gone(group), 5)
+
+
+STUCK: Final = """
+import re, socket, subprocess, sys, threading, time
+number = re.search(r"fd=(\\d+)", " ".join(sys.argv))[1]
+client = socket.socket(fileno=int(number))
+ours, theirs = socket.socketpair()
+argv = [word.replace(f"fd={number}", f"fd={theirs.fileno()}") for word in sys.argv[1:]]
+subprocess.Popen([QEMU, *argv], pass_fds=[theirs.fileno()])
+
+def answer():
+    while True:
+        client.sendall(ours.recv(65536))
+
+threading.Thread(target=answer, daemon=True).start()
+while b"device-list-properties" not in (asked := client.recv(65536)):
+    ours.sendall(asked)
+time.sleep(600)
+"""
+"""Stands before a QEMU, and reads nothing more once it is asked about the first devices."""
+
+
+@pytest.mark.qemu
+def test_qemu_that_gets_stuck_is_one_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Questions are still on their way; that they fail too is not told."""
+    body = f"exec python3 - \"$@\" <<'END'\nQEMU = '{QEMU}'\n{STUCK}\nEND"
+    with pytest.raises(QemuError, match="did not answer within 5 s"):
+        probe(script(tmp_path, body), seconds=5)
+    gc.collect()
+
+    assert [] == [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_child_of_a_script_does_not_stay(tmp_path: Path) -> None:

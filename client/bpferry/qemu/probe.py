@@ -17,8 +17,9 @@ from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.monitor import arguments, open_monitor
 from bpferry.qemu.questions import ask
 
-PROBE_SECONDS: Final = 20.0
-"""A probe takes about 0.4 s; a machine that swaps may take longer."""
+PROBE_SECONDS: Final = 60.0
+"""A probe takes about 0.4 s. On a machine that swaps, or that is emulated and busy, 20 s are too
+short."""
 
 EXIT_SECONDS: Final = 1.0
 """A program that closed its monitor is about to exit; its status tells more than that."""
@@ -76,7 +77,12 @@ async def _ask_child(child: process.Child, ours: socket.socket, seconds: float) 
     try:
         async with asyncio.timeout(seconds):
             async with open_monitor(child.name, ours) as monitor:
-                return await ask(child.name, monitor)
+                try:
+                    return await ask(child.name, monitor)
+                except asyncio.CancelledError:
+                    # What was not sent yet would hold up the end of the connection.
+                    child.kill()
+                    raise
     finally:
         loop.remove_reader(child.output)
 
