@@ -73,6 +73,12 @@ async def _stumble(fields: Fields) -> Answer:
     raise KeyError("net0")
 
 
+async def _hang(fields: Fields) -> Answer:
+    fields.done()
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 async def _linger(fields: Fields) -> Answer:
     fields.done()
     await asyncio.sleep(0.5)
@@ -85,6 +91,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "fail": _fail,
     "large": _large,
     "fds": _hand_over,
+    "hang": _hang,
     "linger": _linger,
     "stumble": _stumble,
     "summary": _summary,
@@ -92,14 +99,14 @@ OPERATIONS: Mapping[str, Operation] = {
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[Path]:
-    """Serve OPERATIONS in *folder* from another thread; yield the path of the socket."""
+def served(folder: Path, operations: Mapping[str, Operation] = OPERATIONS) -> Iterator[Path]:
+    """Serve *operations* in *folder* from another thread; yield the path of the socket."""
     started, loop = threading.Event(), asyncio.new_event_loop()
     ended = asyncio.Event()
 
     async def serve() -> None:
         with open_control(folder) as sock:
-            serving = Server(sock, OPERATIONS)
+            serving = Server(sock, operations)
             serving.start()
             started.set()
             await ended.wait()
@@ -119,8 +126,9 @@ def served(folder: Path) -> Iterator[Path]:
 def raw(path: Path) -> socket.socket:
     """Return a plain connection."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(5)
+    # One with a timeout would not wait for room in a full queue.
     sock.connect(str(path))
+    sock.settimeout(60)
     return sock
 
 
@@ -185,6 +193,60 @@ def test_a_short_look_for_the_end_leaves_an_answer_its_time(tmp_path: Path) -> N
         assert not control.wait_for_end(0.01)
         assert not control.wait_for_end(0)
         assert control.ask("linger") == {"late": True}
+
+
+def test_clients_that_leave_while_they_wait_leave_room_for_others(tmp_path: Path) -> None:
+    """A QEMU that hangs would otherwise keep out who wants to end it."""
+    with served(tmp_path) as path:
+        for _ in range(MAX_CLIENTS):
+            with raw(path) as sock:
+                sock.send(encode_request("hang", {}))
+        with Control("web", path, 60) as control:
+            assert control.ask("echo", text="x") == {"text": "x"}
+
+
+def test_a_request_that_comes_before_the_answer_to_the_one_before_is_answered_too(
+    tmp_path: Path,
+) -> None:
+    """It is no sign that the client has left."""
+    with served(tmp_path) as path, raw(path) as sock:
+        sock.send(encode_request("linger", {}))
+        sock.send(encode_request("echo", {"text": "x"}))
+        answers = [decode_reply(sock.recv(limits.MAX_REPLY_BYTES)) for _ in range(2)]
+    assert answers == [{"late": True}, {"text": "x"}]
+
+
+def test_a_connection_that_ends_as_soon_as_it_begins_is_closed(tmp_path: Path) -> None:
+    """Its task is cancelled before it does anything."""
+
+    async def begin_and_end() -> None:
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, open_control(tmp_path) as sock:
+            serving = Server(sock, OPERATIONS)
+            serving.adopt(ours, lambda: None)
+            await serving.stop()
+            theirs.settimeout(0)
+            assert theirs.recv(1) == b""
+
+    asyncio.run(begin_and_end())
+
+
+def test_what_a_client_asked_for_goes_on_without_it(tmp_path: Path) -> None:
+    """And its fds are closed, which nobody takes."""
+    done = threading.Event()
+
+    async def work(fields: Fields) -> Answer:
+        fields.done()
+        await asyncio.sleep(0.3)
+        done.set()
+        return await _hand_over(fields)
+
+    before = open_fds()
+    with served(tmp_path, {"work": work}) as path:
+        with raw(path) as sock:
+            sock.send(encode_request("work", {}))
+        assert done.wait(60)
+    assert wait_until(lambda: open_fds() == before)
 
 
 def test_a_connection_for_which_there_is_no_fd_waits_and_costs_no_time(

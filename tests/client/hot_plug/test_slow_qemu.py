@@ -13,6 +13,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.errors import NotReady, QemuError
 from bpferry.machine.control import life
 from bpferry.machine.control.hot_plug import holdings as holdings_module
+from bpferry.machine.control.hot_plug import operations
 from bpferry.machine.control.hot_plug import steps as steps_module
 from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
 from bpferry.machine.control.hot_plug.steps import Command, all_or_none
@@ -227,6 +228,27 @@ def test_an_answer_that_comes_late_is_read(monkeypatch: pytest.MonkeyPatch) -> N
         scene.qemu.awake.set()
         await scene.vm.give_fd("two", 1, 60)
         assert turns == ["one", "two"]
+
+    perform(work)
+
+
+def test_a_device_does_not_wait_for_ever_for_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """QEMU may hang in that."""
+    monkeypatch.setattr(operations, "TURN_SECONDS", 0.05)
+    for name in ("Places", "Cards", "Disks"):
+        monkeypatch.setattr(operations, name, lambda *_: None)
+
+    async def work(scene: Scene) -> None:
+        prepared = cast("Any", scene.vm.prepared)
+        prepared.draft, prepared.built = SimpleNamespace(context=None), SimpleNamespace(devices=())
+        card = {"card": '{"type": "user"}', "source": "s", "xml": False, "require-ebpf": False}
+        attach = operations.HotPlug(scene.vm).operations()["attach-nic"]
+        async with scene.vm.plugging:
+            with pytest.raises(NotReady, match="another device is being plugged into 't'"):
+                await attach(Fields(card, "the request"))
+        assert not scene.vm.plugging.locked()
 
     perform(work)
 

@@ -6,6 +6,9 @@ out already. Every client has a task of its own, so none waits for another. What
 bounded by ``bpferry_wire.limits``; a client that does not read its reply loses its connection, and
 a client that sends what is not a request gets an error and loses it too. Nobody is waited for
 longer than that, and an idle connection costs no wake-up.
+
+A client that leaves before it is answered leaves room for another one. What it has asked for goes
+on: QEMU does it anyway.
 """
 
 import asyncio
@@ -60,6 +63,7 @@ class Server:
         self._sock = sock
         self._operations = dict(operations)
         self._clients: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[bool]] = set()
         self._loop = asyncio.get_running_loop()
         self._stopped = False
 
@@ -74,16 +78,16 @@ class Server:
     def adopt(self, sock: socket.socket, left: Callable[[], None]) -> None:
         """Serve *sock* too, which is connected already; call *left* when its other end leaves."""
         sock.settimeout(0)
-        self._begin(self._serve_until(sock, left))
+        self._begin(sock, self._serve_until(sock, left))
 
     async def stop(self) -> None:
         """Take no more connections, and close those that are open: the VM has ended."""
         self._stopped = True
         self._loop.remove_reader(self._sock)
-        clients = tuple(self._clients)
-        for task in clients:
+        tasks = (*self._clients, *self._answering)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self) -> None:
         try:
@@ -99,11 +103,13 @@ class Server:
             with sock, contextlib.suppress(OSError):
                 channel.send(sock, encode_error(Refused("this VM belongs to another user")))
             return
-        self._begin(self._serve(sock))
+        self._begin(sock, self._serve(sock))
 
-    def _begin(self, serving: Coroutine[None, None, None]) -> None:
+    def _begin(self, sock: socket.socket, serving: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(serving)
         self._clients.add(task)
+        # Not by the task itself: one that is cancelled before its first step does nothing at all.
+        task.add_done_callback(lambda _: sock.close())
         task.add_done_callback(self._left)
         if len(self._clients) >= MAX_CLIENTS:
             self._loop.remove_reader(self._sock)
@@ -121,10 +127,36 @@ class Server:
         left()
 
     async def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
             while packet := await self._loop.sock_recv(sock, limits.MAX_REQUEST_BYTES + 1):
-                if not await self._answer(sock, packet):
+                answering = self._loop.create_task(self._answer(sock, packet))
+                self._answering.add(answering)
+                answering.add_done_callback(self._answered)
+                if await self._has_left(sock, answering) or not await answering:
                     return
+
+    async def _has_left(self, sock: socket.socket, answering: asyncio.Task[bool]) -> bool:
+        """Wait for the end of *answering*; say whether the client has left before that."""
+        left = self._loop.create_future()
+
+        def look() -> None:
+            # A client that has sent its next request, which waits, is not looked at again.
+            self._loop.remove_reader(sock)
+            if _is_closed(sock):
+                left.set_result(None)
+
+        self._loop.add_reader(sock, look)
+        try:
+            await asyncio.wait((answering, left), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._loop.remove_reader(sock)
+        return not answering.done()
+
+    def _answered(self, answering: "asyncio.Task[bool]") -> None:
+        self._answering.discard(answering)
+        if not answering.cancelled():
+            # If the client has left, nobody else looks at the error.
+            answering.exception()
 
     async def _answer(self, sock: socket.socket, packet: bytes) -> bool:
         """Answer one request; return False if the connection is to be closed."""
@@ -159,6 +191,16 @@ class Server:
                 f"the VM's bpferry failed at '{op}': {kind}: {error}",
                 "this is a mistake in bpferry: please report it; the VM goes on",
             ) from error
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    """Say whether the other end of *sock*, which can be read, is closed."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _coded(message: str, code: str, hint: str = "") -> BpferryError:

@@ -11,12 +11,16 @@ One device is plugged in at a time, so that two commands never get the same plac
 waits for the guest to let go keeps no other waiting.
 """
 
+import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 
 from bpferry.domain.model.cards import Card
+from bpferry.errors import NotReady
 from bpferry.machine.control.hot_plug.card_draft import Wanted
 from bpferry.machine.control.hot_plug.cards import Cards
 from bpferry.machine.control.hot_plug.disk_draft import WantedDisk
@@ -28,6 +32,9 @@ from bpferry.machine.control.server import Answer, Operation
 from bpferry.qemu.monitor import Monitor
 from bpferry_wire.codec import Fields
 from bpferry_wire.errors import BadMessage
+
+TURN_SECONDS: Final = 60.0
+"""How long a device waits for the one before it."""
 
 MAX_WAIT_S: Final = 600
 """The longest time that a guest may be given to let go of a device."""
@@ -58,6 +65,22 @@ class HotPlug:
         """Give back what devices held that the guest let go of, until QEMU ends."""
         await self._holdings.follow(monitor)
 
+    @contextlib.asynccontextmanager
+    async def _plugging(self) -> AsyncIterator[None]:
+        """Be the only one who plugs a device in."""
+        lock = self._vm.plugging
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await lock.acquire()
+        except TimeoutError as error:
+            message = f"another device is being plugged into '{self._vm.name}', which takes long"
+            raise NotReady(message, "QEMU, a helper or a disk may be slow; try again") from error
+        try:
+            self._vm.check_settled()
+            yield
+        finally:
+            lock.release()
+
     async def _attach_nic(self, fields: Fields) -> Answer:
         wanted = Wanted(
             _decode(fields.text("card"), Card),
@@ -66,8 +89,7 @@ class HotPlug:
             fields.boolean("require-ebpf"),
         )
         fields.done()
-        async with self._vm.plugging:
-            self._vm.check_settled()
+        async with self._plugging():
             return Answer(await self._cards.attach(wanted))
 
     async def _detach_nic(self, fields: Fields) -> Answer:
@@ -93,8 +115,7 @@ class HotPlug:
             wanted = msgspec.convert(values, WantedDisk)
         except msgspec.ValidationError as error:
             raise BadMessage(f"it is no disk: {error}") from error
-        async with self._vm.plugging:
-            self._vm.check_settled()
+        async with self._plugging():
             return Answer(await self._disks.attach(wanted))
 
     async def _detach_disk(self, fields: Fields) -> Answer:
