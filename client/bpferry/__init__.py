@@ -3,6 +3,7 @@
 
     cli          what the user types
     machine      a VM from its first process to its last
+    launcher     another launcher's QEMU, whose cards get what they lack
     varlink      the helpers, for clients of varlink
     commandline  from a VM and a plan to QEMU's words
     steering     what spreads a card's packets over its queues
@@ -12,7 +13,7 @@
     errors       what can go wrong, by exit status
 
 Each imports only what is below it in this list; domain and network do not know each other,
-nor do machine and varlink.
+nor do machine, launcher and varlink.
 
 Depends on: bpferry_wire; qemu.qmp and msgspec, imported where they are first needed.
 Never does: hold a privilege, leave a process behind, or choose a steering silently.

@@ -19,7 +19,7 @@ MODULE = re.compile(r"`([a-z_]+(?:/[a-z_]+)?)/?`")
 WORDS = ("rss", "client", "helper")
 """What is in backquotes there and is not a module."""
 
-DIAGRAM = re.compile(r"^    ([a-z]+(?: \| [a-z]+)?)  +\S", re.MULTILINE)
+DIAGRAM = re.compile(r"^    ([a-z]+(?: \| [a-z]+)*)  +\S", re.MULTILINE)
 """One layer of the client with what it is."""
 
 

@@ -10,6 +10,10 @@
     create           bpferry create
     run              bpferry run
     dry_run          bpferry run --dry-run
+    card_plans       the plans of cards, for people and for programs
+    exec             bpferry exec
+    exec_options     what it takes, and its help
+    exec_texts       what it says about a command line
     check            bpferry check
     findings         what check and a dry run say about a description
     convert          bpferry convert

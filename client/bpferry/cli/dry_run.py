@@ -3,24 +3,20 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bpferry.cli import output
+from bpferry.cli.card_plans import RUNG_NAMES, nics
 from bpferry.cli.findings import fields_of, lines_of
 from bpferry.commandline.numbers import format_ranges
 from bpferry.commandline.parts import Affinity, Command, Companion, Limit, PlugIn, Scheduling
 from bpferry.machine.draft import Draft
 from bpferry.machine.verdict import Verdict
-from bpferry.steering.plan import CardPlan, Rung
+from bpferry.steering.plan import CardPlan
 from bpferry.steering.requests import describe_source, shown
 
 OPTIONS_WITHOUT_VALUE: Final = ("-S", "-no-user-config", "-nodefaults", "-no-reboot")
-RUNG_NAMES: Final = {
-    Rung.EBPF: "steering by eBPF",
-    Rung.QEMU: "steering by QEMU",
-    Rung.NONE: "no RSS",
-}
 
 
 def as_fields(plan: Draft, verdict: Verdict, stop_seconds: int) -> dict[str, object]:
@@ -61,20 +57,6 @@ def as_fields(plan: Draft, verdict: Verdict, stop_seconds: int) -> dict[str, obj
         "warnings": [fault.sentence for fault in verdict.warnings],
         "errors": [output.fields_of(error) for error in verdict.errors],
     }
-
-
-def nics(plans: Mapping[str, CardPlan]) -> list[dict[str, object]]:
-    """Return each card's plan for programs."""
-    return [
-        {
-            "id": card.card_id,
-            "steering": card.rung.value,
-            "vhost": card.vhost,
-            "queues": card.queues,
-            "because": list(card.because),
-        }
-        for card in plans.values()
-    ]
 
 
 def as_text(plan: Draft, verdict: Verdict, stop_seconds: int) -> str:

@@ -55,13 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* (sys.argv) ask for, and return the exit status."""
     _fill_standard_fds()
     gc.set_threshold(GARBAGE)
-    words = _separate_dry_run(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    given, command_line = _cut(given) if given[:1] == ["exec"] else (given, [])
+    words = _separate_dry_run(given)
     as_json = "--json" in words or "--dry-run=json" in words
     with _signals():
         try:
             # It may have had to wait until now (__main__).
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-            return _run(build_parser().parse_args(words))
+            options = build_parser().parse_args(words)
+            options.command_line = command_line
+            return _run(options)
         except BpferryError as error:
             output.print_error(error, as_json=as_json)
             return error.status
@@ -111,6 +115,12 @@ def _fill_standard_fds() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
+
+
+def _cut(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what is before the first ``--``, and what is after it: another program's own words."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
 
 
 def _separate_dry_run(words: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from bpferry.cli.console_options import add_console, add_escape_key
 from bpferry.cli.create_options import add_create
+from bpferry.cli.exec_options import add_exec
 from bpferry.cli.fds_options import add_fds
 from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.migrate_options import add_migrate, add_receive
@@ -179,6 +180,7 @@ def build_parser() -> Parser:
     add_steering(commands)
     add_metrics(commands)
     add_tap(commands)
+    add_exec(commands)
     add_fds(commands)
     add_can_i(commands)
     add_varlink(commands)

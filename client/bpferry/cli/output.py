@@ -21,6 +21,9 @@ PROGRAM: Final = "bpferry"
 
 
 def _print(line: str) -> None:
+    if sys.stderr is None:
+        # It is closed. Standard output, to which print() would write then, is for other things.
+        return
     try:
         print(line, end="", file=sys.stderr, flush=True)  # noqa: T201 - the place for it
     except (OSError, ValueError):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bpferry.cli import dry_run as dry
 from bpferry.cli import output
+from bpferry.cli.card_plans import RUNG_NAMES, nics
 from bpferry.cli.console import escape_key, stay
-from bpferry.cli.dry_run import RUNG_NAMES, nics
 from bpferry.cli.findings import as_fields
 from bpferry.commandline.parts import StandardStreams
 from bpferry.domain.names import cards_of

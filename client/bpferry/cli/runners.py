@@ -109,6 +109,12 @@ def _can_i(options: argparse.Namespace) -> int:
     )
 
 
+def _exec(options: argparse.Namespace) -> int:
+    from bpferry.cli.exec import run_exec  # noqa: PLC0415
+
+    return run_exec(options)
+
+
 def _fds(options: argparse.Namespace) -> int:
     from bpferry.cli.fds import become  # noqa: PLC0415
 
@@ -309,6 +315,7 @@ RUNNERS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "attach-disk": _attach_disk,
     "detach-disk": _detach_disk,
     "tap": _tap,
+    "exec": _exec,
     "fds": _fds,
     "can-i": _can_i,
     "varlink": _varlink,

@@ -9,11 +9,13 @@ import hashlib
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.model.base import UUID_PATTERN
 from bpferry.domain.model.cards import Card
-from bpferry.domain.model.machine import Machine
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.machine import Machine
 
 UUID: Final = re.compile(UUID_PATTERN)
 
@@ -30,13 +32,13 @@ class Owner:
     uid: int
 
 
-def uuid_of(machine: Machine, owner: Owner) -> str:
+def uuid_of(machine: "Machine", owner: Owner) -> str:
     """Return the UUID of *machine*, a VM of *owner*."""
     named = named_uuid(machine)
     return str(named) if named else derive_uuid(owner, machine.name)
 
 
-def named_uuid(machine: Machine) -> uuid.UUID | None:
+def named_uuid(machine: "Machine") -> uuid.UUID | None:
     """Return the UUID that the description names, if it names one.
 
     As in libvirt, the one that the guest's firmware would show counts if there is no other.
@@ -65,7 +67,7 @@ def has_own_mac(card: Card) -> bool:
     return card.mac is not None and card.mac != NO_MAC
 
 
-def names_all(machine: Machine) -> bool:
+def names_all(machine: "Machine") -> bool:
     """Say whether the description names everything that would be made here."""
     return named_uuid(machine) is not None and all(map(has_own_mac, machine.cards))
 

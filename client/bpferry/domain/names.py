@@ -6,14 +6,17 @@ An id is the alias that the user chose, or the kind and number of the device, as
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bpferry.domain.model.base import Device
 from bpferry.domain.model.cards import Card
-from bpferry.domain.model.characters import Character
-from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
 from bpferry.errors import Mistaken, Unsupported
+
+if TYPE_CHECKING:
+    # The whole model takes a while to import, and a single card does not need it.
+    from bpferry.domain.model.characters import Character
+    from bpferry.domain.model.machine import Machine
 
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
@@ -104,7 +107,7 @@ def chosen(device: Device) -> str | None:
     return alias if alias is not None and alias.startswith(USER_PREFIX) else None
 
 
-def characters_of(machine: Machine) -> Iterator[Named[Character]]:
+def characters_of(machine: "Machine") -> "Iterator[Named[Character]]":
     """Yield each character device with its key, of all kinds."""
     for key, devices in (
         ("serials", machine.serials),
@@ -117,6 +120,6 @@ def characters_of(machine: Machine) -> Iterator[Named[Character]]:
         yield from listed(devices, key)
 
 
-def cards_of(machine: Machine) -> Iterator[Named[Card]]:
+def cards_of(machine: "Machine") -> Iterator[Named[Card]]:
     """Yield each network card."""
     return named(machine.cards, "cards", "net")

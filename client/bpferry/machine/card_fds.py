@@ -10,8 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bpferry.commandline.network.build import set_names
-from bpferry.commandline.network.netdevs import tap_names, vhost_names
+from bpferry.commandline.network.tap_card import set_names, tap_names, vhost_names
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper, NotMember

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpferry.commandline.build import Built
-from bpferry.commandline.network.build import set_names
+from bpferry.commandline.network.tap_card import set_names
 from bpferry.commandline.parts import (
     Link,
     Listen,

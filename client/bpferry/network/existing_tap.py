@@ -49,6 +49,12 @@ def open_tap(name: str, queues: int) -> OwnedFds:
     return fds
 
 
+def has_several_queues(name: str) -> bool | None:
+    """Say whether the tap *name* was made for several queues; None if that is not known here."""
+    flags = _read_tun_flags(name)
+    return None if flags is None else bool(flags & tun.IFF_MULTI_QUEUE)
+
+
 def _make_hint(name: str, queues: int) -> str:
     multi = "multi_queue " if queues > 1 else ""
     return MAKE_HINT.format(name=name, queues=queues, multi=multi)

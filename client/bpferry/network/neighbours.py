@@ -80,7 +80,7 @@ def _replies(sock: socket.socket) -> Iterator[Neighbour]:
 
 def _neighbour(message: bytes) -> Iterator[Neighbour]:
     _, index, state, _, _ = NEIGHBOUR.unpack_from(message)
-    found = dict(_attributes(message[NEIGHBOUR.size :]))
+    found = dict(attributes(message[NEIGHBOUR.size :]))
     if state & UNANSWERED or DST not in found or not found.get(LLADDR):
         return
     # An interface that was removed meanwhile has no name, and its neighbours do not matter.
@@ -89,7 +89,8 @@ def _neighbour(message: bytes) -> Iterator[Neighbour]:
         yield Neighbour(mac, ipaddress.ip_address(found[DST]), name)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and value of each attribute in *data*."""
     while len(data) >= ATTRIBUTE.size:
         size, kind = ATTRIBUTE.unpack_from(data)
         if size < ATTRIBUTE.size:

@@ -3,14 +3,18 @@
 
 import os
 import platform
+from typing import TYPE_CHECKING
 
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.model.cards import Card
-from bpferry.domain.model.machine import Machine
 from bpferry.qemu.capabilities import Capabilities
 
+if TYPE_CHECKING:
+    # The whole model takes a while to import, and a plan for a card does not need it.
+    from bpferry.domain.model.machine import Machine
 
-def qemu_of(machine: Machine) -> str:
+
+def qemu_of(machine: "Machine") -> str:
     """Return the path of the QEMU for *machine*."""
     return machine.qemu or default_qemu(machine.arch)
 
@@ -26,7 +30,7 @@ def default_qemu(arch: str | None = None) -> str:
     return f"/usr/bin/qemu-system-{'x86_64' if is_pc(wanted) else wanted}"
 
 
-def machine_type_of(machine: Machine, arch: str) -> str:
+def machine_type_of(machine: "Machine", arch: str) -> str:
     """Return the machine type of *machine* for a guest of *arch*.
 
     The defaults of both forms, ``q35`` and ``default``, mean ``virt`` if the guest is not a PC.

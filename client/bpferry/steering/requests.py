@@ -5,12 +5,11 @@ A dry run shows them as they go over the wire, with bytes in a readable form.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpferry.domain.forms import either
 from bpferry.domain.identity import Owner, card_mac_of
 from bpferry.domain.model.cards import Card, Flow, flows_of
-from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
@@ -19,6 +18,9 @@ from bpferry_wire.codec import decode
 from bpferry_wire.messages import Bandwidth, Load, Rate, Tap
 from bpferry_wire.packets import encode_request
 from bpferry_wire.rates import limits_in_words
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.machine import Machine
 
 KILOBYTE: Final = 1000
 KIB: Final = 1024
@@ -39,7 +41,7 @@ class CardRequests(NamedTuple):
 
 
 def build_requests(
-    machine: Machine, owner: Owner, plans: Mapping[str, CardPlan], capabilities: Capabilities
+    machine: "Machine", owner: Owner, plans: Mapping[str, CardPlan], capabilities: Capabilities
 ) -> dict[str, CardRequests]:
     """Return the requests for each card of *machine*, a VM of *owner*, by the card's id.
 

@@ -9,6 +9,7 @@ from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.network.card_fields import VIRTIO, fields_without_effect, meaningful_fields
 from bpferry.commandline.network.netdevs import netdev_id, netdev_parts
+from bpferry.commandline.network.tap_card import set_names, steering_properties
 from bpferry.commandline.parts import Command, Device, Found, Part, Remark, Slot
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.identity import card_mac_of
@@ -16,12 +17,8 @@ from bpferry.domain.model.cards import Card, flows_of
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.defaults import card_model_of
-from bpferry.steering.plan import CardPlan, Rung
 from bpferry.steering.requests import KIB
 from bpferry_wire.limits import MIN_BURST
-
-RSS_ROLES: Final = ("program", "config", "key", "table")
-"""The order of virtio-net's property ebpf-rss-fds (hw/net/virtio-net.c)."""
 
 EXPRESS_MODELS: Final = ("virtio", "virtio-non-transitional", "e1000e", "igb")
 """The models that are PCI Express devices on a machine with PCI Express."""
@@ -55,11 +52,6 @@ OFFLOADS: Final = (
     "rx_queue_size", "tx_queue_size",
 )  # fmt: skip
 """The properties of virtio-net that the model calls by QEMU's own names."""
-
-
-def set_names(card_id: str) -> tuple[str, ...]:
-    """Return the names of the fds of a card's eBPF set, in the order in which QEMU wants them."""
-    return tuple(f"{card_id}.{role}" for role in RSS_ROLES)
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -189,7 +181,12 @@ def _virtio(device: Named[Card], context: Context) -> dict[str, object]:
     return {
         "tx": TX_MODES[card.txmode] if card.txmode else None,
         **{name: getattr(card, name) for name in OFFLOADS},
-        **_steering(device, context.plans[device.id], context),
+        **steering_properties(
+            context.plans[device.id],
+            has_vectors=context.has_pci,
+            has_reports=card.rss_hash_report,
+            set_fds=(context.fd(name) for name in set_names(device.id)),
+        ),
         "host_mtu": card.mtu,
         "failover": True if card.teaming else None,
         **virtio_properties(card),
@@ -204,17 +201,3 @@ def _check_virtio(device: Named[Card], context: Context) -> Iterator[Unsupported
             f"the virtio-net of '{known.qemu}' (QEMU {known.version_text}) reports no hashes",
             "leave it out, or use a QEMU that has it",
         )
-
-
-def _steering(device: Named[Card], plan: CardPlan, context: Context) -> dict[str, object]:
-    properties: dict[str, object] = {}
-    if plan.queues > 1:
-        # One interrupt for each direction of each queue, one for changes, one for control.
-        properties |= {"mq": True, "vectors": 2 * plan.queues + 2 if context.has_pci else None}
-    if plan.rung is not Rung.NONE:
-        properties["rss"] = True
-    if device.value.rss_hash_report:
-        properties["hash"] = True
-    if plan.rung is Rung.EBPF:
-        properties["ebpf-rss-fds"] = [context.fd(name) for name in set_names(device.id)]
-    return properties

@@ -15,6 +15,7 @@ from bpferry.commandline.network.passt import (
     passt_parts,
     passt_socket,
 )
+from bpferry.commandline.network.tap_card import tap_names, tap_properties, vhost_names
 from bpferry.commandline.parts import Endpoint, Found, Option, OwnSocket, Remark, join, json_of
 from bpferry.domain.model.cards import SLIRP_PREFIXES, TUN_DEVICE, Card, IpAddress
 from bpferry.domain.names import Named
@@ -25,16 +26,6 @@ Properties = dict[str, object]
 def netdev_id(card_id: str) -> str:
     """Return the id of what is behind the card *card_id*."""
     return f"host{card_id}"
-
-
-def tap_names(card_id: str, queues: int) -> tuple[str, ...]:
-    """Return the names of the fds of a card's queues."""
-    return tuple(f"{card_id}.tap{queue}" for queue in range(queues))
-
-
-def vhost_names(card_id: str, queues: int) -> tuple[str, ...]:
-    """Return the names of the fds of /dev/vhost-net for a card's queues."""
-    return tuple(f"{card_id}.vhost{queue}" for queue in range(queues))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +110,7 @@ def _tap(owner: _Owner) -> Properties:
         owner.needed(card.type)
     taps = (context.fd(name) for name in tap_names(owner.id, plan.queues))
     vhosts = (context.fd(name) for name in vhost_names(owner.id, plan.queues))
-    return {
-        "type": "tap",
-        "fds": ":".join(taps),
-        "vhost": True if plan.vhost else None,
-        "vhostfds": ":".join(vhosts) if plan.vhost else None,
-        "sndbuf": card.send_buffer,
-    }
+    return {**tap_properties(plan, taps, vhosts), "sndbuf": card.send_buffer}
 
 
 def _check_ethernet(owner: _Owner) -> None:
