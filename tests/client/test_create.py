@@ -116,8 +116,18 @@ def test_what_is_made(folder: Path, capsys: Captured) -> None:
     modes = {stat.S_IMODE((folder / name).stat().st_mode) for name in made(folder)}
     assert {0o700, 0o600} == modes
     assert "\n  bpferry run web " in said.out
-    assert "ssh -p " in said.out
+    assert re.search(r"^  bpferry ssh --user \S+ web +# the same by ssh$", said.out, re.MULTILINE)
     assert "is used as a raw image" in said.err
+
+
+def test_the_guest_agent_has_a_channel_and_nothing_is_installed_for_it(folder: Path) -> None:
+    """`bpferry ip` asks it; what is in the image stays the user's matter."""
+    assert main(["create", "web", "--image", "base.img"]) == 0
+
+    channel = {"type": "unix", "name": "org.qemu.guest_agent.0"}
+    assert [channel] == description(folder)["channels"]
+    seed = seed_file(folder, "user-data", "-R")
+    assert {"users", "ssh_pwauth"} == set(json.loads(seed.removeprefix("#cloud-config\n")))
 
 
 def test_the_description_says_what_was_asked_for(folder: Path) -> None:

@@ -203,11 +203,17 @@ def test_closed_journal_is_told(state: Path, capsys: pytest.CaptureFixture[str])
     assert "mkdir /var/log/journal" in said
 
 
-@pytest.mark.usefixtures("state")
-def test_vm_that_never_ran_has_no_log(capsys: pytest.CaptureFixture[str]) -> None:
-    """The hint is how to start it."""
+def test_vm_that_never_ran_has_no_log(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint is how to start it: by its name, if there is a description of that name."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(state / "config"))
     assert main(["log", "t"]) == 1
-    assert "hint: start it: bpferry start t, or bpferry run FILE" in capsys.readouterr().err
+    assert "hint: start it: bpferry run FILE\n" in capsys.readouterr().err
+    (state / "config" / "bpferry" / "vms").mkdir(parents=True)
+    (state / "config" / "bpferry" / "vms" / "t.toml").touch()
+    assert main(["log", "t"]) == 1
+    assert "hint: start it: bpferry start t, or bpferry run t\n" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("state")

@@ -114,6 +114,17 @@ def test_name_is_taken_as_long_as_it_is_held(folders: Path, record: Record) -> N
     assert f"ps -fp {os.getpid()}; stop it: kill {os.getpid()}" in error.hint
 
 
+def test_a_vm_that_can_be_asked_is_stopped_by_its_name(folders: Path, record: Record) -> None:
+    """A process has to be looked for only if the VM has no control socket any more."""
+    (folders / "run" / "bpferry" / "web").mkdir(parents=True, exist_ok=True)
+    (folders / "run" / "bpferry" / "web" / "control.sock").touch()
+    with hold_name("web", FILE, record):
+        error = find_conflict("web")
+
+    assert error is not None
+    assert error.hint.startswith("see it: bpferry status web; stop it: bpferry stop web; or give")
+
+
 def test_other_names_are_free(record: Record) -> None:
     """A name is in no other's way, also where folders cannot be called after them as they are."""
     with (

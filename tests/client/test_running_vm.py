@@ -113,6 +113,19 @@ def test_stop_by_force_is_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert "asked the guest" not in run.err()
 
 
+def test_a_vm_that_does_not_run_can_be_started_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint is a command to copy, if there is a description of that name."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main(("status", "web")) == 1
+    assert "start one: bpferry run FILE\n" in capsys.readouterr().err
+    (tmp_path / "bpferry" / "vms").mkdir(parents=True)
+    (tmp_path / "bpferry" / "vms" / "web.xml").touch()
+    assert main(("status", "web")) == 1
+    assert "start it: bpferry run web\n" in capsys.readouterr().err
+
+
 def test_stop_goes_on_after_a_name_that_does_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

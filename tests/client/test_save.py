@@ -255,7 +255,7 @@ def qcow2(folder: Path, name: str) -> Path:
 def test_all_disks_get_the_snapshot_or_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A name that one of them has already is refused by QEMU, and the VM runs on."""
+    """A name that one of them has already is refused with that image, and the VM runs on."""
     paths = [qcow2(tmp_path, "disk.qcow2"), qcow2(tmp_path, "other.qcow2")]
     subprocess.run(["qemu-img", "snapshot", "-c", "taken", str(paths[1])], check=True)
     text = BASE + QCOW2 + '[[disks]]\nfile = "other.qcow2"\nformat = "qcow2"\n'
@@ -264,6 +264,9 @@ def test_all_disks_get_the_snapshot_or_none(
         said = capsys.readouterr().out
         assert said.splitlines() == [f"'{path}' has the snapshot 'first'" for path in paths]
         assert main(("snapshot", "t", "taken")) == 1
+        refused = capsys.readouterr().err
+        assert f"'{paths[1]}' has a snapshot 'taken' already\n" in refused
+        assert f"remove that one: qemu-img snapshot -d taken {paths[1]}\n" in refused
         assert main(("snapshot", "t", "12")) == 2
         type_in(run, b"q")
         assert run.status() == 0

@@ -69,6 +69,9 @@ def test_a_screenshot_is_written_by_who_asks(
     with start(tmp_path, BASE + DISK + VGA) as run:
         runs(run)
         assert main(["screenshot", "t", str(tmp_path / "a.png")]) == 0
+        assert capsys.readouterr().out == f"wrote '{tmp_path}/a.png'\n"
+        assert main(["screenshot", "t", str(tmp_path / "nosuch" / "a.png")]) == 1
+        assert "hint: give the path of a file that you may write" in capsys.readouterr().err
         before = fds_of(run.process.pid), fds_of(run.qemu())
         assert main(["screenshot", "--json", "t", str(tmp_path / "a.ppm")]) == 0
         told = json.loads(capsys.readouterr().out)

@@ -225,7 +225,7 @@ def test_without_a_systemd_of_the_user_it_is_said_why(
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "no-service-manager"
     assert "No medium found" in error["message"]
-    assert "bpferry run NAME" in error["hint"]
+    assert error["hint"].endswith("start the VM in the foreground: bpferry run web")
 
 
 def test_host_without_systemd_is_named(

@@ -25,7 +25,7 @@ SHOWN: Final = re.compile(r"<!-- bpferry create -->\n```text\n(.*?)```", re.DOTA
 MADE: Final = {
     r"MAC [0-9a-f:]{17}": "MAC 62:90:0c:3f:71:d4",
     r"user  .*, password for the console: .*": "user  SOMEBODY",
-    r"ssh \w+@": "ssh SOMEBODY@",
+    r"ssh --user \S+": "ssh --user SOMEBODY",
     r"    +#": "    #",
 }
 """What differs from host to host and each time, and from name to name."""

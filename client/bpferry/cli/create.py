@@ -105,10 +105,7 @@ def _short(path: Path) -> str:
 def _ssh(vm: NewVm) -> list[tuple[str, str]]:
     if not vm.login.keys:
         return []
-    if vm.card.ssh_port is None:
-        return [(f"ssh {vm.login.user}@ADDRESS", "the same by ssh; the console shows the address")]
-    command = f"ssh -p {vm.card.ssh_port} {vm.login.user}@127.0.0.1"
-    return [(command, "the same by ssh")]
+    return [(f"bpferry ssh --user {vm.login.user} {vm.name}", "the same by ssh")]
 
 
 def _fields(vm: NewVm) -> dict[str, object]:

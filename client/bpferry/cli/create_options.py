@@ -22,6 +22,11 @@ Nothing is overwritten, and if a step fails, nothing is left. The guest's user
 can become root with sudo, and logs in on the console with a password that is
 printed once, and over ssh with your key.
 
+Nothing is installed in the guest, and no service of it is changed. The VM has a
+channel for the guest agent, which tells `bpferry ip` and `bpferry ssh` the
+guest's addresses; where the image has no agent, install it in the guest:
+  sudo apt install qemu-guest-agent
+
 Debian's cloud images, with their checksums (SHA512SUMS), are at
 https://cloud.debian.org/images/cloud/
 """

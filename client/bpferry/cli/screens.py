@@ -59,9 +59,14 @@ def screenshot(vm_name: str, file: str, *, as_json: bool) -> int:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise BpferryError(f"cannot write '{file}': {error.strerror}") from error
+        raise BpferryError(
+            f"cannot write '{file}': {error.strerror}",
+            "give the path of a file that you may write, in a folder that exists",
+        ) from error
     if as_json:
         output.print_json({"name": vm_name, "file": str(path.absolute())})
+    else:
+        output.print_text(f"wrote '{file}'")
     return 0
 
 

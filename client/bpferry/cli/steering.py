@@ -200,7 +200,10 @@ def write_svg(
     try:
         Path(file).write_text(draw_svg(vm_name, measured), encoding="utf-8")
     except OSError as error:
-        raise BpferryError(f"cannot write '{file}': {error.strerror}") from error
+        raise BpferryError(
+            f"cannot write '{file}': {error.strerror}",
+            "give the path of a file that you may write, in a folder that exists",
+        ) from error
     if as_json:
         output.print_json({"name": vm_name, "file": file})
     else:

@@ -11,6 +11,7 @@
     saved         the file of a saved VM
     arrival       how a VM goes on that is not booted
     incoming      start a VM where it was saved
+    differences   which devices were plugged in and taken out since its start
     migration     a package: a VM that moves to another host
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bpferry.errors import NoManager
+from bpferry.machine.own_vms import own_names
 from bpferry.machine.user_manager import unit_of
 
 CLOSED: Final = "insufficient permissions"
@@ -51,7 +52,9 @@ def hint(vm_name: str) -> str:
             "/var/log/journal), which gives each user their own part, or to let you into the group "
             "systemd-journal"
         )
-    return f"start it: bpferry start {vm_name}, or bpferry run FILE"
+    if vm_name in own_names():
+        return f"start it: bpferry start {vm_name}, or bpferry run {vm_name}"
+    return "start it: bpferry run FILE"
 
 
 def _as_fields(entry: dict[str, object]) -> dict[str, str]:

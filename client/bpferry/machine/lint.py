@@ -13,7 +13,7 @@ from typing import Final
 from bpferry.domain.forms import Kind, called, either
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import cards_of, listed
+from bpferry.domain.names import Named, cards_of, listed
 from bpferry.machine.faults import Fault, Level, worst_first
 from bpferry.machine.session_lint import find_session_faults
 from bpferry.machine.steering_lint import find_steering_faults
@@ -55,10 +55,7 @@ def find_faults(
     """
     found: list[Fault] = []
     for device in cards_of(machine):
-        for rule in CARD_RULES:
-            found += rule(device.value, device.key, machine)
-        found += _default_model(device.value, device.key, capabilities)
-    found = _weightiest(found)
+        found += find_card_faults(device, machine, capabilities)
     found += _same(
         machine, "mac", "warning", "two cards on one network cannot have the same address"
     )
@@ -72,6 +69,16 @@ def find_faults(
     if libvirt_session:
         found += find_session_faults(machine)
     return tuple(found)
+
+
+def find_card_faults(
+    device: Named[Card], machine: Machine, capabilities: Capabilities | None
+) -> list[Fault]:
+    """Return what there is to say against one card of *machine*, whatever its steering is."""
+    found: list[Fault] = []
+    for rule in CARD_RULES:
+        found += rule(device.value, device.key, machine)
+    return _weightiest([*found, *_default_model(device.value, device.key, capabilities)])
 
 
 def _weightiest(faults: list[Fault]) -> list[Fault]:

@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import os
 import select
+import shlex
 import socket
 import struct
 import time
@@ -30,7 +31,8 @@ from typing import Final
 import msgspec
 
 from bpferry.errors import BpferryError, NameTaken, NotReady
-from bpferry.machine.folders import folders_of
+from bpferry.machine.control_socket import SOCKET_NAME
+from bpferry.machine.folders import folder_name, folders_of, runtime_folders
 from bpferry.machine.listening import make_folder
 from bpferry.machine.reporter import Reporter
 
@@ -223,16 +225,22 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
         # QEMU has outlived bpferry: there was no setpriv, or QEMU hangs in a disk operation.
         return NameTaken(f"{what}: its QEMU still runs, but its bpferry does not", see, KEY)
     here = holder.host == socket.gethostname()
-    # Not 'bpferry stop': this is also said where the VM has lost its control socket.
-    stop = f"kill {holder.pid}, which asks its guest to power down"
     return NameTaken(
         f"{what}: {holder.describe()}",
-        f"see it: ps -fp {holder.pid}; stop it: {stop}; or give one of the two another name"
+        f"{_how_to_stop(vm_name, holder.pid)}; or give one of the two another name"
         if here
         else "stop it there, give one of the two another name, or set XDG_STATE_HOME to a folder "
         "of this host",
         KEY,
     )
+
+
+def _how_to_stop(vm_name: str, pid: int) -> str:
+    name = shlex.quote(vm_name)
+    if any((folder / folder_name(vm_name) / SOCKET_NAME).exists() for folder in runtime_folders()):
+        return f"see it: bpferry status {name}; stop it: bpferry stop {name}"
+    # A VM that has lost its control socket cannot be asked.
+    return f"see it: ps -fp {pid}; stop it: kill {pid}, which asks its guest to power down"
 
 
 def _release(path: Path, fd: int) -> None:

@@ -111,7 +111,11 @@ def look_at(vm_name: str) -> Unit:
     Raises:
         NoManager: there is no systemd of this user, or it does not know our units.
     """
-    unit = _show(unit_of(vm_name))
+    try:
+        unit = _show(unit_of(vm_name))
+    except NoManager as error:
+        hint = error.hint.replace(IN_FOREGROUND, IN_FOREGROUND.replace("NAME", vm_name))
+        raise NoManager(error.message, hint) from error
     if not unit.is_found or unit["NeedDaemonReload"] == "yes":
         change("daemon-reload")
         unit = _show(unit.name)

@@ -103,6 +103,21 @@ def test_a_card_gets_its_tap_and_its_program(
         assert wait_until(lambda: not taps.in_namespace(namespace))
 
 
+def test_a_card_with_more_queues_than_processors_is_told_of_as_at_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tap_helper: str
+) -> None:
+    """Once, in the answer and in the log of the VM."""
+    assert tap_helper
+    with fake.helper(tmp_path / "bpf.sock", fake.grants()), bare(tmp_path):
+        (warning,) = answer(capsys, *ATTACH)["warnings"]
+        assert warning == {
+            "message": "net0: 4 queues for 1 processor: a guest uses as many queues as it has "
+            "processors",
+            "hint": "set 'queues' to 1, or give the guest more processors",
+        }
+        assert warning["message"] in answer(capsys, "status", "t")["warnings"]
+
+
 BROKEN = """\
 [[cards]]
 bridge = "br0"

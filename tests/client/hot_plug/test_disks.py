@@ -114,12 +114,12 @@ def test_a_disk_that_the_guest_keeps_stays(
     """It is in the status until the guest lets go, also a disk of the description."""
     with running(tmp_path) as run:
         told = answer(capsys, "detach-disk", "t", "vda", "--timeout", "1", status=1)["error"]
-        assert "has not let go of 'virtio-disk0' within 1 s" in told["message"]
+        assert "has not let go of 'vda' within 1 s" in told["message"]
         assert [disk["target"] for disk in disks(capsys)] == ["vda"]
         told = answer(capsys, "detach-disk", "t", "vdz", status=2)["error"]
         assert (told["message"], told["hint"]) == ("'t' has no disk 'vdz'", "it has vda")
         assert main(("reset", "t")) == 0
-        assert run.says("'virtio-disk0' is out of the VM")
+        assert run.says("'vda' is out of the VM")
         assert disks(capsys) == []
         assert nodes(tmp_path) == []
 

@@ -26,7 +26,8 @@ def test_a_card_that_went_while_a_disk_came_stays_out(monkeypatch: pytest.Monkey
         draft=SimpleNamespace(context=None),
         document=SimpleNamespace(machine=machine),
     )
-    vm = cast("Any", SimpleNamespace(machine=machine, prepared=prepared, name="t"))
+    record = SimpleNamespace(note=lambda _: None)
+    vm = cast("Any", SimpleNamespace(machine=machine, prepared=prepared, name="t", record=record))
 
     async def tell(*_: object) -> None:
         left = without_entry(vm.machine.cards, 0)
@@ -52,7 +53,8 @@ def test_two_commands_that_take_out_the_same_card_are_both_answered() -> None:
         raise CommandRefused("'qemu' refused 'device_del': Device 'net0' not found")
 
     async def take_out() -> None:
-        vm = SimpleNamespace(ask_qemu=ask_qemu, record=None, leftovers=set())
+        record = SimpleNamespace(note=lambda _: None)
+        vm = SimpleNamespace(ask_qemu=ask_qemu, record=record, leftovers=set())
         holdings = Holdings(cast("Any", vm))
 
         async def forget() -> None:

@@ -39,6 +39,44 @@ def test_a_card_is_plugged_in_and_taken_out(
         assert answer(capsys, "attach-nic", "t", "--user")["id"] == "net2"
 
 
+def test_the_log_of_the_vm_has_all_that_was_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who reads it later finds when a device came and went."""
+    (tmp_path / "data.img").write_bytes(bytes(1 << 20))
+    with running(tmp_path, arguments=NATIVE, disk=False):
+        mac = answer(capsys, "attach-nic", "t", "--user")["mac"]
+        assert main(("set-link", "t", "net0", "down")) == 0
+        assert main(("detach-nic", "t", "net0")) == 0
+        assert main(("attach-disk", "t", str(tmp_path / "data.img"))) == 0
+        assert main(("detach-disk", "t", "vda")) == 0
+        capsys.readouterr()
+        assert main(("log", "t")) == 0
+        lines = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+        assert lines[-5:] == [
+            f"net0 is plugged in: {mac}, type 'user', 1 queue; steering: none (it has one queue)",
+            "the link of net0 is down",
+            "'net0' is out of the VM: the guest has let go of it",
+            f"vda is plugged in: '{tmp_path}/data.img' on virtio",
+            "'vda' is out of the VM: the guest has let go of it",
+        ]
+
+
+def test_a_vm_with_another_card_is_not_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refusal names the card, why it is in the way, and the command that takes it out."""
+    with running(tmp_path, arguments=NATIVE, disk=False):
+        answer(capsys, "attach-nic", "t", "--user")
+        told = answer(capsys, "save", "t", str(tmp_path / "saved"), status=1)["error"]
+        assert told["message"] == (
+            "cannot save 't': net0 was plugged in, and a restore would start the VM that "
+            f"'{tmp_path}/vm.toml' describes"
+        )
+        assert told["hint"].startswith("take out what was plugged in: bpferry detach-nic t net0;")
+        assert not (tmp_path / "saved").exists()
+
+
 def test_a_guest_that_does_not_react_keeps_the_card_until_it_lets_go(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

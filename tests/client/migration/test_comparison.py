@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bpferry.domain.model.cards import Card
 from bpferry.errors import BadInput, NotReady, Unsupported
 from bpferry.machine.migration import same_files
 from bpferry.machine.migration.comparison import check_devices
@@ -85,11 +86,12 @@ def test_another_file_is_refused(tmp_path: Path, other: dict[str, object], diffe
 
 def test_what_belongs_to_the_host_does_not_move() -> None:
     """A card on a tap that somebody made, or what was plugged in."""
-    check_movable(MACHINE, as_described=True)
+    check_movable(MACHINE, MACHINE, "/vm.toml")
+    with_card = replace(MACHINE, cards=(CARD,))
     with pytest.raises(Unsupported, match="its card on the tap 'tap0' needs that tap"):
-        check_movable(replace(MACHINE, cards=(CARD,)), as_described=True)
-    with pytest.raises(NotReady, match="it has devices that were plugged in"):
-        check_movable(MACHINE, as_described=False)
+        check_movable(with_card, with_card, "/vm.toml")
+    with pytest.raises(NotReady, match="cannot move: net0 was plugged in, and the other host"):
+        check_movable(replace(MACHINE, cards=(Card(type="user"),)), MACHINE, "/vm.toml")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,17 @@ def card_fields(vm: RunningVm, device: Named[Card]) -> Mapping[str, object]:
     })  # fmt: skip
 
 
+def card_in_words(fields: Mapping[str, object]) -> str:
+    """Return what *fields* say of a card, for the log."""
+    place = f"tap '{fields['tap']}'" if "tap" in fields else f"type '{fields['type']}'"
+    if "bridge" in fields:
+        place += f" on bridge '{fields['bridge']}'"
+    queues = f"{fields['queues']} queue{'' if fields['queues'] == 1 else 's'}"
+    vhost = ", vhost" if fields.get("vhost") else ""
+    steering = f"steering: {fields['steering']} ({fields['because']})"
+    return f"{fields['mac']}, {place}, {queues}{vhost}; {steering}"
+
+
 def mac_of(vm: RunningVm, device: Named[Card]) -> str:
     """Return the address of a card."""
     owner = vm.prepared.draft.context.owner

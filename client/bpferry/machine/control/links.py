@@ -56,10 +56,3 @@ def changed_links(vm: RunningVm) -> dict[str, Link]:
         for device in cards_of(vm.machine)
         if device.number in described and device.value.link != described[device.number].link
     }
-
-
-def as_described(vm: RunningVm) -> bool:
-    """Say whether *vm* has the devices of its description, whatever their links are."""
-    described = vm.prepared.document.machine
-    links = {number: card.link for number, card in numbered(described.cards)}
-    return with_links(vm.machine, links) == described

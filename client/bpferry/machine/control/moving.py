@@ -22,7 +22,7 @@ from typing import Final
 
 from bpferry.errors import BpferryError, NotReady, QemuError
 from bpferry.machine.control.life import RunningVm, State
-from bpferry.machine.control.links import as_described, changed_links
+from bpferry.machine.control.links import changed_links
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.migration.comparison import check_devices, uncompared
 from bpferry.machine.migration.devices import gather
@@ -94,8 +94,13 @@ class Moving:
             raise NotReady(f"'{vm.name}' is being moved already")
         if vm.state not in MOVABLE:
             raise NotReady(f"'{vm.name}' cannot be moved while it is {vm.state}", "try again later")
-        described = as_described(vm) and not vm.plugging.locked() and not vm.leftovers
-        check_movable(vm.machine, as_described=described)
+        if vm.plugging.locked() or vm.leftovers:
+            raise NotReady(
+                f"'{vm.name}' cannot be moved: a device is being plugged in or taken out",
+                "try again later",
+            )
+        document = vm.prepared.document
+        check_movable(vm.machine, document.machine, str(document.origins.path.absolute()))
         await check_unblocked(vm.need_monitor(), vm.name)
         theirs, ours = socket.socketpair()
         self._move = _Move(vm, host, ours)

@@ -100,7 +100,7 @@ def summary_of(vm: RunningVm) -> dict[str, object]:
         "cards": len(machine.cards),
         "pid": os.getpid(),
         "qemu_pid": vm.qemu_pid,
-        "file": str(vm.prepared.document.origins.path),
+        "file": str(vm.prepared.document.origins.path.absolute()),
     }
 
 

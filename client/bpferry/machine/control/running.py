@@ -7,6 +7,7 @@ what a killed bpferry left; the next VM of that name removes it.
 """
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from bpferry.errors import BpferryError, NotRunning
 from bpferry.machine.control.client import ANSWER_SECONDS, Control, NobodyThere
 from bpferry.machine.control_socket import SOCKET_NAME
 from bpferry.machine.folders import folder_name, runtime_folders
+from bpferry.machine.own_vms import own_names
 
 LIST_SECONDS: Final = 2.0
 """For each VM to answer a list; one that is stopped (SIGSTOP) never does."""
@@ -96,10 +98,18 @@ def _deaf(vm_name: str) -> NotRunning | None:
     )
 
 
+def _start(vm_name: str) -> str:
+    if vm_name in own_names():
+        return f"start it: bpferry run {shlex.quote(vm_name)}"
+    return "start one: bpferry run FILE"
+
+
 def _hint(vm_name: str) -> str:
     names = [found.name for found in find_running()]
     if not names:
-        return "none of your VMs is running; start one: bpferry run FILE"
+        return f"none of your VMs is running; {_start(vm_name)}"
+    if vm_name in own_names():
+        return _start(vm_name)
     import difflib  # noqa: PLC0415 - rarely needed
 
     close = difflib.get_close_matches(vm_name, names, n=1)

@@ -19,9 +19,10 @@ from typing import Final
 
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.control.life import CHANGE_SECONDS, RunningVm, State
-from bpferry.machine.control.links import as_described, changed_links
+from bpferry.machine.control.links import changed_links
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.server import Answer, Operation
+from bpferry.machine.differences import find_difference
 from bpferry.machine.saved import Header, images_of, of_records, relevant_words, tell_to_use
 from bpferry.machine.stopping import Step
 from bpferry_wire.codec import Fields
@@ -133,12 +134,13 @@ class Saving:
                 "let go of it yet",
                 "wait until it is out of the VM, or use 'bpferry detach-nic' or 'detach-disk'",
             )
-        if not as_described(vm):
+        changed = find_difference(vm.machine, vm.prepared.document.machine)
+        if any(changed):
+            file = str(vm.prepared.document.origins.path.absolute())
             raise NotReady(
-                f"cannot save '{vm.name}': it has devices that were plugged in, or lacks some, and "
-                "its file does not say so",
-                "undo that with 'bpferry detach-nic' and the like, or write it into the file for "
-                "the next start",
+                f"cannot save '{vm.name}': {changed}, and a restore would start the VM that "
+                f"'{file}' describes",
+                changed.way_out(vm.name, file),
             )
 
     async def _begin(self, file: SaveFile, *, paused: bool) -> None:

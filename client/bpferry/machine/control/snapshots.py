@@ -7,10 +7,11 @@ that is refused.
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from bpferry.errors import BadInput, QemuError, Unsupported
+from bpferry.errors import BadInput, NotReady, QemuError, Unsupported
 from bpferry.machine.control.life import CHANGE_SECONDS, RunningVm
 from bpferry.machine.control.server import Answer
 from bpferry_wire.codec import Fields
@@ -25,6 +26,8 @@ class _Drive(NamedTuple):
     node: str
     format: str
     file: str
+    tags: frozenset[str]
+    """Of the snapshots that it has."""
 
 
 class Snapshots:
@@ -45,6 +48,7 @@ class Snapshots:
         self._vm.check_settled()
         drives = list(_writable(await self._vm.ask_qemu("query-block")))
         self._check(drives)
+        _check_new(tag, drives)
         actions = [
             {
                 "type": "blockdev-snapshot-internal-sync",
@@ -78,4 +82,24 @@ def _writable(answer: object) -> Iterator[_Drive]:
                 node=str(inserted.get("node-name")),
                 format=str(inserted.get("drv")),
                 file=str(inserted.get("file")),
+                tags=frozenset(_tags(inserted.get("image"))),
+            )
+
+
+def _tags(image: object) -> Iterator[str]:
+    """Yield the names of the snapshots that an image has (ImageInfo, qapi/block-core.json)."""
+    snapshots = image.get("snapshots") if isinstance(image, Mapping) else None
+    for snapshot in snapshots if isinstance(snapshots, list) else ():
+        if isinstance(snapshot, Mapping):
+            yield str(snapshot.get("name"))
+
+
+def _check_new(tag: str, drives: list[_Drive]) -> None:
+    for drive in drives:
+        if tag in drive.tags:
+            image = shlex.quote(drive.file)
+            raise NotReady(
+                f"'{drive.file}' has a snapshot '{tag}' already",
+                "choose another name; or, while the VM does not run, remove that one: qemu-img "
+                f"snapshot -d {tag} {image}",
             )

@@ -39,6 +39,11 @@ def _blocks(vm: NewVm) -> Iterator[str]:
         "# after that.\n[[disks]]\n"
         + _lines({"file": str(vm.seed), "format": "raw", "read-only": True})
     )
+    yield (
+        "# By which `bpferry ip` and `ssh` ask for the guest's addresses, if the guest has the\n"
+        "# package qemu-guest-agent. `bpferry create` installs nothing in the guest.\n"
+        "[[channels]]\n" + _lines({"type": "unix", "name": "org.qemu.guest_agent.0"})
+    )
     yield from _card(vm.card)
 
 

@@ -9,30 +9,32 @@ from collections.abc import Iterator
 
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady, Unsupported, all_in_one
+from bpferry.machine.differences import find_difference
 from bpferry.qemu.monitor import Monitor
 
 WHILE_STOPPED = "move it while it does not run"
 
 
-def check_movable(machine: Machine, *, as_described: bool) -> None:
-    """Raise what is in the way of *machine*, which has the devices *as_described* or others.
+def check_movable(machine: Machine, described: Machine, file: str) -> None:
+    """Raise what is in the way of *machine*, which *file* has *described*.
 
     Raises:
         NotReady: something can be changed about it.
         Unsupported: it cannot move while it runs.
     """
-    found = [*(() if as_described else (_changed(machine),)), *_bound(machine)]
+    found = [*_changed(machine, described, file), *_bound(machine)]
     if found:
         raise all_in_one(found)
 
 
-def _changed(machine: Machine) -> NotReady:
-    return NotReady(
-        f"'{machine.name}' cannot move: it has devices that were plugged in, or lacks some, and "
-        "its description does not say so",
-        "undo that with 'bpferry detach-nic' and the like, or write it into the file for the "
-        "next start",
-    )
+def _changed(machine: Machine, described: Machine, file: str) -> Iterator[NotReady]:
+    changed = find_difference(machine, described)
+    if any(changed):
+        yield NotReady(
+            f"'{machine.name}' cannot move: {changed}, and the other host would start the VM that "
+            f"'{file}' describes",
+            changed.way_out(machine.name, file),
+        )
 
 
 def _bound(machine: Machine) -> Iterator[BpferryError]:

@@ -27,8 +27,10 @@ from bpferry.errors import QemuError, Unsupported, all_in_one
 from bpferry.machine.control.hot_plug.steps import Command
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.draft import Draft
+from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host import gather_facts
+from bpferry.machine.lint import find_card_faults
 from bpferry.machine.refusals import located
 from bpferry.qemu.asker import decode_object
 from bpferry.qemu.capabilities import Capabilities
@@ -126,6 +128,13 @@ def draft_card(vm: RunningVm, wanted: Wanted, number: int, capabilities: Capabil
         context=context,
         requests={device.id: asked},
     )
+
+
+def find_doubts(draft: Draft) -> list[Fault]:
+    """Return what a start would warn of in the design of the card of *draft*."""
+    (device,) = cards_of(draft.machine)
+    found = find_card_faults(device, draft.machine, draft.capabilities)
+    return [fault for fault in found if fault.level == "warning"]
 
 
 def _stop_at_missing(document: Document) -> None:

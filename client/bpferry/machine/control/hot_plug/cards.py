@@ -2,7 +2,7 @@
 """Cards of a VM that runs: plugged in, taken out, linked up and down."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ import msgspec
 
 from bpferry.commandline.network.netdevs import netdev_id
 from bpferry.commandline.parts import Device
+from bpferry.domain.forms import in_form
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.remaining import Remaining, numbered, total_of, without_entry
@@ -22,12 +23,13 @@ from bpferry.machine.control.hot_plug.card_draft import (
     card_commands,
     device_add,
     draft_card,
+    find_doubts,
 )
 from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
 from bpferry.machine.control.hot_plug.places import Places
 from bpferry.machine.control.hot_plug.steps import Command, all_or_none
 from bpferry.machine.control.hot_plug.threads import in_thread
-from bpferry.machine.control.inventory import card_fields, mac_of
+from bpferry.machine.control.inventory import card_fields, card_in_words, mac_of
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.links import set_link
 from bpferry.machine.control.record import Record
@@ -39,7 +41,7 @@ from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
 from bpferry.qemu.monitor import CommandRefused
 from bpferry.steering.maps import SteeringMaps
-from bpferry.steering.plan import Notice
+from bpferry.steering.plan import CardPlan, Notice
 
 MAX_SHOWN: Final = 8
 """Cards in a hint."""
@@ -87,8 +89,16 @@ class Cards:
         for endpoint in commands.endpoints:
             self._vm.record.reachable(endpoint)
         notices = (*(Notice(one.text, one.hint) for one in commands.remarks),
-                   *found.plans[device.id].warnings)  # fmt: skip
-        return {**card_fields(self._vm, device), **_warnings(notices), **_tap(found, device.id)}
+                   *_doubts(draft, found.plans[device.id]))  # fmt: skip
+        return {**self._tell_user(device, notices), **_warnings(notices), **_tap(found, device.id)}
+
+    def _tell_user(self, device: Named[Card], notices: Iterable[Notice]) -> Mapping[str, object]:
+        """Say what was plugged in to who reads the log of the VM, and return it."""
+        fields, record = card_fields(self._vm, device), self._vm.record
+        record.note(f"{device.id} is plugged in: {card_in_words(fields)}")
+        for notice in notices:
+            record.warn(notice.message, notice.hint)
+        return fields
 
     def _reserve_number(self) -> int:
         """Return a number that no card of this VM ever had, and that none gets again."""
@@ -184,7 +194,9 @@ class Cards:
         """
         device = self.find(name)
         await set_link(self._vm, device.id, up=up)
-        return {"id": device.id, "link": "up" if up else "down"}
+        link = "up" if up else "down"
+        self._vm.record.note(f"the link of {device.id} is {link}")
+        return {"id": device.id, "link": link}
 
     def find(self, name: str) -> Named[Card]:
         """Return the card that has *name* as its id or address.
@@ -210,6 +222,17 @@ def _open(draft: Draft, record: Record) -> Opened:
     with contextlib.ExitStack() as stack, Helpers(BpfHelper(), TapHelper()) as helpers:
         found = open_cards(draft, helpers, record, stack)
         return Opened(found, stack.pop_all())
+
+
+def _doubts(draft: Draft, plan: CardPlan) -> Iterator[Notice]:
+    """Yield what a start would warn of: about the design of the card, and about its *plan*."""
+    (device,) = cards_of(draft.machine)
+    doubts = find_doubts(draft)
+    for doubt in doubts:
+        sentence = in_form(f"{device.id}: {doubt.sentence}", draft.document.kind)
+        yield Notice(sentence, in_form(doubt.fix, draft.document.kind))
+    told = {doubt.key for doubt in doubts}
+    yield from (one for one in plan.warnings if f"{device.key}.{one.field}" not in told)
 
 
 def _warnings(notices: Iterable[Notice]) -> dict[str, object]:

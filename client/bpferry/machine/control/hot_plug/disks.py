@@ -69,7 +69,9 @@ class Disks:
         vm.machine = with_disk(vm, device.value)
         removal = removal_of([dict(one.arguments) for one in commands.nodes], device.value.target)
         self._hold(device, commands.device.id, removal)
-        return {**disk_fields(vm, device), "bus": device.value.bus}
+        disk = device.value
+        vm.record.note(f"{disk.target} is plugged in: '{disk.file}' on {disk.bus}")
+        return {**disk_fields(vm, device), "bus": disk.bus}
 
     async def _tell(self, commands: DiskCommands, place: dict[str, object], target: str) -> None:
         device = commands.device
@@ -93,8 +95,10 @@ class Disks:
         self._ids.pop(target, None)
 
     def _hold(self, device: Named[Disk], qemu_id: str, behind: tuple[Command, ...]) -> None:
-        self._ids[device.value.target] = qemu_id
-        self._holdings.add(Holding(qemu_id, behind, partial(self._forget, device, qemu_id)))
+        target = device.value.target
+        self._ids[target] = qemu_id
+        forget = partial(self._forget, device, qemu_id)
+        self._holdings.add(Holding(qemu_id, behind, forget, target))
 
     async def _forget(self, device: Named[Disk], qemu_id: str) -> None:
         """Take the disk out of what is known of the VM."""

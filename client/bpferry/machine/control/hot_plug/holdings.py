@@ -38,9 +38,16 @@ class Holding:
     """What removes what is behind it, once it is gone."""
     forget: Callable[[], Awaitable[None]]
     """Takes it out of the model, and closes what we have of it."""
+    shown: str = ""
+    """What its user calls it, if that is not its id."""
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
     is_gone: bool = False
     """The guest has let go of it, and what is behind it is being removed."""
+
+    @property
+    def name(self) -> str:
+        """What people are told that it is called."""
+        return self.shown or self.id
 
 
 class Holdings:
@@ -69,7 +76,7 @@ class Holdings:
             async with asyncio.timeout(seconds):
                 await done
         except TimeoutError as error:
-            message = f"the guest has not let go of '{device_id}' within {seconds:g} s"
+            message = f"the guest has not let go of '{holding.name}' within {seconds:g} s"
             raise NotReady(message, self._hint()) from error
         finally:
             holding.waiting.remove(done)
@@ -139,11 +146,10 @@ class Holdings:
         for done in holding.waiting:
             if not done.done():
                 done.set_result(None)
-        if not holding.waiting:
-            self._vm.record.note(f"'{holding.id}' is out of the VM: the guest has let go of it")
+        self._vm.record.note(f"'{holding.name}' is out of the VM: the guest has let go of it")
 
     def _refused(self, holding: Holding) -> None:
         for done in holding.waiting:
             if not done.done():
-                sentence = f"the guest refuses to let go of '{holding.id}'"
+                sentence = f"the guest refuses to let go of '{holding.name}'"
                 done.set_exception(NotReady(sentence, "it may be using the device"))
