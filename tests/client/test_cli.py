@@ -349,6 +349,23 @@ def test_interrupt_while_msgspec_is_imported_waits_until_it_is_whole() -> None:
     assert done.stderr == "bpferry: error: stopped by SIGINT\n"
 
 
+def test_the_installed_command_lets_ctrl_c_wait_before_anything_takes_time() -> None:
+    """What Python looks for at its start, and what signal itself imports, come after that."""
+    launcher = Path(__file__).resolve().parents[2] / "tools" / "prepare" / "launch_client.py"
+    options = launcher.read_text(encoding="utf-8").splitlines()[0].split()[1:]
+    done = subprocess.run(
+        [sys.executable, *options, "-X", "importtime", str(launcher), "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    imported = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+
+    late = {"site", "os", "enum", "functools"} & set(imported[: imported.index("_signal")])
+    assert late == set()
+    assert "site" in imported
+
+
 def test_commands_without_msgspec_do_not_import_it() -> None:
     """Those that are to be fast."""
     code = (

@@ -1,17 +1,22 @@
-#!/usr/local/lib/bpferry/venv/bin/python3 -I
+#!/usr/local/lib/bpferry/venv/bin/python3 -IS
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Start the installed client; tools/install puts this at /usr/local/bin/bpferry.
 
 It is called bpferry-varlink too, by a link.
 
-Isolated, so that a user's own packages and PYTHON* variables cannot break it.
+Isolated, so that a user's own packages and PYTHON* variables cannot break it. Python does not look
+for packages by itself (-S): that takes most of the time in which Ctrl-C would show a traceback.
 """
 
-import signal
-import sys
+import _signal  # type: ignore[import-not-found]  # signal itself imports for longer than all before
 
 # Until main() can say in one line what Ctrl-C did. What comes before this line is Python's own.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+_signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+
+import site  # noqa: E402
+import sys  # noqa: E402
+
+site.main()
 
 # First: what else this host has under the same names is not this client.
 sys.path.insert(0, "/usr/local/lib/bpferry/client")
