@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The README's commands for a VM that runs, each done as it is there to a real VM called 'web'."""
 
+import contextlib
+import json
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from bpferry.cli import reach
 from bpferry.cli.main import main
 from bpferry.cli.options import build_parser
+from bpferry.commandline.characters.channels import AGENT
 from bpferry_wire.messages import TapReply
 from tests.client import fake_helper as fake
 from tests.client import guest, taps
 from tests.client.hot_plug.vm import NATIVE, state
 from tests.client.running import Run, start
 from tests.client.support import wait_until
+from tests.client.test_guest_addresses import agent, interface
 
 pytestmark = pytest.mark.qemu
 
@@ -32,11 +37,18 @@ CONSOLES: Final = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | r
     re.MULTILINE | re.DOTALL,
 )
 
-SESSION: Final = [
-    (shlex.split(command)[1:], shown)
-    for command, _, shown in (part.partition("\n") for part in BLOCK.split("\n$ "))
-]
-"""Commands, and what they print."""
+[LOOKING] = re.findall(
+    r"^<!-- bpferry status, pause, resume, screenshot, vnc, ip and ssh -->\n```text\n\$ (.*?)^```",
+    README,
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def session(block: str) -> list[tuple[list[str], str]]:
+    """Return the commands of a *block*, and what each prints."""
+    parts = (part.partition("\n") for part in block.split("\n$ "))
+    return [(shlex.split(command)[1:], shown) for command, _, shown in parts]
+
 
 [PLUGGED] = re.findall(r"^```text\n('web' has the card.*?)^```", README, re.MULTILINE | re.DOTALL)
 
@@ -144,7 +156,7 @@ def test_vm_that_runs_does_all_that_the_readme_says(
 
 def test_session_of_the_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The VM is listed and saved, and goes on where it was, with the words of the README."""
-    *asked, (restore, told) = SESSION
+    *asked, (restore, told) = session(BLOCK)
     with start(folder, WEB) as run:
         assert run.says("hello from the boot sector"), run.err()
         for words, shown in asked:
@@ -155,3 +167,69 @@ def test_session_of_the_readme(folder: Path, capsys: pytest.CaptureFixture[str])
         assert run.says(told.splitlines()[-1]), run.err()
         said = plain(run.err())
         assert [line for line in plain(told) if line not in said] == []
+
+
+[TOML, *_] = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+SEEN_BY_PEOPLE: Final = f"""\
+accelerator = "tcg"
+qemu-arguments = {list(NATIVE)}
+{TOML}
+[[videos]]
+model = "vga"
+[[graphics]]
+type = "vnc"
+[[channels]]
+type = "unix"
+name = "org.qemu.guest_agent.0"
+""".replace("'", '"')
+"""The README's own description, with what it says that a screen and addresses need."""
+
+ADDRESSES: Final = ("192.0.2.17", "2001:db8::17")
+
+
+def masked(text: str) -> list[str]:
+    """Return the lines of *text* that do not depend on a guest's driver, without what varies."""
+    text = re.sub(r"\(QEMU: \d+\)|pid +\d+|59\d\d|(?<= )/\S+", "~", text)
+    # Only a guest with a driver is seen to steer (tests/steering).
+    return [line for line in plain(text) if "seen:" not in line]
+
+
+@pytest.mark.privileged
+@pytest.mark.kernel
+def test_looking_at_the_vm_of_the_readme(
+    folder: Path,
+    namespace: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each command prints what is there; the guest's agent and its ssh are the test's own."""
+    bridge = ["ip", "-netns", namespace, "link", "add", "br0", "type", "bridge"]
+    subprocess.run(bridge, check=True)
+    gives = fake.gives_tap(taps.made(namespace, 4, bridge="br0"), TapReply(taps.NAME, "br0", 1500))
+    called: list[Sequence[str]] = []
+    monkeypatch.setattr(reach, "problem_of", lambda _way: "")
+    monkeypatch.setattr(reach, "become", called.append)
+    with (
+        fake.helper(folder / "tap.sock", gives),
+        fake.helper(folder / "bpf.sock", fake.grants()),
+        start(folder, SEEN_BY_PEOPLE) as run,
+    ):
+        assert run.says("hello from the boot sector"), run.err()
+        assert wait_until(lambda: state() == "running", 60), run.err()
+        assert main(("status", "--json", "web")) == 0
+        told = json.loads(capsys.readouterr().out)
+        [socket] = [Path(one["path"]) for one in told["endpoints"] if one["name"] == AGENT]
+        answer = {"return": [interface(told["cards"][0]["mac"], *ADDRESSES)]}
+        for words, shown in session(LOOKING):
+            socket.unlink(missing_ok=True)
+            asks = words[0] in ("ip", "ssh")
+            with agent(socket, answer) if asks else contextlib.nullcontext():
+                assert main(words) in (0, None), capsys.readouterr()
+            said = capsys.readouterr().out
+            if words[0] != "ssh":
+                assert masked(shown) == masked(said)
+    [ssh] = called
+    assert ssh[0] == "ssh"
+    assert list(ssh[-4:]) == ["--", ADDRESSES[0], "uname", "-n"]
+    assert (folder / "web.png").read_bytes().startswith(b"\x89PNG")
