@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,13 +240,16 @@ def test_log_is_followed_into_the_next_file(
             [sys.executable, "-m", "bpferry", "log", "-f", "t"],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=output,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         try:
             for number in range(20):
                 assert wait_until(lambda: seen.stat().st_size > 0)
                 log.write(f"line {number}")
                 assert wait_until(partial(ends_with, seen, f"line {number}\n"))
+            follower.send_signal(signal.SIGINT)
+            assert follower.communicate(timeout=60)[1] == b""
+            assert follower.returncode == 0
         finally:
             follower.kill()
             follower.wait()

@@ -250,3 +250,23 @@ def test_the_checks_of_the_help_can_fail() -> None:
         test_an_amount_has_a_default(own)
     with pytest.raises(AssertionError):
         test_help_is_written_alike(own)
+
+
+def test_closed_standard_output_is_told_of(tmp_path: Path) -> None:
+    """In a shell: bpferry list >&-."""
+    shell = 'exec "$@" >&-'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", sys.executable, "-m", "bpferry", "list"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "HOME": str(tmp_path),
+            "XDG_RUNTIME_DIR": str(tmp_path),
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "bpferry: error: cannot write to standard output: it is closed\n"

@@ -62,9 +62,19 @@ def _show_file(former: Path, file: Path, *, follow: bool, as_json: bool) -> int:
         for line in _lines(path):
             output.print_text(line)
     if follow:
+        _follow(file)
+    return 0
+
+
+def _follow(file: Path) -> None:
+    """Print what is appended to *file* until Ctrl-C, which is how that ends."""
+    try:
         for line in _new_lines(file):
             output.print_text(line)
-    return 0
+    except KeyboardInterrupt as interrupt:
+        # SIGTERM and SIGHUP arrive as this too, with their number.
+        if hasattr(interrupt, "number"):
+            raise
 
 
 def _as_fields(line: str) -> dict[str, str]:

@@ -75,6 +75,8 @@ def print_text(text: str) -> None:
     Raises:
         BpferryError: there is no room for it, or it cannot be written for another reason.
     """
+    if sys.stdout is None:
+        raise BpferryError("cannot write to standard output: it is closed")
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
