@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Flows as users write them, and where they arrive."""
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from bpferry.errors import BadInput
 from bpferry.steering.flow_text import Prediction, parse_flow, predict

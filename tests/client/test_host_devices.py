@@ -6,11 +6,11 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.context import Context, HostNode

@@ -8,7 +8,6 @@ document is refused.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -18,6 +17,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bpferry.commandline.build import Built, build
 from bpferry.commandline.context import Context, Folders

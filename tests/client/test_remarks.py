@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Warnings about the queues of a card that runs."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bpferry.steering.maps import Steering
 from bpferry.steering.observed import Observed, from_fields, to_fields

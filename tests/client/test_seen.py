@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is seen of a card that runs, held against its plan."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bpferry.steering.maps import Steering
 from bpferry.steering.plan import CardPlan, Rung

@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from defusedxml import ElementTree
+from msgspec.structs import replace
 
 from bpferry.cli import steering
 from bpferry.cli.main import main

@@ -2,11 +2,11 @@
 """Files of UEFI firmware that do not belong together are found before QEMU starts."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.context import Context, Folders
 from bpferry.errors import BpferryError

@@ -3,11 +3,11 @@
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from bpferry.cli.main import main
 from bpferry.cli.options import build_parser

@@ -3,7 +3,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from bpferry.errors import BadInput, NotRunning
 from bpferry.machine.control.client import Control
@@ -15,8 +16,7 @@ from bpferry.steering.rings import Counter, Direction
 from bpferry_wire.errors import BadMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """One card at the end of an interval, and what went through its queues in it."""
 
     card: Observed

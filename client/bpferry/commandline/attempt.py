@@ -12,8 +12,9 @@ again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TypeVar, cast
+
+from msgspec.structs import replace
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Found, Part, Refusal

@@ -2,10 +2,10 @@
 """The whole command line, in the order in which QEMU has to see it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from bpferry.commandline import unused
 from bpferry.commandline.acpi_index import indexed
@@ -48,8 +48,7 @@ ALIASES: Final = {"virtio-iommu": "virtio-iommu-pci"}
 P = TypeVar("P", bound=Part)
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(Struct, frozen=True):
     """A command line, and what has to be there before it is started."""
 
     argv: tuple[str, ...]

@@ -7,9 +7,10 @@ then follows from what was left out.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.attempt import settle
 from bpferry.commandline.build import Built, build
@@ -28,16 +29,14 @@ from bpferry.steering.plan import CardPlan, HostFacts, plan_card
 from bpferry.steering.requests import CardRequests, requests_of
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(Struct, frozen=True):
     """What the plans of cards depend on besides QEMU."""
 
     host: HostFacts
     require_ebpf: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Composition:
+class Composition(Struct, frozen=True):
     """A VM that was built once."""
 
     machine: Machine
@@ -50,8 +49,7 @@ class Composition:
     refusals: tuple[Refusal, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
+class _Planned(Struct, frozen=True):
     """One card that is possible as described."""
 
     device: Named[Card]

@@ -2,9 +2,10 @@
 """What every part of a command line may know."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct, field
 
 from bpferry.domain.identity import Owner
 from bpferry.domain.model.accelerator import Accelerator
@@ -20,8 +21,7 @@ from bpferry.steering.plan import CardPlan
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Folders:
+class Folders(Struct, frozen=True):
     """Where this VM's own files are, which no document names. They need not exist."""
 
     runtime: str
@@ -30,8 +30,7 @@ class Folders:
     """What outlives a run, such as the firmware's variables."""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFolder:
+class TlsFolder(Struct, frozen=True):
     """Where the user's key and certificates for one protocol are, and whether they are there."""
 
     folder: str
@@ -41,8 +40,7 @@ class TlsFolder:
 NO_TLS: Final = TlsFolder("")
 
 
-@dataclass(frozen=True, slots=True)
-class HostNode:
+class HostNode(Struct, frozen=True):
     """What is known of a device of the host that the guest should get."""
 
     path: str = ""
@@ -58,8 +56,7 @@ class HostNode:
     """What in the description the problem is about, if it is not the device as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What every part of a command line may know."""
 
     machine: Machine

@@ -6,10 +6,11 @@ has, so that the keys of the document's own things stay the same.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.attempt import settle_section
 from bpferry.commandline.buses.drive_addresses import drive_of, place_drives
@@ -35,8 +36,7 @@ DISK_CONTROLLERS: Final[tuple[Literal["sata", "scsi"], ...]] = ("sata", "scsi")
 """Controllers of IDE disks and floppies are part of the machine, or do not exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """A VM with what its devices need."""
 
     machine: Machine

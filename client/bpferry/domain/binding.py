@@ -15,11 +15,11 @@ fields there are, how they are written in both forms, and which values are possi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 
 class Form(Enum):
@@ -62,8 +62,7 @@ PATHS: Final = (Form.FILE, Form.FOLDER, Form.PLACE)
 """The forms that are paths."""
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(Struct, frozen=True):
     """Where a field is, relative to the element of its class."""
 
     path: str

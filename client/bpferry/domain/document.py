@@ -10,11 +10,11 @@ refused as unsupported; in the native form, whose words are ours, it is bad inpu
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags, xml, xml_reader
 from bpferry.domain.checks import find_mistakes
@@ -51,8 +51,7 @@ AFTER: Final = b"</devices></domain>"
 """What makes a domain document of one device, on the device's own lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A VM, and where its parts were in the document."""
 
     machine: Machine

@@ -8,8 +8,9 @@ run, and different for each VM of a network, whatever names its users choose.
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from bpferry.domain.model.base import UUID_PATTERN
 from bpferry.domain.model.cards import Card
@@ -23,8 +24,7 @@ NO_MAC: Final = "00:00:00:00:00:00"
 """Means no address, as in libvirt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """The owner of VMs: a user of a host."""
 
     host: uuid.UUID

@@ -8,9 +8,10 @@ attribute of an element above it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.domain.patterns import Patterns
 
@@ -81,8 +82,7 @@ CONDITION: Final = re.compile(
 """An entry with a condition, such as ``/a/b[@c='d']/e``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """When something below an element is ignored though the model knows it."""
 
     name: str

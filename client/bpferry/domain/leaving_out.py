@@ -5,10 +5,10 @@ In its place comes the default of its document, which differs between the two fo
 exist without it is left out with it.
 """
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 import msgspec
+from msgspec import Struct
 
 from bpferry.domain.binding import Form, Table
 from bpferry.domain.explain import STEP
@@ -21,8 +21,7 @@ Step = tuple[str, int | None]
 """A field, and the number of an entry of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Left(Generic[T]):
+class Left(Struct, Generic[T], frozen=True):
     """What is left."""
 
     value: T

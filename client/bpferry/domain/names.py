@@ -5,8 +5,9 @@ An id is the alias that the user chose, or the kind and number of the device, as
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from msgspec import Struct
 
 from bpferry.domain.model.base import Device
 from bpferry.domain.model.cards import Card
@@ -26,8 +27,7 @@ USER_PREFIX = "ua-"
 """How a user's own alias begins (docs/formatdomain, 'alias'); others are from a past run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Named(Generic[T_co]):
+class Named(Struct, Generic[T_co], frozen=True):
     """A part of a VM: its value, and what it is called."""
 
     key: str

@@ -6,14 +6,14 @@ Everywhere in bpferry a part of a VM is called by its key in the native form, su
 """
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 LAST_STEP = re.compile(r"(?:\.|^)[^.\[\]]+$|\[\d+\]$")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """One place of a document."""
 
     element: str
@@ -22,16 +22,14 @@ class Place:
     """From 1; 0 if it is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOver(Struct, frozen=True):
     """What a document says and nobody needs."""
 
     place: Place
     reason: str
 
 
-@dataclass(slots=True)
-class Origins:
+class Origins(Struct):
     """The places of one document by the keys of the model."""
 
     path: Path

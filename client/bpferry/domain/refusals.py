@@ -7,9 +7,10 @@ Reasons and ways out that are known beforehand are in ``refused``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from bpferry.domain.bounds import describe_possible, words_of
 from bpferry.domain.origins import Place
@@ -28,8 +29,7 @@ MAX_SHOWN: Final = 40
 """The most characters of a value that a message shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(Struct, frozen=True):
     """One element or attribute of a document while it is read."""
 
     document: Path

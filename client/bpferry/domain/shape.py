@@ -7,17 +7,16 @@ Made once for each class, from the annotations of its fields (``binding``).
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, get_args, get_origin
 
 import msgspec
+from msgspec import Struct, field
 
 from bpferry.domain.binding import At, Table
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One field of a class of the model."""
 
     name: str
@@ -39,8 +38,7 @@ class Field:
     """Bounds of one value beyond its type."""
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """What a class knows about one element."""
 
     attributes: dict[str, Field] = field(default_factory=dict)

@@ -7,9 +7,10 @@ never repeated: it may be a password.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.domain.explain import TRUTH, field_at
 from bpferry.errors import BadInput
@@ -30,8 +31,7 @@ Said = tuple[str, str]
 """What is wrong, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(Struct, frozen=True):
     """Where tomllib stopped."""
 
     lines: list[str]

@@ -2,10 +2,10 @@
 """A table of the model while its element is read."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct, field
 
 from bpferry.domain.binding import Table
 from bpferry.domain.remaining import Remaining
@@ -15,8 +15,7 @@ from bpferry.errors import Unsupported
 T = TypeVar("T", bound=Table)
 
 
-@dataclass(slots=True)
-class Unfinished:
+class Unfinished(Struct):
     """The values of one table while it is read."""
 
     key: str

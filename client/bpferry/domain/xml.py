@@ -8,9 +8,10 @@ are made of. Deep nesting costs nothing here: only what the model knows is walke
 import contextlib
 import io
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from bpferry.domain import vlan_tags
 from bpferry.domain.binding import Table
@@ -48,8 +49,7 @@ FAULTS: Final = {
 for the element that is not closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed(Generic[T]):
+class Parsed(Struct, Generic[T], frozen=True):
     """What a document describes, where its parts were, and what is not supported."""
 
     table: T | None

@@ -13,8 +13,9 @@ letters for a number, is read to its end, so that all of its mistakes are report
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from msgspec import Struct, field
 
 from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
@@ -47,8 +48,7 @@ class Missing(BadInput):
     """Something is not there, perhaps since what is there is refused."""
 
 
-@dataclass(slots=True)
-class XmlReader:
+class XmlReader(Struct):
     """Reads one document. Refusals are collected, so that all of them can be reported at once."""
 
     lines: "dict[Element, int]"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """CDs and floppies that need not exist when the VM starts (``startupPolicy='optional'``)."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from bpferry.domain.document import Document
 from bpferry.domain.model.disks import Disk

@@ -8,7 +8,9 @@ of its card in the document.
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct, field
 
 from bpferry.commandline.network.tap_card import set_names, tap_names, vhost_names
 from bpferry.domain.model.cards import Card
@@ -41,8 +43,7 @@ class Helpers(Closing):
         self.taps.close()
 
 
-@dataclass(frozen=True, slots=True)
-class CardFds:
+class CardFds(Struct, frozen=True):
     """What the cards have, by card; the caller's stack closes it."""
 
     plans: dict[str, CardPlan] = field(default_factory=dict)

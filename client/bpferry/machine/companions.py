@@ -19,9 +19,10 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.parts import Companion, Step
 from bpferry.errors import BpferryError, CompanionError, QemuError
@@ -58,8 +59,7 @@ FLAGS_COLUMN: Final = 3
 PATH_COLUMN: Final = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """A companion that runs. Its output has to be read, or it stops when a pipe is full."""
 
     companion: Companion

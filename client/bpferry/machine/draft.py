@@ -6,11 +6,12 @@ finds is enough for a dry run; ``preparation`` opens the rest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.build import Built, build
 from bpferry.commandline.composition import (
@@ -77,8 +78,7 @@ NO_SANDBOX: Final = Notice(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """What is known of a VM on this host before the helper is asked for anything."""
 
     document: Document

@@ -7,8 +7,9 @@ names for a forwarded port is the user's wish, and nothing is said of it.
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.addresses import is_reachable
 from bpferry.commandline.build import Built
@@ -23,8 +24,7 @@ LOCAL: Final = "127.0.0.1"
 DISPLAY_NAMES: Final = {"vnc": "VNC", "spice": "SPICE"}
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """How something is told that the network can reach."""
 
     key: str

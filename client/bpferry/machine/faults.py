@@ -8,8 +8,9 @@ note      the VM starts, but there is something to know, or a better way
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from bpferry.errors import BpferryError
 
@@ -22,8 +23,7 @@ Kind = Literal["design", "steering", "host", "left-out"]
 """What a finding is about: the description, the plan of a card, this host, or what was left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One finding about a VM."""
 
     key: str

@@ -5,15 +5,15 @@ All are looked for below one folder, which is the root of the host, except in te
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.network.groups import describe_owner
 
 
-@dataclass(frozen=True, slots=True)
-class HostFiles:
+class HostFiles(Struct, frozen=True):
     """The host's /sys and /dev."""
 
     root: Path = Path("/")

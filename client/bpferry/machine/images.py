@@ -8,9 +8,11 @@ qcow2 image names it (docs/interop/qcow2.rst of QEMU).
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.storage.blockdev import HOST_CDROM, MAX_DEPTH, is_read_only
 from bpferry.domain.model.disks import Disk, Layer
@@ -32,8 +34,7 @@ FIXED_HEADER: Final = 72
 """Bytes of the header of version 2; that of version 3 has its length at offset 100."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """One file or block device behind a disk."""
 
     key: str

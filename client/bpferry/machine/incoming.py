@@ -5,8 +5,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.build import Built
 from bpferry.errors import BadInput, QemuError
@@ -32,8 +33,7 @@ POLL_SECONDS: Final = 0.05
 GIVE: Final = "give the file that was given to 'bpferry save'"
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(Struct, frozen=True):
     """The file of a saved VM, open for reading. Implements ``Arrival``."""
 
     path: str

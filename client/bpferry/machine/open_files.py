@@ -8,8 +8,9 @@ limit; QEMU and its companions inherit it. The hard limit is set by the administ
 
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.network.tap_card import set_names
@@ -41,8 +42,7 @@ INHERITED: Final = (
 """The parts that take one fd of QEMU each."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFiles:
+class OpenFiles(Struct, frozen=True):
     """What a VM needs."""
 
     taps: int

@@ -6,8 +6,9 @@ what a helper is going to say is told with everything else.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.domain.forms import either
 from bpferry.domain.model.cards import Card
@@ -33,8 +34,7 @@ def with_other_way(error: NoHelper | NotMember) -> NoHelper | NotMember:
     return type(error)(error.message, f"{error.hint}; {OWN_TAP_HINT}")
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(Struct, frozen=True):
     """What the helpers say about a VM."""
 
     plans: Mapping[str, CardPlan]

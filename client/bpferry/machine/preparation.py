@@ -8,9 +8,10 @@ block. If something fails, everything that is open already is closed.
 import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from bpferry.commandline.build import QMP, Built
 from bpferry.commandline.parts import (
@@ -62,8 +63,7 @@ MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
 """The maps of a set: config, key, table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """Everything that QEMU needs to start. The code that made it closes what is in it."""
 
     draft: Draft
@@ -223,8 +223,7 @@ SEND_BUFFER: Final = 1 << 30
 """Bytes that a companion may write before QEMU reads them; net.core.wmem_max allows fewer."""
 
 
-@dataclass(slots=True)
-class _Opened:
+class _Opened(Struct):
     """What is open by now."""
 
     ours: contextlib.ExitStack

@@ -7,8 +7,9 @@ document's own name of the part.
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from bpferry.commandline.parts import Refusal
 from bpferry.domain.document import Document

@@ -3,8 +3,9 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.context import HostNode
 from bpferry.domain.forms import either
@@ -19,8 +20,7 @@ RULES: Final = "/etc/udev/rules.d/70-bpferry.rules"
 OPTIONAL: Final = either('startup-policy = "optional"', "startupPolicy='optional'")
 
 
-@dataclass(frozen=True, slots=True)
-class UsbDevice:
+class UsbDevice(Struct, frozen=True):
     """A device that the kernel has found."""
 
     vendor: int

@@ -11,9 +11,10 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.errors import BpferryError, NoManager
 
@@ -45,8 +46,7 @@ BOOTED: Final = Path("/run/systemd/system")
 """Is there if systemd is the host's first process (sd_booted(3))."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """A unit as systemd describes it (systemd.unit(5), org.freedesktop.systemd1(5))."""
 
     name: str
@@ -79,8 +79,7 @@ class Unit:
         return self["UnitFileState"] == "enabled"
 
 
-@dataclass(frozen=True, slots=True)
-class Manager:
+class Manager(Struct, frozen=True):
     """The user's systemd itself."""
 
     version: int

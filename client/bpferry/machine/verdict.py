@@ -6,8 +6,10 @@ file: what keeps the VM from starting, and what it would lack or have otherwise.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.domain.document import Document, read_in_part
 from bpferry.domain.origins import PassedOver
@@ -33,8 +35,7 @@ from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, find_unused
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What there is to say about a description, each with its place in the document."""
 
     draft: Draft | None

@@ -14,8 +14,9 @@ be attached; the kernel offers no way to ask.
 
 import mmap
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.errors import BpferryError
 from bpferry.steering.toeplitz import KEY_BYTES, Flow, HashType, queue_for
@@ -31,8 +32,7 @@ READ_ATTEMPTS: Final = 5
 """QEMU writes the three maps one after the other; a read that overlaps with that is repeated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steering:
+class Steering(Struct, frozen=True):
     """The steering of one card, as the guest's driver asked for it last."""
 
     redirect: bool

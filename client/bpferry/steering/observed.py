@@ -5,8 +5,9 @@ Depends on nothing that runs: values in, values out. What is read is in ``machin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.steering.maps import TABLE_ENTRIES, Steering
 from bpferry.steering.plan import Rung
@@ -17,8 +18,7 @@ from bpferry_wire.codec import Fields
 from bpferry_wire.errors import BadMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What is known of one card."""
 
     card_id: str

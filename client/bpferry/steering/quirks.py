@@ -8,9 +8,10 @@ plan goes through the rows in their order, again after each that changed somethi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.rungs import RSS_OBJECT, Rung, Situation
@@ -46,8 +47,7 @@ class Consequence(StrEnum):
     """Only one of the reasons: the user loses nothing by it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quirk:
+class Quirk(Struct, frozen=True):
     """One row."""
 
     name: str

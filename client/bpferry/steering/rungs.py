@@ -2,9 +2,10 @@
 """The types of a plan: what is asked for, rungs, what is known beforehand, and the plan itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 from bpferry.domain.model.cards import Card
 from bpferry.errors import BpferryError
@@ -39,8 +40,7 @@ class Rung(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something that is less than the user asked for, in one line, and what to do about it."""
 
     message: str
@@ -49,8 +49,7 @@ class Notice:
     """Which field of a card it is about, as a key of the native form; empty for others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """One card on one QEMU, with what it gets as far as that is decided."""
 
     card: Card
@@ -81,8 +80,7 @@ HelperAnswer = Granted | BpferryError
 """What the helper said, or the error with which asking it ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(Struct, frozen=True):
     """What a plan has to know about the host. ``machine.host`` gathers it."""
 
     kvm: bool = False
@@ -95,8 +93,7 @@ class HostFacts:
         return self.vhost.get(device, f"'{device}' was not checked")
 
 
-@dataclass(frozen=True, slots=True)
-class CardPlan:
+class CardPlan(Struct, frozen=True):
     """What one card gets."""
 
     card_id: str

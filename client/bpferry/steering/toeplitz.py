@@ -14,10 +14,11 @@ IPv6 extension headers that change addresses (the three _EX bits) are not modell
 described by its addresses and ports has them.
 """
 
-from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from msgspec import Struct
 
 KEY_BYTES: Final = 40
 """The key of virtio-net (VIRTIO_NET_RSS_MAX_KEY_SIZE), enough for IPv6 with ports: 36 bytes."""
@@ -48,8 +49,7 @@ PORT_TYPES: Final = {
 ADDRESS_TYPES: Final = {4: HashType.IPV4, 6: HashType.IPV6}
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """One direction of a connection, as the card receives it."""
 
     source: IPv4Address | IPv6Address

@@ -7,8 +7,9 @@ any more. There is no event to wait for: the guest's command goes to QEMU, which
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.steering.maps import Steering, SteeringMaps
 from bpferry.steering.plan import CardPlan, Notice, Rung
@@ -54,8 +55,7 @@ def describe_fallback(line: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What is known of one card of a running VM."""
 
     steering: Steering | None = None
@@ -140,8 +140,7 @@ def _count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """How long the maps of a card are polled, in seconds."""
 
     quiet_s: float = QUIET_SECONDS

@@ -2,9 +2,9 @@
 """Devices on paper, and where they end up: as QEMU is told, and as a guest sees it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.pci import MODEL_OF
 from bpferry.commandline.buses.placement import Placed, place_devices

@@ -2,7 +2,8 @@
 """What was built, for tests that expect it to be sound; and what was refused, for the others."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.implicit import complete

@@ -2,9 +2,9 @@
 """A part is built as far as it can be, and all that is refused of it is found."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.attempt import attempt, attempt_section
 from bpferry.commandline.context import Context, Folders

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Places on PCI by kind, as a VM in the native form has them."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.homes import WITH_EXPRESS, WITHOUT_EXPRESS
 from bpferry.commandline.buses.placement import place_devices

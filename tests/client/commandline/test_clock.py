@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The clock and its timers on the command line."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.parts import Environment, Remark
 from bpferry.commandline.system.clock import cpu_words

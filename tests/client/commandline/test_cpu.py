@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Processors on the command line."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Pause, PlugIn, Remark

@@ -2,10 +2,10 @@
 """Firmware: which one is taken, and where its variables are kept."""
 
 import json
-from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Copy

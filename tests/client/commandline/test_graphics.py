@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How the guest's display is shown: VNC, SPICE, and the displays of QEMU itself."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.context import TlsFolder
 from bpferry.commandline.displays import build as displays

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Places on PCI in libvirt's order, from which guests that move here have the names of cards."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.libvirt_order import ORDER, ORDER_OF_GIVEN
 from bpferry.commandline.buses.placement import place_devices

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which bus and address each device gets, by whatever rules."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.placement import place_devices
 from bpferry.commandline.context import Context

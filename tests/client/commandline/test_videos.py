@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Graphics cards: models, memory, and which one is the primary."""
 
-from dataclasses import replace
 from typing import Literal
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bpferry.commandline.displays import build as displays
 from bpferry.commandline.parts import Companion, Link, Remark, Slot

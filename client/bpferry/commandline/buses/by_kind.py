@@ -8,9 +8,10 @@ document come after all levels, so that they do not change the numbers of buses.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final
+
+from msgspec import Struct, field
 
 from bpferry.commandline.buses import homes
 from bpferry.commandline.buses.pci import FUNCTIONS, Connect, Place
@@ -64,8 +65,7 @@ def properties_of(device: Device, place: Place, context: Context) -> dict[str, o
     return {**old, "ats": None} if lacks_port(device, place, context) else {**old}
 
 
-@dataclass(slots=True)
-class _Layout:
+class _Layout(Struct):
     """One attempt, with a number of levels."""
 
     topology: Topology

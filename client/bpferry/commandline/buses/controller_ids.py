@@ -2,8 +2,9 @@
 """What controllers are called, and the model of a SCSI controller that names none."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine

@@ -7,11 +7,12 @@ the target out as well; then it is the next free one on a bus that suits the mac
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, cast
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.attempt import settle
 from bpferry.commandline.context import Context
@@ -32,8 +33,7 @@ ADDRESS_TYPES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Drive:
+class Drive(Struct, frozen=True):
     """A place on a controller."""
 
     controller: int

@@ -11,8 +11,9 @@ Each other kind has a slot of the root bus, and its devices are the functions of
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.buses.pci import SLOTS, Place
 from bpferry.commandline.buses.topology import is_bridge
@@ -21,8 +22,7 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """The places of one kind in a level."""
 
     first: int

@@ -9,8 +9,10 @@ shows which bridges there are. In the second, the bridges take part, and come fi
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.drive_addresses import index_of as drive_index
 from bpferry.commandline.buses.pci import Connect, Place
@@ -113,8 +115,7 @@ def _index(family: str, order: Sequence[str]) -> int:
     return order.index(family) if family in order else len(order)
 
 
-@dataclass(slots=True)
-class _Round:
+class _Round(Struct):
     """One round: all places are given out, on the buses that there are."""
 
     topology: Topology

@@ -7,9 +7,10 @@ can be unplugged (src/conf/domain_addr.c, virDomainPCIAddressBusSetModel).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Final
+
+from msgspec import Struct, field
 
 SLOTS: Final = 32
 """Of one bus (PCI Local Bus 3.0, 3.2.2.3.2)."""
@@ -46,8 +47,7 @@ NONE: Final = Connect(0)
 DEVICE: Final = Connect.PCI | Connect.AUTOMATIC
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """What a PCI controller is connected to, and what can be connected to it."""
 
     connect: Connect
@@ -107,8 +107,7 @@ CHIPSET: Final = {
 """Slots and functions of the root bus that the machine itself has (hw/i386/pc_piix.c, pc_q35.c)."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(Struct, frozen=True, order=True):
     """A function of a slot of a bus."""
 
     bus: int
@@ -121,8 +120,7 @@ class Place:
         return f"{self.slot:#x}.{self.function:#x}" if self.function else f"{self.slot:#x}"
 
 
-@dataclass(slots=True)
-class Bus:
+class Bus(Struct):
     """One bus, and who has which function of which slot."""
 
     index: int

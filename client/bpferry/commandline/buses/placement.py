@@ -6,9 +6,10 @@ chooses: libvirt's order, or a place for each kind of device that no other kind 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.buses import by_kind, libvirt_order
 from bpferry.commandline.buses.pci import MODEL_OF, Place
@@ -19,8 +20,7 @@ from bpferry.commandline.parts import Device, Slot
 from bpferry.errors import Unsupported
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """All devices with their places."""
 
     bridges: tuple[Device, ...]

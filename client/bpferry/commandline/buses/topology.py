@@ -2,8 +2,10 @@
 """The PCI buses of one machine while devices are put on them, by either set of rules."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.pci import (
     CHIPSET,
@@ -37,8 +39,7 @@ def index_of(bridge: Device) -> int:
     return int(bridge.id.removeprefix("pci."))
 
 
-@dataclass(slots=True)
-class Topology:
+class Topology(Struct):
     """Buses, and which device is where."""
 
     context: Context

@@ -10,8 +10,9 @@ If no kind of device is to move another, consoles after the first count down fro
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.domain.model.base import Address
@@ -23,8 +24,7 @@ MAX_PORTS: Final = 31
 """Ports of a controller if the document does not say how many: QEMU's own default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """One port."""
 
     controller: int

@@ -9,11 +9,11 @@ folder. Paths that older versions of libvirt chose themselves and wrote into doc
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.buses.virtio_ports import Place, properties_of, virtio_places

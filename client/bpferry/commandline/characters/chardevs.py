@@ -9,8 +9,9 @@ does not work is found before QEMU starts, and QEMU needs no permission to creat
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import (
@@ -57,8 +58,7 @@ GRAPHICS: Final = {"spicevmc": "spice", "spiceport": "spice", "dbus": "dbus"}
 Properties = dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """Who has a character device behind it."""
 
     device: Named[Character]
@@ -106,8 +106,7 @@ class User:
         return str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct, frozen=True):
     """A back end with its properties, and what has to come before its chardev."""
 
     driver: str

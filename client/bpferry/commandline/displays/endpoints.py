@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where a VNC or SPICE display is offered. The document may say so in two places."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context
 from bpferry.domain.forms import called
@@ -13,22 +14,19 @@ USUAL_ADDRESS: Final = "127.0.0.1"
 """As in libvirt, whose qemu.conf may say otherwise (vnc_listen, spice_listen)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tcp:
+class Tcp(Struct, frozen=True):
     """A port of an address of the host."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """A Unix socket."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Nowhere:
+class Nowhere(Struct, frozen=True):
     """Nobody can connect, but through QMP."""
 
 

@@ -6,9 +6,10 @@ libvirt: QEMU then asks for a password and has none.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Command, Part, Remark, Secret
@@ -24,8 +25,7 @@ MAX_VNC_BYTES: Final = 8
 """A password is the key of a cipher with keys of 56 bits, DES (RFC 6143, 7.2.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Password:
+class Password(Struct, frozen=True):
     """How the password of a display is set."""
 
     secret: str | None

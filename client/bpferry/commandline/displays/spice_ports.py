@@ -7,8 +7,9 @@ modes of the channels need, and one with TLS if there are certificates.
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.endpoints import Local, Nowhere, Place, Tcp
@@ -25,8 +26,7 @@ AUTOMATIC_PORTS: Final = 8000
 GIVE_A_PORT: Final = "give it one, or let ports be automatic (autoport)"
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(Struct, frozen=True):
     """Where the server listens; 0 for nowhere."""
 
     plain: int = 0

@@ -5,9 +5,11 @@ One is the primary: the firmware draws on it, and it is a VGA card if there is s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.attempt import attempt
@@ -70,8 +72,7 @@ LEAST_KIB: Final = 1024
 """QEMU counts the memory of VGA in MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Card:
+class _Card(Struct, frozen=True):
     device: Named[Video]
     model: str
     primary: bool

@@ -6,7 +6,8 @@ maps files in /dev/hugepages. Memory that processes share without a file comes f
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context, mistaken
 from bpferry.commandline.memory.nodes import nodes_of
@@ -25,8 +26,7 @@ USUAL_PAGE = 4096
 """A page of this size is not a huge page; true for x86 and most other hosts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """One piece of memory of the guest."""
 
     id: str

@@ -6,7 +6,9 @@ names belong to node 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.numbers import parse_numbers
 from bpferry.domain.model.machine import Machine
@@ -14,8 +16,7 @@ from bpferry.domain.model.numa import NumaCell
 from bpferry.domain.names import Named, listed
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """One node of the guest."""
 
     number: int

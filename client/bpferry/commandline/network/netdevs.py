@@ -2,8 +2,9 @@
 """What is behind network cards: ``-netdev``, and what else that needs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.memory.shared_memory import SHARED, has_shared_memory
@@ -28,8 +29,7 @@ def netdev_id(card_id: str) -> str:
     return f"host{card_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
+class _Owner(Struct, frozen=True):
     """The card that a netdev is made for."""
 
     device: Named[Card]

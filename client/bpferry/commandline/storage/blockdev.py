@@ -16,8 +16,10 @@ those below it open for writing when they have to. Node names are made from the 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.parts import Option, Secret
 from bpferry.commandline.storage.image_checks import BACKED, check_image, check_source
@@ -47,8 +49,7 @@ MAX_DEPTH: Final = 200
 """Images below one another, as in libvirt (storage_source_conf.h, VIR_STORAGE_MAX_CHAIN_DEPTH)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nodes:
+class Nodes(Struct, frozen=True):
     """The nodes of one disk."""
 
     options: tuple[Option, ...]
@@ -104,8 +105,7 @@ def disk_nodes(
     return Nodes(tuple(builder.options), tuple(builder.secrets), top)
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
+class _Level(Struct, frozen=True):
     """One image of a chain: what its nodes are called, and whether they are written to."""
 
     prefix: str

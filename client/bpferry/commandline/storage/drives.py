@@ -5,8 +5,9 @@ Whatever a document asks for that the driver has no property for is refused.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from bpferry.commandline.buses.controller_ids import (
     bus_of,

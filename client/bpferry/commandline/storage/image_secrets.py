@@ -7,8 +7,9 @@ image (qemu_domain.c, qemuDomainStorageIDNew), the node, and what the secret is 
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from bpferry.commandline.parts import Secret
 from bpferry.domain.forms import either
@@ -42,8 +43,7 @@ class Reference(Protocol):
         """Or any other name."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSecrets:
+class ImageSecrets(Struct, frozen=True):
     """The secrets of one image."""
 
     login: Secret | None = None

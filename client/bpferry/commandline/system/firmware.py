@@ -6,8 +6,9 @@ not exist yet.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Copy, Option, Part, json_of
@@ -63,8 +64,7 @@ def _has_variables(context: Context, flash: Flash) -> bool:
     return flash.read_only
 
 
-@dataclass(frozen=True, slots=True)
-class Variables:
+class Variables(Struct, frozen=True):
     """The file in which the firmware keeps its variables. It need not exist yet."""
 
     path: str

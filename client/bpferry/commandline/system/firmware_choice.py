@@ -4,8 +4,9 @@
 The first of this host's descriptors that matches what the document asks for is used.
 """
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.domain.architectures import qemu_name
@@ -17,8 +18,7 @@ FLASH_FAMILIES = ("pc", "q35", "virt")
 """The machine types that have flash for firmware."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flash:
+class Flash(Struct, frozen=True):
     """Firmware in flash."""
 
     code: str
@@ -31,8 +31,7 @@ class Flash:
     needs_smm: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rom:
+class Rom(Struct, frozen=True):
     """Firmware that QEMU loads as a whole."""
 
     path: str

@@ -19,8 +19,9 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from bpferry.domain.names import cards_of
 from bpferry.errors import BadInput

@@ -7,10 +7,11 @@ eBPF object has to be that of the QEMU that runs, which may not be the one on di
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.network.build import card_parts
 from bpferry.commandline.parts import Command as PartOfCommand
@@ -38,8 +39,7 @@ from bpferry.steering.plan import RSS_OBJECT, CardPlan, plan_card
 from bpferry.steering.requests import requests_of
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A card that is to be plugged in."""
 
     card: Card
@@ -50,8 +50,7 @@ class Wanted:
     require_ebpf: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CardCommands:
+class CardCommands(Struct, frozen=True):
     """What QEMU is told of one card."""
 
     device: Device

@@ -3,11 +3,12 @@
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.implicit import complete
@@ -46,8 +47,7 @@ class WantedDisk(msgspec.Struct, frozen=True):
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DiskCommands:
+class DiskCommands(Struct, frozen=True):
     """What QEMU is told of one disk."""
 
     device: Device

@@ -7,8 +7,9 @@ then is what is behind the device removed. That may be long after a command gave
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from bpferry.errors import NotReady, QemuError
 from bpferry.machine.control.hot_plug.steps import (
@@ -29,8 +30,7 @@ UNKNOWN: Final = "not found"
 GUEST_REFUSED: Final = "DEVICE_UNPLUG_GUEST_ERROR"
 
 
-@dataclass(slots=True)
-class Holding:
+class Holding(Struct):
     """One device that can be taken out."""
 
     id: str
