@@ -17,8 +17,8 @@ from bpferry.errors import QemuError
 from bpferry.machine.card_watch import CHANGES, CardWatch, follow
 from bpferry.steering.maps import Steering, SteeringMaps
 from bpferry.steering.plan import CardPlan, Rung
+from bpferry.steering.settling import MAX_TOLD, Pace, Watch
 from bpferry.steering.toeplitz import HashType
-from bpferry.steering.view import MAX_TOLD, Pace, Watch
 from tests import requires
 from tests.client import running
 from tests.client.support import Record

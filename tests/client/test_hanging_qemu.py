@@ -11,12 +11,13 @@ import pytest
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BadInput, BpferryError, NotReady, QemuError
 from bpferry.machine.control import life
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.queues import Queues
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.screen import Screen
+from bpferry.machine.control.states import State
 from bpferry_wire.codec import Fields
 
 LATE_SECONDS = 0.2

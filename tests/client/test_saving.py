@@ -18,12 +18,13 @@ from bpferry.domain.remaining import without_entry
 from bpferry.errors import BadInput, BpferryError, NotReady
 from bpferry.machine import saved, stopping
 from bpferry.machine.control.hot_plug import operations as hot_plug
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.links import changed_links, restore_links, set_link
 from bpferry.machine.control.operations import operations
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.snapshots import Snapshots
+from bpferry.machine.control.states import State
 from bpferry.machine.incoming import open_saved
 from bpferry.machine.saved import Header, Image
 from bpferry.machine.stopping import Stopper

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.machine.control.life import State
+from bpferry.machine.control.states import State
 from bpferry.machine.service_manager import WORDS, ServiceManager
 from tests.client.running import BASE, DISK, start
 from tests.client.support import wait_until

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError
-from bpferry.steering import view
+from bpferry.steering import settling, view
 from bpferry.steering.maps import Steering, SteeringMaps, decode
 from bpferry.steering.toeplitz import KEY_BYTES, Flow, HashType
 from bpferry_wire.fds import BorrowedFd, OwnedFds
@@ -109,11 +109,11 @@ def test_sentence(table: tuple[int, ...], sentence: str) -> None:
 
 
 async def settle_while(
-    act: Callable[[view.Watch], None], granted: OwnedFds, record: Record, pace: view.Pace
+    act: Callable[[settling.Watch], None], granted: OwnedFds, record: Record, pace: settling.Pace
 ) -> Steering:
     """Watch the maps of *granted*, and *act* a moment later; return what is there in the end."""
     with maps_of(granted) as maps:
-        watch = view.Watch("net0", maps, record.note, record.steering_changed, pace)
+        watch = settling.Watch("net0", maps, record.note, record.steering_changed, pace)
         asyncio.get_running_loop().call_later(0.4, act, watch)
         async with asyncio.timeout(20):
             return await watch.settle()
@@ -123,10 +123,10 @@ async def settle_while(
 def test_watch_tells_what_comes_into_force_and_ends(granted: OwnedFds, record: Record) -> None:
     """As soon as the guest's driver has set RSS up, one sentence says so; then it is quiet."""
 
-    def set_up(_watch: view.Watch) -> None:
+    def set_up(_watch: settling.Watch) -> None:
         bpf.write_maps(granted, WANTED)
 
-    pace = view.Pace(quiet_s=0.6, patience_s=60)
+    pace = settling.Pace(quiet_s=0.6, patience_s=60)
 
     assert EXPECTED == asyncio.run(settle_while(set_up, granted, record, pace))
     assert record.texts("note") == [
@@ -139,9 +139,9 @@ def test_watch_tells_what_comes_into_force_and_ends(granted: OwnedFds, record: R
 def test_watch_gives_a_guest_up_that_sets_nothing_up(granted: OwnedFds, record: Record) -> None:
     """After a while it ends with what is there, which is nothing."""
 
-    def do_nothing(_watch: view.Watch) -> None: ...
+    def do_nothing(_watch: settling.Watch) -> None: ...
 
-    pace = view.Pace(quiet_s=0.1, patience_s=0.8)
+    pace = settling.Pace(quiet_s=0.1, patience_s=0.8)
 
     assert not asyncio.run(settle_while(do_nothing, granted, record, pace)).redirect
     assert [] == record.all
@@ -152,11 +152,11 @@ def test_watch_does_not_follow_a_restless_guest_for_ever(granted: OwnedFds, reco
     """A guest that changes its table all the time is given up as well."""
     tables = ((number % 4,) * 128 for number in itertools.count())
 
-    def change(watch: view.Watch) -> None:
+    def change(watch: settling.Watch) -> None:
         bpf.write_maps(granted, replace(WANTED, table=next(tables)))
         asyncio.get_running_loop().call_later(0.05, change, watch)
 
-    pace = view.Pace(quiet_s=0.6, patience_s=2)
+    pace = settling.Pace(quiet_s=0.6, patience_s=2)
 
     assert asyncio.run(settle_while(change, granted, record, pace)).redirect
     assert len(record.steering) > 3
@@ -166,10 +166,10 @@ def test_watch_does_not_follow_a_restless_guest_for_ever(granted: OwnedFds, reco
 def test_watch_begins_once_more_when_asked(granted: OwnedFds, record: Record) -> None:
     """An event within the time to settle makes that time begin once more."""
     bpf.write_maps(granted, WANTED)
-    pace = view.Pace(quiet_s=0.6, patience_s=60)
+    pace = settling.Pace(quiet_s=0.6, patience_s=60)
 
     before = time.monotonic()
-    asyncio.run(settle_while(view.Watch.look_again, granted, record, pace))
+    asyncio.run(settle_while(settling.Watch.look_again, granted, record, pace))
 
     assert time.monotonic() - before > 1
 

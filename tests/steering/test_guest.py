@@ -20,7 +20,7 @@ from typing import Final
 
 import pytest
 
-from bpferry.steering.view import QUIET_SECONDS
+from bpferry.steering.settling import QUIET_SECONDS
 from guest.build import CACHE, Guest, build_guest
 from guest.flows import Queues, Route, gather_flows, make_flows
 from guest.netns import Namespace, bridged

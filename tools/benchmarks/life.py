@@ -54,6 +54,9 @@ DESCRIPTION: Final = 'name = "{name}"\nmemory = "64 MiB"\nvcpus = 2\naccelerator
 OWN_MONITORS: Final = ("-chardev", "-mon")
 """The bare QEMU has one monitor of its own, so bpferry's are left out of its command line."""
 
+WAITS: Final = "-S"
+"""Nor does it wait with the guest."""
+
 NOBODY: Final = 65534
 LIBVIRT: Final = ("virsh", "libvirtd")
 WITHOUT_LIBVIRT: Final = (
@@ -230,14 +233,14 @@ def _wait_until_ready(ready: socket.socket, name: str) -> None:
 
 
 def _argv_of(client: list[str], path: Path) -> list[str]:
-    """Return the command line of the VM at *path* without bpferry's monitors."""
+    """Return the command line of the VM at *path* without what is there for bpferry."""
     done = subprocess.run(
         [*client, "run", "--dry-run=json", str(path)], check=True, capture_output=True
     )
     argv = [str(word) for word in json.loads(done.stdout)["argv"]]
     places = [place for place, word in enumerate(argv) if word in OWN_MONITORS]
     left_out = {place + offset for place in places for offset in (0, 1)}
-    return [word for place, word in enumerate(argv) if place not in left_out]
+    return [word for place, word in enumerate(argv) if place not in left_out and word != WAITS]
 
 
 def _start_bare(argv: list[str]) -> int:

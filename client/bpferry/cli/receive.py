@@ -29,6 +29,7 @@ from bpferry.machine.migration.receiving import Receiving, keep_description
 from bpferry.machine.preparation import prepare
 from bpferry.machine.reporter import Reporter, Silent
 from bpferry.machine.secrets import NamedSecrets
+from bpferry.machine.starting import start
 from bpferry.machine.supervisor import supervise
 from bpferry.machine.verdict import judge_document
 from bpferry.network.bpf_helper import BpfHelper
@@ -139,7 +140,8 @@ class _Arrival:
         ):
             helpers.close()
             record.note(f"'{offer.name}' comes from '{offer.host}'")
-            return supervise(prepared, record, None, offer.stop_seconds)
+            with start(prepared, record) as started:
+                return supervise(prepared, record, started, None, offer.stop_seconds)
 
     def _let_go(self, offer: Offer, record: Record) -> None:
         """Let the connection end; the VM stays."""

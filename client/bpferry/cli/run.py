@@ -130,13 +130,13 @@ def _stay_parent(
     how: _How,
 ) -> int:
     """Start QEMU and stay until it ends."""
-    # asyncio and the rest that a running VM needs are not needed before.
+    # What a start needs is not for a dry run; asyncio comes while QEMU starts (``starting``).
     from bpferry.cli.stderr_thread import unhurried_stderr  # noqa: PLC0415
     from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
     from bpferry.machine.log_file import keep_log  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
-    from bpferry.machine.supervisor import supervise  # noqa: PLC0415
+    from bpferry.machine.starting import start  # noqa: PLC0415
     from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
     from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
@@ -153,7 +153,10 @@ def _stay_parent(
         _introduce(plan, notices, prepared, record)
         if user is None and prepared.console is not None:
             record.note(f"the guest's console is at: bpferry console {shlex.quote(name)}")
-        status = supervise(prepared, record, user, how.stop_seconds)
+        with start(prepared, record) as started:
+            from bpferry.machine.supervisor import supervise  # noqa: PLC0415 - while QEMU starts
+
+            status = supervise(prepared, record, started, user, how.stop_seconds)
     if how.as_json:
         output.print_json(_end_fields(prepared, notices, record, status))
     return status
@@ -174,9 +177,11 @@ def _introduce(
 
 def _saved(path: str | None, vm_name: str) -> "AbstractContextManager[Incoming | None]":
     """Open the file in which the VM was saved, if there is one."""
-    from bpferry.machine.incoming import open_saved  # noqa: PLC0415
+    if path is None:
+        return contextlib.nullcontext()
+    from bpferry.machine.incoming import open_saved  # noqa: PLC0415 - brings asyncio
 
-    return contextlib.nullcontext() if path is None else open_saved(path, vm_name)
+    return open_saved(path, vm_name)
 
 
 def _accelerator(plan: Draft) -> str:

@@ -25,7 +25,6 @@ from bpferry.commandline.parts import (
     Listen,
     Option,
     Part,
-    Pause,
     Refusal,
     SocketPair,
     join,
@@ -122,8 +121,6 @@ def _words(
 
     Bridges come before all other devices, except the IOMMU.
     """
-    if any(isinstance(part, Pause) for part in parts):
-        yield "-S"
     waiting = tuple(bridges)
     others = {name: device for name, device in final.items() if device not in waiting}
     for part in parts:

@@ -319,10 +319,6 @@ class PlugIn(Struct, frozen=True):
     key: str
 
 
-class Pause(Struct, frozen=True):
-    """Something has to be done after QEMU starts and before the guest does: QEMU starts paused."""
-
-
 class Command(Struct, frozen=True):
     """A command of QMP that is run once QEMU answers."""
 
@@ -356,7 +352,6 @@ Part = (
     | Affinity
     | Scheduling
     | Limit
-    | Pause
     | PlugIn
     | Command
     | Remark

@@ -13,6 +13,7 @@
     incoming      start a VM where it was saved
     differences   which devices were plugged in and taken out since its start
     migration     a package: a VM that moves to another host
+    starting      QEMU's start, before the supervisor is imported
     supervisor    QEMU's parent, for as long as it runs
     control       a package: commands to a VM that runs, and its answers
     control_socket where they arrive

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is seen of a card's steering while its VM runs, compared with its plan.
 
-The maps are polled until the steering has settled (``steering.view``), and again after an event
+The maps are polled until the steering has settled (``steering.settling``), and again after an event
 that may bring a change:
 
     RESET, RESUME           another boot, or a guest that continues
@@ -20,7 +20,8 @@ from bpferry.errors import QemuError
 from bpferry.machine.reporter import Reporter
 from bpferry.steering.maps import Steering, SteeringMaps
 from bpferry.steering.plan import CardPlan
-from bpferry.steering.view import USUAL, Pace, Seen, Watch, compare_plan
+from bpferry.steering.settling import USUAL, Pace, Watch
+from bpferry.steering.view import Seen, compare_plan
 
 CHANGES: Final = frozenset({"RESET", "RESUME", "NIC_RX_FILTER_CHANGED"})
 """Events of QMP after which a guest may set up its cards (qapi/run-state.json, qapi/net.json)."""

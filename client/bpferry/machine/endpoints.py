@@ -6,14 +6,16 @@ QMP says what it has chosen, as soon as it answers.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from bpferry.commandline.displays.vnc import FIRST_PORT
 from bpferry.commandline.parts import Endpoint
 from bpferry.errors import QemuError
-from bpferry.qemu.monitor import Monitor
+
+if TYPE_CHECKING:
+    from bpferry.qemu.monitor import Monitor
 
 NOT_SAID: Final = "QEMU does not say where"
 
@@ -31,7 +33,7 @@ DISPLAYS: Final = {"vnc": "", "vnc-tls": ", TLS"}
 """The protocols with display numbers, and what else a user should know about them."""
 
 
-async def find_chosen(monitor: Monitor, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+async def find_chosen(monitor: "Monitor", endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
     """Return *endpoints* with what QEMU has chosen; what it does not report stays empty.
 
     Raises:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Which limits the kernel has in force for a process, in its control group (cgroup-v2.rst)."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -87,6 +86,8 @@ def _text_of(path: Path) -> str:
 
 async def confirm(pid: int, limits: Sequence[Limit], reporter: Reporter) -> None:
     """Tell which of *limits* are in force for the process *pid*, and warn of those that are not."""
+    import asyncio  # noqa: PLC0415 - not before QEMU runs
+
     if not limits:
         return
     for _ in range(TRIES):

@@ -10,13 +10,15 @@ import os
 import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.numbers import format_ranges
 from bpferry.commandline.parts import ALL, EMULATOR, Affinity, Remark, Scheduling, Threads
 from bpferry.errors import QemuError
 from bpferry.machine.reporter import Reporter
-from bpferry.qemu.monitor import Monitor
+
+if TYPE_CHECKING:
+    from bpferry.qemu.monitor import Monitor
 
 ONLINE: Final = Path("/sys/devices/system/cpu/online")
 
@@ -89,7 +91,7 @@ def pin_process(pid: int, affinities: Sequence[Affinity], reporter: Reporter) ->
 
 
 async def pin_threads(
-    monitor: Monitor,
+    monitor: "Monitor",
     pid: int,
     affinities: Sequence[Affinity],
     schedulings: Sequence[Scheduling],
@@ -112,7 +114,7 @@ async def pin_threads(
         _schedule(known.get(scheduling.threads, numbers), scheduling, reporter)
 
 
-async def _ask(monitor: Monitor) -> dict[Threads, tuple[int, ...]]:
+async def _ask(monitor: "Monitor") -> dict[Threads, tuple[int, ...]]:
     """Return the ids of the threads that QMP names (qapi/machine.json, qapi/misc.json)."""
     known: dict[Threads, tuple[int, ...]] = {}
     for cpu in _records(await monitor.execute("query-cpus-fast")):

@@ -9,7 +9,7 @@ import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
@@ -26,7 +26,6 @@ from bpferry.commandline.parts import (
     OpenVsock,
     OutputFile,
     OwnSocket,
-    Pause,
     PlugIn,
     Scheduling,
     Secret,
@@ -35,7 +34,6 @@ from bpferry.commandline.parts import (
 )
 from bpferry.domain.document import Document
 from bpferry.errors import BpferryError, all_in_one
-from bpferry.machine.arrival import Arrival
 from bpferry.machine.card_fds import CardFds, Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.control_socket import open_control
@@ -58,6 +56,9 @@ from bpferry.network.tap_helper import GrantedTap
 from bpferry.steering.maps import SteeringMaps
 from bpferry.steering.plan import CardPlan
 from bpferry_wire.objects import RSS
+
+if TYPE_CHECKING:
+    from bpferry.machine.arrival import Arrival
 
 MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
 """The maps of a set: config, key, table."""
@@ -95,10 +96,8 @@ class Prepared(Struct, frozen=True):
     schedulings: tuple[Scheduling, ...] = ()
     plugged_in: tuple[int, ...] = ()
     """Processors of the guest that are added before it runs."""
-    incoming: Arrival | None = None
+    incoming: "Arrival | None" = None
     """Where the VM goes on from, if it is not booted."""
-    paused: bool = False
-    """Whether QEMU starts paused, until it is told to run the guest."""
     companions: tuple[Running, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Where each secret comes from and what it is for, in words, by its name in QEMU."""
@@ -118,8 +117,8 @@ class Prepared(Struct, frozen=True):
 
     @property
     def starts_guest(self) -> bool:
-        """Whether QEMU has to be told to run the guest."""
-        return (self.paused or self.incoming is not None) and not self.stays_paused
+        """Whether QEMU is told to run the guest; until then, it waits."""
+        return not self.stays_paused
 
     @property
     def stays_paused(self) -> bool:
@@ -129,7 +128,7 @@ class Prepared(Struct, frozen=True):
 
 @contextlib.contextmanager
 def prepare(
-    draft: Draft, helpers: Helpers, reporter: Reporter, incoming: Arrival | None = None
+    draft: Draft, helpers: Helpers, reporter: Reporter, incoming: "Arrival | None" = None
 ) -> Iterator[Prepared]:
     """Take the VM's name, ask the helpers, start the companions, and build the command line.
 
@@ -172,7 +171,6 @@ def prepare(
             affinities=built.of(Affinity),
             schedulings=built.of(Scheduling),
             plugged_in=tuple(number for part in built.of(PlugIn) for number in part.vcpus),
-            paused=bool(built.of(Pause)),
             companions=companions,
             secrets=_described(draft),
             endpoints=final.of(Endpoint),

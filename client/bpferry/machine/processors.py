@@ -7,10 +7,12 @@ they are the guest's processors from 0 on.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.errors import QemuError
-from bpferry.qemu.monitor import Monitor
+
+if TYPE_CHECKING:
+    from bpferry.qemu.monitor import Monitor
 
 LEVELS: Final = (
     "node-id",
@@ -23,7 +25,7 @@ LEVELS: Final = (
 )
 
 
-async def plug_in(monitor: Monitor, numbers: Sequence[int]) -> None:
+async def plug_in(monitor: "Monitor", numbers: Sequence[int]) -> None:
     """Add the processors *numbers* of the guest, in this order.
 
     Raises:

@@ -11,7 +11,7 @@ import socket
 from typing import Final
 
 from bpferry.domain.stop_time import MAX_STOP_SECONDS
-from bpferry.machine.control.life import State
+from bpferry.machine.control.states import State
 
 WORDS: Final = {
     State.STARTING: "QEMU starts",

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -30,7 +30,7 @@ from bpferry.machine.console.operation import console_operations
 from bpferry.machine.console.relay import Streams, relay_to
 from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.links import restore_links
 from bpferry.machine.control.moving import Moving
 from bpferry.machine.control.operations import operations
@@ -38,20 +38,21 @@ from bpferry.machine.control.record import Record
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.server import Server
 from bpferry.machine.control.snapshots import Snapshots
+from bpferry.machine.control.states import State
 from bpferry.machine.control.watching import begin_watching
 from bpferry.machine.ending import early_end, report_end
 from bpferry.machine.endpoints import describe, find_chosen
 from bpferry.machine.in_force import confirm
-from bpferry.machine.limits import confined
-from bpferry.machine.pinning import pin_process, pin_threads
+from bpferry.machine.pinning import pin_threads
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.processors import plug_in
 from bpferry.machine.qemu_output import QemuOutput
 from bpferry.machine.registration import described, register, unregister
 from bpferry.machine.service_manager import ServiceManager
+from bpferry.machine.starting import Started
 from bpferry.machine.stopping import QUIT_SECONDS, Stopper
 from bpferry.qemu.monitor import Monitor, open_monitor
-from bpferry.qemu.process import STOP_SIGNALS, Child, start_child
+from bpferry.qemu.process import STOP_SIGNALS, Child
 
 Signals = asyncio.Queue[signal.Signals]
 
@@ -68,10 +69,11 @@ MONITOR_SECONDS: Final = 30.0
 def supervise(
     prepared: Prepared,
     record: Record,
+    started: Started,
     user: Streams | Leash | None,
-    stop_seconds: float | None = None,
+    stop_seconds: float | None,
 ) -> int:
-    """Start QEMU, stay until it ends, and return its exit status; 128 + n for signal n.
+    """Stay until the QEMU that was *started* ends; return its exit status, 128 + n for signal n.
 
     *user* is where the guest's console goes: to streams of ours, to the process at the terminal
     that forked us, or only to those who ask for it. *stop_seconds* is how long the guest may take
@@ -82,23 +84,19 @@ def supervise(
     """
     # The command that started us let more pile up, to be quick; we may run for months.
     gc.set_threshold(GARBAGE)
-    return asyncio.run(_supervise(prepared, record, user, stop_seconds))
+    return asyncio.run(_supervise(prepared, record, started, user, stop_seconds))
 
 
 async def _supervise(
     prepared: Prepared,
     record: Record,
+    started: Started,
     user: Streams | Leash | None,
     stop_seconds: float | None,
 ) -> int:
+    child, manager, early = started
     async with contextlib.AsyncExitStack() as stack:
-        manager = ServiceManager()
-        signals = stack.enter_context(_signals())
-        limits = prepared.built.of(Limit)
-        through = stack.enter_context(confined(prepared.document.machine.name, limits))
-        child = stack.enter_context(_start(prepared, through))
-        prepared.inherited.close()
-        pin_process(child.pid, prepared.affinities, record)
+        signals = stack.enter_context(_signals(early))
         plans = prepared.plans.values()
         output_of_qemu = QemuOutput(child, record, plans, prepared.endpoints)
         stack.callback(output_of_qemu.stop)
@@ -120,33 +118,29 @@ async def _supervise(
         return status if status >= 0 else 128 - status
 
 
-def _start(
-    prepared: Prepared, through: tuple[str, ...]
-) -> contextlib.AbstractContextManager[Child]:
-    return start_child(
-        prepared.argv,
-        prepared.pass_fds,
-        streams=None if prepared.streams is None else prepared.streams.fileno(),
-        environment=prepared.environment,
-        blocked=STOP_SIGNALS,
-        through=through,
-    )
-
-
 @contextlib.contextmanager
-def _signals() -> Iterator[Signals]:
-    """Queue each signal that arrives, instead of its usual effect."""
+def _signals(early: Sequence[signal.Signals]) -> Iterator[Signals]:
+    """Queue the *early* signals, and each that arrives, instead of its usual effect."""
     loop = asyncio.get_running_loop()
     queue: Signals = asyncio.Queue()
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, queue.put_nowait, number)
+    for number in early:
+        queue.put_nowait(number)
     try:
         yield queue
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _forget_start() -> None:
+    """Give back what only the start needed, and look for garbage from now on in what is new."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class _Supervisor:
@@ -211,6 +205,7 @@ class _Supervisor:
                     self._companions.start()
                     await self._let_run(monitor)
                     self._begin(self._register())
+                    _forget_start()
                 await self._ended.wait()
                 if monitor is not None:
                     # What QEMU has said last is told before its end is.
@@ -290,6 +285,7 @@ class _Supervisor:
     async def _let_run(self, monitor: Monitor) -> None:
         """Do what has to be done before the guest runs, let it run, and say how to reach it."""
         prepared = self._prepared
+        runs = False
         try:
             await confirm(self._child.pid, prepared.built.of(Limit), self._reporter)
             await plug_in(monitor, prepared.plugged_in)
@@ -299,7 +295,8 @@ class _Supervisor:
             await self._tell(monitor)
             if prepared.incoming is not None:
                 await self._arrive(monitor, prepared.incoming)
-            elif prepared.starts_guest:
+            else:
+                runs = True
                 await monitor.execute("cont")
             self._vm.runs(paused=prepared.stays_paused)
             self._manager.show(self._vm.state)
@@ -311,8 +308,7 @@ class _Supervisor:
                 return
             end = await self._early_end(error, SOON_SECONDS)
             # A guest that runs may end QEMU at any time; how it ended is told then.
-            waits = prepared.paused or prepared.incoming is not None
-            if waits or not self._ended.is_set():
+            if not runs or not self._ended.is_set():
                 raise end from error
 
     async def _arrive(self, monitor: Monitor, arrival: Arrival) -> None:

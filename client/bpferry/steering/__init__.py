@@ -14,6 +14,7 @@
     observed  one card of a running VM at one moment, for a packet
     remarks   what is worth a warning about the queues of a card that runs
     view      what is in force, in a sentence, and compared with the plan
+    settling  a look at the maps of a card until nothing changes any more
 
 Depends on: errors, domain, bpferry_wire; qemu.capabilities and qemu.defaults, for what a QEMU can
 do and which card a document means.

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Pause, PlugIn, Remark
+from bpferry.commandline.parts import PlugIn, Remark
 from bpferry.domain.model.accelerator import Accelerator
 from tests.client.commandline.system_parts import (
     all_parts,
@@ -182,7 +182,7 @@ def test_processors_that_are_there_at_once() -> None:
     context = vcpus(FIXED, FIXED, ABSENT)
 
     assert {"cpus=2", "maxcpus=3"} <= words(context, "-smp")
-    assert [] == of_kind(context, PlugIn) + of_kind(context, Pause)
+    assert [] == of_kind(context, PlugIn)
 
 
 def test_processors_that_are_plugged_in() -> None:
@@ -191,7 +191,6 @@ def test_processors_that_are_plugged_in() -> None:
 
     assert {"cpus=1", "maxcpus=4"} <= words(context, "-smp")
     assert [PlugIn((3, 2), "vcpu-list")] == of_kind(context, PlugIn)
-    assert [Pause()] == of_kind(context, Pause)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@
 
 import pytest
 
-from bpferry.commandline.build import build
 from bpferry.commandline.parts import (
     ALL,
     EMULATOR,
     Affinity,
-    Pause,
     Remark,
     Scheduling,
     Threads,
@@ -28,11 +26,10 @@ PINS = """\
 
 
 def test_whole_vm() -> None:
-    """The processors that all of QEMU may run on need no pause."""
+    """Processors can be named that all of QEMU may run on."""
     context = context_of("<vcpu cpuset='0-2,^1'>2</vcpu><cputune/>")
 
     assert [Affinity(frozenset({0, 2}), "vcpu-affinity", ALL)] == of_kind(context, Affinity)
-    assert [] == of_kind(context, Pause)
 
 
 def test_each_thread() -> None:
@@ -45,7 +42,6 @@ def test_each_thread() -> None:
         Affinity(frozenset({3}), "cpu-tune.vcpus[0].processors", Threads("vcpu", 1)),
         Affinity(frozenset({6}), "cpu-tune.iothreads[0].processors", Threads("iothread", 1)),
     ] == of_kind(context, Affinity)
-    assert [Pause()] == of_kind(context, Pause)
 
 
 def test_schedulers() -> None:
@@ -63,7 +59,6 @@ def test_schedulers() -> None:
         Scheduling("fifo", 7, "cpu-tune.vcpu-schedulers[0]", Threads("vcpu", 2)),
         Scheduling("idle", 0, "cpu-tune.iothread-schedulers[0]", Threads("iothread", 1)),
     ] == of_kind(context, Scheduling)
-    assert [Pause()] == of_kind(context, Pause)
 
 
 def test_processor_that_is_not_there_at_the_start() -> None:
@@ -75,7 +70,6 @@ def test_processor_that_is_not_there_at_the_start() -> None:
 
     assert 3 == len(of_kind(context, Remark))
     assert [] == of_kind(context, Affinity) + of_kind(context, Scheduling)
-    assert [] == of_kind(context, Pause)
 
 
 def test_placement_that_libvirt_asks_about() -> None:
@@ -85,14 +79,6 @@ def test_placement_that_libvirt_asks_about() -> None:
     (remark,) = of_kind(context, Remark)
     assert remark.key == "vcpu-placement"
     assert [] == of_kind(context, Affinity)
-
-
-def test_the_guest_waits() -> None:
-    """QEMU is told to wait with the guest where its threads have to be put in their places."""
-    assert "-S" in build(context_of(PINS, machine="microvm")).argv
-    whole = context_of("<vcpu cpuset='0'>2</vcpu>", machine="microvm")
-
-    assert "-S" not in build(whole).argv
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from bpferry.machine.control.hot_plug import steps as steps_module
 from bpferry.machine.control.hot_plug.holdings import Holding, Holdings
 from bpferry.machine.control.hot_plug.steps import Command, all_or_none
 from bpferry.machine.control.hot_plug.threads import in_thread
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.saving import Saving
+from bpferry.machine.control.states import State
 from bpferry.qemu.monitor import CommandRefused, Event
 from bpferry_wire.codec import Fields
 

@@ -45,6 +45,8 @@ def parts(context: Context) -> Iterator[Part]:
 def _general(context: Context) -> Iterator[Found]:
     machine = context.machine
     yield from check_kind(context)
+    # The guest waits until the supervisor is there, which powers it down when a signal comes.
+    yield Option("-S")
     yield Option("-name", join("", guest=machine.name, debug_threads=True))
     yield Option("-no-user-config")
     yield Option("-nodefaults")

@@ -16,7 +16,6 @@ from bpferry.commandline.parts import (
     Affinity,
     Found,
     Part,
-    Pause,
     Remark,
     Scheduling,
     Threads,
@@ -42,10 +41,8 @@ def parts(context: Context) -> Iterator[Found]:
         yield _affinity(machine.vcpu_affinity, "vcpu-affinity", ALL)
     tune = machine.cpu_tune
     if tune is not None:
-        found = [*_pins(context, tune), *_schedulers(context, tune)]
-        if any(isinstance(part, Affinity | Scheduling) for part in found):
-            yield Pause()
-        yield from found
+        yield from _pins(context, tune)
+        yield from _schedulers(context, tune)
 
 
 def _remark_of_placement(key: str) -> Remark:

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.context import Context, mistaken, unsupported
-from bpferry.commandline.parts import Found, Option, Pause, PlugIn, join
+from bpferry.commandline.parts import Found, Option, PlugIn, join
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import listed
 from bpferry.errors import Unsupported
@@ -19,7 +19,6 @@ def parts(context: Context) -> Iterator[Found]:
     plugged = plugged_in(machine)
     start = _vcpus_at_start(machine) - len(plugged)
     if plugged:
-        yield Pause()
         yield PlugIn(plugged, "vcpu-list")
     yield Option("-smp", join("", cpus=start, **_arrangement(machine, start)))
 

@@ -10,6 +10,7 @@
     moving      move the VM to another host
     queues      one card's steering and rings, asked from its maps and from QEMU
     life        what is known of a running VM: its state and what it was started with
+    states      the states it can be in
     inventory   its cards and disks, as its user is shown them
     links       the links of its cards, which its user takes down and up
     hot_plug    a package: cards and disks that are plugged in and taken out

@@ -15,7 +15,8 @@ from typing import Final
 from bpferry.domain.forms import either, in_form
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.states import State
 from bpferry.qemu.monitor import Event
 
 NOTES: Final = {
@@ -52,7 +53,7 @@ class GuestEvents:
     def __init__(self, vm: RunningVm) -> None:
         self._vm = vm
         self._told: set[str] = set()
-        self._starts = vm.prepared.paused
+        self._starts = vm.prepared.incoming is None
         """Whether QEMU is still paused for us, before the guest runs for the first time."""
 
     async def follow(self, event: Event) -> None:

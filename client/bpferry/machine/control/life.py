@@ -4,47 +4,21 @@
 import asyncio
 import shlex
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import NotReady, QemuError
 from bpferry.machine.card_watch import CardWatch
 from bpferry.machine.control.record import Record
+from bpferry.machine.control.states import ASLEEP, LASTING, STATES, State
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.stopping import Stopper
 from bpferry.qemu.monitor import Monitor
 
 T = TypeVar("T")
 
-
-class State(StrEnum):
-    """What a VM does, in words for people and programs."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    SUSPENDED = "suspended"
-    """Its guest sleeps, and wakes up at an event such as a key."""
-    CRASHED = "crashed"
-    """Its guest says that it has crashed (a panic device), and runs no more."""
-    SAVING = "being saved"
-    MOVING = "being moved"
-    """It goes to another host, and runs here until it is there."""
-    STOPPING = "stopping"
-    """It was asked to end, or its guest shuts down."""
-
-
-STATES: Final[Mapping[str, State]] = {
-    "STOP": State.PAUSED,
-    "SUSPEND": State.SUSPENDED,
-    "WAKEUP": State.RUNNING,
-    "GUEST_PANICKED": State.CRASHED,
-    "SHUTDOWN": State.STOPPING,
-}
-"""Which state a VM is in after an event of QMP (qapi/run-state.json); RESUME ends a pause."""
 
 QEMU_SECONDS: Final = 20.0
 """For QEMU to answer a question; it takes a millisecond unless a disk hangs or the host is busy.
@@ -54,12 +28,6 @@ CHANGE_SECONDS: Final = 240.0
 """For QEMU to do what cannot be left half done. To add a device may take seconds: if that fails,
 QEMU waits until no thread reads the list of devices any more (drain_call_rcu in qmp_device_add),
 also for the threads of emulated processors, of which a busy host runs only some."""
-
-LASTING: Final = (State.STOPPING, State.CRASHED, State.SAVING, State.MOVING)
-"""States in which QEMU stops the processors too, which changes nothing for the user."""
-
-ASLEEP: Final[Mapping[str, bool]] = {"SUSPEND": True, "WAKEUP": False, "RESET": False}
-"""Whether the guest sleeps after an event. A pause and its end change nothing in that."""
 
 
 class Hangs(QemuError):  # noqa: N818 - as in errors: the words say it

@@ -21,9 +21,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from bpferry.errors import BpferryError, NotReady, QemuError
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.links import changed_links
 from bpferry.machine.control.server import Answer, Operation
+from bpferry.machine.control.states import State
 from bpferry.machine.migration.comparison import check_devices, uncompared
 from bpferry.machine.migration.devices import gather
 from bpferry.machine.migration.messages import (

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.errors import BpferryError, NotReady
-from bpferry.machine.control.life import CHANGE_SECONDS, RunningVm, State
+from bpferry.machine.control.life import CHANGE_SECONDS, RunningVm
 from bpferry.machine.control.links import changed_links
 from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.server import Answer, Operation
+from bpferry.machine.control.states import State
 from bpferry.machine.differences import find_difference
 from bpferry.machine.saved import Header, images_of, of_records, relevant_words, tell_to_use
 from bpferry.machine.stopping import Step

@@ -23,7 +23,7 @@ from bpferry.machine.reporter import Reporter
 from bpferry.machine.saved import Link, relevant_words
 from bpferry.qemu.monitor import CommandRefused, Monitor
 
-ARGUMENTS: Final = ("-S", "-incoming", "defer")
+ARGUMENTS: Final = ("-incoming", "defer")
 
 FD_NAME: Final = "arriving"
 

@@ -18,7 +18,8 @@ from bpferry.machine.control.hot_plug.steps import (
     Leftover,
     execute_all,
 )
-from bpferry.machine.control.life import RunningVm, State
+from bpferry.machine.control.life import RunningVm
+from bpferry.machine.control.states import State
 from bpferry.qemu.monitor import CommandRefused, Monitor
 
 ALREADY: Final = "in the process of unplug"

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""QEMU starts before what looks after it is imported."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bpferry.cli.main import main
+from bpferry.machine import starting
+from bpferry.qemu.process import STOP_SIGNALS
+
+DESCRIPTION = 'name = "t"\nmemory = "32 MiB"\naccelerator = "tcg"\n'
+
+LIST_MODULES = """
+import sys
+from bpferry.machine import starting
+def start_child(*_args, **_kwargs):
+    print(*sys.modules)
+    sys.stdout.flush()
+    raise SystemExit(0)
+starting.start_child = start_child
+from bpferry.cli.main import main
+main(["run", sys.argv[1]])
+"""
+
+LATER = {
+    "asyncio",
+    "bpferry.machine.control.hot_plug",
+    "bpferry.machine.control.server",
+    "bpferry.machine.incoming",
+    "bpferry.machine.supervisor",
+    "bpferry.qemu.monitor",
+    "concurrent.futures",
+    "logging",
+    "qemu",
+    "ssl",
+}
+"""What takes as long to import as QEMU takes to start."""
+
+
+def test_what_a_running_vm_needs_is_imported_while_qemu_starts(tmp_path: Path) -> None:
+    """Otherwise the user would wait for one after the other."""
+    path = tmp_path / "t.toml"
+    path.write_text(DESCRIPTION, encoding="utf-8")
+    command = [sys.executable, "-c", LIST_MODULES, str(path)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "XDG_STATE_HOME": str(tmp_path),
+    }
+    # The first run asks QEMU what it can do, which takes QMP, if nobody has asked it before.
+    for _ in range(2):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+
+    loaded = set(done.stdout.split())
+    assert "bpferry.machine.preparation" in loaded
+    assert loaded & LATER == set()
+
+
+def test_no_guest_runs_before_somebody_can_power_it_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """QEMU waits with it, so that a signal before the supervisor is there cuts no power."""
+    path = tmp_path / "t.toml"
+    path.write_text(DESCRIPTION, encoding="utf-8")
+
+    assert main(["run", "--dry-run=json", str(path)]) == 0
+
+    assert "-S" in json.loads(capsys.readouterr().out)["argv"]
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_signals_before_the_supervisor_is_there_are_kept_for_it(number: signal.Signals) -> None:
+    """They would end us, and QEMU with us, while the guest boots already."""
+    before = signal.getsignal(number)
+
+    with starting.kept_signals() as kept:
+        signal.raise_signal(number)
+
+    assert kept == [number]
+    assert signal.getsignal(number) == before
