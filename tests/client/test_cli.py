@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.cli.main import main
-from bpferry.cli.options import build_parser
+from bpferry.cli.options import OFTEN, build_parser
 from manuals.commands import all_commands
 from tests import requires
 from tests.client.support import script
@@ -63,6 +63,19 @@ def test_help_is_cheap(words: list[str]) -> None:
     loaded = set(done.stderr.splitlines()[-1].split())
     assert loaded & {"qemu", "qemu.qmp", "msgspec", "asyncio", "msgpack", "ctypes"} == set()
     assert "bpferry.cli.main" in loaded
+
+
+@pytest.mark.parametrize("command", OFTEN)
+def test_a_command_that_is_to_be_fast_has_the_same_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For it, only a part of the whole parser is made."""
+    for parser in (build_parser(command), build_parser()):
+        with pytest.raises(SystemExit):
+            parser.parse_args([command, "--help"])
+
+    help_text = capsys.readouterr().out
+    assert help_text == 2 * help_text[: len(help_text) // 2]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             # It may have had to wait until now (__main__).
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-            options = build_parser().parse_args(words)
+            options = build_parser(next(iter(words), "")).parse_args(words)
             options.command_line = command_line
             return _run(options)
         except BpferryError as error:

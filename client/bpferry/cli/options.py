@@ -2,6 +2,7 @@
 """The commands, their options, their help."""
 
 import argparse
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bpferry.cli.console_options import add_console, add_escape_key
@@ -153,8 +154,12 @@ examples:
 """
 
 
-def build_parser() -> Parser:
-    """Return the parser of the whole command line."""
+def build_parser(command: str = "") -> Parser:
+    """Return the parser of the whole command line.
+
+    If *command* is one of the commands, those that are added apart from it are left out: to make
+    all of them takes longer than to read the command line.
+    """
     parser = Parser(
         prog="bpferry",
         description=DESCRIPTION,
@@ -166,26 +171,9 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
-    add_create(commands)
-    _add_run(commands)
-    _add_check(commands)
-    _add_convert(commands)
-    _add_capabilities(commands)
-    add_running(commands)
-    add_migrate(commands)
-    add_reach(commands)
-    add_hot_plug(commands)
-    add_service(commands)
-    add_console(commands)
-    add_steering(commands)
-    add_metrics(commands)
-    add_tap(commands)
-    add_exec(commands)
-    add_fds(commands)
-    add_can_i(commands)
-    add_varlink(commands)
-    _add_doctor(commands)
-    add_receive(commands)
+    own = OFTEN.get(command)
+    for add in ADDED if own is None else (own,):
+        add(commands)
     return parser
 
 
@@ -351,3 +339,36 @@ def _add_doctor(commands: Commands) -> None:
     )
     _add_secrets(doctor)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+ADDED: Final[tuple[Callable[[Commands], None], ...]] = (
+    add_create,
+    _add_run,
+    _add_check,
+    _add_convert,
+    _add_capabilities,
+    add_running,
+    add_migrate,
+    add_reach,
+    add_hot_plug,
+    add_service,
+    add_console,
+    add_steering,
+    add_metrics,
+    add_tap,
+    add_exec,
+    add_fds,
+    add_can_i,
+    add_varlink,
+    _add_doctor,
+    add_receive,
+)
+"""What adds the commands, in the order of the help."""
+
+OFTEN: Final[Mapping[str, Callable[[Commands], None]]] = {
+    "run": _add_run,
+    "check": _add_check,
+    "list": add_running,
+    "status": add_running,
+}
+"""What adds a command that is to be fast."""
