@@ -29,6 +29,7 @@ HELP: Final = f"""\
 usage: bpferry-helper bpf | tap
        bpferry-helper check-policy [FILE]
        bpferry-helper status
+       bpferry-helper keep
        bpferry-helper --version | --help
 
 The privileged half of bpferry: it passes file descriptors to users over a Unix
@@ -41,6 +42,8 @@ socket, as far as the policy allows.
   check-policy   show what the policy (default: {POLICY_PATH})
                  allows, or the line of its first mistake
   status         show every set and tap in use, and who asked for it; as root
+  keep           keep the eBPF objects of every trusted QEMU, for VMs that still
+                 run when their QEMU is upgraded; bpferry-keep.service runs it
 
 exit status: 0 done, 1 failed, 2 wrong usage
 """
@@ -61,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
             from bpferry_helper.status import show_status  # noqa: PLC0415 - not for the daemon
 
             return show_status()
+        case ["keep"]:
+            return _keep()
         case ["--version"]:
             sys.stdout.write(f"bpferry-helper {VERSION}\n")
             return EXIT_OK
@@ -139,6 +144,21 @@ def _start_tap() -> _Started:
     service = TapService(policy, Netlink(netlink), open_netlink(), changes)
     service.keep_sweeping()
     return _Started(listener, service, policy, service.sweep)
+
+
+def _keep() -> int:
+    from bpferry_helper.bpf.state import StateFolder  # noqa: PLC0415 - not for the daemon
+    from bpferry_helper.bpf.trust import TrustedObjects  # noqa: PLC0415
+    from bpferry_helper.policy.file import read_policy  # noqa: PLC0415
+
+    try:
+        policy = read_policy(POLICY_PATH, os.getgid())
+        state = StateFolder(os.environ.get("STATE_DIRECTORY", ""))
+        TrustedObjects(state).keep_all(policy.trusted)
+    except (HelperError, OSError) as error:
+        log(ERROR, f"cannot keep the objects of QEMU: {error}")
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 def _check_policy(path: str) -> int:

@@ -47,13 +47,13 @@ def test_garbage_is_collected_once_clients_are_served(monkeypatch: pytest.Monkey
 def test_help_goes_to_standard_output(option: str) -> None:
     """Exit status 0, at most 80 columns, and every command in it."""
     done = run(option)
-    words = ("bpf ", "tap ", "check-policy", "status", "exit status")
+    words = ("bpf ", "tap ", "check-policy", "status", "keep", "exit status")
 
     assert (
         done.returncode,
         done.stderr,
         [word in done.stdout for word in words],
-    ) == (0, "", [True] * 5)
+    ) == (0, "", [True] * 6)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -74,6 +74,7 @@ def test_version_is_the_package_s() -> None:
         ["--nonsense"],
         ["check-policy", "-x"],
         ["status", "x"],
+        ["keep", "x"],
     ],
     ids=" ".join,
 )
@@ -157,3 +158,11 @@ def test_a_crash_of_the_loop_is_no_failed_start(
 
     assert codes == [EXIT_CRASHED, cli.EXIT_FAILED]
     assert "serving: KeyError: 'missing' at " in capfd.readouterr().err
+
+
+def test_keep_without_a_state_folder_is_refused() -> None:
+    """Its unit has one; a person who types it is told so."""
+    done = run("keep")
+
+    assert done.returncode == 1
+    assert "the unit must say StateDirectory=" in done.stderr

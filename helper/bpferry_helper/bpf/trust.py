@@ -9,9 +9,11 @@ The index of what was found where only saves reading some hundred MB again. It i
 the file is checked each time, and the bytes are read and hashed again.
 
 An object is also kept in the state folder once found, so that a card can be hot-plugged into a QEMU
-that is still running after its package was upgraded. Known hole: that folder is trusted as much as
-the helper itself, since only the helper's user can write there. ``systemctl clean --what=state
-bpferry-bpf`` empties it.
+that is still running after its package was upgraded. Debian's package starts ``keep_all`` whenever
+a QEMU is installed: the object is then kept even if no card has needed it before.
+
+Known hole: that folder is trusted as much as the helper itself, since only the helper's user can
+write there. ``systemctl clean --what=state bpferry-bpf`` empties it.
 """
 
 import errno
@@ -79,6 +81,22 @@ class TrustedObjects:
             "the QEMU must be installed by root, where the policy's [qemu] trusted looks "
             f"({', '.join(patterns)})",
         )
+
+    def keep_all(self, patterns: Iterable[str]) -> int:
+        """Keep the objects of all trusted binaries in the state folder; return how many there are.
+
+        Raises:
+            OSError: there is too little memory, or too few fds.
+        """
+        kept = set()
+        for binary in self._binaries(patterns):
+            with binary.fd:
+                for embedded in self._objects(binary):
+                    elf = _read(binary, embedded)
+                    if elf is not None and embedded.digest not in kept:
+                        self._remember(embedded.digest, elf)
+                        kept.add(embedded.digest)
+        return len(kept)
 
     def _find_in_binaries(self, digest: bytes, patterns: Iterable[str]) -> bytes | None:
         for binary in self._binaries(patterns):

@@ -446,3 +446,26 @@ def test_several_workers_may_look_at_the_same_time(roots_folder: Path, state: St
         thread.join()
 
     assert missed == []
+
+
+# -- before anybody asks
+
+
+def test_objects_that_were_kept_outlive_their_binary(roots_folder: Path, tmp_path: Path) -> None:
+    """No client has asked for one before the upgrade. The control: without it, it is unknown."""
+    first, second = fake_object(b"first"), fake_object(b"second")
+    old = write(roots_folder / "qemu-old", first + second)
+    write(roots_folder / "qemu-twin", first)
+    control, state = tmp_path / "control", tmp_path / "state"
+    control.mkdir()
+    state.mkdir()
+    pattern = roots_folder / "qemu-*"
+    number = TrustedObjects(StateFolder(str(state))).keep_all([str(pattern)])
+    for path in (old, roots_folder / "qemu-twin"):
+        path.unlink()
+    kept = TrustedObjects(StateFolder(str(state)))
+
+    assert 2 == number
+    assert [first, second] == [kept.find(sha256(elf), [str(pattern)]) for elf in (first, second)]
+    forgetful = TrustedObjects(StateFolder(str(control)))
+    assert Code.UNKNOWN_OBJECT == code_of(forgetful, sha256(first), pattern)
