@@ -6,6 +6,7 @@
     test_booted_tap                  the helper tap, in the same
     test_install   what tools/install makes there, and takes away again
     test_packages  what Debian packages of bpferry make there
+    packaged_vm    a VM of an ordinary user there, and datagrams to it
     test_demo      the demonstration there
     test_user_units                  VMs under the systemd of their user
     helper_unit    one of the helpers as a service

@@ -4,11 +4,12 @@
 The tests of a release are steps of one story, in the order in which they are here.
 """
 
+import hashlib
+import json
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,12 @@ from typing import Final
 import pytest
 
 from tests import requires
-from tests.support.debian_folder import BUILD_SECONDS
-from tests.systemd.conftest import AS_ON_A_MACHINE
+from tests.support.debian_folder import BUILD_SECONDS, CACHE, FOLDER, find_or_build
+from tests.support.elf import fake_object
+from tests.systemd.conftest import AS_ON_A_MACHINE, REPOSITORY
 from tests.systemd.conftest import INSTALL as INSTALL_TOOL
 from tests.systemd.container import Container
+from tests.systemd.packaged_vm import AS_ALICE, bring_guest, running_vm
 from tests.systemd.test_install import ACCOUNTS, SERVICES, SOCKETS, files
 
 pytestmark = [
@@ -31,9 +34,13 @@ pytestmark = [
     pytest.mark.timeout(3 * BUILD_SECONDS),
 ]
 
-TOOL: Final = Path(__file__).parents[2] / "tools/package"
+TOOL: Final = REPOSITORY / "tools/package"
+
+DAY_S: Final = 86_400
 
 NAMES: Final = ("bpferry", "bpferry-helper", "python3-bpferry-wire")
+
+KEEPER: Final = "bpferry-keep.service"
 
 BUILT: Final = "/root/built"
 NEWER: Final = "/root/newer"
@@ -44,7 +51,7 @@ APTS: Final = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/root/")
 INSTALL: Final = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends"
 
 IMPORTS: Final = """
-apt-get update
+apt-get -o Acquire::Languages=none update
 packages='python3-defusedxml python3-pycdlib python3-tomli-w'
 ! apt-cache show python3-msgspec >/dev/null 2>&1 || packages="$packages python3-msgspec"
 """
@@ -63,6 +70,19 @@ for package in *.deb; do
 done
 """
 
+FAKE_QEMU: Final = "/root/qemu-fake"
+FAKE_CONTROL: Final = """\
+Package: qemu-fake
+Version: 1
+Architecture: all
+Maintainer: Nobody <nobody@example.invalid>
+Description: an eBPF object where a QEMU is trusted
+"""
+
+IMAGE: Final = "/tmp/image"
+
+STATE: Final = "/var/lib/private/bpferry-bpf"
+
 POLICY: Final = '[users.alice]\nbridges = ["br0"]\n'
 
 FOREIGN: Final = (
@@ -70,10 +90,6 @@ FOREIGN: Final = (
     "'/usr/local/(bin|sbin|libexec|lib/bpferry|share)' || :"
 )
 """Prints the installed files that name a path of the other installation."""
-
-HOLDS: Final = (
-    "bpferry", "fds", "--object", "rss", "--bridge", "br0", "--queues", "2", "--exec", "cat",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,51 +117,54 @@ def apt(system: Container, command: str) -> str:
     return done.stdout + done.stderr
 
 
-def build(release: str, folder: Path, options: Sequence[str] = ()) -> list[Path]:
-    """Build the packages for *release* and return their paths."""
-    done = subprocess.run(
-        [TOOL, "--release", release, *options, folder],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=2 * BUILD_SECONDS,
-    )
-    assert 0 == done.returncode, done.stderr
-    return sorted(folder.iterdir())
+def build(release: str) -> Path:
+    """Return the folder with the packages for *release*, built once for the same sources."""
+    # Half of the time goes to lintian, which finds the same for both.
+    options = ["--lintian"] if release == "trixie" else []
+    command = [str(TOOL), "--release", release, *options, FOLDER]
+    return find_or_build(f"packages-{release}-{sources()}", command)
+
+
+def sources() -> str:
+    """Return a hash of all that tools/package takes from this clone."""
+    (parts,) = re.findall(r"^parts='(.*)'$", TOOL.read_text(), re.MULTILINE)
+    digest = hashlib.sha256()
+    for part in parts.split():
+        for path in sorted([REPOSITORY / part, *(REPOSITORY / part).rglob("*")]):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(
+                    f"{path.relative_to(REPOSITORY)} {path.stat().st_mode}\0".encode()
+                    + path.read_bytes()
+                )
+    return digest.hexdigest()[:12]
+
+
+def sweep() -> None:
+    """Remove packages of earlier sources, unless another test may be reading them."""
+    for folder in CACHE.glob("packages-*"):
+        if folder.stat().st_mtime < time.time() - DAY_S:
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def packaged(bare_system: Container, tmp_path_factory: pytest.TempPathFactory) -> Packaged:
+def packaged(bare_system: Container) -> Packaged:
     """Return a system with the packages, as built from this clone; alice is in the group."""
     requires.program("mmdebstrap")
     system = bare_system
     release = system.check("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME")
-    # Half of the time goes to lintian, which finds the same for both.
-    options = ["--lintian"] if release == "trixie" else []
+    sweep()
     system.check("mkdir", BUILT)
-    for path in build(release, tmp_path_factory.mktemp(release), options):
+    for path in build(release).iterdir():
         shutil.copy(path, Path(f"/proc/{system.pid}/root{BUILT}"))
     system.check("sh", "-c", AS_NEWER, timeout=BUILD_SECONDS)
     system.check("sh", "-c", AS_ON_A_MACHINE)
     system.check("useradd", "alice")
-    system.check("ip", "link", "add", "br0", "type", "bridge")
-    system.check("ip", "link", "set", "br0", "up")
+    bring_guest(system)
     apt(system, f"{IMPORTS} {INSTALL} $packages")
     found = Packaged(system, our_view(system), system.check(*ACCOUNTS))
     apt(system, f"{INSTALL} {BUILT}/*.deb")
     system.check("gpasswd", "--add", "alice", "bpferry")
     return found
-
-
-@contextmanager
-def held(system: Container) -> Iterator[list[str]]:
-    """Let alice hold a tap and a set meanwhile; yield what the administrator sees of them."""
-    with system.running(*HOLDS, user="alice"):
-        deadline = time.monotonic() + 120
-        while len(seen := grants(system)) < 2:
-            assert time.monotonic() < deadline, seen
-            time.sleep(0.2)
-        yield seen
 
 
 def grants(system: Container) -> list[str]:
@@ -180,7 +199,7 @@ def test_no_file_names_a_path_of_the_other_installation(packaged: Packaged) -> N
 
 def test_units_are_whole(packaged: Packaged) -> None:
     """systemd-analyze finds no mistake in them, and every program that they start."""
-    units = [*SERVICES, *SOCKETS]
+    units = [*SERVICES, *SOCKETS, KEEPER]
     done = packaged.system.run("systemd-analyze", "verify", "--man=no", *units)
 
     # A key of a newer systemd is ignored by an older one.
@@ -189,34 +208,71 @@ def test_units_are_whole(packaged: Packaged) -> None:
     assert [] == [line for line in found if "bpferry" in line]
 
 
-def test_user_in_the_group_gets_a_tap_and_a_set(packaged: Packaged) -> None:
-    """With a line in the policy, from the commands that the packages installed."""
-    packaged.system.write("/etc/bpferry/policy.toml", POLICY)
-    with held(packaged.system) as seen:
-        names = [line.split()[1] for line in seen]
+@pytest.mark.qemu
+@pytest.mark.guest
+def test_vms_keep_all_they_have_over_an_upgrade(packaged: Packaged) -> None:
+    """An ordinary user's VM on a bridge, steered by eBPF, has the same tap, set and traffic after.
 
-    assert 2 == len(names)
-    assert "rss" in names
-    assert any(name.startswith("bft") for name in names), names
-
-
-def test_upgrade_leaves_users_what_they_hold(packaged: Packaged) -> None:
-    """The same tap and the same set, while new code answers; and the policy is not touched."""
+    It needs no more than the group and a line in the policy, which the upgrade does not touch.
+    """
     system = packaged.system
-    with held(system) as seen:
+    system.write("/etc/bpferry/policy.toml", POLICY)
+    with running_vm(system) as vm:
+        before = (grants(system), vm.is_steered(), vm.datagram_comes_back())
         apt(system, f"{INSTALL} {NEWER}/*.deb </dev/null")
         versions = system.check("dpkg-query", "-W", "-f", "${Version}\n", *NAMES).split()
+        after = (grants(system), vm.is_steered(), vm.datagram_comes_back())
 
-        assert seen == grants(system)
+    assert before == after
+    names = [line.split()[1] for line in before[0]]
+    assert (True, True) == (names[0].startswith("bft"), names[1] == "rss"), names
+    assert (True, True) == before[1:]
     assert all(version.endswith(".1") for version in versions), versions
     assert POLICY.strip() == system.check("cat", "/etc/bpferry/policy.toml")
+    assert [] == grants(system)
+
+
+@pytest.mark.qemu
+def test_first_vm_of_the_readme_is_made(packaged: Packaged) -> None:
+    """An ordinary user makes it from an image; what that imports and starts came with apt."""
+    system = packaged.system
+    system.check("qemu-img", "create", "-q", "-f", "qcow2", IMAGE, "1G")
+    system.write(f"{IMAGE}.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== alice\n")
+    source = ("--image", IMAGE, "--bridge", "br0", "--ssh-key", f"{IMAGE}.pub")
+    said = system.check(*AS_ALICE, "create", "first", *source, user="alice")
+    shown = json.loads(system.check(*AS_ALICE, "run", "--dry-run=json", "first", user="alice"))
+
+    assert "made the VM 'first'" in said
+    assert "seed.iso" in " ".join(shown["argv"])
+    assert ["ebpf"] == [nic["steering"] for nic in shown["nics"]]
+
+
+def test_objects_of_a_qemu_are_kept_when_it_is_installed(packaged: Packaged) -> None:
+    """By dpkg's trigger, before a client asks; and they are when that QEMU is gone."""
+    system = packaged.system
+    carried = fake_object(b"of a QEMU that nobody runs")
+    tree = Path(f"/proc/{system.pid}/root{FAKE_QEMU}")
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(FAKE_CONTROL)
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "usr/bin/qemu-system-s390x").write_bytes(carried)
+    (tree / "usr/bin/qemu-system-s390x").chmod(0o755)
+    system.check("dpkg-deb", "--build", FAKE_QEMU, f"{FAKE_QEMU}.deb")
+    kept = f"{STATE}/object-{hashlib.sha256(carried).hexdigest()}"
+    before = system.run("test", "-e", kept).returncode
+    system.check("dpkg", "--install", f"{FAKE_QEMU}.deb", timeout=BUILD_SECONDS)
+    system.check("dpkg", "--purge", "qemu-fake", timeout=BUILD_SECONDS)
+
+    assert 1 == before
+    assert carried == Path(f"/proc/{system.pid}/root{kept}").read_bytes()
+    assert "success" == system.show(KEEPER, "Result")
 
 
 def test_removal_keeps_the_policy(packaged: Packaged) -> None:
     """As dpkg does with what an administrator has written; the units are forgotten."""
     system = packaged.system
     apt(system, f"apt-get remove --yes {' '.join(NAMES)}")
-    states = {system.show(unit, "LoadState") for unit in (*SERVICES, *SOCKETS)}
+    states = {system.show(unit, "LoadState") for unit in (*SERVICES, *SOCKETS, KEEPER)}
 
     assert {"not-found"} == states
     assert POLICY.strip() == system.check("cat", "/etc/bpferry/policy.toml")
