@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Start the installed client; tools/install puts this at /usr/local/bin/bpferry.
 
-It is called bpferry-varlink too, by a link.
+It is called bpferry-varlink too, and bpferry-qemu-system-* for each QEMU, by links.
 
 Isolated, so that a user's own packages and PYTHON* variables cannot break it. Python does not look
 for packages by itself (-S): that takes most of the time in which Ctrl-C would show a traceback.
@@ -21,7 +21,12 @@ site.main()
 # First: what else this host has under the same names is not this client.
 sys.path.insert(0, "/usr/local/lib/bpferry/client")
 
-from bpferry.cli.main import main, varlink  # noqa: E402
-
 if __name__ == "__main__":
+    if "/bpferry-qemu-" in sys.argv[0]:
+        # Imported first, since it needs little else: launchers ask a QEMU often.
+        from bpferry.cli import emulator
+
+        sys.exit(emulator.main())
+    from bpferry.cli.main import main, varlink
+
     sys.exit(varlink() if sys.argv[0].endswith("/bpferry-varlink") else main())

@@ -6,6 +6,7 @@
     options          what each command takes, and its help
     network_options  the same for the commands about taps
     parser           how a command line is read
+    msgspec_import   import msgspec, which must not be interrupted
     create_options   the same for bpferry create
     create           bpferry create
     run              bpferry run
@@ -14,6 +15,7 @@
     exec             bpferry exec
     exec_options     what it takes, and its help
     exec_texts       what it says about a command line
+    emulator         bpferry-qemu-system-*, which libvirt takes for a QEMU
     check            bpferry check
     findings         what check and a dry run say about a description
     convert          bpferry convert

@@ -7,21 +7,23 @@ This module and what it imports load fast, so that a help text comes at once (``
 import argparse
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
-from bpferry.cli.options import build_parser
+from bpferry.cli.msgspec_import import import_msgspec
 from bpferry.cli.runners import RUNNERS
 from bpferry.errors import BpferryError
 
-WITHOUT_MSGSPEC: Final = ("list", "tap", "varlink")
-"""Commands that do not need it, and should not take the time to import it."""
+if TYPE_CHECKING:
+    from bpferry.cli.parser import Parser
+
+WITHOUT_MSGSPEC: Final = ("exec", "list", "tap", "varlink")
+"""Commands that do not need it, or not always, and should not take the time to import it."""
 
 PACKAGES: Final[Mapping[str, str]] = {
     "defusedxml": "defusedxml",
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             # It may have had to wait until now (__main__).
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-            options = build_parser(next(iter(words), "")).parse_args(words)
+            options = _parser(words).parse_args(words)
             options.command_line = command_line
             return _run(options)
         except BpferryError as error:
@@ -90,6 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return failure.status
         finally:
             output.forget_unread()
+
+
+def _parser(words: Sequence[str]) -> "Parser":
+    """Return what reads *words*; for ``exec``, whose users wait for QEMU, that command alone."""
+    if words[:1] == ["exec"]:
+        from bpferry.cli.exec_options import exec_parser  # noqa: PLC0415
+
+        return exec_parser()
+    from bpferry.cli.options import build_parser  # noqa: PLC0415
+
+    return build_parser(next(iter(words), ""))
 
 
 def _missing(error: ModuleNotFoundError) -> BpferryError:
@@ -148,19 +161,5 @@ def _signals() -> Iterator[None]:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command not in WITHOUT_MSGSPEC:
-        _import_msgspec()
+        import_msgspec()
     return RUNNERS[options.command](options)
-
-
-def _import_msgspec() -> None:
-    """Import it undivided by signals.
-
-    It swallows an exception that is raised meanwhile, such as that of Ctrl-C, remains incomplete,
-    and crashes the interpreter when it is used (SIGSEGV; seen with 0.22.0).
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        importlib.import_module("msgspec")
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

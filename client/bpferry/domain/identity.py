@@ -5,7 +5,6 @@ They follow from the host, its user, the VM's name, and the position of the card
 run, and different for each VM of a network, whatever names its users choose.
 """
 
-import hashlib
 import re
 import uuid
 from typing import TYPE_CHECKING, Final
@@ -79,6 +78,8 @@ def derive_mac(owner: Owner, vm_name: str, index: int) -> str:
     (bit 1 is set), IEEE 802 clause 8.
     """
     of_vm = f"{owner.uid}\0{index}\0{vm_name}".encode()
+    import hashlib  # noqa: PLC0415 - brings OpenSSL, and a card with an address needs neither
+
     digest = hashlib.sha256(owner.host.bytes + of_vm).digest()
     octets = bytes([digest[0] & 0xFC | 0x02]) + digest[1:6]
     return octets.hex(":")

@@ -11,6 +11,7 @@
     giving      where the fds come from
     rewriting   the command line with other cards
     conversion  all of it, card by card
+    taking      the same for any program, which may be no QEMU
     becoming    become the program
 
 What is not understood stays as it was, to the byte.

@@ -10,9 +10,8 @@ FDS     the queues of a tap that the launcher opened; they stay
 import os
 import re
 import shlex
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from bpferry.launcher.properties import NotUnderstoodError, Properties
 
@@ -39,8 +38,7 @@ class Kind(StrEnum):
     FDS = "fds"
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """What is behind one card."""
 
     kind: Kind

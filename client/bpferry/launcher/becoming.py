@@ -4,16 +4,15 @@
 What Python changed in its own process is undone first: it ignores two signals, and may have set
 LC_CTYPE (PEP 538), which the kernel's copy of our first environment does not have.
 
-This module imports nothing of ours: it is on the way of a start that changes nothing.
+This module imports nothing of ours, and little else: it is on the way of a start that changes
+nothing.
 """
 
 import contextlib
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 NOT_FOUND: Final = 127
@@ -26,7 +25,14 @@ def find_program(name: str) -> str | None:
 
     A name with a slash is a path, whether anything is there or not.
     """
-    return name if "/" in name else shutil.which(name)
+    if "/" in name:
+        return name
+    paths = (os.path.join(folder, name) for folder in os.get_exec_path())  # noqa: PTH118 - as text
+    return next((path for path in paths if _is_program(path)), None)
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113 - as above
 
 
 def become(
@@ -63,7 +69,8 @@ def become(
 def first_environment() -> Mapping[bytes, bytes]:
     """Return the environment that this process was started with."""
     try:
-        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - as above
+            entries = file.read().split(b"\0")
     except OSError:
         return os.environb
     pairs = (entry.partition(b"=") for entry in entries if b"=" in entry[1:])

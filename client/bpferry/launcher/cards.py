@@ -12,8 +12,7 @@ What something else uses too, such as a packet filter, is not touched: filters k
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bpferry.launcher.properties import NotUnderstoodError, Properties, read_properties
 from bpferry.launcher.words import Option
@@ -39,16 +38,14 @@ GIVEN: Final = ("mq", "vectors", "rss", "hash", "ebpf-rss-fds")
 """The properties of a card that ``exec`` reads or gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Properties, and the option that they are in."""
 
     option: Option
     properties: Properties
 
 
-@dataclass(frozen=True, slots=True)
-class FoundCard:
+class FoundCard(NamedTuple):
     """One card, and what is behind it."""
 
     name: str
@@ -58,8 +55,7 @@ class FoundCard:
     """For a ``-nic`` or ``-net nic``, the properties of the ``-device`` that stands for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeftCard:
+class LeftCard(NamedTuple):
     """A card that stays as it is."""
 
     name: str

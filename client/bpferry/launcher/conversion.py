@@ -8,8 +8,8 @@ before starts now. Only if eBPF is required is that an error.
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.errors import BpferryError, Unsupported
@@ -23,7 +23,6 @@ from bpferry.launcher.rewriting import NewCard, new_device, new_netdev, rewrite
 from bpferry.launcher.words import read_options
 from bpferry.network import tun
 from bpferry.network.existing_tap import has_several_queues
-from bpferry.network.tap_bridge import find_bridge
 from bpferry.network.vhost import probe_vhost
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import plan_card
@@ -35,8 +34,7 @@ MADE_BY_BRIDGE_HELPER: Final = re.compile(r"tap\d+")
 """The names of its taps (qemu-bridge-helper.c: the kernel counts them)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What the user asks for besides."""
 
     queues: int | None = None
@@ -44,8 +42,7 @@ class Wishes:
     require_ebpf: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
+class Converted(NamedTuple):
     """One card, and what became of it."""
 
     card: NewCard
@@ -181,8 +178,7 @@ class _Converter:
         if queues < aim.queues:
             text = f"{aim.name}: the policy allows {queues} queues, where {aim.queues} are wanted"
             notices = (Notice(text, "see: bpferry can-i"), *notices)
-        return replace(
-            made,
+        return made._replace(
             requests=CardRequests(asked, made.requests.load),
             tap_text=given.text,
             notices=notices,
@@ -196,7 +192,7 @@ class _Converter:
         self._plan(aim, queues, "", Granted.NOT_ASKED)
         given = self._giver.existing(aim.name, interface, queues)
         made = self._with_set(aim, queues, "", given.words)
-        return replace(made, tap_text=given.text, closed=aim.backend.vhost_fds)
+        return made._replace(tap_text=given.text, closed=aim.backend.vhost_fds)
 
     def _with_set(
         self, aim: Aim, queues: int, bridge: str, taps: tuple[str, ...] = ()
@@ -243,6 +239,8 @@ def _bridge_of(aim: Aim) -> str:
         MADE_BY_BRIDGE_HELPER.fullmatch(queue.interface)
     ):
         raise NotUnderstoodError(f"its tap '{queue.interface}' is not from qemu-bridge-helper")
+    from bpferry.network.tap_bridge import find_bridge  # noqa: PLC0415 - for such taps alone
+
     bridge = find_bridge(queue.interface)
     if not bridge:
         raise NotUnderstoodError(f"its tap '{queue.interface}' is not on a bridge of this host")

@@ -8,7 +8,7 @@ gets the same slot.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bpferry.commandline.network.tap_card import steering_properties, tap_properties
 from bpferry.launcher.aims import Aim
@@ -21,8 +21,7 @@ from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.rungs import CardPlan, Rung
 
 
-@dataclass(frozen=True, slots=True)
-class NewCard:
+class NewCard(NamedTuple):
     """A card with the properties that it gets."""
 
     found: FoundCard
