@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""debian/ has what tools/install installs, and asks for what pyproject.toml asks for."""
+"""debian/ has what tools/install and pyproject.toml ask for; and the unit that only it has."""
 
 import re
 import tomllib
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.systemd.unit_file import UNITS, read_unit, values
 
 REPOSITORY: Final = Path(__file__).parents[2]
 DEBIAN: Final = REPOSITORY / "debian"
@@ -89,3 +91,21 @@ def test_versions_are_the_same() -> None:
     version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
 
     assert read("debian/changelog").startswith(f"bpferry ({version}) ")
+
+
+def test_the_unit_that_keeps_objects_is_the_helper_without_its_capabilities() -> None:
+    """The same user and folder; no privilege, no network, and no device."""
+    keeper = read_unit(DEBIAN / "bpferry-keep.service")
+    helper = read_unit(UNITS / "bpferry-bpf.service")
+
+    for key in ("DynamicUser", "StateDirectory", "StateDirectoryMode", "UMask"):
+        assert values(helper, key) == values(keeper, key), key
+    # Where a unit does not say so, systemd names the dynamic user after the unit.
+    assert (["bpferry-bpf"], []) == (values(keeper, "User"), values(helper, "User"))
+    assert ([""], []) == (
+        values(keeper, "CapabilityBoundingSet"),
+        values(keeper, "AmbientCapabilities"),
+    )
+    for key in ("NoNewPrivileges", "PrivateDevices", "PrivateNetwork", "MemoryDenyWriteExecute"):
+        assert ["yes"] == values(keeper, key), key
+    assert ["strict"] == values(keeper, "ProtectSystem")
