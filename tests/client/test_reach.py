@@ -120,6 +120,7 @@ def test_without_any_way_to_ssh_everything_tried_is_told(
         assert "guest agent: the VM has no channel for it; neighbour table: this host has" in text
     assert "error: no way to the ssh of 't': " in said
     assert "error: no address of 't' was found: " in told
+    assert told.endswith(" in it and give the VM a channel 'org.qemu.guest_agent.0'\n")
     assert (listed["name"], listed["addresses"], len(listed["tried"])) == ("t", [], 2)
 
 
@@ -133,4 +134,6 @@ def test_an_agent_of_a_guest_that_has_none(
         type_in(run, b"q")
         assert run.status() == 0
 
-    assert "guest agent: no answer within 3 s" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "guest agent: no answer within 3 s" in said
+    assert said.endswith("hint: wait until the guest is up, or install qemu-guest-agent in it\n")

@@ -16,6 +16,7 @@ from bpferry.errors import BpferryError
 from bpferry.machine.control.running import connect
 from bpferry.machine.folders import folders_of
 from bpferry.machine.guest_addresses import (
+    NO_CHANNEL,
     SSH_PORT,
     Way,
     find_addresses,
@@ -44,8 +45,8 @@ def show_addresses(vm_name: str, card: str | None, *, as_json: bool) -> int:
     if not found.addresses:
         raise BpferryError(
             f"no address of '{vm_name}' was found: {'; '.join(found.tried)}",
-            "wait until the guest is up, or install qemu-guest-agent in it and give the VM a "
-            "channel 'org.qemu.guest_agent.0'",
+            "wait until the guest is up, or install qemu-guest-agent in it"
+            + " and give the VM a channel 'org.qemu.guest_agent.0'" * (NO_CHANNEL in found.tried),
         )
     for one in found.addresses:
         if not one.reachable:

@@ -24,6 +24,9 @@ Values = Mapping[str, object]
 
 SSH_PORT: Final = 22
 
+NO_CHANNEL: Final = "guest agent: the VM has no channel for it"
+"""What is told of a VM whose agent nobody can ask."""
+
 CONNECT_SECONDS: Final = 2.0
 """For a guest to take a connection. One on this host or its networks takes milliseconds."""
 
@@ -89,7 +92,7 @@ def _chosen(status: Values, card: str | None) -> list[Values]:
 def _ask_agent(status: Values, cards: Mapping[str, Values], found: Found) -> None:
     paths = [str(one["path"]) for one in _records(status, "endpoints") if one["name"] == AGENT]
     if not paths:
-        found.tried.append("guest agent: the VM has no channel for it")
+        found.tried.append(NO_CHANNEL)
         return
     try:
         told = read_addresses(paths[0])
