@@ -23,7 +23,10 @@
     fairness       how much a user notices of others who flood the helper
     flood          one process that floods
 
+    exec           what bpferry exec adds to a start of QEMU, by both real helpers
+
 Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), activation,
-failure, gcc, libbpf, systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
+steering_demo, failure, gcc, libbpf, systemd-socket-activate, util-linux, iproute2,
+qemu-bridge-helper.
 Never does: change the host, use its policy or installed helper, or leave anything running.
 """

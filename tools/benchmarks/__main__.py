@@ -10,7 +10,9 @@ from typing import Final
 from benchmarks.interrupts import Interrupted, Interrupts
 from failure import ToolError
 
-DEFAULT_RUNS: Final = {"fairness": 100, "handover": 100, "life": 20, "start": 20, "tap": 100}
+DEFAULT_RUNS: Final = {
+    "exec": 20, "fairness": 100, "handover": 100, "life": 20, "start": 20, "tap": 100,
+}  # fmt: skip
 DEFAULT_TAPS: Final = 1000
 """Policy cannot allow many more: 1,024 in total."""
 FEWEST_TAPS: Final = 20
@@ -27,7 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.what == "tap":
             table, fields = _tap(runs, options.taps, interrupts)
         else:
-            benches = {"fairness": _fairness, "handover": _handover, "life": _life, "start": _start}
+            benches = {
+                "exec": _exec,
+                "fairness": _fairness,
+                "handover": _handover,
+                "life": _life,
+                "start": _start,
+            }
             table, fields = benches[options.what](runs, interrupts)
     except ToolError as error:
         sys.stderr.write(f"bench: {error}\n")
@@ -60,6 +68,13 @@ def _fairness(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]
     return as_table(rows), as_object(rows)
 
 
+def _exec(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.exec import as_object, as_table, measure  # noqa: PLC0415
+
+    times = measure(runs, interrupts)
+    return as_table(times), as_object(times)
+
+
 def _life(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
     from benchmarks.life import as_object, as_table, measure  # noqa: PLC0415
 
@@ -89,7 +104,7 @@ def exit_status(*, check: bool, all_met: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tools/bench", add_help=False)
-    parser.add_argument("what", choices=["fairness", "handover", "life", "start", "tap"])
+    parser.add_argument("what", choices=sorted(DEFAULT_RUNS))
     parser.add_argument("--runs", type=_count)
     parser.add_argument("--taps", type=_tap_count, default=DEFAULT_TAPS)
     parser.add_argument("--json", action="store_true")
