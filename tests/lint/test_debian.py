@@ -4,10 +4,11 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 
+from bpferry.domain.model.machine import Arch
 from tests.systemd.unit_file import UNITS, read_unit, values
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -109,3 +110,13 @@ def test_the_unit_that_keeps_objects_is_the_helper_without_its_capabilities() ->
     for key in ("NoNewPrivileges", "PrivateDevices", "PrivateNetwork", "MemoryDenyWriteExecute"):
         assert ["yes"] == values(keeper, key), key
     assert ["strict"] == values(keeper, "ProtectSystem")
+
+
+def test_each_qemu_has_a_name_for_launchers_and_a_trigger() -> None:
+    """Those whose guests the client can run; tools/install looks at what is there."""
+    machines = {"i386" if arch == "i686" else arch for arch in get_args(Arch)}
+    name = r"qemu-system-(\w+)$"
+
+    links, triggers = read("debian/bpferry.links"), read("debian/bpferry-helper.triggers")
+    assert machines == set(re.findall(rf"usr/bin/bpferry-{name}", links, re.MULTILINE))
+    assert machines == set(re.findall(rf"/usr/bin/{name}", triggers, re.MULTILINE))

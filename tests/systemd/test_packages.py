@@ -87,7 +87,7 @@ POLICY: Final = '[users.alice]\nbridges = ["br0"]\n'
 
 FOREIGN: Final = (
     f"dpkg -L {' '.join(NAMES)} | grep -v ^/usr/share/doc/ | xargs grep -sIlE -d skip "
-    "'/usr/local/(bin|sbin|libexec|lib/bpferry|share)' || :"
+    "'/usr/local/((bin|sbin|libexec|lib)/bpferry|share)' || :"
 )
 """Prints the installed files that name a path of the other installation."""
 
@@ -230,6 +230,14 @@ def test_vms_keep_all_they_have_over_an_upgrade(packaged: Packaged) -> None:
     assert all(version.endswith(".1") for version in versions), versions
     assert POLICY.strip() == system.check("cat", "/etc/bpferry/policy.toml")
     assert [] == grants(system)
+
+
+@pytest.mark.qemu
+def test_a_qemu_has_its_name_for_launchers(packaged: Packaged) -> None:
+    """For a launcher that takes one program. It is asked what it is, and has no cards."""
+    said = packaged.system.check("bpferry-qemu-system-x86_64", "--version", user="alice")
+
+    assert said.startswith("QEMU emulator version")
 
 
 @pytest.mark.qemu
