@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.cli import running as cli
 from bpferry.cli.main import main
 from bpferry.machine.control.running import connect, find_running
 from tests.client.running import BASE, DISK, Run, start, type_in
@@ -86,6 +87,20 @@ def test_status_shows_cards_disks_and_warnings(
             "file": str(tmp_path / "disk.img"),
             "plugged": False,
         }
+    ]
+
+
+def test_addresses_in_a_status_are_below_each_other() -> None:
+    """Also if the name of one is longer than the column is wide."""
+    told = {
+        "name": "t", "state": "running", "uptime_s": 1, "file": "/vm.toml", "pid": 1, "qemu_pid": 2,
+        "endpoints": [
+            {"name": "qmp", "path": "/q.sock"}, {"name": "guest agent", "path": "/a.sock"},
+        ],
+    }  # fmt: skip
+    assert list(cli._status_lines(told))[-2:] == [
+        "  qmp         /q.sock",
+        "  guest agent /a.sock",
     ]
 
 

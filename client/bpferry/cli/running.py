@@ -98,8 +98,11 @@ def _status_lines(told: Values) -> Iterator[str]:
     for disk in records(told, "disks"):
         plugged = PLUGGED if disk.get("plugged") else ""
         yield f"  {disk['target']:<9} {disk['device']}: {disk.get('file', 'no file')}{plugged}"
-    for endpoint in records(told, "endpoints"):
-        yield f"  {endpoint['name']:<9} {_where(endpoint)}"
+    endpoints = records(told, "endpoints")
+    # Some have long names, such as that of a forwarded port.
+    width = max((len(str(one["name"])) for one in endpoints), default=0)
+    for endpoint in endpoints:
+        yield f"  {endpoint['name']:<{max(width, 9)}} {_where(endpoint)}"
     for warning in texts(told, "warnings"):
         yield f"  warning   {warning}"
 
