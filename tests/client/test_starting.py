@@ -36,6 +36,8 @@ LATER = {
     "bpferry.machine.supervisor",
     "bpferry.qemu.monitor",
     "concurrent.futures",
+    "hashlib",
+    "hmac",
     "logging",
     "qemu",
     "ssl",

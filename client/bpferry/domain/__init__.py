@@ -4,6 +4,7 @@
     model            the value, class by class; each field knows its place in a libvirt document
     names            what the devices of a VM are called
     architectures    what kinds of guests are called, by documents and by QEMU
+    digest           hashes without OpenSSL
     identity         the UUID and the addresses that a description leaves out
     binding          how fields are bound to places in XML
     shape            the trees of elements that follow from the bindings

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from bpferry.domain.digest import sha256, uuid5
 from bpferry.domain.model.base import UUID_PATTERN
 from bpferry.domain.model.cards import Card
 
@@ -78,13 +79,11 @@ def derive_mac(owner: Owner, vm_name: str, index: int) -> str:
     (bit 1 is set), IEEE 802 clause 8.
     """
     of_vm = f"{owner.uid}\0{index}\0{vm_name}".encode()
-    import hashlib  # noqa: PLC0415 - brings OpenSSL, and a card with an address needs neither
-
-    digest = hashlib.sha256(owner.host.bytes + of_vm).digest()
+    digest = sha256(owner.host.bytes + of_vm)
     octets = bytes([digest[0] & 0xFC | 0x02]) + digest[1:6]
     return octets.hex(":")
 
 
 def derive_uuid(owner: Owner, vm_name: str) -> str:
     """Return the UUID of a VM that names none (RFC 9562, version 5)."""
-    return str(uuid.uuid5(owner.host, f"{owner.uid}/{vm_name}"))
+    return str(uuid5(owner.host, f"{owner.uid}/{vm_name}"))

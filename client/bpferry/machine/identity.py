@@ -9,7 +9,6 @@ A container or a small root file system may have no machine id. Then D-Bus's id 
 is missing the name of the host, which another host may have too; the user is told.
 """
 
-import hmac
 import os
 import re
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bpferry.domain.digest import keyed_sha256, uuid5
 from bpferry.domain.identity import Owner
 from bpferry.steering.plan import Notice
 
@@ -47,7 +47,7 @@ def find_identity(files: Sequence[str] = MACHINE_ID_FILES) -> Identity:
         if machine is not None:
             return Identity(Owner(derive_host(machine), uid), None)
     name = socket.gethostname()
-    return Identity(Owner(uuid.uuid5(APPLICATION, name), uid), _by_name(name, files[0]))
+    return Identity(Owner(uuid5(APPLICATION, name), uid), _by_name(name, files[0]))
 
 
 def derive_host(machine: uuid.UUID) -> uuid.UUID:
@@ -55,7 +55,7 @@ def derive_host(machine: uuid.UUID) -> uuid.UUID:
 
     ``systemd-id128 machine-id --app-specific=APPLICATION`` prints the same.
     """
-    digest = hmac.digest(machine.bytes, APPLICATION.bytes, "sha256")
+    digest = keyed_sha256(machine.bytes, APPLICATION.bytes)
     return uuid.UUID(bytes=digest[:16], version=4)
 
 

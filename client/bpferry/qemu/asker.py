@@ -8,12 +8,12 @@ nothing of the kind. Any other failure ends the probe.
 import asyncio
 import base64
 import binascii
-import hashlib
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
 import msgspec
 
+from bpferry.domain.digest import sha256
 from bpferry.errors import QemuError
 from bpferry.qemu.capabilities import CpuModel, EbpfObject, MachineType, family_of
 from bpferry.qemu.monitor import CommandRefused, Monitor
@@ -175,4 +175,4 @@ def decode_object(qemu: str, name: str, text: str) -> EbpfObject:
         raise QemuError(f"'{qemu}' sent its eBPF object '{name}' damaged: it is not valid base64")
     if not 0 < len(data) <= MAX_OBJECT_BYTES:
         raise QemuError(f"'{qemu}' sent an eBPF object '{name}' of {len(data)} bytes")
-    return EbpfObject(data, hashlib.sha256(data).digest())
+    return EbpfObject(data, sha256(data))

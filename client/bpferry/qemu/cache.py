@@ -19,12 +19,7 @@ from typing import Final
 
 import msgspec
 
-try:
-    from _sha2 import sha256
-except ModuleNotFoundError:
-    # Before Python 3.12. hashlib is the same through OpenSSL, which takes 15 ms to load.
-    from _sha256 import sha256
-
+from bpferry.domain.digest import sha256
 from bpferry.qemu import store
 from bpferry.qemu.capabilities import Capabilities
 
@@ -103,7 +98,7 @@ def identify(qemu: str) -> Identity | None:
 
 def file_name(identity: Identity, suffix: str) -> str:
     """Return the name of the file that keeps something about this QEMU."""
-    digest = str(sha256(os.fsencode(identity.path)).hexdigest())[:16]
+    digest = sha256(os.fsencode(identity.path)).hex()[:16]
     return f"{os.path.basename(identity.path)[:40]}-{digest}{suffix}"  # noqa: PTH119 - as above
 
 
