@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError, NotRunning, Refused, Unsupported
+from bpferry.machine import folders
 from bpferry.machine.control import client, server
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import (
@@ -442,6 +443,30 @@ def test_the_vms_of_every_session_are_found(
         with pytest.raises(NotRunning) as caught:
             connect("wep")
     assert "do you mean 'web'?" in caught.value.hint
+
+
+@pytest.mark.privileged
+def test_a_list_has_nothing_of_a_folder_that_somebody_else_made_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below /tmp anybody may be first, with any names, and with sockets that answer nobody."""
+    theirs = tmp_path / "bpferry-0"
+    monkeypatch.setattr(folders, "_folder_without_session", lambda: theirs)
+    with served(theirs / "bpferry/web"):
+        assert [one.name for one in find_running()] == ["web"]
+        os.chown(theirs, 61_234, 61_234)
+        assert find_running() == []
+        with pytest.raises(NotRunning):
+            connect("web")
+
+
+def test_a_list_has_no_folder_whose_name_a_terminal_would_obey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No VM has such a folder, whatever its own name is."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with served(tmp_path / "bpferry/\x1b[2J"), served(tmp_path / "bpferry/a\nb"):
+        assert find_running() == []
 
 
 def test_the_end_of_a_vm_ends_all_connections_and_its_socket(tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ def test_the_name_of_an_interface_does_nothing_to_a_terminal(tmp_path: Path) -> 
     assert found.interface == ""
 
 
+def test_the_scope_of_an_address_does_nothing_to_a_terminal_or_to_ssh(tmp_path: Path) -> None:
+    """Python takes any text after a percent sign for one."""
+    told = interface(MAC, "2001:db8::1%\x1b[2J", "2001:db8::2%$(reboot)", "192.0.2.5")
+    with agent(tmp_path / "a", {"return": [told]}) as path:
+        assert [str(one.address) for one in read_addresses(path)] == ["192.0.2.5"]
+
+
 def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a guest that is still starting."""
     monkeypatch.setattr(guest_agent, "SECONDS", 0.2)

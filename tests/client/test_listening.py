@@ -135,6 +135,22 @@ def test_folder_of_somebody_else_in_a_shared_place_is_refused(tmp_path: Path) ->
         make_folder(theirs / "vm")
 
 
+@pytest.mark.privileged
+def test_a_link_of_somebody_else_in_a_shared_place_is_not_followed(tmp_path: Path) -> None:
+    """The kernel follows it too, unless fs.protected_symlinks is set (proc_sys_fs(5))."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    (tmp_path / "ours").mkdir()
+    link = shared / "bpferry-0"
+    link.symlink_to(tmp_path / "ours")
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    shared.chmod(0o1777)
+
+    with pytest.raises(BpferryError, match=r"belongs to the user 65534|Permission denied"):
+        make_folder(link / "vm")
+    assert list((tmp_path / "ours").iterdir()) == []
+
+
 def test_another_at_work_in_the_folder_is_awaited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

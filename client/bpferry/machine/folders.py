@@ -27,12 +27,17 @@ def folders_of(vm_name: str) -> "Folders":
 
 def folder_name(vm_name: str) -> str:
     """Return the name of the folder for *vm_name*; different VMs never get the same one."""
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", vm_name) and len(vm_name) <= MAX_NAME:
+    if is_folder_name(vm_name):
         return vm_name
     import hashlib  # noqa: PLC0415 - rarely needed, and brings OpenSSL
 
     digest = hashlib.sha256(vm_name.encode()).hexdigest()[:12]
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', vm_name)[: MAX_NAME - 13]}-{digest}"
+
+
+def is_folder_name(name: str) -> bool:
+    """Say whether a folder of a VM may have this *name*: nothing in it means more to a terminal."""
+    return bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)) and len(name) <= MAX_NAME
 
 
 def vms_folder() -> Path:
@@ -55,7 +60,15 @@ def runtime_folders() -> tuple[Path, ...]:
     """Return where the runtime folders of VMs are: that of this session first."""
     usual = Path(f"/run/user/{os.getuid()}")
     places = dict.fromkeys((_runtime_folder(), usual, _folder_without_session()))
-    return tuple(place / "bpferry" for place in places)
+    return tuple(place / "bpferry" for place in places if not _is_somebody_elses(place))
+
+
+def _is_somebody_elses(place: Path) -> bool:
+    """Say whether another user was first to make *place*; root may do so for us."""
+    try:
+        return place.lstat().st_uid not in (0, os.geteuid())
+    except OSError:
+        return False
 
 
 def _runtime_folder() -> Path:

@@ -114,7 +114,9 @@ def _addresses(answer: object) -> Iterator[GuestAddress]:
                 address = ipaddress.ip_address(str(found.get("ip-address")))
             except ValueError:
                 continue
-            if isinstance(mac, str) and not address.is_loopback:
+            # What follows a percent sign is any text, and of no use outside of the guest.
+            scoped = isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None
+            if isinstance(mac, str) and not address.is_loopback and not scoped:
                 yield GuestAddress(mac.lower(), address, _shown(name))
 
 

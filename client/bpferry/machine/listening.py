@@ -122,9 +122,11 @@ def check_owner(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise BpferryError(f"'{folder}' is not a directory")
     above = folder.parent.stat()
-    if above.st_mode & stat.S_ISVTX and found.st_uid not in (0, os.geteuid()):
+    # A symbolic link of somebody else may lead to a folder of ours, and elsewhere a moment later.
+    owners = {folder.lstat().st_uid, found.st_uid} - {0, os.geteuid()}
+    if above.st_mode & stat.S_ISVTX and owners:
         raise BpferryError(
-            f"cannot use the folder '{folder}': it belongs to the user {found.st_uid}, who could "
+            f"cannot use the folder '{folder}': it belongs to the user {owners.pop()}, who could "
             "replace what is in it",
             "set XDG_RUNTIME_DIR to a folder of yours, or choose another path",
         )

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from bpferry.errors import BpferryError, NotRunning
 from bpferry.machine.control.client import ANSWER_SECONDS, Control, NobodyThere
 from bpferry.machine.control_socket import SOCKET_NAME
-from bpferry.machine.folders import folder_name, runtime_folders
+from bpferry.machine.folders import folder_name, is_folder_name, runtime_folders
 from bpferry.machine.own_vms import own_names
 
 LIST_SECONDS: Final = 2.0
@@ -60,7 +60,9 @@ def connect(vm_name: str, seconds: float = ANSWER_SECONDS) -> Control:
 def _sockets() -> Iterator[Path]:
     for folder in runtime_folders():
         with contextlib.suppress(OSError):
-            yield from sorted(folder.glob(f"*/{SOCKET_NAME}"))
+            for path in sorted(folder.glob(f"*/{SOCKET_NAME}")):
+                if is_folder_name(path.parent.name):
+                    yield path
 
 
 def _ask(path: Path, stack: contextlib.ExitStack) -> Control | BpferryError:
