@@ -301,3 +301,14 @@ def test_varlinkctl_asks_the_helpers(bare_system: Container) -> None:
     assert json.loads(told)["code"] == "refused"
     uninstall(bare_system)
     assert not bare_system.check("sh", "-c", "command -v bpferry-varlink || :")
+
+
+def test_each_qemu_has_a_second_name(bare_system: Container) -> None:
+    """Under bpferry-qemu-system-*, it answers as under its own name; the name goes with bpferry."""
+    install(bare_system)
+    own = "/usr/local/bin/bpferry-qemu-system-x86_64"
+    answers = [bare_system.check(name, "-version") for name in ("qemu-system-x86_64", own)]
+
+    assert answers[0] == answers[1]
+    uninstall(bare_system)
+    assert 1 == bare_system.run("test", "-L", own).returncode
