@@ -9,6 +9,7 @@ costs seconds in place of minutes, and vhost is used as on a real host.
     freight    what a run brings along: this clone, and the small guest
     host       boot it, run commands in it, take it down
     documents  the domain documents of its users
+    user       a user whose systemd runs without a session
     plans      what a dry run says
     rounds     flows to a guest in there, and where they came in
     inside/    what runs in there: courier, prepare, and the scripts of the tests

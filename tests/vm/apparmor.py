@@ -14,8 +14,8 @@ PROBES: Final = {
 
 
 def denials(host: Host) -> list[str]:
-    """Return what the kernel said about the helpers' profiles since boot."""
-    said = host.check("journalctl", "--boot", "--output=cat", "--no-pager")
+    """Return what the kernel said about the helpers' profiles, also before a restart."""
+    said = host.check("journalctl", "--output=cat", "--no-pager")
     return [
         line
         for line in said.splitlines()

@@ -16,6 +16,8 @@ TREES: Final = (
     "tools",
     "docs",
     "tests/__init__.py",
+    "tests/client/__init__.py",
+    "tests/client/guest.py",
     "tests/systemd/ask.py",
     "tests/vm",
 )

@@ -2,7 +2,8 @@
 """Boot the host, run commands in it, and leave nothing behind.
 
 QEMU emulates it whole. Its serial line is its console, which goes to a file; commands go over a
-virtio serial port whose other end is ``inside/courier.py``. The disk is not written to.
+virtio serial port whose other end is ``inside/courier.py``. The host may restart; what it has
+written to its disk is gone when it is taken down.
 """
 
 import json
@@ -10,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,9 @@ ARGUMENTS: Final = (
 BOOT_SECONDS: Final = 480
 """It takes 25 on an idle machine, and 160 on one with six other jobs."""
 
+RESTART_SECONDS: Final = BOOT_SECONDS + 300
+"""With what the systemd of a user and its VMs take to stop."""
+
 GRACE_SECONDS: Final = 15
 """The courier ends a command by itself; this is how long it may take to say so."""
 
@@ -82,19 +86,22 @@ class Host:
     _pending: bytes = b""
     _asked: int = 0
 
-    def run(self, *command: str, user: str = "root", text: str = "", timeout: float = 60) -> Done:
+    def run(self, *command: str, user: str = "root", text: str = "", timeout: float = 300) -> Done:
         """Run *command* inside, with *text* as its input, and return what came of it.
 
         Raises:
             HostFailed: the host does not say.
         """
+        self._send(command, user, text, timeout)
+        return self.wait(self._asked, timeout + GRACE_SECONDS)
+
+    def _send(self, command: Sequence[str], user: str, text: str, timeout: float) -> None:
         self._asked += 1
         request = {"id": self._asked, "argv": command, "user": user, "input": text}
         self._line.settimeout(GRACE_SECONDS)
         self._line.sendall(json.dumps(request | {"timeout": timeout}).encode() + b"\n")
-        return self.wait(self._asked, timeout + GRACE_SECONDS)
 
-    def check(self, *command: str, user: str = "root", text: str = "", timeout: float = 60) -> str:
+    def check(self, *command: str, user: str = "root", text: str = "", timeout: float = 300) -> str:
         """Run *command* inside and return its output; anything but success fails the test."""
         done = self.run(*command, user=user, text=text, timeout=timeout)
         assert done.status == 0, f"{command}: {done.status}\n{done.output}{done.errors}"
@@ -113,6 +120,8 @@ class Host:
                 answer = json.loads(line)
                 if answer["id"] == number:
                     return Done(answer["status"], answer["output"], answer["errors"])
+                if answer["id"] == 0:
+                    raise HostFailed(f"the host has restarted\n{self.console()}")
             self._receive(deadline)
 
     def _receive(self, deadline: float) -> None:
@@ -124,6 +133,16 @@ class Host:
         if not received:
             raise HostFailed(f"the host is gone\n{self.console()}")
         self._pending += received
+
+    def restart(self) -> None:
+        """Shut the host down as an administrator does, and return when it is up again.
+
+        Raises:
+            HostFailed: it does not come back.
+        """
+        # It may go down before its courier has answered.
+        self._send(["systemctl", "reboot"], "root", "", RESTART_SECONDS)
+        self.wait(0, RESTART_SECONDS)
 
     def write(self, path: str, text: str) -> None:
         """Write *text* into a file inside, as root, readable by everybody."""
@@ -165,7 +184,7 @@ def _command(image: Image, freight: Path, log: Path, courier: int) -> list[str]:
         # tables of four levels: five cost time and are of no use here.
         "-cpu", "max,la57=off",
         "-smp", str(PROCESSORS), "-m", str(MEMORY_MIB),
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-nodefaults", "-no-user-config", "-display", "none",
         "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", ARGUMENTS,
         "-drive", f"file={image.disk},{drive}",
         "-drive", f"file={freight},{drive}",
