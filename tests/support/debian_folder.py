@@ -20,12 +20,16 @@ BUILD_SECONDS: Final = 600
 
 
 def find_or_build(
-    name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    seconds: float = BUILD_SECONDS,
 ) -> Path:
     """Return the folder that *command* has filled, or fills now; the same command, the same folder.
 
     It must not be changed afterwards: other tests and later runs use it too. The command may look
-    at variables of *environment*, which do not make another folder.
+    at variables of *environment*, which do not make another folder. It may take *seconds*.
     """
     key = hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
     root = CACHE / f"{name}-{key}"
@@ -34,7 +38,7 @@ def find_or_build(
     CACHE.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=CACHE))
     try:
-        _build(command, building, environment or {})
+        _build(command, building, environment or {}, seconds)
         building.chmod(0o755)
         # Two who build at the same time both have a whole one; the first is kept.
         if not root.exists():
@@ -59,14 +63,16 @@ def mirror() -> str:
     raise RuntimeError("apt has no lists of Debian 12 or 13: run apt-get update")
 
 
-def _build(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+def _build(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float
+) -> None:
     done = subprocess.run(
         [str(folder) if word == FOLDER else word for word in command],
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=BUILD_SECONDS,
+        timeout=seconds,
         env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", **environment},
     )
     if done.returncode != 0:
