@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags, xml, xml_reader
+from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags
 from bpferry.domain.checks import find_mistakes
 from bpferry.domain.explain import explain_all
 from bpferry.domain.forms import Kind
@@ -157,6 +157,8 @@ def read_bytes(
 
 
 def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool, in_part: bool) -> Document:
+    from bpferry.domain import xml, xml_reader  # noqa: PLC0415 - not for a description in TOML
+
     parsed = xml.parse(raw, path, Machine)
     machine = None if parsed.table is None else _with_cpu_mode(parsed.table)
     mistakes = (
@@ -259,6 +261,7 @@ def is_xml(raw: bytes, path: Path) -> bool:
 
 def to_xml(machine: Machine) -> str:
     """Return *machine* as a libvirt domain document."""
+    from bpferry.domain import xml  # noqa: PLC0415 - as in _read_xml
     from bpferry.domain.xml_writer import build_element  # noqa: PLC0415 - for `bpferry convert`
 
     element = build_element("domain", machine)
