@@ -42,6 +42,7 @@ LATER = {
     "hmac",
     "logging",
     "qemu",
+    "shutil",
     "ssl",
 }
 """What takes as long to import as QEMU takes to start, and what only a document in XML needs."""

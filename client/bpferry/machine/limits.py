@@ -13,7 +13,6 @@ up before whether the user's systemd was given the controller, and in QEMU's gro
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -34,6 +33,8 @@ def find_unavailable(limits: Sequence[Limit], groups: Path = GROUPS) -> Iterator
     """
     if not limits:
         return
+    import shutil  # noqa: PLC0415 - brings compressors, which few VMs need
+
     first = {controller_of(limit): limit for limit in reversed(limits)}
     try:
         manager = user_manager.look_at_manager()
