@@ -219,3 +219,16 @@ class CompanionError(BpferryError):
     def __init__(self, message: str, hint: str = "", element: str = "", evidence: str = "") -> None:
         super().__init__(message, hint, element or None)
         self.evidence = evidence
+
+
+def harmless(text: str, kept: str = "\n\t") -> str:
+    """Return *text* with codes for all that a terminal would not show, but for what is *kept*.
+
+    QEMU, a guest or another host may have chosen it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in kept else one.encode("unicode_escape").decode()
+        for one in text
+    )

@@ -98,6 +98,24 @@ def test_log_has_bounds(
     assert not warnings
 
 
+def test_a_line_longer_than_the_log_is_cut_and_keeps_what_was_said_before(
+    log: LogFile, state: Path
+) -> None:
+    """Another host may have said it."""
+    log.write("before")
+    log.write("x" * (log_file.MAX_BYTES + 1))
+    log.write("after")
+
+    assert texts(state / "log") == ["before", "x" * log_file.MAX_LINE, "after"]
+
+
+def test_a_log_does_nothing_to_a_terminal(log: LogFile, state: Path) -> None:
+    """QEMU repeats what a guest or an image says."""
+    log.write("qemu: \x1b[2J\x9b1m\u202e")
+
+    assert texts(state / "log") == [r"qemu: \x1b[2J\x9b1m\u202e"]
+
+
 @pytest.mark.privileged
 def test_full_disk_is_told_once_and_does_not_end_the_vm(
     log: LogFile, state: Path, warnings: list[str]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.cli.output import StderrReporter
 from bpferry.commandline.parts import Endpoint
 from bpferry.machine.qemu_output import LOADED_BY_ITSELF, QemuOutput
 from bpferry.qemu.process import start_child
@@ -100,3 +101,10 @@ def test_what_bpferry_says_itself_is_not_said_twice(
     """QEMU's own line is left out where the user is told, and shown where nobody else tells."""
     assert [] == reported(tmp_path, line, endpoint).texts("qemu")
     assert [line] == reported(tmp_path, line).texts("qemu")
+
+
+def test_what_qemu_says_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may repeat what a guest or an image says."""
+    StderrReporter().qemu_said("\x1b]0;title\x07\té")
+
+    assert capsys.readouterr().err == "bpferry: qemu: \\x1b]0;title\\x07\té\n"

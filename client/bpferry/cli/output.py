@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from bpferry.errors import BpferryError, CompanionError, QemuError, Unsupported
+from bpferry.errors import BpferryError, CompanionError, QemuError, Unsupported, harmless
 
 if TYPE_CHECKING:
     from bpferry.commandline.parts import Endpoint
@@ -37,7 +37,7 @@ _SAYING: Final[list[Callable[[str], None]]] = [_print]
 
 def say(text: str) -> None:
     """Write one line on standard error, if anybody is there to read."""
-    _SAYING[-1](f"{PROGRAM}: {text}\n")
+    _SAYING[-1](f"{PROGRAM}: {harmless(text)}\n")
 
 
 @contextlib.contextmanager

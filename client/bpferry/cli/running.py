@@ -7,7 +7,7 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.cli.table import format_table, in_memory_units, in_time_units
-from bpferry.errors import BpferryError, all_in_one
+from bpferry.errors import BpferryError, all_in_one, harmless
 from bpferry.machine.control.client import Control
 from bpferry.machine.control.packets import records, texts
 from bpferry.machine.control.running import Found, connect, find_running
@@ -78,7 +78,7 @@ def status(vm_name: str, *, as_json: bool) -> int:
     if as_json:
         output.print_json(dict(told))
     else:
-        output.print_text("\n".join(_status_lines(told)))
+        output.print_text(harmless("\n".join(_status_lines(told))))
     return 0
 
 

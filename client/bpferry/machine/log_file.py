@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.commandline.parts import Endpoint
-from bpferry.errors import BpferryError, NameTaken
+from bpferry.errors import BpferryError, NameTaken, harmless
 from bpferry.machine.folders import folders_of
 from bpferry.machine.reporter import Reporter
 from bpferry.steering.maps import Steering
 
 MAX_BYTES: Final = 1 << 20
 """Of the file; another one of this size has what was said before that."""
+
+MAX_LINE: Final = 8192
+"""Letters of one line. A longer one, which is not ours, is cut off; it has to fit into a file."""
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -56,6 +59,7 @@ class LogFile:
 
     def write(self, text: str) -> None:
         """Append the line *text*; this never fails."""
+        text = harmless(text[:MAX_LINE])
         try:
             if self._lost:
                 self._append(f"{self._lost} lines are missing here: they could not be written")

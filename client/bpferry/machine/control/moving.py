@@ -20,9 +20,10 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from bpferry.errors import BpferryError, NotReady, QemuError
+from bpferry.errors import BpferryError, NotReady, QemuError, harmless
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.links import changed_links
+from bpferry.machine.control.packets import shortened
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.control.states import State
 from bpferry.machine.migration.comparison import check_devices, uncompared
@@ -68,6 +69,9 @@ OVER: Final = ("completed", "failed", "cancelled", "none", "")
 """States of a migration in which QEMU does nothing more about it."""
 
 HERE: Final = "it goes on here"
+
+MAX_WARNINGS: Final = 16
+"""Of the other host; a reply has no room for many."""
 
 
 class Moving:
@@ -167,12 +171,16 @@ class _Move:
             "active": self.is_active and self._arrived is None,
             "phase": self._phase,
             "paused": self._paused,
-            "warnings": list(self._warnings),
+            "warnings": [_one_line(text) for text in self._warnings[:MAX_WARNINGS]],
             "error": None
             if error is None
-            else {"code": error.code, "message": error.message, "hint": error.hint},
+            else {
+                "code": _one_line(error.code),
+                "message": _one_line(error.message),
+                "hint": _one_line(error.hint),
+            },
             "pid": None if self._arrived is None else self._arrived.pid,
-            "kept_by": None if self._arrived is None else self._arrived.kept_by,
+            "kept_by": None if self._arrived is None else _one_line(self._arrived.kept_by),
             **self._numbers,
         }
 
@@ -356,3 +364,8 @@ class _Move:
             while not over:
                 await asyncio.sleep(POLL_SECONDS)
                 over = str((await self._ask()).get("status", "")) in OVER
+
+
+def _one_line(text: str) -> str:
+    """Return *text*, which the other host may have chosen, for a reply and for a terminal."""
+    return shortened(harmless(shortened(text), kept=""))

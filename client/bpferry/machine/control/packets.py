@@ -64,8 +64,8 @@ def encode_error(error: BpferryError) -> bytes:
     """Return the packet of a reply that says no; what does not fit into it is cut off."""
     body = {
         "code": error.code,
-        "message": _shortened(error.message),
-        "hint": _shortened(error.hint),
+        "message": shortened(error.message),
+        "hint": shortened(error.hint),
     }
     return encode({"v": limits.PROTOCOL_VERSION, "error": body})
 
@@ -115,7 +115,8 @@ def error_of(code: str, message: str, hint: str) -> BpferryError:
     return error
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return *text*, or as much of it as fits into a packet."""
     return text.encode()[: limits.MAX_TEXT_BYTES].decode(errors="ignore")
 
 

@@ -12,10 +12,11 @@ Nothing is read beyond a message, since QEMU's stream may come behind it.
 
 import asyncio
 import os
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from bpferry.domain.forms import Kind
 from bpferry.errors import BpferryError
 from bpferry.machine.saved import Link
 
@@ -65,7 +66,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, tag="offer"):
     host: str
     """Where it is."""
     description: str
-    kind: str
+    kind: Kind
     """How the description is written: "toml" or "xml"."""
     version: tuple[int, int, int]
     """Of its QEMU."""
@@ -119,7 +120,7 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
 class Runs(msgspec.Struct, frozen=True, kw_only=True, tag="runs"):
     """It runs, or is paused as it was."""
 
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
     """The supervisor."""
     kept_by: str
     """What keeps it, in words."""
