@@ -30,6 +30,12 @@ READY = {
 
 PROBLEM = {"type": "problem", "code": "failed", "message": "no", "hint": ""}
 
+OFFER = {
+    "type": "offer", "protocol": 1, "name": "t", "host": "alpha", "description": "",
+    "kind": "toml", "version": [10, 0, 0], "machine_type": "q35", "words": [], "cards": [],
+    "files": [],
+}  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,16 +85,30 @@ def heard(kind: type[Offer] | type[Runs], message: Mapping[str, object]) -> obje
         talk.close()
 
 
+def test_an_offer_is_heard() -> None:
+    """The one that the others here differ from."""
+    assert isinstance(heard(Offer, OFFER), Offer)
+
+
 def test_the_kind_of_an_offered_description_is_no_path() -> None:
     """It is the end of the name of the file where the description is kept."""
-    offer = {
-        "type": "offer", "protocol": 1, "name": "t", "host": "alpha", "description": "",
-        "kind": "toml", "version": [10, 0, 0], "machine_type": "q35", "words": [], "cards": [],
-        "files": [],
-    }  # fmt: skip
-    assert isinstance(heard(Offer, offer), Offer)
     with pytest.raises(Broken, match="not a message"):
-        heard(Offer, {**offer, "kind": "x/../../../.config/bpferry/vms/web.toml"})
+        heard(Offer, {**OFFER, "kind": "x/../../../.config/bpferry/vms/web.toml"})
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"files": [{"path": "/a\0b", "inode": 1, "bytes": 1, "locked": True}]},
+        {"secret_files": {"password": "/a\0b"}},
+    ],
+)
+def test_an_offered_path_that_no_file_can_have_is_refused_in_words(
+    hostile: Mapping[str, object],
+) -> None:
+    """It once ended the receiving side with a traceback, and the source was told nothing."""
+    with pytest.raises(Broken, match="not a message"):
+        heard(Offer, {**OFFER, **hostile})
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1 << 64])

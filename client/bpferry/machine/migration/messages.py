@@ -37,6 +37,10 @@ CHUNK_BYTES: Final = 4096
 """A pipe that is writable takes as many at once (PIPE_BUF, pipe(7)), even if it blocks."""
 
 
+Place = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
+"""The path of a file; the kernel takes none with a zero byte, and Python raises ValueError."""
+
+
 class CardOffer(msgspec.Struct, frozen=True, kw_only=True):
     """One card as its guest sees it, and what spreads its packets."""
 
@@ -50,7 +54,7 @@ class CardOffer(msgspec.Struct, frozen=True, kw_only=True):
 class SharedFile(msgspec.Struct, frozen=True, kw_only=True):
     """An image file, and what tells it from others."""
 
-    path: str
+    path: Place
     inode: int
     bytes: int | None
     """None if it grows with what the guest writes."""
@@ -76,7 +80,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, tag="offer"):
     """The options of its QEMU that the guest depends on, with names for fds."""
     cards: tuple[CardOffer, ...]
     files: tuple[SharedFile, ...]
-    secret_files: dict[str, str] = {}
+    secret_files: dict[str, Place] = {}
     paused: bool = False
     links: dict[str, Link] = {}
     """Of cards, by card, if not as in the description."""
