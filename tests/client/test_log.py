@@ -139,13 +139,46 @@ def test_full_disk_is_told_once_and_does_not_end_the_vm(
     assert warnings == [f"cannot write the log '{state}/log': No space left on device"]
 
 
+def test_what_is_no_file_in_place_of_the_log_is_not_waited_for(
+    log: LogFile, state: Path, warnings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody may read a FIFO; if somebody does, it is not the log all the same."""
+    state.mkdir(parents=True)
+    os.mkfifo(state / "log")
+    log.write("lost")
+    reader = os.open(state / "log", os.O_RDONLY | os.O_NONBLOCK)
+    log.write("lost")
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+
+    assert warnings == [f"cannot write the log '{state}/log': No such device or address"]
+    assert main(["log", "t"]) == 1
+    assert "nothing was said" in capsys.readouterr().err
+
+
+@pytest.mark.privileged
+def test_the_log_is_not_written_where_somebody_else_could_read_it(
+    log: LogFile, state: Path, warnings: list[str]
+) -> None:
+    """As with XDG_STATE_HOME in a place like /tmp."""
+    place = state.parent.parent
+    state.mkdir(parents=True)
+    place.chmod(0o1777)
+    os.chown(state.parent, 61_234, 61_234)
+    log.write("lost")
+
+    assert list(state.iterdir()) == []
+    assert "belongs to the user 61234" in warnings[0]
+
+
 def test_log_that_cannot_be_made_is_told(log: LogFile, state: Path, warnings: list[str]) -> None:
     """Such as in a state folder that is a file."""
     state.parent.parent.mkdir()
     state.parent.write_text("")
     log.write("x")
 
-    assert warnings == [f"cannot write the log '{state}/log': Not a directory"]
+    why = f"'{state.parent}' is not a directory"
+    assert warnings == [f"cannot write the log '{state}/log': {why}"]
 
 
 def test_error_that_ends_a_run_is_written(state: Path) -> None:

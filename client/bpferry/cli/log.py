@@ -42,7 +42,7 @@ def show(vm_name: str, *, follow: bool, as_json: bool) -> int:
 def _last_time(file: Path) -> float:
     """Return when *file* was last written, in seconds since 1970; 0 if there is none."""
     with contextlib.suppress(OSError):
-        return file.stat().st_mtime
+        return file.stat().st_mtime if file.is_file() else 0.0
     return 0.0
 
 
@@ -83,6 +83,8 @@ def _as_fields(line: str) -> dict[str, str]:
 
 
 def _lines(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        return  # A FIFO would be waited for.
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             yield from (line.rstrip("\n") for line in file)

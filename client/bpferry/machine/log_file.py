@@ -8,6 +8,7 @@ disk, the VM runs on; the user is told once, and the file says later how many li
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,6 @@ MAX_BYTES: Final = 1 << 20
 MAX_LINE: Final = 8192
 """Letters of one line. A longer one, which is not ours, is cut off; it has to fit into a file."""
 
-FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 
 
@@ -65,12 +65,13 @@ class LogFile:
                 self._append(f"{self._lost} lines are missing here: they could not be written")
                 self._lost = 0
             self._append(text)
-        except OSError as error:
+        except (OSError, BpferryError) as error:
             self._lost += 1
             if self._warn is not None:
                 # Reporting may come back here, and be lost too.
                 warn, self._warn = self._warn, None
-                warn(f"cannot write the log '{self._path}': {error.strerror}")
+                cause = error.strerror if isinstance(error, OSError) else error.message
+                warn(f"cannot write the log '{self._path}': {cause}")
 
     def close(self) -> None:
         """Close the file."""
@@ -80,9 +81,7 @@ class LogFile:
 
     def _append(self, text: str) -> None:
         if self._fd < 0:
-            self._path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self._path, flags, FILE_MODE)
+            self._open()
         line = f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}\n"
         data = line.encode(errors="replace")
         size = os.fstat(self._fd).st_size
@@ -95,6 +94,17 @@ class LogFile:
             with contextlib.suppress(OSError):
                 os.truncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _open(self) -> None:
+        from bpferry.machine.listening import make_folder  # noqa: PLC0415 - not for `bpferry log`
+
+        make_folder(self._path.parent)
+        # A FIFO would be waited for, until somebody reads it.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._path, flags | os.O_NONBLOCK, FILE_MODE)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self.close()
+            raise BpferryError("it is not a regular file")
 
 
 class Logged:
