@@ -132,7 +132,11 @@ class Fields:
     def text(self, key: str, max_bytes: int = limits.MAX_TEXT_BYTES) -> str:
         """Take text of at most *max_bytes* in UTF-8."""
         value = self._take(key, str)
-        if len(value.encode()) > max_bytes:
+        try:
+            length = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise BadMessage(f"'{key}' in {self._where} has half a character") from error
+        if length > max_bytes:
             raise BadMessage(f"'{key}' in {self._where} is longer than {max_bytes} bytes")
         return value
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.errors import BpferryError, NotRunning, Refused, Unsupported
+from bpferry.cli.main import main
+from bpferry.errors import BadInput, BpferryError, NotRunning, Refused, Unsupported
 from bpferry.machine import folders
 from bpferry.machine.control import client, server
 from bpferry.machine.control.client import Control
@@ -467,6 +468,23 @@ def test_a_list_has_no_folder_whose_name_a_terminal_would_obey(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with served(tmp_path / "bpferry/\x1b[2J"), served(tmp_path / "bpferry/a\nb"):
         assert find_running() == []
+
+
+@pytest.mark.parametrize("command", ["status", "log", "stop", "console", "steering"])
+def test_a_name_that_is_not_utf_8_is_one_that_no_vm_has(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python gives such a byte of the command line as half a character."""
+    assert main([command, "\udcff"]) == 1
+    assert r"VM '\udcff'" in capsys.readouterr().err
+
+
+def test_a_request_with_text_that_is_not_utf_8_is_refused_in_words(tmp_path: Path) -> None:
+    """Such as `bpferry console --serial` with a byte of another encoding."""
+    with served(tmp_path) as path, Control("web", path) as control:
+        with pytest.raises(BadInput, match="is not UTF-8"):
+            control.ask("echo", text="\udcff")
+        assert control.ask("echo", text="a") == {"text": "a"}
 
 
 def test_the_end_of_a_vm_ends_all_connections_and_its_socket(tmp_path: Path) -> None:

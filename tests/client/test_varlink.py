@@ -190,6 +190,7 @@ BAD = [
     ("io.bpferry.Tap.Make", {"bridge": "br0", "queues": 1, "mac": "x"}, "InvalidParameter", "mac"),
     ("io.bpferry.Tap.Make", {"bridge": "br0", "queues": 1, "op": "x"}, "InvalidParameter", "op"),
     ("io.bpferry.Tap.Make", {"bridge": "br0", "queues": 1, "ip": "x"}, "InvalidParameter", "ip"),
+    ("io.bpferry.Tap.Make", {"bridge": "\ud800", "queues": 1}, "InvalidParameter", "bridge"),
     ("io.bpferry.Tap.List", {"all": True}, "InvalidParameter", "all"),
     ("io.bpferry.Bpf.Load", {"id": "rss", "digest": "00"}, "InvalidParameter", "digest"),
     ("io.bpferry.Tap.Take", {}, "MethodNotFound", "io.bpferry.Tap.Take"),

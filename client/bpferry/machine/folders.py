@@ -31,7 +31,8 @@ def folder_name(vm_name: str) -> str:
         return vm_name
     import hashlib  # noqa: PLC0415 - rarely needed, and brings OpenSSL
 
-    digest = hashlib.sha256(vm_name.encode()).hexdigest()[:12]
+    # Python has a byte of the command line that is not UTF-8 as half a character.
+    digest = hashlib.sha256(vm_name.encode(errors="surrogatepass")).hexdigest()[:12]
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', vm_name)[: MAX_NAME - 13]}-{digest}"
 
 

@@ -111,7 +111,8 @@ def test_a_host_is_read(text: str, found: Destination) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["beta", "", "ssh://", "qemu+ssh://beta/session", "ssh://beta/web", "ssh://-oProxyCommand=x",
+    ["ssh://h\x1b", "ssh://h\udcff",
+     "beta", "", "ssh://", "qemu+ssh://beta/session", "ssh://beta/web", "ssh://-oProxyCommand=x",
      "ssh://-l@beta", "ssh://beta:0", "ssh://beta:65536", "ssh://a:secret@beta", "ssh://a b"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(text: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from bpferry import errors
-from bpferry.errors import BpferryError
+from bpferry.errors import BadInput, BpferryError
 from bpferry_wire import limits
 from bpferry_wire.codec import Fields, decode, encode
 from bpferry_wire.errors import BadMessage
@@ -40,8 +40,15 @@ CLASSES: Final[Mapping[str, type[BpferryError]]] = {
 
 
 def encode_request(op: str, fields: Mapping[str, object]) -> bytes:
-    """Return the request *op* with its *fields* as a packet."""
-    return encode({"v": limits.PROTOCOL_VERSION, "op": op, **fields})
+    """Return the request *op* with its *fields* as a packet.
+
+    Raises:
+        BadInput: a text was given as bytes that are not UTF-8.
+    """
+    try:
+        return encode({"v": limits.PROTOCOL_VERSION, "op": op, **fields})
+    except UnicodeEncodeError as error:
+        raise BadInput(f"'{error.object}' is not UTF-8", "write it in UTF-8") from error
 
 
 def decode_request(packet: bytes) -> tuple[str, Fields]:

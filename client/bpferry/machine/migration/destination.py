@@ -59,7 +59,7 @@ def parse_destination(text: str) -> Destination:
         BadInput: it names none.
     """
     found = URL.fullmatch(text)
-    if found is None:
+    if found is None or not text.isprintable():
         raise BadInput(f"'{text}' is not the address of a host", EXAMPLE)
     host, user, port = found["host"].strip("[]"), found["user"] or "", found["port"]
     # ssh would take them for options of its own.
