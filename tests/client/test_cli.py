@@ -286,7 +286,7 @@ INTERRUPTED = """
 import os, signal, sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "bpferry.cli.options":
+        if name == "bpferry.cli.runners":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 from bpferry.cli.main import main

@@ -200,7 +200,7 @@ def test_check_and_dry_run_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     (fault,) = [fault for fault in faults if fault["place"] == "name"]
     assert fault["severity"] == "error"
     assert words in fault["message"]
-    assert f"kill {run.process.pid}" in fault["hint"]
+    assert "bpferry stop t" in fault["hint"]
     assert told["message"] == fault["message"]
     assert main(["check", "--json", path]) == 0
     assert "you already have a VM" not in capsys.readouterr().out

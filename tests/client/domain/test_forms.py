@@ -33,6 +33,7 @@ BY_KIND: Final = (
     "machine/doctor/",  # is about the host and the helpers' policy
     "machine/console/serials.py",  # has no document, and says both
     "machine/control/queues.py",  # has a regular expression about QEMU's answers
+    "launcher/typed.py",  # has one about its numbers
 )  # fmt: skip
 """What knows the form, or is about no document."""
 
