@@ -22,6 +22,8 @@ from bpferry_wire.messages import (
     ErrorReply,
     Hello,
     HelloReply,
+    Quota,
+    QuotaReply,
     Rate,
     TapReply,
 )
@@ -85,6 +87,8 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
     requires.root()
     path = tmp_path_factory.mktemp("trace") / "calls"
     with running_tap_helper(POLICY, bridges=("br0", "known")) as helper:
+        # By then it has read the policy, and looked up the names in it: a start does that once.
+        assert wait_until(lambda: isinstance(ask_once(helper.path, Quota()).reply, QuotaReply))
         with traced(helper, path):
             use_everything(helper)
         assert path.read_text(), "strace wrote nothing"
