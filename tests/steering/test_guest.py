@@ -61,7 +61,7 @@ def _demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=250,
+        timeout=290,
     )
 
 

@@ -19,6 +19,9 @@ SHOWN_LINES = 15
 KEPT_LINES = 1000
 READ_BYTES = 64 << 10
 
+BOOT_S = 150.0
+"""A boot takes ten, and much longer on a host that is busy with other guests."""
+
 HELLO_AGAIN_S = 5.0
 """How often a silent guest is asked again. One was seen to be up but silent: an incoming byte makes
 its serial driver send what is still waiting."""
@@ -45,7 +48,7 @@ class Console:
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         """The guest's output other than answers, newest last."""
 
-    def wait_until_ready(self, timeout: float = 60.0) -> Answer:
+    def wait_until_ready(self, timeout: float = BOOT_S) -> Answer:
         """Return the hello that the agent sends when it is ready, within *timeout* seconds."""
         deadline = time.monotonic() + timeout
         while not self._heard(min(deadline, time.monotonic() + HELLO_AGAIN_S)):
