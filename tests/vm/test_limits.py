@@ -4,13 +4,13 @@
 This host has control groups v2 with all controllers, as Debian has them on a machine.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
-from tests.vm.host import IN_THE_HOST, Done, Host
+from tests.vm.host import IN_THE_HOST, Host
+from tests.vm.user import PATIENCE_S, User, lingering, wait_until
 
 pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
 
@@ -34,32 +34,13 @@ IN_FORCE: Final = {
 
 DELEGATE: Final = "/etc/systemd/system/user@.service.d/bpferry.conf"
 
-PATIENCE_S: Final = 600
 
+class Alice(User):
+    """A user whose VM has limits."""
 
-class Alice:
-    """A user of the host whose systemd runs without a session."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.uid = host.check("id", "-u", "alice")
-
-    def run(self, *command: str) -> Done:
-        """Run *command* as in a shell of hers, and return what came of it."""
-        place = ("HOME=/home/alice", f"XDG_RUNTIME_DIR=/run/user/{self.uid}")
-        words = ("env", "--chdir=/home/alice", *place, *command)
-        return self.host.run(*words, user="alice", timeout=PATIENCE_S)
-
-    def check(self, *command: str) -> str:
-        """Run *command* and return its output; anything but success fails the test."""
-        done = self.run(*command)
-        assert 0 == done.status, f"{command}: {done.output}{done.errors}"
-        return done.output.strip()
-
-    def describe(self, more: str) -> None:
-        """Write the description of her VM."""
-        path = f"/home/alice/.config/bpferry/vms/{NAME}.toml"
-        self.host.write(path, VM + more)
+    def limit(self, more: str) -> None:
+        """Write the description of her VM, with *more* in it."""
+        self.describe(NAME, VM + more)
 
     def group_of_qemu(self) -> str:
         """Return the control group of her VM's QEMU."""
@@ -71,37 +52,12 @@ class Alice:
         """Return what the kernel says about *group*."""
         return {name: self.check("cat", f"/sys/fs/cgroup{group}/{name}") for name in IN_FORCE}
 
-    def show(self, prop: str) -> str:
-        """Return a property of her VM's unit."""
-        return self.check("systemctl", "--user", "show", "--property", prop, "--value", UNIT)
-
-
-def wait_until(holds: Callable[[], bool]) -> bool:
-    """Return True as soon as *holds* does, or False if it takes too long."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(1)
-    return True
-
 
 @pytest.fixture(scope="module")
 def alice(host: Host) -> Iterator[Alice]:
     """Return a user whose systemd runs."""
-    user = Alice(host)
-    host.check("mkdir", "-p", "/home/alice/.config/bpferry/vms")
-    host.check("chown", "-R", "alice:", "/home/alice/.config")
-    # As loginctl does it, which asks polkit for those who are not in a session.
-    host.check("mkdir", "-p", "/var/lib/systemd/linger")
-    host.check("touch", "/var/lib/systemd/linger/alice")
-    host.check("systemctl", "start", f"user@{user.uid}.service", timeout=PATIENCE_S)
-    # A slow host may need several times as long as a QEMU has to answer; then its answers are kept.
-    assert wait_until(lambda: user.run("bpferry", "capabilities").status == 0)
-    yield user
-    user.run("bpferry", "stop", "--force", NAME)
-    host.check("rm", "/var/lib/systemd/linger/alice")
-    host.check("systemctl", "stop", f"user@{user.uid}.service", timeout=PATIENCE_S)
+    with lingering(host, "alice"):
+        yield Alice(host, "alice")
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +71,7 @@ def nothing_stays(alice: Alice) -> Iterator[None]:
 
 def test_limits_are_in_force_for_the_unit_of_a_vm(alice: Alice) -> None:
     """They are properties of the VM's own unit; `status` shows what the kernel has."""
-    alice.describe(LIMITS)
+    alice.limit(LIMITS)
     alice.check("bpferry", "start", NAME)
     group = alice.group_of_qemu()
 
@@ -129,21 +85,21 @@ def test_limits_are_in_force_for_the_unit_of_a_vm(alice: Alice) -> None:
 
 def test_limits_end_with_the_vm(alice: Alice) -> None:
     """With another description the same unit has none."""
-    alice.describe(LIMITS)
+    alice.limit(LIMITS)
     alice.check("bpferry", "start", NAME)
     alice.check("bpferry", "stop", "--force", NAME)
-    assert wait_until(lambda: alice.show("ActiveState") == "inactive")
-    alice.describe("")
+    assert wait_until(lambda: alice.show(UNIT, "ActiveState") == "inactive")
+    alice.limit("")
     alice.check("bpferry", "start", NAME)
     alice.check("systemctl", "--user", "daemon-reload")
 
-    assert "infinity" == alice.show("MemoryMax")
-    assert "infinity" == alice.show("CPUQuotaPerSecUSec")
+    assert "infinity" == alice.show(UNIT, "MemoryMax")
+    assert "infinity" == alice.show(UNIT, "CPUQuotaPerSecUSec")
 
 
 def test_in_the_foreground_qemu_alone_gets_a_scope(alice: Alice) -> None:
     """As from a login on a terminal; bpferry itself stays in the session."""
-    alice.describe(LIMITS)
+    alice.limit(LIMITS)
     alice.host.check(
         "systemd-run", "--quiet", "--collect", "--unit=desk", "-p", "User=alice",
         "-p", "PAMName=login", "-p", "WorkingDirectory=/home/alice",
@@ -166,7 +122,7 @@ def test_in_the_foreground_qemu_alone_gets_a_scope(alice: Alice) -> None:
 
 def test_drop_in_of_the_hint_gives_the_controller(alice: Alice) -> None:
     """Debian delegates cpu, memory and pids; the refusal says what to write, and then it works."""
-    alice.describe("[io-tune]\nweight = 30\n")
+    alice.limit("[io-tune]\nweight = 30\n")
     refused = alice.run("bpferry", "run", NAME)
     assert 1 == refused.status
     assert "'IOWeight' needs the controller 'io', which your systemd was not" in refused.errors
