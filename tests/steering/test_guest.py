@@ -45,9 +45,6 @@ MANY_FLOWS: Final = 20_000
 
 IDLE_SECONDS: Final = 5
 
-BOOT_SECONDS: Final = 150.0
-"""It takes ten, and much longer on a host that is busy with other guests."""
-
 STEP: Final = 50
 """Flows that are sent before a sender looks up."""
 
@@ -215,7 +212,7 @@ def _lone_guest(place: Workplace) -> Iterator[tuple[Namespace, Vm]]:
         activated_helpers(place, space),
         running_vm(place, space, _guest(), FIRST) as machine,
     ):
-        machine.console.wait_until_ready(BOOT_SECONDS)
+        machine.console.wait_until_ready()
         machine.console.ask("address", ipv4=FIRST.ipv4, ipv6=FIRST.ipv6)
         machine.console.ask("channels", count=FIRST.queues)
         yield space, machine

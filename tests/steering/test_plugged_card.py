@@ -36,9 +36,6 @@ pytestmark = [
 
 FLOWS: Final = 200
 
-BOOT_SECONDS: Final = 150.0
-"""It takes ten, and much longer on a host that is busy with other guests."""
-
 PATIENCE_S: Final = 60.0
 
 ATTACH: Final = (
@@ -55,7 +52,7 @@ def _guest(place: Workplace, text: str = WITHOUT_A_CARD) -> Iterator[tuple[Names
         activated_helpers(place, space),
         running_vm(place, space, build_guest(CACHE, print), FIRST, text) as machine,
     ):
-        machine.console.wait_until_ready(BOOT_SECONDS)
+        machine.console.wait_until_ready()
         yield space, machine
 
 
