@@ -7,6 +7,7 @@ from typing import Final
 
 from bpferry.domain.binding import Form
 from bpferry.domain.shape import Field
+from bpferry.errors import harmless
 
 MOST: Final = 60
 """Letters of a value in a message; more do not fit a line."""
@@ -47,10 +48,7 @@ def as_written(value: object) -> str:
 
 def quoted(text: str) -> str:
     """Return *text* in quotes; what a terminal would not show as a letter is written as a code."""
-    letters = (
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[:MOST]
-    )
-    return f"'{_cut(''.join(letters), text)}'"
+    return f"'{_cut(harmless(text[:MOST], kept=''), text)}'"
 
 
 def _cut(text: str, whole: str = "") -> str:
