@@ -22,9 +22,6 @@ PREFIX: Final = "bpferry-"
 FOLDERS: Final = ("/usr/bin", "/usr/local/bin", "/usr/libexec")
 """Where QEMUs are. PATH does not count: it may have our own folder, and libvirt sets another."""
 
-GARBAGE: Final = 20_000
-"""As in ``main``."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Become the QEMU that our own name says, and return a shell's status if that is not possible.
@@ -55,16 +52,17 @@ def find_qemu(name: str) -> str | None:
 
 def _start(argv: Sequence[str], path: str) -> int:
     """Give its cards what they lack; whatever goes wrong, QEMU starts as it would without us."""
-    gc.set_threshold(GARBAGE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     # libvirt gives each VM a cache folder of its own, where nothing would ever be found again.
     with contextlib.suppress(KeyError):
         os.environ["XDG_CACHE_HOME"] = f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"
     try:
         from bpferry.cli.exec import start  # noqa: PLC0415 - see above
+        from bpferry.cli.main import GARBAGE  # noqa: PLC0415 - as above
         from bpferry.errors import BpferryError  # noqa: PLC0415 - as above
     except ImportError as error:
         return _give_up(argv, path, error)
+    gc.set_threshold(GARBAGE)
     try:
         return start(argv, path)
     except (BpferryError, ImportError, OSError) as error:
