@@ -116,11 +116,6 @@ class Prepared(Struct, frozen=True):
         return (*self.built.argv, *waits)
 
     @property
-    def starts_guest(self) -> bool:
-        """Whether QEMU is told to run the guest; until then, it waits."""
-        return not self.stays_paused
-
-    @property
     def stays_paused(self) -> bool:
         """Whether the user had paused the VM before it came here."""
         return self.incoming is not None and self.incoming.paused

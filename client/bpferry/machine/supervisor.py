@@ -317,7 +317,7 @@ class _Supervisor:
         await restore_links(self._vm, arrival.links)
         self._vm.asleep = arrival.asleep
         self.stopper.is_arriving = False
-        if self._prepared.starts_guest:
+        if not self._prepared.stays_paused:
             await monitor.execute("cont")
         await arrival.arrived(monitor)
 
