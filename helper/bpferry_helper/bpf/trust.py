@@ -92,8 +92,8 @@ class TrustedObjects:
         for binary in self._binaries(patterns):
             with binary.fd:
                 for embedded in self._objects(binary):
-                    elf = _read(binary, embedded)
-                    if elf is not None and embedded.digest not in kept:
+                    elf = None if embedded.digest in kept else _read(binary, embedded)
+                    if elf is not None:
                         self._remember(embedded.digest, elf)
                         kept.add(embedded.digest)
         return len(kept)
