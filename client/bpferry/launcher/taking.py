@@ -21,17 +21,12 @@ def converted(
         BpferryError: eBPF is required, and a card cannot have it.
     """
     if not has_taps(argv) and not wishes.require_ebpf:
-        return convert_nothing(argv)
+        return Conversion(list(argv))
     try:
         capabilities = find_or_probe(os.path.abspath(path), note=note)  # noqa: PTH100 - links stay
     except QemuError as error:
         if wishes.require_ebpf:
             raise
         note(f"warning: {error.message}; its command line stays as it is")
-        return convert_nothing(argv)
+        return Conversion(list(argv))
     return convert(argv, capabilities, giver, wishes)
-
-
-def convert_nothing(argv: Sequence[str]) -> Conversion:
-    """Return *argv* as it is."""
-    return Conversion(list(argv))
