@@ -4,7 +4,7 @@
 from typing import Final
 
 from bpferry.cli.network_options import queues
-from bpferry.cli.parser import Commands, Parser, add_command
+from bpferry.cli.parser import Commands, Parser, add_command, commands_of
 from bpferry_wire import limits
 
 DESCRIPTION: Final = """\
@@ -42,10 +42,7 @@ examples:
 def exec_parser() -> Parser:
     """Return a parser that knows no other command: to build them all takes a while."""
     parser = Parser(prog="bpferry", allow_abbrev=False)
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=Parser
-    )
-    add_exec(commands)
+    add_exec(commands_of(parser))
     return parser
 
 

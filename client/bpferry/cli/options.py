@@ -12,7 +12,7 @@ from bpferry.cli.fds_options import add_fds
 from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.migrate_options import add_migrate, add_receive
 from bpferry.cli.network_options import add_can_i, add_tap, add_varlink, number
-from bpferry.cli.parser import Commands, Formatter, Parser, add_command
+from bpferry.cli.parser import Commands, Formatter, Parser, add_command, commands_of
 from bpferry.cli.reach_options import add_reach
 from bpferry.cli.running_options import add_running
 from bpferry.cli.service_options import add_service
@@ -168,9 +168,7 @@ def build_parser(command: str = "") -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bpferry {VERSION}")
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
-    )
+    commands = commands_of(parser)
     own = OFTEN.get(command)
     for add in ADDED if own is None else (own,):
         add(commands)

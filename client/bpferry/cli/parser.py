@@ -76,6 +76,13 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 
 
+def commands_of(parser: Parser) -> Commands:
+    """Return what the commands of bpferry are added to."""
+    return parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
+    )
+
+
 def add_command(
     commands: Commands,
     name: str,
