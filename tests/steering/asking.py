@@ -12,8 +12,14 @@ from guest.console import Console
 from guest.netns import Namespace
 from steering_demo.stations import FIRST
 from steering_demo.vm import client
-from steering_demo.workplace import Workplace
+from steering_demo.workplace import BRIDGE, Workplace
 from tests.support.people import ROOT, ask_once
+
+
+def ports_of(space: Namespace) -> list[str]:
+    """Return the ports of the bridge, by name."""
+    shown = space.run(["ip", "-json", "link", "show", "master", BRIDGE])
+    return sorted(link["ifname"] for link in json.loads(shown or "[]") if link)
 
 
 def grants_of(place: Workplace, role: str) -> int:

@@ -26,13 +26,13 @@ from guest.flows import Queues, Route, gather_flows, make_flows
 from guest.netns import Namespace, bridged
 from guest.sending import Flow
 from steering_demo.helpers import activated_helpers
-from steering_demo.play import Field, even_table, explaining, field
+from steering_demo.play import even_table, explaining, field
 from steering_demo.rounds import PACKETS, Sender, find_mismatches, predict, send
 from steering_demo.stations import FIRST, HOST, MTU, SECOND, routes
 from steering_demo.vm import Vm, client, running_vm
 from steering_demo.witness import live_maps
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
-from tests.steering.asking import counters, grants_of, until_quiet, watched
+from tests.steering.asking import counters, grants_of, ports_of, until_quiet, watched
 from tests.support.census import wait_until
 from tests.support.people import ROOT, connect
 
@@ -113,11 +113,6 @@ def _is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def _ports(played: Field) -> list[str]:
-    shown = played.space.run(["ip", "-json", "link", "show", "master", BRIDGE])
-    return [link["ifname"] for link in json.loads(shown or "[]") if link]
-
-
 def _guest() -> Guest:
     return build_guest(CACHE, print)
 
@@ -163,11 +158,11 @@ def test_no_packet_is_lost_when_both_helpers_are_killed_and_started_again() -> N
             f"{flow.source}/24" for flow in later if flow.family == 4
         }
         assert [] == find_mismatches(predict(steering, sent), _added(seen, later))
-        assert len(_ports(played)) == 2
+        assert len(ports_of(played.space)) == 2
         for machine in (played.first, played.second):
             machine.console.ask("poweroff")
             machine.wait()
-        assert wait_until(lambda: not _ports(played)), _ports(played)
+        assert wait_until(lambda: not ports_of(played.space)), ports_of(played.space)
 
 
 @_marked

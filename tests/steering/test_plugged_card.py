@@ -21,7 +21,7 @@ from steering_demo.rounds import PACKETS, send
 from steering_demo.stations import FIRST, HOST, MTU, QUEUES, routes
 from steering_demo.vm import WITHOUT_A_CARD, Vm, client, running_vm
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
-from tests.steering.asking import counters, grants_of, until_quiet, watched
+from tests.steering.asking import counters, grants_of, ports_of, until_quiet, watched
 from tests.support.census import fd_targets, wait_until
 from tests.support.old_qemu import old_qemu
 
@@ -84,9 +84,7 @@ def _left(place: Workplace, space: Namespace, machine: Vm) -> tuple[object, ...]
         Counter(re.sub(r":\[\d+\]$", "", target) for target in fd_targets(pid).elements())
         for pid in (machine.qemu_pid(), machine.process.pid)
     ]
-    ports = json.loads(space.run(["ip", "-json", "link", "show", "master", BRIDGE]) or "[]")
-    taps = [link["ifname"] for link in ports if link]
-    return fds, taps, {role: grants_of(place, role) for role in HELPER_UIDS}
+    return fds, ports_of(space), {role: grants_of(place, role) for role in HELPER_UIDS}
 
 
 def _count(place: Workplace, space: Namespace, console: Console, seed: int) -> None:

@@ -24,7 +24,7 @@ from steering_demo.stations import HOST, MTU
 from steering_demo.vm import client
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
 from tests.steering import slow_wire
-from tests.steering.asking import grants_of
+from tests.steering.asking import grants_of, ports_of
 from tests.support.census import wait_until
 from tests.support.openssh import library_path, unpack_sshd
 
@@ -95,10 +95,8 @@ class Host:
 
     def held(self) -> tuple[list[str], dict[str, int], list[str]]:
         """Return the ports of the bridge, the grants of each helper, and the user's processes."""
-        ports = json.loads(self.space.run(["ip", "-json", "link", "show", "master", BRIDGE]))
-        names = sorted(link["ifname"] for link in ports if link)
         grants = {role: grants_of(self.place, role) for role in HELPER_UIDS}
-        return names, grants, sorted(_command(pid) for pid in self.processes())
+        return ports_of(self.space), grants, sorted(_command(pid) for pid in self.processes())
 
     def processes(self) -> list[int]:
         """Return the user's processes."""
