@@ -3,7 +3,6 @@
 
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +15,7 @@ from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.qemu.capabilities import Capabilities, EbpfObject
 from bpferry.steering.maps import Steering
+from tests.support import census
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 
@@ -119,12 +119,7 @@ def script(folder: Path, body: str, name: str = "fake-qemu") -> str:
 
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Wait until *true* says so; return whether it did in time."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    return census.wait_until(true, seconds, pause_s=0.02)
 
 
 def _state(pid: str) -> tuple[str, str] | None:

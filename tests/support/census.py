@@ -97,13 +97,15 @@ def ids_on_host(kind: str) -> frozenset[int]:
     return frozenset(ids)
 
 
-def wait_until(condition: Callable[[], bool], patience_s: float = GIVE_UP_S) -> bool:
-    """Wait until *condition* holds; return whether it does."""
+def wait_until(
+    condition: Callable[[], bool], patience_s: float = GIVE_UP_S, pause_s: float = 0.005
+) -> bool:
+    """Wait until *condition* holds, and look again after each pause; return whether it does."""
     end = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.005)
+        time.sleep(pause_s)
     return True
 
 

@@ -2,11 +2,11 @@
 """An ordinary user of a booted system, with a systemd of their own and two VMs."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from tests.support import census
 from tests.systemd.container import CLONE, Container
 
 PATIENCE_S: Final = 120.0
@@ -111,12 +111,7 @@ class User:
 
 def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     """Return True as soon as *holds* does, or False if it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
+    return census.wait_until(holds, seconds, pause_s=0.2)
 
 
 @contextmanager

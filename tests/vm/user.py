@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """An ordinary user of the host, with a systemd of their own that runs without a session."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from tests.support import census
 from tests.vm.host import Done, Host
 
 PATIENCE_S: Final = 600.0
@@ -53,12 +53,7 @@ class User:
 
 def wait_until(holds: Callable[[], bool]) -> bool:
     """Return True as soon as *holds* does, or False if it takes too long."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(1)
-    return True
+    return census.wait_until(holds, PATIENCE_S, pause_s=1)
 
 
 def learn(host: Host, user: str, *qemu: str) -> None:
