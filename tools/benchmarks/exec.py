@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from benchmarks.command import BenchError, ending
-from benchmarks.figures import Verdict, over_ms, percentile, to_ms
+from benchmarks.figures import Verdict, over_ms
 from benchmarks.interrupts import Interrupts
-from benchmarks.report import verdict_line, wanted
+from benchmarks.report import object_of, table_of
 from guest.netns import Namespace, bridged
 from steering_demo.helpers import activated_helpers
 from steering_demo.vm import FOLDERS
@@ -47,8 +47,6 @@ EMULATOR: Final = (
     "sys.exit(emulator.main(['bpferry-qemu-system-x86_64', '-version']))"
 )
 
-TIMED: Final = ("exec", "bare", "probe", "version")
-
 
 @dataclass(slots=True)
 class Times:
@@ -70,28 +68,12 @@ class Times:
 
 def as_table(times: Times) -> str:
     """Return everything for a person to read."""
-    lines = [f"{'':<12} {'N':>5} {'p50':>11} {'p99':>11}"]
-    for name in TIMED:
-        values = getattr(times, name)
-        p50, p99 = (to_ms(percentile(values, percent)) for percent in (50, 99))
-        lines.append(f"{name:<12} {len(values):>5} {p50:>8.3f} ms {p99:>8.3f} ms")
-    lines += ["", f"{'wanted':<36} {'at most':>10} {'measured':>10}"]
-    return "\n".join([*lines, *map(verdict_line, times.verdicts())]) + "\n"
+    return table_of(asdict(times), times.verdicts())
 
 
 def as_object(times: Times) -> dict[str, object]:
     """Return everything as one JSON object; times are in milliseconds."""
-    return {
-        "times": {
-            name: {
-                "count": len(getattr(times, name)),
-                "p50_ms": to_ms(percentile(getattr(times, name), 50)),
-            }
-            for name in TIMED
-        },
-        "wanted": {verdict.key: wanted(verdict) for verdict in times.verdicts()},
-        "met": all(verdict.met for verdict in times.verdicts()),
-    }
+    return object_of(asdict(times), times.verdicts())
 
 
 def measure(rounds: int, interrupts: Interrupts) -> Times:

@@ -33,7 +33,7 @@ from benchmarks.command import BenchError, run
 from benchmarks.figures import KIB_PER_MIB, Verdict, over_ms, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
 from benchmarks.progress import show_progress
-from benchmarks.report import verdict_line, wanted
+from benchmarks.report import object_of, table_of
 from benchmarks.start import NOTHING, count_lines, own_cache
 from bpferry.machine.control.running import connect
 
@@ -101,29 +101,16 @@ TIMED: Final = ("run", "bare", "virsh", "listing", "python", "request")
 
 def as_table(life: Life) -> str:
     """Return everything for a person to read."""
-    lines = [f"{'':<12} {'N':>5} {'p50':>11} {'p99':>11}"]
-    for name in TIMED:
-        values = getattr(life, name)
-        if values:
-            p50, p99 = (to_ms(percentile(values, percent)) for percent in (50, 99))
-            lines.append(f"{name:<12} {len(values):>5} {p50:>8.3f} ms {p99:>8.3f} ms")
-        else:
-            lines.append(f"{name:<12} left out; {WITHOUT_LIBVIRT}")
-    lines += ["", f"{'wanted':<36} {'at most':>10} {'measured':>10}"]
-    return "\n".join([*lines, *map(verdict_line, life.verdicts())]) + "\n"
+    return table_of(_times(life), life.verdicts(), WITHOUT_LIBVIRT)
 
 
 def as_object(life: Life) -> dict[str, object]:
     """Return everything as one JSON object; times are in milliseconds."""
-    return {
-        "times": {
-            name: {"count": len(values), "p50_ms": to_ms(percentile(values, 50))}
-            for name in TIMED
-            if (values := getattr(life, name))
-        },
-        "wanted": {verdict.key: wanted(verdict) for verdict in life.verdicts()},
-        "met": all(verdict.met for verdict in life.verdicts()),
-    }
+    return object_of(_times(life), life.verdicts())
+
+
+def _times(life: Life) -> dict[str, list[int]]:
+    return {name: getattr(life, name) for name in TIMED}
 
 
 def measure(rounds: int, interrupts: Interrupts) -> Life:

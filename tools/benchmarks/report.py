@@ -3,10 +3,20 @@
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Figures, Row, Verdict, ratios, rows, verdicts
+from benchmarks.figures import (
+    Figures,
+    Row,
+    Verdict,
+    percentile,
+    ratios,
+    rows,
+    to_ms,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from benchmarks.object import CarriedObject
@@ -72,6 +82,37 @@ def as_table(figures: Figures, carried: "CarriedObject") -> str:
         *(verdict_line(verdict) for verdict in verdicts(figures)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def table_of(
+    times: Mapping[str, Sequence[int]], judged: Sequence[Verdict], without: str = ""
+) -> str:
+    """Return *times*, in nanoseconds, and *judged* for a person; *without* says what to install.
+
+    That is for what was not measured.
+    """
+    lines = [f"{'':<12} {'N':>5} {'p50':>11} {'p99':>11}"]
+    for name, values in times.items():
+        if values:
+            p50, p99 = (to_ms(percentile(values, percent)) for percent in (50, 99))
+            lines.append(f"{name:<12} {len(values):>5} {p50:>8.3f} ms {p99:>8.3f} ms")
+        else:
+            lines.append(f"{name:<12} left out; {without}")
+    lines += ["", f"{'wanted':<36} {'at most':>10} {'measured':>10}"]
+    return "\n".join([*lines, *map(verdict_line, judged)]) + "\n"
+
+
+def object_of(times: Mapping[str, Sequence[int]], judged: Sequence[Verdict]) -> dict[str, object]:
+    """Return the same as one JSON object; times are in milliseconds."""
+    return {
+        "times": {
+            name: {"count": len(values), "p50_ms": to_ms(percentile(values, 50))}
+            for name, values in times.items()
+            if values
+        },
+        "wanted": {verdict.key: wanted(verdict) for verdict in judged},
+        "met": all(verdict.met for verdict in judged),
+    }
 
 
 def cpus() -> int:
