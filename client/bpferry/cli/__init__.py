@@ -5,6 +5,7 @@
     runners          what runs each command, imported when it is run
     options          what each command takes, and its help
     network_options  the same for the commands about taps
+    given_options    a name and variables for a description
     parser           how a command line is read
     msgspec_import   import msgspec, which must not be interrupted
     create_options   the same for bpferry create

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from bpferry.cli import output
 from bpferry.cli.findings import as_fields, lines_of
 from bpferry.domain.origins import PassedOver
+from bpferry.domain.variables import NOTHING, Given
 from bpferry.machine.own_vms import description_of
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
 from bpferry.machine.verdict import Verdict, judge
@@ -18,13 +19,21 @@ def check(
     as_json: bool,
     list_ignored: bool = False,
     secrets: SecretFiles = NO_SECRETS,
+    given: Given = NOTHING,
 ) -> int:
     """Print what there is to say about *file*; return the status that a start would end with.
 
-    With *list_ignored*, that is also what bpferry ignores in it, with the reason for each.
+    What is *given* stands for its variables, and in place of its name. With *list_ignored*, that is
+    also what bpferry ignores in it, with the reason for each.
     """
     path = description_of(file)
-    verdict = judge(path, output.StderrReporter(), libvirt_session=libvirt_session, secrets=secrets)
+    verdict = judge(
+        path,
+        output.StderrReporter(),
+        libvirt_session=libvirt_session,
+        secrets=secrets,
+        given=given,
+    )
     if as_json:
         output.print_json({**as_fields(verdict), **_not_for_a_run(verdict)})
     else:

@@ -6,14 +6,22 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.domain.document import read_file, to_toml, to_xml
+from bpferry.domain.variables import NOTHING, Given
 
 METADATA: Final = "/domain/metadata/"
 """Others may need what is there; bpferry has no place for it."""
 
 
-def convert(file: str, to: str | None, *, ignore_unsupported: bool, as_json: bool) -> int:
-    """Print *file* as the other kind of document, or as the kind *to*."""
-    document = read_file(Path(file), ignore_unsupported=ignore_unsupported)
+def convert(
+    file: str,
+    to: str | None,
+    *,
+    ignore_unsupported: bool,
+    as_json: bool,
+    given: Given = NOTHING,
+) -> int:
+    """Print *file*, with what is *given*, as the other kind of document, or as the kind *to*."""
+    document = read_file(Path(file), given, ignore_unsupported=ignore_unsupported)
     for error in document.ignored:
         output.say(f"warning: {error.when_left_out()}")
     for one in document.passed_over:

@@ -10,6 +10,7 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.cli.colours import coloured, wants_colours
+from bpferry.domain.variables import NOTHING, Given
 from bpferry.machine.doctor.examination import Examination, Subject, examine
 from bpferry.machine.doctor.finding import NAMES, Finding
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -41,14 +42,19 @@ NO_BREAK: Final = "\0"
 
 
 def doctor(
-    file: str | None, *, deep: bool, as_json: bool, secrets: SecretFiles = NO_SECRETS
+    file: str | None,
+    *,
+    deep: bool,
+    as_json: bool,
+    secrets: SecretFiles = NO_SECRETS,
+    given: Given = NOTHING,
 ) -> int:
     """Print what there is to say about this host, and about the VM in *file* if there is one.
 
     Returns:
         1 if something that was asked for cannot work, otherwise 0.
     """
-    subject = Subject(Path(file) if file else None, deep=deep, secrets=secrets)
+    subject = Subject(Path(file) if file else None, deep=deep, secrets=secrets, given=given)
     found = examine(subject, output.StderrReporter())
     if as_json:
         output.print_json(_fields(found))

@@ -9,6 +9,7 @@ from bpferry.cli.console_options import add_console, add_escape_key
 from bpferry.cli.create_options import add_create
 from bpferry.cli.exec_options import add_exec
 from bpferry.cli.fds_options import add_fds
+from bpferry.cli.given_options import add_given
 from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.migrate_options import add_migrate, add_receive
 from bpferry.cli.network_options import add_can_i, add_tap, add_varlink, number
@@ -180,7 +181,8 @@ def _add_run(commands: Commands) -> None:
         commands,
         "run",
         usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
-        "                   [--ignore-unsupported] [--secret NAME=FILE]\n"
+        "                   [--ignore-unsupported] [--name NAME]\n"
+        "                   [--set NAME=VALUE] [--secret NAME=FILE]\n"
         "                   [--secrets FILE] [--stop-timeout SECONDS]\n"
         "                   [--restore SAVED] [--escape-key KEY] [--json] FILE",
         help="start a VM and stay until it ends",
@@ -211,6 +213,7 @@ def _add_run(commands: Commands) -> None:
         help="go on where 'bpferry save' has saved the VM in the file SAVED; nothing of the "
         "description that the guest sees may have changed",
     )
+    add_given(run)
     _add_secrets(run)
     run.add_argument(
         "--stop-timeout",
@@ -247,6 +250,7 @@ def _add_check(commands: Commands) -> None:
         help="also list what bpferry ignores in a libvirt document, with the reason for each; the "
         "output of --json always contains it",
     )
+    add_given(check)
     _add_secrets(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -296,6 +300,7 @@ def _add_convert(commands: Commands) -> None:
         action="store_true",
         help="leave out what is not supported, with a warning for each",
     )
+    add_given(convert)
     convert.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -335,6 +340,7 @@ def _add_doctor(commands: Commands) -> None:
         help="also load the eBPF program through the helper, and run it in the kernel on packets "
         "whose queues are known; the helper counts that as one load of yours",
     )
+    add_given(doctor)
     _add_secrets(doctor)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -13,6 +13,7 @@ from bpferry.cli.console import escape_key, stay
 from bpferry.cli.findings import as_fields
 from bpferry.commandline.parts import StandardStreams
 from bpferry.domain.names import cards_of
+from bpferry.domain.variables import NOTHING, Given
 from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
 from bpferry.machine.console.foreground import Foreground, Leash, fork_supervisor
@@ -45,15 +46,16 @@ def run(
     ignore_unsupported: bool,
     as_json: bool,
     secrets: SecretFiles = NO_SECRETS,
+    given: Given = NOTHING,
     stop_timeout: int | None = None,
     restore: str | None = None,
     escape: str | None = None,
 ) -> int:
     """Start the VM that *file* describes and return QEMU's exit status; or only describe that.
 
-    *stop_timeout*, in seconds and 0 for no limit, goes before the description's. With *restore*,
-    the VM goes on where it was saved in that file. *escape* is the key that leaves the console on a
-    terminal.
+    What is *given* stands for the variables of *file*, and in place of its name. *stop_timeout*, in
+    seconds and 0 for no limit, goes before the description's. With *restore*, the VM goes on where
+    it was saved in that file. *escape* is the key that leaves the console on a terminal.
     """
     key = escape_key(escape)
     reporter = output.StderrReporter()
@@ -64,13 +66,15 @@ def run(
         require_ebpf=require_ebpf,
         ignore_unsupported=ignore_unsupported,
         secrets=secrets,
+        given=given,
         starts=not dry_run,
     )
     as_json = as_json or dry_run == "json"
     plan = verdict.describable if dry_run else verdict.startable
     if plan is None:
         return _fail(verdict, as_json=as_json)
-    check_name_of(path, plan.machine.name, file)
+    if given.name is None:
+        check_name_of(path, plan.machine.name, file)
     seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
     if not dry_run:
         return _start(plan, verdict, _How(seconds or None, restore, as_json), key)

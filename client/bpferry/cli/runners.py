@@ -8,6 +8,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from bpferry.cli.given_options import given_by
+
 if TYPE_CHECKING:
     from bpferry.machine.secrets import SecretFiles
 
@@ -22,6 +24,7 @@ def _run_vm(options: argparse.Namespace) -> int:
         ignore_unsupported=options.ignore_unsupported,
         as_json=options.json,
         secrets=_secrets(options),
+        given=given_by(options),
         restore=options.restore,
         stop_timeout=options.stop_timeout,
         escape=options.escape_key,
@@ -52,6 +55,7 @@ def _convert(options: argparse.Namespace) -> int:
         options.to,
         ignore_unsupported=options.ignore_unsupported,
         as_json=options.json,
+        given=given_by(options),
     )
 
 
@@ -64,6 +68,7 @@ def _check(options: argparse.Namespace) -> int:
         list_ignored=options.ignored,
         as_json=options.json,
         secrets=_secrets(options),
+        given=given_by(options),
     )
 
 
@@ -196,7 +201,13 @@ def _change(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from bpferry.cli.doctor import doctor  # noqa: PLC0415
 
-    return doctor(options.file, deep=options.deep, as_json=options.json, secrets=_secrets(options))
+    return doctor(
+        options.file,
+        deep=options.deep,
+        as_json=options.json,
+        secrets=_secrets(options),
+        given=given_by(options),
+    )
 
 
 def _attach_nic(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@
     global_quota     a quota of each processor, as one of all together
     patterns         patterns of places in a libvirt document
     toml             the native form
+    variables        values for what a native description leaves open
     toml_syntax      what is wrong with a text that is not TOML
     shorthand        what can be left out in the native form
     shorthand_disks  the same for disks

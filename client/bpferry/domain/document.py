@@ -23,6 +23,7 @@ from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins, PassedOver
 from bpferry.domain.salvage import salvage, without_wrong_values
+from bpferry.domain.variables import NOTHING, Given, fill, refuse_values
 from bpferry.errors import BadInput, Unsupported, all_in_one
 
 MAX_FILE_BYTES: Final = 1024 * 1024
@@ -65,24 +66,26 @@ class Document(Struct, frozen=True):
     """What is wrong, if it was to be left out: no VM can be started from this."""
 
 
-def read_in_part(path: Path) -> Document:
+def read_in_part(path: Path, given: Given = NOTHING) -> Document:
     """Return the VM that the file *path* describes without what is wrong or not supported.
+
+    What is *given* stands for its variables, and in place of its name.
 
     Raises:
         BadInput: it cannot be read, or nothing is left of it.
         Unsupported: the same, and something is not supported.
     """
-    return read_bytes(_read(path), path, ignore_unsupported=True, in_part=True)
+    return read_bytes(_read(path), path, given, ignore_unsupported=True, in_part=True)
 
 
-def read_file(path: Path, *, ignore_unsupported: bool = False) -> Document:
-    """Return the VM that the file *path* describes.
+def read_file(path: Path, given: Given = NOTHING, *, ignore_unsupported: bool = False) -> Document:
+    """Return the VM that the file *path* describes, with what is *given*.
 
     Raises:
         BadInput: it cannot be read, or says something that is not possible.
         Unsupported: it asks for what bpferry does not do, and *ignore_unsupported* is false.
     """
-    return read_bytes(_read(path), path, ignore_unsupported=ignore_unsupported)
+    return read_bytes(_read(path), path, given, ignore_unsupported=ignore_unsupported)
 
 
 def read_devices(path: Path, element: str, key: str) -> Document:
@@ -101,14 +104,14 @@ def read_devices(path: Path, element: str, key: str) -> Document:
         if not re.match(rb"\s*(?:<!--.*?-->\s*)*<%s[\s/>]" % element.encode(), bare, re.DOTALL):
             raise BadInput(f"'{path}' does not begin with <{element}>", f"write one <{element}>")
         whole = BEFORE + bare + AFTER
-        return _read_xml(whole, path, ignore_unsupported=False, in_part=False)
+        return _read_xml(whole, path)
     others = set(toml.parse(raw, path)[0]) - {key}
     if others:
         raise BadInput(
             f"'{path}' has '{min(others)}', and only [[{key}]] is read here",
             f"write a file with one [[{key}]] and nothing else",
         )
-    return _read_toml(raw, path, in_part=False, base={"name": "device", "memory": "1 MiB"})
+    return _read_toml(raw, path, base={"name": "device", "memory": "1 MiB"})
 
 
 def _read(path: Path) -> bytes:
@@ -144,7 +147,12 @@ def _check_text(raw: bytes, path: Path) -> None:
 
 
 def read_bytes(
-    raw: bytes, path: Path, *, ignore_unsupported: bool = False, in_part: bool = False
+    raw: bytes,
+    path: Path,
+    given: Given = NOTHING,
+    *,
+    ignore_unsupported: bool = False,
+    in_part: bool = False,
 ) -> Document:
     """Return the VM that *raw* describes; *path* is for messages and for relative paths.
 
@@ -152,15 +160,29 @@ def read_bytes(
     """
     _check_name(raw, path)
     if is_xml(raw, path):
-        return _read_xml(raw, path, ignore_unsupported=ignore_unsupported, in_part=in_part)
-    return _read_toml(raw, path, in_part=in_part)
+        return _read_xml(raw, path, given, ignore_unsupported=ignore_unsupported, in_part=in_part)
+    return _read_toml(raw, path, given, in_part=in_part)
 
 
-def _read_xml(raw: bytes, path: Path, *, ignore_unsupported: bool, in_part: bool) -> Document:
+def _read_xml(
+    raw: bytes,
+    path: Path,
+    given: Given = NOTHING,
+    *,
+    ignore_unsupported: bool = False,
+    in_part: bool = False,
+) -> Document:
     from bpferry.domain import xml, xml_reader  # noqa: PLC0415 - not for a description in TOML
 
+    refuse_values(
+        given,
+        f"'{path}' is a libvirt document, which has no variables",
+        f"turn it into a native description, which can have some: bpferry convert {path}",
+    )
     parsed = xml.parse(raw, path, Machine)
     machine = None if parsed.table is None else _with_cpu_mode(parsed.table)
+    if machine is not None and given.name is not None:
+        machine = msgspec.structs.replace(machine, name=given.name)
     mistakes = (
         *parsed.faults,
         *(() if machine is None else find_mistakes(machine, parsed.origins)),
@@ -195,11 +217,16 @@ def _with_cpu_mode(machine: Machine) -> Machine:
 
 
 def _read_toml(
-    raw: bytes, path: Path, *, in_part: bool, base: Mapping[str, object] = {}
+    raw: bytes,
+    path: Path,
+    given: Given = NOTHING,
+    *,
+    in_part: bool = False,
+    base: Mapping[str, object] = {},
 ) -> Document:
     """Read the description of a VM, which has the keys of *base* as well."""
     plain, origins = toml.parse(raw, path)
-    plain = {**base, **plain}
+    plain = fill({**base, **plain}, origins, given)
     faults: list[BadInput] = []
     values = toml.to_values(plain, Machine, origins, faults)
     assert isinstance(values, dict)  # noqa: S101 - TOML is a table

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from bpferry.domain.document import Document, read_in_part
 from bpferry.domain.origins import PassedOver
+from bpferry.domain.variables import NOTHING, Given
 from bpferry.errors import (
     BadInput,
     BpferryError,
@@ -85,11 +86,15 @@ def judge(
     ignore_unsupported: bool = False,
     libvirt_session: bool = False,
     secrets: SecretFiles = NO_SECRETS,
+    given: Given = NOTHING,
     starts: bool = False,
 ) -> Verdict:
-    """Return what there is to say about the VM that *file* describes; see ``judge_document``."""
+    """Return what there is to say about the VM that *file* describes; see ``judge_document``.
+
+    What is *given* stands for the variables of the file, and in place of its name.
+    """
     try:
-        document = read_in_part(file)
+        document = read_in_part(file, given)
     except (BadInput, Unsupported) as error:
         return Verdict(None, by_weight((error, *error.others)))
     return judge_document(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bpferry.domain.document import read_in_part
 from bpferry.domain.model.machine import Machine
+from bpferry.domain.variables import NOTHING, Given
 from bpferry.errors import BpferryError
 from bpferry.machine.creation.networks import NETWORKS
 from bpferry.machine.doctor import emulator
@@ -43,6 +44,7 @@ class Subject:
     deep: bool = False
     """Whether to load an eBPF set and try it."""
     secrets: SecretFiles = field(default_factory=lambda: NO_SECRETS)
+    given: Given = NOTHING
     files: HostFiles = HOST
     session: Session = field(default_factory=Session)
 
@@ -67,13 +69,13 @@ def examine(subject: Subject, reporter: Reporter) -> Examination:
     Raises:
         BpferryError: the file of *subject* cannot be read at all.
     """
-    machine = None if subject.file is None else read_in_part(subject.file).machine
+    machine = None if subject.file is None else read_in_part(subject.file, subject.given).machine
     of_host = list(_of_host(subject, machine, reporter))
     wanted = CORE if machine is None else wanted_by(machine)
     findings = settle(of_host, wanted | {Feature.EBPF} if subject.deep else wanted)
     if subject.file is not None:
         reporter.progress(f"checking '{subject.file}'")
-        verdict = judge(subject.file, reporter, secrets=subject.secrets)
+        verdict = judge(subject.file, reporter, secrets=subject.secrets, given=subject.given)
         findings += check_description(verdict)
     return Examination(tuple(findings), ready(of_host))
 
