@@ -123,7 +123,7 @@ def test_help() -> None:
     done = subprocess.run([BENCH, "--help"], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert {"--runs", "--taps", "--json", "--check"} == set(
+    assert {"--runs", "--taps", "--picture", "--json", "--check"} == set(
         re.findall(r"^  (--\w+)", done.stdout, re.MULTILINE)
     )
 

@@ -6,7 +6,7 @@
     installed  a copy of the helper as tools/install would install it
     activated  that copy behind a listening socket, with exactly its capabilities
     client     send requests to it, and measure the time
-    yardstick  build and run the two C programs in this folder (and yardstick.h)
+    yardstick  build and run the C programs in this folder (and yardstick.h)
     object     the eBPF object that the installed QEMU carries
     handover   what is measured of the helper that loads objects, in which order
     figures    medians, percentiles, and wanted values
@@ -20,13 +20,18 @@
     bridge_helper  qemu-bridge-helper, for comparison
     tap_figures    its wanted values, the table and the JSON object
 
+    path           what a packet to a tap with several queues costs, by who picks the queue
+    path_plan      what the guest would have asked for, and the packets to it
+    path_figures   its wanted values, the table and the JSON object
+    path_picture   its picture
+
     fairness       how much a user notices of others who flood the helper
     flood          one process that floods
 
     exec           what bpferry exec adds to a start of QEMU, by both real helpers
 
-Depends on: bpferry_wire, bpferry_helper (to find the object), guest (its namespaces), activation,
-steering_demo, failure, gcc, libbpf, systemd-socket-activate, util-linux, iproute2,
-qemu-bridge-helper.
+Depends on: bpferry_wire, bpferry_helper (to find the object, and in path to load it), bpferry,
+guest (its namespaces), activation, steering_demo, failure, gcc, libbpf, pygal,
+systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.
 Never does: change the host, use its policy or installed helper, or leave anything running.
 """

@@ -5,13 +5,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from benchmarks.interrupts import Interrupted, Interrupts
 from failure import ToolError
 
 DEFAULT_RUNS: Final = {
-    "exec": 20, "fairness": 100, "handover": 100, "life": 20, "start": 20, "tap": 100,
+    "exec": 20, "fairness": 100, "handover": 100, "life": 20, "path": 20,
+    "start": 20, "tap": 100,
 }  # fmt: skip
 DEFAULT_TAPS: Final = 1000
 """Policy cannot allow many more: 1,024 in total."""
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.what == "tap":
             table, fields = _tap(runs, options.taps, interrupts)
+        elif options.what == "path":
+            table, fields = _path(runs, options.picture, interrupts)
         else:
             benches = {
                 "exec": _exec,
@@ -89,6 +93,18 @@ def _start(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
     return as_table(steps), as_object(steps)
 
 
+def _path(runs: int, picture: Path | None, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.path import measure  # noqa: PLC0415
+    from benchmarks.path_figures import as_object, as_table  # noqa: PLC0415
+
+    figures = measure(runs, interrupts)
+    if picture is not None:
+        from benchmarks.path_picture import draw  # noqa: PLC0415
+
+        draw(figures, picture)
+    return as_table(figures), as_object(figures)
+
+
 def _tap(runs: int, taps: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
     from benchmarks.tap import measure  # noqa: PLC0415
     from benchmarks.tap_figures import as_object, as_table  # noqa: PLC0415
@@ -107,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=sorted(DEFAULT_RUNS))
     parser.add_argument("--runs", type=_count)
     parser.add_argument("--taps", type=_tap_count, default=DEFAULT_TAPS)
+    parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
     return parser

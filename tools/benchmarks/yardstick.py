@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The two C programs in this folder: build them, and ask them line by line for times."""
+"""The C programs in this folder: build them, and ask them line by line for times."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -56,11 +56,13 @@ def started(program: Path, argument: Path) -> Iterator[Yardstick]:
 
 
 @contextmanager
-def started_by(argv: Sequence[str], name: str) -> Iterator[Yardstick]:
-    """Start *argv*, which is called *name* in errors, and end it afterwards."""
+def started_by(argv: Sequence[str], name: str, pass_fds: Sequence[int] = ()) -> Iterator[Yardstick]:
+    """Start *argv*, which is called *name* in errors and inherits *pass_fds*; end it afterwards."""
     pipe = subprocess.PIPE
     with (
-        subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, process_group=0) as process,
+        subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, text=True, process_group=0, pass_fds=pass_fds
+        ) as process,
         ending(process),
     ):
         yield Yardstick(name, process)
