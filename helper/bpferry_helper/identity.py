@@ -164,7 +164,7 @@ def _read_groups(sock: socket.socket, gids: "ctypes.Array[ctypes.c_uint32]") -> 
 def _get_groups(
     sock: socket.socket, room: "ctypes.Array[ctypes.c_uint32]", size: ctypes.c_uint32
 ) -> int:
-    result: int = _libc().getsockopt(
+    result: int = libc().getsockopt(
         sock.fileno(), socket.SOL_SOCKET, SO_PEERGROUPS, room, ctypes.byref(size)
     )
     return result
@@ -176,6 +176,6 @@ def _unreadable() -> IdentityError:
 
 
 @cache
-def _libc() -> ctypes.CDLL:
-    """Return the C library, opened once."""
+def libc() -> ctypes.CDLL:
+    """Return the C library, opened once: each opening makes a class, which only the gc frees."""
     return ctypes.CDLL(None, use_errno=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from bpferry_helper.errors import EXIT_CRASHED, HelperError, StartupError
+from bpferry_helper.identity import libc
 from bpferry_helper.log import ERROR, log
 
 CAPABILITY_NUMBERS: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -48,9 +49,8 @@ def shrink(role: str) -> None:
         StartupError: the permitted capabilities are not exactly the role's.
     """
     _check_capabilities(CAPABILITIES[role])
-    libc = ctypes.CDLL(None, use_errno=True)
     for option, value in ((PR_SET_NO_NEW_PRIVS, 1), (PR_SET_DUMPABLE, 0)):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
+        if libc().prctl(option, value, 0, 0, 0) != 0:
             raise StartupError(f"cannot set prctl option {option}: errno {ctypes.get_errno()}")
 
 
@@ -96,8 +96,7 @@ def lowered(name: str) -> Iterator[None]:
 
 def _capability_sets(call: str, sets: _CapabilitySets) -> _CapabilitySets:
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, call)(header, ctypes.byref(sets)) != 0:
+    if getattr(libc(), call)(header, ctypes.byref(sets)) != 0:
         raise HelperError(f"{call}(2) fails with errno {ctypes.get_errno()}")
     return sets
 
