@@ -19,7 +19,7 @@ from steering_demo.exchanges import Exchange, play_exchanges
 from steering_demo.helpers import HelperFailed, activated_helpers
 from steering_demo.rounds import Round, Sender, play_round
 from steering_demo.stations import FIRST, HOST, MTU, QUEUES, SECOND, Station, routes
-from steering_demo.vm import Vm, running_vm
+from steering_demo.vm import Machine, Vm, running_vm
 from steering_demo.witness import WitnessError, counted_runs, live_maps, wait_for
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace
 
@@ -144,7 +144,7 @@ def _rounds(field: Field, count: int) -> Iterator[Round]:
         yield played(GUEST_TITLE, 3, SECOND, field.second.console, even)
 
 
-def even_table(machine: Vm, maps: SteeringMaps) -> Steering:
+def even_table(machine: Machine, maps: SteeringMaps) -> Steering:
     """Let the first guest spread its packets evenly, and return what the kernel's maps then say."""
     machine.console.ask("equal", queues=QUEUES)
     return wait_for(maps, "an even table", _is_even)

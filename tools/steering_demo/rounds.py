@@ -13,7 +13,7 @@ from guest.console import Console
 from guest.flows import Queues, dump_flows, gather_flows, send_from_guest, sending_command
 from guest.netns import Namespace
 from guest.sending import Flow
-from steering_demo.vm import Vm
+from steering_demo.vm import Machine
 from steering_demo.witness import program_runs
 
 PACKETS: Final = 2
@@ -50,7 +50,7 @@ class Round:
 
 
 def play_round(
-    title: str, sender: Sender, machine: Vm, steering: Steering, flows: Sequence[Flow]
+    title: str, sender: Sender, machine: Machine, steering: Steering, flows: Sequence[Flow]
 ) -> Round:
     """Let *sender* send *flows* to *machine*, and compare every one with *steering*."""
     machine.console.ask("flows")

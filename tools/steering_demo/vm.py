@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from guest.build import Guest
 from guest.command import GuestError
@@ -49,6 +49,17 @@ mtu = {{mtu}}
 queues = {{station.queues}}
 rss = true
 """
+
+
+class Machine(Protocol):
+    """A VM whose guest answers, and whose QEMU can be looked into, whoever started it."""
+
+    @property
+    def console(self) -> Console:
+        """The guest's."""
+
+    def qemu_pid(self) -> int:
+        """Return the process id of its QEMU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""libvirt's session mode: the user's own daemons, and virsh.
+
+The daemons are in a process namespace, whose end is the end of everything in it: libvirt's daemons
+and QEMU go on without whoever started them.
+"""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from guest.build import Guest
+from guest.console import Console
+from steering_demo.stations import Station
+from steering_demo.vm import MEMORY_MIB
+from tests.launchers.host import LauncherHost
+from tests.support.census import wait_until
+
+URI: Final = "qemu:///session"
+PATIENCE_S: Final = 60.0
+
+DAEMONS: Final = "virtlogd & libvirtd & cat"
+"""virsh would start them too, but not where they end with the test. Like PID 1 of a host, the shell
+waits for each process whose parent has ended; it ends when its standard input does."""
+
+DOMAIN: Final = """\
+<domain type='qemu'>
+  <name>{station.name}</name>
+  <memory unit='MiB'>{memory}</memory>
+  <vcpu>{station.queues}</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{guest.kernel}</kernel>
+    <initrd>{guest.initrd}</initrd>
+    <cmdline>console=ttyS0 quiet</cmdline>
+  </os>
+  <features><acpi/></features>
+  <devices>
+    {emulator}
+    {interface}
+    <serial type='pty'/>
+  </devices>
+</domain>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The number of a terminal's other end."""
+
+    number: int
+
+    def fileno(self) -> int:
+        """Return it."""
+        return self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One user's libvirt. Borrows the host."""
+
+    host: LauncherHost
+
+    def virsh(self, *words: str) -> str:
+        """Return what virsh printed; its failure fails the test."""
+        return self.host.run("virsh", "--quiet", "--connect", URI, *words).strip()
+
+    def define(self, guest: Guest, station: Station, emulator: str, interface: str) -> None:
+        """Define the domain of *station* with two elements as they stand in a document."""
+        text = DOMAIN.format(
+            station=station, guest=guest, memory=MEMORY_MIB, emulator=emulator, interface=interface
+        )
+        self.virsh("define", str(self.host.put(f"{station.name}.xml", text)))
+
+    @contextmanager
+    def console(self, name: str) -> Iterator[Console]:
+        """Yield the domain's console: ``virsh console``, on a terminal."""
+        ours, theirs = pty.openpty()
+        argv = self.host.words(["virsh", "--connect", URI, "console", name])
+        try:
+            with subprocess.Popen(
+                argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+            ) as process:
+                os.close(theirs)
+                try:
+                    yield Console(Terminal(ours), Terminal(ours))
+                finally:
+                    # It waits for its terminal when it is asked to end.
+                    process.kill()
+        finally:
+            os.close(ours)
+
+    def log(self, name: str) -> str:
+        """Return what the domain's QEMU, and bpferry before it, wrote to standard error."""
+        path = self.host.place.home / f".cache/libvirt/qemu/log/{name}.log"
+        return path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for_end(self, name: str) -> None:
+        """Wait until the domain is shut off."""
+        assert wait_until(lambda: self.virsh("domstate", name) == "shut off", PATIENCE_S)
+
+
+@contextmanager
+def session(host: LauncherHost) -> Iterator[Session]:
+    """Start the user's libvirt, and end it with all its domains."""
+    own = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]
+    command = host.space.command([*own, *host.as_user(["sh", "-c", DAEMONS])])
+    log = host.place.log("libvirt")
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file) as process,
+    ):
+        assert process.stdin is not None
+        listens = host.place.home / "run/libvirt/libvirt-sock"
+        assert wait_until(listens.exists, PATIENCE_S), log.read_text(errors="replace")
+        yield Session(host)
+        process.stdin.close()

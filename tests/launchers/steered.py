@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What holds for a guest with four queues that the kernel steers, whoever started it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from guest.console import Console
+from guest.flows import make_flows
+from steering_demo.play import even_table
+from steering_demo.rounds import PACKETS, play_round
+from steering_demo.stations import FIRST, HOST, routes
+from steering_demo.witness import counted_runs, live_maps
+from tests.launchers.host import LauncherHost
+
+FLOWS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A VM that another launcher started."""
+
+    console: Console
+    pid: int
+
+    def qemu_pid(self) -> int:
+        """Return the process id of its QEMU."""
+        return self.pid
+
+
+def check_every_flow(host: LauncherHost, machine: Launched) -> None:
+    """Send flows to the guest; each has to come in where we predict, by the kernel's program."""
+    machine.console.wait_until_ready()
+    machine.console.ask("address", ipv4=FIRST.ipv4, ipv6=FIRST.ipv6)
+    machine.console.ask("channels", count=FIRST.queues)
+    with live_maps(machine.pid) as maps, counted_runs():
+        steering = even_table(machine, maps)
+        flows = make_flows(FLOWS, routes(HOST, FIRST), 7)
+        played = play_round("", host.space, machine, steering, flows)
+
+    assert [] == list(played.mismatches)
+    assert FLOWS == sum(played.counted.values())
+    assert len(played.counted) == FIRST.queues
+    assert played.program_runs >= FLOWS * PACKETS

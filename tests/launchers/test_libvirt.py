@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A real libvirt session of an ordinary user, with bpferry-qemu-system-x86_64 as its emulator."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from guest.build import CACHE, build_guest
+from steering_demo.stations import FIRST
+from tests import requires
+from tests.launchers.host import LauncherHost, launcher_host
+from tests.launchers.pages import blocks
+from tests.launchers.session import Session, session
+from tests.launchers.steered import Launched, check_every_flow
+
+PAGE: Final = "libvirt.md"
+EMULATOR, BRIDGED, NAMED = blocks(PAGE, "xml")
+[USABLE] = blocks(PAGE, "sh")
+
+NAME: Final = FIRST.name
+
+DISK: Final = """\
+<disk type='file'>
+  <driver name='qemu' type='raw'/>
+  <source file='{path}'/>
+  <target dev='vdb' bus='virtio'/>
+</disk>
+"""
+
+BRIDGE_HELPER: Final = "/usr/lib/qemu/qemu-bridge-helper"
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.kernel,
+    pytest.mark.qemu,
+    pytest.mark.guest,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("nothing_left"),
+]
+
+
+@pytest.fixture
+def host() -> Iterator[LauncherHost]:
+    """Return a host with libvirt on it."""
+    for program in ("libvirtd", "virsh"):
+        requires.program(program)
+    with launcher_host() as made:
+        yield made
+
+
+@pytest.fixture
+def libvirt(host: LauncherHost) -> Iterator[Session]:
+    """Return the user's libvirt."""
+    with session(host) as made:
+        yield made
+
+
+@pytest.fixture
+def _usable_helper(host: LauncherHost) -> None:
+    """Do on the host what the page says that an administrator does."""
+    copy = host.place.folder / "qemu-bridge-helper"
+    shutil.copy(BRIDGE_HELPER, copy)
+    host.space.run(["mount", "--bind", str(copy), BRIDGE_HELPER])
+    host.space.run(["sh", "-c", USABLE])
+
+
+@pytest.mark.usefixtures("_usable_helper")
+def test_a_domain_on_a_bridge_is_steered_and_lives_as_before(
+    host: LauncherHost, libvirt: Session
+) -> None:
+    """Defined, started, spoken to, given a disk, and shut down; each flow comes in as predicted."""
+    libvirt.define(build_guest(CACHE, print), FIRST, EMULATOR, BRIDGED)
+    libvirt.virsh("start", NAME)
+    with libvirt.console(NAME) as console:
+        check_every_flow(host, Launched(console, host.qemu_pid()))
+        disk = host.put("disk.img", "\0" * 4096)
+        libvirt.virsh("attach-device", NAME, str(host.put("d.xml", DISK.format(path=disk))))
+        assert str(disk) in libvirt.virsh("domblklist", NAME)
+        assert "index=3,type=tap" in libvirt.virsh(
+            "qemu-monitor-command", NAME, "--hmp", "info network"
+        )
+        libvirt.virsh("shutdown", NAME)
+        libvirt.wait_for_end(NAME)
+
+    assert "4 queues, in place of '-netdev" in libvirt.log(NAME)
+    assert "steering by eBPF" in libvirt.log(NAME)
+
+
+def test_a_tap_that_stays_has_its_queues_and_is_steered(
+    host: LauncherHost, libvirt: Session
+) -> None:
+    """The one that bpferry made, with the element that it printed: which is the page's."""
+    printed = host.run("bpferry", "tap", "create", "br0", "--queues", "4")
+    [element] = re.findall(r"<interface.*?</interface>", printed, re.DOTALL)
+    [tap] = re.findall(r"bfp[0-9a-f]{12}", element)
+    libvirt.define(build_guest(CACHE, print), FIRST, EMULATOR, element)
+    libvirt.virsh("start", NAME)
+    with libvirt.console(NAME) as console:
+        check_every_flow(host, Launched(console, host.qemu_pid()))
+    shown = libvirt.virsh("domiflist", NAME)
+    libvirt.virsh("destroy", NAME)
+    host.run("bpferry", "tap", "delete", tap)
+
+    assert tap in shown
+    assert NAMED.split() == element.replace(tap, "bfp0a1b2c3d4e5f").split()
+    assert "in place of" not in libvirt.log(NAME)
