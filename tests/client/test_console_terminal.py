@@ -38,7 +38,7 @@ def test_detached_vm_goes_on_and_is_attached_again(tmp_path: Path) -> None:
             assert person.sees(QUESTION)
             person.types(b"d")
             assert person.status() == 0
-            assert person.sees(f"'{name}' goes on in the background: ".encode())
+            assert person.sees(f"'{name}' keeps running in the background: ".encode())
             assert before == person.mode()
         with at_terminal("console", name) as person:
             before = person.mode()
@@ -102,6 +102,33 @@ def test_end_at_the_question_ends_the_vm(tmp_path: Path) -> None:
         assert person.status() == 0
         assert person.sees(b"stopping QEMU")
         assert before == person.mode()
+
+
+@pytest.mark.parametrize(("command", "note"), [("pause", b"is paused"), ("reset", b"restarts")])
+def test_question_is_asked_again_below_a_note(tmp_path: Path, command: str, note: bytes) -> None:
+    """What the supervisor says meanwhile would otherwise stand where the user is to answer."""
+    with vm_file(tmp_path) as (file, name), at_terminal("run", file) as person:
+        assert person.sees(HELLO)
+        person.types(b"\x1d")
+        assert person.sees(QUESTION)
+        bpferry(command, name)
+        assert person.sees(b"the VM " + note)
+        assert wait_until(lambda: QUESTION in person.seen().partition(note)[2])
+        assert person.seen().endswith(b"goes back: ")
+        person.types(b"d")
+        assert person.status() == 0
+
+
+def test_note_without_a_question_asks_nothing(tmp_path: Path) -> None:
+    """The terminal shows the note, and what the guest writes after it."""
+    with vm_file(tmp_path) as (file, name), at_terminal("run", file) as person:
+        assert person.sees(HELLO)
+        bpferry("pause", name)
+        bpferry("resume", name)
+        assert person.sees(b"the VM continues")
+        person.types(b"one")
+        assert person.sees(b"one")
+        assert QUESTION not in person.seen()
 
 
 def test_power_down_at_the_question_asks_the_guest(tmp_path: Path) -> None:

@@ -56,6 +56,20 @@ def test_a_guest_that_resets_starts_again(tmp_path: Path) -> None:
         assert run.status() == 0
 
 
+def test_a_restart_is_told_once(tmp_path: Path) -> None:
+    """Its firmware resets the machine once more, which is no wish of anybody."""
+    with start(tmp_path, BASE + DISK) as run:
+        assert run.says("hello from the boot sector")
+        assert main(["reset", "t"]) == 0
+        assert wait_for(run, 2)
+        assert run.err().count("the VM restarts") == 1
+        assert main(["reset", "t"]) == 0
+        assert wait_for(run, 3)
+        assert run.err().count("the VM restarts") == 2
+        type_in(run, b"q")
+        assert run.status() == 0
+
+
 def test_a_reset_ends_a_vm_that_is_to_end_with_it(tmp_path: Path) -> None:
     """The user is told why it ends."""
     with start(tmp_path, BASE + 'on-reboot = "destroy"\n' + DISK) as run:

@@ -52,7 +52,7 @@ def console(vm_name: str, serial: str | None, escape: int | None) -> int:
             streams = Streams(1, None if sys.stdin is None else 0)
             detached = attend(control, stream.borrow(), streams, escape, reporter)
         if detached:
-            reporter.note(f"'{vm_name}' goes on")
+            reporter.note(f"'{vm_name}' keeps running")
         elif control.wait_for_end(END_SECONDS):
             reporter.note(f"'{vm_name}' has ended")
         else:
@@ -70,13 +70,14 @@ def stay(foreground: Foreground, streams: Streams, escape: int | None, *, as_jso
             # It has said why.
             return foreground.status()
         with open_stream(reply) as stream:
+            streams = streams._replace(bell=foreground.bell.borrow())
             detached = attend(foreground, stream.borrow(), streams, escape, reporter)
         if not detached:
             return foreground.status()
         foreground.ask("detach")
     name = shlex.quote(foreground.vm_name)
     reporter.note(
-        f"'{foreground.vm_name}' goes on in the background: bpferry console {name}, "
+        f"'{foreground.vm_name}' keeps running in the background: bpferry console {name}, "
         f"bpferry stop {name}"
     )
     if as_json:

@@ -146,7 +146,7 @@ def _stay_parent(
 
     reporter, name = output.StderrReporter(), plan.machine.name
     with (
-        unhurried_stderr(),
+        unhurried_stderr(user.spoke if isinstance(user, Leash) else None),
         _saved(how.restore, name) as incoming,
         keep_log(name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,

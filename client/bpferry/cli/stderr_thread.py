@@ -13,7 +13,7 @@ import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bpferry.cli import output
@@ -28,12 +28,15 @@ CLOSE_SECONDS: Final = 2.0
 
 
 @contextlib.contextmanager
-def unhurried_stderr() -> Iterator[None]:
-    """Say everything in the block by a thread, if somebody may have to be waited for."""
+def unhurried_stderr(wrote: Callable[[], None] | None = None) -> Iterator[None]:
+    """Say everything in the block by a thread, if somebody may have to be waited for.
+
+    The thread calls *wrote* whenever it has written.
+    """
     if not _may_stall():
         yield
         return
-    writer = Writer(STDERR)
+    writer = Writer(STDERR, wrote)
     with output.saying_by(writer.put):
         try:
             yield
@@ -53,8 +56,9 @@ def _may_stall() -> bool:
 class Writer:
     """Writes lines to an fd, which stays the caller's, in the order in which they come."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, wrote: Callable[[], None] | None = None) -> None:
         self._fd = fd
+        self._wrote = wrote
         self._encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         self._lines: deque[bytes] = deque()
         self._size = 0
@@ -93,6 +97,8 @@ class Writer:
             with contextlib.suppress(OSError):
                 # A reader that has left must not end a running VM.
                 self._write(data)
+                if self._wrote is not None:
+                    self._wrote()
 
     def _take(self) -> bytes:
         """Wait for lines and return them; empty at the end."""

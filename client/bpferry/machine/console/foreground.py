@@ -5,6 +5,8 @@ The supervisor is forked off before it starts anything, and has a session of its
 terminal. The process that the shell waits for stays at the terminal: it is a session at the VM's
 console, as that of `bpferry console`, passes on the signals that it gets, and ends with the
 supervisor's exit status. Between the two there is a connection like those of the control socket.
+Both write on the same terminal, so the supervisor rings a bell, which is a pipe, after it has
+spoken: a question that was open there has to be asked again.
 
     detached          the process in the foreground ends; the VM goes on
     the VM ends       so do both
@@ -21,10 +23,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from bpferry.machine.control.client import Conversation
+from bpferry_wire.fds import OwnedFd
 
 if TYPE_CHECKING:
     # It needs asyncio, which the process in the foreground does not.
     from bpferry.machine.control.server import Server
+
+STDERR: Final = 2
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -32,13 +37,22 @@ FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Leash:
     """The supervisor's side."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, bell: OwnedFd) -> None:
+        """Take over the connection, and the end of the pipe to write to."""
         self._sock = sock
+        self._bell = bell
         self._is_detached = False
 
     def serve(self, server: "Server", lost: Callable[[], None]) -> None:
         """Answer the process in the foreground; call *lost* when it is gone without a word."""
         server.adopt(self._sock, lambda: None if self._is_detached else lost())
+
+    def spoke(self) -> None:
+        """Let the process in the foreground know that something was written on the terminal."""
+        # It may have left, or not have looked since many lines: one ring is as good as many.
+        with contextlib.suppress(OSError):
+            if not self._is_detached and os.isatty(STDERR):
+                os.write(self._bell.borrow(), b"\a")
 
     def detach(self) -> None:
         """Let go of the terminal: nobody reads there any more what we say."""
@@ -50,12 +64,21 @@ class Foreground(Conversation):
     """The side of the process at the terminal, which is the supervisor's parent."""
 
     def __init__(
-        self, vm_name: str, sock: socket.socket, pid: int, mask: Collection[int] = ()
+        self, vm_name: str, sock: socket.socket, bell: OwnedFd, pid: int, mask: Collection[int] = ()
     ) -> None:
-        """Take over *sock*; *mask* is that of the signals before those for *pid* were blocked."""
+        """Take over *sock* and *bell*, to read from.
+
+        *mask* is that of the signals before those for *pid* were blocked.
+        """
         super().__init__(vm_name, sock, None)
+        self.bell = bell
         self._pid = pid
         self._mask = mask
+
+    def close(self) -> None:
+        """Close the connection and the bell."""
+        super().close()
+        self.bell.close()
 
     def status(self) -> int:
         """Wait for the supervisor's end, and return its exit status; 128 + n for signal n."""
@@ -83,6 +106,7 @@ class Foreground(Conversation):
 def fork_supervisor(vm_name: str) -> Leash | Foreground:
     """Fork; return in the supervisor its leash, and in the process in the foreground the rest."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    heard, rung = map(OwnedFd, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -92,12 +116,14 @@ def fork_supervisor(vm_name: str) -> Leash | Foreground:
     pid = os.fork()
     if pid:
         theirs.close()
-        return Foreground(vm_name, ours, pid, mask)
+        rung.close()
+        return Foreground(vm_name, ours, heard, pid, mask)
     ours.close()
+    heard.close()
     os.setsid()
     _to_null(0)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return Leash(theirs)
+    return Leash(theirs, rung)
 
 
 def _to_null(*fds: int) -> None:

@@ -36,12 +36,17 @@ class Desk(Protocol):
     def showed(self, data: bytes) -> None:
         """Take note of what was shown last."""
 
+    def interrupted(self) -> None:
+        """Take note that somebody else has written a line on the terminal."""
+
 
 class Streams(NamedTuple):
-    """Where a console is shown, and what is typed at it; both fds are borrowed."""
+    """Where a console is shown, and what is typed at it; all fds are borrowed."""
 
     output: int
     keyboard: int | None
+    bell: int | None = None
+    """Can be read when somebody else has written a line on the terminal."""
 
 
 @contextlib.contextmanager
@@ -67,12 +72,18 @@ class Relay:
     """The thread, and the pipe that ends it."""
 
     def __init__(
-        self, stream: int, output: int, keyboard: int | None, desk: Desk | None = None
+        self,
+        stream: int,
+        output: int,
+        keyboard: int | None,
+        desk: Desk | None = None,
+        bell: int | None = None,
     ) -> None:
         self._stream = stream
         self._output = output
         self._keyboard = keyboard
         self._desk = desk
+        self._bell = None if desk is None else bell
         self._typed = b""
         self._abandoned = False
         """The console was to end while the thread waited for somebody to read."""
@@ -113,6 +124,8 @@ class Relay:
         shown = events & (select.POLLHUP | select.POLLERR if asking else ~select.POLLOUT)
         if shown and not self._show():
             return False
+        if self._bell in happened:
+            self._hear(self._bell)
         if self._keyboard in happened and not self._read_keyboard(self._keyboard):
             return False
         self._send_typed()
@@ -126,7 +139,18 @@ class Relay:
         # A terminal is read in any case, or there would be no way out.
         if self._keyboard is not None and (self._desk is not None or not self._typed):
             poll.register(self._keyboard, select.POLLIN)
+        if self._bell is not None:
+            poll.register(self._bell, select.POLLIN)
         return dict(poll.poll())
+
+    def _hear(self, bell: int | None) -> None:
+        """Tell the desk of the bell, which may have rung several times."""
+        if bell is None or self._desk is None:
+            return
+        if os.read(bell, CHUNK_BYTES):
+            self._desk.interrupted()
+        else:
+            self._bell = None
 
     def _show(self) -> bool:
         """Show one chunk of what the guest wrote; return False if there is no more."""

@@ -64,7 +64,7 @@ def attend(
     If the keyboard of *streams* is a terminal of ours, every key of it is the guest's but *escape*;
     the terminal's mode comes back with the end, however that comes.
     """
-    output, keyboard = streams
+    output, keyboard, bell = streams
     desk = None
     with contextlib.ExitStack() as stack:
         if keyboard is not None and is_own_terminal(keyboard):
@@ -74,7 +74,7 @@ def attend(
             desk = _Desk(control, screen, Keys(escape), reporter)
         elif keyboard is not None and not is_ours(keyboard):
             keyboard = None
-        relay = Relay(stream, output, keyboard, desk)
+        relay = Relay(stream, output, keyboard, desk, bell)
         relay.start()
         stack.callback(relay.stop)
         relay.wait()
@@ -110,6 +110,12 @@ class _Desk:
         """Take note of what was shown last."""
         if data:
             self._at_start = data.endswith((b"\n", b"\r"))
+
+    def interrupted(self) -> None:
+        """Ask again, below the line that somebody else has written."""
+        self._at_start = True
+        if self.asking:
+            self._ask()
 
     def take(self, typed: bytes) -> bytes | None:
         """Return what of *typed* is for the guest; None if the user detaches."""

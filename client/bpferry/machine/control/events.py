@@ -9,6 +9,7 @@ A guest can cause its events as often as it likes, so each is told once from one
 """
 
 import shlex
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -46,6 +47,12 @@ WATCHDOG: Final = {
 OWN_RESET: Final = "subsystem-reset"
 """The reason of a reset of a part of the machine, which is none of the VM."""
 
+BY_GUEST: Final = "guest-reset"
+
+FIRMWARE_SECONDS: Final = 5.0
+"""SeaBIOS resets a machine once more where it has run before: 0.1 s after the reset, and later on a
+busy host. So a guest's reset this soon after another is part of it."""
+
 
 class GuestEvents:
     """Follows the events of one VM."""
@@ -53,6 +60,8 @@ class GuestEvents:
     def __init__(self, vm: RunningVm) -> None:
         self._vm = vm
         self._told: set[str] = set()
+        self._reset_s = -FIRMWARE_SECONDS
+        """When the last reset was told."""
         self._starts = vm.prepared.incoming is None
         """Whether QEMU is still paused for us, before the guest runs for the first time."""
 
@@ -74,6 +83,8 @@ class GuestEvents:
     def _tell(self, event: Event) -> None:
         if event.name == "RESUME" and self._starts:
             self._starts = False
+        elif event.name == "RESET" and self._is_firmware(event):
+            return
         elif (note := _note(event)) is not None:
             # QEMU also stops a guest that has crashed or moved, which is told in other words.
             if event.name != "STOP" or self._vm.state not in (State.CRASHED, State.MOVING):
@@ -81,6 +92,15 @@ class GuestEvents:
         elif event.name not in self._told and (warning := _warning(event, self._vm)) is not None:
             self._told.add(event.name)
             self._vm.record.warn(*warning)
+
+    def _is_firmware(self, event: Event) -> bool:
+        """Return whether this reset belongs to one that was told; if not, it is told now."""
+        now, before = time.monotonic(), self._reset_s
+        if event.data.get("reason") == BY_GUEST and now - before < FIRMWARE_SECONDS:
+            return True
+        if event.data.get("reason") != OWN_RESET:
+            self._reset_s = now
+        return False
 
     async def _ask(self, command: str) -> None:
         try:
