@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, NotMember, Refused, Unsupported
+from bpferry.network import connection
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
@@ -266,6 +267,32 @@ def test_helper_that_keeps_silent(path: Path) -> None:
         pytest.raises(HelperError, match=r"did not answer within 0\.2 s"),
     ):
         helper.hello()
+
+
+@pytest.mark.parametrize(("started_by", "waits"), [({}, "0.1"), ({"NOTIFY_SOCKET": "@n"}, "0.3")])
+def test_helper_gets_more_time_while_a_service_starts(
+    path: Path, started_by: dict[str, str], waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a host boots, it may take long, and a VM without eBPF would stay without."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    for variable, value in started_by.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "SERVICE_SECONDS", 0.3)
+    with (
+        fake.helper(path, fake.keeps_silent) as where,
+        BpfHelper(where) as helper,
+        pytest.raises(HelperError, match=f"did not answer within {waits} s"),
+    ):
+        helper.hello()
+
+
+def test_all_questions_of_a_start_are_within_the_units_time() -> None:
+    """Whether a tap and a set would be given, and then for both."""
+    unit = (Path(__file__).parents[2] / "systemd/user/bpferry@.service").read_text()
+    assert "\nTimeoutStartSec=5min\n" in unit
+
+    assert 4 * connection.SERVICE_SECONDS < 5 * 60
 
 
 RSS_WORDS = bpf.describe_rss()

@@ -59,6 +59,14 @@ TAP: Final = Service("bpferry-tap", "/run/bpferry/tap.sock", "BPFERRY_TAP_SOCKET
 ANSWER_SECONDS: Final = 15.0
 """The verifier takes 0.07 s, starting the helper 0.1 s, and others may be served before us."""
 
+SERVICE_SECONDS: Final = 60.0
+"""The same while a service manager waits for us to start. When a host boots, everything starts at
+once, and a VM that has started without its eBPF set does not get one later. A start asks twice for
+taps and twice for sets, so this is a fifth of our unit's TimeoutStartSec=."""
+
+MANAGER: Final = "NOTIFY_SOCKET"
+"""sd_notify(3). A VM that has started has taken it out of its environment."""
+
 ATTEMPTS: Final = 2
 """A helper that dies loses the packet; systemd starts another for the next connection."""
 
@@ -97,10 +105,13 @@ class Connection(Closing):
 
     service: ClassVar[Service]
 
-    def __init__(self, path: str | None = None, seconds: float = ANSWER_SECONDS) -> None:
-        """Ask at *path*, or where the environment says, or at the default place."""
+    def __init__(self, path: str | None = None, seconds: float | None = None) -> None:
+        """Ask at *path*, or where the environment says, or at the default place.
+
+        An answer may take *seconds*, or as long as is usual.
+        """
         self.path = path or os.environ.get(self.service.variable) or self.service.path
-        self._seconds = seconds
+        self._seconds = _usual_seconds() if seconds is None else seconds
         self._sock: socket.socket | None = None
 
     def hello(self) -> HelloReply:
@@ -240,6 +251,10 @@ class Connection(Closing):
         if self.path == os.environ.get(variable):
             hint = f"{hint}; {variable} names this socket, and the usual one is '{usual}'"
         return NoHelper(f"{message}: {cause}", hint)
+
+
+def _usual_seconds() -> float:
+    return SERVICE_SECONDS if MANAGER in os.environ else ANSWER_SECONDS
 
 
 def why_not(reply: CanReply) -> BpferryError | None:
