@@ -108,10 +108,14 @@ def _attached(vm_name: str, told: Mapping[str, object], file: str) -> Iterator[s
     vhost = ", vhost" if told.get("vhost") else ""
     yield f"'{vm_name}' has the card {told['id']}: {told['mac']}, {place}, {shown}{vhost}"
     yield f"  steering: {told['steering']} ({told['because']})"
+    yield from _warnings(told)
+    yield f"  {KEPT.format(file)}"
+
+
+def _warnings(told: Mapping[str, object]) -> Iterator[str]:
     for warning in _records(told.get("warnings")):
         hint = f" (hint: {warning['hint']})" if warning.get("hint") else ""
         yield f"  warning: {warning['message']}{hint}"
-    yield f"  {KEPT.format(file)}"
 
 
 def _records(found: object) -> list[Mapping[str, object]]:
@@ -171,7 +175,7 @@ def attach_disk(options: argparse.Namespace) -> int:
         else:
             file = str(control.ask("summary").get("file"))
             words = f"'{options.name}' has the disk {told['target']} on {told['bus']}: {path}"
-            output.print_text(f"{words}\n  {KEPT.format(file)}")
+            output.print_text("\n".join((words, *_warnings(told), f"  {KEPT.format(file)}")))
     return 0
 
 

@@ -230,3 +230,31 @@ def test_a_machine_without_pci_takes_no_card(
     with running(tmp_path, 'machine-type = "isapc"\n[features]\nacpi = false\n', disk=False):
         told = answer(capsys, "attach-nic", "t", "--user", status=3)["error"]
         assert "has no PCI, where devices are plugged in" in told["message"]
+
+
+def test_a_guest_without_acpi_is_not_told_of_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who plugs one in, or waits for the guest to let go of one, reads why nothing happens."""
+    (tmp_path / "data.img").write_bytes(bytes(1 << 20))
+    add = "write acpi = true in [features], and start the VM again"
+    late = "the guest sees it only once it has restarted: without ACPI, nothing tells it before"
+    with running(tmp_path, "[features]\nacpi = false\n", disk=False):
+        told = answer(capsys, "attach-nic", "t", "--user")
+        assert {"message": f"net0: {late}", "hint": add} in told["warnings"]
+        told = answer(capsys, "attach-disk", "t", str(tmp_path / "data.img"))
+        assert [{"message": f"vda: {late}", "hint": add}] == told["warnings"]
+        assert main(("log", "t")) == 0
+        assert f"warning: vda: {late} (hint: {add})" in capsys.readouterr().out
+        told = answer(capsys, "detach-nic", "t", "net0", "--timeout", "1", status=1)["error"]
+        assert f"without ACPI, nothing tells the guest that it is to let go: {add}" == told["hint"]
+
+
+def test_a_guest_with_acpi_is_told_of_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is said about it then."""
+    (tmp_path / "data.img").write_bytes(bytes(1 << 20))
+    with running(tmp_path, disk=False):
+        assert [] == answer(capsys, "attach-nic", "t", "--user")["warnings"]
+        assert [] == answer(capsys, "attach-disk", "t", str(tmp_path / "data.img"))["warnings"]

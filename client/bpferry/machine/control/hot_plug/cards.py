@@ -89,7 +89,8 @@ class Cards:
         for endpoint in commands.endpoints:
             self._vm.record.reachable(endpoint)
         notices = (*(Notice(one.text, one.hint) for one in commands.remarks),
-                   *_doubts(draft, found.plans[device.id]))  # fmt: skip
+                   *_doubts(draft, found.plans[device.id]),
+                   *self._of_place(device.id, place))  # fmt: skip
         return {**self._tell_user(device, notices), **_warnings(notices), **_tap(found, device.id)}
 
     def _tell_user(self, device: Named[Card], notices: Iterable[Notice]) -> Mapping[str, object]:
@@ -132,6 +133,11 @@ class Cards:
                 raise
             for command in commands.after:
                 await steps.do(command)
+
+    def _of_place(self, card_id: str, place: dict[str, object]) -> Iterator[Notice]:
+        kind = self._vm.prepared.document.kind
+        for doubt in self._places.doubts(place):
+            yield Notice(f"{card_id}: {doubt.message}", in_form(doubt.hint, kind))
 
     def _freed(self, card_id: str) -> Callable[[], Awaitable[None]]:
         async def forget() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from bpferry.commandline.storage.drives import disks_of
+from bpferry.domain.forms import in_form
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, listed
 from bpferry.domain.remaining import total_of, without_entry
@@ -71,7 +72,20 @@ class Disks:
         self._hold(device, commands.device.id, removal)
         disk = device.value
         vm.record.note(f"{disk.target} is plugged in: '{disk.file}' on {disk.bus}")
-        return {**disk_fields(vm, device), "bus": disk.bus}
+        told = {**disk_fields(vm, device), "bus": disk.bus}
+        return {**told, "warnings": self._warn(disk.target, place)}
+
+    def _warn(self, target: str, place: dict[str, object]) -> list[dict[str, str]]:
+        """Say what its user should know of the disk *target* at *place*, and return it."""
+        told = []
+        for doubt in self._places.doubts(place):
+            message, hint = f"{target}: {doubt.message}", self._in_form(doubt.hint)
+            self._vm.record.warn(message, hint)
+            told.append({"message": message, "hint": hint})
+        return told
+
+    def _in_form(self, text: str) -> str:
+        return in_form(text, self._vm.prepared.document.kind)
 
     async def _tell(self, commands: DiskCommands, place: dict[str, object], target: str) -> None:
         device = commands.device

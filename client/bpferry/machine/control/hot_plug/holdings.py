@@ -11,7 +11,9 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from bpferry.domain.forms import in_form
 from bpferry.errors import NotReady, QemuError
+from bpferry.machine.control.hot_plug.places import ADD_ACPI, hears_of_devices
 from bpferry.machine.control.hot_plug.steps import (
     UNDO_SECONDS,
     Command,
@@ -121,6 +123,9 @@ class Holdings:
     def _hint(self) -> str:
         if self._vm.state is State.PAUSED:
             return "the VM is paused: let it continue (bpferry resume), and it may let go"
+        if not hears_of_devices(self._vm.prepared.draft.context):
+            hint = f"without ACPI, nothing tells the guest that it is to let go: {ADD_ACPI}"
+            return in_form(hint, self._vm.prepared.document.kind)
         return (
             "it may be using the device, or its system may not be up yet; if it lets go later, the "
             "device is taken out then; you can repeat the command"

@@ -17,6 +17,7 @@ from bpferry.commandline.parts import Device, Slot
 from bpferry.domain.forms import either
 from bpferry.domain.model.base import Address
 from bpferry.errors import NotReady, Unsupported
+from bpferry.steering.plan import Notice
 
 PORTS: Final = ("pcie-root-port", "pcie-switch-downstream-port")
 
@@ -29,6 +30,20 @@ MORE_PORTS: Final = "take a device out, or add ports to the description before t
         "<controller type='pci' model='pcie-root-port'/>, once for each",
     )
 )
+
+
+BY_ACPI: Final = ("pc", "q35")
+"""Families in which QEMU tells the guest by ACPI of a device that comes or goes. It hides the way
+that ports have of their own (hw/i386/pc_q35.c)."""
+
+ADD_ACPI: Final = "{}, and start the VM again".format(
+    either("write acpi = true in [features]", "add <acpi/> to <features>")
+)
+
+
+def hears_of_devices(context: Context) -> bool:
+    """Return whether the guest is told of a device that comes or goes while it runs."""
+    return context.family not in BY_ACPI or context.machine.features.acpi
 
 
 class Places:
@@ -47,6 +62,13 @@ class Places:
     def give_back(self, device_id: str) -> None:
         """Note that a device is gone."""
         self._buses.pop(device_id, None)
+
+    def doubts(self, place: Mapping[str, object]) -> tuple[Notice, ...]:
+        """Return what its user should know of a device at *place*."""
+        if not place or hears_of_devices(self._context):
+            return ()
+        text = "the guest sees it only once it has restarted: without ACPI, nothing tells it before"
+        return (Notice(text, ADD_ACPI),)
 
     def find(self, device: Device) -> dict[str, object]:
         """Return the properties that say where *device* goes; QEMU chooses what they leave out.
