@@ -28,7 +28,7 @@ def test_pseudo_terminal(tmp_path: Path) -> None:
         assert person.sees(b"echo")
         person.types(b"\x1dd")
         assert person.status() == 0
-        assert person.sees(f"'{name}' goes on".encode())
+        assert person.sees(f"'{name}' keeps running".encode())
 
 
 def test_unix_socket_serves_one_and_tells_the_next(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def detach(person: Person) -> None:
     assert person.sees(b"any other key goes back: ")
     person.types(b"d")
     assert person.status() == 0
-    assert person.sees(b" goes on")
+    assert person.sees(b" keeps running")
     assert person.sees(b"\n", 1)
 
 

@@ -131,7 +131,7 @@ def test_a_policy_there_that_refuses_leaves_the_vm_here(
         done = scene.here.bpferry("migrate", FIRST.name, URL)
         assert 0 != done.returncode
         assert f"at '{ADDRESS}': " in done.stderr
-        assert "it goes on here" in done.stderr
+        assert "it stays on this host" in done.stderr
         for word in words:
             assert word in done.stderr, done.stderr
         scene.check_stays()
@@ -151,7 +151,7 @@ def _kill_qemu(scene: Scene) -> None:
     os.kill(scene.there.qemu(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("fault", "words"), [(_cut, LOST), (_kill_qemu, "it goes on here")])
+@pytest.mark.parametrize(("fault", "words"), [(_cut, LOST), (_kill_qemu, "it stays on this host")])
 def test_what_breaks_in_the_middle_leaves_the_vm_here(
     fault: Callable[[Scene], None], words: str
 ) -> None:

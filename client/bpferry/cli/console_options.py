@@ -8,7 +8,7 @@ from bpferry.cli.running_options import add_name
 
 DESCRIPTION: Final = """\
 Be at the serial console of a VM that runs, however it was started. All keys go
-to the guest, Ctrl-C too, until Ctrl-] and d leave it; the VM goes on. With
+to the guest, Ctrl-C too, until Ctrl-] and d leave it; the VM stays up. With
 Ctrl-] and p the guest is asked to power down, with Ctrl-] and e the VM ends at
 once, and Ctrl-] twice sends Ctrl-] itself.
 

@@ -7,8 +7,8 @@ from bpferry.cli.parser import Commands, Parser, add_command
 from bpferry.cli.running_options import add_json, add_name
 
 DESCRIPTION: Final = """\
-Move a VM to another host while it runs. Its guest notices only that it stood
-still for a moment, mostly less than a second.
+Move a VM to another host while it runs. The guest stands still for a moment,
+usually for less than a second.
 
 The other host is reached by your own `ssh`, with your keys and your settings;
 no port is opened, and all data goes through that connection. There, `bpferry`
@@ -23,9 +23,9 @@ compares. The VM moves only if its guest will find there what it has here:
 A VM with a device of the host, a TPM, or devices that were plugged in does not
 move.
 
-If anything fails, or if you press Ctrl-C, the VM goes on here and nothing is
-left at the other host. If a guest changes its memory faster than the connection
-carries it, QEMU slows the guest down until it does not.
+If anything fails, or if you press Ctrl-C, the VM stays here and nothing is
+left on the other host. If a guest changes its memory faster than the connection
+can carry it, QEMU slows the guest down until the copy catches up.
 
 Afterwards the VM belongs to you there: bpferry list, status, console, stop. Its
 description is in ~/.local/state/bpferry/NAME/migrated.toml (or .xml) there. It

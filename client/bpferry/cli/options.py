@@ -61,7 +61,7 @@ Start the VM that FILE describes, and stay until it ends.
 
 A serial port of type 'stdio' is on standard input and output; messages of
 bpferry and QEMU go to standard error. On a terminal, all keys go to the guest,
-Ctrl-C too. Ctrl-] leaves: it asks whether to detach (the VM goes on in the
+Ctrl-C too. Ctrl-] asks whether to detach (the VM keeps running in the
 background: `bpferry console`, `bpferry stop`), to power down, or to end the VM.
 SIGTERM asks the guest to power down, from anybody: `kill`, a session that ends,
 systemd. So do SIGHUP, which comes when a terminal or an ssh connection is
@@ -210,7 +210,7 @@ def _add_run(commands: Commands) -> None:
     run.add_argument(
         "--restore",
         metavar="SAVED",
-        help="go on where 'bpferry save' has saved the VM in the file SAVED; nothing of the "
+        help="resume the VM that 'bpferry save' has written to the file SAVED; nothing of the "
         "description that the guest sees may have changed",
     )
     add_given(run)

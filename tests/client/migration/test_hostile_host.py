@@ -62,7 +62,7 @@ def test_what_another_host_says_has_bounds_and_does_nothing_to_a_terminal(tmp_pa
         assert len(said) < 20_000
 
         said = say_there(both, {**PROBLEM, "message": "\x1b[2Jno\nbpferry: your password: "})
-        assert "at 'beta': \\x1b[2Jno\\nbpferry: your password: ; it goes on here" in said
+        assert "at 'beta': \\x1b[2Jno\\nbpferry: your password: ; it stays on this host" in said
 
         said = say_there(both, {**READY, "warnings": ["\x1b[31m" + "w" * 1000] * 5000})
         assert "\x1b" not in said

@@ -50,7 +50,7 @@ def test_a_vm_goes_on_there_and_ends_here(both: Hosts) -> None:
     assert (told["name"], told["host"]) == ("t", "beta")
     assert told["downtime_ms"] >= 0
     assert both.run.status() == 0
-    assert "'t' goes on at 'beta'" in both.run.err()
+    assert "'t' is now at 'beta'" in both.run.err()
     assert both.state() == ""
     assert both.state(there=True) == "running"
     how = both.command("console", "t", there=True)
@@ -85,7 +85,7 @@ def test_an_ssh_that_fails_is_explained(both: Hosts, status: str, hint: str) -> 
     """Its own words are on the terminal."""
     done = both.migrate(status=status)
     assert done.returncode == 1
-    assert "it goes on here" in done.stderr
+    assert "it stays on this host" in done.stderr
     assert hint in done.stderr
     stays(both)
 
@@ -128,7 +128,7 @@ def test_a_qemu_that_dies_there_leaves_the_vm_here(both: Hosts) -> None:
         both.check_nothing_is_there()
         _, said = moving.communicate(timeout=PATIENCE_S)
     assert moving.returncode == 1
-    assert "it goes on here" in said
+    assert "it stays on this host" in said
     stays(both)
 
 

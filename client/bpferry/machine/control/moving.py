@@ -68,7 +68,7 @@ TOLD_SECONDS: Final = 5.0
 OVER: Final = ("completed", "failed", "cancelled", "none", "")
 """States of a migration in which QEMU does nothing more about it."""
 
-HERE: Final = "it goes on here"
+HERE: Final = "it stays on this host"
 
 MAX_WARNINGS: Final = 16
 """Of the other host; a reply has no room for many."""
@@ -214,7 +214,7 @@ class _Move:
             raise self._refused(error) from error
         await self._hand_over()
         self._phase = "there"
-        text = f"'{self._vm.name}' goes on at '{self._host}': stopping QEMU here"
+        text = f"'{self._vm.name}' is now at '{self._host}': stopping QEMU here"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TOLD_SECONDS):
                 await self._was_told.wait()
@@ -335,7 +335,7 @@ class _Move:
             f"the connection to '{self._host}' ended while '{self._vm.name}' was handed over, so "
             "it is not known whether it runs there; it is paused here",
             f"look there: bpferry list; if it runs there, end it here: bpferry stop --force {name};"
-            f" only if not, let it go on here: bpferry resume {name}",
+            f" only if it does not, resume it here: bpferry resume {name}",
         )
 
     async def _stay(self) -> None:

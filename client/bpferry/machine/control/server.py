@@ -189,7 +189,7 @@ class Server:
             kind = type(error).__name__
             raise BpferryError(
                 f"the VM's bpferry failed at '{op}': {kind}: {error}",
-                "this is a mistake in bpferry: please report it; the VM goes on",
+                "this is a mistake in bpferry: please report it; the VM keeps running",
             ) from error
 
 

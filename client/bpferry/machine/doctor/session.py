@@ -109,7 +109,7 @@ def _manager(files: HostFiles, session: Session) -> Iterator[Finding]:
         yield Finding("session.systemd", "warning", message, of, command=command)
     user = user_name(session.uid)
     if files.exists(f"{LINGER}/{user}"):
-        message = "you linger: your VMs go on when you log out, and can start at boot"
+        message = "you linger: your VMs keep running when you log out, and can start at boot"
         yield Finding("session.linger", "ok", message, of)
     else:
         yield Finding(
