@@ -12,7 +12,7 @@ import socket
 import struct
 from bisect import bisect_left
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Union
 
 from bpferry_helper.errors import HelperError
 from bpferry_wire.limits import MAX_GIDS_SHOWN
@@ -22,12 +22,17 @@ SO_PEERGROUPS: Final = 59
 bytes, 256 groups (python/cpython#112740). A process may have 65,536 (NGROUPS_MAX of
 linux/limits.h)."""
 
+PYTHONS_MOST_BYTES: Final = 1024
+
 MAX_GROUPS: Final = 65_536
 
 FEW_GROUPS: Final = 1024
 """As many are copied within 0.2 ms. Users of large directories have some hundred."""
 
 GID_BYTES: Final = ctypes.sizeof(ctypes.c_uint32)
+
+NO_ROOM: Final = (ctypes.c_uint32 * 0)()
+"""To ask how many groups there are, which is quick for any number."""
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of unix(7): pid, uid, gid. The ids are unsigned: as signed numbers, uids above 2^31
@@ -37,6 +42,10 @@ OVERFLOW_FILES: Final = ("/proc/sys/kernel/overflowuid", "/proc/sys/kernel/overf
 
 NO_ID: Final = 0xFFFF_FFFF
 """(uid_t) -1 of chown(2): not a user."""
+
+
+Gids = Union["ctypes.Array[ctypes.c_uint32]", "memoryview[int]"]
+"""Groups as the kernel gives them: 32 bits each, sorted."""
 
 
 class IdentityError(HelperError):
@@ -119,9 +128,36 @@ class GroupReader:
         Raises:
             IdentityError: they cannot be read.
         """
-        count = group_count(sock)
-        gids = self._room if count <= FEW_GROUPS else (ctypes.c_uint32 * min(count, MAX_GROUPS))()
+        gids = (ctypes.c_uint32 * min(_read_groups(sock, NO_ROOM), MAX_GROUPS))()
         count = _read_groups(sock, gids)
+        if count > len(gids):
+            raise IdentityError(f"the peer has more than {MAX_GROUPS} groups")
+        return self._peer(gids, count, who, uid, named)
+
+    def peer_with_few(
+        self, sock: socket.socket, who: Credentials, uid: int, named: frozenset[int]
+    ) -> Peer | None:
+        """Return the same, or None if it has more than FEW_GROUPS groups. Only for the loop.
+
+        Raises:
+            IdentityError: they cannot be read.
+        """
+        try:
+            raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, PYTHONS_MOST_BYTES)
+        except OSError:
+            # ERANGE, or what the next call says.
+            gids, count = self._room, _read_groups(sock, self._room)
+            return None if count > len(gids) else self._peer(gids, count, who, uid, named)
+        return self._peer(memoryview(raw).cast("I"), len(raw) // GID_BYTES, who, uid, named)
+
+    def _peer(
+        self,
+        gids: "Gids",
+        count: int,
+        who: Credentials,
+        uid: int,
+        named: frozenset[int],
+    ) -> Peer:
         mine = frozenset(gid for gid in named if gid == who.gid or _has(gids, count, gid))
         first = {who.gid, *gids[: min(count, MAX_GIDS_SHOWN)]} - self._unmapped
         shown = tuple(sorted(first)[:MAX_GIDS_SHOWN])
@@ -129,7 +165,7 @@ class GroupReader:
         return Peer(uid, mine - self._unmapped, who.pid, shown, others + 1)
 
 
-def _has(gids: "ctypes.Array[ctypes.c_uint32]", count: int, gid: int) -> bool:
+def _has(gids: "Gids", count: int, gid: int) -> bool:
     """Return whether *gid* is among the first *count* of *gids*, which the kernel keeps sorted.
 
     The kernel searches them in the same way (groups_search, kernel/groups.c). If a user namespace
@@ -139,24 +175,13 @@ def _has(gids: "ctypes.Array[ctypes.c_uint32]", count: int, gid: int) -> bool:
     return at < count and gids[at] == gid
 
 
-def group_count(sock: socket.socket) -> int:
-    """Return how many supplementary groups the peer has, quickly for any number.
-
-    Raises:
-        IdentityError: the kernel does not tell.
-    """
-    size = ctypes.c_uint32(0)
-    # Without a buffer, the kernel returns the size needed (sk_getsockopt, net/core/sock.c).
-    result = _get_groups(sock, (ctypes.c_uint32 * 0)(), size)
-    if result != 0 and ctypes.get_errno() != errno.ERANGE:
-        raise _unreadable()
-    return size.value // GID_BYTES
-
-
 def _read_groups(sock: socket.socket, gids: "ctypes.Array[ctypes.c_uint32]") -> int:
-    """Read the supplementary groups of the peer into *gids*; return how many there are."""
+    """Read the supplementary groups of the peer into *gids*; return how many there are.
+
+    If they do not fit, the kernel writes none and says how many (sk_getsockopt, net/core/sock.c).
+    """
     size = ctypes.c_uint32(ctypes.sizeof(gids))
-    if _get_groups(sock, gids, size) != 0:
+    if _get_groups(sock, gids, size) != 0 and ctypes.get_errno() != errno.ERANGE:
         raise _unreadable()
     return size.value // GID_BYTES
 

@@ -37,7 +37,9 @@ def never_wait() -> None:
 
 def log(priority: int, text: str) -> None:
     """Write one line. Control characters in *text* are escaped, so that nobody can forge a line."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:MAX_LINE_CHARS])
+    line = text[:MAX_LINE_CHARS]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     start = f"<{priority}>" if _is_journal() else f"bpferry-helper: {WORDS[priority]}"
     # The journal may be full, stuck or gone. There is nobody left to tell; go on serving.
     with suppress(OSError):

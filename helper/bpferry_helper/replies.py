@@ -8,7 +8,6 @@ are closed whether or not it was sent, so nothing that a client does keeps them 
 import errno
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Final
 
 from bpferry_helper.connected import Connected
@@ -45,14 +44,16 @@ class Replies:
     def send(self, connection: Connection, answer: Answer) -> None:
         """Send *answer*, and close our copies of its fds in any case."""
         connection.deadline = time.monotonic() + NEXT_REQUEST_S
-        with ExitStack() as stack:
-            stack.callback(self._discard, answer.fds)
-            try:
-                channel.send(connection.sock, encode_reply(answer.reply), answer.fds.borrow())
-            except OSError as error:
-                self._not_sent(connection, error)
-                return
-            stack.pop_all()
+        is_sent = False
+        try:
+            channel.send(connection.sock, encode_reply(answer.reply), answer.fds.borrow())
+            is_sent = True
+        except OSError as error:
+            self._not_sent(connection, error)
+            return
+        finally:
+            if not is_sent:
+                self._discard(answer.fds)
         if len(answer.fds):
             answer.fds.close()
             connection.state = State.DELIVERED

@@ -17,7 +17,7 @@ from bpferry_helper.connection import WORK_S, Connection, State, untaken_bytes
 from bpferry_helper.door import Door
 from bpferry_helper.errors import RequestError
 from bpferry_helper.exchange import Accounts, Answer, Asked, Paced, Service, Work
-from bpferry_helper.identity import FEW_GROUPS, IdentityError, Peer, group_count
+from bpferry_helper.identity import IdentityError, Peer
 from bpferry_helper.pacing import Pacing
 from bpferry_helper.replies import Replies
 from bpferry_helper.work import NOBODYS, Done, Job, Workers, log_fault
@@ -97,14 +97,13 @@ class Requests:
         if connection.named == named:
             return True
         try:
-            is_long = group_count(connection.sock) > FEW_GROUPS
-            if not is_long:
-                connection.peer = self._door.judge(connection.sock, who, peer.uid, named)
-                connection.named = named
-                return True
+            judged = self._door.judge_quickly(connection.sock, who, peer.uid, named)
         except IdentityError as error:
             self._replies.refuse_unknown(connection, error)
             return False
+        if judged is not None:
+            connection.peer, connection.named = judged, named
+            return True
         if self.pacing.may_read_groups(connection):
             self._read_groups(connection)
         return False

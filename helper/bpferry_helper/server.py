@@ -74,6 +74,8 @@ class Server:
         self._pet_again = 0.0
         self._idle_since = time.monotonic()
         self._look_again = 0.0
+        self._has_answered = False
+        """Whether the client that was admitted last has had its answer."""
         self._epoll.register(listener, select.EPOLLIN)
         self._epoll.register(self._requests.workers.wake_fd, select.EPOLLIN)
         self._epoll.register(accounts.wake_fd, select.EPOLLIN)
@@ -106,7 +108,15 @@ class Server:
     # -- new clients
 
     def _accept_some(self) -> None:
+        """Accept those who wait, until one of them has an answer.
+
+        That one may be back already, and again after each answer: if we went on, until we had as
+        many of its connections as it may have, all closed at its end.
+        """
+        self._has_answered = False
         for _ in range(MAX_ACCEPTS):
+            if self._has_answered:
+                return
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
@@ -133,6 +143,7 @@ class Server:
         connection = self._connected.add(sock, who, peer)
         # Most have sent their request already, and flooding clients have hung up.
         self._requests.read(connection)
+        self._has_answered = bool(connection.packet) and connection.is_quiet
 
     # -- the end of a connection, and of the helper
 

@@ -10,12 +10,21 @@ There is one way from each message to bytes and one way back, and only this modu
 that it does not know.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from bpferry_wire import limits
 from bpferry_wire.codec import Fields, decode, encode
 from bpferry_wire.errors import BadMessage, Code
-from bpferry_wire.messages import ErrorReply, Reply, Request
+from bpferry_wire.messages import ErrorReply, LoadReply, Reply, Request
 from bpferry_wire.replies import KINDS, error_map, read_error, read_reply, reply_map
 from bpferry_wire.requests import OPS, read_request, request_map
+
+SHORT_BYTES: Final = 128
+REMEMBERED: Final = 32
+"""Requests up to this length whose meaning is remembered, and how many: clients ask for the same
+again and again, and to decode a packet in Python takes as long as all other steps together. What a
+packet means depends on nothing but its bytes."""
 
 __all__ = ["KINDS", "OPS", "decode_reply", "decode_request", "encode_reply", "encode_request"]
 
@@ -31,6 +40,10 @@ def decode_request(packet: bytes) -> Request:
     Raises:
         BadMessage: with the code to answer with.
     """
+    return _remembered(packet) if len(packet) <= SHORT_BYTES else _decode_request(packet)
+
+
+def _decode_request(packet: bytes) -> Request:
     fields = Fields(decode(packet, limits.MAX_REQUEST_BYTES), "the request")
     _check_version(fields)
     request = read_request(fields)
@@ -38,13 +51,24 @@ def decode_request(packet: bytes) -> Request:
     return request
 
 
+_remembered = lru_cache(maxsize=REMEMBERED)(_decode_request)
+
+
 def encode_reply(reply: Reply | ErrorReply) -> bytes:
     """Return *reply* as a packet."""
+    return _encode_same(reply) if isinstance(reply, LoadReply) else _encode_reply(reply)
+
+
+def _encode_reply(reply: Reply | ErrorReply) -> bytes:
     if isinstance(reply, ErrorReply):
         body: dict[str, object] = {"error": error_map(reply)}
     else:
         body = {"ok": reply_map(reply)}
     return encode({"v": limits.PROTOCOL_VERSION, **body})
+
+
+_encode_same = lru_cache(maxsize=REMEMBERED)(_encode_reply)
+"""All sets of one object have the same description."""
 
 
 def decode_reply(packet: bytes, request: Request) -> Reply | ErrorReply:

@@ -16,7 +16,7 @@ from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
 from bpferry_helper.door import MAX_PER_UID
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Request
-from bpferry_wire.packets import encode_request
+from bpferry_wire.packets import decode_reply, encode_request
 from tests.helper.conftest import check_unharmed
 from tests.support.census import fd_targets, fds_allowed, wait_until
 from tests.support.children import fork
@@ -61,6 +61,24 @@ def connections(
     """Yield *count* connections of *person*."""
     with ExitStack() as stack:
         yield [stack.enter_context(connect(helper.path, person)) for _ in range(count)]
+
+
+# -- quick ones
+
+
+def test_who_asks_again_at_once_has_one_connection(helper: HelperProcess) -> None:
+    """Each time on a new connection, twice as often as may be open: none is refused for that."""
+    with acting_as(ALICE):
+        replies = [_quick_answer(helper) for _ in range(2 * MAX_PER_UID)]
+
+    assert {HelloReply} == {type(decode_reply(reply, Hello())) for reply in replies}
+
+
+def _quick_answer(helper: HelperProcess) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(helper.path))
+        sock.send(HELLO)
+        return sock.recv(4096)
 
 
 # -- the deadlines

@@ -237,11 +237,34 @@ def test_too_many_groups_are_refused(
     path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the kernel to allow more than we have room for, we would not take a part of them."""
-    monkeypatch.setattr(identity, "FEW_GROUPS", 200)
     monkeypatch.setattr(identity, "MAX_GROUPS", 300)
 
-    with pytest.raises(IdentityError, match="ERANGE"):
+    with pytest.raises(IdentityError, match="more than 300 groups"):
         peer_of(path, listener, Person(1001, 1001, tuple(range(100, 500))))
+
+
+@pytest.mark.parametrize("count", [0, 1, 256, 257, identity.FEW_GROUPS])
+def test_few_groups_are_read_in_the_loop(path: Path, listener: socket.socket, count: int) -> None:
+    """As in a worker, whether or not Python alone has room for them."""
+    groups = tuple(range(5000, 5000 + count))
+    named = frozenset({1001, 4999, *groups[:1], *groups[-1:], 5000 + count})
+    reader = GroupReader(frozenset())
+    with connect(path, Person(1001, 1001, groups)), listener.accept()[0] as accepted:
+        who = identify(accepted, frozenset())
+        peer = reader.peer_with_few(accepted, who, 1001, named)
+
+        assert peer == reader.peer(accepted, who, 1001, named)
+    assert peer is not None
+    assert (count + 1, {1001, *groups[:1], *groups[-1:]}) == (peer.group_count, set(peer.gids))
+
+
+def test_many_groups_are_not_read_in_the_loop(path: Path, listener: socket.socket) -> None:
+    """To copy them takes the kernel long."""
+    person = Person(1001, 1001, tuple(range(5000, 5001 + identity.FEW_GROUPS)))
+    with connect(path, person), listener.accept()[0] as accepted:
+        who = identify(accepted, frozenset())
+
+        assert GroupReader(frozenset()).peer_with_few(accepted, who, 1001, frozenset()) is None
 
 
 def test_the_overflow_ids_are_the_host_s() -> None:

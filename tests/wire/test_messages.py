@@ -251,3 +251,12 @@ def mutations(chance: random.Random, count: int) -> list[bytes]:
         packet[chance.randrange(len(packet))] = chance.randrange(256)
         made.append(bytes(packet))
     return made
+
+
+def test_what_is_remembered_is_the_same_again() -> None:
+    """A good packet means the same each time, and a bad one is as bad again."""
+    good, bad = encode_request(LOAD), encode_request(LOAD)[:-1]
+    for _ in range(3):
+        assert decode_request(good) == LOAD
+        with pytest.raises(BadMessage):
+            decode_request(bad)

@@ -43,6 +43,9 @@ SKIPPED_S: Final = 30.0
 SETTLE_S: Final = 0.25
 """How long the loop waits for a changed policy. Parsing 64 KiB takes 0.05 s."""
 
+SAME_S: Final = 0.001
+"""A request asks for the groups that matter, then for the policy: the files are looked at once."""
+
 LOOK_S: Final = 0.05
 """How often the files are looked at for those who connect."""
 
@@ -83,13 +86,16 @@ class PolicyFile:
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable when a uid has been looked up. Owned by this object and never closed."""
         self._path = path
+        self._paths = (path, *NAME_FILES)
         self._socket_gid = socket_gid
         self._changed = Condition()
         self._jobs: deque[Callable[[], None]] = deque()
-        self._seen: Identity = ()
+        self._seen: tuple[Identity, ...] = ()
         self._read_at = 0.0
         self._settled_by = 0.0
         self._looked_at = 0.0
+        self._fresh_until = 0.0
+        """Until then, ``current`` need not look, once: ``groups`` has, for the same request."""
         self._reads = 0
         """How many readings of the files are still pending."""
         self._snapshot: _Snapshot | None = None
@@ -108,7 +114,8 @@ class PolicyFile:
         Raises:
             PolicyError: the file cannot be used.
         """
-        policy = self._settled().policy
+        is_fresh, self._fresh_until = time.monotonic() < self._fresh_until, 0.0
+        policy = self._settled(look=not is_fresh).policy
         if isinstance(policy, PolicyError):
             raise policy
         return policy
@@ -122,7 +129,9 @@ class PolicyFile:
     def groups(self) -> frozenset[int]:
         """Return the gids that the policy names."""
         with suppress(PolicyError):
-            return self._settled().gids
+            gids = self._settled().gids
+            self._fresh_until = self._looked_at + SAME_S
+            return gids
         return frozenset()
 
     def whose(self, uid: int) -> int | None:
@@ -176,12 +185,14 @@ class PolicyFile:
             self._submit(partial(self._look_up, uid))
         return known if known is not None and (fresh or known.name) else None
 
-    def _settled(self) -> _Snapshot:
+    def _settled(self, *, look: bool = True) -> _Snapshot:
         """Return what is in force, after a short wait if it is being read just now."""
-        self._look()
-        with self._changed:
-            patience_s = self._settled_by - time.monotonic()
-            self._changed.wait_for(lambda: not self._reads, max(0.0, patience_s))
+        if look:
+            self._look()
+        if self._reads:
+            with self._changed:
+                patience_s = self._settled_by - time.monotonic()
+                self._changed.wait_for(lambda: not self._reads, max(0.0, patience_s))
         if self._snapshot is None:
             raise PolicyError(self._path, 0, "is still being read: a name service is slow")
         return self._snapshot
@@ -189,7 +200,7 @@ class PolicyFile:
     def _look(self) -> None:
         """Ask the thread to read the files if one of them has changed."""
         self._looked_at = time.monotonic()
-        seen = tuple(number for path in (self._path, *NAME_FILES) for number in file_identity(path))
+        seen = tuple(map(file_identity, self._paths))
         if seen == self._seen and (self._reads or not self._may_be_better()):
             return
         now = time.monotonic()
