@@ -32,6 +32,7 @@ closed stays until the next sweep (tap/census).
 
     cli         what the administrator and systemd type
     status      what is granted now, and what the policy means, for the administrator
+    slurm       what Slurm may place on this host by that policy
     host_check  what on this host does not fit a policy
     attributes  how messages about links are laid out, without pyroute2
     learning    how many addresses a bridge may learn

@@ -28,6 +28,7 @@ EXIT_USAGE: Final = 2
 HELP: Final = f"""\
 usage: bpferry-helper bpf | tap
        bpferry-helper check-policy [FILE]
+       bpferry-helper slurm-gres [FILE]
        bpferry-helper status
        bpferry-helper keep
        bpferry-helper --version | --help
@@ -41,6 +42,8 @@ socket, as far as the policy allows.
                  starts it (bpferry-tap.service) when somebody connects
   check-policy   show what the policy (default: {POLICY_PATH})
                  allows, or the line of its first mistake
+  slurm-gres     print what Slurm may place on this host by that policy, as
+                 lines of slurm.conf
   status         show every set and tap in use, and who asked for it; as root
   keep           keep the eBPF objects of every trusted QEMU, for VMs that still
                  run when their QEMU is upgraded; bpferry-keep.service runs it
@@ -56,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
             return _serve(_start_bpf)
         case ["tap"]:
             return _serve(_start_tap)
-        case ["check-policy"]:
-            return _check_policy(POLICY_PATH)
-        case ["check-policy", path] if not path.startswith("-"):
-            return _check_policy(path)
+        case ["check-policy" | "slurm-gres" as command]:
+            return _of_policy(command, POLICY_PATH)
+        case ["check-policy" | "slurm-gres" as command, path] if not path.startswith("-"):
+            return _of_policy(command, path)
         case ["status"]:
             from bpferry_helper.status import show_status  # noqa: PLC0415 - not for the daemon
 
@@ -161,11 +164,14 @@ def _keep() -> int:
     return EXIT_OK
 
 
-def _check_policy(path: str) -> int:
-    from bpferry_helper.status import describe_policy  # noqa: PLC0415 - not for the daemon
+def _of_policy(command: str, path: str) -> int:
+    """Print what *command* says of the policy in *path*."""
+    from bpferry_helper.slurm import describe_gres  # noqa: PLC0415 - not for the daemon
+    from bpferry_helper.status import describe_policy  # noqa: PLC0415
 
+    describe = describe_gres if command == "slurm-gres" else describe_policy
     try:
-        sys.stdout.write(describe_policy(path))
+        sys.stdout.write(describe(path))
     except PolicyError as error:
         sys.stderr.write(f"bpferry-helper: error: {error}\n")
         return EXIT_FAILED

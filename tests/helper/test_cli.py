@@ -47,13 +47,13 @@ def test_garbage_is_collected_once_clients_are_served(monkeypatch: pytest.Monkey
 def test_help_goes_to_standard_output(option: str) -> None:
     """Exit status 0, at most 80 columns, and every command in it."""
     done = run(option)
-    words = ("bpf ", "tap ", "check-policy", "status", "keep", "exit status")
+    words = ("bpf ", "tap ", "check-policy", "slurm-gres", "status", "keep", "exit status")
 
     assert (
         done.returncode,
         done.stderr,
         [word in done.stdout for word in words],
-    ) == (0, "", [True] * 6)
+    ) == (0, "", [True] * 7)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -73,6 +73,7 @@ def test_version_is_the_package_s() -> None:
         ["tap", "br0"],
         ["--nonsense"],
         ["check-policy", "-x"],
+        ["slurm-gres", "-x"],
         ["status", "x"],
         ["keep", "x"],
     ],

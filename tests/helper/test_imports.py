@@ -80,6 +80,15 @@ def test_the_daemon_loads_no_other_third_party_module(role: str) -> None:
 
 
 @ROLES
+def test_the_daemon_loads_no_command_of_administrators(role: str) -> None:
+    """What no service needs runs with no capability."""
+    loaded = loaded_modules(role)
+
+    assert "bpferry_helper.cli" in loaded
+    assert not {"bpferry_helper.slurm", "bpferry_helper.status"} & set(loaded)
+
+
+@ROLES
 def test_the_daemon_loads_nothing_heavy(role: str) -> None:
     """Each of these would cost start-up time, memory, or trust."""
     heavy = UNWANTED & {name.split(".")[0] for name in loaded_modules(role)}

@@ -26,6 +26,9 @@ MOST_LINES = 60
 HELPER_LINES = 9300
 """Of both roles, everything counted (docs/decisions/0005-python-with-a-capability.md)."""
 
+IN_NO_SERVICE = {"slurm.py"}
+"""Which tests/helper/test_imports.py makes sure of."""
+
 COMMANDS = {
     "ruff check": ("ruff", "check", "."),
     "ruff format": ("ruff", "format", "--check", "."),
@@ -151,5 +154,6 @@ def test_a_missing_path_would_be_found(tmp_path: Path) -> None:
 def test_the_helper_can_be_read() -> None:
     """All that runs with a capability is as short as decision 5 says."""
     modules = (REPOSITORY / "helper/bpferry_helper").rglob("*.py")
+    counted = [module for module in modules if module.name not in IN_NO_SERVICE]
 
-    assert sum(len(module.read_text().splitlines()) for module in modules) < HELPER_LINES
+    assert sum(len(module.read_text().splitlines()) for module in counted) < HELPER_LINES
