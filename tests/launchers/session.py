@@ -5,8 +5,6 @@ The daemons are in a process namespace, whose end is the end of everything in it
 and QEMU go on without whoever started them.
 """
 
-import os
-import pty
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from guest.console import Console
 from steering_demo.stations import Station
 from steering_demo.vm import MEMORY_MIB
 from tests.launchers.host import LauncherHost
+from tests.launchers.terminal import on_terminal
 from tests.support.census import wait_until
 
 URI: Final = "qemu:///session"
@@ -49,17 +48,6 @@ DOMAIN: Final = """\
 
 
 @dataclass(frozen=True, slots=True)
-class Terminal:
-    """The number of a terminal's other end."""
-
-    number: int
-
-    def fileno(self) -> int:
-        """Return it."""
-        return self.number
-
-
-@dataclass(frozen=True, slots=True)
 class Session:
     """One user's libvirt. Borrows the host."""
 
@@ -79,20 +67,9 @@ class Session:
     @contextmanager
     def console(self, name: str) -> Iterator[Console]:
         """Yield the domain's console: ``virsh console``, on a terminal."""
-        ours, theirs = pty.openpty()
         argv = self.host.words(["virsh", "--connect", URI, "console", name])
-        try:
-            with subprocess.Popen(
-                argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-            ) as process:
-                os.close(theirs)
-                try:
-                    yield Console(Terminal(ours), Terminal(ours))
-                finally:
-                    # It waits for its terminal when it is asked to end.
-                    process.kill()
-        finally:
-            os.close(ours)
+        with on_terminal(argv) as terminal:
+            yield Console(terminal, terminal)
 
     def log(self, name: str) -> str:
         """Return what the domain's QEMU, and bpferry before it, wrote to standard error."""
