@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""libvirt's session mode: the user's own daemons, and virsh.
+"""libvirt's session mode, with a domain of our guest."""
 
-The daemons are in a process namespace, whose end is the end of everything in it: libvirt's daemons
-and QEMU go on without whoever started them.
-"""
-
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,18 +8,14 @@ from typing import Final
 
 from guest.build import Guest
 from guest.console import Console
+from launchers.host import LauncherHost
+from launchers.libvirt import VIRSH, daemons
 from steering_demo.stations import Station
 from steering_demo.vm import MEMORY_MIB
-from tests.launchers.host import LauncherHost
 from tests.launchers.terminal import on_terminal
 from tests.support.census import wait_until
 
-URI: Final = "qemu:///session"
 PATIENCE_S: Final = 60.0
-
-DAEMONS: Final = "virtlogd & libvirtd & cat"
-"""virsh would start them too, but not where they end with the test. Like PID 1 of a host, the shell
-waits for each process whose parent has ended; it ends when its standard input does."""
 
 DOMAIN: Final = """\
 <domain type='qemu'>
@@ -55,7 +46,7 @@ class Session:
 
     def virsh(self, *words: str) -> str:
         """Return what virsh printed; its failure fails the test."""
-        return self.host.run("virsh", "--quiet", "--connect", URI, *words).strip()
+        return self.host.run(*VIRSH, *words).strip()
 
     def define(self, guest: Guest, station: Station, emulator: str, interface: str) -> None:
         """Define the domain of *station* with two elements as they stand in a document."""
@@ -67,7 +58,7 @@ class Session:
     @contextmanager
     def console(self, name: str) -> Iterator[Console]:
         """Yield the domain's console: ``virsh console``, on a terminal."""
-        argv = self.host.words(["virsh", "--connect", URI, "console", name])
+        argv = self.host.words([*VIRSH, "console", name])
         with on_terminal(argv) as terminal:
             yield Console(terminal, terminal)
 
@@ -84,15 +75,5 @@ class Session:
 @contextmanager
 def session(host: LauncherHost) -> Iterator[Session]:
     """Start the user's libvirt, and end it with all its domains."""
-    own = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]
-    command = host.space.command([*own, *host.as_user(["sh", "-c", DAEMONS])])
-    log = host.place.log("libvirt")
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file) as process,
-    ):
-        assert process.stdin is not None
-        listens = host.place.home / "run/libvirt/libvirt-sock"
-        assert wait_until(listens.exists, PATIENCE_S), log.read_text(errors="replace")
+    with daemons(host):
         yield Session(host)
-        process.stdin.close()

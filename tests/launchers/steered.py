@@ -6,11 +6,11 @@ from typing import Final
 
 from guest.console import Console
 from guest.flows import make_flows
+from launchers.host import LauncherHost
 from steering_demo.play import even_table
 from steering_demo.rounds import PACKETS, play_round
 from steering_demo.stations import FIRST, HOST, routes
 from steering_demo.witness import counted_runs, live_maps
-from tests.launchers.host import LauncherHost
 
 FLOWS: Final = 400
 

@@ -2,16 +2,16 @@
 """A real libvirt session of an ordinary user, with bpferry-qemu-system-x86_64 as its emulator."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
 from guest.build import CACHE, build_guest
+from launchers.host import LauncherHost, launcher_host
+from launchers.libvirt import PROGRAMS, copy_bridge_helper
 from steering_demo.stations import FIRST
 from tests import requires
-from tests.launchers.host import LauncherHost, launcher_host
 from tests.launchers.pages import blocks
 from tests.launchers.session import Session, session
 from tests.launchers.steered import Launched, check_every_flow
@@ -30,8 +30,6 @@ DISK: Final = """\
 </disk>
 """
 
-BRIDGE_HELPER: Final = "/usr/lib/qemu/qemu-bridge-helper"
-
 pytestmark = [
     pytest.mark.privileged,
     pytest.mark.kernel,
@@ -45,7 +43,7 @@ pytestmark = [
 @pytest.fixture
 def host() -> Iterator[LauncherHost]:
     """Return a host with libvirt on it."""
-    for program in ("libvirtd", "virsh"):
+    for program in PROGRAMS:
         requires.program(program)
     with launcher_host() as made:
         yield made
@@ -61,9 +59,7 @@ def libvirt(host: LauncherHost) -> Iterator[Session]:
 @pytest.fixture
 def _usable_helper(host: LauncherHost) -> None:
     """Do on the host what the page says that an administrator does."""
-    copy = host.place.folder / "qemu-bridge-helper"
-    shutil.copy(BRIDGE_HELPER, copy)
-    host.space.run(["mount", "--bind", str(copy), BRIDGE_HELPER])
+    copy_bridge_helper(host)
     host.space.run(["sh", "-c", USABLE])
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from guest.build import CACHE, build_guest
 from guest.console import Console
-from tests.launchers.host import LauncherHost, launcher_host
+from launchers.host import LauncherHost, launcher_host
 from tests.launchers.pages import blocks
 from tests.launchers.programs import launchers
 from tests.launchers.steered import Launched, check_every_flow

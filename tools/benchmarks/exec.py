@@ -5,6 +5,8 @@
             from both helpers, which run already
     bare    the same QEMU alone, with a tap of one queue that is there
     probe   ``bpferry-qemu-system-x86_64 -version``, as launchers ask; compared with QEMU's own
+    virsh   ``virsh start`` of a domain with bpferry as its emulator, and of one with QEMU itself,
+            if libvirt is installed
 
 They take turns. A network namespace plays the host, and an ordinary user starts all of them.
 """
@@ -16,17 +18,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from benchmarks import virsh
 from benchmarks.command import BenchError, ending
-from benchmarks.figures import Verdict, over_ms
+from benchmarks.figures import Verdict, over_ms, to_times
 from benchmarks.interrupts import Interrupts
-from benchmarks.report import object_of, table_of
-from guest.netns import Namespace, bridged
-from steering_demo.helpers import activated_helpers
+from benchmarks.report import WITHOUT_LIBVIRT, object_of, table_of
+from guest.netns import Namespace
+from launchers.host import launcher_host
 from steering_demo.vm import FOLDERS
-from steering_demo.workplace import BRIDGE, Workplace, workplace
+from steering_demo.workplace import BRIDGE, Workplace
 
 EXEC_OVER_BARE_MS: Final = 120.0
 PROBE_OVER_BARE_MS: Final = 60.0
+VIRSH_OF_BARE: Final = 1.4
 
 QEMU: Final = "/usr/bin/qemu-system-x86_64"
 QUEUES: Final = 4
@@ -56,19 +60,25 @@ class Times:
     bare: list[int] = field(default_factory=list)
     probe: list[int] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
+    virsh: list[int] = field(default_factory=list)
+    virsh_bare: list[int] = field(default_factory=list)
 
     def verdicts(self) -> list[Verdict]:
         """Return what is wanted, and what came out."""
         start, probe = over_ms(self.exec, self.bare), over_ms(self.probe, self.version)
-        return [
+        found = [
             Verdict("exec", "exec, over bare QEMU", start, EXEC_OVER_BARE_MS, "ms"),
             Verdict("probe", "a question, over bare QEMU", probe, PROBE_OVER_BARE_MS, "ms"),
         ]
+        if self.virsh:
+            ratio = to_times(self.virsh, self.virsh_bare)
+            found.append(Verdict("virsh", "virsh start, of bare", ratio, VIRSH_OF_BARE, "times"))
+        return found
 
 
 def as_table(times: Times) -> str:
     """Return everything for a person to read."""
-    return table_of(asdict(times), times.verdicts())
+    return table_of(asdict(times), times.verdicts(), WITHOUT_LIBVIRT)
 
 
 def as_object(times: Times) -> dict[str, object]:
@@ -83,26 +93,26 @@ def measure(rounds: int, interrupts: Interrupts) -> Times:
         BenchError: something could not be started.
     """
     times = Times()
-    with (
-        workplace() as place,
-        bridged(BRIDGE, ["10.83.0.1/24"], 1500) as space,
-        activated_helpers(place, space),
-    ):
+    with launcher_host() as host, virsh.defined(host) as domains:
+        place, space = host.place, host.space
         flags = ["mode", "tap", "user", str(place.user_uid), "vnet_hdr"]
         space.run(["ip", "tuntap", "add", "dev", TAP, *flags])
-        client = _as_user(place, space, [sys.executable, "-m", "bpferry", "exec", "--", *BRIDGED])
-        bare = _as_user(place, space, BARE)
-        probe = _as_user(place, space, [sys.executable, "-c", EMULATOR])
-        version = _as_user(place, space, [QEMU, "-version"])
+        commands = {
+            "exec": [sys.executable, "-m", "bpferry", "exec", "--", *BRIDGED],
+            "bare": BARE,
+            "probe": [sys.executable, "-c", EMULATOR],
+            "version": [QEMU, "-version"],
+        }
+        words = {name: _as_user(place, space, argv) for name, argv in commands.items()}
         # Once for the helpers' start, the capabilities, and Python's bytecode.
-        _start(client)
-        _start(probe)
+        _start(words["exec"])
+        _start(words["probe"])
         for _ in range(rounds):
             interrupts.check()
-            times.exec.append(_start(client))
-            times.bare.append(_start(bare))
-            times.probe.append(_start(probe))
-            times.version.append(_start(version))
+            for name, command in words.items():
+                getattr(times, name).append(_start(command))
+            for name in domains:
+                getattr(times, name).append(virsh.start(host, name))
     return times
 
 

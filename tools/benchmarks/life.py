@@ -33,7 +33,7 @@ from benchmarks.command import BenchError, run
 from benchmarks.figures import KIB_PER_MIB, Verdict, over_ms, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
 from benchmarks.progress import show_progress
-from benchmarks.report import object_of, table_of
+from benchmarks.report import WITHOUT_LIBVIRT, object_of, table_of
 from benchmarks.start import NOTHING, count_lines, own_cache
 from bpferry.machine.control.running import connect
 
@@ -59,10 +59,6 @@ WAITS: Final = "-S"
 
 NOBODY: Final = 65534
 LIBVIRT: Final = ("virsh", "libvirtd")
-WITHOUT_LIBVIRT: Final = (
-    "to compare with libvirt: apt-get install -t bookworm-backports libvirt-clients "
-    "libvirt-daemon libvirt-daemon-driver-qemu"
-)
 
 
 @dataclass(slots=True)

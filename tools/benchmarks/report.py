@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 DIGEST_SHOWN = 16
 """How many hexadecimal digits of a digest the table shows."""
 
+WITHOUT_LIBVIRT = (
+    "to compare with libvirt: apt-get install -t bookworm-backports libvirt-clients "
+    "libvirt-daemon libvirt-daemon-driver-qemu"
+)
+
 RATIO_NAMES = {
     "load_to_c": "a warm load, of C's",
     "cold_to_c": "a cold start and load, of C's load",

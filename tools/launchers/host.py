@@ -9,7 +9,6 @@ In its namespace
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from guest.command import GuestError, run
 from guest.netns import Namespace, bridged
 from steering_demo.helpers import activated_helpers
 from steering_demo.play import explaining
@@ -65,15 +65,19 @@ class LauncherHost:
         return self.space.command(self.as_user(argv))
 
     def run(self, *argv: str, text: str = "") -> str:
-        """Run *argv* as the user and return what it printed; a failure has all that it said."""
-        done = subprocess.run(
-            self.words(argv), input=text, capture_output=True, text=True, check=False
-        )
-        assert 0 == done.returncode, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout
+        """Run *argv* as the user, with *text* as its input, and return what it printed.
+
+        Raises:
+            GuestError: it failed.
+        """
+        return run(self.words(argv), text=text)
 
     def qemu_pid(self) -> int:
-        """Return the process id of the one QEMU that runs here."""
+        """Return the process id of the one QEMU that runs here.
+
+        Raises:
+            GuestError: none or several do.
+        """
         here = f"/proc/{self.space.holder}/ns/net"
         found = []
         for path in Path("/proc").glob("[0-9]*"):
@@ -81,8 +85,9 @@ class LauncherHost:
                 program = (path / "exe").readlink().name
                 if program.startswith("qemu-system-") and (path / "ns/net").samefile(here):
                     found.append(int(path.name))
-        [pid] = found
-        return pid
+        if len(found) != 1:
+            raise GuestError(f"cannot find the QEMU of the launcher: {len(found)} run there")
+        return found[0]
 
     def put(self, name: str, text: str) -> Path:
         """Write a file of the user's into their home, and return its path."""
