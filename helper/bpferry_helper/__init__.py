@@ -44,6 +44,7 @@ closed stays until the next sweep (tap/census).
     bpf         the role that loads objects
     tap         the role that makes taps
     door        who is let in, as which account, and how many at a time
+    disposal    how clients' sockets are closed without waiting
     connection  one client's connection
     role        what both roles do in the same way
     work        worker threads for slow jobs

@@ -92,12 +92,14 @@ class _Started(NamedTuple):
 def _serve(start: Callable[[], _Started]) -> int:
     # Imported late: check-policy does not need it, and works without libbpf.
     from bpferry_helper.activation import Notifier  # noqa: PLC0415
+    from bpferry_helper.disposal import take_nudges  # noqa: PLC0415
     from bpferry_helper.memory import keep_little  # noqa: PLC0415
     from bpferry_helper.server import Server  # noqa: PLC0415
     from bpferry_helper.work import log_fault  # noqa: PLC0415
 
     never_wait()
     keep_little()
+    take_nudges()
     try:
         notifier = Notifier(os.environ)
         role = start()

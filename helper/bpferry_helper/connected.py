@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from bpferry_helper.connection import WORK_S, Connection, State
+from bpferry_helper.disposal import Disposal, empty
 from bpferry_helper.door import TOO_MANY_OF_ALL
 from bpferry_helper.identity import Credentials, Peer
 from bpferry_helper.log import LINES_AT_ONCE, LINES_PER_SECOND, WARNING, log
@@ -35,10 +36,16 @@ TOO_LONG: Final = encode_reply(
 class Connected:
     """The open connections. Owns them; everything here is called by the loop."""
 
-    def __init__(self, epoll: select.epoll, left: Callable[[Peer], None]) -> None:
-        """Borrow *epoll*; *left* is called with the peer of each connection that is closed."""
+    def __init__(
+        self, epoll: select.epoll, left: Callable[[Peer], None], disposal: Disposal
+    ) -> None:
+        """Borrow *epoll*; *left* is called with the peer of each connection that is closed.
+
+        *disposal* closes those that hold what a client pushed.
+        """
         self._epoll = epoll
         self._left = left
+        self._disposal = disposal
         self._by_fd: dict[int, Connection] = {}
         self._by_number: dict[int, Connection] = {}
         self._next_number = 1
@@ -73,13 +80,16 @@ class Connected:
 
     def close(self, connection: Connection) -> None:
         """Close *connection*, unless it is closed already."""
-        fd = connection.sock.fileno()
-        if fd < 0:
+        if self._by_number.pop(connection.number, None) is None:
             return
-        del self._by_fd[fd]
-        del self._by_number[connection.number]
+        del self._by_fd[connection.sock.fileno()]
         self._left(connection.peer)
-        connection.sock.close()
+        if empty(connection.sock):
+            connection.sock.close()
+            return
+        if connection.is_quiet:
+            self._epoll.unregister(connection.sock)
+        self._disposal.add(connection.sock)
 
     def make_room(self, uid: int) -> None:
         """End a connection of *uid*, if possible one for which no worker works."""

@@ -17,13 +17,11 @@ import array
 import fcntl
 import socket
 import time
-from contextlib import suppress
 from enum import Enum, auto
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
 from bpferry_helper.identity import Credentials, Peer
-from bpferry_wire import channel
 
 if TYPE_CHECKING:
     from bpferry_wire.errors import BadMessage
@@ -84,20 +82,6 @@ class Connection:
     def is_quiet(self) -> bool:
         """Whether no request of it is in progress."""
         return self.state in (State.LISTENING, State.DELIVERED)
-
-
-def turn_away(sock: socket.socket, packet: bytes) -> None:
-    """Send *packet* if that works without waiting, and close *sock*.
-
-    The client has sent its request, or is about to. If we closed the socket with that unread, the
-    client would get ECONNRESET instead of our reply (net/unix/af_unix.c, unix_release_sock). So we
-    shut down the receiving side and throw away what is there already.
-    """
-    with sock, suppress(OSError):
-        sock.shutdown(socket.SHUT_RD)
-        while sock.recv(1):
-            pass
-        channel.send(sock, packet)
 
 
 def untaken_bytes(sock: socket.socket) -> int:

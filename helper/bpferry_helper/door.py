@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from bpferry_helper.connection import FIRST_REQUEST_S, turn_away
+from bpferry_helper.connection import FIRST_REQUEST_S
+from bpferry_helper.disposal import Disposal
 from bpferry_helper.exchange import Accounts
 from bpferry_helper.identity import (
     Credentials,
@@ -68,6 +69,7 @@ class Door:
         accounts: Accounts,
         welcome: Callable[[socket.socket, Credentials, Peer], None],
         make_room: Callable[[int], None],
+        disposal: Disposal,
     ) -> None:
         """Admit clients that have an account.
 
@@ -75,10 +77,12 @@ class Door:
             accounts: knows the account of a uid.
             welcome: gets each admitted client, and owns its socket from then on.
             make_room: ends a connection of the given uid, which has some.
+            disposal: closes the sockets of those who are turned away.
         """
         self._accounts = accounts
         self._welcome = welcome
         self._make_room = make_room
+        self._turn_away = disposal.turn_away
         self._unmapped = overflow_ids()
         self._groups = GroupReader(self._unmapped)
         self._per_uid: Counter[int] = Counter()
@@ -102,7 +106,7 @@ class Door:
                 return
             full = self._is_full(uid)
             if full:
-                turn_away(sock, full)
+                self._turn_away(sock, full)
                 return
         except IdentityError as error:
             self._refuse(sock, error)
@@ -148,7 +152,7 @@ class Door:
             if time.monotonic() < until:
                 self.admit(sock)
             else:
-                turn_away(sock, NOT_NAMED_YET)
+                self._turn_away(sock, NOT_NAMED_YET)
 
     def next_deadline(self) -> float | None:
         """Return when the first waiting client has waited for too long."""
@@ -174,10 +178,10 @@ class Door:
         if len(self._waiting) < MAX_UNNAMED:
             self._waiting.append((time.monotonic() + FIRST_REQUEST_S, sock))
         else:
-            turn_away(sock, NOT_NAMED_YET)
+            self._turn_away(sock, NOT_NAMED_YET)
 
     def _refuse(self, sock: socket.socket, error: IdentityError) -> None:
         if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):
             log(WARNING, f"refused a client: {error}")
         hint = "ask the administrator to name the uid in /etc/bpferry/policy.toml"
-        turn_away(sock, encode_reply(ErrorReply(Code.REFUSED, str(error), hint)))
+        self._turn_away(sock, encode_reply(ErrorReply(Code.REFUSED, str(error), hint)))

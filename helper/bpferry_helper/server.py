@@ -17,11 +17,13 @@ from typing import Final
 
 from bpferry_helper.activation import Notifier
 from bpferry_helper.connected import Connected
+from bpferry_helper.disposal import NUDGE_S, Disposal, refuse_fds
 from bpferry_helper.door import Door
 from bpferry_helper.errors import NO_RESOURCES
 from bpferry_helper.exchange import Accounts, Service
 from bpferry_helper.identity import Credentials, Peer
-from bpferry_helper.log import WARNING, log
+from bpferry_helper.log import LINES_AT_ONCE, LINES_PER_SECOND, WARNING, log
+from bpferry_helper.rate import ALL, TokenBuckets
 from bpferry_helper.requests import Requests
 
 MAX_ACCEPTS: Final = 64
@@ -62,14 +64,17 @@ class Server:
         """Borrow *listener*; *accounts* knows the account of a uid."""
         # Again: systemd's queue is long, for the clients that come while the helper starts.
         listener.listen(BACKLOG)
+        refuse_fds(listener)
         self._listener = listener
         self._service = service
         self._notifier = notifier
         self._accounts = accounts
         self._epoll = select.epoll()
-        self._connected = Connected(self._epoll, self._left)
-        self._door = Door(accounts, self._welcome, self._connected.make_room)
+        self._disposal = Disposal()
+        self._connected = Connected(self._epoll, self._left, self._disposal)
+        self._door = Door(accounts, self._welcome, self._connected.make_room, self._disposal)
         self._requests = Requests(service, accounts, self._door, self._connected)
+        self._log_bucket = TokenBuckets()
         self._accept_again = 0.0
         self._pet_again = 0.0
         self._idle_since = time.monotonic()
@@ -88,6 +93,7 @@ class Server:
             for fd, _ in self._epoll.poll(self._patience_s()):
                 self._handle(fd)
             self._requests.serve_paced()
+            self._disposal.nudge()
             self._close_late()
             self._resume_accepting()
             self._pet_watchdog()
@@ -117,20 +123,24 @@ class Server:
         for _ in range(MAX_ACCEPTS):
             if self._has_answered:
                 return
+            if self._disposal.is_full:
+                self._pause_accepting("what clients pushed takes long to close")
+                return
             try:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in CANNOT_ACCEPT:
-                    self._pause_accepting(error)
+                    self._pause_accepting(error.strerror or str(error))
                 # Anything else is about a client that left before it was accepted.
                 return
             sock.setblocking(False)  # noqa: FBT003 - the function's own signature
             self._door.admit(sock)
 
-    def _pause_accepting(self, error: OSError) -> None:
-        log(WARNING, f"cannot accept clients for now: {error.strerror}, ignoring")
+    def _pause_accepting(self, why: str) -> None:
+        if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):
+            log(WARNING, f"cannot accept clients for now: {why}, ignoring")
         self._epoll.unregister(self._listener)
         self._accept_again = time.monotonic() + ACCEPT_PAUSE_S
 
@@ -176,6 +186,8 @@ class Server:
         else:
             ends.append(now + LOOK_S)
         ends.append(self._requests.pacing.next_end())
+        if self._disposal.is_busy:
+            ends.append(now + NUDGE_S)
         if self._accept_again:
             ends.append(self._accept_again)
         if self._notifier.watchdog_s:

@@ -6,8 +6,9 @@ may silently drop fds. socket.recv_fds() and send_fds() are not used: they ignor
 received fds would be inheritable (python/cpython#107898).
 
 There are two ways to receive. ``receive``, for the client, accepts fds. ``receive_bare``, for the
-helper, never does: it offers the kernel no room for ancillary data, so the kernel itself closes
-what a client sends (net/core/scm.c, scm_detach_fds) and says so with MSG_CTRUNC.
+helper, never does: it looks at the packet first, without room for ancillary data, and the kernel
+says with MSG_CTRUNC that there is some (net/core/scm.c, scm_detach_fds). A packet with fds is left
+where it is: whoever took it could have to wait until the kernel has closed them.
 """
 
 import array
@@ -21,7 +22,7 @@ from bpferry_wire.fds import BorrowedFd, OwnedFds
 
 FD_BYTES = array.array("i").itemsize
 
-MSG_TRUNC, MSG_CTRUNC = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
+MSG_TRUNC, MSG_CTRUNC, MSG_PEEK = map(int, (socket.MSG_TRUNC, socket.MSG_CTRUNC, socket.MSG_PEEK))
 """As plain numbers: with Python's own, each test takes longer than the system call before it."""
 
 
@@ -93,16 +94,17 @@ def _check_whole(data: bytes, fd_count: int, flags: int) -> None:
 
 
 def receive_bare(sock: socket.socket) -> bytes:
-    """Receive one request without accepting any fd.
+    """Receive one request without accepting any fd. A packet that has some stays in the queue.
 
     Raises:
         PeerClosed: end of file. An empty packet looks the same and is treated the same.
         BadMessage: the packet is longer than a request may be, or fds came with it.
         BlockingIOError: nothing has arrived on a non-blocking socket.
     """
-    data, _, flags, _ = sock.recvmsg(limits.MAX_REQUEST_BYTES)
+    data, _, flags, _ = sock.recvmsg(limits.MAX_REQUEST_BYTES, 0, MSG_PEEK)
     if flags & MSG_CTRUNC:
         raise BadMessage("file descriptors came with the request, and this protocol takes none")
+    sock.recv(1)
     if flags & MSG_TRUNC:
         raise BadMessage(f"the request is longer than {limits.MAX_REQUEST_BYTES} bytes")
     if not data:

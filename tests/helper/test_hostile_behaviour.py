@@ -375,6 +375,8 @@ def test_a_load_without_fds_is_an_error(load: Load) -> None:
 def test_a_policy_that_could_not_be_read_for_want_of_fds_is_read_later() -> None:
     """The error is about that moment, and not about the file."""
     with running_helper(NO_LIMITS, limits=("prlimit", "--nofile=22")) as helper:
+        # His name is known then: to look it up takes an fd.
+        ask_once(helper.path, Hello(), BOB)
         room = 22 - helper.settle().total()
         with connections(helper, room, BOB) as socks:
             for sock in socks:

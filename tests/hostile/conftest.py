@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Folders of root's, and QEMU's object, which a user asks for."""
+"""Folders of root's, QEMU's object, which a user asks for, and a helper for all tests of a file."""
 
-from tests.helper.conftest import roots_folder, rss, rss_digest
+from tests.helper.conftest import helper, roots_folder, rss, rss_digest
 
-__all__ = ["roots_folder", "rss", "rss_digest"]
+__all__ = ["helper", "roots_folder", "rss", "rss_digest"]

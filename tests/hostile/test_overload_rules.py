@@ -15,6 +15,7 @@ import pytest
 from bpferry_helper import pacing
 from bpferry_helper.connected import Connected
 from bpferry_helper.connection import State
+from bpferry_helper.disposal import Disposal
 from bpferry_helper.identity import Credentials, Peer
 from bpferry_helper.requests import Requests
 from bpferry_wire.errors import Code
@@ -83,7 +84,7 @@ def requests_of_nobody() -> Iterator[tuple[Connected, Requests]]:
     """Yield what reads requests, without a helper around it."""
     unused: Any = None
     with select.epoll() as epoll:
-        connected = Connected(epoll, lambda _: None)
+        connected = Connected(epoll, lambda _: None, Disposal())
         requests = Requests(unused, unused, unused, connected)
         yield connected, requests
         os.close(requests.workers.wake_fd)

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,6 +157,23 @@ def test_a_greeting_is_answered_while_all_workers_are_stuck(tmp_path: Path) -> N
     by_worker = served(tmp_path / "worker", act, hello_by_worker=True)
 
     assert (by_loop, by_worker) == (True, False)
+
+
+@pytest.mark.parametrize(("most", "is_served"), [(1, True), (0, False)])
+def test_nobody_is_accepted_whose_connection_could_not_be_closed(
+    tmp_path: Path, most: int, *, is_served: bool
+) -> None:
+    """While too much that clients pushed waits to be closed; here it is too much or not at once."""
+
+    def act(here: Served) -> bool:
+        with suppress(TimeoutError):
+            return isinstance(ask(here.connect(), Hello()).reply, HelloReply)
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bpferry_helper.disposal.MAX_WAITING", most)
+
+        assert is_served is served(tmp_path, act)
 
 
 def test_who_waits_for_a_stuck_worker_is_told_in_time(

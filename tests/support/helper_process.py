@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +45,9 @@ NO_LIMITS: Final = (
     "[quota]\nloads-at-once = 1000\nloads-per-second = 1000\nloads-per-second-in-total = 1000\n"
 )
 """A policy under which the pace of a test's own loads does not matter."""
+
+SO_PASSRIGHTS: Final = 83
+"""asm-generic/socket.h."""
 
 ACTIVATE: Final = 'exec 3<&0 0</dev/null; export LISTEN_PID=$$; exec "$@"'
 """The socket comes as standard input, since a shell can move that to where systemd puts it."""
@@ -156,6 +159,12 @@ class HelperProcess:
             )
         if wait:
             self.wait_for("READY=1")
+            self.let_fds_pass()
+
+    def let_fds_pass(self, *, pass_them: bool = True) -> None:
+        """Be a kernel before 6.16, which lets clients send fds, or one that refuses them for us."""
+        with suppress(OSError):
+            self._listener.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, pass_them)
 
     def _activation(self) -> list[str]:
         """Return what becomes the helper."""

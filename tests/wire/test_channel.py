@@ -268,6 +268,7 @@ def test_receiving_bare_never_takes_an_fd_in(pair: Pair, null: BorrowedFd) -> No
         channel.send(one, b"x", [null] * MOST_FDS)
         with pytest.raises(BadMessage):
             channel.receive_bare(other)
+        other.recv(1)
 
     assert before == fd_targets("self")
 
