@@ -29,6 +29,8 @@ class Answer(NamedTuple):
     reply: Reply | ErrorReply
     fds: OwnedFds = OwnedFds()
     """Most answers have none and share this empty owner, which has nothing to close."""
+    line: str = ""
+    """For the journal, when the client has its answer."""
 
 
 Work = Callable[[], Answer]
@@ -41,6 +43,8 @@ class Paced(NamedTuple):
     run: Work
     pace: tuple[int, int]
     """So many at once, then so many a second; see ``rate``."""
+    quick: Callable[[], Answer | None] | None = None
+    """Tried by the loop if nobody waits: returns the same answer without the work, or None."""
 
 
 class Accounts(Protocol):
@@ -73,6 +77,12 @@ class Service(Protocol):
 
     def prepare(self, asked: Asked) -> Work | Paced | Answer:
         """Decide quickly, or raise RequestError; return what a worker is to do, or the answer."""
+
+    def work_ahead(self) -> float | None:
+        """Do some work that somebody may ask for later; in a worker that has nothing to do.
+
+        Return after how many seconds to do more, or None if not before a paced request.
+        """
 
     def is_needed(self) -> bool:
         """Return whether the helper has to keep running although it is idle."""

@@ -71,6 +71,10 @@ class Places:
             with self.changed:
                 self.give_up(place)
 
+    def coming(self, uid: int | None = None) -> int:
+        """Return how many are being made, or made for *uid*. Call with ``changed`` held."""
+        return len(self._reserved) if uid is None else [*self._reserved.values()].count(uid)
+
     def give_up(self, place: int) -> None:
         """Give up *place*, unless that was done already. Call with ``changed`` held."""
         self._reserved.pop(place, None)

@@ -52,6 +52,8 @@ class Replies:
             self._not_sent(connection, error)
             return
         finally:
+            if answer.line:
+                log(INFO, answer.line)
             if not is_sent:
                 self._discard(answer.fds)
         if len(answer.fds):

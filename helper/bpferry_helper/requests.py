@@ -47,7 +47,7 @@ class Requests:
         self._connected = connected
         self._replies = Replies(connected, self._discard)
         self.pacing = Pacing(connected)
-        self.workers = Workers()
+        self.workers = Workers(service.work_ahead)
 
     def read(self, connection: Connection) -> None:
         """Read the request of *connection*, if there is one, and serve it."""
@@ -119,6 +119,9 @@ class Requests:
         try:
             request = self._decode(connection, connection.packet)
             work = self._service.prepare(Asked(request, connection.peer))
+            is_paced = isinstance(work, Paced)
+            if isinstance(work, Paced):
+                work = self._try_quickly(connection, work)
         except BadMessage as error:
             self._replies.refuse_malformed(connection, error)
         except RequestError as error:
@@ -131,6 +134,8 @@ class Requests:
                 self._replies.send(connection, work)
             else:
                 self._start(connection, work)
+            if is_paced:
+                self.workers.work_ahead_soon()
 
     def _decode(self, connection: Connection, packet: bytes) -> Request:
         if connection.state is State.DELIVERED and untaken_bytes(connection.sock):
@@ -138,10 +143,19 @@ class Requests:
         connection.state = State.LISTENING
         return decode_request(packet)
 
+    def _try_quickly(self, connection: Connection, work: Paced) -> Answer | Work | Paced:
+        """Return the answer if it is ready and nobody waits for a turn; else the work.
+
+        The pace counts in any case, and once.
+        """
+        if work.quick is None or not self.workers.pass_by(connection.peer.uid, work.pace):
+            return work
+        return work.quick() or work.run
+
     def _start(self, connection: Connection, work: Work | Paced | Callable[[], Peer]) -> None:
         self._connected.stop_reading(connection, State.WORKING)
         connection.deadline = time.monotonic() + WORK_S
-        run, pace = work if isinstance(work, Paced) else (work, None)
+        run, pace = (work.run, work.pace) if isinstance(work, Paced) else (work, None)
         uid, until = connection.peer.uid, connection.deadline
         self.workers.submit(Job(uid, connection.number, run, pace, until))
 

@@ -138,11 +138,12 @@ def _connect(sock: socket.socket, path: str) -> None:
 
 
 def _table(role: _Role, reply: StatusReply) -> str:
+    pool = f"pool: {reply.ready} ready\n" if reply.ready else ""
     if not reply.grants:
-        return f"no {role.thing} is alive\n"
+        return f"no {role.thing} is alive\n{pool}"
     rows = [f"{'uid':>10} {'user':<16} {'asked by pid':>12} {role.column:<16} {'for':>8}"]
     rows += [_row(grant) for grant in reply.grants]
-    return "\n".join(rows) + f"\ncounted by: {reply.counted_by}\n"
+    return "\n".join(rows) + f"\ncounted by: {reply.counted_by}\n{pool}"
 
 
 def _row(grant: Grant) -> str:
@@ -170,6 +171,7 @@ def describe_policy(path: str) -> str:
         f"Who may load eBPF objects: {_who(policy)}.",
         f"QEMU binaries that are trusted: {', '.join(policy.trusted) or 'none'}.",
         f"Sets alive: {policy.sets_per_user} for each user, {policy.sets_in_total} in total.",
+        f"Sets loaded ahead, for whoever asks next: up to {policy.sets_ready}.",
         _census(policy),
         f"Loads by one user: {policy.loads_at_once} at once, {policy.loads_per_second} a second.",
         f"Loads by all users together: {policy.loads_per_second_in_total} a second.",

@@ -58,6 +58,11 @@ class OwnedFd(Closing):
         self._fd = -1
         return fd
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was neither closed nor taken."""
+        return self._fd >= 0
+
     def close(self) -> None:
         """Close the fd. Closing twice does nothing."""
         fd, self._fd = self._fd, -1

@@ -154,6 +154,8 @@ class StatusReply(NamedTuple):
 
     grants: tuple[Grant, ...]
     counted_by: str
+    ready: int = 0
+    """Sets that are loaded ahead, and nobody's yet."""
 
 
 class FdDescription(NamedTuple):

@@ -67,6 +67,8 @@ def reply_map(reply: Reply) -> dict[str, object]:
             packed["caller"] = caller._asdict() | {"gids": list(caller.gids)}
         case StatusReply():
             packed["grants"] = [_limited(grant) for grant in reply.grants]
+            if not reply.ready:
+                del packed["ready"]
         case LoadReply():
             packed["fds"] = [fd._asdict() for fd in reply.fds]
         case ListReply():
@@ -110,7 +112,8 @@ def read_reply(fields: Fields, request: Request) -> Reply:
             reply = _read_can(fields)
         case Status():
             grants = tuple(_read_grant(grant) for grant in fields.records("grants"))
-            reply = StatusReply(grants, fields.text("counted_by"))
+            ready = fields.integer("ready") if fields.has("ready") else 0
+            reply = StatusReply(grants, fields.text("counted_by"), ready)
         case Load():
             reply = LoadReply(tuple(_read_fd(fd) for fd in fields.records("fds")))
         case Tap() | Create():

@@ -13,7 +13,8 @@ import pytest
 from bpferry_helper import rate
 from bpferry_helper.log import ERROR, INFO, log
 from bpferry_helper.rate import TokenBuckets
-from bpferry_helper.work import Job, Workers, log_fault
+from bpferry_helper.work import QUIET_S, Job, Workers, log_fault
+from tests.support.census import wait_until
 
 # -- log
 
@@ -179,6 +180,100 @@ def test_users_take_turns(workers: Workers) -> None:
     order = [number for number in done_by(workers, 19) if number >= 100]
 
     assert order.index(200) <= 4
+
+
+class Ahead:
+    """Workers whose work ahead waits for *gate*, and how often it was begun."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = 0
+        self.again_s: float | None = None
+        self.workers = Workers(self._work)
+
+    def _work(self) -> float | None:
+        self.begun += 1
+        self.gate.wait()
+        return self.again_s
+
+
+@pytest.fixture
+def ahead() -> Iterator[Ahead]:
+    """Yield workers that have work ahead."""
+    ahead = Ahead()
+    yield ahead
+    ahead.gate.set()
+    os.close(ahead.workers.wake_fd)
+
+
+def test_work_ahead_begins_when_it_was_quiet(ahead: Ahead) -> None:
+    """Not before somebody asked, and not at once."""
+    time.sleep(2 * QUIET_S)
+    before = ahead.begun
+    ahead.workers.work_ahead_soon()
+    then = time.monotonic()
+
+    assert wait_until(lambda: ahead.begun == 1)
+    assert (0, True) == (before, time.monotonic() - then > QUIET_S * 0.9)
+
+
+def test_one_piece_of_work_ahead_is_done_at_a_time(ahead: Ahead) -> None:
+    """The other worker is free for who asks, however often somebody does."""
+    ahead.workers.work_ahead_soon()
+    assert wait_until(lambda: ahead.begun == 1)
+    ahead.workers.work_ahead_soon()
+    time.sleep(2 * QUIET_S)
+    ahead.workers.submit(Job(1, 7, lambda: None))
+
+    assert ([7], 1) == (done_by(ahead.workers, 1), ahead.begun)
+
+
+def test_work_ahead_waits_while_a_user_s_job_is_done(ahead: Ahead) -> None:
+    """Also if the other worker has nothing to do."""
+    gate = threading.Event()
+    ahead.workers.submit(Job(1, 7, gate.wait))
+    ahead.workers.work_ahead_soon()
+    time.sleep(2 * QUIET_S)
+    before = ahead.begun
+    gate.set()
+
+    assert wait_until(lambda: ahead.begun == 1)
+    assert before == 0
+
+
+def test_work_ahead_goes_on_when_it_wants_to(ahead: Ahead) -> None:
+    """After as many seconds as it says, and its end wakes nobody up."""
+    ahead.again_s = 0.01
+    ahead.gate.set()
+    ahead.workers.work_ahead_soon()
+    went_on = wait_until(lambda: ahead.begun > 3)
+    ahead.again_s = None
+
+    assert (True, []) == (went_on, ahead.workers.results())
+
+
+def test_a_fault_ahead_ends_no_worker(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is logged, and users are served."""
+    workers = Workers(lambda: 1 // 0)
+    workers.work_ahead_soon()
+    logged = wait_until(lambda: "working ahead: ZeroDivisionError" in capfd.readouterr().err)
+    for number in range(4):
+        workers.submit(Job(1, number, lambda: None))
+
+    assert (True, 4) == (logged, len(done_by(workers, 4)))
+    os.close(workers.wake_fd)
+
+
+def test_who_needs_no_worker_passes_nobody_who_waits(workers: Workers) -> None:
+    """And takes part in the pace of all."""
+    pace, gate = (2, 1), threading.Event()
+    passed = [workers.pass_by(1, pace) for _ in range(3)]
+    workers.submit(Job(2, 7, gate.wait, pace))
+    waits = workers.pass_by(1, (1000, 1000))
+    gate.set()
+
+    assert ([True, True, False], False) == (passed, waits)
+    assert done_by(workers, 1) == [7]
 
 
 def test_one_user_s_jobs_stay_in_order(workers: Workers) -> None:

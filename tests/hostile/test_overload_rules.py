@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,7 +86,8 @@ def requests_of_nobody() -> Iterator[tuple[Connected, Requests]]:
     unused: Any = None
     with select.epoll() as epoll:
         connected = Connected(epoll, lambda _: None, Disposal())
-        requests = Requests(unused, unused, unused, connected)
+        idle: Any = SimpleNamespace(work_ahead=lambda: None)
+        requests = Requests(idle, unused, unused, connected)
         yield connected, requests
         os.close(requests.workers.wake_fd)
 

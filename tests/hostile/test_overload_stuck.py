@@ -81,6 +81,9 @@ class Stuck:
         self.begun = 0
         self._hello_by_worker = hello_by_worker
 
+    def work_ahead(self) -> float | None:
+        """Return None: there is none."""
+
     def is_needed(self) -> bool:
         """Return False."""
         return False

@@ -43,8 +43,9 @@ CAPABILITIES: Final = "-all,+bpf,+perfmon"
 
 NO_LIMITS: Final = (
     "[quota]\nloads-at-once = 1000\nloads-per-second = 1000\nloads-per-second-in-total = 1000\n"
+    "sets-ready = 0\n"
 )
-"""A policy under which the pace of a test's own loads does not matter."""
+"""A policy under which the pace of a test's own loads does not matter, and none is loaded ahead."""
 
 SO_PASSRIGHTS: Final = 83
 """asm-generic/socket.h."""

@@ -35,6 +35,8 @@ def figures(load_ms: list[int], two_ms: list[int], cold_ms: list[int], now_kib: 
         c_two=c,
         hello=c,
         floor=c,
+        ready=c,
+        ready_floor=c,
         cold=[ms * MS for ms in cold_ms],
         c_cold=[100 * MS] * len(cold_ms),
     )

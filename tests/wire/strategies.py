@@ -62,7 +62,7 @@ replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
     m.Hello: st.builds(m.HelloReply, text, text, callers, max_request_bytes=uint32, max_fds=uint32),
     m.Quota: st.builds(m.QuotaReply, uint32, uint32, uint32, uint32, counted_by=text),
     m.Can: st.builds(m.CanReply, st.booleans(), text, st.sampled_from(["", *Code])),
-    m.Status: st.builds(m.StatusReply, st.lists(grants, max_size=20).map(tuple), text),
+    m.Status: st.builds(m.StatusReply, st.lists(grants, max_size=20).map(tuple), text, uint32),
     m.Load: st.builds(m.LoadReply, st.lists(descriptions, max_size=16).map(tuple)),
     m.Tap: made_taps,
     m.Create: made_taps,

@@ -194,7 +194,8 @@ def test_the_longest_status_fits() -> None:
     most = 2**32 - 1
     grant = m.Grant(most, 2**31, "x" * limits.MAX_OBJECT_ID_BYTES, 2**64 - 1)
     tap = grant._replace(name="x" * limits.MAX_INTERFACE_BYTES, inbound=most, outbound=most)
-    replies = [m.StatusReply((one,) * limits.MAX_STATUS_GRANTS, "grants") for one in (grant, tap)]
+    many = limits.MAX_STATUS_GRANTS
+    replies = [m.StatusReply((one,) * many, "grants", most) for one in (grant, tap)]
 
     assert replies == [decode_reply(encode_reply(reply), m.Status()) for reply in replies]
 

@@ -37,8 +37,10 @@ UNPACED = """\
 loads-at-once = 1000
 loads-per-second = 1000
 loads-per-second-in-total = 1000
+sets-ready = {ready}
 """
-"""A policy that does not slow down the bench; otherwise the defaults."""
+"""A policy that does not slow down the bench, and says how many sets are loaded ahead: none while
+loads are measured. Otherwise the defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Place:
         return self.folder / "state"
 
     @property
+    def policy(self) -> Path:
+        """The bench's own policy."""
+        return self.folder / "etc/bpferry/policy.toml"
+
+    @property
     def log(self) -> Path:
         """The helper's output."""
         return self.folder / "log"
@@ -73,9 +80,8 @@ def make_place(folder: Path, launcher: Path, role: str = "bpf") -> Place:
     for owned in (place.socket.parent, place.state):
         owned.mkdir(mode=0o700)
         os.chown(owned, place.uid, place.uid)
-    policy = folder / "etc/bpferry/policy.toml"
-    policy.parent.mkdir(parents=True)
-    policy.write_text(UNPACED)
+    place.policy.parent.mkdir(parents=True)
+    place.policy.write_text(UNPACED.format(ready=0))
     return place
 
 

@@ -21,6 +21,8 @@ from bpferry_wire.messages import (
     QuotaReply,
     Reply,
     Request,
+    Status,
+    StatusReply,
     Tap,
 )
 from bpferry_wire.packets import decode_reply, encode_request
@@ -48,6 +50,14 @@ class Client:
     def tap_ns(self, tap: Tap) -> int:
         """Ask for a tap and release it; return the time until all its queues had arrived."""
         return self._ask_ns(tap, 1)
+
+    def ready(self) -> int:
+        """Ask how many sets are loaded ahead."""
+        asked = Status()
+        with self._explaining(), ExitStack() as stack:
+            reply = _check(asked, channel.receive(self._ask(stack, encode_request(asked))))
+            assert isinstance(reply, StatusReply)  # noqa: S101 - decoded as the answer to this
+            return reply.ready
 
     def census(self) -> None:
         """Let the helper count what is alive."""

@@ -41,6 +41,8 @@ class Times:
     c_two: list[int] = field(default_factory=list)
     hello: list[int] = field(default_factory=list)
     floor: list[int] = field(default_factory=list)
+    ready: list[int] = field(default_factory=list)
+    ready_floor: list[int] = field(default_factory=list)
     cold: list[int] = field(default_factory=list)
     c_cold: list[int] = field(default_factory=list)
 
@@ -98,6 +100,8 @@ def rows(figures: Figures) -> list[Row]:
         ("c_cold", "C: the same load, in turn", times.c_cold),
         ("hello", "helper: connect to answer, no load", times.hello),
         ("floor", "C: connect to four fds, no load", times.floor),
+        ("ready", "C, helper: eight sets that are ready", times.ready),
+        ("ready_floor", "C: eight times four fds, no load", times.ready_floor),
     )
     return [_row(key, what, values) for key, what, values in timed]
 
@@ -131,6 +135,8 @@ def ratios(figures: Figures) -> dict[str, float]:
         "two_to_c": to_times(times.two, times.c_two),
         "c_two_at_once": to_times(times.c_two, times.c_load),
         "hello_to_floor": to_times(times.hello, times.floor),
+        "ready_to_floor": to_times(times.ready, times.ready_floor),
+        "load_to_ready": statistics.median(times.load) / statistics.median(times.ready),
     }
 
 

@@ -2,9 +2,10 @@
 /*
  * The least that a hand-over takes: connect, ask, receive four fds, in C on both sides, no load.
  *
- *     floor SOCKET
+ *     floor SOCKET [REQUEST]
  *
- * Listens on the path SOCKET in a child process, which hands the same four fds to every client.
+ * Listens on the path SOCKET in a child process, which hands the same four fds to every client. With
+ * the file REQUEST, whose bytes are a request, somebody else listens and is asked that.
  * Each line of standard input is a number of hand-overs to do, one after the other. The answer is
  * one line with the nanoseconds of each, from before connect(2) until the fds have arrived.
  */
@@ -22,7 +23,7 @@
 #include "yardstick.h"
 
 /* The sizes of the packets that a real load exchanges, to the nearest power of two. */
-enum { FDS = 4, REQUEST_BYTES = 64, REPLY_BYTES = 512, BACKLOG = 16 };
+enum { FDS = 4, REQUEST_BYTES = 64, REPLY_BYTES = 1024, BACKLOG = 16 };
 
 static int new_socket(void)
 {
@@ -103,16 +104,34 @@ static void receive_fds(int sock, int *fds)
 	memcpy(fds, CMSG_DATA(header), FDS * sizeof(int));
 }
 
-static long long handover_ns(const struct sockaddr_un *address)
+struct request {
+	char bytes[REQUEST_BYTES];
+	size_t length;
+};
+
+static struct request read_request(const char *path)
 {
-	char request[REQUEST_BYTES] = {0};
+	struct request request;
+	FILE *file = fopen(path, "rb");
+
+	if (!file)
+		give_up(path);
+	request.length = fread(request.bytes, 1, sizeof(request.bytes), file);
+	if (!request.length || fgetc(file) != EOF)
+		give_up("the request is empty or too long");
+	fclose(file);
+	return request;
+}
+
+static long long handover_ns(const struct sockaddr_un *address, const struct request *request)
+{
 	int fds[FDS];
 	long long start = now_ns(), end;
 	int sock = new_socket(), i;
 
 	if (connect(sock, (const struct sockaddr *)address, sizeof(*address)))
 		give_up("cannot connect");
-	if (send(sock, request, sizeof(request), MSG_NOSIGNAL) < 0)
+	if (send(sock, request->bytes, request->length, MSG_NOSIGNAL) < 0)
 		give_up("cannot send a request");
 	receive_fds(sock, fds);
 	end = now_ns();
@@ -146,23 +165,29 @@ static pid_t start_server(const struct sockaddr_un *address)
 int main(int argc, char **argv)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct request request = {.length = REQUEST_BYTES};
 	char line[32];
-	pid_t server;
+	pid_t server = 0;
 
-	if (argc != 2 || strlen(argv[1]) >= sizeof(address.sun_path)) {
-		fprintf(stderr, "usage: floor SOCKET\n");
+	if (argc < 2 || argc > 3 || strlen(argv[1]) >= sizeof(address.sun_path)) {
+		fprintf(stderr, "usage: floor SOCKET [REQUEST]\n");
 		return 2;
 	}
 	strcpy(address.sun_path, argv[1]);
-	server = start_server(&address);
+	if (argc == 3)
+		request = read_request(argv[2]);
+	else
+		server = start_server(&address);
 	while (fgets(line, sizeof(line), stdin)) {
 		int left = atoi(line);
 
 		for (; left > 0; left--)
-			printf("%lld%c", handover_ns(&address), left == 1 ? '\n' : ' ');
+			printf("%lld%c", handover_ns(&address, &request), left == 1 ? '\n' : ' ');
 		fflush(stdout);
 	}
-	kill(server, SIGKILL);
-	unlink(address.sun_path);
+	if (server) {
+		kill(server, SIGKILL);
+		unlink(address.sun_path);
+	}
 	return 0;
 }

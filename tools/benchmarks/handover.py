@@ -3,21 +3,30 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.activated import Place, listening, make_place
+from benchmarks.activated import UNPACED, Place, listening, make_place
 from benchmarks.client import Client
+from benchmarks.command import BenchError
 from benchmarks.figures import Figures, Memory, Times
 from benchmarks.installed import install_copy
 from benchmarks.interrupts import Interrupts
 from benchmarks.memory import memory_of
 from benchmarks.object import OBJECT_ID, CarriedObject
 from benchmarks.progress import show_progress
-from benchmarks.yardstick import Yardstick, build, started
+from benchmarks.yardstick import Yardstick, build, started, started_by
 from bpferry_wire.messages import Load
+from bpferry_wire.packets import encode_request
+
+CARDS = 8
+"""Of one VM: as many sets are loaded ahead, and asked for one after the other."""
+
+READY_WITHIN_S = 30.0
+POLL_S = 0.02
 
 ROUNDS_FOR_EACH_COLD_START = 4
 """A cold start takes longer than a whole round, and varies less."""
@@ -35,6 +44,8 @@ class Bench:
     load: Load
     c_load: Yardstick
     c_floor: Yardstick
+    asker: Path
+    """The program of *c_floor*: it can ask the helper too."""
     interrupts: Interrupts
 
 
@@ -47,6 +58,7 @@ def measure(carried: CarriedObject, rounds: int, interrupts: Interrupts) -> Figu
     times = Times()
     with _bench(carried, interrupts) as bench:
         memory = _measure_warm(bench, times, rounds)
+        _measure_ready(bench, times, max(1, rounds // CARDS))
         _measure_cold(bench, times, max(1, rounds // ROUNDS_FOR_EACH_COLD_START))
     return Figures(times, memory)
 
@@ -64,7 +76,10 @@ def _bench(carried: CarriedObject, interrupts: Interrupts) -> Iterator[Bench]:
             os.setgroups([*os.getgroups(), place.uid])
             client = Client(place.socket, place.log)
             load = Load(OBJECT_ID, carried.digest)
-            yield Bench(place, client, load, c_load=c_load, c_floor=c_floor, interrupts=interrupts)
+            yield Bench(
+                place, client, load,
+                c_load=c_load, c_floor=c_floor, asker=floor, interrupts=interrupts,
+            )  # fmt: skip
 
 
 def _measure_warm(bench: Bench, times: Times, rounds: int) -> Memory:
@@ -87,6 +102,30 @@ def _one_round(bench: Bench, times: Times) -> None:
     times.c_two.extend(bench.c_load.ask_ns(2))
     times.hello.append(bench.client.hello_ns())
     times.floor.extend(bench.c_floor.ask_ns(1))
+
+
+def _measure_ready(bench: Bench, times: Times, bursts: int) -> None:
+    """Ask for sets that are ready, in C on the client's side as for the floor."""
+    bench.place.policy.write_text(UNPACED.format(ready=CARDS))
+    request = bench.place.folder / "request"
+    request.write_bytes(encode_request(bench.load))
+    asking = [str(bench.asker), str(bench.place.socket), str(request)]
+    with listening(bench.place, paced=False), started_by(asking, "floor") as c_client:
+        c_client.ask_ns(CARDS)
+        for done in range(bursts):
+            show_progress("ready", done, bursts)
+            bench.interrupts.check()
+            _wait_until_ready(bench)
+            times.ready.extend(c_client.ask_ns(CARDS))
+            times.ready_floor.extend(bench.c_floor.ask_ns(CARDS))
+
+
+def _wait_until_ready(bench: Bench) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while bench.client.ready() < CARDS:
+        if time.monotonic() > deadline:
+            raise BenchError(f"the helper has not loaded {CARDS} sets ahead")
+        time.sleep(POLL_S)
 
 
 def _measure_cold(bench: Bench, times: Times, starts: int) -> None:

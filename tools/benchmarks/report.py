@@ -35,6 +35,8 @@ RATIO_NAMES = {
     "two_to_c": "two at once, of C's two",
     "c_two_at_once": "C: two at once, of one",
     "hello_to_floor": "no load, of the floor in C",
+    "ready_to_floor": "a set that is ready, of the floor",
+    "load_to_ready": "a warm load, of a set that is ready",
 }
 
 

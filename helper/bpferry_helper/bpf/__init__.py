@@ -9,6 +9,7 @@
     maps     creates the arrays of an object so that the kernel masks each index
     loader    turns the bytes of a trusted object into owned, described fds
     census    which maps are alive, according to a BPF iterator
+    pool      sets that are loaded ahead
     ledger    who was given which set, and which sets are still alive
     state     the folder for what ledger and trust keep across restarts
     service   what each request does, and why it is safe to do for anybody

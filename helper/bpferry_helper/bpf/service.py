@@ -7,13 +7,13 @@ from typing import Final
 from bpferry_helper.bpf.census import Census
 from bpferry_helper.bpf.ledger import Entry, Ledger
 from bpferry_helper.bpf.loader import LoadedSet, load
+from bpferry_helper.bpf.pool import Key, Means, Pool
 from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.bpf.trust import TrustedObjects
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import RequestError
 from bpferry_helper.exchange import Answer, Asked, Paced, Work
 from bpferry_helper.identity import Peer
-from bpferry_helper.log import INFO, log
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Policy, may_load
 from bpferry_helper.rate import FairPace, Pace, TokenBuckets, pace_of_all
@@ -48,8 +48,13 @@ class BpfService:
         self._policy = policy
         self._objects = TrustedObjects(state)
         self._ledger = Ledger(state, Census())
+        self._pool = Pool(Means(self._load_fresh, self._is_carried, self._room))
         self._buckets = TokenBuckets()
         self._can_pace = FairPace(OWN_CAN_PACE, SHARED_CAN_PACE)
+
+    def work_ahead(self) -> float | None:
+        """Load a set ahead if there are fewer than are likely to be asked for."""
+        return self._pool.tend()
 
     def is_needed(self) -> bool:
         """Return False: what was granted needs no helper."""
@@ -62,7 +67,8 @@ class BpfService:
     #  * Status:  who holds what; only for uid 0, which can see that anyway.
     #  * Load:    the peer supplies a name and a digest. The bytes come from a file that only root
     #             can write (trust), have a known shape (loader), and get fresh maps that nobody
-    #             else holds. The cost is bounded by rate and quota, both per uid.
+    #             else holds, loaded now or before. The cost is bounded by rate and quota, both per
+    #             uid, which count in the same way for a set that was loaded before.
     # Every request except Hello needs a usable policy.
     def prepare(self, asked: Asked) -> Work | Paced | Answer:
         """Decide what to do; everything here is quick."""
@@ -83,7 +89,9 @@ class BpfService:
                 at_once, per_second = policy.loads_at_once, policy.loads_per_second
                 check_pace(self._buckets, peer, "sets", at_once, per_second)
                 pace = pace_of_all(policy.loads_per_second_in_total)
-                return Paced(partial(self._load, policy, asked, request), pace)
+                key = Key(request.object_id, request.digest)
+                quick = self._pool.has(key) and partial(self._hand_over, policy, asked.peer, key)
+                return Paced(partial(self._load, policy, asked.peer, key), pace, quick or None)
         raise not_here(NAME, request)
 
     def _quota(self, policy: Policy, peer: Peer) -> Answer:
@@ -110,37 +118,57 @@ class BpfService:
 
     def _status(self, peer: Peer) -> Answer:
         check_is_root(peer)
-        return Answer(messages.StatusReply(*self._ledger.grants()))
+        return Answer(messages.StatusReply(*self._ledger.grants(), ready=len(self._pool)))
 
-    def _load(self, policy: Policy, asked: Asked, request: messages.Load) -> Answer:
+    def _hand_over(self, policy: Policy, peer: Peer, key: Key) -> Answer | None:
+        """Return a set that is ready; None if a worker has to look. For the loop: never waits."""
+        loaded = self._pool.take(key)
+        if loaded is None:
+            return None
+        entry = _entry(peer, key, loaded)
+        if not self._ledger.record_at_once(entry, policy.sets_per_user, policy.sets_in_total):
+            self._pool.put(key, loaded)
+            return None
+        return self._granted(policy, peer, key, loaded)
+
+    def _load(self, policy: Policy, peer: Peer, key: Key) -> Answer:
         reserved = self._ledger.reserve(
-            asked.peer.uid,
+            peer.uid,
             policy.sets_per_user,
             policy.sets_in_total,
             without_census=policy.without_census,
         )
         with reserved as place:
-            elf = self._objects.find(request.digest, policy.trusted)
-            loaded = load(elf, request.object_id, policy.program_types)
+            loaded = self._pool.take(key)
+            if loaded is None:
+                # Those in the pool count in total, but nobody is refused for their sake.
+                self._pool.keep_at_most(self._room(policy))
+                loaded = self._load_fresh(key, policy)
             try:
-                self._record(asked, request, loaded, place)
+                self._ledger.record(_entry(peer, key, loaded), place)
             except BaseException:
                 loaded.fds.close()
                 raise
-        return Answer(messages.LoadReply(loaded.descriptions), loaded.fds)
+        return self._granted(policy, peer, key, loaded)
 
-    def _record(self, asked: Asked, request: messages.Load, loaded: LoadedSet, place: int) -> None:
-        peer = asked.peer
-        entry = Entry(
-            peer.uid,
-            peer.pid,
-            request.object_id,
-            granted_s=now_s(),
-            map_ids=loaded.map_ids,
-        )
-        self._ledger.record(entry, place)
-        log(
-            INFO,
-            f"granted '{request.object_id}' {request.digest.hex()[:16]} to {peer.who} "
-            f"(pid {peer.pid}), maps {', '.join(map(str, loaded.map_ids))}",
-        )
+    def _granted(self, policy: Policy, peer: Peer, key: Key, loaded: LoadedSet) -> Answer:
+        self._pool.note(key, policy)
+        maps = ", ".join(map(str, loaded.map_ids))
+        line = f"granted {key} to {peer.who} (pid {peer.pid}), maps {maps}"
+        return Answer(messages.LoadReply(loaded.descriptions), loaded.fds, line)
+
+    # -- what the pool needs
+
+    def _load_fresh(self, key: Key, policy: Policy) -> LoadedSet:
+        elf = self._objects.find(key.digest, policy.trusted)
+        return load(elf, key.object_id, policy.program_types)
+
+    def _is_carried(self, key: Key, policy: Policy) -> bool:
+        return self._objects.is_carried(key.digest, policy.trusted)
+
+    def _room(self, policy: Policy) -> int:
+        return self._ledger.spare_places(policy.sets_in_total)
+
+
+def _entry(peer: Peer, key: Key, loaded: LoadedSet) -> Entry:
+    return Entry(peer.uid, peer.pid, key.object_id, granted_s=now_s(), map_ids=loaded.map_ids)

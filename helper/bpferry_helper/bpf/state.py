@@ -63,6 +63,15 @@ class StateFolder:
                 self.remove(name + NEW)
                 raise
 
+    def open_to_add(self, name: str) -> OwnedFd:
+        """Open *name*, which must exist, to write at its end.
+
+        Raises:
+            OSError: such as too many fds.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return OwnedFd(os.open(self._file(name), flags))
+
     def names(self, prefix: str) -> list[str]:
         """Return the names that start with *prefix*, oldest file first."""
         found = [n for n in os.listdir(self._path) if n.startswith(prefix) and NEW not in n]

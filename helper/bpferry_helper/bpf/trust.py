@@ -82,6 +82,17 @@ class TrustedObjects:
             f"({', '.join(patterns)})",
         )
 
+    def is_carried(self, digest: bytes, patterns: Iterable[str]) -> bool:
+        """Return whether a trusted binary has the object now; True if that cannot be told."""
+        try:
+            for binary in self._binaries(patterns):
+                with binary.fd:
+                    if any(embedded.digest == digest for embedded in self._objects(binary)):
+                        return True
+        except OSError:
+            return True
+        return False
+
     def keep_all(self, patterns: Iterable[str]) -> int:
         """Keep the objects of all trusted binaries in the state folder; return how many there are.
 

@@ -44,7 +44,8 @@ SETTLE_S: Final = 0.25
 """How long the loop waits for a changed policy. Parsing 64 KiB takes 0.05 s."""
 
 SAME_S: Final = 0.001
-"""A request asks for the groups that matter, then for the policy: the files are looked at once."""
+"""Who connects and asks is looked up first, then the groups that matter, then the policy: within
+this time the files are looked at once for all three."""
 
 LOOK_S: Final = 0.05
 """How often the files are looked at for those who connect."""
@@ -94,8 +95,8 @@ class PolicyFile:
         self._read_at = 0.0
         self._settled_by = 0.0
         self._looked_at = 0.0
-        self._fresh_until = 0.0
-        """Until then, ``current`` need not look, once: ``groups`` has, for the same request."""
+        self._fresh_for = ""
+        """The step of a request that need not look, since the step before it has."""
         self._reads = 0
         """How many readings of the files are still pending."""
         self._snapshot: _Snapshot | None = None
@@ -114,8 +115,7 @@ class PolicyFile:
         Raises:
             PolicyError: the file cannot be used.
         """
-        is_fresh, self._fresh_until = time.monotonic() < self._fresh_until, 0.0
-        policy = self._settled(look=not is_fresh).policy
+        policy = self._settled("policy").policy
         if isinstance(policy, PolicyError):
             raise policy
         return policy
@@ -129,9 +129,7 @@ class PolicyFile:
     def groups(self) -> frozenset[int]:
         """Return the gids that the policy names."""
         with suppress(PolicyError):
-            gids = self._settled().gids
-            self._fresh_until = self._looked_at + SAME_S
-            return gids
+            return self._settled("groups", then="policy").gids
         return frozenset()
 
     def whose(self, uid: int) -> int | None:
@@ -143,7 +141,7 @@ class PolicyFile:
         # Clients may come often: the files are looked at now and then, and before each decision.
         if self._snapshot is None or time.monotonic() - self._looked_at > LOOK_S:
             with suppress(PolicyError):
-                self._settled()
+                self._settled("account", then="groups")
         snapshot = self._snapshot
         if snapshot is None:
             return None
@@ -185,10 +183,14 @@ class PolicyFile:
             self._submit(partial(self._look_up, uid))
         return known if known is not None and (fresh or known.name) else None
 
-    def _settled(self, *, look: bool = True) -> _Snapshot:
-        """Return what is in force, after a short wait if it is being read just now."""
-        if look:
+    def _settled(self, step: str, then: str = "") -> _Snapshot:
+        """Return what is in force, after a short wait if it is being read just now.
+
+        The step of a request that comes *then* need not look at the files again.
+        """
+        if step != self._fresh_for or time.monotonic() - self._looked_at > SAME_S:
             self._look()
+        self._fresh_for = then
         if self._reads:
             with self._changed:
                 patience_s = self._settled_by - time.monotonic()

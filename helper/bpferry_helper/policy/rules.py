@@ -46,6 +46,7 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     [quota]
     sets-per-user = 64                      # alive at the same time
     sets-in-total = 1024
+    sets-ready = 8                          # loaded ahead at most; 0: none
     without-census = false                  # true: on a kernel without BTF, sets count until reboot
     loads-at-once = 16                      # by one user, before the next line's pace applies
     loads-per-second = 4
@@ -79,6 +80,9 @@ DEFAULT_SETS_IN_TOTAL: Final = 1024
 """One set takes 43 KB of kernel memory, charged to the helper's cgroup while somebody holds it:
 1,024 sets are 44 MB, well below the unit's MemoryMax=."""
 
+DEFAULT_SETS_READY: Final = 8
+"""At most that many are loaded ahead: a large VM has eight cards."""
+
 DEFAULT_LOADS_AT_ONCE: Final = 16
 DEFAULT_LOADS_PER_SECOND: Final = 4
 DEFAULT_LOADS_PER_SECOND_IN_TOTAL: Final = 16
@@ -104,6 +108,9 @@ read, one of 64 KiB takes that much of the kernel's memory: 512 are 32 MiB for e
 were 62 MB. As measured, a burst of 512 frames gets through whole; with 256, 28 % of it are lost."""
 
 DEFAULT_IDLE_EXIT_S: Final = 300
+
+MAX_SETS_READY: Final = 64
+"""The unit's LimitNOFILE= is for clients: these are 256 of its 8,192 fds."""
 
 MAX_SETS: Final = MAX_STATUS_GRANTS
 """A policy cannot allow more in total than ``status`` can list."""
@@ -179,6 +186,7 @@ class Policy(NamedTuple):
     program_types: frozenset[int] = frozenset()
     sets_per_user: int = DEFAULT_SETS_PER_USER
     sets_in_total: int = DEFAULT_SETS_IN_TOTAL
+    sets_ready: int = DEFAULT_SETS_READY
     without_census: bool = False
     """Grant sets also where the kernel cannot tell which are alive; each counts until a restart."""
     loads_at_once: int = DEFAULT_LOADS_AT_ONCE

@@ -17,7 +17,7 @@ from bpferry_helper.policy import checks
 from bpferry_helper.policy.cards import cards
 from bpferry_helper.policy.checks import Check, Missing
 from bpferry_helper.policy.lines import KeyLines, Keys, dotted
-from bpferry_helper.policy.rules import MAX_SETS, Policy, Port, Rule
+from bpferry_helper.policy.rules import MAX_SETS, MAX_SETS_READY, Policy, Port, Rule
 from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
 NOBODY: Final = -1
@@ -250,6 +250,7 @@ CHECKS: Final[dict[str, tuple[str, Check]]] = {
     "objects.program-types": ("program_types", checks.program_types),
     "quota.sets-per-user": ("sets_per_user", checks.number(0, MAX_SETS)),
     "quota.sets-in-total": ("sets_in_total", checks.number(0, MAX_SETS)),
+    "quota.sets-ready": ("sets_ready", checks.number(0, MAX_SETS_READY)),
     "quota.without-census": ("without_census", checks.flag),
     "quota.loads-at-once": ("loads_at_once", checks.number(1, MAX_PACE)),
     "quota.loads-per-second": ("loads_per_second", checks.number(1, MAX_PACE)),

@@ -88,6 +88,10 @@ class TapService:
         except (LinkError, OSError) as error:
             raise StartupError(f"cannot reach the host's network: {error}") from error
 
+    def work_ahead(self) -> float | None:
+        """Return None: spare taps have a thread of their own (nursery)."""
+        return None
+
     def is_needed(self) -> bool:
         """Return whether a tap has to be watched."""
         return self._watch.is_needed

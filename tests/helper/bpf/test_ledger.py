@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The ledger errs to one side only, and survives the helper."""
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgpack
 import pytest
 
 from bpferry_helper.bpf.census import CensusUnavailable
-from bpferry_helper.bpf.ledger import LEDGER_FILE, Count, Entry, Ledger
+from bpferry_helper.bpf.ledger import (
+    LEDGER_FILE,
+    MANY_ENTRIES,
+    Count,
+    Entry,
+    Ledger,
+    packed,
+)
 from bpferry_helper.bpf.state import StateFolder
 from bpferry_helper.clock import now_s
 from bpferry_helper.errors import HelperError, RequestError
@@ -42,9 +50,11 @@ def kernel() -> Kernel:
 
 
 @pytest.fixture
-def ledger(state: StateFolder, kernel: Kernel) -> Ledger:
-    """Return an empty ledger."""
-    return Ledger(state, kernel)
+def ledger(state: StateFolder, kernel: Kernel) -> Iterator[Ledger]:
+    """Yield an empty ledger."""
+    ledger = Ledger(state, kernel)
+    yield ledger
+    ledger._file.close()
 
 
 def again(state: StateFolder, kernel: Kernel) -> Ledger:
@@ -340,3 +350,131 @@ def test_the_quota_is_exact_among_threads(ledger: Ledger, kernel: Kernel) -> Non
         thread.join()
 
     assert (ledger.count(ALICE).held, len(refused)) == (17, 23)
+
+
+# -- sets that were loaded before
+
+
+def entry(number: int, uid: int = ALICE) -> Entry:
+    """Return the entry of a set whose only map has the id *number*."""
+    return Entry(uid, 4_000_000_000, "rss", now_s(), (number,))
+
+
+def test_a_ready_set_is_added_to_what_is_written(
+    state: StateFolder, ledger: Ledger, kernel: Kernel
+) -> None:
+    """The next process knows it, and the kernel need not be asked."""
+    grant(ledger, kernel, 1)
+    kernel.maps |= {2, 3}
+    added = [ledger.record_at_once(entry(number), 3, 1000) for number in (2, 3)]
+    asked = kernel.asked
+
+    assert ([True, True], 1) == (added, asked)
+    assert Count(3, 3, "kernel") == again(state, kernel).count(ALICE)
+
+
+def test_a_ready_set_counts_for_its_user_and_in_total(ledger: Ledger, kernel: Kernel) -> None:
+    """No more than allowed, and as many."""
+    grant(ledger, kernel, 1)
+    of_user = [ledger.record_at_once(entry(number), 3, 1000) for number in (2, 3, 4)]
+    in_total = [ledger.record_at_once(entry(number, BOB), 3, 4) for number in (5, 6)]
+
+    assert ([True, True, False], [True, False]) == (of_user, in_total)
+
+
+def test_a_ready_set_has_no_place_that_is_reserved(ledger: Ledger, kernel: Kernel) -> None:
+    """Neither the user's last one nor the last one of all."""
+    grant(ledger, kernel, 1)
+    with ledger.reserve(ALICE, 2, 2, without_census=False):
+        added = [
+            ledger.record_at_once(entry(2), 2, 1000),
+            ledger.record_at_once(entry(3, BOB), 2, 2),
+            ledger.record_at_once(entry(4, BOB), 2, 3),
+        ]
+
+    assert [False, False, True] == added
+
+
+def test_before_the_file_is_this_process_s_nothing_is_added(
+    state: StateFolder, ledger: Ledger, kernel: Kernel
+) -> None:
+    """A worker writes it first, and again after as many as may be added."""
+    assert not ledger.record_at_once(entry(1), 1000, 1000)
+    grant(ledger, kernel, 1)
+    added = [ledger.record_at_once(entry(n), 1000, 1000) for n in range(2, MANY_ENTRIES + 4)]
+
+    assert added == [True] * MANY_ENTRIES + [False, False]
+    assert not again(state, kernel).record_at_once(entry(1), 1000, 1000)
+
+
+def test_without_a_census_a_worker_decides(ledger: Ledger, kernel: Kernel) -> None:
+    """It knows what policy says of that."""
+    kernel.error = CensusUnavailable("no BTF")
+    grant(ledger, kernel, 1, without_census=True)
+
+    assert not ledger.record_at_once(entry(2), 1000, 1000)
+
+
+def test_the_loop_does_not_wait_for_a_census(ledger: Ledger, kernel: Kernel) -> None:
+    """It takes a worker 25 ms at first."""
+    grant(ledger, kernel, 1)
+    started, gate = threading.Event(), threading.Event()
+
+    def alive() -> frozenset[int]:
+        started.set()
+        gate.wait()
+        return frozenset({1})
+
+    kernel.alive = alive  # type: ignore[method-assign]
+    counting = threading.Thread(target=ledger.count, args=(ALICE,))
+    counting.start()
+    started.wait()
+    added = ledger.record_at_once(entry(2), 1000, 1000)
+    gate.set()
+    counting.join()
+
+    assert not added
+
+
+def test_a_full_disk_leaves_whole_entries(
+    state: StateFolder,
+    ledger: Ledger,
+    kernel: Kernel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A part of one is taken back, and the set is not handed over."""
+    grant(ledger, kernel, 1)
+    assert ledger.record_at_once(entry(2), 1000, 1000)
+    before = (tmp_path / LEDGER_FILE).read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, raw: write(fd, raw[:7]))
+    added = ledger.record_at_once(entry(3), 1000, 1000)
+    monkeypatch.undo()
+    kernel.maps |= {2, 3}
+
+    assert (False, before) == (added, (tmp_path / LEDGER_FILE).read_bytes())
+    assert again(state, kernel).count(ALICE).held == 2
+
+
+@pytest.mark.parametrize("cut", range(1, 30))
+def test_what_a_kill_cut_off_was_not_handed_over(
+    state: StateFolder, ledger: Ledger, kernel: Kernel, tmp_path: Path, cut: int
+) -> None:
+    """The entries before it count."""
+    grant(ledger, kernel, 1)
+    kernel.maps |= {2, 3}
+    ledger.record_at_once(entry(2), 1000, 1000)
+    ledger.record_at_once(entry(3), 1000, 1000)
+    file = tmp_path / LEDGER_FILE
+    file.write_bytes(file.read_bytes()[:-cut])
+
+    assert again(state, kernel).count(ALICE).held == 2
+
+
+@pytest.mark.parametrize("ids", [(), (1,), (1, 2, 2**32 - 1)])
+def test_an_entry_is_packed_as_msgpack_does(ids: tuple[int, ...]) -> None:
+    """Only faster."""
+    written = Entry(2**32 - 2, 2**31, "é" * 32, 2**40, ids)
+
+    assert msgpack.unpackb(packed(written)) == [*written[:4], list(ids)]

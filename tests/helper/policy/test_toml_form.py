@@ -61,6 +61,7 @@ program-types = ["socket_filter", "xdp"]
 [quota]
 sets-per-user = 3
 sets-in-total = 4
+sets-ready = 15
 loads-at-once = 5
 loads-per-second = 6
 loads-per-second-in-total = 13
@@ -91,6 +92,7 @@ def test_every_key_is_read(path: Path) -> None:
         program_types=frozenset({1, 6}),
         sets_per_user=3,
         sets_in_total=4,
+        sets_ready=15,
         loads_at_once=5,
         loads_per_second=6,
         loads_per_second_in_total=13,
@@ -143,12 +145,13 @@ def test_every_key_has_its_line(path: Path) -> None:
         "networks": 34, "networks.default": 35, 'networks."default/fast"': 36,
         "qemu": 38, "qemu.trusted": 39, "qemu.bridge-conf": 40,
         "objects": 42, "objects.program-types": 43, "quota": 45, "quota.sets-per-user": 46,
-        "quota.sets-in-total": 47, "quota.loads-at-once": 48, "quota.loads-per-second": 49,
-        "quota.loads-per-second-in-total": 50,
-        "quota.taps-per-user": 51, "quota.taps-in-total": 52, "quota.queues-per-tap": 53,
-        "quota.taps-at-once": 54, "quota.taps-per-second": 55,
-        "quota.taps-per-second-in-total": 56,
-        "service": 58, "service.idle-exit-seconds": 59,
+        "quota.sets-in-total": 47, "quota.sets-ready": 48,
+        "quota.loads-at-once": 49, "quota.loads-per-second": 50,
+        "quota.loads-per-second-in-total": 51,
+        "quota.taps-per-user": 52, "quota.taps-in-total": 53, "quota.queues-per-tap": 54,
+        "quota.taps-at-once": 55, "quota.taps-per-second": 56,
+        "quota.taps-per-second-in-total": 57,
+        "service": 59, "service.idle-exit-seconds": 60,
     }  # fmt: skip
 
     assert expected == read(path, FULL).lines
