@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from guest.build import CACHE, Guest, build_guest
 from guest.flows import Queues, Route, gather_flows, make_flows
 from guest.netns import Namespace, bridged
 from guest.sending import Flow
+from steering_demo.counts import agree, counters, until_quiet
 from steering_demo.helpers import activated_helpers
 from steering_demo.play import even_table, explaining, field
 from steering_demo.rounds import PACKETS, Sender, find_mismatches, predict, send
@@ -32,7 +32,7 @@ from steering_demo.stations import FIRST, HOST, MTU, SECOND, routes
 from steering_demo.vm import Vm, client, running_vm
 from steering_demo.witness import live_maps
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
-from tests.steering.asking import counters, grants_of, ports_of, until_quiet, watched
+from tests.steering.asking import grants_of, ports_of, watched
 from tests.support.census import wait_until
 from tests.support.people import ROOT, connect
 
@@ -183,14 +183,13 @@ def test_what_steering_counts_is_what_the_guest_counted() -> None:
             before = counters(console)
             console.ask("flows")
             send(space, flows)
-            counted = Counter(until_quiet(counts, FLOWS * PACKETS))
+            counted = until_quiet(counts, FLOWS * PACKETS)
             after = counters(console)
         seen = gather_flows(console, FLOWS * PACKETS)
 
         arrived = {queue: after[queue] - before[queue] for queue in after}
         assert sum(arrived.values()) >= FLOWS * PACKETS
-        # A neighbour may ask for an address at any time, and be counted on one side only.
-        assert all(abs(arrived[queue] - counted[queue]) <= 2 for queue in arrived), counted
+        assert agree(arrived, counted), (arrived, counted)
         assert {flow: {queue: PACKETS} for flow, queue in predicted.items()} == {
             flow: seen[flow] for flow in predicted
         }

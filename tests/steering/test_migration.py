@@ -17,12 +17,12 @@ from guest import echo
 from guest.build import CACHE, build_guest
 from guest.console import Console
 from guest.flows import gather_flows, make_flows
+from steering_demo.counts import counters
 from steering_demo.rounds import PACKETS, find_mismatches, predict, send
 from steering_demo.stations import FIRST, HOST, routes
 from steering_demo.vm import Vm, client, running_vm
 from steering_demo.witness import counted_runs, live_maps, program_runs, wait_for
 from tests.steering import traffic
-from tests.steering.asking import counters
 from tests.steering.two_hosts import PATIENCE_S, URL, Host, two_hosts
 from tests.support.census import wait_until
 

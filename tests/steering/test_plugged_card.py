@@ -15,13 +15,14 @@ from guest.build import CACHE, build_guest
 from guest.console import Console
 from guest.flows import make_flows
 from guest.netns import Namespace, bridged
+from steering_demo.counts import agree, counters, until_quiet
 from steering_demo.helpers import activated_helpers
 from steering_demo.play import explaining
 from steering_demo.rounds import PACKETS, send
 from steering_demo.stations import FIRST, HOST, MTU, QUEUES, routes
 from steering_demo.vm import WITHOUT_A_CARD, Vm, client, running_vm
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
-from tests.steering.asking import counters, grants_of, ports_of, until_quiet, watched
+from tests.steering.asking import grants_of, ports_of, watched
 from tests.support.census import fd_targets, wait_until
 from tests.support.old_qemu import old_qemu
 
@@ -93,14 +94,13 @@ def _count(place: Workplace, space: Namespace, console: Console, seed: int) -> N
         next(counts)
         before = counters(console)
         send(space, make_flows(FLOWS, routes(HOST, FIRST), seed))
-        counted = Counter(until_quiet(counts, FLOWS * PACKETS))
+        counted = until_quiet(counts, FLOWS * PACKETS)
         after = counters(console)
     arrived = {queue: after[queue] - before[queue] for queue in after}
 
     assert sum(arrived.values()) >= FLOWS * PACKETS
     assert min(arrived[queue] for queue in range(QUEUES)) > 0
-    # A neighbour may ask for an address at any time, and be counted on one side only.
-    assert all(abs(arrived[queue] - counted[queue]) <= 2 for queue in arrived), counted
+    assert agree(arrived, counted), (arrived, counted)
 
 
 def _is_steered(place: Workplace, space: Namespace) -> bool:

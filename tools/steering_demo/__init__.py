@@ -8,6 +8,7 @@
     vm         ``bpferry run`` as the user, and the guests' consoles
     witness    the live key and table, read through the fds that QEMU itself holds
     rounds     send flows, predict the queue of each, ask the guest where it arrived
+    counts     packets by queue: as bpferry steering counts them, and as the guest does
     exchanges  datagrams there and back
     play       the whole sequence
     picture    the tables, the bars and the JSON
