@@ -7,10 +7,10 @@ from bpferry.cli.parser import Commands, Parser, add_command
 from bpferry.cli.running_options import add_name
 
 DESCRIPTION: Final = """\
-Be at the serial console of a VM that runs, however it was started. All keys go
-to the guest, Ctrl-C too, until Ctrl-] and d leave it; the VM stays up. With
-Ctrl-] and p the guest is asked to power down, with Ctrl-] and e the VM ends at
-once, and Ctrl-] twice sends Ctrl-] itself.
+Attach to the serial console of a running VM, however it was started. All keys
+go to the guest, Ctrl-C too, until Ctrl-] and d detach; the VM keeps running.
+Ctrl-] and p ask the guest to power down, Ctrl-] and e end the VM at once, and
+Ctrl-] twice sends Ctrl-] itself.
 
 A serial port of type 'stdio' may have up to 32 terminals at the same time. All
 of them may type. The last 128 KiB of what the guest wrote are shown first. A
@@ -33,7 +33,7 @@ def add_console(commands: Commands) -> None:
     command = add_command(
         commands,
         "console",
-        help="be at the serial console of a VM that runs",
+        help="attach to the serial console of a running VM",
         description=DESCRIPTION,
         epilog=EPILOG,
     )

@@ -93,7 +93,7 @@ def _checked(texts: Mapping[str, str]) -> Mapping[str, str]:
     """Return *texts*, which fit into a request."""
     if sum(len(text.encode()) for text in texts.values()) > limits.MAX_REQUEST_BYTES // 2:
         raise BadInput(
-            "the card's description is too long to be handed to a VM that runs",
+            "the card's description is too long to be handed to a running VM",
             "leave out what has its default, or write the card into the VM's own description",
         )
     return texts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The options and the help of the commands that change the devices of a VM that runs."""
+"""The options and the help of the commands that change the devices of a running VM."""
 
 import argparse
 from typing import Final
@@ -9,7 +9,7 @@ from bpferry.cli.parser import Commands, Parser, add_command
 from bpferry.cli.running_options import add_json, add_name
 
 ATTACH_NIC_DESCRIPTION: Final = """\
-Plug a network card into a VM that runs. Its tap, its eBPF program and its
+Plug a network card into a running VM. Its tap, its eBPF program and its
 queues are those that a card of the VM's description would get: the helpers are
 asked by the VM's own bpferry. The eBPF program is the one that the running QEMU
 carries, also if another QEMU was installed meanwhile.
@@ -34,7 +34,7 @@ more can be added to it:
 """
 
 DETACH_NIC_DESCRIPTION: Final = """\
-Take a network card out of a VM that runs. The guest is asked to let go of it,
+Take a network card out of a running VM. The guest is asked to let go of it,
 and the command waits until it has; then its tap and eBPF program are given
 back.
 
@@ -48,13 +48,13 @@ again.
 """
 
 ATTACH_DISK_DESCRIPTION: Final = """\
-Plug a disk into a VM that runs. The guest finds it under the next free name,
+Plug a disk into a running VM. The guest finds it under the next free name,
 such as vdb, which the command prints. It stays until the VM ends or it is taken
 out. To keep it, write it into the VM's description too.
 """
 
 DETACH_DISK_DESCRIPTION: Final = """\
-Take a disk out of a VM that runs. The guest is asked to let go of it, and the
+Take a disk out of a running VM. The guest is asked to let go of it, and the
 command waits until it has; then its image is closed. Unmount it in the guest
 before.
 
@@ -77,7 +77,7 @@ def add_hot_plug(commands: Commands) -> None:
     detach = add_command(
         commands,
         "detach-nic",
-        help="take a network card out of a VM that runs",
+        help="take a network card out of a running VM",
         description=DETACH_NIC_DESCRIPTION,
         epilog="example:\n  bpferry detach-nic web net1\n",
     )
@@ -103,7 +103,7 @@ def _add_disks(commands: Commands) -> None:
     attach = add_command(
         commands,
         "attach-disk",
-        help="plug a disk into a VM that runs",
+        help="plug a disk into a running VM",
         description=ATTACH_DISK_DESCRIPTION,
         epilog="example:\n  bpferry attach-disk web data.qcow2 --format qcow2\n",
     )
@@ -125,7 +125,7 @@ def _add_disks(commands: Commands) -> None:
     detach = add_command(
         commands,
         "detach-disk",
-        help="take a disk out of a VM that runs",
+        help="take a disk out of a running VM",
         description=DETACH_DISK_DESCRIPTION,
         epilog="example:\n  bpferry detach-disk web vdb\n",
     )
@@ -143,7 +143,7 @@ def _add_attach_nic(commands: Commands) -> None:
         "                          --user | --file FILE) [--queues N] [--rss]\n"
         "                          [--mac ADDRESS] [--mtu BYTES]\n"
         "                          [--driver vhost|qemu] [--require-ebpf] [--json] NAME",
-        help="plug a network card into a VM that runs",
+        help="plug a network card into a running VM",
         description=ATTACH_NIC_DESCRIPTION,
         epilog=ATTACH_NIC_EPILOG,
     )

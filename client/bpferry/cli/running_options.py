@@ -7,12 +7,12 @@ from typing import Final
 from bpferry.cli.parser import Commands, add_command
 
 LIST_DESCRIPTION: Final = """\
-List your VMs that run: those of `bpferry run` in any session, and those under
+List your running VMs: those of `bpferry run` in any session, and those under
 your systemd. Only your own are shown.
 """
 
 STATUS_DESCRIPTION: Final = """\
-Show one VM that runs: its state, how long it has been running, its memory and
+Show one running VM: its state, how long it has been running, its memory and
 processors, its cards with the steering that was planned and what is seen of
 it, its disks, how to reach it, and the last warnings.
 """
@@ -34,8 +34,8 @@ examples:
 
 SAVE_DESCRIPTION: Final = """\
 Stop the VM, write its memory and the state of its devices to FILE, and end it.
-`bpferry run --restore FILE` with the same description goes on from there: the
-guest notices only that time has passed. Its disks are not in FILE; if one of
+`bpferry run --restore FILE` with the same description resumes it: the guest
+notices only that time has passed. Its disks are not in FILE; if one of
 them has changed meanwhile, a restore is refused. Ctrl-C cancels, and the guest
 continues.
 """
@@ -48,7 +48,7 @@ example:
 
 SNAPSHOT_DESCRIPTION: Final = """\
 Keep the content that all writable disks of a VM have at this moment, inside
-their qcow2 images, while the VM runs on. The guest is not asked, so its file
+their qcow2 images, while the VM runs. The guest is not asked, so its file
 systems are as after a power cut; its memory is not kept (see bpferry save).
 """
 
@@ -78,7 +78,7 @@ it has not written to its disks is lost. Taps and eBPF programs stay.
 
 STATES: Final = {
     "pause": (
-        "stop the processors of a VM that runs",
+        "stop the processors of a running VM",
         PAUSE_DESCRIPTION,
     ),
     "resume": (
@@ -155,7 +155,7 @@ def _add_list(commands: Commands) -> None:
     command = add_command(
         commands,
         "list",
-        help="list your VMs that run",
+        help="list your running VMs",
         description=LIST_DESCRIPTION,
         epilog="example:\n  bpferry list --json\n",
     )
@@ -166,7 +166,7 @@ def _add_status(commands: Commands) -> None:
     command = add_command(
         commands,
         "status",
-        help="show one VM that runs",
+        help="show one running VM",
         description=STATUS_DESCRIPTION,
         epilog="example:\n  bpferry status web\n",
     )

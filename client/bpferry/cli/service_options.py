@@ -17,8 +17,8 @@ the same as `bpferry run NAME`, without a terminal: `bpferry status NAME` shows
 the VM, `bpferry log NAME` what it says, and `bpferry stop NAME` stops it.
 
 {WHICH}
-Your systemd ends with your last session, and the VM with it. Unless you may
-stay without a session: loginctl enable-linger.
+Your systemd ends with your last session, and the VM with it. To keep both
+running without a session: loginctl enable-linger.
 """
 
 RESTART_DESCRIPTION: Final = f"""\
@@ -29,7 +29,7 @@ description that may have changed. A VM that does not run is started.
 {WHICH}"""
 
 ENABLE_DESCRIPTION: Final = f"""\
-Let a VM be started with your own systemd: when you log in, or, after
+Have your own systemd start a VM: when you log in, or, after
 `loginctl enable-linger`, when the host starts. A VM that was enabled runs
 again after the host has restarted. This does not start it now.
 
@@ -37,7 +37,7 @@ again after the host has restarted. This does not start it now.
 
 DISABLE_DESCRIPTION: Final = """\
 Undo `bpferry enable`: the VM is started only when you ask for it. If it runs
-now, it goes on.
+now, it keeps running.
 """
 
 LOG_DESCRIPTION: Final = """\

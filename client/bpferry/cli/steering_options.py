@@ -31,7 +31,7 @@ examples:
 """
 
 METRICS_DESCRIPTION: Final = """\
-Print OpenMetrics text about one VM that runs, or about all of yours: whether
+Print OpenMetrics text about one running VM, or about all of yours: whether
 it answers, its cards, what steers them, what differs from the plan, and
 packets by queue. For node_exporter's textfile collector, write it to a file
 beside the one that it reads, and rename that.
@@ -53,7 +53,7 @@ def add_steering(commands: Commands) -> None:
     command = add_command(
         commands,
         "steering",
-        help="show how packets spread over the queues of a VM that runs",
+        help="show how packets spread over the queues of a running VM",
         description=STEERING_DESCRIPTION,
         epilog=STEERING_EPILOG,
     )
@@ -84,7 +84,7 @@ def add_metrics(commands: Commands) -> None:
     command = add_command(
         commands,
         "metrics",
-        help="print metrics of VMs that run, for Prometheus",
+        help="print metrics of running VMs, for Prometheus",
         description=METRICS_DESCRIPTION,
         epilog=METRICS_EPILOG,
     )
