@@ -30,6 +30,8 @@
 
     exec           what bpferry exec adds to a start of QEMU, by both real helpers
 
+    watch          what bpferry steering --watch costs a VM under traffic
+
 Depends on: bpferry_wire, bpferry_helper (to find the object, and in path to load it), bpferry,
 guest (its namespaces), activation, steering_demo, failure, gcc, libbpf, pygal,
 systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.

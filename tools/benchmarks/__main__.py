@@ -14,6 +14,7 @@ from failure import ToolError
 DEFAULT_RUNS: Final = {
     "exec": 20, "fairness": 100, "handover": 100, "life": 20, "path": 20,
     "start": 20, "tap": 100,
+    "watch": 10,
 }  # fmt: skip
 DEFAULT_TAPS: Final = 1000
 """Policy cannot allow many more: 1,024 in total."""
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "handover": _handover,
                 "life": _life,
                 "start": _start,
+                "watch": _watch,
             }
             table, fields = benches[options.what](runs, interrupts)
     except ToolError as error:
@@ -103,6 +105,13 @@ def _path(runs: int, picture: Path | None, interrupts: Interrupts) -> tuple[str,
 
         draw(figures, picture)
     return as_table(figures), as_object(figures)
+
+
+def _watch(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.watch import as_object, as_table, measure  # noqa: PLC0415
+
+    seen = measure(runs, interrupts)
+    return as_table(seen), as_object(seen)
 
 
 def _tap(runs: int, taps: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
