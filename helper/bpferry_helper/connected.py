@@ -51,14 +51,13 @@ class Connected:
         self._next_number = 1
         self._log_bucket = TokenBuckets()
 
-    def add(self, sock: socket.socket, who: Credentials, peer: Peer) -> Connection:
-        """Take ownership of *sock*, and read from it from now on."""
+    def add(self, sock: socket.socket, who: Credentials, peer: Peer) -> Connection | None:
+        """Take ownership of *sock*, and read from it from now on; None if it had to be closed."""
         connection = Connection(sock, who, peer, self._next_number)
         self._next_number += 1
         self._by_fd[sock.fileno()] = connection
         self._by_number[connection.number] = connection
-        self._epoll.register(sock, select.EPOLLIN)
-        return connection
+        return connection if self._watch(connection) else None
 
     def with_fd(self, fd: int) -> Connection | None:
         """Return the connection whose socket is *fd*, or None if it was closed."""
@@ -71,12 +70,37 @@ class Connected:
     def stop_reading(self, connection: Connection, state: State) -> None:
         """Leave *connection* unread while it is in *state*."""
         connection.before, connection.state = connection.state, state
-        self._epoll.unregister(connection.sock)
+        try:
+            self._epoll.unregister(connection.sock)
+        except OSError as error:
+            self._close_unwatched(connection, error)
 
-    def read_again(self, connection: Connection) -> None:
-        """Read from *connection* again, in the state that it had before."""
+    def read_again(self, connection: Connection) -> bool:
+        """Read from *connection* again, in the state that it had before.
+
+        Return whether it is still there: see ``_watch``.
+        """
         connection.state = connection.before
-        self._epoll.register(connection.sock, select.EPOLLIN)
+        return self._watch(connection)
+
+    def _watch(self, connection: Connection) -> bool:
+        """Have epoll tell of *connection*, or close it: return whether that was possible.
+
+        The kernel may have no memory for it, or this user watches too many files
+        (fs.epoll.max_user_watches). That is no reason to end, and to lose all others.
+        """
+        try:
+            self._epoll.register(connection.sock, select.EPOLLIN)
+        except OSError as error:
+            self._close_unwatched(connection, error)
+            return False
+        return True
+
+    def _close_unwatched(self, connection: Connection, error: OSError) -> None:
+        if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):
+            who = connection.peer.who
+            log(WARNING, f"cannot watch the connection of {who}: {error.strerror}, closing it")
+        self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """Close *connection*, unless it is closed already."""

@@ -70,8 +70,7 @@ class Pacing:
     def _again(self, line: "_Line") -> Iterator[Connection]:
         for number in line.let_go():
             connection = self._connected.with_number(number)
-            if connection is not None:
-                self._connected.read_again(connection)
+            if connection is not None and self._connected.read_again(connection):
                 yield connection
 
 

@@ -59,6 +59,11 @@ class Requests:
             if connection.packet:
                 self._connected.close(connection)
                 return
+        except OSError as error:
+            # Such as no memory for this packet. The client sees that it is closed, and asks again.
+            log_fault(f"reading from {connection.peer.who}", error)
+            self._connected.close(connection)
+            return
         except BadMessage as error:
             connection.fault = error
         self._serve(connection)
@@ -161,12 +166,11 @@ class Requests:
 
     def _deliver(self, done: Done) -> None:
         connection = self._connected.with_number(done.connection)
-        if connection is None:
-            # It had to make room for another client's, or waited for too long.
+        if connection is None or not self._connected.read_again(connection):
+            # It had to make room for another client's, waited for too long, or cannot be watched.
             if isinstance(done.result, Answer):
                 self._discard(done.result.fds)
             return
-        self._connected.read_again(connection)
         try:
             self._answer(connection, done)
         except Exception as error:  # noqa: BLE001 - one client's fault must not end the others

@@ -145,12 +145,20 @@ class Server:
         self._accept_again = time.monotonic() + ACCEPT_PAUSE_S
 
     def _resume_accepting(self) -> None:
-        if self._accept_again and time.monotonic() >= self._accept_again:
-            self._accept_again = 0.0
+        if not self._accept_again or time.monotonic() < self._accept_again:
+            return
+        try:
             self._epoll.register(self._listener, select.EPOLLIN)
+        except OSError:
+            # There is still no memory, which was logged when the pause began.
+            self._accept_again = time.monotonic() + ACCEPT_PAUSE_S
+        else:
+            self._accept_again = 0.0
 
     def _welcome(self, sock: socket.socket, who: Credentials, peer: Peer) -> None:
         connection = self._connected.add(sock, who, peer)
+        if connection is None:
+            return
         # Most have sent their request already, and flooding clients have hung up.
         self._requests.read(connection)
         self._has_answered = bool(connection.packet) and connection.is_quiet
@@ -166,6 +174,8 @@ class Server:
         if now < self._look_again:
             return
         self._look_again = now + LOOK_S
+        # Also of what no worker could tell us.
+        self._requests.deliver()
         self._connected.close_late(now)
         waits_until = self._door.next_deadline()
         if waits_until is not None and now >= waits_until:

@@ -18,6 +18,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Condition, Thread
 from typing import Final, NamedTuple
 
@@ -107,10 +108,9 @@ class Workers:
 
     def results(self) -> list[Done]:
         """Return the jobs done since the last call, and reset ``wake_fd``."""
-        try:
+        # Nothing hangs on it: it is only read so that it is not readable any more.
+        with suppress(OSError):
             os.eventfd_read(self.wake_fd)
-        except BlockingIOError:
-            return []
         with self._changed:
             done = list(self._done)
             self._done.clear()
@@ -134,7 +134,9 @@ class Workers:
                 if job.run == self._go_ahead:
                     continue
                 self._done.append(done)
-            os.eventfd_write(self.wake_fd, 1)
+            # Without it, the loop finds the result when it looks next; without us, never.
+            with suppress(OSError):
+                os.eventfd_write(self.wake_fd, 1)
 
     def _ahead(self) -> Job | None:
         """Return work ahead if it is time for some, and no other worker works."""

@@ -102,6 +102,7 @@ def test_to_hang_up_without_a_request_costs_as_one(monkeypatch: pytest.MonkeyPat
             theirs.close()
             peer = Peer(uid, frozenset(), 1)
             connection = connected.add(ours, Credentials(uid, 1, 1), peer)
+            assert connection is not None
             requests.read(connection)
             states[uid] = (connection.state, ours.fileno() < 0)
             ours.close()

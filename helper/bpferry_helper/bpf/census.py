@@ -92,6 +92,9 @@ def _read_ids(link: OwnedFd) -> frozenset[int]:
         raise last_error("cannot start the iterator over BPF maps")
     with OwnedFd(number) as iterator:
         raw = bytearray()
-        while chunk := os.read(iterator.borrow(), READ_BYTES):
-            raw += chunk
+        try:
+            while chunk := os.read(iterator.borrow(), READ_BYTES):
+                raw += chunk
+        except OSError as error:
+            raise LibbpfError("cannot read the ids of BPF maps", error.errno or 0) from error
     return frozenset(map_id for (map_id,) in ID.iter_unpack(raw))
