@@ -289,11 +289,11 @@ def test_a_tap_that_is_there_is_opened(qemu: str, tmp_path: Path) -> None:
         assert ["/dev/net/tun"] * count == [found["fds"][fd] for fd in queues]
 
 
-@pytest.fixture
-def launcher_tap() -> Iterator[int]:
-    """Make a bridge and a tap on it as qemu-bridge-helper does; yield the tap's fd."""
+@pytest.fixture(params=["tap{}", "bft{:012x}"])
+def launcher_tap(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Make a bridge and a tap on it as qemu-bridge-helper does, or ours; yield the tap's fd."""
     subprocess.run(["ip", "link", "add", "exec-br0", "type", "bridge"], check=True)
-    name = f"tap{os.getpid()}"
+    name = request.param.format(os.getpid())
     fd = taps.open_queue(name, tun.queue_flags(1))
     subprocess.run(["ip", "link", "set", "dev", name, "master", "exec-br0"], check=True)
     try:

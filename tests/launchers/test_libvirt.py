@@ -18,7 +18,7 @@ from tests.launchers.steered import Launched, check_every_flow
 
 PAGE: Final = "libvirt.md"
 EMULATOR, BRIDGED, NAMED = blocks(PAGE, "xml")
-[USABLE] = blocks(PAGE, "sh")
+OURS, SETUID = blocks(PAGE, "sh")
 
 NAME: Final = FIRST.name
 
@@ -49,6 +49,16 @@ def host() -> Iterator[LauncherHost]:
         yield made
 
 
+@pytest.fixture(params=["ours", "setuid"])
+def _bridge_helper(request: pytest.FixtureRequest, host: LauncherHost) -> None:
+    """Do what the page says, as the user or as the administrator."""
+    if request.param == "ours":
+        host.run("sh", "-c", OURS)
+    else:
+        copy_bridge_helper(host)
+        host.space.run(["sh", "-c", SETUID])
+
+
 @pytest.fixture
 def libvirt(host: LauncherHost) -> Iterator[Session]:
     """Return the user's libvirt."""
@@ -56,14 +66,7 @@ def libvirt(host: LauncherHost) -> Iterator[Session]:
         yield made
 
 
-@pytest.fixture
-def _usable_helper(host: LauncherHost) -> None:
-    """Do on the host what the page says that an administrator does."""
-    copy_bridge_helper(host)
-    host.space.run(["sh", "-c", USABLE])
-
-
-@pytest.mark.usefixtures("_usable_helper")
+@pytest.mark.usefixtures("_bridge_helper")
 def test_a_domain_on_a_bridge_is_steered_and_lives_as_before(
     host: LauncherHost, libvirt: Session
 ) -> None:

@@ -300,7 +300,8 @@ def test_varlinkctl_asks_the_helpers(bare_system: Container) -> None:
     told = bare_system.check("varlinkctl", "call", address, "io.bpferry.Tap.Can", wanted)
     assert json.loads(told)["code"] == "refused"
     uninstall(bare_system)
-    assert not bare_system.check("sh", "-c", "command -v bpferry-varlink || :")
+    for name in ("bpferry-varlink", "bpferry-bridge-helper"):
+        assert not bare_system.check("sh", "-c", f"command -v {name} || :")
 
 
 def test_each_qemu_has_a_second_name(bare_system: Container) -> None:

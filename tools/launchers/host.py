@@ -28,6 +28,7 @@ USER: Final = "alice"
 PROGRAMS: Final = {
     "bpferry": "bpferry.cli.main",
     "bpferry-qemu-system-x86_64": "bpferry.cli.emulator",
+    "bpferry-bridge-helper": "bpferry.cli.bridge_helper",
 }
 """Each with the module whose main() it calls."""
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Start the installed client; tools/install puts this at /usr/local/bin/bpferry.
 
-It is called bpferry-varlink too, and bpferry-qemu-system-* for each QEMU, by links.
+It is called bpferry-varlink and bpferry-bridge-helper too, and bpferry-qemu-system-* for each QEMU,
+by links.
 
 Isolated, so that a user's own packages and PYTHON* variables cannot break it. Python does not look
 for packages by itself (-S): that takes most of the time in which Ctrl-C would show a traceback.
@@ -27,6 +28,10 @@ if __name__ == "__main__":
         from bpferry.cli import emulator
 
         sys.exit(emulator.main())
+    if sys.argv[0].endswith("/bpferry-bridge-helper"):
+        from bpferry.cli import bridge_helper
+
+        sys.exit(bridge_helper.main())
     from bpferry.cli.main import main, varlink
 
     sys.exit(varlink() if sys.argv[0].endswith("/bpferry-varlink") else main())

@@ -30,6 +30,10 @@ EPILOG: Final = """\
 The exit status is QEMU's; 127 if there is no such QEMU, 126 if it cannot be
 started.
 
+Launchers that run qemu-bridge-helper themselves, such as libvirt in its
+session mode, can run bpferry-bridge-helper in its place. It needs no setuid
+bit, and the policy decides instead of bridge.conf.
+
 examples:
   bpferry exec -- qemu-system-x86_64 -smp 4 -m 1G disk.img \\
       -nic bridge,br=br0,model=virtio-net-pci

@@ -30,8 +30,8 @@ from bpferry.steering.requests import CardRequests, build_load
 from bpferry.steering.rungs import CardPlan, Granted, HelperAnswer, HostFacts, Notice, Rung
 from bpferry_wire.fds import BorrowedFd
 
-MADE_BY_BRIDGE_HELPER: Final = re.compile(r"tap\d+")
-"""The names of its taps (qemu-bridge-helper.c: the kernel counts them)."""
+MADE_BY_BRIDGE_HELPER: Final = re.compile(r"tap\d+|bft[0-9a-f]{12}")
+"""The names of its taps (qemu-bridge-helper.c: the kernel counts them), and of ours."""
 
 
 class Wishes(NamedTuple):
