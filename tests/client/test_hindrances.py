@@ -15,6 +15,7 @@ from bpferry.domain.document import read_bytes
 from bpferry.machine.draft import draft
 from bpferry.machine.hindrances import find_unusable_vhost
 from bpferry.machine.image_locks import FLOCK
+from bpferry.network import macvtap
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Request
 from tests.client import fake_helper as fake
@@ -207,3 +208,38 @@ def test_vhost_by_name_that_cannot_be_used(tmp_path: Path) -> None:
     assert "cannot open '/nosuch/vhost': No such file or directory" in error.message
     assert "modprobe vhost_net" in error.hint
     assert error.hint.endswith("the VM starts without it if you leave out the driver's name")
+
+
+@pytest.mark.parametrize(
+    ("mac", "told"),
+    [
+        ("52:54:00:00:00:01", "it takes only frames for its own, '52:54:00:12:34:56'"),
+        ("52:54:00:12:34:56", "of the macvtap 'lo': No such file or directory"),
+    ],
+)
+def test_macvtap_that_the_card_cannot_have(
+    mac: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    """An address that is not the interface's and a device that does not open are told early."""
+    index = socket.if_nametoindex("lo")
+    device = tmp_path / "lo/macvtap" / f"tap{index}"
+    device.mkdir(parents=True)
+    (device / "dev").write_text("246:1\n", encoding="ascii")
+    (tmp_path / "lo/ifindex").write_text(f"{index}\n", encoding="ascii")
+    (tmp_path / "lo/address").write_text("52:54:00:12:34:56\n", encoding="ascii")
+    monkeypatch.setattr(macvtap, "INTERFACES", tmp_path)
+    monkeypatch.setattr(macvtap, "DEVICES", tmp_path)
+    card = f'[[cards]]\ntap = "lo"\nmac = "{mac}"\nqueues = 2\nrss = true\n'
+    (tmp_path / "vm.toml").write_text(BASE + card, encoding="utf-8")
+
+    status = main(["check", str(tmp_path / "vm.toml")])
+    said = capsys.readouterr()
+
+    assert 1 == status
+    assert "'cards[0].tap': cannot " in said.out + said.err
+    assert told in said.out + said.err
+    assert "which the kernel lets no eBPF program steer" in said.out + said.err

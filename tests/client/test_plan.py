@@ -260,3 +260,48 @@ def test_same_facts_same_plan(host: HostFacts, capabilities: Capabilities, *, ha
     wanted = card(rss_hash_report=hashes)
 
     assert plan(wanted, capabilities, host) == plan(wanted, capabilities, host)
+
+
+MACVTAP = HostFacts(kvm=True, vhost={"/dev/vhost-net": ""}, macvtaps=frozenset({"tap0"}))
+
+
+def test_macvtap_with_rss() -> None:
+    """QEMU steers, and gives vhost up for it; no other QEMU is named, since none could do both."""
+    found = plan(host=MACVTAP)
+    without, because = found.warnings
+
+    assert (Rung.QEMU, False) == (found.rung, found.vhost)
+    assert "its tap is a macvtap, which the kernel lets no eBPF program steer" in without.message
+    assert ("use a tap on a bridge", "tap") == (without.hint, without.field)
+    assert "vhost is given up for RSS" in because.message
+    assert "use a QEMU" not in because.hint
+
+
+def test_macvtap_without_rss() -> None:
+    """It has vhost, as any other tap."""
+    found = plan(card(rss=None), host=MACVTAP, default_rss=False)
+
+    assert (Rung.NONE, True, ()) == (found.rung, found.vhost, found.warnings)
+
+
+@pytest.mark.parametrize("name", ["10.0.2", "11.1.3"])
+def test_macvtap_with_rss_by_default(name: str) -> None:
+    """Nobody asked for RSS, so vhost stays, and nothing is promised of another QEMU."""
+    known = {"10.0.2": CAPABILITIES, "11.1.3": NEWEST}[name]
+    found = plan(card(rss=None), known, MACVTAP)
+
+    assert (Rung.NONE, True, ()) == (found.rung, found.vhost, found.warnings)
+    assert not [reason for reason in found.because if "has both" in reason]
+
+
+def test_macvtap_that_requires_ebpf() -> None:
+    """It is refused, with the reason."""
+    with pytest.raises(Unsupported, match="which the kernel lets no eBPF program steer"):
+        plan(host=MACVTAP, require_ebpf=True)
+
+
+def test_bridge_of_the_name_of_a_macvtap() -> None:
+    """Only the tap that a card names can be one."""
+    wanted = card(type="bridge", bridge="tap0", tap=None, managed=None)
+
+    assert Rung.EBPF is plan(wanted, host=MACVTAP).rung

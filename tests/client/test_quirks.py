@@ -112,6 +112,18 @@ def test_no_rss() -> None:
     assert "no-rss" not in names(CARD, qemu("7.2"), Rung.EBPF, vhost=False)
 
 
+@pytest.mark.parametrize("name", ["9.0", "10.0.2", "11.1.3"])
+def test_a_macvtap_is_not_steered_by_the_kernel(name: str) -> None:
+    """On no QEMU; what makes the difference is what is behind the card."""
+    rows = {
+        macvtap: {row.name for row in QUIRKS if row.concerns(situation)}
+        for macvtap in (True, False)
+        for situation in [Situation(CARD, qemu(name), Rung.EBPF, vhost=False, macvtap=macvtap)]
+    }
+
+    assert {"macvtap"} == rows[True] - rows[False]
+
+
 def test_what_qemu_lacks_counts_more_than_its_version() -> None:
     """A QEMU of 10.0 that was built without libbpf is one without eBPF."""
     known = msgspec.structs.replace(qemu("10.0.2"), objects={})

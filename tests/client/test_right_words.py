@@ -79,6 +79,17 @@ def test_dry_run_names_the_part_of_the_document(tmp_path: Path, capsys: Captured
     assert re.search(r"# passt runs beside QEMU, for '/domain/devices/interface", said)
 
 
+def test_way_out_of_a_macvtap_that_nobody_makes(tmp_path: Path, capsys: Captured) -> None:
+    """A document that wants one made hears why not, and how to name one that exists."""
+    card = "<interface type='direct'><source dev='eno1' mode='bridge'/></interface>"
+
+    said = told(tmp_path, capsys, xml(card))
+
+    assert "/domain/devices/interface/@type' is 'direct', which is not supported: the tap" in said
+    assert "would stay after its VM, and is out of its reach" in said
+    assert "<interface type='ethernet'> with <target dev='MACVTAP' managed='no'/>" in said
+
+
 def test_too_many_queues_in_toml(tmp_path: Path, capsys: Captured) -> None:
     """The way out of a tap with too many queues is a key in TOML, and elements in XML."""
     said = told(tmp_path, capsys, TOML + '[[cards]]\nbridge = "br0"\nqueues = 100\n')

@@ -22,11 +22,12 @@ from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry.network.existing_tap import open_tap
+from bpferry.network.macvtap import find_macvtap
 from bpferry.network.tap_helper import GrantedTap, TapHelper
 from bpferry.network.vhost import open_vhost
 from bpferry.steering.plan import CardPlan, Granted, HelperAnswer
 from bpferry.steering.requests import describe_source
-from bpferry_wire.fds import BorrowedFd, Closing
+from bpferry_wire.fds import BorrowedFd, Closing, OwnedFds
 from bpferry_wire.messages import Load, Tap
 
 
@@ -105,11 +106,16 @@ class _Asking:
         card, asked = device.value, self._draft.requests[device.id].tap
         fds: list[BorrowedFd] = []
         if card.type == "ethernet" and card.tap is not None:
-            queues = self._draft.plans[device.id].queues
-            fds = self._stack.enter_context(open_tap(card.tap, queues)).borrow()
+            fds = self._stack.enter_context(self._open_existing(device, card.tap)).borrow()
         elif asked is not None:
             fds = self._ask_for_tap(device.id, asked)
         self._found.fds.update(zip(tap_names(device.id, len(fds)), fds, strict=True))
+
+    def _open_existing(self, device: Named[Card], name: str) -> OwnedFds:
+        queues, macvtap = self._draft.plans[device.id].queues, find_macvtap(name)
+        if macvtap is None:
+            return open_tap(name, queues)
+        return macvtap.open(queues, self._draft.mac_of(device))
 
     def _ask_for_tap(self, card_id: str, asked: Tap) -> list[BorrowedFd]:
         self._reporter.progress(

@@ -27,7 +27,7 @@ from bpferry.commandline.extras.vsock import NODE as VSOCK_NODE
 from bpferry.commandline.parts import Affinity, Refusal, Remark, Scheduling
 from bpferry.domain.document import Document
 from bpferry.domain.forms import Kind, either, in_form
-from bpferry.domain.identity import Owner, names_all
+from bpferry.domain.identity import Owner, card_mac_of, names_all
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
@@ -115,6 +115,10 @@ class Draft(Struct, frozen=True):
     def plans(self) -> Mapping[str, CardPlan]:
         """By card, before anything is asked of the helpers."""
         return self.context.plans
+
+    def mac_of(self, device: Named[Card]) -> str:
+        """Return the address that the guest's card *device* has."""
+        return card_mac_of(device.value, self.context.owner, self.machine.name, device.number)
 
     def after(self, plans: Mapping[str, CardPlan]) -> "Draft":
         """Return the draft with the *plans* that the helpers' answers would lead to."""

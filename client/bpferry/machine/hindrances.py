@@ -39,6 +39,7 @@ from bpferry.machine.socket_paths import find_long_paths
 from bpferry.machine.uefi_access import find_unusable_firmware
 from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.network.existing_tap import check_exists
+from bpferry.network.macvtap import find_macvtap
 from bpferry.network.vhost import explain_vhost
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
@@ -75,7 +76,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         find_twins(machine),
         find_missing_sources(machine),
         find_unwritable(machine, draft.built),
-        _find_missing_taps(draft),
+        _find_unusable_taps(draft),
         find_missing_programs(draft.built),
         find_low_limit(draft),
         find_unavailable(draft.built.of(Limit)),
@@ -128,11 +129,15 @@ def find_doubts(draft: Draft) -> Iterator[Fault]:
             yield placed(fault, draft.document)
 
 
-def _find_missing_taps(draft: Draft) -> Iterator[BpferryError]:
+def _find_unusable_taps(draft: Draft) -> Iterator[BpferryError]:
     for device in cards_of(draft.machine):
         card = device.value
         if card.type == "ethernet" and card.tap is not None:
             try:
-                check_exists(card.tap, draft.plans[device.id].queues)
+                macvtap = find_macvtap(card.tap)
+                if macvtap is None:
+                    check_exists(card.tap, draft.plans[device.id].queues)
+                else:
+                    macvtap.check(draft.mac_of(device))
             except BpferryError as error:
                 yield type(error)(error.message, error.hint, f"{device.key}.tap")

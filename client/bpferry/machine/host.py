@@ -3,14 +3,17 @@
 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
+from bpferry.network.macvtap import find_macvtap
 from bpferry.network.vhost import probe_vhost
 from bpferry.steering.plan import HostFacts
 
 
 def gather_facts(machine: Machine, accelerator: Accelerator) -> HostFacts:
     """Return what the plans for the cards of *machine* need to know about this host."""
+    taps = {card.tap for card in machine.cards if card.type == "ethernet" and card.tap}
     devices = {card.vhost_device for card in machine.cards if card.has_tap}
     return HostFacts(
         kvm=accelerator is Accelerator.KVM,
         vhost={device: probe_vhost(device) for device in sorted(devices)},
+        macvtaps=frozenset(filter(find_macvtap, taps)),
     )

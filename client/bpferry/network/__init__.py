@@ -5,6 +5,7 @@
     bpf_helper    eBPF sets, from the helper that loads them
     tap_helper    taps on bridges, from the helper that makes them
     existing_tap  the queues of a tap that exists
+    macvtap       those of a macvtap that exists
     tap_bridge    which bridge an interface is a port of
     tap_users     which processes of this user have a tap open
     tun           what the queue of a tap is, as the kernel says

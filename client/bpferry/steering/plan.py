@@ -102,6 +102,7 @@ class _Planner:
         self._rung = Rung.NONE
         self._vhost = False
         self._vhost_reason = ""
+        self._macvtap = False
         self._because: list[str] = []
         self._warnings: list[Notice] = []
         self._obstacle = Notice("")
@@ -114,6 +115,7 @@ class _Planner:
         if self._demanded and self._wish is Wish.DEFAULT:
             self._wish = Wish.ASKED
         self._rung = Rung.NONE if self._wish is Wish.OFF else Rung.EBPF
+        self._macvtap = self._card.type == "ethernet" and self._card.tap in host.macvtaps
         self._vhost, self._vhost_reason, warning = choose_vhost(
             self._card, host, virtio=self._virtio
         )
@@ -165,7 +167,7 @@ class _Planner:
             self._apply(quirk)
 
     def _situation(self) -> Situation:
-        return Situation(self._card, self._capabilities, self._rung, self._vhost)
+        return Situation(self._card, self._capabilities, self._rung, self._vhost, self._macvtap)
 
     def _apply(self, quirk: Quirk) -> None:
         notice = Notice(quirk.because, quirk.hint, quirk.field)
@@ -203,8 +205,8 @@ class _Planner:
 
     def _choose_one(self, reason: Notice) -> None:
         """Give up RSS or vhost, if the card cannot have both; what was asked for stays."""
-        # If this QEMU can have both, the helper is the obstacle, and another QEMU does not help.
-        other_qemu = "" if has_both(self._capabilities) else BOTH
+        # If this QEMU can have both, the helper is the obstacle. Another QEMU does not help then.
+        other_qemu = "" if self._macvtap or has_both(self._capabilities) else BOTH
         if self._wish is Wish.ASKED:
             ways = (f"use {other_qemu}, which has both" if other_qemu else "", self._how_to_keep())
             self._give_up_vhost(Notice(reason.message, "; or ".join(filter(None, ways))), "RSS")

@@ -131,6 +131,17 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
         hint="give the card a tap",
     ),
     Quirk(
+        "macvtap",
+        qemu="every one",
+        when="eBPF, a macvtap behind the card",
+        applies=lambda it: it.rung is Rung.EBPF and it.macvtap,
+        consequence=Consequence.NO_EBPF,
+        because="its tap is a macvtap, which the kernel lets no eBPF program steer",
+        source="tap_ioctl in drivers/net/tap.c has no TUNSETSTEERINGEBPF; seen on 6.18",
+        hint="use a tap on a bridge",
+        field="tap",
+    ),
+    Quirk(
         "nothing-to-spread",
         qemu="every one",
         when="RSS is on, one queue",

@@ -56,6 +56,8 @@ class Situation(Struct, frozen=True):
     capabilities: Capabilities
     rung: Rung
     vhost: bool
+    macvtap: bool = False
+    """Whether its tap is a macvtap."""
 
     @property
     def queues(self) -> int:
@@ -87,6 +89,8 @@ class HostFacts(Struct, frozen=True):
     """Whether the VM runs with KVM."""
     vhost: Mapping[str, str] = field(default_factory=dict)
     """Why a vhost device cannot be used, by its path; empty if it can."""
+    macvtaps: frozenset[str] = frozenset()
+    """Those of the taps that cards name which are macvtaps."""
 
     def problem_of(self, device: str) -> str:
         """Return why the vhost device *device* cannot be used; empty if it can."""

@@ -23,10 +23,17 @@ FLOOR: Final = (
     "limit the others: <inbound average='KILOBYTES'/> of their cards, or 'bandwidth' in the policy",
 )
 
+EXISTING_MACVTAP: Final = (
+    "use a bridge that has the interface as a port: <interface type='bridge'>; or name a macvtap "
+    "that the administrator made for you, with its address as the card's: "
+    "<interface type='ethernet'> with <target dev='MACVTAP' managed='no'/>"
+)
+"""docs/decisions/0041-no-macvtap-from-the-helper.md says why the helper makes none."""
+
 CARDS: Final[dict[str, Reason]] = {
     f"{CARD}[@type='direct']": (
-        "creating a macvtap needs CAP_NET_ADMIN on the host",
-        "use a bridge that has the interface as a port: <interface type='bridge'>",
+        "the tap helper makes no macvtap, which would stay after its VM, and is out of its reach",
+        EXISTING_MACVTAP,
     ),
     f"{CARD}[@type='vdpa']": (
         "it needs a vDPA device of the host, which only root may open",
@@ -50,7 +57,7 @@ CARDS: Final[dict[str, Reason]] = {
     f"{CARD}/teaming/@persistent": OF_THE_HOST,
     f"{CARD}[@trustGuestRxFilters='yes']": (
         "it is for macvtap, whose filters libvirt changes while the guest runs",
-        "remove it: a tap needs no such filter",
+        "remove it: a tap needs no such filter, and a macvtap that exists keeps its own",
     ),
     f"{CARD}/script": (SCRIPT, "set the tap up beforehand, and name it with managed='no'"),
     f"{CARD}/downscript": (SCRIPT, "take the tap down with whatever set it up"),

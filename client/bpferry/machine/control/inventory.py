@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 
-from bpferry.domain.identity import card_mac_of
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, cards_of, listed
@@ -52,8 +51,7 @@ def card_in_words(fields: Mapping[str, object]) -> str:
 
 def mac_of(vm: RunningVm, device: Named[Card]) -> str:
     """Return the address of a card."""
-    owner = vm.prepared.draft.context.owner
-    return card_mac_of(device.value, owner, vm.name, device.number)
+    return vm.prepared.draft.mac_of(device)
 
 
 def disks(vm: RunningVm) -> list[Mapping[str, object]]:
