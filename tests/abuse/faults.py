@@ -72,6 +72,7 @@ ERRORS: Final[dict[str, tuple[str, ...]]] = {
     "sendto": ("EPIPE", "EAGAIN", "ENOBUFS", "ECONNREFUSED", "EINTR", "EPERM", *NO_MEMORY),
     "setns": ("EPERM", *NO_MEMORY),
     "setsockopt": (*NO_MEMORY, "ENOBUFS", "EPERM", "EINVAL"),
+    "shutdown": ("ENOTCONN", "ENOBUFS"),
     "socket": (*NO_FDS, *NO_MEMORY, "ENOBUFS", "EACCES", "EAFNOSUPPORT"),
     "stat": ("ENOENT", "EACCES", "EIO", *NO_MEMORY),
     "statx": ("ENOENT", "EACCES", "EIO", *NO_MEMORY),

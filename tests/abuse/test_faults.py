@@ -20,7 +20,6 @@ from bpferry_wire.messages import (
     DeleteReply,
     ErrorReply,
     Hello,
-    ListTaps,
     Load,
     Quota,
     Request,
@@ -62,7 +61,7 @@ def requests(kind: str, digest: bytes) -> list[Request]:
         TAP: [tap_on()],
         CREATE: [Create(tap_on())],
         CHEAP: [Hello(), Quota()],
-        CHEAP_OF_TAPS: [Hello(), Quota(), ListTaps()],
+        CHEAP_OF_TAPS: [Hello(), Quota()],
     }
     return asked[kind]
 
