@@ -118,7 +118,7 @@ def test_wrong_usage() -> None:
     done = subprocess.run([BENCH], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("usage: tools/bench fairness|handover")
+    assert done.stderr.startswith("usage: tools/bench all|fairness|handover")
 
 
 def test_help() -> None:

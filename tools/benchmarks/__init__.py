@@ -32,6 +32,8 @@
 
     watch          what bpferry steering --watch costs a VM under traffic
 
+    all            all of these, and one table
+
 Depends on: bpferry_wire, bpferry_helper (to find the object, and in path to load it), bpferry,
 guest (its namespaces), activation, steering_demo, failure, gcc, libbpf, pygal,
 systemd-socket-activate, util-linux, iproute2, qemu-bridge-helper.

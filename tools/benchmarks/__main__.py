@@ -12,7 +12,7 @@ from benchmarks.interrupts import Interrupted, Interrupts
 from failure import ToolError
 
 DEFAULT_RUNS: Final = {
-    "exec": 20, "fairness": 100, "handover": 100, "life": 20, "path": 20,
+    "all": 0, "exec": 20, "fairness": 100, "handover": 100, "life": 20, "path": 20,
     "start": 20, "tap": 100,
     "watch": 10,
 }  # fmt: skip
@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupts = Interrupts()
     runs = options.runs or DEFAULT_RUNS[options.what]
     try:
-        if options.what == "tap":
+        if options.what == "all":
+            table, fields = _all(options.runs, interrupts)
+        elif options.what == "tap":
             table, fields = _tap(runs, options.taps, interrupts)
         elif options.what == "path":
             table, fields = _path(runs, options.picture, interrupts)
@@ -54,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 # Each bench is imported only when it runs: they need different packages.
+
+
+def _all(runs: int | None, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
+    from benchmarks.all import as_object, as_table, measure  # noqa: PLC0415
+
+    outcomes = measure([] if runs is None else ["--runs", str(runs)], interrupts)
+    return as_table(outcomes), as_object(outcomes)
 
 
 def _handover(runs: int, interrupts: Interrupts) -> tuple[str, dict[str, object]]:
