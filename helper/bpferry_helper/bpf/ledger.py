@@ -12,6 +12,7 @@ counts for the user who asked for it, as long as anybody holds it.
 import errno
 import os
 import struct
+import time
 from collections import Counter
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol
@@ -39,6 +40,11 @@ BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 MANY_ENTRIES: Final = 64
 """Above this, writing the entries costs more than asking which are alive: 0.6 ms. So many are added
 to the file before it is written anew."""
+
+SLOW_S: Final = 0.02
+SLOW_FOR_S: Final = 60.0
+"""If it took the loop so long to add an entry, the disk is busy: workers write them for a while.
+Usually it takes 0.02 ms, and the kernel writes to the disk later."""
 
 FEWER_HINT: Final = "stop a VM, or ask the administrator to raise [quota] sets-per-user"
 
@@ -107,6 +113,8 @@ class Ledger:
         """The ledger, open to add to it, once somebody got a set that was ready."""
         self._addable = 0
         """How many entries may be added before the file is written anew."""
+        self._add_again = 0.0
+        """When entries may be added: later if the disk is busy."""
         self._has_asked, entries = _read(state, self._boot_id)
         """Whether the kernel was asked in this boot, so that we know if it can tell."""
         self._keep(entries)
@@ -174,9 +182,12 @@ class Ledger:
         try:
             may_have = self._held[entry.uid] + self._places.coming(entry.uid) < per_user
             may_be = len(self._entries) + self._places.coming() < in_total
-            if not (self._addable and may_have and may_be):
+            now = time.monotonic()
+            if not (self._addable and may_have and may_be and now >= self._add_again):
                 return False
             self._add(entry)
+            if time.monotonic() - now > SLOW_S:
+                self._add_again = time.monotonic() + SLOW_FOR_S
         except OSError:
             self._addable = 0
             return False

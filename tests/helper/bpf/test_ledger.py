@@ -3,6 +3,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from bpferry_helper.bpf.census import CensusUnavailable
 from bpferry_helper.bpf.ledger import (
     LEDGER_FILE,
     MANY_ENTRIES,
+    SLOW_FOR_S,
+    SLOW_S,
     Count,
     Entry,
     Ledger,
@@ -434,6 +437,27 @@ def test_the_loop_does_not_wait_for_a_census(ledger: Ledger, kernel: Kernel) -> 
     counting.join()
 
     assert not added
+
+
+def test_a_busy_disk_is_for_workers(
+    ledger: Ledger, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds up the loop once, and not again before a minute is over."""
+    grant(ledger, kernel, 1)
+    now, write = [1000.0], os.write
+
+    def slow(fd: int, raw: bytes) -> int:
+        now[0] += SLOW_S * 2
+        return write(fd, raw)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    added = [ledger.record_at_once(entry(2), 1000, 1000)]
+    monkeypatch.setattr(os, "write", slow)
+    added += [ledger.record_at_once(entry(number), 1000, 1000) for number in (3, 4)]
+    now[0] += SLOW_FOR_S
+    added.append(ledger.record_at_once(entry(5), 1000, 1000))
+
+    assert added == [True, True, False, True]
 
 
 def test_a_full_disk_leaves_whole_entries(
