@@ -265,15 +265,23 @@ def test_a_fault_ahead_ends_no_worker(capfd: pytest.CaptureFixture[str]) -> None
 
 
 def test_who_needs_no_worker_passes_nobody_who_waits(workers: Workers) -> None:
-    """And takes part in the pace of all."""
-    pace, gate = (2, 1), threading.Event()
-    passed = [workers.pass_by(1, pace) for _ in range(3)]
-    workers.submit(Job(2, 7, gate.wait, pace))
-    waits = workers.pass_by(1, (1000, 1000))
+    """Whoever waits, and for whatever."""
+    gate = threading.Event()
+    for number in range(3):
+        workers.submit(Job(2, number, gate.wait))
+    while_one_waits = workers.pass_by(1, (1000, 1000))
     gate.set()
+    done_by(workers, 3)
 
-    assert ([True, True, False], False) == (passed, waits)
-    assert done_by(workers, 1) == [7]
+    assert (False, True) == (while_one_waits, workers.pass_by(1, (1000, 1000)))
+
+
+def test_who_needs_no_worker_takes_part_in_the_pace_of_all(workers: Workers) -> None:
+    """As many as for those who need one."""
+    workers.submit(Job(2, 7, lambda: None, (2, 1)))
+    done_by(workers, 1)
+
+    assert [True, False] == [workers.pass_by(1, (2, 1)) for _ in range(2)]
 
 
 def test_one_user_s_jobs_stay_in_order(workers: Workers) -> None:
