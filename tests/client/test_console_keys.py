@@ -3,7 +3,7 @@
 
 import pytest
 
-from bpferry.cli.console import escape_key
+from bpferry.cli.escape_key import escape_key
 from bpferry.errors import BadInput
 from bpferry.machine.console.keys import Asked, Choice, Keys, name_key, parse_key
 

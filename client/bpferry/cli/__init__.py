@@ -4,6 +4,8 @@
     main             the command, its exit status
     runners          what runs each command, imported when it is run
     options          what each command takes, and its help
+    often            the same for commands that are to be fast
+    run_options      the same for bpferry run and check
     network_options  the same for the commands about taps
     given_options    a name and variables for a description
     parser           how a command line is read
@@ -32,6 +34,7 @@
     service_options  what these take, and bpferry log, and their help
     log              bpferry log
     console          bpferry console, and the terminal of a run
+    escape_key       the key that leaves a console
     console_options  what bpferry console takes, and its help
     patience         commands whose answer may take long
     save             bpferry save, bpferry snapshot

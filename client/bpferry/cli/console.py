@@ -1,41 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry console: the guest's serial console; and the same for the terminal of a run."""
 
-import os
 import shlex
 import sys
 from typing import Final
 
 from bpferry.cli import output
-from bpferry.errors import BadInput, NotRunning
+from bpferry.errors import NotRunning
 from bpferry.machine.console.foreground import Foreground
-from bpferry.machine.console.keys import USUAL, parse_key
 from bpferry.machine.console.relay import Streams
 from bpferry.machine.console.session import attend, open_stream
 from bpferry.machine.control.running import connect
 
-ESCAPE_VARIABLE: Final = "BPFERRY_ESCAPE_KEY"
-
 END_SECONDS: Final = 2.0
 """Within which a VM ends whose console has ended."""
-
-
-def escape_key(given: str | None) -> int | None:
-    """Return the key that leaves the console: as *given*, as in the environment, or the usual one.
-
-    Raises:
-        BadInput: it is no key, or cannot be used.
-    """
-    text, source = (given, "--escape-key") if given is not None else (
-        os.environ.get(ESCAPE_VARIABLE) or USUAL,
-        ESCAPE_VARIABLE,
-    )  # fmt: skip
-    try:
-        return parse_key(text)
-    except ValueError as error:
-        raise BadInput(
-            f"{source}: {error}", "Ctrl with Space, I, J, M or [ are other keys too, and cannot be"
-        ) from error
 
 
 def console(vm_name: str, serial: str | None, escape: int | None) -> int:

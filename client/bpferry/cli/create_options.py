@@ -4,8 +4,8 @@
 import argparse
 from typing import Final
 
-from bpferry.cli.network_options import interface, mac, network, number, queues
-from bpferry.cli.parser import Commands, add_command
+from bpferry.cli.network_options import interface, mac, network, queues
+from bpferry.cli.parser import Commands, add_command, number
 from bpferry.domain.sizes import parse_written, suggest_size
 
 DESCRIPTION: Final = """\

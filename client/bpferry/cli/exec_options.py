@@ -4,7 +4,7 @@
 from typing import Final
 
 from bpferry.cli.network_options import queues
-from bpferry.cli.parser import Commands, Parser, add_command, commands_of
+from bpferry.cli.parser import Commands, add_command
 from bpferry_wire import limits
 
 DESCRIPTION: Final = """\
@@ -41,13 +41,6 @@ examples:
       -netdev bridge,id=n0 -device virtio-net-pci,netdev=n0
   bpferry exec --queues 2 --require-ebpf -- qemu-system-x86_64 ...
 """
-
-
-def exec_parser() -> Parser:
-    """Return a parser that knows no other command: to build them all takes a while."""
-    parser = Parser(prog="bpferry", allow_abbrev=False)
-    add_exec(commands_of(parser))
-    return parser
 
 
 def add_exec(commands: Commands) -> None:

@@ -4,8 +4,8 @@
 import argparse
 from typing import Final
 
-from bpferry.cli.network_options import interface, mac, mtu, network, number, queues
-from bpferry.cli.parser import Commands, Parser, add_command
+from bpferry.cli.network_options import interface, mac, mtu, network, queues
+from bpferry.cli.parser import Commands, Parser, add_command, number
 from bpferry.cli.running_options import add_json, add_name
 
 ATTACH_NIC_DESCRIPTION: Final = """\

@@ -95,14 +95,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> "Parser":
-    """Return what reads *words*; for ``exec``, whose users wait for QEMU, that command alone."""
-    if words[:1] == ["exec"]:
-        from bpferry.cli.exec_options import exec_parser  # noqa: PLC0415
+    """Return what reads *words*; of a command that is to be fast, the parser of that alone."""
+    from bpferry.cli.parser import parser_of  # noqa: PLC0415 - not before signals are heeded
 
-        return exec_parser()
+    command = next(iter(words), "")
+    if command == "exec":
+        from bpferry.cli.exec_options import add_exec  # noqa: PLC0415
+
+        return parser_of(add_exec)
+    from bpferry.cli.often import OFTEN  # noqa: PLC0415
+
+    if command in OFTEN:
+        return parser_of(OFTEN[command])
     from bpferry.cli.options import build_parser  # noqa: PLC0415
 
-    return build_parser(next(iter(words), ""))
+    return build_parser()
 
 
 def _missing(error: ModuleNotFoundError) -> BpferryError:

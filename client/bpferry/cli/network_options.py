@@ -5,7 +5,7 @@ import argparse
 import re
 from typing import Final
 
-from bpferry.cli.parser import Commands, Parser, add_command
+from bpferry.cli.parser import Commands, Parser, add_command, number
 from bpferry_wire import limits
 from bpferry_wire.messages import Rate
 from bpferry_wire.rates import parse_rate
@@ -252,13 +252,6 @@ def queues(text: str) -> int:
 def mtu(text: str) -> int:
     """Return the MTU that *text* is."""
     return number(text, limits.MIN_MTU, limits.MAX_MTU)
-
-
-def number(text: str, low: int, high: int) -> int:
-    """Return the number *text*, which must not be below *low* or above *high*."""
-    if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low} to {high}")
-    return int(text)
 
 
 def _vlan(text: str) -> int:

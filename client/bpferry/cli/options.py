@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The commands, their options, their help."""
 
-import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from bpferry.cli.console_options import add_console, add_escape_key
+from bpferry.cli.console_options import add_console
 from bpferry.cli.create_options import add_create
 from bpferry.cli.exec_options import add_exec
 from bpferry.cli.fds_options import add_fds
 from bpferry.cli.given_options import add_given
 from bpferry.cli.hot_plug_options import add_hot_plug
 from bpferry.cli.migrate_options import add_migrate, add_receive
-from bpferry.cli.network_options import add_can_i, add_tap, add_varlink, number
+from bpferry.cli.network_options import add_can_i, add_tap, add_varlink
 from bpferry.cli.parser import Commands, Formatter, Parser, add_command, commands_of
 from bpferry.cli.reach_options import add_reach
+from bpferry.cli.run_options import add_check, add_run, add_secrets
 from bpferry.cli.running_options import add_running
 from bpferry.cli.service_options import add_service
 from bpferry.cli.steering_options import add_metrics, add_steering
-from bpferry.domain.stop_time import MAX_STOP_SECONDS
 from bpferry_wire import VERSION
 
 DESCRIPTION: Final = """\
@@ -49,71 +48,6 @@ environment:
   BPFERRY_ESCAPE_KEY    the key that leaves a console, such as ^A, or none
                         (default: ^], which is Ctrl-])
   NO_COLOR              if it is set, there are no colours on a terminal
-"""
-
-FILE_HELP: Final = (
-    "the VM's description, .xml or .toml; or the name of one in ~/.config/bpferry/vms, such as "
-    "'web'"
-)
-
-RUN_DESCRIPTION: Final = """\
-Start the VM that FILE describes, and stay until it ends.
-
-A serial port of type 'stdio' is on standard input and output; messages of
-bpferry and QEMU go to standard error. On a terminal, all keys go to the guest,
-Ctrl-C too. Ctrl-] asks whether to detach (the VM keeps running in the
-background: `bpferry console`, `bpferry stop`), to power down, or to end the VM.
-SIGTERM asks the guest to power down, from anybody: `kill`, a session that ends,
-systemd. So do SIGHUP, which comes when a terminal or an ssh connection is
-closed, and SIGINT: Ctrl-C, if the VM has no serial port on the terminal.
-"""
-
-RUN_EPILOG: Final = """\
-FILE is a libvirt domain document (.xml), or a description in TOML (.toml):
-  name = "web"
-  memory = "1 GiB"
-  vcpus = 4
-  kernel = "vmlinuz"
-  initrd = "initrd.img"
-  command-line = "console=ttyS0 root=/dev/vda"
-
-  [[serials]]
-  type = "stdio"        # the guest's console on your terminal
-
-  [[disks]]
-  file = "disk.qcow2"
-  format = "qcow2"
-
-  [[cards]]
-  bridge = "br0"        # the helper makes a tap, if the policy allows it;
-  queues = 4            # for a tap of yours that exists: tap = "tap0"
-  rss = true
-
-examples:
-  bpferry can-i --bridge br0             may you have a tap on this bridge?
-  bpferry run --dry-run web.toml         show what would be started, and why
-  bpferry run --require-ebpf web.toml    start only if eBPF steers every card
-"""
-
-CHECK_DESCRIPTION: Final = """\
-Say what is wrong with FILE, each with its cause and what to do:
-  - what bpferry does not support;
-  - what would keep the VM from starting now: missing files and programs, an
-    image that another VM uses, a port in use;
-  - what could be done better: more queues than processors, RSS that would cost
-    vhost or that this QEMU does not have in eBPF, and so on.
-No VM is started, and nothing is made: QEMU is asked what it can do, and the
-helpers whether they would make the taps and load the eBPF programs.
-
-Errors keep the VM from starting; warnings say what it would lack. The exit
-status is that of `bpferry run FILE` before QEMU starts: 0 if the VM can start.
-"""
-
-CHECK_EPILOG: Final = """\
-examples:
-  bpferry check web.toml
-  bpferry check --ignored web.xml         also say what is ignored, and why
-  bpferry check --libvirt-session web.xml
 """
 
 CONVERT_DESCRIPTION: Final = """\
@@ -155,12 +89,8 @@ examples:
 """
 
 
-def build_parser(command: str = "") -> Parser:
-    """Return the parser of the whole command line.
-
-    If *command* is one of the commands, those that are added apart from it are left out: to make
-    all of them takes longer than to read the command line.
-    """
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
     parser = Parser(
         prog="bpferry",
         description=DESCRIPTION,
@@ -170,117 +100,9 @@ def build_parser(command: str = "") -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"bpferry {VERSION}")
     commands = commands_of(parser)
-    own = OFTEN.get(command)
-    for add in ADDED if own is None else (own,):
+    for add in ADDED:
         add(commands)
     return parser
-
-
-def _add_run(commands: Commands) -> None:
-    run = add_command(
-        commands,
-        "run",
-        usage="bpferry run [--dry-run[=text|json]] [--require-ebpf]\n"
-        "                   [--ignore-unsupported] [--name NAME]\n"
-        "                   [--set NAME=VALUE] [--secret NAME=FILE]\n"
-        "                   [--secrets FILE] [--stop-timeout SECONDS]\n"
-        "                   [--restore SAVED] [--escape-key KEY] [--json] FILE",
-        help="start a VM and stay until it ends",
-        description=RUN_DESCRIPTION,
-        epilog=RUN_EPILOG,
-    )
-    run.add_argument("file", metavar="FILE", help=FILE_HELP)
-    run.add_argument(
-        "--dry-run",
-        choices=("text", "json"),
-        metavar="text|json",
-        help="show everything that a run would do, and why, and start nothing; the helpers are "
-        "asked whether they would do their part, and make nothing (default format: text)",
-    )
-    run.add_argument(
-        "--require-ebpf",
-        action="store_true",
-        help="start only if eBPF in the host's kernel steers every card",
-    )
-    run.add_argument(
-        "--ignore-unsupported",
-        action="store_true",
-        help="leave out what is not supported, with a warning for each, instead of refusing",
-    )
-    run.add_argument(
-        "--restore",
-        metavar="SAVED",
-        help="resume the VM that 'bpferry save' has written to the file SAVED; nothing of the "
-        "description that the guest sees may have changed",
-    )
-    add_given(run)
-    _add_secrets(run)
-    run.add_argument(
-        "--stop-timeout",
-        metavar="SECONDS",
-        type=_stop_seconds,
-        help="how long the guest may take to power down when the VM is stopped; then QEMU is told "
-        "to end (default: stop-timeout of the description, or 90; 0: no limit)",
-    )
-    add_escape_key(run)
-    run.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON object at the end; the guest's console goes to standard error",
-    )
-
-
-def _add_check(commands: Commands) -> None:
-    check = add_command(
-        commands,
-        "check",
-        help="say what is wrong with the description of a VM",
-        description=CHECK_DESCRIPTION,
-        epilog=CHECK_EPILOG,
-    )
-    check.add_argument("file", metavar="FILE", help=FILE_HELP)
-    check.add_argument(
-        "--libvirt-session",
-        action="store_true",
-        help="also note what libvirt's session mode (qemu:///session) would do differently",
-    )
-    check.add_argument(
-        "--ignored",
-        action="store_true",
-        help="also list what bpferry ignores in a libvirt document, with the reason for each; the "
-        "output of --json always contains it",
-    )
-    add_given(check)
-    _add_secrets(check)
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_secrets(command: Parser) -> None:
-    command.add_argument(
-        "--secret",
-        metavar="NAME=FILE",
-        type=_named_file,
-        action="append",
-        default=[],
-        help="read the password or key that the description calls NAME (a UUID or a usage) from "
-        "FILE, which only you may be able to read (mode 0600)",
-    )
-    command.add_argument(
-        "--secrets",
-        metavar="FILE",
-        help="the same for several: a TOML file with name and file in each [[secrets]]",
-    )
-
-
-def _named_file(text: str) -> tuple[str, str]:
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE, not '{text}'")
-    return name, file
-
-
-def _stop_seconds(text: str) -> int:
-    return number(text, 0, MAX_STOP_SECONDS)
 
 
 def _add_convert(commands: Commands) -> None:
@@ -341,14 +163,14 @@ def _add_doctor(commands: Commands) -> None:
         "whose queues are known; the helper counts that as one load of yours",
     )
     add_given(doctor)
-    _add_secrets(doctor)
+    add_secrets(doctor)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 ADDED: Final[tuple[Callable[[Commands], None], ...]] = (
     add_create,
-    _add_run,
-    _add_check,
+    add_run,
+    add_check,
     _add_convert,
     _add_capabilities,
     add_running,
@@ -368,11 +190,3 @@ ADDED: Final[tuple[Callable[[Commands], None], ...]] = (
     add_receive,
 )
 """What adds the commands, in the order of the help."""
-
-OFTEN: Final[Mapping[str, Callable[[Commands], None]]] = {
-    "run": _add_run,
-    "check": _add_check,
-    "list": add_running,
-    "status": add_running,
-}
-"""What adds a command that is to be fast."""

@@ -3,7 +3,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeAlias
 
 from bpferry.errors import BadInput
@@ -76,6 +76,16 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 
 
+def parser_of(add: Callable[[Commands], None]) -> Parser:
+    """Return a parser of the commands that *add* adds, and of no other.
+
+    To make all of them takes longer than to read a command line.
+    """
+    parser = Parser(prog="bpferry", formatter_class=Formatter, allow_abbrev=False)
+    add(commands_of(parser))
+    return parser
+
+
 def commands_of(parser: Parser) -> Commands:
     """Return what the commands of bpferry are added to."""
     return parser.add_subparsers(
@@ -102,3 +112,10 @@ def add_command(
         formatter_class=Formatter,
         allow_abbrev=False,
     )
+
+
+def number(text: str, low: int, high: int) -> int:
+    """Return the number *text*, which must not be below *low* or above *high*."""
+    if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low} to {high}")
+    return int(text)

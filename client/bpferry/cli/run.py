@@ -6,17 +6,14 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from bpferry.cli import dry_run as dry
 from bpferry.cli import output
 from bpferry.cli.card_plans import RUNG_NAMES, nics
-from bpferry.cli.console import escape_key, stay
-from bpferry.cli.findings import as_fields
+from bpferry.cli.escape_key import escape_key
 from bpferry.commandline.parts import StandardStreams
 from bpferry.domain.names import cards_of
 from bpferry.domain.variables import NOTHING, Given
 from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
-from bpferry.machine.console.foreground import Foreground, Leash, fork_supervisor
 from bpferry.machine.console.relay import Streams
 from bpferry.machine.console.terminal import is_own_terminal
 from bpferry.machine.draft import Draft
@@ -28,6 +25,7 @@ from bpferry.steering.plan import Notice
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from bpferry.machine.console.foreground import Leash
     from bpferry.machine.control.record import Record
     from bpferry.machine.incoming import Incoming
     from bpferry.machine.preparation import Prepared
@@ -78,6 +76,8 @@ def run(
     seconds = plan.machine.stop_timeout if stop_timeout is None else stop_timeout
     if not dry_run:
         return _start(plan, verdict, _How(seconds or None, restore, as_json), key)
+    from bpferry.cli import dry_run as dry  # noqa: PLC0415 - not for a start
+
     if as_json:
         output.print_json(dry.as_fields(plan, verdict, seconds))
     else:
@@ -89,6 +89,8 @@ def _fail(verdict: Verdict, *, as_json: bool) -> int:
     """Say why there is nothing to start or to describe."""
     if not as_json:
         raise all_in_one(verdict.errors)
+    from bpferry.cli.findings import as_fields  # noqa: PLC0415 - not for a start
+
     output.print_json(as_fields(verdict))
     return verdict.status
 
@@ -106,6 +108,12 @@ def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
     streams = Streams(STDERR if how.as_json else STDOUT, None if sys.stdin is None else STDIN)
     if not _is_on_terminal(plan, streams):
         return _stay_parent(plan, verdict, _without_journal(streams), how)
+    from bpferry.cli.console import stay  # noqa: PLC0415 - for a terminal only
+    from bpferry.machine.console.foreground import (  # noqa: PLC0415 - as above
+        Foreground,
+        fork_supervisor,
+    )
+
     # Before anything is started, which would end with us.
     forked = fork_supervisor(plan.machine.name)
     if isinstance(forked, Foreground):
@@ -130,7 +138,7 @@ def _without_journal(streams: Streams) -> Streams | None:
 def _stay_parent(
     plan: Draft,
     verdict: Verdict,
-    user: Streams | Leash | None,
+    user: "Streams | Leash | None",
     how: _How,
 ) -> int:
     """Start QEMU and stay until it ends."""
@@ -146,7 +154,7 @@ def _stay_parent(
 
     reporter, name = output.StderrReporter(), plan.machine.name
     with (
-        unhurried_stderr(user.spoke if isinstance(user, Leash) else None),
+        unhurried_stderr(None if user is None or isinstance(user, Streams) else user.spoke),
         _saved(how.restore, name) as incoming,
         keep_log(name, reporter) as kept,
         Helpers(BpfHelper(), TapHelper()) as helpers,

@@ -33,12 +33,17 @@ def _run_vm(options: argparse.Namespace) -> int:
 
 def _secrets(options: argparse.Namespace) -> "SecretFiles":
     """Return where the user says that passwords and keys are; ``--secret`` overrides the file."""
-    from bpferry.machine.secret_map import read_map  # noqa: PLC0415
-    from bpferry.machine.secrets import NamedSecrets  # noqa: PLC0415
+    from bpferry.machine.secrets import NO_SECRETS, NamedSecrets  # noqa: PLC0415
 
     named = dict(options.secret)
-    listed = {} if options.secrets is None else read_map(options.secrets)
+    listed = NO_SECRETS if options.secrets is None else _listed(options.secrets)
     return NamedSecrets({**listed, **named}, list(named))
+
+
+def _listed(file: str) -> "SecretFiles":
+    from bpferry.machine.secret_map import read_map  # noqa: PLC0415
+
+    return read_map(file)
 
 
 def _create(options: argparse.Namespace) -> int:
@@ -229,7 +234,8 @@ def _set_link(options: argparse.Namespace) -> int:
 
 
 def _console(options: argparse.Namespace) -> int:
-    from bpferry.cli.console import console, escape_key  # noqa: PLC0415
+    from bpferry.cli.console import console  # noqa: PLC0415
+    from bpferry.cli.escape_key import escape_key  # noqa: PLC0415
 
     return console(options.name, options.serial, escape_key(options.escape_key))
 
