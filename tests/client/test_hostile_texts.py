@@ -25,6 +25,7 @@ from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Companion, Option
 from bpferry.domain.binding import PATHS, Table
 from bpferry.domain.checks import find_mistakes
+from bpferry.domain.conversion import convert
 from bpferry.domain.document import read_bytes, read_file, to_toml, to_xml
 from bpferry.domain.explain import look_up
 from bpferry.domain.model.accelerator import Accelerator
@@ -110,7 +111,7 @@ def with_text(machine: Machine, key: str, text: str) -> Machine:
         around[name][int(index.rstrip("]"))] = text
     else:
         around[name] = text
-    return msgspec.convert(plain, Machine)
+    return convert(plain)
 
 
 def command_line(machine: Machine) -> Built:

@@ -10,8 +10,9 @@ from bpferry.domain.model.characters import Serial
 from bpferry.domain.model.extras import Vsock
 from bpferry.domain.model.graphics import Graphics
 from bpferry.domain.model.machine import Machine
+from bpferry.machine.card_lint import CARD_RULES
 from bpferry.machine.faults import Fault
-from bpferry.machine.lint import CARD_RULES, find_faults
+from bpferry.machine.lint import find_faults
 from bpferry.qemu.capabilities import Capabilities
 from tests.support.golden import capabilities_of
 

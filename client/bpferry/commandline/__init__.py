@@ -3,6 +3,7 @@
 
     composition  the VM as a whole: plans, what is implied, and what is refused
     build        the whole command line
+    families     those of which a VM may have none, imported when it has some
     parts        what a command line consists of: options, devices, and what QEMU inherits
     secrets      passwords and keys on their way to QEMU
     context      what every part may know

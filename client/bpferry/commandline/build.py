@@ -7,17 +7,13 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from bpferry.commandline import unused
+from bpferry.commandline import families, unused
 from bpferry.commandline.acpi_index import indexed
 from bpferry.commandline.attempt import attempt_section
 from bpferry.commandline.buses import build as buses
 from bpferry.commandline.buses.placement import place_devices
-from bpferry.commandline.characters import build as characters
 from bpferry.commandline.context import Context, mistaken, unsupported
-from bpferry.commandline.displays import build as displays
 from bpferry.commandline.extras import build as extras
-from bpferry.commandline.host_devices import build as host_devices
-from bpferry.commandline.network import build as network
 from bpferry.commandline.overrides import with_overrides
 from bpferry.commandline.parts import (
     Device,
@@ -30,7 +26,6 @@ from bpferry.commandline.parts import (
     join,
     json_of,
 )
-from bpferry.commandline.storage import build as storage
 from bpferry.commandline.system import build as system
 from bpferry.commandline.system import iommu
 from bpferry.errors import Unsupported
@@ -103,11 +98,11 @@ FAMILIES: Final[tuple[Callable[[Context], Iterator[Part]], ...]] = (
     _monitor,
     iommu.parts,
     buses.parts,
-    storage.parts,
-    network.parts,
-    characters.parts,
-    displays.parts,
-    host_devices.parts,
+    families.storage,
+    families.network,
+    families.characters,
+    families.displays,
+    families.host_devices,
     extras.parts,
     system.own_words,
 )

@@ -7,6 +7,7 @@ then follows from what was left out.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +20,6 @@ from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Refusal
 from bpferry.commandline.system.build import check_kind
 from bpferry.domain.leaving_out import leave_out
-from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.remaining import Remaining, total_of
@@ -27,6 +27,9 @@ from bpferry.errors import Unsupported
 from bpferry.qemu.defaults import machine_type_of
 from bpferry.steering.plan import CardPlan, HostFacts, plan_card
 from bpferry.steering.requests import CardRequests, requests_of
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
 
 class Circumstances(Struct, frozen=True):
@@ -52,7 +55,7 @@ class Composition(Struct, frozen=True):
 class _Planned(Struct, frozen=True):
     """One card that is possible as described."""
 
-    device: Named[Card]
+    device: "Named[Card]"
     plan: CardPlan
     requests: CardRequests
 
@@ -104,7 +107,7 @@ def _after(first: Sequence[Refusal], later: Sequence[Refusal]) -> Iterator[Refus
 
 
 def _plan(bare: Context, around: Circumstances) -> Iterator[_Planned | Refusal]:
-    def plan(device: Named[Card], context: Context) -> Iterator[_Planned | Unsupported]:
+    def plan(device: "Named[Card]", context: Context) -> Iterator[_Planned | Unsupported]:
         made = plan_card(
             device,
             context.capabilities,

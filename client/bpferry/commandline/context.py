@@ -3,20 +3,22 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
 from bpferry.domain.identity import Owner
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.base import VirtioDevice
-from bpferry.domain.model.host_devices import Which
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Mistaken, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.firmware import Descriptor
 from bpferry.qemu.vhost_user import GPU_PROGRAM
 from bpferry.steering.plan import CardPlan
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.host_devices import Which
 
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
@@ -78,7 +80,7 @@ class Context(Struct, frozen=True):
     """The host's time, in its own time zone; a clock with an offset is set relative to it."""
     has_vsock: bool = True
     """Whether this host's kernel has vhost-vsock, and so can give a CID."""
-    host_nodes: Mapping[Which, HostNode] = field(default_factory=dict)
+    host_nodes: "Mapping[Which, HostNode]" = field(default_factory=dict)
     """By what the document says of the device."""
     spice_certificates: TlsFolder = NO_TLS
     vnc_certificates: TlsFolder = NO_TLS

@@ -6,7 +6,7 @@ has, so that the keys of the document's own things stay the same.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -19,13 +19,14 @@ from bpferry.commandline.buses.virtio_ports import controllers_needed, virtio_pl
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Refusal
 from bpferry.domain.model.controllers import Controller
-from bpferry.domain.model.disks import Disk  # noqa: TC001 - as all of the model here
 from bpferry.domain.model.extras import Balloon
-from bpferry.domain.model.host_devices import HostDevice
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, listed
 from bpferry.domain.remaining import Remaining, extended, replaced, total_of
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.disks import Disk
 
 WITH_USB: Final = ("pc", "q35")
 """Families of machines that have a USB controller unless the document says that there is none."""
@@ -169,12 +170,8 @@ def _usb_devices(machine: Machine) -> Iterator[Named[object]]:
         "host-devices": machine.host_devices,
     }
     for name, devices in families.items():
+        # A device of the host says it by its type.
+        bus = "type" if name == "host-devices" else "bus"
         for device in listed(devices, name):
-            if name in ("hubs", "smart-cards") or "usb" in _buses(device.value):
+            if name in ("hubs", "smart-cards") or getattr(device.value, bus, None) == "usb":
                 yield device
-
-
-def _buses(device: object) -> tuple[object, ...]:
-    """Return what *device* says of its bus; a device of the host says it by its type."""
-    of_host = device.type if isinstance(device, HostDevice) else None
-    return getattr(device, "bus", None), of_host

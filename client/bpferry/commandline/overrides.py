@@ -6,16 +6,18 @@ They are applied last, so that they win over whatever bpferry would set.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from bpferry.commandline.attempt import settle
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Refusal
-from bpferry.domain.model.system import Override, Property
 from bpferry.domain.names import Named, listed
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.system import Override, Property
 
 NUMBERS: Final = {
     "signed": (re.compile(r"-?[0-9]{1,19}"), -(2**63), 2**63 - 1),
@@ -31,7 +33,7 @@ def with_overrides(
     made = {device.id: device for device in devices}
     refusals: list[Refusal] = []
 
-    def change(override: Named[Override], _: Context) -> Iterator[Device | Unsupported]:
+    def change(override: "Named[Override]", _: Context) -> Iterator[Device | Unsupported]:
         return _changed(made, override)
 
     for override in listed(context.machine.qemu_overrides, "qemu-overrides"):
@@ -44,7 +46,7 @@ def with_overrides(
 
 
 def _changed(
-    devices: Mapping[str, Device], override: Named[Override]
+    devices: Mapping[str, Device], override: "Named[Override]"
 ) -> Iterator[Device | Unsupported]:
     """Yield the device that *override* changes, with the change, or what is refused of it."""
     device = devices.get(override.value.device)
@@ -71,7 +73,7 @@ def _changed(
     yield msgspec.structs.replace(device, properties=properties)
 
 
-def _value(part: Named[Property]) -> object:
+def _value(part: "Named[Property]") -> object:
     """Return the value that *part* sets, or why there is none."""
     kind, text = part.value.type, part.value.value
     if text is None:

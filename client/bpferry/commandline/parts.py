@@ -11,7 +11,6 @@ Parts are Structs, since those are made ten times as fast as dataclasses when bp
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, Literal
 
@@ -119,19 +118,22 @@ class OpenVsock(Struct, frozen=True):
     key: str
 
 
-@dataclass(frozen=True, slots=True)  # a Struct would show the secret in its representation
-class Secret:
+class Secret(Struct, frozen=True):
     """A password or key, which QEMU reads from a sealed file in memory that it inherits."""
 
     name: str
     """Of the fd that QEMU inherits; the id of the object in QEMU as well."""
     key: str
-    text: str | None = field(default=None, repr=False)
+    text: str | None = None
     """The secret itself, if the description contains it."""
     wanted: str = ""
     """What the description calls it where a file holds it: a UUID or a usage."""
     form: Literal["text", "base64"] = "text"
     """How it is written; QEMU decodes base64."""
+
+    def __repr__(self) -> str:
+        """Say which one it is, without the secret."""
+        return f"Secret(name={self.name!r}, key={self.key!r}, wanted={self.wanted!r})"
 
 
 class Certificates(Struct, frozen=True):

@@ -5,25 +5,32 @@ A thread works for the whole device, or for some of its queues.
 """
 
 from itertools import count
+from typing import TYPE_CHECKING
 
 from bpferry.commandline.context import Context
-from bpferry.domain.model.controllers import Controller
-from bpferry.domain.model.disks import Disk
-from bpferry.domain.model.iothreads import IoThread
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named
 
+if TYPE_CHECKING:
+    from bpferry.domain.model.controllers import Controller
+    from bpferry.domain.model.disks import Disk
+    from bpferry.domain.model.iothreads import IoThread
 
-def iothreads_of(machine: Machine) -> tuple[IoThread, ...]:
+
+def iothreads_of(machine: Machine) -> "tuple[IoThread, ...]":
     """Return all threads: those in the list, and as many more as the number says."""
     threads = machine.iothread_list
+    if not machine.iothreads:
+        return threads
+    from bpferry.domain.model.iothreads import IoThread  # noqa: PLC0415 - few VMs have any
+
     ids = [thread.id for thread in threads]
     free = (number for number in count(1) if number not in ids)
-    missing = (machine.iothreads or 0) - len(threads)
+    missing = machine.iothreads - len(threads)
     return (*threads, *(IoThread(id=next(free)) for _ in range(missing)))
 
 
-def thread_of(device: Named[Disk | Controller], context: Context) -> str | None:
+def thread_of(device: "Named[Disk | Controller]", context: Context) -> str | None:
     """Return the id of the one thread of *device*, if it has one.
 
     Raises:
@@ -41,7 +48,7 @@ def thread_of(device: Named[Disk | Controller], context: Context) -> str | None:
 
 
 def queue_mapping(
-    device: Named[Disk | Controller], context: Context
+    device: "Named[Disk | Controller]", context: Context
 ) -> list[dict[str, object]] | None:
     """Return which thread serves which queue (qapi/virtio.json, IOThreadVirtQueueMapping).
 

@@ -15,7 +15,6 @@ from bpferry.domain.binding import Table
 from bpferry.domain.forms import called, name_of
 from bpferry.domain.model.base import Address
 from bpferry.domain.model.base import Device as Described
-from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import USER_PREFIX, Named, characters_of, listed, single
 from bpferry.domain.shape import fields_of
 
@@ -74,11 +73,9 @@ def _remark(part: Named[T], fields: Collection[str], why: str) -> Iterator[Remar
 def _devices(context: Context) -> Iterator[Named[Described]]:
     for field in fields_of(type(context.machine)):
         value = getattr(context.machine, field.name)
-        if field.table is None or not issubclass(field.table, Described):
-            continue
-        if field.many:
+        if field.many and value and isinstance(value[0], Described):
             yield from listed(value, field.key)
-        elif value is not None:
+        elif isinstance(value, Described):
             yield single(value, field.key)
 
 
@@ -118,6 +115,10 @@ def _cards(context: Context) -> Iterator[Remark]:
 
 
 def _disks(context: Context) -> Iterator[Remark]:
+    if not context.machine.disks:
+        return
+    from bpferry.domain.model.disks import Disk  # noqa: PLC0415 - where there is one
+
     for part in listed(context.machine.disks, "disks"):
         disk = part.value
         if disk.type == "vhostuser":

@@ -7,6 +7,7 @@
     digest           hashes without OpenSSL
     identity         the UUID and the addresses that a description leaves out
     binding          how fields are bound to places in XML
+    later            classes of the model that are imported when a document has them
     shape            the trees of elements that follow from the bindings
     document         read either kind into the model, and write the model as either
     xml              the text of libvirt's form
@@ -21,6 +22,8 @@
     global_quota     a quota of each processor, as one of all together
     patterns         patterns of places in a libvirt document
     toml             the native form
+    toml_places      where each of its keys is
+    conversion       from plain values to the model
     variables        values for what a native description leaves open
     toml_syntax      what is wrong with a text that is not TOML
     shorthand        what can be left out in the native form

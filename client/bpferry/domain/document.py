@@ -18,11 +18,10 @@ from msgspec import Struct
 
 from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags
 from bpferry.domain.checks import find_mistakes
-from bpferry.domain.explain import explain_all
+from bpferry.domain.conversion import convert
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins, PassedOver
-from bpferry.domain.salvage import salvage, without_wrong_values
 from bpferry.domain.variables import NOTHING, Given, fill, refuse_values
 from bpferry.errors import BadInput, Unsupported, all_in_one
 
@@ -190,6 +189,8 @@ def _read_xml(
     # What is missing may be what is refused.
     own = tuple(one for one in mistakes if not isinstance(one, xml_reader.Missing))
     if in_part and machine is not None and mistakes:
+        from bpferry.domain.salvage import without_wrong_values  # noqa: PLC0415 - as below
+
         machine = without_wrong_values(machine, in_xml=True)
         mistakes, told = (), own if parsed.refusals else mistakes
     else:
@@ -235,8 +236,10 @@ def _read_toml(
     shorthand_disks.expand(values)
     vlan_tags.expand(values)
     try:
-        machine = msgspec.convert(values, Machine)
+        machine = convert(values)
     except msgspec.ValidationError as error:
+        from bpferry.domain.explain import explain_all  # noqa: PLC0415 - for mistakes only
+
         told = {fault.element for fault in faults}
         faults += [one for one in explain_all(error, values, origins) if one.element not in told]
     else:
@@ -244,6 +247,8 @@ def _read_toml(
         if not faults:
             return Document(machine, origins, "toml")
     faults.sort(key=lambda one: origins.line_of(one.element or ""))
+    from bpferry.domain.salvage import salvage  # noqa: PLC0415 - as above
+
     left = salvage(values) if in_part else None
     if left is None:
         raise all_in_one(faults)

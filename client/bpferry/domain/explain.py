@@ -17,7 +17,7 @@ from bpferry.domain.bounds import describe_possible, is_possible, words_of
 from bpferry.domain.mistakes import Mistake, first_mistake, mistakes_in
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.origins import Origins
+from bpferry.domain.origins import STEP, Origins
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shorthand import explain_missing_type
 from bpferry.domain.shown import as_written, shorten, shown
@@ -26,9 +26,6 @@ from bpferry.domain.unknown_keys import advise
 from bpferry.errors import BadInput
 
 INDEX: Final = re.compile(r"\[\d+\]")
-
-STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
-"""One step on the way to a value, such as ``.tap`` or ``[0]``."""
 
 NEEDED: Final = {"name": '"web"', "memory": '"1 GiB"'}
 """Values of the keys that every description has."""

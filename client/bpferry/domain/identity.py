@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from bpferry.domain.digest import sha256, uuid5
 from bpferry.domain.model.base import UUID_PATTERN
-from bpferry.domain.model.cards import Card
 
 if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
     from bpferry.domain.model.machine import Machine
 
 UUID: Final = re.compile(UUID_PATTERN)
@@ -57,12 +57,12 @@ def is_uuid(text: str) -> bool:
     return UUID.fullmatch(text) is not None
 
 
-def card_mac_of(card: Card, owner: Owner, vm_name: str, index: int) -> str:
+def card_mac_of(card: "Card", owner: Owner, vm_name: str, index: int) -> str:
     """Return the address of *card*, which is card *index* of the VM *vm_name* of *owner*."""
     return card.mac.lower() if card.mac and has_own_mac(card) else derive_mac(owner, vm_name, index)
 
 
-def has_own_mac(card: Card) -> bool:
+def has_own_mac(card: "Card") -> bool:
     """Say whether the description names the address of *card*."""
     return card.mac is not None and card.mac != NO_MAC
 

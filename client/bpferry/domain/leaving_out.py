@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from bpferry.domain.binding import Form, Table
-from bpferry.domain.explain import STEP
+from bpferry.domain.origins import STEP
 from bpferry.domain.remaining import mapped, numbered, without_entry
 from bpferry.domain.shape import Field, fields_of
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from msgspec import Struct
 
 from bpferry.domain.model.base import Device
-from bpferry.domain.model.cards import Card
 from bpferry.domain.remaining import numbered
 from bpferry.errors import Mistaken, Unsupported
 
 if TYPE_CHECKING:
     # The whole model takes a while to import, and a single card does not need it.
+    from bpferry.domain.model.cards import Card
     from bpferry.domain.model.characters import Character
     from bpferry.domain.model.machine import Machine
 
@@ -120,6 +120,6 @@ def characters_of(machine: "Machine") -> "Iterator[Named[Character]]":
         yield from listed(devices, key)
 
 
-def cards_of(machine: "Machine") -> Iterator[Named[Card]]:
+def cards_of(machine: "Machine") -> "Iterator[Named[Card]]":
     """Yield each network card."""
     return named(machine.cards, "cards", "net")

@@ -7,8 +7,12 @@ Everywhere in bpferry a part of a VM is called by its key in the native form, su
 
 import re
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct, field
+
+STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
+"""One step on the way to a value, such as ``.tap`` or ``[0]``."""
 
 LAST_STEP = re.compile(r"(?:\.|^)[^.\[\]]+$|\[\d+\]$")
 

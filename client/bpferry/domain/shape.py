@@ -6,7 +6,7 @@ Made once for each class, from the annotations of its fields (``binding``).
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, get_args, get_origin
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from bpferry.domain.binding import At, Table
+from bpferry.domain.later import find_class
 
 
 class Field(Struct, frozen=True):
@@ -26,7 +27,8 @@ class Field(Struct, frozen=True):
     at: At
     scalar: type
     """What one value is: ``str``, ``int``, ``bool``, or ``Table`` for a class of the model."""
-    table: type[Table] | None
+    model: type[Table] | str | None
+    """The class of one value, if it is one of the model; its name if it is imported later."""
     many: bool
     default: object
     """``msgspec.NODEFAULT`` if the field is required."""
@@ -36,6 +38,21 @@ class Field(Struct, frozen=True):
     """The type of one value, as it is annotated."""
     bounds: tuple[msgspec.Meta, ...] = ()
     """Bounds of one value beyond its type."""
+    whole: object = object
+    """The type of all of it, as it is annotated."""
+
+    @property
+    def table(self) -> type[Table] | None:
+        """The class of one value, if it is one of the model."""
+        return find_class(self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def type(self) -> object:
+        """The type of all of it, for msgspec."""
+        if not isinstance(self.model, str):
+            return self.whole
+        table = find_class(self.model)
+        return tuple[table, ...] if self.many else table  # type: ignore[valid-type]  # it is one
 
 
 class Node(Struct):
@@ -54,28 +71,47 @@ class Node(Struct):
 @cache
 def fields_of(table: type[Table]) -> tuple[Field, ...]:
     """Return the fields of *table* that are bound to XML."""
-    hints = typing.get_type_hints(table, include_extras=True)
+    annotations = _annotations_of(table)
     found = []
-    for described in msgspec.structs.fields(table):
-        annotation = hints[described.name]
+    for name, key, default in _declared(table):
+        annotation = annotations[name]
         at = _binding_of(annotation)
         if at is not None:
-            scalar, nested, many = _kind_of(annotation)
+            scalar, model, many = _kind_of(annotation)
             found.append(
                 Field(
-                    name=described.name,
-                    key=described.encode_name,
+                    name=name,
+                    key=key,
                     at=at,
                     scalar=scalar,
-                    table=nested,
+                    model=model,
                     many=many,
-                    default=described.default,
+                    default=default,
                     choices=_choices_of(annotation),
                     single=_single_of(annotation),
                     bounds=tuple(_bounds_of(annotation)),
+                    whole=annotation,
                 )
             )
     return tuple(found)
+
+
+def _annotations_of(table: type[Table]) -> Mapping[str, object]:
+    """Return the annotations of all fields as they are written, with the names that are in them."""
+    found: dict[str, object] = {}
+    for one in reversed(table.__mro__):
+        found |= vars(one).get("__annotations__", {})
+    return found
+
+
+def _declared(table: type[Table]) -> Iterator[tuple[str, str, object]]:
+    """Yield name, key and default of each field.
+
+    ``msgspec.structs.fields`` does the same, and wants to have the class of each name.
+    """
+    names, defaults = table.__struct_fields__, table.__struct_defaults__
+    required = (msgspec.NODEFAULT,) * (len(names) - len(defaults))
+    return zip(names, table.__struct_encode_fields__, (*required, *defaults), strict=True)
 
 
 @cache
@@ -100,7 +136,7 @@ def _insert(root: Node, bound: Field, path: str) -> None:
         return
     if last != ".":
         node = node.children.setdefault(last, Node())
-    if bound.table is not None:
+    if bound.model is not None:
         node.table = bound
     else:
         node.text = bound
@@ -113,12 +149,14 @@ def _binding_of(annotation: object) -> At | None:
     return None
 
 
-def _kind_of(annotation: object) -> tuple[type, type[Table] | None, bool]:
+def _kind_of(annotation: object) -> tuple[type, type[Table] | str | None, bool]:
     """Return the type of one value, its class of the model if it has one, and if there are many."""
     inner = _strip(annotation)
     if get_origin(inner) is tuple:
-        scalar, table, _ = _kind_of(get_args(inner)[0])
-        return scalar, table, True
+        scalar, model, _ = _kind_of(get_args(inner)[0])
+        return scalar, model, True
+    if isinstance(inner, str):
+        return Table, inner, False
     if isinstance(inner, type) and issubclass(inner, Table):
         return Table, inner, False
     if get_origin(inner) is typing.Literal:
@@ -160,6 +198,8 @@ def _strip(annotation: object) -> object:
     """Return *annotation* without its bounds, and without None as a possibility."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
+    if isinstance(annotation, typing.ForwardRef):
+        return annotation.__forward_arg__.removesuffix(" | None")
     if get_origin(annotation) in (typing.Union, types.UnionType):
         (kind,) = (arg for arg in get_args(annotation) if arg is not types.NoneType)
         return _strip(kind)

@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The text of a native description: parsed to plain values, and written.
-
-tomllib does not say where a value was. Headers and keys are at the beginning of a line in all but
-odd documents, so lines are found by reading those; if that fails, no line is named.
-"""
+"""The text of a native description: parsed to plain values, and written."""
 
 import re
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Final
 
 from bpferry.domain.binding import PATHS, Form, Table
-from bpferry.domain.origins import Origins, Place
+from bpferry.domain.origins import Origins
 from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shown import shorten
 from bpferry.domain.sizes import parse_written, split_size, suggest_size
-from bpferry.domain.toml_syntax import HEADER, KEY, explain_syntax
+from bpferry.domain.toml_places import find_places
 from bpferry.errors import BadInput
 
 DEEP: Final = re.compile(r"""(?:\.[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*){32}""")
@@ -41,6 +36,8 @@ def parse(raw: bytes, path: Path) -> tuple[dict[str, object], Origins]:
         ) from error
     except ValueError as error:
         # TOMLDecodeError is one, and so is the error for a number with too many digits.
+        from bpferry.domain.toml_syntax import explain_syntax  # noqa: PLC0415 - for mistakes only
+
         raise explain_syntax(path, text, error) from error
     return plain, Origins(path, find_places(text))
 
@@ -64,42 +61,6 @@ def _loads(text: str) -> dict[str, object]:
     if DEEP.search(text):
         raise RecursionError
     return tomllib.loads(text)
-
-
-def find_places(text: str) -> dict[str, Place]:
-    """Return the line of each key of *text*, by the key's path from the root."""
-    places: dict[str, Place] = {}
-    counts: Counter[str] = Counter()
-    prefix = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        header = HEADER.fullmatch(line)
-        if header:
-            prefix = _enter(header[2].replace(" ", ""), counts, many=header[1] == "[[")
-            places.setdefault(prefix, Place(prefix, number))
-            if prefix.endswith("]"):
-                entries = prefix.rpartition("[")[0]
-                places.setdefault(entries, Place(entries, number))
-            continue
-        found = KEY.match(line)
-        if found:
-            key = f"{prefix}.{found[1]}" if prefix else found[1]
-            places.setdefault(key, Place(key, number))
-    return places
-
-
-def _enter(name: str, counts: Counter[str], *, many: bool) -> str:
-    """Return the path to the table *name*, with its positions in lists."""
-    way = ""
-    *above, last = name.split(".")
-    for step in above:
-        way = f"{way}.{step}" if way else step
-        if counts[way]:
-            way = f"{way}[{counts[way] - 1}]"
-    way = f"{way}.{last}" if way else last
-    if many:
-        counts[way] += 1
-        return f"{way}[{counts[way] - 1}]"
-    return way
 
 
 def to_values(

@@ -13,10 +13,9 @@ from typing import Final
 from msgspec import Struct
 
 from bpferry.domain.explain import TRUTH, field_at
+from bpferry.domain.toml_places import HEADER, KEY
 from bpferry.errors import BadInput
 
-HEADER: Final = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s-]+?)\s*\]\]?\s*(?:#.*)?")
-KEY: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 WORD: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)")
 
 AT_LINE: Final = re.compile(r" \(at line (\d+), column (\d+)\)| \(at end of document\)")

@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.binding import NAMESPACES
-from bpferry.domain.model.cards import MAX_VLAN
+from bpferry_wire.limits import MAX_VLAN
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -6,8 +6,9 @@ it leaves open is decided as for a description that leaves it open.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named
@@ -27,8 +28,7 @@ OTHER_MODEL: Final = "e1000"
 """The model of every card that is not a virtio card: the plan treats them all alike."""
 
 
-@dataclass(frozen=True, slots=True)
-class Aim:
+class Aim(Struct, frozen=True):
     """One card, with what is wanted for it."""
 
     found: FoundCard

@@ -8,8 +8,9 @@ before starts now. Only if eBPF is required is that an error.
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.errors import BpferryError, Unsupported
@@ -55,12 +56,11 @@ class Converted(NamedTuple):
     """The launcher's fds that QEMU no longer gets."""
 
 
-@dataclass(slots=True)
-class Conversion:
+class Conversion(Struct):
     """A whole command line."""
 
     argv: list[str]
-    cards: list[Converted | LeftCard] = field(default_factory=list)
+    cards: list[Converted | LeftCard] = []
 
     @property
     def is_changed(self) -> bool:

@@ -12,8 +12,10 @@ a later word without "=" is a flag, and means "off" if it begins with "no".
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 ON: Final = ("on", "yes", "true", "y")
 OFF: Final = ("off", "no", "false", "n")
@@ -41,8 +43,7 @@ class Item(NamedTuple):
     raw: str
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+class Properties(Struct, frozen=True):
     """The properties of one option, in their order."""
 
     items: tuple[Item, ...]

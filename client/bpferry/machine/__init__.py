@@ -33,6 +33,7 @@
     guest_addresses how to reach the guest: its addresses, its ssh
     pictures      pictures of a guest's screen
     lint          what is wrong with a design, or could be better, before anything is started
+    card_lint     the same for each card
     steering_lint the same for what is planned for the cards
     session_lint  what libvirt's session mode would make of the cards
     faults        one finding about a design

@@ -2,15 +2,18 @@
 """CDs and floppies that need not exist when the VM starts (``startupPolicy='optional'``)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from bpferry.domain.document import Document
-from bpferry.domain.model.disks import Disk
 from bpferry.domain.remaining import mapped
 from bpferry.machine.faults import Fault
 from bpferry.machine.refusals import placed
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.disks import Disk
 
 
 def without_absent_media(document: Document) -> tuple[Document, tuple[Fault, ...]]:
@@ -21,7 +24,7 @@ def without_absent_media(document: Document) -> tuple[Document, tuple[Fault, ...
     """
     warnings = []
 
-    def emptied(number: int, disk: Disk) -> Disk:
+    def emptied(number: int, disk: "Disk") -> "Disk":
         path = disk.file or disk.block_device
         if path is None or not _is_optional(disk) or _is_readable(path):
             return disk
@@ -36,7 +39,7 @@ def without_absent_media(document: Document) -> tuple[Document, tuple[Fault, ...
     return replace(document, machine=machine), tuple(warnings)
 
 
-def _is_optional(disk: Disk) -> bool:
+def _is_optional(disk: "Disk") -> bool:
     return disk.startup_policy == "optional" and disk.device in ("cdrom", "floppy")
 
 

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.extras.vsock import MODULE_HINT
@@ -17,10 +17,12 @@ from bpferry.commandline.parts import OpenDevice, OpenVsock, OutputFile
 from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import BpferryError, NotReady
-from bpferry.machine.images import Image, images_of
 from bpferry.machine.making import why_no_file
 from bpferry.machine.paths import exists, explain_closed
 from bpferry.network.groups import explain_device, user_name
+
+if TYPE_CHECKING:
+    from bpferry.machine.images import Image
 
 UNCHANGEABLE: Final = ("ide", "sata")
 """Buses on which a guest cannot be kept from writing, so that no disk there is read-only."""
@@ -32,8 +34,11 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
     Each error's element is a key of the model. What does not exist is reported elsewhere, except
     images that only the header of another one names.
     """
-    for image in images_of(machine):
-        yield from _image(image)
+    if machine.disks:
+        from bpferry.machine.images import images_of  # noqa: PLC0415 - where there are any
+
+        for image in images_of(machine):
+            yield from _image(image)
     for output in built.of(OutputFile):
         yield from _output(output)
     nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
@@ -43,7 +48,7 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
             yield from _node(node)
 
 
-def _image(image: Image) -> Iterator[NotReady]:
+def _image(image: "Image") -> Iterator[NotReady]:
     if not exists(image.path):
         if image.above:
             yield _missing_below(image)
@@ -58,7 +63,7 @@ def _image(image: Image) -> Iterator[NotReady]:
             yield NotReady(message, _fix(image), image.key)
 
 
-def _unreadable_below(image: Image) -> NotReady:
+def _unreadable_below(image: "Image") -> NotReady:
     return NotReady(
         f"cannot read '{image.path}', the backing image of '{image.above}': "
         f"{os.strerror(errno.EACCES)}",
@@ -67,7 +72,7 @@ def _unreadable_below(image: Image) -> NotReady:
     )
 
 
-def _missing_below(image: Image) -> NotReady:
+def _missing_below(image: "Image") -> NotReady:
     cause, fix = explain_closed(image.path)
     return NotReady(
         f"cannot read '{image.path}', the backing image of '{image.above}': "
@@ -93,7 +98,7 @@ def why_not_writable(path: str) -> str:
     return f"it belongs to '{owner}' and has the mode {stat.S_IMODE(found.st_mode):04o}"
 
 
-def _fix(image: Image) -> str:
+def _fix(image: "Image") -> str:
     try:
         ours = Path(image.path).stat().st_uid == os.geteuid()
     except OSError:

@@ -8,12 +8,11 @@ of its card in the document.
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from bpferry.commandline.network.tap_card import set_names, tap_names, vhost_names
-from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper, NotMember
 from bpferry.machine.draft import Draft
@@ -30,13 +29,18 @@ from bpferry.steering.requests import describe_source
 from bpferry_wire.fds import BorrowedFd, Closing, OwnedFds
 from bpferry_wire.messages import Load, Tap
 
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
-@dataclass(frozen=True, slots=True)
+
 class Helpers(Closing):
     """Both helpers; each is asked when a card needs it."""
 
-    sets: BpfHelper
-    taps: TapHelper
+    __slots__ = ("sets", "taps")
+
+    def __init__(self, sets: BpfHelper, taps: TapHelper) -> None:
+        self.sets = sets
+        self.taps = taps
 
     def close(self) -> None:
         """Close the connections."""
@@ -75,7 +79,7 @@ def open_cards(
 
 
 @contextlib.contextmanager
-def _at(draft: Draft, device: Named[Card]) -> Iterator[None]:
+def _at(draft: Draft, device: "Named[Card]") -> Iterator[None]:
     """Add its place in the document to an error of a card."""
     try:
         yield
@@ -101,7 +105,7 @@ class _Asking:
         self._found = found
         self._absent: NoHelper | NotMember | None = None
 
-    def open_tap(self, device: Named[Card]) -> None:
+    def open_tap(self, device: "Named[Card]") -> None:
         """Open the tap that the card names, or ask for one."""
         card, asked = device.value, self._draft.requests[device.id].tap
         fds: list[BorrowedFd] = []
@@ -111,7 +115,7 @@ class _Asking:
             fds = self._ask_for_tap(device.id, asked)
         self._found.fds.update(zip(tap_names(device.id, len(fds)), fds, strict=True))
 
-    def _open_existing(self, device: Named[Card], name: str) -> OwnedFds:
+    def _open_existing(self, device: "Named[Card]", name: str) -> OwnedFds:
         queues, macvtap = self._draft.plans[device.id].queues, find_macvtap(name)
         if macvtap is None:
             return open_tap(name, queues)
@@ -128,7 +132,7 @@ class _Asking:
         self._found.taps[card_id] = tap
         return tap.borrow()
 
-    def ask_for_set(self, device: Named[Card]) -> None:
+    def ask_for_set(self, device: "Named[Card]") -> None:
         """Ask for the card's programs and maps, and make another plan if there are none."""
         asked = self._draft.requests[device.id].load
         if asked is None:
@@ -152,7 +156,7 @@ class _Asking:
         except BpferryError as error:
             return error
 
-    def open_vhost(self, device: Named[Card]) -> None:
+    def open_vhost(self, device: "Named[Card]") -> None:
         """Open one fd of the vhost device for each queue, if the plan has vhost."""
         plan = self._found.plans[device.id]
         if plan.vhost:

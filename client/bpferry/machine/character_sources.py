@@ -9,17 +9,20 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.forms import called
-from bpferry.domain.model.characters import Character, Source
-from bpferry.domain.model.extras import Rng
+from bpferry.domain.model.characters import Source
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, characters_of, named
 from bpferry.errors import NotReady
 from bpferry.machine.listening import is_bound
 from bpferry.machine.paths import exists, explain_closed, is_socket
 from bpferry.network.groups import explain_denied, explain_device
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.characters import Character
+    from bpferry.domain.model.rngs import Rng
 
 MISSING: Final = "correct the path, or connect the device"
 
@@ -39,7 +42,7 @@ def find_missing_sources(machine: Machine) -> Iterator[NotReady]:
                 yield NotReady(problem, fix, f"{source.key}.path")
 
 
-def _devices_of(machine: Machine) -> Iterator[Named[Character] | Named[Rng]]:
+def _devices_of(machine: Machine) -> "Iterator[Named[Character] | Named[Rng]]":
     """Yield everything that has a character device's sources."""
     yield from characters_of(machine)
     yield from named(machine.rngs, "rngs", "rng")

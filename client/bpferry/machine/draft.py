@@ -7,7 +7,7 @@ finds is enough for a dry run; ``preparation`` opens the rest.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
@@ -29,9 +29,7 @@ from bpferry.domain.document import Document
 from bpferry.domain.forms import Kind, either, in_form
 from bpferry.domain.identity import Owner, card_mac_of, names_all
 from bpferry.domain.model.accelerator import Accelerator
-from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.names import Named
 from bpferry.errors import NotReady, Unsupported, all_in_one, in_order
 from bpferry.machine.absent_media import without_absent_media
 from bpferry.machine.certificates import find_tls_folder
@@ -39,7 +37,6 @@ from bpferry.machine.emulator import ask_emulator
 from bpferry.machine.faults import Fault
 from bpferry.machine.folders import folders_of
 from bpferry.machine.host import gather_facts
-from bpferry.machine.host_devices import find_host_nodes
 from bpferry.machine.host_files import HOST, HostFiles
 from bpferry.machine.identity import find_identity
 from bpferry.machine.paths import exists
@@ -54,6 +51,12 @@ from bpferry.qemu.firmware import firmware_of_host
 from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
 from bpferry.steering.plan import CardPlan, HelperAnswer, Notice, plan_card
 from bpferry.steering.requests import CardRequests
+
+if TYPE_CHECKING:
+    from bpferry.commandline.context import HostNode
+    from bpferry.domain.model.cards import Card
+    from bpferry.domain.model.host_devices import Which
+    from bpferry.domain.names import Named
 
 WANTED: Final = {
     ("kvm", True): Accelerator.AUTO,
@@ -116,7 +119,7 @@ class Draft(Struct, frozen=True):
         """By card, before anything is asked of the helpers."""
         return self.context.plans
 
-    def mac_of(self, device: Named[Card]) -> str:
+    def mac_of(self, device: "Named[Card]") -> str:
         """Return the address that the guest's card *device* has."""
         return card_mac_of(device.value, self.context.owner, self.machine.name, device.number)
 
@@ -131,7 +134,7 @@ class Draft(Struct, frozen=True):
         """Return QEMU's command line with the *numbers* of what it inherits, by their names."""
         return build(replace(self.context, plans=plans, fd=numbers.__getitem__))
 
-    def plan(self, device: Named[Card], answer: HelperAnswer) -> CardPlan:
+    def plan(self, device: "Named[Card]", answer: HelperAnswer) -> CardPlan:
         """Return the plan of a card after the helper's *answer*."""
         around = self.circumstances
         return plan_card(
@@ -305,13 +308,21 @@ def _context(
         machine_type=machine_type_of(machine, capabilities.arch),
         firmware=firmware_of_host() if _needs_firmware(machine) else (),
         now=datetime.now(UTC).astimezone(),
-        host_nodes=find_host_nodes(machine, files),
+        host_nodes=_host_nodes(machine, files),
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),
         has_vsock=exists(VSOCK_NODE),
         in_xml=document.kind == "xml",
         gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
     )
+
+
+def _host_nodes(machine: Machine, files: HostFiles) -> "Mapping[Which, HostNode]":
+    if not machine.host_devices:
+        return {}
+    from bpferry.machine.host_devices import find_host_nodes  # noqa: PLC0415 - few VMs have any
+
+    return find_host_nodes(machine, files)
 
 
 def _needs_firmware(machine: Machine) -> bool:

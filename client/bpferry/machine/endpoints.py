@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bpferry.commandline.displays.vnc import FIRST_PORT
 from bpferry.commandline.parts import Endpoint
 from bpferry.errors import QemuError
 
@@ -94,6 +93,8 @@ def _where(endpoint: Endpoint) -> str:
 
 def _remark(endpoint: Endpoint) -> str:
     if endpoint.protocol in DISPLAYS and endpoint.kind == "tcp" and endpoint.port.isdecimal():
+        from bpferry.commandline.displays.vnc import FIRST_PORT  # noqa: PLC0415 - few have it
+
         return f" (display :{int(endpoint.port) - FIRST_PORT}{DISPLAYS[endpoint.protocol]})"
     return REMARKS.get(endpoint.protocol) or REMARKS.get(endpoint.kind, "")
 

@@ -8,22 +8,19 @@ exit status is 1, except for a wrong path on the command line.
 
 from collections.abc import Iterator
 
+from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Endpoint, Limit
-from bpferry.domain.names import cards_of
+from bpferry.domain.model.machine import Machine
+from bpferry.domain.names import cards_of, characters_of
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
-from bpferry.machine.character_sources import find_missing_sources
 from bpferry.machine.draft import Draft
 from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
-from bpferry.machine.host_devices import find_host_faults
 from bpferry.machine.host_memory import find_scarce_memory
 from bpferry.machine.huge_pages import find_missing_pages
-from bpferry.machine.image_formats import find_shown_containers, find_wrong_formats
-from bpferry.machine.image_locks import find_locked_images
-from bpferry.machine.image_twins import find_twins
 from bpferry.machine.limits import find_unavailable
 from bpferry.machine.lock_folders import find_half_locked, find_unlockable
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
@@ -34,12 +31,9 @@ from bpferry.machine.ports import find_taken_ports
 from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
-from bpferry.machine.servers import find_missing_servers
 from bpferry.machine.socket_paths import find_long_paths
 from bpferry.machine.uefi_access import find_unusable_firmware
 from bpferry.machine.uefi_files import find_firmware_faults
-from bpferry.network.existing_tap import check_exists
-from bpferry.network.macvtap import find_macvtap
 from bpferry.network.vhost import explain_vhost
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
@@ -68,13 +62,12 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         find_firmware_faults(draft.context),
         find_unusable_firmware(draft.context),
         find_unmakeable(draft.built),
-        find_host_faults(draft.context),
+        _of_host_devices(draft.context),
         find_limit_fault(draft.built, own_limits()),
         find_problems(draft.built, draft.secret_files),
         find_missing_certificates(draft.built),
-        find_wrong_formats(machine),
-        find_twins(machine),
-        find_missing_sources(machine),
+        _of_images(machine),
+        _of_sources(machine),
         find_unwritable(machine, draft.built),
         _find_unusable_taps(draft),
         find_missing_programs(draft.built),
@@ -96,8 +89,8 @@ def find_in_use(draft: Draft, *, images_are_shared: bool = False) -> Iterator[Bp
     """
     machine = draft.document.machine
     for faults in (
-        () if images_are_shared else find_locked_images(machine),
-        find_missing_servers(machine),
+        () if images_are_shared else _locked_images(machine),
+        _missing_servers(machine),
         find_taken_ports(draft.built.of(Endpoint)),
         find_missing_pages(draft.built),
     ):
@@ -120,7 +113,7 @@ def find_doubts(draft: Draft) -> Iterator[Fault]:
     """Yield what lets the VM start, but is probably not what the user wants."""
     machine = draft.document.machine
     for faults in (
-        find_shown_containers(machine),
+        _shown_containers(machine),
         find_open_doors(machine, draft.built),
         find_scarce_memory(machine),
         find_half_locked(machine.name),
@@ -129,10 +122,60 @@ def find_doubts(draft: Draft) -> Iterator[Fault]:
             yield placed(fault, draft.document)
 
 
+# What follows is about parts that few VMs have all of, and imports what looks at them.
+
+
+def _of_host_devices(context: Context) -> Iterator[BpferryError]:
+    if context.machine.host_devices:
+        from bpferry.machine.host_devices import find_host_faults  # noqa: PLC0415 - see above
+
+        yield from find_host_faults(context)
+
+
+def _of_images(machine: Machine) -> Iterator[NotReady]:
+    if machine.disks:
+        from bpferry.machine.image_formats import find_wrong_formats  # noqa: PLC0415 - see above
+        from bpferry.machine.image_twins import find_twins  # noqa: PLC0415 - see above
+
+        yield from find_wrong_formats(machine)
+        yield from find_twins(machine)
+
+
+def _shown_containers(machine: Machine) -> Iterator[Fault]:
+    if machine.disks:
+        from bpferry.machine.image_formats import find_shown_containers  # noqa: PLC0415 - see above
+
+        yield from find_shown_containers(machine)
+
+
+def _locked_images(machine: Machine) -> Iterator[NotReady]:
+    if machine.disks:
+        from bpferry.machine.image_locks import find_locked_images  # noqa: PLC0415 - see above
+
+        yield from find_locked_images(machine)
+
+
+def _of_sources(machine: Machine) -> Iterator[NotReady]:
+    if machine.rngs or any(characters_of(machine)):
+        from bpferry.machine.character_sources import find_missing_sources  # noqa: PLC0415 - as above
+
+        yield from find_missing_sources(machine)
+
+
+def _missing_servers(machine: Machine) -> Iterator[NotReady]:
+    if machine.cards or machine.disks or machine.filesystems:
+        from bpferry.machine.servers import find_missing_servers  # noqa: PLC0415 - see above
+
+        yield from find_missing_servers(machine)
+
+
 def _find_unusable_taps(draft: Draft) -> Iterator[BpferryError]:
     for device in cards_of(draft.machine):
         card = device.value
         if card.type == "ethernet" and card.tap is not None:
+            from bpferry.network.existing_tap import check_exists  # noqa: PLC0415 - see above
+            from bpferry.network.macvtap import find_macvtap  # noqa: PLC0415 - see above
+
             try:
                 macvtap = find_macvtap(card.tap)
                 if macvtap is None:

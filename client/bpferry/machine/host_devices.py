@@ -2,12 +2,12 @@
 """Devices of the host that a VM gets: found beforehand, with nothing opened or changed."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from bpferry.commandline.context import Context, HostNode
 from bpferry.commandline.host_devices.scsi import NODE as VHOST_SCSI
 from bpferry.commandline.host_devices.vfio import pci_address
-from bpferry.domain.model.host_devices import HostDevice, Which
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import named
 from bpferry.errors import BpferryError
@@ -15,8 +15,11 @@ from bpferry.machine.host_files import HostFiles
 from bpferry.machine.usb_devices import find_usb
 from bpferry.machine.vfio_devices import find_mdev, find_pci
 
+if TYPE_CHECKING:
+    from bpferry.domain.model.host_devices import HostDevice, Which
 
-def find_host_nodes(machine: Machine, files: HostFiles) -> Mapping[Which, HostNode]:
+
+def find_host_nodes(machine: Machine, files: HostFiles) -> "Mapping[Which, HostNode]":
     """Return what is known of each device of the host that *machine* gets.
 
     A description that does not say which one it means is refused elsewhere.
@@ -25,7 +28,7 @@ def find_host_nodes(machine: Machine, files: HostFiles) -> Mapping[Which, HostNo
     return {which: node for which, node in found.items() if node is not None}
 
 
-def _find(device: HostDevice, files: HostFiles) -> HostNode | None:
+def _find(device: "HostDevice", files: HostFiles) -> HostNode | None:
     where = device.at
     if device.type == "scsi_host":
         return _find_vhost_scsi(files)

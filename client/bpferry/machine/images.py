@@ -9,16 +9,18 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from bpferry.commandline.storage.blockdev import HOST_CDROM, MAX_DEPTH, is_read_only
-from bpferry.domain.model.disks import Disk, Layer
-from bpferry.domain.model.images import DataFile
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.disks import Disk, Layer
+    from bpferry.domain.model.images import DataFile
 
 QCOW2: Final = b"QFI\xfb"
 HEADER: Final = struct.Struct(">4sIQI")
@@ -39,7 +41,7 @@ class Image(Struct, frozen=True):
 
     key: str
     """The key of the model that names it, or that names the image above it."""
-    disk: Disk
+    disk: "Disk"
     path: str
     format: str | None
     """The format in the document."""
@@ -67,7 +69,7 @@ def images_of(machine: Machine) -> Iterator[Image]:
             yield from _chain(disk, f"disks[{index}]")
 
 
-def layers_of(disk: Disk, key: str) -> Iterator[tuple[str, Layer]]:
+def layers_of(disk: "Disk", key: str) -> "Iterator[tuple[str, Layer]]":
     """Yield the image of *disk*, and those below that the document names, each with its key."""
     image: Layer | None = disk
     for _ in range(MAX_DEPTH + 1):
@@ -77,7 +79,7 @@ def layers_of(disk: Disk, key: str) -> Iterator[tuple[str, Layer]]:
         image, key = image.backing, f"{key}.backing"
 
 
-def _chain(disk: Disk, of: str) -> Iterator[Image]:
+def _chain(disk: "Disk", of: str) -> Iterator[Image]:
     for depth, (key, image) in enumerate(layers_of(disk, of)):
         if depth and image.type is None:
             return
@@ -93,7 +95,7 @@ def _chain(disk: Disk, of: str) -> Iterator[Image]:
 
 
 def _image(
-    image: Layer | DataFile, key: str, disk: Disk, depth: int, *, writable: bool
+    image: "Layer | DataFile", key: str, disk: "Disk", depth: int, *, writable: bool
 ) -> Image | None:
     path = image.file if image.type == "file" else image.block_device
     if image.type == "network" or path is None:

@@ -13,7 +13,6 @@ from typing import Final
 from msgspec import Struct
 
 from bpferry.commandline.build import Built
-from bpferry.commandline.network.tap_card import set_names
 from bpferry.commandline.parts import (
     Link,
     Listen,
@@ -26,7 +25,7 @@ from bpferry.commandline.parts import (
 from bpferry.domain.names import cards_of
 from bpferry.errors import NotReady
 from bpferry.machine.draft import Draft
-from bpferry.steering.plan import Rung
+from bpferry.steering.plan import CardPlan, Rung
 
 RESERVE: Final = 128
 """Reserve for all that is not counted: QEMU's own files, images, threads, and what bpferry has
@@ -74,10 +73,16 @@ def count_open_files(draft: Draft) -> OpenFiles:
     return OpenFiles(
         taps=sum(plan.queues for plan in taps),
         vhost=sum(plan.queues for plan in taps if plan.vhost),
-        sets=sum(len(set_names(plan.card_id)) for plan in taps if plan.rung is Rung.EBPF),
+        sets=sum(_set_size(plan) for plan in taps if plan.rung is Rung.EBPF),
         others=_others(draft.built),
         processors=draft.machine.vcpus,
     )
+
+
+def _set_size(plan: CardPlan) -> int:
+    from bpferry.commandline.network.tap_card import set_names  # noqa: PLC0415 - for a card only
+
+    return len(set_names(plan.card_id))
 
 
 def _others(built: Built) -> int:

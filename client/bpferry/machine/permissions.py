@@ -6,12 +6,11 @@ what a helper is going to say is told with everything else.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from bpferry.domain.forms import either
-from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.errors import BpferryError, NoHelper, NotMember
 from bpferry.machine.draft import Draft
@@ -22,6 +21,9 @@ from bpferry.network.connection import why_not
 from bpferry.network.tap_helper import TapHelper
 from bpferry.steering.plan import CardPlan
 from bpferry_wire.messages import Load, Tap
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
 OWN_TAP_HINT: Final = "or name a tap that is there and yours: " + either(
     'tap = "TAP" in place of the bridge or network',
@@ -76,7 +78,7 @@ class _Asking:
             if requests.load is not None:
                 yield from self.about_set(device, requests.load)
 
-    def about_tap(self, device: Named[Card], asked: Tap) -> Iterator[BpferryError]:
+    def about_tap(self, device: "Named[Card]", asked: Tap) -> Iterator[BpferryError]:
         """Yield why the card would not get its tap, if it would not."""
         if self._no_taps:
             return
@@ -90,7 +92,7 @@ class _Asking:
         if problem is not None:
             yield located(problem, self._draft.document, device.key)
 
-    def about_set(self, device: Named[Card], asked: Load) -> Iterator[BpferryError | Fault]:
+    def about_set(self, device: "Named[Card]", asked: Load) -> Iterator[BpferryError | Fault]:
         """Yield what the card would lack without its eBPF set, if it would not get it."""
         problem = self._no_sets or self._why_no_set(asked)
         if problem is None:

@@ -6,15 +6,17 @@ again. Sockets of character devices are with ``character_sources``.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bpferry.domain.model.disks import Disk, Image
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of, named
 from bpferry.domain.remaining import numbered
 from bpferry.errors import NotReady
 from bpferry.machine.character_sources import why_not_connected
 from bpferry.machine.images import layers_of
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.disks import Disk, Image
 
 START_FIRST: Final = "first start what the VM should connect to, or correct the path"
 
@@ -53,7 +55,7 @@ def _of_folders(machine: Machine) -> Iterator[tuple[str, str]]:
             yield f"{device.key}.socket", device.value.socket
 
 
-def _images(device: Named[Disk]) -> Iterator[tuple[str, Image]]:
+def _images(device: "Named[Disk]") -> "Iterator[tuple[str, Image]]":
     """Yield each image of a disk that the document names, with its key."""
     for key, image in layers_of(device.value, device.key):
         yield key, image

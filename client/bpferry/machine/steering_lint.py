@@ -8,12 +8,11 @@ with RSS too: the note has the line to write, and what it would cost.
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from bpferry.domain.forms import Kind
-from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.xml_writer import build_element
@@ -25,6 +24,9 @@ from bpferry.steering.plan import CardPlan, HostFacts, Rung, plan_card
 from bpferry.steering.quirks import BOTH
 from bpferry.steering.rungs import Wish, wish_of
 from bpferry.steering.vhost import COST
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
 OWN_RULE: Final = "the host's kernel picks the queues, and the guest cannot change that"
 
@@ -54,7 +56,7 @@ class _Lint:
         self._kind = kind
         self._default_rss = default_rss
 
-    def faults_of(self, device: Named[Card]) -> Iterator[Fault]:
+    def faults_of(self, device: "Named[Card]") -> Iterator[Fault]:
         """Yield the findings about *device*.
 
         Raises:
@@ -74,10 +76,10 @@ class _Lint:
         elif wish_of(device.value, default_rss=True) is Wish.DEFAULT and wish is Wish.OFF:
             yield from self._nothing_said(device, plan)
 
-    def _plan(self, device: Named[Card]) -> CardPlan:
+    def _plan(self, device: "Named[Card]") -> CardPlan:
         return plan_card(device, self._capabilities, self._host, default_rss=self._default_rss)
 
-    def _less_by_default(self, device: Named[Card], plan: CardPlan) -> Fault:
+    def _less_by_default(self, device: "Named[Card]", plan: CardPlan) -> Fault:
         """Report what a card has if it would have eBPF by default."""
         message = BY_RUNG[plan.rung]
         fix = plan.obstacle.hint
@@ -87,7 +89,7 @@ class _Lint:
         text = f"{device.value.queues} queues: {message}"
         return Fault(f"{device.key}.queues", "note", text, plan.obstacle.message, fix)
 
-    def _nothing_said(self, device: Named[Card], plan: CardPlan) -> Iterator[Fault]:
+    def _nothing_said(self, device: "Named[Card]", plan: CardPlan) -> Iterator[Fault]:
         """Report how a card with several queues could have RSS, and what that would cost."""
         card = device.value
         message = f"{card.queues} queues without RSS"
@@ -106,13 +108,13 @@ class _Lint:
             cause, fix = OWN_RULE, f"write {line}"
         yield Fault(f"{device.key}.queues", "note", message, cause, fix)
 
-    def _without_vhost(self, card: Card) -> str:
+    def _without_vhost(self, card: "Card") -> str:
         """Return what to write for RSS if that is possible only without vhost."""
         unnamed = msgspec.structs.replace(card, driver=None)
         leave = "leave 'driver' out and " if card.driver and self._kind == "toml" else ""
         return f"{leave}write {self._line(unnamed)}"
 
-    def _line(self, card: Card) -> str:
+    def _line(self, card: "Card") -> str:
         """Return what to write for RSS into the document of *card*, with what is there already."""
         if self._kind == "toml":
             return "rss = true"

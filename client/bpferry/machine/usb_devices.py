@@ -3,14 +3,17 @@
 
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from bpferry.commandline.context import HostNode
 from bpferry.domain.forms import either
-from bpferry.domain.model.host_devices import HostAddress, HostDevice
+from bpferry.domain.model.host_devices import HostAddress
 from bpferry.machine.host_files import HostFiles
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.host_devices import HostDevice
 
 DEVICES: Final = "/sys/bus/usb/devices"
 
@@ -44,7 +47,7 @@ class UsbDevice(Struct, frozen=True):
         return f"{self.ids} {self.name}".strip()
 
 
-def find_usb(wanted: HostDevice, files: HostFiles) -> HostNode:
+def find_usb(wanted: "HostDevice", files: HostFiles) -> HostNode:
     """Return what is known of the device that *wanted* means."""
     place = wanted.at or HostAddress()
     found = [device for device in list_usb(files) if _fits(device, wanted, place)]
@@ -91,7 +94,7 @@ def list_usb(files: HostFiles) -> Iterator[UsbDevice]:
             continue
 
 
-def _fits(device: UsbDevice, wanted: HostDevice, place: HostAddress) -> bool:
+def _fits(device: UsbDevice, wanted: "HostDevice", place: HostAddress) -> bool:
     pairs = (
         (wanted.vendor, device.vendor),
         (wanted.product, device.product),
@@ -101,7 +104,7 @@ def _fits(device: UsbDevice, wanted: HostDevice, place: HostAddress) -> bool:
     return all(asked in (None, has) for asked, has in pairs)
 
 
-def _described(wanted: HostDevice, place: HostAddress) -> str:
+def _described(wanted: "HostDevice", place: HostAddress) -> str:
     words = []
     if wanted.vendor is not None and wanted.product is not None:
         words.append(f"{wanted.vendor:04x}:{wanted.product:04x}")

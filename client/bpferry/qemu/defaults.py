@@ -6,11 +6,11 @@ import platform
 from typing import TYPE_CHECKING
 
 from bpferry.domain.architectures import is_pc
-from bpferry.domain.model.cards import Card
 from bpferry.qemu.capabilities import Capabilities
 
 if TYPE_CHECKING:
     # The whole model takes a while to import, and a plan for a card does not need it.
+    from bpferry.domain.model.cards import Card
     from bpferry.domain.model.machine import Machine
 
 
@@ -42,7 +42,7 @@ def machine_type_of(machine: "Machine", arch: str) -> str:
     return machine.machine_type
 
 
-def card_model_of(card: Card, capabilities: Capabilities) -> str:
+def card_model_of(card: "Card", capabilities: Capabilities) -> str:
     """Return the model of *card*; if it names none, the one that libvirt chooses.
 
     On x86 that is the first of three that this QEMU has, the oldest one first
@@ -57,6 +57,6 @@ def card_model_of(card: Card, capabilities: Capabilities) -> str:
     )
 
 
-def is_virtio_card(card: Card, capabilities: Capabilities) -> bool:
+def is_virtio_card(card: "Card", capabilities: Capabilities) -> bool:
     """Say whether *card* is a virtio card on this QEMU."""
     return card_model_of(card, capabilities).startswith("virtio")

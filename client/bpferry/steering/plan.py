@@ -18,11 +18,9 @@ only that QEMU knows whether it did.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.forms import either
-from bpferry.domain.model.cards import Card
-from bpferry.domain.names import Named
 from bpferry.errors import BpferryError, Unsupported
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.qemu.defaults import is_virtio_card
@@ -41,6 +39,10 @@ from bpferry.steering.rungs import (
 )
 from bpferry.steering.vhost import COST, choose_vhost
 
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
+    from bpferry.domain.names import Named
+
 __all__ = ["RSS_OBJECT", "CardPlan", "Granted", "HelperAnswer", "HostFacts", "Notice", "Rung"]
 
 BY_RUNG: Final = {
@@ -51,7 +53,7 @@ BY_RUNG: Final = {
 
 
 def plan_card(
-    device: Named[Card],
+    device: "Named[Card]",
     capabilities: Capabilities,
     host: HostFacts,
     *,
@@ -92,7 +94,9 @@ NO_TAP: Final = Notice(
 class _Planner:
     """One card on its way down the ladder."""
 
-    def __init__(self, device: Named[Card], capabilities: Capabilities, *, demanded: bool) -> None:
+    def __init__(
+        self, device: "Named[Card]", capabilities: Capabilities, *, demanded: bool
+    ) -> None:
         self._device = device
         self._card = device.value
         self._capabilities = capabilities

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpferry.domain.forms import either
 from bpferry.domain.identity import Owner, card_mac_of
-from bpferry.domain.model.cards import Card, Flow, flows_of
 from bpferry.domain.names import Named, cards_of
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
@@ -20,6 +19,7 @@ from bpferry_wire.packets import encode_request
 from bpferry_wire.rates import limits_in_words
 
 if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card, Flow
     from bpferry.domain.model.machine import Machine
 
 KILOBYTE: Final = 1000
@@ -55,7 +55,7 @@ def build_requests(
 
 
 def requests_of(
-    device: Named[Card], owner: Owner, vm_name: str, plan: CardPlan, capabilities: Capabilities
+    device: "Named[Card]", owner: Owner, vm_name: str, plan: CardPlan, capabilities: Capabilities
 ) -> CardRequests:
     """Return the requests for one card of the VM *vm_name* of *owner*.
 
@@ -74,7 +74,9 @@ def build_load(capabilities: Capabilities) -> Load:
     return Load(RSS_OBJECT, capabilities.objects[RSS_OBJECT].digest)
 
 
-def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
+def _tap(card: "Card", plan: CardPlan, mac: str) -> Tap:
+    from bpferry.domain.model.cards import flows_of  # noqa: PLC0415 - where there is a card
+
     is_network = card.type == "network"
     source = (card.network if is_network else card.bridge) or ""
     if is_network and card.port_group is not None:
@@ -92,7 +94,7 @@ def _tap(card: Card, plan: CardPlan, mac: str) -> Tap:
     )
 
 
-def _rate(flow: Flow) -> Rate:
+def _rate(flow: "Flow") -> Rate:
     """Return *flow* in the units of the wire."""
     return Rate(
         average=(flow.average or 0) * KILOBYTE,
@@ -101,7 +103,7 @@ def _rate(flow: Flow) -> Rate:
     )
 
 
-def _check(tap: Tap, device: Named[Card]) -> None:
+def _check(tap: Tap, device: "Named[Card]") -> None:
     """Raise Unsupported if the wire has no room for what the card asks for."""
     room = limits.MAX_NETWORK_BYTES if tap.is_network else limits.MAX_INTERFACE_BYTES
     if len(tap.source.encode()) > room:
@@ -128,7 +130,7 @@ def _check(tap: Tap, device: Named[Card]) -> None:
         _check_rate(rate, device, f"bandwidth.{way}")
 
 
-def _check_rate(rate: Rate | None, device: Named[Card], field: str) -> None:
+def _check_rate(rate: Rate | None, device: "Named[Card]", field: str) -> None:
     """Raise Unsupported if the wire has no room for *rate*, which is in *field* of *device*."""
     for name, value in rate._asdict().items() if rate else ():
         unit, most = (KIB, limits.MAX_BURST) if name == "burst" else (KILOBYTE, limits.MAX_RATE)

@@ -3,13 +3,15 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from bpferry.domain.model.cards import Card
 from bpferry.errors import BpferryError
 from bpferry.qemu.capabilities import Capabilities
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
 RSS_OBJECT: Final = "rss"
 """The id of QEMU's steering program (qapi/ebpf.json, EbpfProgramID)."""
@@ -24,7 +26,7 @@ class Wish(StrEnum):
     OFF = "off"
 
 
-def wish_of(card: Card, *, default_rss: bool) -> Wish:
+def wish_of(card: "Card", *, default_rss: bool) -> Wish:
     """Return what *card*, a virtio card, says about RSS; *default_rss* is the VM's own key."""
     if card.rss is None:
         several = card.has_tap and (card.queues or 1) > 1
@@ -52,7 +54,7 @@ class Notice(Struct, frozen=True):
 class Situation(Struct, frozen=True):
     """One card on one QEMU, with what it gets as far as that is decided."""
 
-    card: Card
+    card: "Card"
     capabilities: Capabilities
     rung: Rung
     vhost: bool

@@ -4,10 +4,12 @@
 By default this is decided as in libvirt: a card gets it if the device opens and the VM uses KVM.
 """
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bpferry.domain.model.cards import Card
 from bpferry.steering.rungs import HostFacts, Notice
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
 UNUSABLE: Final = "the driver 'vhost' is asked for by name, and cannot be used here"
 UNUSABLE_HINT: Final = "the VM starts without it if you leave out the driver's name"
@@ -25,7 +27,7 @@ class VhostChoice(NamedTuple):
     warning: Notice | None = None
 
 
-def choose_vhost(card: Card, host: HostFacts, *, virtio: bool) -> VhostChoice:
+def choose_vhost(card: "Card", host: HostFacts, *, virtio: bool) -> VhostChoice:
     """Return whether *card* gets vhost on *host*."""
     named = card.driver == "vhost"
     if not card.has_tap or not virtio:

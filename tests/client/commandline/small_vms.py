@@ -7,12 +7,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from bpferry.commandline.composition import Circumstances, Composition, compose
 from bpferry.commandline.context import Context, Folders
 from bpferry.domain import shorthand, shorthand_disks, toml
 from bpferry.domain.checks import find_mistakes
+from bpferry.domain.conversion import convert
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.origins import Origins
@@ -51,7 +50,7 @@ def composed(plain: Mapping[str, object]) -> Composition:
     values: Any = toml.to_values(plain, Machine, origins, [])
     shorthand.expand(values)
     shorthand_disks.expand(values)
-    machine = msgspec.convert(values, Machine)
+    machine = convert(values)
     mistakes = tuple(find_mistakes(machine, origins))
     if mistakes:
         raise all_in_one(mistakes)

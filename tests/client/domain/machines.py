@@ -48,11 +48,10 @@ def is_sound(machine: Machine) -> bool:
 
 def tables(table: type[T]) -> st.SearchStrategy[T]:
     """Return the strategy of all values of *table*, few fields at a time."""
-    hints = typing.get_type_hints(table, include_extras=True)
     needed: dict[str, st.SearchStrategy[object]] = {}
     optional: dict[str, st.SearchStrategy[object]] = {}
     for bound in fields_of(table):
-        strategy = _of_field(hints[bound.name], bound)
+        strategy = _of_field(bound.whole, bound)
         (needed if bound.default is msgspec.NODEFAULT else optional)[bound.name] = strategy
     names = sorted(optional) or [""]
     some = st.lists(st.sampled_from(names), max_size=MOST * bool(optional), unique=True)

@@ -4,7 +4,8 @@
 import pytest
 
 from bpferry.domain.model.cards import Card, IpAddress
-from bpferry.domain.model.extras import Balloon, Rng
+from bpferry.domain.model.extras import Balloon
+from bpferry.domain.model.rngs import Rng
 from bpferry.domain.names import Named, listed, named, single
 
 CARD = Card(type="user", ips=(IpAddress(address="10.0.0.1"), IpAddress(address="fd00::1")))

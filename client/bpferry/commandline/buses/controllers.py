@@ -2,7 +2,7 @@
 """Controllers: what other devices are attached to, in the order in which QEMU needs them."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.buses.controller_ids import VIRTIO_SCSI, controllers_of, scsi_model
@@ -11,10 +11,12 @@ from bpferry.commandline.buses.usb_controllers import build_usb
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.parts import Device, Found, Part, Slot, virtio_slot
 from bpferry.commandline.threads import queue_mapping, thread_of
-from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, before
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.controllers import Controller
 
 SCSI_DRIVERS: Final = {
     "lsilogic": "lsi53c895a",
@@ -69,7 +71,7 @@ def parts(context: Context) -> Iterator[Part]:
     devices = tuple(controllers_of(context.machine))
     build_pci = pci_builder([one.value for one in devices if one.value.type == "pci"])
 
-    def build(device: Named[Controller], context: Context) -> Iterator[Found]:
+    def build(device: "Named[Controller]", context: Context) -> Iterator[Found]:
         yield from _check(device, context.machine)
         builders = {"pci": build_pci, "usb": build_usb}
         yield from builders.get(device.value.type, _other)(device, context)
@@ -78,7 +80,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield from attempt(build, device, context)
 
 
-def _order(device: Named[Controller]) -> tuple[int, int]:
+def _order(device: "Named[Controller]") -> tuple[int, int]:
     """Return what controllers are sorted by: buses of PCI by their numbers, then those of USB.
 
     USB controllers with a bus come before the companions that share it.
@@ -91,7 +93,7 @@ def _order(device: Named[Controller]) -> tuple[int, int]:
     return 2, 0
 
 
-def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]:
+def _check(device: "Named[Controller]", machine: Machine) -> Iterator[Unsupported]:
     controller = device.value
     if any(_has_same_number(controller, one) for one in before(device, machine.controllers)):
         yield device.mistake(
@@ -121,13 +123,13 @@ def _check(device: Named[Controller], machine: Machine) -> Iterator[Unsupported]
         )
 
 
-def _has_same_number(one: Controller, other: Controller) -> bool:
+def _has_same_number(one: "Controller", other: "Controller") -> bool:
     """Say whether two controllers of one type have one number, and share no bus."""
     alone = one.first_port is None and other.first_port is None
     return alone and (one.type, one.index) == (other.type, other.index)
 
 
-def _other(device: Named[Controller], context: Context) -> Iterator[Found]:
+def _other(device: "Named[Controller]", context: Context) -> Iterator[Found]:
     controller = device.value
     if controller.type in ("ide", "sata"):
         yield from _disks(device, context)
@@ -143,7 +145,7 @@ def _other(device: Named[Controller], context: Context) -> Iterator[Found]:
         )
 
 
-def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
+def _disks(device: "Named[Controller]", context: Context) -> Iterator[Found]:
     controller = device.value
     kind = (context.family, controller.type)
     if controller.index == 0 and kind in BUILT_IN:
@@ -172,7 +174,7 @@ def _disks(device: Named[Controller], context: Context) -> Iterator[Found]:
         )
 
 
-def _check_floppies(device: Named[Controller], context: Context) -> Iterator[Unsupported]:
+def _check_floppies(device: "Named[Controller]", context: Context) -> Iterator[Unsupported]:
     """The machine has it, or the floppy drives bring it with them."""
     controller = device.value
     if controller.index:
@@ -187,7 +189,7 @@ def _check_floppies(device: Named[Controller], context: Context) -> Iterator[Uns
         )
 
 
-def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
+def _scsi(device: "Named[Controller]", context: Context) -> Iterator[Found]:
     controller = device.value
     model = scsi_model(controller, context.capabilities)
     if model in VIRTIO_SCSI:
@@ -206,7 +208,7 @@ def _scsi(device: Named[Controller], context: Context) -> Iterator[Found]:
     )
 
 
-def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> Iterator[Found]:
+def _virtio_scsi(device: "Named[Controller]", driver: str, context: Context) -> Iterator[Found]:
     controller = device.value
     mapping = queue_mapping(device, context)
     if mapping and not context.capabilities.has_property(driver, "iothread-vq-mapping"):
@@ -228,7 +230,7 @@ def _virtio_scsi(device: Named[Controller], driver: str, context: Context) -> It
     yield Device(driver, device.id, device.key, properties, slot=slot, address=controller.address)
 
 
-def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Unsupported]:
+def _refuse_virtio_options(device: "Named[Controller]", model: str) -> Iterator[Unsupported]:
     controller = device.value
     for field in VIRTIO_ONLY:
         if getattr(controller, field) is not None:
@@ -246,7 +248,7 @@ def _refuse_virtio_options(device: Named[Controller], model: str) -> Iterator[Un
         )
 
 
-def _virtio_serial(device: Named[Controller], context: Context) -> Iterator[Found]:
+def _virtio_serial(device: "Named[Controller]", context: Context) -> Iterator[Found]:
     controller = device.value
     if controller.model not in SERIAL_MODELS:
         yield device.refusal(

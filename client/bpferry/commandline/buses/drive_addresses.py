@@ -6,9 +6,8 @@ of the target's name selects a bus, and its last letters a place on it. A descri
 the target out as well; then it is the next free one on a bus that suits the machine.
 """
 
-from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -16,11 +15,15 @@ from msgspec.structs import replace
 
 from bpferry.commandline.attempt import settle
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Refusal
 from bpferry.domain.model.base import Address
-from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, named
-from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bpferry.commandline.parts import Refusal
+    from bpferry.domain.model.disks import Disk
+    from bpferry.errors import Unsupported
 
 Bus = Literal["virtio", "scsi", "sata", "ide", "usb", "fdc"]
 
@@ -51,7 +54,7 @@ MAXIMA: Final = {
 """The last place on each bus (hw/ide, hw/block/fdc.c, hw/scsi/virtio-scsi.c)."""
 
 
-def place_drives(context: Context) -> Iterator[Named[Disk] | Refusal]:
+def place_drives(context: Context) -> "Iterator[Named[Disk] | Refusal]":
     """Yield the disks with target, bus and, if they have controllers, address.
 
     Places that do not exist, or that two disks have, are refused.
@@ -64,7 +67,7 @@ def place_drives(context: Context) -> Iterator[Named[Disk] | Refusal]:
             yield found
 
 
-def drive_of(disk: Disk) -> Drive:
+def drive_of(disk: "Disk") -> Drive:
     """Return the place of *disk*, which has one."""
     where = disk.address or Address(type="drive")
     return Drive(where.controller or 0, where.bus or 0, where.target or 0, where.unit or 0)
@@ -78,15 +81,15 @@ def index_of(target: str) -> int:
     return number - 1
 
 
-def _bus_of(disk: Disk) -> Bus:
+def _bus_of(disk: "Disk") -> Bus:
     if disk.bus is not None:
         return disk.bus
     return "fdc" if disk.device == "floppy" else BUSES[disk.target[:2]]
 
 
 def _place(
-    earlier: Sequence[Named[Disk]], device: Named[Disk], _: Context
-) -> Iterator[Named[Disk] | Unsupported]:
+    earlier: "Sequence[Named[Disk]]", device: "Named[Disk]", _: Context
+) -> "Iterator[Named[Disk] | Unsupported]":
     bus = _bus_of(device.value)
     address = _address_of(device, bus)
     disk = msgspec.structs.replace(device.value, bus=bus, address=address)
@@ -106,7 +109,7 @@ def _place(
     yield replace(device, value=disk)
 
 
-def _address_of(device: Named[Disk], bus: Bus) -> Address | None:
+def _address_of(device: "Named[Disk]", bus: Bus) -> Address | None:
     where = device.value.address
     if where is not None and where.type not in ADDRESS_TYPES[bus]:
         raise device.mistake(

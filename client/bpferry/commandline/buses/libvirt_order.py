@@ -9,7 +9,7 @@ shows which bridges there are. In the second, the bridges take part, and come fi
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -25,9 +25,11 @@ from bpferry.commandline.buses.topology import (
 )
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Slot
-from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.controllers import Controller
 
 ORDER: Final = (
     "filesystems", "cards", "sounds", "controllers", "disks", "host-devices", "balloon", "rngs",
@@ -100,7 +102,7 @@ def _order_of_controllers(machine: Machine) -> list[int]:
     controllers = list(numbered(machine.controllers))
     types = list(dict.fromkeys(controller.type for _, controller in controllers))
 
-    def rank(pair: tuple[int, Controller]) -> tuple[int, int, bool]:
+    def rank(pair: "tuple[int, Controller]") -> tuple[int, int, bool]:
         _, controller = pair
         return (
             types.index(controller.type),

@@ -6,16 +6,18 @@ name.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bpferry.commandline.attempt import Builder
 from bpferry.commandline.buses.pci import MODELS
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Option, Slot
-from bpferry.domain.model.controllers import Controller
 from bpferry.domain.names import Named, chosen
 from bpferry.domain.shown import any_of
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.commandline.attempt import Builder
+    from bpferry.domain.model.controllers import Controller
 
 ROOTS: Final = ("pci-root", "pcie-root")
 
@@ -45,11 +47,11 @@ LAST_BUS: Final = 256
 """Bus numbers of expanders count down from here, two apart, as in libvirt."""
 
 
-def pci_builder(controllers: Sequence[Controller]) -> Builder[Controller]:
+def pci_builder(controllers: "Sequence[Controller]") -> "Builder[Controller]":
     """Return what builds one of *controllers*, which are all PCI, in the order of their buses."""
     numbers = _bus_numbers(controllers)
 
-    def build(device: Named[Controller], context: Context) -> Iterator[Found]:
+    def build(device: "Named[Controller]", context: Context) -> Iterator[Found]:
         controller = device.value
         yield from _check(device, context)
         if controller.model in ROOTS:
@@ -69,12 +71,12 @@ def pci_builder(controllers: Sequence[Controller]) -> Builder[Controller]:
     return build
 
 
-def _driver(controller: Controller) -> str:
+def _driver(controller: "Controller") -> str:
     possible = DRIVERS[controller.model or ""]
     return controller.implementation if controller.implementation in possible else possible[0]
 
 
-def _check(device: Named[Controller], context: Context) -> Iterator[Unsupported]:
+def _check(device: "Named[Controller]", context: Context) -> Iterator[Unsupported]:
     controller = device.value
     model = controller.model
     if model is None or (model not in DRIVERS and model not in ROOTS):
@@ -128,7 +130,7 @@ def _check(device: Named[Controller], context: Context) -> Iterator[Unsupported]
         )
 
 
-def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
+def _check_fields(device: "Named[Controller]") -> Iterator[Unsupported]:
     controller = device.value
     model = controller.model or ""
     for field, models in FIELDS.items():
@@ -146,7 +148,7 @@ def _check_fields(device: Named[Controller]) -> Iterator[Unsupported]:
         )
 
 
-def _root_options(controller: Controller, context: Context) -> Iterator[Option]:
+def _root_options(controller: "Controller", context: Context) -> Iterator[Option]:
     if controller.hotplug is not None:
         word = "on" if controller.hotplug else "off"
         yield Option("-global", f"PIIX4_PM.acpi-root-pci-hotplug={word}")
@@ -155,7 +157,7 @@ def _root_options(controller: Controller, context: Context) -> Iterator[Option]:
         yield Option("-global", f"{host}.pci-hole64-size={-(-controller.hole // 1024)}K")
 
 
-def _properties(controller: Controller, index: int, numbers: dict[int, int]) -> dict[str, object]:
+def _properties(controller: "Controller", index: int, numbers: dict[int, int]) -> dict[str, object]:
     if controller.model in EXPANDERS:
         return {"bus_nr": numbers[index], "numa_node": controller.numa_node}
     reserved = controller.reserved_memory
@@ -173,7 +175,7 @@ def _properties(controller: Controller, index: int, numbers: dict[int, int]) -> 
     return {}
 
 
-def _bus_numbers(controllers: Sequence[Controller]) -> dict[int, int]:
+def _bus_numbers(controllers: "Sequence[Controller]") -> dict[int, int]:
     """Return where the bus numbers of each expander begin, by its index."""
     expanders = [controller for controller in controllers if controller.model in EXPANDERS]
     given = [one.bus_number for one in expanders if one.bus_number is not None]

@@ -2,14 +2,16 @@
 """USB controllers. One of USB 2 may have companions for slower devices, which share its bus."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Slot
-from bpferry.domain.model.controllers import Controller
 from bpferry.domain.names import Named, chosen
 from bpferry.domain.shown import all_of
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.controllers import Controller
 
 DRIVERS: Final = {
     "piix3-uhci": "piix3-usb-uhci",
@@ -43,7 +45,7 @@ MAX_XHCI_PORTS: Final = 15
 """hw/usb/hcd-xhci.h, XHCI_MAXPORTS_2 and _3."""
 
 
-def build_usb(device: Named[Controller], context: Context) -> Iterator[Found]:
+def build_usb(device: "Named[Controller]", context: Context) -> Iterator[Found]:
     """Yield the controller *device*, unless its model is ``none``."""
     model = _model(device, context)
     if model != "none":
@@ -61,7 +63,7 @@ def default_model(family: str) -> str:
     return {"pc": "piix3-uhci", "q35": "qemu-xhci"}.get(family, "qemu-xhci")
 
 
-def _model(device: Named[Controller], context: Context) -> str:
+def _model(device: "Named[Controller]", context: Context) -> str:
     # A controller without a model is an old one on x86, whatever the machine (qemu_postparse.c).
     controller = device.value
     old = context.family in ("pc", "q35") and context.capabilities.has_device("piix3-usb-uhci")
@@ -83,7 +85,7 @@ def _model(device: Named[Controller], context: Context) -> str:
     return model
 
 
-def _device(device: Named[Controller], model: str, context: Context) -> Device:
+def _device(device: "Named[Controller]", model: str, context: Context) -> Device:
     controller = device.value
     properties: dict[str, object] = {"p2": controller.ports, "p3": controller.ports}
     index = controller.index or 0

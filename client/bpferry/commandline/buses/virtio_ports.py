@@ -10,15 +10,17 @@ If no kind of device is to move another, consoles after the first count down fro
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from bpferry.commandline.buses.controller_ids import bus_of
 from bpferry.domain.model.base import Address
-from bpferry.domain.model.characters import Channel, Console
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, named
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.characters import Channel, Console
 
 MAX_PORTS: Final = 31
 """Ports of a controller if the document does not say how many: QEMU's own default."""
@@ -54,7 +56,7 @@ def controllers_needed(machine: Machine) -> tuple[int, ...]:
     return tuple(sorted({place.controller for place in virtio_places(machine).values()}))
 
 
-def _users(machine: Machine) -> Iterator[Named[Console | Channel]]:
+def _users(machine: Machine) -> "Iterator[Named[Console | Channel]]":
     for console in named(machine.consoles, "consoles", "console"):
         if console.value.target == "virtio":
             yield console
@@ -75,7 +77,7 @@ class _Ports:
             where = device.value.address
             self._sizes.setdefault((where.controller if where else None) or 0, MAX_PORTS)
 
-    def keep(self, device: Named[Console | Channel]) -> None:
+    def keep(self, device: "Named[Console | Channel]") -> None:
         """Give *device* the port that its document names, if it names one."""
         if device.value.address is None:
             return
@@ -96,8 +98,10 @@ class _Ports:
         if number:
             self._take(device, Place(where.controller or 0, number), "address.port")
 
-    def find(self, device: Named[Console | Channel]) -> None:
+    def find(self, device: "Named[Console | Channel]") -> None:
         """Give *device* a free port, on the controller of its address if there is one."""
+        from bpferry.domain.model.characters import Console  # noqa: PLC0415 - not for all VMs
+
         console = isinstance(device.value, Console)
         address = device.value.address
         if address is not None:
@@ -130,7 +134,7 @@ class _Ports:
         self._sizes[index] = MAX_PORTS
         return Place(index, 0 if console else 1)
 
-    def _take(self, device: Named[Console | Channel], place: Place, field: str) -> None:
+    def _take(self, device: "Named[Console | Channel]", place: Place, field: str) -> None:
         size = self._sizes[place.controller]
         if place.number >= size:
             raise device.mistake(

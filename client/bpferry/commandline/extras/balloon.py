@@ -2,13 +2,16 @@
 """The balloon, by which the guest gives memory back."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.parts import Command, Device, Found, Part, virtio_slot
-from bpferry.domain.model.extras import Balloon
 from bpferry.domain.names import Named, single
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.extras import Balloon
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -20,7 +23,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield from attempt(_balloon, single(context.machine.balloon, "balloon"), context)
 
 
-def _balloon(device: Named[Balloon], context: Context) -> Iterator[Found]:
+def _balloon(device: "Named[Balloon]", context: Context) -> Iterator[Found]:
     balloon = device.value
     if balloon.model == "none":
         # libvirt ignores an address here, so documents may have one.

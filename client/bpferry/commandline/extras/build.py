@@ -2,23 +2,17 @@
 """The smaller devices, family by family, and those that are a few lines only."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.applicable import check_address
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.extras import (
-    balloon,
-    filesystems,
-    panics,
-    rngs,
-    shared_memories,
-    vsock,
-    watchdogs,
-)
+from bpferry.commandline.extras import balloon, panics, vsock, watchdogs
 from bpferry.commandline.parts import Device, Folder, Found, Option, Part, Slot, json_of
-from bpferry.domain.model.extras import Crypto, Pstore
 from bpferry.domain.names import Named, named, single
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.extras import Crypto, Pstore
 
 RECORD: Final = 8192
 """Bytes of one record of ACPI ERST by default (hw/acpi/erst.c)."""
@@ -26,16 +20,27 @@ RECORD: Final = 8192
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield all of them."""
-    yield from filesystems.parts(context)
+    machine = context.machine
+    # Nearly every VM has a balloon, and none has all of the others.
+    if machine.filesystems:
+        from bpferry.commandline.extras import filesystems  # noqa: PLC0415 - see above
+
+        yield from filesystems.parts(context)
     yield from watchdogs.parts(context)
     yield from balloon.parts(context)
-    yield from rngs.parts(context)
+    if machine.rngs:
+        from bpferry.commandline.extras import rngs  # noqa: PLC0415 - see above
+
+        yield from rngs.parts(context)
     yield from _cryptos(context)
-    yield from shared_memories.parts(context)
+    if machine.shared_memories:
+        from bpferry.commandline.extras import shared_memories  # noqa: PLC0415 - see above
+
+        yield from shared_memories.parts(context)
     yield from panics.parts(context)
     yield from vsock.parts(context)
-    if context.machine.pstore is not None:
-        yield from attempt(_pstore, single(context.machine.pstore, "pstore"), context)
+    if machine.pstore is not None:
+        yield from attempt(_pstore, single(machine.pstore, "pstore"), context)
 
 
 def _cryptos(context: Context) -> Iterator[Part]:
@@ -43,7 +48,7 @@ def _cryptos(context: Context) -> Iterator[Part]:
         yield from attempt(_crypto, device, context)
 
 
-def _crypto(device: Named[Crypto], context: Context) -> Iterator[Found]:
+def _crypto(device: "Named[Crypto]", context: Context) -> Iterator[Found]:
     crypto = device.value
     if crypto.queues is not None and crypto.queues > 1:
         yield device.refusal(
@@ -66,7 +71,7 @@ def _crypto(device: Named[Crypto], context: Context) -> Iterator[Found]:
     )
 
 
-def _pstore(device: Named[Pstore], context: Context) -> Iterator[Found]:
+def _pstore(device: "Named[Pstore]", context: Context) -> Iterator[Found]:
     pstore = device.value
     yield from check_address(device, "pci")
     if not context.machine.features.acpi or context.family not in ("pc", "q35"):

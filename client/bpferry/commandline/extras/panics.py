@@ -2,13 +2,16 @@
 """What tells the host that the guest's kernel has panicked."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bpferry.commandline.applicable import check_address
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Part, Slot
-from bpferry.domain.model.extras import Panic
 from bpferry.domain.names import Named, before, named
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.extras import Panic
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -17,7 +20,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield from attempt(_panic, device, context)
 
 
-def _panic(device: Named[Panic], context: Context) -> Iterator[Found]:
+def _panic(device: "Named[Panic]", context: Context) -> Iterator[Found]:
     panic = device.value
     model = _model(context, panic)
     if any(_model(context, one) == model for one in before(device, context.machine.panics)):
@@ -48,11 +51,11 @@ def cpu_words(context: Context) -> Iterator[str]:
         yield "hv-crash=on"
 
 
-def _model(context: Context, panic: Panic) -> str:
+def _model(context: Context, panic: "Panic") -> str:
     return panic.model or ("isa" if context.is_x86 else "pvpanic")
 
 
-def _port(device: Named[Panic]) -> int | None:
+def _port(device: "Named[Panic]") -> int | None:
     panic = device.value
     if panic.address is None:
         return None

@@ -10,7 +10,7 @@ from bpferry.commandline.context import Context, virtio_properties
 from bpferry.commandline.parts import Device, Found, Option, Part, json_of, virtio_slot
 from bpferry.domain.forms import called
 from bpferry.domain.model.characters import Character
-from bpferry.domain.model.extras import Rng
+from bpferry.domain.model.rngs import Rng
 from bpferry.domain.names import Named, named
 from bpferry.errors import Unsupported
 

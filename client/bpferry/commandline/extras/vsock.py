@@ -2,7 +2,7 @@
 """Sockets between guest and host (vsock(7)), by vhost."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
@@ -15,8 +15,10 @@ from bpferry.commandline.parts import (
     Part,
     virtio_slot,
 )
-from bpferry.domain.model.extras import Vsock
 from bpferry.domain.names import Named, single
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.extras import Vsock
 
 NODE: Final = "/dev/vhost-vsock"
 
@@ -29,7 +31,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield from attempt(_vsock, single(context.machine.vsock, "vsock"), context)
 
 
-def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
+def _vsock(device: "Named[Vsock]", context: Context) -> Iterator[Found]:
     vsock = device.value
     name, cid = f"{device.id}.vhost", f"{device.id}.cid"
     if _is_automatic(vsock) and not context.has_vsock:
@@ -56,7 +58,7 @@ def _vsock(device: Named[Vsock], context: Context) -> Iterator[Found]:
     )
 
 
-def _is_automatic(vsock: Vsock) -> bool:
+def _is_automatic(vsock: "Vsock") -> bool:
     """Say whether the host assigns the CID; as in libvirt, also if the document gives none."""
     return vsock.auto if vsock.auto is not None else vsock.cid is None
 

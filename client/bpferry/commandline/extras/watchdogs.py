@@ -2,14 +2,17 @@
 """Watchdogs. A q35 machine always has one: the iTCO timer of its chipset."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bpferry.commandline.applicable import check_address
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Device, Found, Option, Part, Slot
-from bpferry.domain.model.extras import Watchdog
 from bpferry.domain.names import Named, named
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.extras import Watchdog
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -24,7 +27,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield Option("-watchdog-action", watchdogs[0].action if watchdogs else "reset")
 
 
-def _watchdog(device: Named[Watchdog], context: Context) -> Iterator[Found]:
+def _watchdog(device: "Named[Watchdog]", context: Context) -> Iterator[Found]:
     watchdog = device.value
     yield from _check(context, device)
     if watchdog.model == "i6300esb":
@@ -34,7 +37,7 @@ def _watchdog(device: Named[Watchdog], context: Context) -> Iterator[Found]:
         yield Device("ib700", device.id, device.key)
 
 
-def _check(context: Context, device: Named[Watchdog]) -> Iterator[Unsupported]:
+def _check(context: Context, device: "Named[Watchdog]") -> Iterator[Unsupported]:
     watchdog = device.value
     if watchdog.action != context.machine.watchdogs[0].action:
         yield device.refusal(

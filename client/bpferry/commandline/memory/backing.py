@@ -6,15 +6,19 @@ maps files in /dev/hugepages. Memory that processes share without a file comes f
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from bpferry.commandline.context import Context, mistaken
 from bpferry.commandline.memory.nodes import nodes_of
 from bpferry.commandline.numbers import parse_numbers
-from bpferry.domain.model.memory import HugePage, HugePages, MemoryBacking
+from bpferry.domain.model.memory import MemoryBacking
 from bpferry.domain.model.numa import NodeMemory, NumaCell, NumaTune
 from bpferry.domain.names import Named, listed
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.memory import HugePage, HugePages
 
 POLICIES = {"strict": "bind", "preferred": "preferred", "interleave": "interleave"}
 """QEMU's words (QAPI HostMemPolicy)."""
@@ -153,7 +157,7 @@ def _pages(backing: MemoryBacking, block: Block) -> tuple[bool, int | None]:
     return page.size != USUAL_PAGE, page.size
 
 
-def _page_of(huge: HugePages, node: int | None) -> HugePage | None:
+def _page_of(huge: "HugePages", node: int | None) -> "HugePage | None":
     """Return the pages for *node*: those that name it, or those that name none."""
     general = None
     for page in pages_of(huge):
@@ -165,7 +169,7 @@ def _page_of(huge: HugePages, node: int | None) -> HugePage | None:
     return general
 
 
-def pages_of(huge: HugePages | None) -> Iterator[Named[HugePage]]:
+def pages_of(huge: "HugePages | None") -> "Iterator[Named[HugePage]]":
     """Yield the kinds of huge pages that the VM's memory uses."""
     return listed(huge.pages if huge else (), "memory-backing.huge-pages.pages")
 

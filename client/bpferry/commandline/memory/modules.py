@@ -2,7 +2,7 @@
 """Modules of memory: DIMMs, NVDIMMs, and memory that comes and goes by virtio."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from bpferry.commandline.applicable import check_address, refuse_others
@@ -12,9 +12,11 @@ from bpferry.commandline.memory.backing import Block, is_preallocated, memory_ob
 from bpferry.commandline.memory.sizes import MODULE, round_up
 from bpferry.commandline.parts import Device, Found, Option, Part, Remark, Slot, json_of
 from bpferry.domain.forms import either
-from bpferry.domain.model.memory import MemoryDevice
 from bpferry.domain.names import Named, named
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.memory import MemoryDevice
 
 ALL: Final = frozenset({"model", "alias", "address", "access", "size"})
 ANONYMOUS: Final = frozenset({"discard", "node", "page_size", "host_nodes"})
@@ -48,18 +50,18 @@ def parts(context: Context) -> Iterator[Part]:
         yield from attempt(_module, device, context)
 
 
-def _module(device: Named[MemoryDevice], context: Context) -> Iterator[Found]:
+def _module(device: "Named[MemoryDevice]", context: Context) -> Iterator[Found]:
     yield from _check(device)
     block = _block(device)
     yield Option("-object", json_of(_object(context, device.value, block)))
     yield _device(context, device, block)
 
 
-def _is_virtio(module: MemoryDevice) -> bool:
+def _is_virtio(module: "MemoryDevice") -> bool:
     return module.model.startswith("virtio")
 
 
-def _check(device: Named[MemoryDevice]) -> Iterator[Unsupported]:
+def _check(device: "Named[MemoryDevice]") -> Iterator[Unsupported]:
     module = device.value
     yield from refuse_others(device, MEANINGFUL[module.model], f"a module '{module.model}'")
     yield from check_address(device, "pci" if _is_virtio(module) else "dimm")
@@ -67,7 +69,7 @@ def _check(device: Named[MemoryDevice]) -> Iterator[Unsupported]:
         yield device.mistake("file", f"'{module.model}' needs a file", "name the file")
 
 
-def _block(device: Named[MemoryDevice]) -> Block:
+def _block(device: "Named[MemoryDevice]") -> Block:
     module = device.value
     access = module.access
     if module.model == "virtio-pmem" and access is None:
@@ -86,7 +88,7 @@ def _block(device: Named[MemoryDevice]) -> Block:
     )
 
 
-def _preallocates(module: MemoryDevice) -> bool | None:
+def _preallocates(module: "MemoryDevice") -> bool | None:
     """Say whether the object itself is allocated at the start; None to use the VM's setting.
 
     Persistent memory needs no allocation. A file is allocated, so that a full file system shows at
@@ -97,7 +99,7 @@ def _preallocates(module: MemoryDevice) -> bool | None:
     return None if module.model == "dimm" else False
 
 
-def _object(context: Context, module: MemoryDevice, block: Block) -> dict[str, object]:
+def _object(context: Context, module: "MemoryDevice", block: Block) -> dict[str, object]:
     found = memory_object(context, block)
     found["align"] = module.alignment
     found["pmem"] = module.persistent or None
@@ -108,7 +110,7 @@ def _object(context: Context, module: MemoryDevice, block: Block) -> dict[str, o
     return found
 
 
-def _device(context: Context, device: Named[MemoryDevice], block: Block) -> Device:
+def _device(context: Context, device: "Named[MemoryDevice]", block: Block) -> Device:
     module = device.value
     common: dict[str, object] = {"memdev": block.id, "node": module.node}
     if not _is_virtio(module):
@@ -124,7 +126,7 @@ def _device(context: Context, device: Named[MemoryDevice], block: Block) -> Devi
     )
 
 
-def _dimm_properties(module: MemoryDevice) -> dict[str, object]:
+def _dimm_properties(module: "MemoryDevice") -> dict[str, object]:
     where = module.address
     return {
         "slot": where.slot if where else None,
@@ -135,7 +137,7 @@ def _dimm_properties(module: MemoryDevice) -> dict[str, object]:
     }
 
 
-def _virtio_properties(context: Context, module: MemoryDevice, block: Block) -> dict[str, object]:
+def _virtio_properties(context: Context, module: "MemoryDevice", block: Block) -> dict[str, object]:
     usual = Block(block.id, block.key, block.size, module.node, page_size=module.page_size)
     allocates = module.model == "virtio-mem" and is_preallocated(context, usual)
     return {

@@ -2,16 +2,18 @@
 """The unit that translates the addresses of devices."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.attempt import attempt, attempt_section
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Device, Found, Part, Slot, on_off
 from bpferry.domain.forms import either
-from bpferry.domain.model.extras import Iommu
 from bpferry.domain.names import Named, single
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.extras import Iommu
 
 MOST_WITHOUT: Final = 255
 """Processors that an x86 machine can interrupt without extended destination ids."""
@@ -31,7 +33,7 @@ def parts(context: Context) -> Iterator[Part]:
         yield from attempt(_iommu, single(context.machine.iommu, "iommu"), context)
 
 
-def _iommu(device: Named[Iommu], context: Context) -> Iterator[Found]:
+def _iommu(device: "Named[Iommu]", context: Context) -> Iterator[Found]:
     if device.value.model == "virtio":
         yield from _check_virtio(context, device)
         where = device.value.address
@@ -54,7 +56,7 @@ def _check_processors(context: Context) -> Iterator[Unsupported]:
         )
 
 
-def _check_virtio(context: Context, device: Named[Iommu]) -> Iterator[Unsupported]:
+def _check_virtio(context: Context, device: "Named[Iommu]") -> Iterator[Unsupported]:
     yield from refuse_others(device, ("model", "address", "alias"), "a virtio IOMMU")
     yield from check_address(device, "pci")
     if not context.has_pci_express:
@@ -71,7 +73,7 @@ def _check_virtio(context: Context, device: Named[Iommu]) -> Iterator[Unsupporte
         )
 
 
-def _check_intel(context: Context, device: Named[Iommu]) -> Iterator[Unsupported]:
+def _check_intel(context: Context, device: "Named[Iommu]") -> Iterator[Unsupported]:
     iommu = device.value
     yield from check_address(device)
     if context.family != "q35":
@@ -101,7 +103,7 @@ def _check_intel(context: Context, device: Named[Iommu]) -> Iterator[Unsupported
         )
 
 
-def _intel(device: Named[Iommu]) -> dict[str, object]:
+def _intel(device: "Named[Iommu]") -> dict[str, object]:
     iommu = device.value
     return {
         "intremap": on_off(iommu.interrupt_remapping),

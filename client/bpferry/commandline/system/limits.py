@@ -6,16 +6,19 @@ code that starts QEMU.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Found, Limit, Remark
 from bpferry.domain.forms import either
 from bpferry.domain.model.machine import Machine
-from bpferry.domain.model.memory import UNLIMITED, MemoryLimits
-from bpferry.domain.model.tuning import CpuTune, DeviceTune
+from bpferry.domain.model.memory import UNLIMITED
 from bpferry.domain.names import Named, listed
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.memory import MemoryLimits
+    from bpferry.domain.model.tuning import CpuTune, DeviceTune
 
 KIB: Final = 1024
 
@@ -51,7 +54,7 @@ def parts(context: Context) -> Iterator[Found]:
             yield from _of_device(device)
 
 
-def _of_time(tune: CpuTune) -> Iterator[Found]:
+def _of_time(tune: "CpuTune") -> Iterator[Found]:
     if tune.weight is not None:
         yield _weight("CPUWeight", tune.weight, "cpu-tune.weight")
     quota, period = tune.global_quota or 0, tune.global_period or 0
@@ -70,7 +73,7 @@ def _of_time(tune: CpuTune) -> Iterator[Found]:
         yield Limit("CPUQuotaPeriodSec", f"{period}us", "cpu-tune.global-period")
 
 
-def _of_memory(limits: MemoryLimits, machine: Machine) -> Iterator[Found]:
+def _of_memory(limits: "MemoryLimits", machine: Machine) -> Iterator[Found]:
     hard = _limited(limits.hard)
     if hard is not None:
         yield Limit("MemoryMax", _size(hard), "memory-limits.hard")
@@ -112,7 +115,7 @@ def _size(size: int) -> str:
     return f"{size // KIB}K" if size and size % KIB == 0 else str(size)
 
 
-def _of_device(device: Named[DeviceTune]) -> Iterator[Found]:
+def _of_device(device: "Named[DeviceTune]") -> Iterator[Found]:
     tune = device.value
     if not tune.path.startswith("/") or any(sign.isspace() for sign in tune.path):
         sentence = "systemd takes the whole path of a disk of the host, without spaces"

@@ -6,7 +6,7 @@ guest runs.
 """
 
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from bpferry.commandline.context import Context, mistaken
 from bpferry.commandline.numbers import parse_numbers
@@ -22,14 +22,21 @@ from bpferry.commandline.parts import (
 )
 from bpferry.commandline.system.topology import enabled_vcpus
 from bpferry.commandline.threads import iothreads_of
-from bpferry.domain.model.tuning import CpuTune, EmulatorScheduler, IoThreadScheduler, VcpuScheduler
 from bpferry.domain.names import Named, listed
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.tuning import (
+        CpuTune,
+        EmulatorScheduler,
+        IoThreadScheduler,
+        VcpuScheduler,
+    )
 
 KEY: Final = "cpu-tune"
 
 REAL_TIME: Final = ("fifo", "rr")
 
-Scheduler = VcpuScheduler | IoThreadScheduler | EmulatorScheduler
+Scheduler: TypeAlias = "VcpuScheduler | IoThreadScheduler | EmulatorScheduler"
 
 
 def parts(context: Context) -> Iterator[Found]:
@@ -57,7 +64,7 @@ def _affinity(numbers: str, key: str, threads: Threads) -> Affinity:
     return Affinity(frozenset(parse_numbers(numbers, key)), key, threads)
 
 
-def _pins(context: Context, tune: CpuTune) -> Iterator[Part]:
+def _pins(context: Context, tune: "CpuTune") -> Iterator[Part]:
     if tune.emulator is not None:
         yield _affinity(tune.emulator, f"{KEY}.emulator", EMULATOR)
     seen: set[Threads] = set()
@@ -81,7 +88,7 @@ def _remark_of_absence(context: Context, number: int, part: Named[object]) -> Re
     return Remark(text, "", part.key)
 
 
-def _schedulers(context: Context, tune: CpuTune) -> Iterator[Part]:
+def _schedulers(context: Context, tune: "CpuTune") -> Iterator[Part]:
     seen: set[Threads] = set()
     if tune.emulator_scheduler is not None:
         scheduler = Named(f"{KEY}.emulator-scheduler", "", tune.emulator_scheduler)
@@ -99,7 +106,7 @@ def _schedulers(context: Context, tune: CpuTune) -> Iterator[Part]:
             yield _scheduling(of_io, Threads("iothread", number))
 
 
-def _scheduling(part: Named[Scheduler], threads: Threads) -> Scheduling:
+def _scheduling(part: "Named[Scheduler]", threads: Threads) -> Scheduling:
     scheduler = part.value
     if scheduler.policy in REAL_TIME and scheduler.priority is None:
         sentence = f"'{scheduler.policy}' needs a priority"

@@ -2,15 +2,17 @@
 """What the guest can read about the machine it is in: SMBIOS, and values in fw_cfg."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from bpferry.commandline.context import Context, unsupported
 from bpferry.commandline.parts import Found, Option, join
 from bpferry.domain.identity import is_uuid, named_uuid
-from bpferry.domain.model.firmware import BaseBoard, Entry, FwCfgEntry, Sysinfo
 from bpferry.domain.names import Named, listed
 from bpferry.errors import Unsupported
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.firmware import BaseBoard, Entry, FwCfgEntry, Sysinfo
 
 RESERVED: Final = ("opt/ovmf/", "opt/org.qemu/")
 """Names that are not for users (docs/specs/fw_cfg.rst in QEMU)."""
@@ -49,7 +51,7 @@ def parts(context: Context) -> Iterator[Found]:
             )
 
 
-def _tables(part: Named[Sysinfo]) -> Iterator[Found]:
+def _tables(part: "Named[Sysinfo]") -> Iterator[Found]:
     info = part.value
     yield from _table(0, info.bios)
     yield from _table(1, info.system)
@@ -64,11 +66,11 @@ def _tables(part: Named[Sysinfo]) -> Iterator[Found]:
         yield Option("-smbios", "type=11" + "".join(f",value={text}" for text in doubled))
 
 
-def _says_something(board: BaseBoard) -> bool:
+def _says_something(board: "BaseBoard") -> bool:
     return any(entry.value for entry in board.entries)
 
 
-def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
+def _table(number: int, entries: "Sequence[Entry]") -> Iterator[Option]:
     """Yield table *number*.
 
     Of values with the same name the first counts, and an empty one is ignored: libvirt asks for
@@ -82,7 +84,7 @@ def _table(number: int, entries: Sequence[Entry]) -> Iterator[Option]:
         yield Option("-smbios", join("", type=number, **said))
 
 
-def _check_uuid(context: Context, part: Named[Sysinfo]) -> Iterator[Unsupported]:
+def _check_uuid(context: Context, part: "Named[Sysinfo]") -> Iterator[Unsupported]:
     """Yield a refusal of a UUID that the VM does not have.
 
     The first one counts, and an empty one is ignored.
@@ -106,7 +108,7 @@ def _check_uuid(context: Context, part: Named[Sysinfo]) -> Iterator[Unsupported]
         return
 
 
-def _check_value(part: Named[FwCfgEntry]) -> Iterator[Unsupported]:
+def _check_value(part: "Named[FwCfgEntry]") -> Iterator[Unsupported]:
     entry = part.value
     if not entry.name.startswith("opt/") or entry.name.startswith(RESERVED):
         yield part.refusal(
@@ -120,5 +122,5 @@ def _check_value(part: Named[FwCfgEntry]) -> Iterator[Unsupported]:
         )
 
 
-def _value(entry: FwCfgEntry) -> str:
+def _value(entry: "FwCfgEntry") -> str:
     return join("", name=entry.name, string=entry.value, file=entry.file)

@@ -26,6 +26,7 @@
     sounds       sound cards, and where their sound goes
     filesystems  shared folders
     host_devices  devices of the host
+    rngs         sources of random numbers
     extras       the other devices
 
 Nothing in it depends on the machine that it will run on, so that a description means the same

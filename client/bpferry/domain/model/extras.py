@@ -7,7 +7,6 @@ import msgspec
 
 from bpferry.domain.binding import At, Form, Table
 from bpferry.domain.model.base import Device, VirtioDevice
-from bpferry.domain.model.characters import BackEnd, Source
 
 VirtioModel = Literal["virtio", "virtio-transitional", "virtio-non-transitional"]
 
@@ -29,25 +28,6 @@ class Balloon(VirtioDevice, frozen=True, kw_only=True):
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("stats/@period")
     ] = None
     """How often the guest is asked how it uses its memory, in seconds."""
-
-
-class Rng(VirtioDevice, frozen=True, kw_only=True):
-    """A source of random numbers for the guest."""
-
-    model: Annotated[VirtioModel, At("@model", always=True)] = "virtio"
-    backend: Annotated[Literal["random", "builtin", "egd"], At("backend/@model")]
-    """A file of the host, QEMU's own generator, or a daemon behind a character device.
-    """
-    file: Annotated[str | None, At("backend", Form.FILE)] = None
-    """For the back end random; /dev/random if none is named."""
-    type: Annotated[BackEnd | None, At("backend/@type")] = None
-    """The type of the character device; it and the next two are for egd."""
-    sources: Annotated[tuple[Source, ...], At("backend/source")] = ()
-    protocol: Annotated[Literal["raw", "telnet"] | None, At("backend/protocol/@type")] = None
-    max_bytes: Annotated[Count | None, At("rate/@bytes")] = None
-    """Bytes that the guest gets in each period."""
-    period: Annotated[Count | None, At("rate/@period")] = None
-    """Milliseconds; 1000 by default."""
 
 
 class Watchdog(Device, frozen=True, kw_only=True):

@@ -1,60 +1,66 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The whole VM."""
+"""The whole VM.
 
-from typing import Annotated, Final, Literal
+What not every VM has is named here by its class, which is imported when a document has it
+(``later``).
+"""
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
 from bpferry.domain.binding import At, Form, Table
 from bpferry.domain.model.base import Uuid
-from bpferry.domain.model.cards import Card
-from bpferry.domain.model.characters import (
-    Channel,
-    Console,
-    Parallel,
-    RedirectedDevice,
-    RedirectionRule,
-    Serial,
-    SmartCard,
-)
 from bpferry.domain.model.clock import Clock
-from bpferry.domain.model.controllers import Controller
 from bpferry.domain.model.cpu import MAX_VCPUS, Cpu, Vcpu
-from bpferry.domain.model.disks import Disk, ThrottleGroup
-from bpferry.domain.model.extras import (
-    Balloon,
-    Crypto,
-    Iommu,
-    Panic,
-    Pstore,
-    Rng,
-    SharedMemory,
-    Vsock,
-    Watchdog,
-)
 from bpferry.domain.model.features import Features
-from bpferry.domain.model.filesystems import Filesystem
-from bpferry.domain.model.firmware import (
-    AcpiTable,
-    BootMenu,
-    FirmwareFeature,
-    Loader,
-    Nvram,
-    Sysinfo,
-)
-from bpferry.domain.model.graphics import Graphics
-from bpferry.domain.model.host_devices import HostDevice
-from bpferry.domain.model.inputs import Hub, Input
-from bpferry.domain.model.iothreads import IoThread, ThreadPool
-from bpferry.domain.model.memory import MaxMemory, MemoryBacking, MemoryDevice, MemoryLimits
 from bpferry.domain.model.numa import NumaTune, NumberSet
-from bpferry.domain.model.secrets import SecretFile
-from bpferry.domain.model.security import Tpm
-from bpferry.domain.model.sounds import Audio, Sound
-from bpferry.domain.model.system import GenerationId, Override, Variable
-from bpferry.domain.model.tuning import CpuTune, IoTune
-from bpferry.domain.model.videos import Video
 from bpferry.domain.stop_time import MAX_STOP_SECONDS, STOP_SECONDS
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
+    from bpferry.domain.model.characters import (
+        Channel,
+        Console,
+        Parallel,
+        RedirectedDevice,
+        RedirectionRule,
+        Serial,
+        SmartCard,
+    )
+    from bpferry.domain.model.controllers import Controller
+    from bpferry.domain.model.disks import Disk, ThrottleGroup
+    from bpferry.domain.model.extras import (
+        Balloon,
+        Crypto,
+        Iommu,
+        Panic,
+        Pstore,
+        SharedMemory,
+        Vsock,
+        Watchdog,
+    )
+    from bpferry.domain.model.filesystems import Filesystem
+    from bpferry.domain.model.firmware import (
+        AcpiTable,
+        BootMenu,
+        FirmwareFeature,
+        Loader,
+        Nvram,
+        Sysinfo,
+    )
+    from bpferry.domain.model.graphics import Graphics
+    from bpferry.domain.model.host_devices import HostDevice
+    from bpferry.domain.model.inputs import Hub, Input
+    from bpferry.domain.model.iothreads import IoThread, ThreadPool
+    from bpferry.domain.model.memory import MaxMemory, MemoryBacking, MemoryDevice, MemoryLimits
+    from bpferry.domain.model.rngs import Rng
+    from bpferry.domain.model.secrets import SecretFile
+    from bpferry.domain.model.security import Tpm
+    from bpferry.domain.model.sounds import Audio, Sound
+    from bpferry.domain.model.system import GenerationId, Override, Variable
+    from bpferry.domain.model.tuning import CpuTune, IoTune
+    from bpferry.domain.model.videos import Video
 
 MAX_COMMAND_LINE_BYTES: Final = 2047
 """COMMAND_LINE_SIZE of x86 and arm64 without its final zero byte (asm/setup.h)."""
@@ -84,7 +90,7 @@ class Machine(Table, frozen=True, kw_only=True):
     memory: Annotated[int, At("memory", Form.SIZE, absent=0)]
     """Bytes. If there are NUMA nodes, the sum of theirs counts instead, as in libvirt."""
     uuid: Annotated[Uuid | None, At("uuid")] = None
-    generation_id: Annotated[GenerationId | None, At("genid")] = None
+    generation_id: Annotated["GenerationId | None", At("genid")] = None
     title: Annotated[str | None, At("title")] = None
     description: Annotated[str | None, At("description", lines=True)] = None
     """For people."""
@@ -121,9 +127,9 @@ class Machine(Table, frozen=True, kw_only=True):
 
     current_memory: Annotated[int | None, At("currentMemory", Form.SIZE)] = None
     """Bytes that the balloon leaves to the guest; no effect if larger than the memory."""
-    max_memory: Annotated[MaxMemory | None, At("maxMemory")] = None
-    memory_backing: Annotated[MemoryBacking | None, At("memoryBacking")] = None
-    memory_limits: Annotated[MemoryLimits | None, At("memtune")] = None
+    max_memory: Annotated["MaxMemory | None", At("maxMemory")] = None
+    memory_backing: Annotated["MemoryBacking | None", At("memoryBacking")] = None
+    memory_limits: Annotated["MemoryLimits | None", At("memtune")] = None
     memory_in_dumps: Annotated[bool, At("memory/@dumpCore", Form.ON_OFF)] = False
     """Whether a core dump of QEMU contains the guest's memory."""
     numa_tune: Annotated[NumaTune | None, At("numatune")] = None
@@ -135,36 +141,36 @@ class Machine(Table, frozen=True, kw_only=True):
     """With ``auto``, the kernel chooses the processors."""
     vcpu_affinity: Annotated[NumberSet | None, At("vcpu/@cpuset")] = None
     """The host's processors that QEMU runs on."""
-    cpu_tune: Annotated[CpuTune | None, At("cputune")] = None
-    io_tune: Annotated[IoTune | None, At("blkiotune")] = None
+    cpu_tune: Annotated["CpuTune | None", At("cputune")] = None
+    io_tune: Annotated["IoTune | None", At("blkiotune")] = None
     vcpu_list: Annotated[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
     cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"), instead=Cpu())] = Cpu()
     iothreads: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_IOTHREADS)] | None, At("iothreads")
     ] = None
-    iothread_list: Annotated[tuple[IoThread, ...], At("iothreadids/iothread")] = ()
-    main_loop: Annotated[ThreadPool | None, At("defaultiothread")] = None
+    iothread_list: Annotated[tuple["IoThread", ...], At("iothreadids/iothread")] = ()
+    main_loop: Annotated["ThreadPool | None", At("defaultiothread")] = None
 
     firmware: Annotated[Literal["bios", "efi"] | None, At("os/@firmware")] = None
-    firmware_features: Annotated[tuple[FirmwareFeature, ...], At("os/firmware/feature")] = ()
-    loader: Annotated[Loader | None, At("os/loader")] = None
-    nvram: Annotated[Nvram | None, At("os/nvram")] = None
+    firmware_features: Annotated[tuple["FirmwareFeature", ...], At("os/firmware/feature")] = ()
+    loader: Annotated["Loader | None", At("os/loader")] = None
+    nvram: Annotated["Nvram | None", At("os/nvram")] = None
     kernel: Annotated[str | None, At("os/kernel", Form.FILE)] = None
     initrd: Annotated[str | None, At("os/initrd", Form.FILE)] = None
     command_line: Annotated[str | None, At("os/cmdline")] = None
     shim: Annotated[str | None, At("os/shim", Form.FILE)] = None
     device_tree: Annotated[str | None, At("os/dtb", Form.FILE)] = None
     boot: Annotated[tuple[Literal["hd", "cdrom", "network", "fd"], ...], At("os/boot/@dev")] = ()
-    boot_menu: Annotated[BootMenu | None, At("os/bootmenu")] = None
+    boot_menu: Annotated["BootMenu | None", At("os/bootmenu")] = None
     serial_bios: Annotated[bool | None, At("os/bios/@useserial", Form.YES_NO)] = None
     """Whether the BIOS writes to the serial port."""
     reboot_timeout: Annotated[
         Annotated[int, msgspec.Meta(ge=-1, le=65535)] | None, At("os/bios/@rebootTimeout")
     ] = None
     """Milliseconds until the BIOS reboots if nothing boots; -1 for never."""
-    acpi_tables: Annotated[tuple[AcpiTable, ...], At("os/acpi/table")] = ()
+    acpi_tables: Annotated[tuple["AcpiTable", ...], At("os/acpi/table")] = ()
     smbios: Annotated[Literal["emulate", "sysinfo"], At("os/smbios/@mode")] = "emulate"
-    sysinfo: Annotated[tuple[Sysinfo, ...], At("sysinfo")] = ()
+    sysinfo: Annotated[tuple["Sysinfo", ...], At("sysinfo")] = ()
 
     clock: Annotated[Clock, At("clock")] = Clock()
     features: Annotated[Features, At("features", absent=Features(acpi=False))] = Features()
@@ -174,45 +180,47 @@ class Machine(Table, frozen=True, kw_only=True):
     on_reboot: Annotated[Literal["restart", "destroy"], At("on_reboot")] = "restart"
     on_crash: Annotated[Literal["destroy", "restart", "preserve"], At("on_crash")] = "destroy"
 
-    secrets: Annotated[tuple[SecretFile, ...], At("metadata/bpferry:vm/bpferry:secret")] = ()
+    secrets: Annotated[tuple["SecretFile", ...], At("metadata/bpferry:vm/bpferry:secret")] = ()
     qemu_arguments: Annotated[tuple[str, ...], At("qemu:commandline/qemu:arg/@value")] = ()
     """Passed to QEMU as they are, after everything else."""
-    qemu_environment: Annotated[tuple[Variable, ...], At("qemu:commandline/qemu:env")] = ()
+    qemu_environment: Annotated[tuple["Variable", ...], At("qemu:commandline/qemu:env")] = ()
 
-    qemu_overrides: Annotated[tuple[Override, ...], At("qemu:override/qemu:device")] = ()
+    qemu_overrides: Annotated[tuple["Override", ...], At("qemu:override/qemu:device")] = ()
     """Properties of devices that override bpferry's."""
     qemu_deprecation: Annotated[
         Literal["none", "omit", "reject", "crash"], At("qemu:deprecation/@behavior")
     ] = "none"
     """What QEMU does if it is given something that is deprecated."""
 
-    throttle_groups: Annotated[tuple[ThrottleGroup, ...], At("throttlegroups/throttlegroup")] = ()
-    disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()
-    controllers: Annotated[tuple[Controller, ...], At("devices/controller")] = ()
-    cards: Annotated[tuple[Card, ...], At("devices/interface")] = ()
-    serials: Annotated[tuple[Serial, ...], At("devices/serial")] = ()
-    parallels: Annotated[tuple[Parallel, ...], At("devices/parallel")] = ()
-    consoles: Annotated[tuple[Console, ...], At("devices/console")] = ()
-    channels: Annotated[tuple[Channel, ...], At("devices/channel")] = ()
-    smart_cards: Annotated[tuple[SmartCard, ...], At("devices/smartcard")] = ()
-    redirected_devices: Annotated[tuple[RedirectedDevice, ...], At("devices/redirdev")] = ()
-    redirection_rules: Annotated[tuple[RedirectionRule, ...], At("devices/redirfilter/usbdev")] = ()
-    tpms: Annotated[tuple[Tpm, ...], At("devices/tpm")] = ()
-    inputs: Annotated[tuple[Input, ...], At("devices/input")] = ()
-    graphics: Annotated[tuple[Graphics, ...], At("devices/graphics")] = ()
-    videos: Annotated[tuple[Video, ...], At("devices/video")] = ()
-    sounds: Annotated[tuple[Sound, ...], At("devices/sound")] = ()
-    audios: Annotated[tuple[Audio, ...], At("devices/audio")] = ()
-    host_devices: Annotated[tuple[HostDevice, ...], At("devices/hostdev")] = ()
-    hubs: Annotated[tuple[Hub, ...], At("devices/hub")] = ()
-    balloon: Annotated[Balloon | None, At("devices/memballoon")] = None
-    memory_devices: Annotated[tuple[MemoryDevice, ...], At("devices/memory")] = ()
-    rngs: Annotated[tuple[Rng, ...], At("devices/rng")] = ()
-    watchdogs: Annotated[tuple[Watchdog, ...], At("devices/watchdog")] = ()
-    panics: Annotated[tuple[Panic, ...], At("devices/panic")] = ()
-    vsock: Annotated[Vsock | None, At("devices/vsock")] = None
-    filesystems: Annotated[tuple[Filesystem, ...], At("devices/filesystem")] = ()
-    shared_memories: Annotated[tuple[SharedMemory, ...], At("devices/shmem")] = ()
-    iommu: Annotated[Iommu | None, At("devices/iommu")] = None
-    cryptos: Annotated[tuple[Crypto, ...], At("devices/crypto")] = ()
-    pstore: Annotated[Pstore | None, At("devices/pstore")] = None
+    throttle_groups: Annotated[tuple["ThrottleGroup", ...], At("throttlegroups/throttlegroup")] = ()
+    disks: Annotated[tuple["Disk", ...], At("devices/disk")] = ()
+    controllers: Annotated[tuple["Controller", ...], At("devices/controller")] = ()
+    cards: Annotated[tuple["Card", ...], At("devices/interface")] = ()
+    serials: Annotated[tuple["Serial", ...], At("devices/serial")] = ()
+    parallels: Annotated[tuple["Parallel", ...], At("devices/parallel")] = ()
+    consoles: Annotated[tuple["Console", ...], At("devices/console")] = ()
+    channels: Annotated[tuple["Channel", ...], At("devices/channel")] = ()
+    smart_cards: Annotated[tuple["SmartCard", ...], At("devices/smartcard")] = ()
+    redirected_devices: Annotated[tuple["RedirectedDevice", ...], At("devices/redirdev")] = ()
+    redirection_rules: Annotated[
+        tuple["RedirectionRule", ...], At("devices/redirfilter/usbdev")
+    ] = ()
+    tpms: Annotated[tuple["Tpm", ...], At("devices/tpm")] = ()
+    inputs: Annotated[tuple["Input", ...], At("devices/input")] = ()
+    graphics: Annotated[tuple["Graphics", ...], At("devices/graphics")] = ()
+    videos: Annotated[tuple["Video", ...], At("devices/video")] = ()
+    sounds: Annotated[tuple["Sound", ...], At("devices/sound")] = ()
+    audios: Annotated[tuple["Audio", ...], At("devices/audio")] = ()
+    host_devices: Annotated[tuple["HostDevice", ...], At("devices/hostdev")] = ()
+    hubs: Annotated[tuple["Hub", ...], At("devices/hub")] = ()
+    balloon: Annotated["Balloon | None", At("devices/memballoon")] = None
+    memory_devices: Annotated[tuple["MemoryDevice", ...], At("devices/memory")] = ()
+    rngs: Annotated[tuple["Rng", ...], At("devices/rng")] = ()
+    watchdogs: Annotated[tuple["Watchdog", ...], At("devices/watchdog")] = ()
+    panics: Annotated[tuple["Panic", ...], At("devices/panic")] = ()
+    vsock: Annotated["Vsock | None", At("devices/vsock")] = None
+    filesystems: Annotated[tuple["Filesystem", ...], At("devices/filesystem")] = ()
+    shared_memories: Annotated[tuple["SharedMemory", ...], At("devices/shmem")] = ()
+    iommu: Annotated["Iommu | None", At("devices/iommu")] = None
+    cryptos: Annotated[tuple["Crypto", ...], At("devices/crypto")] = ()
+    pstore: Annotated["Pstore | None", At("devices/pstore")] = None

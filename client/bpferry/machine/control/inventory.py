@@ -2,14 +2,17 @@
 """The cards and disks of a running VM, as its user is shown them."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from bpferry.domain.model.cards import Card
-from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, cards_of, listed
 from bpferry.domain.remaining import total_of
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
 from bpferry.steering.view import describe
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
+    from bpferry.domain.model.disks import Disk
 
 
 def cards(vm: RunningVm) -> list[Mapping[str, object]]:
@@ -17,7 +20,7 @@ def cards(vm: RunningVm) -> list[Mapping[str, object]]:
     return [card_fields(vm, device) for device in cards_of(vm.machine)]
 
 
-def card_fields(vm: RunningVm, device: Named[Card]) -> Mapping[str, object]:
+def card_fields(vm: RunningVm, device: "Named[Card]") -> Mapping[str, object]:
     """Return what is known of one card."""
     prepared = vm.prepared
     plan, tap = prepared.plans[device.id], prepared.taps.get(device.id)
@@ -49,7 +52,7 @@ def card_in_words(fields: Mapping[str, object]) -> str:
     return f"{fields['mac']}, {place}, {queues}{vhost}; {steering}"
 
 
-def mac_of(vm: RunningVm, device: Named[Card]) -> str:
+def mac_of(vm: RunningVm, device: "Named[Card]") -> str:
     """Return the address of a card."""
     return vm.prepared.draft.mac_of(device)
 
@@ -59,7 +62,7 @@ def disks(vm: RunningVm) -> list[Mapping[str, object]]:
     return [disk_fields(vm, device) for device in listed(vm.machine.disks, "disks")]
 
 
-def disk_fields(vm: RunningVm, device: Named[Disk]) -> Mapping[str, object]:
+def disk_fields(vm: RunningVm, device: "Named[Disk]") -> Mapping[str, object]:
     """Return what is known of one disk."""
     disk = device.value
     return without_none({

@@ -25,13 +25,13 @@ from bpferry.domain.origins import Origins, Place
 from bpferry.domain.remaining import Remaining
 from bpferry.domain.shape import fields_of
 from bpferry.errors import QemuError, Unsupported, all_in_one
+from bpferry.machine.card_lint import find_card_faults
 from bpferry.machine.control.hot_plug.steps import Command
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.draft import Draft
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host import gather_facts
-from bpferry.machine.lint import find_card_faults
 from bpferry.machine.refusals import located
 from bpferry.qemu.asker import decode_object
 from bpferry.qemu.capabilities import Capabilities

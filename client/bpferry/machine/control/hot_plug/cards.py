@@ -4,14 +4,13 @@
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from bpferry.commandline.network.netdevs import netdev_id
 from bpferry.commandline.parts import Device
 from bpferry.domain.forms import in_form
-from bpferry.domain.model.cards import Card
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.remaining import Remaining, numbered, total_of, without_entry
 from bpferry.errors import BadInput, Unsupported
@@ -42,6 +41,9 @@ from bpferry.network.tap_helper import TapHelper
 from bpferry.qemu.monitor import CommandRefused
 from bpferry.steering.maps import SteeringMaps
 from bpferry.steering.plan import CardPlan, Notice
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
 
 MAX_SHOWN: Final = 8
 """Cards in a hint."""
@@ -93,7 +95,7 @@ class Cards:
                    *self._of_place(device.id, place))  # fmt: skip
         return {**self._tell_user(device, notices), **_warnings(notices), **_tap(found, device.id)}
 
-    def _tell_user(self, device: Named[Card], notices: Iterable[Notice]) -> Mapping[str, object]:
+    def _tell_user(self, device: "Named[Card]", notices: Iterable[Notice]) -> Mapping[str, object]:
         """Say what was plugged in to who reads the log of the VM, and return it."""
         fields, record = card_fields(self._vm, device), self._vm.record
         record.note(f"{device.id} is plugged in: {card_in_words(fields)}")
@@ -108,7 +110,7 @@ class Cards:
         self._set_cards(Remaining(numbered(cards), number + 1))
         return number
 
-    def _set_cards(self, cards: tuple[Card, ...]) -> None:
+    def _set_cards(self, cards: "tuple[Card, ...]") -> None:
         self._vm.machine = msgspec.structs.replace(self._vm.machine, cards=cards)
 
     def _place(self, device: Device, draft: Draft) -> dict[str, object]:
@@ -145,7 +147,7 @@ class Cards:
 
         return forget
 
-    def _note(self, device: Named[Card], found: CardFds, maps: dict[str, SteeringMaps]) -> None:
+    def _note(self, device: "Named[Card]", found: CardFds, maps: dict[str, SteeringMaps]) -> None:
         """Add the card to what is known of the VM."""
         vm = self._vm
         cards = vm.machine.cards
@@ -157,14 +159,14 @@ class Cards:
         self._hold(device)
         begin_watching(vm, device.id)
 
-    def _hold(self, device: Named[Card]) -> None:
+    def _hold(self, device: "Named[Card]") -> None:
         behind = [Command("netdev_del", {"id": netdev_id(device.id)})]
         if device.value.type == "vhostuser":
             behind.append(Command("chardev-remove", {"id": f"char{device.id}"}))
         holding = Holding(device.id, tuple(behind), partial(self._forget, device))
         self._holdings.add(holding)
 
-    async def _forget(self, device: Named[Card]) -> None:
+    async def _forget(self, device: "Named[Card]") -> None:
         """Take the card out of what is known of the VM."""
         vm, prepared = self._vm, self._vm.prepared
         self._places.give_back(device.id)
@@ -204,7 +206,7 @@ class Cards:
         self._vm.record.note(f"the link of {device.id} is {link}")
         return {"id": device.id, "link": link}
 
-    def find(self, name: str) -> Named[Card]:
+    def find(self, name: str) -> "Named[Card]":
         """Return the card that has *name* as its id or address.
 
         Raises:

@@ -3,13 +3,12 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from bpferry.commandline.storage.drives import disks_of
 from bpferry.domain.forms import in_form
-from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named, listed
 from bpferry.domain.remaining import total_of, without_entry
 from bpferry.errors import BadInput
@@ -31,6 +30,9 @@ from bpferry.machine.control.hot_plug.threads import in_thread
 from bpferry.machine.control.inventory import disk_fields
 from bpferry.machine.control.life import RunningVm
 from bpferry.qemu.monitor import CommandRefused
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.disks import Disk
 
 MAX_SHOWN: Final = 8
 """Disks in a hint."""
@@ -108,13 +110,13 @@ class Disks:
         self._places.give_back(qemu_id)
         self._ids.pop(target, None)
 
-    def _hold(self, device: Named[Disk], qemu_id: str, behind: tuple[Command, ...]) -> None:
+    def _hold(self, device: "Named[Disk]", qemu_id: str, behind: tuple[Command, ...]) -> None:
         target = device.value.target
         self._ids[target] = qemu_id
         forget = partial(self._forget, device, qemu_id)
         self._holdings.add(Holding(qemu_id, behind, forget, target))
 
-    async def _forget(self, device: Named[Disk], qemu_id: str) -> None:
+    async def _forget(self, device: "Named[Disk]", qemu_id: str) -> None:
         """Take the disk out of what is known of the VM."""
         await self._free(device.value.target, qemu_id)
         disks = without_entry(self._vm.machine.disks, device.number)

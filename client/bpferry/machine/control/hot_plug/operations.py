@@ -9,22 +9,21 @@
 
 One device is plugged in at a time, so that two commands never get the same place. A command that
 waits for the guest to let go keeps no other waiting.
+
+What plugs cards is imported if the VM has cards or gets one, and the same for disks: a supervisor
+has it in memory for as long as the VM runs.
 """
 
 import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bpferry.domain.model.cards import Card
 from bpferry.errors import NotReady
-from bpferry.machine.control.hot_plug.card_draft import Wanted
-from bpferry.machine.control.hot_plug.cards import Cards
-from bpferry.machine.control.hot_plug.disk_draft import WantedDisk
-from bpferry.machine.control.hot_plug.disks import Disks
 from bpferry.machine.control.hot_plug.holdings import Holdings
 from bpferry.machine.control.hot_plug.places import Places
 from bpferry.machine.control.life import RunningVm
@@ -32,6 +31,11 @@ from bpferry.machine.control.server import Answer, Operation
 from bpferry.qemu.monitor import Monitor
 from bpferry_wire.codec import Fields
 from bpferry_wire.errors import BadMessage
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.cards import Card
+    from bpferry.machine.control.hot_plug.cards import Cards
+    from bpferry.machine.control.hot_plug.disks import Disks
 
 TURN_SECONDS: Final = 60.0
 """How long a device waits for the one before it."""
@@ -47,9 +51,24 @@ class HotPlug:
         prepared = vm.prepared
         self._vm = vm
         self._holdings = Holdings(vm)
-        places = Places(prepared.draft.context, prepared.built.devices)
-        self._cards = Cards(vm, places, self._holdings)
-        self._disks = Disks(vm, places, self._holdings)
+        self._places = Places(prepared.draft.context, prepared.built.devices)
+        # Those of the start are held from now on: the guest may let go of one by itself.
+        self._of_start = (
+            self._cards if vm.machine.cards else None,
+            self._disks if vm.machine.disks else None,
+        )
+
+    @cached_property
+    def _cards(self) -> "Cards":
+        from bpferry.machine.control.hot_plug.cards import Cards  # noqa: PLC0415 - see above
+
+        return Cards(self._vm, self._places, self._holdings)
+
+    @cached_property
+    def _disks(self) -> "Disks":
+        from bpferry.machine.control.hot_plug.disks import Disks  # noqa: PLC0415 - see above
+
+        return Disks(self._vm, self._places, self._holdings)
 
     def operations(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -82,8 +101,10 @@ class HotPlug:
             lock.release()
 
     async def _attach_nic(self, fields: Fields) -> Answer:
+        from bpferry.machine.control.hot_plug.card_draft import Wanted  # noqa: PLC0415 - see above
+
         wanted = Wanted(
-            _decode(fields.text("card"), Card),
+            _decode(fields.text("card")),
             fields.text("source"),
             "xml" if fields.boolean("xml") else "toml",
             fields.boolean("require-ebpf"),
@@ -105,6 +126,8 @@ class HotPlug:
         return Answer(await self._cards.set_link(name, up=up))
 
     async def _attach_disk(self, fields: Fields) -> Answer:
+        from bpferry.machine.control.hot_plug.disk_draft import WantedDisk  # noqa: PLC0415 - as above
+
         values: dict[str, object] = {
             **{key: fields.text(key) for key in ("path", "format", "bus")},
             "is_block_device": fields.boolean("block-device"),
@@ -125,8 +148,10 @@ class HotPlug:
         return Answer(await self._disks.detach(target, seconds))
 
 
-def _decode(text: str, table: type[Card]) -> Card:
+def _decode(text: str) -> "Card":
+    from bpferry.domain.model.cards import Card  # noqa: PLC0415 - as above
+
     try:
-        return msgspec.convert(json.loads(text), table)
+        return msgspec.convert(json.loads(text), Card)
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"'card' is not a card: {error}") from error
