@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +16,8 @@ from bpferry_wire import channel
 from bpferry_wire.errors import WireError
 from bpferry_wire.messages import ErrorReply, Load, LoadReply
 from bpferry_wire.packets import decode_reply, encode_request
+from tests.abuse.amounts import amount
+from tests.abuse.conftest import say
 from tests.helper.conftest import check_unharmed
 from tests.support.census import Held, held_through_fds
 from tests.support.children import fork
@@ -26,10 +29,13 @@ pytestmark = [
     pytest.mark.kernel,
     pytest.mark.qemu,
     pytest.mark.slow,
+    pytest.mark.timeout(amount(300, 0)),
 ]
 
-HELPER_KILLS = 300
-CLIENT_KILLS = 120
+__all__ = ["say"]
+
+HELPER_KILLS = amount(300, 3000)
+CLIENT_KILLS = amount(120, 3000)
 
 OPEN_TO_ROOT = f"{NO_LIMITS}[load]\nusers = [0, {ALICE.uid}]\n"
 """Who asks in the thread is root."""
@@ -66,7 +72,10 @@ class Asking(threading.Thread):
             with packet.fds as fds:
                 reply = decode_reply(packet.data, self._load)
                 held = held_through_fds(fd.borrow() for fd in fds)
+        twice = self.held & held
         self.held |= held
+        if twice:
+            return "given twice"
         if isinstance(reply, ErrorReply):
             return f"error {reply.code}"
         assert isinstance(reply, LoadReply)
@@ -74,8 +83,10 @@ class Asking(threading.Thread):
         return "granted" if whole else "partial"
 
 
-def test_a_helper_that_is_killed_leaves_nothing(rss_digest: bytes) -> None:
-    """Three hundred times: a client got four fds or none, and every id is gone in the end."""
+def test_a_helper_that_is_killed_leaves_nothing(
+    rss_digest: bytes, say: Callable[[str], None]
+) -> None:
+    """Each time a client got four fds or none, and every id is gone in the end."""
     load = Load("rss", rss_digest)
     chance = random.Random()  # noqa: S311 - other moments each time
     with running_helper(OPEN_TO_ROOT) as helper:
@@ -96,14 +107,17 @@ def test_a_helper_that_is_killed_leaves_nothing(rss_digest: bytes) -> None:
         answered.fds.close()
 
         outcomes = asking.outcomes
-        assert outcomes["partial"] == 0
+        say(f"kills of the helper: N = {HELPER_KILLS}; {dict(outcomes)}")
+        assert (outcomes["partial"], outcomes["given twice"]) == (0, 0)
         # The kills fell on both sides of the hand-over, or this test shows nothing.
         assert outcomes["granted"] > 20, outcomes
         assert outcomes.total() - outcomes["granted"] > 20, outcomes
         assert (4, set()) == (served, left_alive(frozenset(asking.held) | helper.granted()))
 
 
-def test_clients_that_are_killed_leave_nothing(rss_digest: bytes) -> None:
+def test_clients_that_are_killed_leave_nothing(
+    rss_digest: bytes, say: Callable[[str], None]
+) -> None:
     """Before the reply, in it, or with the fds in hand; the helper holds as much as before."""
     request = encode_request(Load("rss", rss_digest))
     chance = random.Random()  # noqa: S311 - other moments each time
@@ -116,7 +130,8 @@ def test_clients_that_are_killed_leave_nothing(rss_digest: bytes) -> None:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
 
-        assert len(helper.granted()) > 60
+        say(f"kills of clients: N = {CLIENT_KILLS}; {len(helper.granted())} maps granted")
+        assert len(helper.granted()) > CLIENT_KILLS / 2
         check_unharmed(helper, *before)
 
 
