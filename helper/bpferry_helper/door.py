@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from bpferry_helper.connection import FIRST_REQUEST_S
 from bpferry_helper.disposal import Disposal
@@ -61,6 +61,13 @@ NOT_NAMED_YET: Final = encode_reply(
 )
 
 
+class _Waiting(NamedTuple):
+    sock: socket.socket
+    uid: int
+    """Of the process; its account may not be known yet."""
+    until: float
+
+
 class Door:
     """Admits clients, and counts their connections. Everything here is called by the loop."""
 
@@ -87,8 +94,8 @@ class Door:
         self._groups = GroupReader(self._unmapped)
         self._per_uid: Counter[int] = Counter()
         self._inside = 0
-        self._waiting: list[tuple[float, socket.socket]] = []
-        """Clients whose uid is being looked up, and how long they may wait for that."""
+        self._waiting: list[_Waiting] = []
+        """Clients whose uid is being looked up."""
         self._log_bucket = TokenBuckets()
 
     @property
@@ -98,11 +105,15 @@ class Door:
 
     def admit(self, sock: socket.socket) -> None:
         """Admit the client of *sock*, let it wait, or turn it away."""
+        self._admit(sock, time.monotonic() + FIRST_REQUEST_S)
+
+    def _admit(self, sock: socket.socket, until: float) -> None:
+        """Do so; *until* is how long it may wait."""
         try:
             who = identify(sock, self._unmapped)
             uid = self._accounts.whose(who.uid)
             if uid is None:
-                self._let_wait(sock)
+                self._let_wait(_Waiting(sock, who.uid, until))
                 return
             full = self._is_full(uid)
             if full:
@@ -148,15 +159,15 @@ class Door:
         """Check the waiting clients again: some of their uids have been looked up."""
         self._accounts.take_wake_up()
         waiting, self._waiting = self._waiting, []
-        for until, sock in waiting:
-            if time.monotonic() < until:
-                self.admit(sock)
+        for one in waiting:
+            if time.monotonic() < one.until:
+                self._admit(one.sock, one.until)
             else:
-                self._turn_away(sock, NOT_NAMED_YET)
+                self._turn_away(one.sock, NOT_NAMED_YET)
 
     def next_deadline(self) -> float | None:
         """Return when the first waiting client has waited for too long."""
-        return min((until for until, _ in self._waiting), default=None)
+        return min((one.until for one in self._waiting), default=None)
 
     def _is_full(self, uid: int) -> bytes | None:
         """Return the answer to another connection of *uid*, or None if there is room for it."""
@@ -174,11 +185,21 @@ class Door:
         self._make_room(most)
         return True
 
-    def _let_wait(self, sock: socket.socket) -> None:
-        if len(self._waiting) < MAX_UNNAMED:
-            self._waiting.append((time.monotonic() + FIRST_REQUEST_S, sock))
+    def _let_wait(self, one: _Waiting) -> None:
+        if len(self._waiting) < MAX_UNNAMED or self._has_made_waiting_room(one.uid):
+            self._waiting.append(one)
         else:
-            self._turn_away(sock, NOT_NAMED_YET)
+            self._turn_away(one.sock, NOT_NAMED_YET)
+
+    def _has_made_waiting_room(self, uid: int) -> bool:
+        """Turn away a client of the uid with the most, if those are two more than of *uid*."""
+        per_uid = Counter(one.uid for one in self._waiting)
+        most, number = per_uid.most_common(1)[0]
+        if number < per_uid[uid] + 2:
+            return False
+        at = next(at for at, one in enumerate(self._waiting) if one.uid == most)
+        self._turn_away(self._waiting.pop(at).sock, NOT_NAMED_YET)
+        return True
 
     def _refuse(self, sock: socket.socket, error: IdentityError) -> None:
         if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):

@@ -6,7 +6,8 @@ separate thread does everything that looks up names: it reads the policy, at the
 file has changed, and it looks up new uids. Meanwhile the previous policy stays in force.
 
 If the policy has just changed, the loop waits up to SETTLE_S for it to be read, so that a change
-applies to the next request, at least if names are in files. Only root can cause that wait.
+applies to the next request, at least if names are in files. Only root can cause that wait: users
+can change the files with names, by chfn(1) and gpasswd(1), so those are read again without it.
 """
 
 import os
@@ -31,14 +32,20 @@ from bpferry_helper.policy.accounts import (
 from bpferry_helper.policy.file import Identity, file_identity, read_policy
 from bpferry_helper.policy.rules import DEFAULT_IDLE_EXIT_S, Policy
 
-NAME_FILES: Final = ("/etc/passwd", "/etc/group", SUBUID_PATH)
+NAME_FILES: Final = ("/etc/passwd", "/etc/group")
 """The files with names. The policy is read again when one of them changes."""
+
+NAMES_S: Final = 1.0
+"""From one reading to the next because of them. Users can change them all the time."""
 
 RETRY_S: Final = 1.0
 """How long to believe a mistake in unchanged files, and that a uid has no name."""
 
 SKIPPED_S: Final = 30.0
 """How long to skip a name in the policy that no file and no name service knew."""
+
+ROOTS_FILES: Final = 2
+"""The policy and SUBUID_PATH, which only root changes. They come first among those looked at."""
 
 SETTLE_S: Final = 0.25
 """How long the loop waits for a changed policy. Parsing 64 KiB takes 0.05 s."""
@@ -87,7 +94,7 @@ class PolicyFile:
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         """Readable when a uid has been looked up. Owned by this object and never closed."""
         self._path = path
-        self._paths = (path, *NAME_FILES)
+        self._paths = (path, SUBUID_PATH, *NAME_FILES)
         self._socket_gid = socket_gid
         self._changed = Condition()
         self._jobs: deque[Callable[[], None]] = deque()
@@ -203,15 +210,20 @@ class PolicyFile:
         """Ask the thread to read the files if one of them has changed."""
         self._looked_at = time.monotonic()
         seen = tuple(map(file_identity, self._paths))
-        if seen == self._seen and (self._reads or not self._may_be_better()):
-            return
+        is_by_root = seen[:ROOTS_FILES] != self._seen[:ROOTS_FILES]
         now = time.monotonic()
-        if seen != self._seen or self._is_wrong():
+        if not is_by_root:
+            has_names = seen != self._seen and now - self._read_at >= NAMES_S
+            if self._reads or not (has_names or self._may_be_better()):
+                return
+        if is_by_root or self._is_wrong():
             self._settled_by = now + SETTLE_S
         self._seen, self._read_at = seen, now
         with self._changed:
             self._reads += 1
-        self._submit(self._read)
+            # Before names that clients need: there may be many, and the change may be a "deny".
+            self._jobs.appendleft(self._read)
+            self._changed.notify_all()
 
     def _may_be_better(self) -> bool:
         """Return whether the problem may have gone: a user was added, or an fd is free."""
