@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A Debian with systemd and QEMU in a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,19 @@ OF_QEMU: Final = ("qemu-system-x86", "qemu-utils")
 """The same, of QEMU's own release."""
 
 
-def debian_root(release: str) -> Path:
-    """Return the root of *release*, "bookworm" or "trixie": boot it with an overlay above."""
-    return find_or_build(f"systemd-{release}", _command(release, mirror()))
+def debian_root(release: str, more: Sequence[str] = (), asleep: Sequence[str] = ()) -> Path:
+    """Return the root of *release*, "bookworm" or "trixie": boot it with an overlay above.
+
+    With the packages *more* it is another root; their services *asleep* do not start with it.
+    """
+    command = _command(release, mirror(), more)
+    if asleep:
+        hook = f'--customize-hook=chroot "$1" systemctl disable {" ".join(asleep)}'
+        command.insert(command.index(release), hook)
+    return find_or_build(f"systemd-{release}", command)
 
 
-def _command(release: str, mirror: str) -> list[str]:
+def _command(release: str, mirror: str, more: Sequence[str]) -> list[str]:
     sources = [f"deb {mirror} {release} main"]
     target = release
     if release == "bookworm":
@@ -40,7 +48,7 @@ def _command(release: str, mirror: str) -> list[str]:
     return [
         "mmdebstrap",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *more))}",
         "--aptopt=APT::Install-Recommends false",
         f'--customize-hook=chroot "$1" apt-get --yes -t {target} install {" ".join(OF_QEMU)}',
         # The booted system must not think that it is booted for the first time, and ask.

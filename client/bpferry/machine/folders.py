@@ -73,9 +73,15 @@ def _is_somebody_elses(place: Path) -> bool:
 
 
 def _runtime_folder() -> Path:
-    """Return the user's own folder for sockets; without a login session, one below /tmp."""
+    """Return the user's own folder for sockets; without a login session, one below /tmp.
+
+    A job of a cluster has the variables of the session that submitted it, which is on another host:
+    the folder of a session that is not there counts as none.
+    """
     given = os.environ.get("XDG_RUNTIME_DIR", "")
-    return Path(given) if given.startswith("/") else _folder_without_session()
+    elsewhere = given == f"/run/user/{os.getuid()}" and not Path(given).exists()
+    usable = given.startswith("/") and not elsewhere
+    return Path(given) if usable else _folder_without_session()
 
 
 def _folder_without_session() -> Path:

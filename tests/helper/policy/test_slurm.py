@@ -12,6 +12,8 @@ from bpferry_helper.slurm import describe_gres
 pytestmark = pytest.mark.privileged
 
 OPEN = "[groups.1700107]\nbridges = ['br0']\n"
+PAGE = Path(__file__).parents[3] / "docs/clusters.md"
+
 DEFAULT = "NodeName=DEFAULT Gres=bpferry_taps:16,bpferry_queues:256,bpferry_sets:64"
 
 
@@ -32,6 +34,11 @@ def test_node_counts_what_one_user_may_have(path: Path) -> None:
         "GresTypes=bpferry_taps,bpferry_queues,bpferry_sets",
         DEFAULT,
     ] == settings_of(path, OPEN)
+
+
+def test_page_has_what_is_printed(path: Path) -> None:
+    """The page about clusters shows the lines of a policy with the usual limits."""
+    assert "\n".join(settings_of(path, OPEN)) in PAGE.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""An ordinary user's VMs as jobs of Slurm, from sbatch to the last process.
+
+Each test ends with nothing of a VM on any node: no tap, no set, no process (the fixture).
+"""
+
+import json
+import time
+from typing import Final
+
+import pytest
+
+from tests.cluster.jobs import DEAF, GRES, PATIENCE_S, POLITE, Cluster, held, vms
+from tests.cluster.nodes import USER, USER_ID
+from tests.cluster.slurm import KILL_WAIT_S
+from tests.support.census import wait_until
+
+pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
+
+LIMIT_S: Final = 60
+"""The shortest that there is."""
+
+
+def test_group_and_user_arrive_in_the_job(cluster: Cluster) -> None:
+    """A job has the user's uid and the groups that the user has on the controller."""
+    said = cluster.controller.user("srun", f"--nodelist={cluster.nodes[-1].name}", "id")
+
+    assert f"uid={USER_ID}({USER})" in said
+    assert "(bpferry)" in said
+
+
+def test_array_fills_the_nodes_as_the_policy_allows(cluster: Cluster) -> None:
+    """Slurm places two VMs on each node, as the policy does; one more waits until one has ended."""
+    room = 2 * len(cluster.nodes)
+    job = cluster.submit(POLITE, f"1-{room + 1}", GRES)
+    *placed, last = cluster.wait_for(job, *["RUNNING"] * room, "PENDING")
+    cluster.wait_until_greeted(job, placed)
+
+    assert ("", "Resources") == (last.node, last.reason)
+    assert [2] * len(cluster.nodes) == [len(held(node).ports) for node in cluster.nodes]
+    cluster.controller.user("scancel", f"{job}_1")
+    cluster.wait_for(job, "CANCELLED", *["RUNNING"] * room)
+    cluster.cancel(job)
+
+
+def test_session_of_who_submits_is_not_on_the_node(cluster: Cluster) -> None:
+    """A job has all variables of sbatch, also the folder of a session that only one host has."""
+    session = f"XDG_RUNTIME_DIR=/run/user/{USER_ID}"
+    job, (task,) = cluster.start(POLITE, "1", f"--export=ALL,{session}")
+
+    assert {"web-1": "running"} == vms(cluster.node(task.node))
+    cluster.cancel(job)
+
+
+def test_name_disk_and_address_follow_from_the_task(cluster: Cluster) -> None:
+    """One script and one description make VMs that differ."""
+    job, tasks = cluster.start(POLITE, "11-12")
+    for task in tasks:
+        node = cluster.node(task.node)
+        said = node.user("bpferry", "status", f"web-{task.number}", "--json")
+        (card,) = json.loads(said)["cards"]
+
+        assert f"52:54:00:00:00:{task.number:02x}" == card["mac"]
+        assert f"/tmp/web-{task.number}.qcow2" in said
+        assert "steering by eBPF" in cluster.output_of(job, task)
+    cluster.cancel(job)
+
+
+def test_quota_is_each_node_s(cluster: Cluster) -> None:
+    """Who has all taps of one node gets none there, and still has those of another node."""
+    first, second = cluster.nodes[:2]
+    job, _ = cluster.start(POLITE, "1-2", f"--nodelist={first.name}")
+    create = ("bpferry", "tap", "create", "br0", "--mac", "52:54:00:00:00:14", "--json")
+    full = first.system.run(*create, user=USER)
+    tap = json.loads(second.user(*create))
+    second.user("bpferry", "tap", "delete", tap["interface"])
+
+    assert 4 == full.returncode
+    assert "holds 2 taps, as many as policy allows" in full.stdout
+    cluster.cancel(job)
+
+
+def test_cancelled_guest_powers_down(cluster: Cluster) -> None:
+    """Slurm's SIGTERM presses the power button: the guest has the time until SIGKILL."""
+    job, (task,) = cluster.start(POLITE, "1")
+    started = time.monotonic()
+    cluster.cancel(job)
+
+    assert time.monotonic() - started < KILL_WAIT_S
+    assert "powering down" in cluster.output_of(job, task)
+
+
+def test_time_limit_ends_a_guest_that_does_not_react(cluster: Cluster) -> None:
+    """At its limit a job gets SIGTERM, and then SIGKILL: QEMU goes, and its tap and set with it."""
+    job, (task,) = cluster.start(DEAF, "1", "--time=1")
+
+    assert 1 == len(held(cluster.node(task.node)).ports)
+    cluster.wait_for(job, "TIMEOUT", seconds=LIMIT_S + KILL_WAIT_S + PATIENCE_S)
+    assert "asked the guest to power down" in cluster.output_of(job, task)
+
+
+def test_drained_node_keeps_its_vms_and_gets_no_more(cluster: Cluster) -> None:
+    """An administrator who drains a node waits for its VMs; the next one goes elsewhere."""
+    first = cluster.nodes[0]
+    job, _ = cluster.start(POLITE, "1", f"--nodelist={first.name}")
+    update = ("scontrol", "update", f"nodename={first.name}")
+    cluster.controller.system.check(*update, "state=drain", "reason=test")
+    try:
+        other, (task,) = cluster.start(POLITE, "2")
+
+        assert first.name != task.node
+        assert {"web-1": "running"} == vms(first)
+    finally:
+        cluster.controller.system.check(*update, "state=resume")
+    cluster.cancel(job)
+    cluster.cancel(other)
+
+
+def test_vm_outlives_its_slurmd(cluster: Cluster) -> None:
+    """A slurmd that is killed takes no VM with it, and its successor can cancel the VM."""
+    node = cluster.nodes[-1]
+    job, _ = cluster.start(POLITE, "1", f"--nodelist={node.name}")
+    node.system.check("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "slurmd")
+    node.system.wait_for_state("slurmd", "failed")
+
+    assert {"web-1": "running"} == vms(node)
+    node.system.check("systemctl", "start", "slurmd")
+    cluster.cancel(job)
+
+
+def test_requeued_vm_runs_again(cluster: Cluster) -> None:
+    """A VM that is requeued powers down, and starts again from the same script."""
+    job, (task,) = cluster.start(POLITE, "1", "--requeue")
+    tap = held(cluster.node(task.node)).ports
+    cluster.controller.system.check("scontrol", "requeue", f"{job}_1")
+    cluster.wait_for(job, "PENDING")
+    assert wait_until(cluster.is_idle, KILL_WAIT_S, 0.5)
+    # Slurm holds a requeued job back for two minutes, unless it is told otherwise.
+    cluster.controller.system.check("scontrol", "update", f"jobid={job}_1", "starttime=now")
+    (task,) = cluster.wait_for(job, "RUNNING")
+    cluster.wait_until_vms_run([task])
+
+    assert tap != held(cluster.node(task.node)).ports
+    cluster.cancel(job)
