@@ -15,6 +15,8 @@ from msgspec.structs import replace
 
 from bpferry.errors import QemuError
 from bpferry.machine.card_watch import CHANGES, CardWatch, follow
+from bpferry.machine.control import record as control_record
+from bpferry.machine.reporter import Silent
 from bpferry.steering.maps import Steering, SteeringMaps
 from bpferry.steering.plan import CardPlan, Rung
 from bpferry.steering.settling import MAX_TOLD, Pace, Watch
@@ -60,7 +62,10 @@ class Scene:
         self.record = Record()
         self._settled = asyncio.Semaphore(0)
         self.asked: list[tuple[str, dict[str, object]]] = []
-        self.watch = CardWatch(PLAN, cast("SteeringMaps", self.maps), self.record, PACE)
+        self.withdrawn: list[str] = []
+        self.watch = CardWatch(
+            PLAN, cast("SteeringMaps", self.maps), self.record, self.withdrawn.append, PACE
+        )
 
     async def ask(self, command: str, arguments: dict[str, object]) -> object:
         """Answer as QEMU does."""
@@ -132,6 +137,41 @@ def test_the_same_warning_is_given_once() -> None:
     (warning,) = scene.record.texts("warning")
 
     assert "the guest has not set RSS up" in warning
+
+
+def test_a_warning_is_withdrawn_once_it_is_not_true_any_more() -> None:
+    """A guest that takes long to boot has its RSS in the end, and `bpferry status` says only so."""
+    scene = Scene(OFF)
+
+    def act() -> None:
+        assert [] == scene.withdrawn
+        scene.maps.steering = ON
+        scene.watch.look_again()
+
+    asyncio.run(scene.play(act))
+
+    (warning,) = scene.record.texts("warning")
+    (withdrawn,) = scene.withdrawn
+    assert warning.startswith(f"{withdrawn} | ")
+
+
+def test_a_warning_that_stays_true_is_kept() -> None:
+    """However often it is looked at."""
+    scene = Scene(OFF)
+    asyncio.run(scene.play(scene.watch.look_again))
+
+    assert [] == scene.withdrawn
+
+
+def test_a_withdrawn_warning_leaves_the_others() -> None:
+    """And one that was pushed out by later ones meanwhile is no mistake."""
+    record = control_record.Record(Silent())
+    for text in ("one", "two"):
+        record.warn(text)
+    record.withdraw("one")
+    record.withdraw("one")
+
+    assert ["two"] == list(record.warnings)
 
 
 def test_another_warning_is_given_too() -> None:

@@ -34,10 +34,17 @@ class CardWatch:
     """Watches one card for as long as its VM runs."""
 
     def __init__(
-        self, plan: CardPlan, maps: SteeringMaps, reporter: Reporter, pace: Pace = USUAL
+        self,
+        plan: CardPlan,
+        maps: SteeringMaps,
+        reporter: Reporter,
+        withdraw: Callable[[str], None],
+        pace: Pace = USUAL,
     ) -> None:
+        """Watch *maps*, which are borrowed; *withdraw* gets a warning that is not true any more."""
         self._plan = plan
         self._reporter = reporter
+        self._withdraw = withdraw
         self._watch = Watch(plan.card_id, maps, reporter.note, reporter.steering_changed, pace)
         self._told = ""
         """The warning that was given last."""
@@ -58,6 +65,8 @@ class CardWatch:
     def _compare(self, steering: Steering) -> None:
         notice = compare_plan(self._plan, Seen(steering))
         told, self._told = self._told, "" if notice is None else notice.message
+        if told and told != self._told:
+            self._withdraw(told)
         if notice is not None and notice.message != told:
             self._reporter.warn(notice.message, notice.hint)
 

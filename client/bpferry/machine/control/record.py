@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the user of a VM was told, for those who ask later."""
 
+import contextlib
 from collections import deque
 from typing import Final
 
@@ -38,6 +39,11 @@ class Record:
         """Remember the text, and pass it on."""
         self.warnings.append(text)
         self._reporter.warn(text, hint)
+
+    def withdraw(self, text: str) -> None:
+        """Forget the warning *text*, which is not true any more; the log still has it."""
+        with contextlib.suppress(ValueError):
+            self.warnings.remove(text)
 
     def qemu_said(self, line: str) -> None:
         """Pass it on, and remember it if it is about the steering."""

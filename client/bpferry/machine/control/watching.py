@@ -12,7 +12,7 @@ def begin_watching(vm: RunningVm, card_id: str) -> None:
     maps = vm.prepared.maps.get(card_id)
     if maps is None:
         return
-    watch = CardWatch(vm.prepared.plans[card_id], maps, vm.record)
+    watch = CardWatch(vm.prepared.plans[card_id], maps, vm.record, vm.record.withdraw)
     vm.watches[card_id] = watch
     vm.watching[card_id] = asyncio.create_task(watch.run(vm.need_monitor().execute))
 
