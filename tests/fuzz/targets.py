@@ -37,8 +37,8 @@ REPLIED: Final[tuple[Request, ...]] = (
 )  # fmt: skip
 """One request for each kind of reply; the first byte of the input chooses."""
 
-SCRATCH: Final = Path(f"/run/bpferry-fuzz-{os.getpid()}")
-"""Only root can write there, as the helper wants it."""
+SCRATCH: Final = Path(os.environ.get("BPFERRY_SCRATCH", f"/run/bpferry-fuzz-{os.getpid()}"))
+"""Where files are read from. A fuzzer leaves no chance to remove it: its caller names another."""
 
 QEMU: Final[Capabilities] = msgspec.structs.replace(
     CAPABILITIES,

@@ -53,7 +53,11 @@ def test_what_a_fuzzer_makes_up(name: str, tmp_path: Path, say: Callable[[str], 
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", name, str(RUNS[name]), str(tmp_path)],
         check=False, capture_output=True, text=True, errors="replace", cwd=REPOSITORY,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": ":".join(sys.path),
+            "BPFERRY_SCRATCH": str(tmp_path / "scratch"),
+        },
     )  # fmt: skip
     counted = re.search(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
     say(f"fuzz, {name}: N = {counted[1] if counted else 'not all'}")
