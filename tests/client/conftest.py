@@ -2,9 +2,11 @@
 """Fixtures of the client's tests. Each test has to leave the child processes that it found."""
 
 import os
+import stat
 import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,18 @@ def namespace() -> Iterator[str]:
         yield name
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture
+def open_device() -> Iterator[str]:
+    """Make a tun device that all users may open, as it is on a usual host."""
+    path = Path(f"/dev/bpferry-test-{uuid.uuid4().hex[:8]}")
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+    try:
+        path.chmod(0o666)
+        yield str(path)
+    finally:
+        path.unlink()
 
 
 @pytest.fixture

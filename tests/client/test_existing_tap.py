@@ -3,11 +3,8 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -149,18 +146,6 @@ def test_sysfs_of_another_namespace(namespace: str) -> None:
 def test_interface_that_is_not_a_tap(namespace: str) -> None:
     """Another kind of interface is an error."""
     assert "it is not a tap" in str(open_in(namespace, "lo", 2)["error"])
-
-
-@pytest.fixture
-def open_device() -> Iterator[str]:
-    """Make a tun device that all users may open, as it is on a usual host."""
-    path = Path(f"/dev/bpferry-test-{uuid.uuid4().hex[:8]}")
-    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
-    try:
-        path.chmod(0o666)
-        yield str(path)
-    finally:
-        path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def test_a_module_that_is_loaded_is_not_missing(tmp_path: Path) -> None:
     [
         (Joined.NO, "ok", "no stranger can join"),
         (Joined.YES, "warning", "CVE-2026-99281"),
-        (Joined.UNKNOWN, "warning", "could not be tried"),
+        (Joined.UNKNOWN, "warning", "could not be tried: you cannot make namespaces"),
+        (Joined.CLOSED, "warning", f"could not be tried: you cannot open '{NODE}'"),
     ],
 )
 def test_taps_without_an_owner(tmp_path: Path, joined: Joined, state: str, word: str) -> None:
@@ -133,14 +134,28 @@ def test_taps_without_an_owner(tmp_path: Path, joined: Joined, state: str, word:
 
 
 @pytest.mark.kernel
-def test_the_attempt_agrees_with_what_a_stranger_can_do() -> None:
+def test_the_attempt_agrees_with_what_a_stranger_can_do(
+    open_device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Root and an ordinary user find the same, and the test of the helper's taps finds it too."""
+    monkeypatch.setattr("bpferry.machine.doctor.tun_trial.NODE", open_device)
     as_root = try_to_join()
     with acting_as(ALICE):
         as_user = try_to_join()
     requires.joinable_taps(joined=as_root is Joined.YES)
 
     assert as_root is as_user
+
+
+@pytest.mark.kernel
+def test_whoever_may_not_open_the_device_cannot_try(
+    open_device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose device is root's alone. That is not said to be about namespaces."""
+    monkeypatch.setattr("bpferry.machine.doctor.tun_trial.NODE", open_device)
+    Path(open_device).chmod(0o600)
+    with acting_as(ALICE):
+        assert try_to_join() is Joined.CLOSED
 
 
 @pytest.mark.kernel

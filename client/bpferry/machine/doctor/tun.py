@@ -2,11 +2,15 @@
 """The tun driver: whether it is there, and whether strangers can join taps without an owner."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from bpferry.machine.doctor.finding import Feature, Finding
 from bpferry.machine.doctor.modules import OTHER_KERNEL, is_missing
 from bpferry.machine.doctor.tun_trial import NODE, Joined, try_to_join
 from bpferry.machine.host_files import HostFiles
+
+CANNOT: Final = {Joined.UNKNOWN: "make namespaces", Joined.CLOSED: f"open '{NODE}'"}
+"""Why it was not tried."""
 
 
 def check_tun(
@@ -53,7 +57,7 @@ def _strangers(joined: Joined) -> Finding:
         name,
         "warning",
         "whether a stranger could join a tap that has no owner (CVE-2026-99281) could not be "
-        f"tried: you cannot make namespaces; {ours}",
+        f"tried: you cannot {CANNOT[joined]}; {ours}",
         of,
         fix="root can try it",
         command="sudo bpferry doctor",

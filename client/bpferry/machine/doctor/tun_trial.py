@@ -10,6 +10,8 @@ capabilities there, and tries to join. The namespaces end with the child, and th
     2. make     - a tap with one queue of several, and no owner.
     3. shrink   - no capability is left, as with any other user of the host.
     4. join     - EPERM: the kernel has the fix. Success: it does not.
+
+It needs the tun device to be open to this user, as udev has it; in a container it may not be.
 """
 
 import ctypes
@@ -37,6 +39,8 @@ class Joined(Enum):
     YES = 10
     NO = 11
     UNKNOWN = 12
+    CLOSED = 13
+    """Not tried: this user may not open the tun device."""
 
 
 def try_to_join() -> Joined:
@@ -55,6 +59,8 @@ def try_to_join() -> Joined:
 
 
 def _attempt() -> Joined:
+    if not os.access(NODE, os.R_OK | os.W_OK, effective_ids=True):
+        return Joined.CLOSED
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
         return Joined.UNKNOWN
