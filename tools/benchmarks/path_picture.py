@@ -2,6 +2,7 @@
 """The picture of tools/bench path: what a packet costs, by queues and who steers, as an SVG."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,10 @@ import pygal
 from pygal.style import DefaultStyle
 
 from benchmarks.path_figures import FAMILIES, QUEUES, STEERED, PathFigures
+
+# pygal puts a finder of its plug-ins there, which has not the methods of today: each later import of
+# anything would warn. We use none of its plug-ins.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 LEFT_OUT: Final = re.compile(r"<script.*?</script>|<!--.*?-->", re.DOTALL)
 """pygal's: what shows a value under the mouse, the day, and addresses."""
