@@ -11,8 +11,8 @@ from pygal.style import DefaultStyle
 
 from benchmarks.path_figures import FAMILIES, QUEUES, STEERED, PathFigures
 
-# pygal puts a finder of its plug-ins there, which has not the methods of today: each later import of
-# anything would warn. We use none of its plug-ins.
+# pygal puts a finder of its plug-ins there, which lacks what Python asks finders for today: each
+# later import of anything would warn. We use none of its plug-ins.
 sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 LEFT_OUT: Final = re.compile(r"<script.*?</script>|<!--.*?-->", re.DOTALL)
