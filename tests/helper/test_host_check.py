@@ -4,8 +4,6 @@
 import ctypes
 import os
 import re
-import socket
-import struct
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from bpferry_helper.host_check import (
 from bpferry_helper.learning import learning_limit
 from bpferry_helper.policy.toml_form import parse_policy
 from tests.helper.tap.own_host import Host, on_own_host
+from tests.support.learning import set_learning_limit
 
 POLICY = """\
 [users.1001]
@@ -153,7 +152,7 @@ def test_the_kernel_tells_how_many_addresses_a_bridge_learns() -> None:
         with host.netlink.namespace() as there:
             enter(there.borrow())
         found = [learning_limit("br0"), learning_limit("lo"), learning_limit("none")]
-        set_limit("br0", 77)
+        set_learning_limit("br0", 77)
         return [*found, learning_limit("br0")]
 
     release = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
@@ -165,19 +164,6 @@ def enter(namespace: int) -> None:
     """Enter the network *namespace* with this thread."""
     if ctypes.CDLL(None, use_errno=True).setns(namespace, 0):
         raise OSError(ctypes.get_errno(), "cannot enter a namespace")
-
-
-def set_limit(bridge: str, limit: int) -> None:
-    """Let *bridge* learn *limit* addresses; ip(8) can do that from 6.7 on."""
-    limits = struct.pack("=HHI", 8, 49, limit)
-    data = struct.pack("=HH", 4 + len(limits), 2) + limits
-    kind = struct.pack("=HH8s", 4 + 7, 1, b"bridge")
-    info = struct.pack("=HH", 4 + len(kind) + len(data), 18) + kind + data
-    index = socket.if_nametoindex(bridge)
-    head = struct.pack("=IHHIIBxHiII", 32 + len(info), 16, 0x5, 1, 0, 0, 0, index, 0, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
-        sock.send(head + info)
-        assert struct.unpack_from("=i", sock.recv(4096), 16)[0] == 0
 
 
 def test_names_are_beside_numbers() -> None:

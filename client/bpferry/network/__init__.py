@@ -7,6 +7,8 @@
     existing_tap  the queues of a tap that exists
     macvtap       those of a macvtap that exists
     tap_bridge    which bridge an interface is a port of
+    learning      how many addresses a bridge may learn
+    links         one network interface, as rtnetlink describes it
     tap_users     which processes of this user have a tap open
     tun           what the queue of a tap is, as the kernel says
     vhost         the kernel's vhost-net, one fd for each queue

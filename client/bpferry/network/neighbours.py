@@ -20,6 +20,8 @@ from bpferry.errors import BpferryError
 HEADER: Final = struct.Struct("=IHHII")
 NEIGHBOUR: Final = struct.Struct("=B3xiHBB")
 ATTRIBUTE: Final = struct.Struct("=HH")
+TYPE_MASK: Final = 0x3FFF
+"""NLA_TYPE_MASK of linux/netlink.h: the rest of the type are flags, such as that it is nested."""
 
 RTM_GETNEIGH: Final = 30
 RTM_NEWNEIGH: Final = 28
@@ -95,7 +97,7 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         size, kind = ATTRIBUTE.unpack_from(data)
         if size < ATTRIBUTE.size:
             return
-        yield kind, data[ATTRIBUTE.size : size]
+        yield kind & TYPE_MASK, data[ATTRIBUTE.size : size]
         data = data[_aligned(size) :]
 
 

@@ -75,7 +75,7 @@ def about_taps(
 ) -> list[Finding]:
     """Return what is said of a helper for taps that does as *behaviour*."""
     with fake.helper(folder / "tap.sock", behaviour):
-        return list(check_tap_helper(HostFiles(folder), bridges, ("default",)))
+        return list(check_tap_helper(HostFiles(folder), bridges, ("default",), lambda _: 4096))
 
 
 def about_sets(folder: Path, behaviour: fake.Behaviour) -> list[Finding]:
@@ -198,7 +198,7 @@ def test_most_queues_that_are_allowed_are_found(folder: Path, most: int) -> None
     found = about_taps(folder, fake.keeps(asked, behaviour))
 
     assert f"with up to {most} queues" in named(found, "policy.bridge").message
-    assert len([one for one in asked if isinstance(one, Can)]) <= 2 * 8
+    assert len([one for one in asked if isinstance(one, Can)]) <= 2 * 8 + 1
 
 
 def test_taps_with_one_queue_are_a_warning(folder: Path) -> None:
@@ -216,6 +216,7 @@ def test_one_bridge_that_is_refused_is_a_warning(folder: Path) -> None:
     states = [one.state for one in found if one.name == "policy.bridge"]
 
     assert ["ok", "warning"] == states
+    assert "'br0'" in named(found, "bridges.learning").message
     assert not [one for one in found if one.name == "policy.bridges"]
 
 

@@ -10,6 +10,7 @@
     bridges      the bridges of this host, and what is in the way of their frames
     devices      KVM and vhost-net, tried
     helpers      the helpers' sockets, and what the policy allows
+    learning     whether VMs can make a bridge learn addresses without end
     emulator     what this QEMU can do
     firmware     the firmware that guests can boot with
     session      the user's session: its folder, lingering, limits

@@ -9,9 +9,11 @@ from typing import Final, TypeVar
 
 from bpferry.errors import BpferryError, NoHelper
 from bpferry.machine.doctor.finding import Feature, Finding
+from bpferry.machine.doctor.learning import check_learning
 from bpferry.machine.host_files import HostFiles
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.connection import Connection, why_not
+from bpferry.network.learning import find_learning_limit
 from bpferry.network.tap_helper import TapHelper
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import RSS_OBJECT
@@ -36,9 +38,15 @@ SINGLE: Final = 1
 
 
 def check_tap_helper(
-    files: HostFiles, bridges: Sequence[str], networks: Sequence[str] = ()
+    files: HostFiles,
+    bridges: Sequence[str],
+    networks: Sequence[str] = (),
+    find_limit: Callable[[str], int | None] = find_learning_limit,
 ) -> Iterator[Finding]:
-    """Yield whether the helper for taps answers, and on which of *bridges* one may have taps."""
+    """Yield whether the helper for taps answers, and on which of *bridges* one may have taps.
+
+    *find_limit* returns how many addresses a bridge may learn; see ``check_learning``.
+    """
     of = (Feature.TAPS,)
     with TapHelper() as helper:
         greeting = _ask(helper.hello)
@@ -51,6 +59,8 @@ def check_tap_helper(
             found = _about_bridge(helper, name, is_network=False)
             allowed.append(found.state == "ok")
             yield found
+            if found.state == "ok":
+                yield check_learning(helper, name, find_limit)
         for name in networks:
             found = _about_bridge(helper, name, is_network=True)
             if found.state == "ok":
