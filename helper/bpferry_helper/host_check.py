@@ -26,6 +26,9 @@ MODULES: Final = "/lib/modules/{}/{}"
 MODULE_LISTS: Final = ("modules.dep", "modules.builtin")
 """What depmod writes; each line has a path such as kernel/net/sched/sch_tbf.ko."""
 
+TAP_HELPER_FDS: Final = 16_384
+"""LimitNOFILE= of bpferry-tap.service, which bounds the fds that are on their way to clients."""
+
 
 def check_helpers_can_read(path: str) -> None:
     """Raise PolicyError if the helpers could not read *path*, though root can.
@@ -104,6 +107,23 @@ def find_unlimited(policy: Policy) -> Iterator[str]:
                 "number of addresses, so a VM can fill the kernel's memory with made-up ones; "
                 f"to limit it: ip link set {bridge} type bridge fdb_max_learned 4096"
             )
+
+
+def find_untaken(policy: Policy) -> Iterator[str]:
+    """Yield a line if users could use up the tap helper's fds by not taking what they are granted.
+
+    That is if they may hold so many queues; fds of taps that stay are not handed over.
+    """
+    opening = [rule for rule in policy.rules if rule.bridges]
+    each = [rule.queues_per_tap or policy.queues_per_tap for rule in opening]
+    most = policy.taps_in_total * max([*each, policy.queues_per_tap * policy.bridge_conf])
+    if most > TAP_HELPER_FDS:
+        yield (
+            f"{policy.where('quota.taps-in-total')} lets users hold {most:,} queues: while more "
+            f"than {TAP_HELPER_FDS:,} of those that they were granted are not taken, the tap "
+            "helper answers 'busy' to all; lower it, or raise LimitNOFILE=: "
+            "systemctl edit bpferry-tap.service"
+        )
 
 
 def _without_lock(policy: Policy, qemu: BridgeConf, bridge: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from bpferry_helper.host_check import (
     find_missing_modules,
     find_strays,
     find_unlimited,
+    find_untaken,
     group,
     user,
 )
@@ -189,6 +190,7 @@ def _misfits(policy: Policy) -> Iterator[str]:
     yield from _idle(policy)
     yield from find_far_includes(policy)
     yield from find_unlimited(policy)
+    yield from find_untaken(policy)
 
 
 def _census(policy: Policy) -> str:

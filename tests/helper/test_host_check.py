@@ -11,10 +11,12 @@ import pytest
 from bpferry_helper import host_check
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.host_check import (
+    TAP_HELPER_FDS,
     check_helpers_can_read,
     find_far_includes,
     find_strays,
     find_unlimited,
+    find_untaken,
     group,
     user,
 )
@@ -22,6 +24,8 @@ from bpferry_helper.learning import learning_limit
 from bpferry_helper.policy.toml_form import parse_policy
 from tests.helper.tap.own_host import Host, on_own_host
 from tests.support.learning import set_learning_limit
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 POLICY = """\
 [users.1001]
@@ -85,6 +89,40 @@ def test_a_bridge_that_users_could_fill_is_said(
         assert line.startswith("/p:2 (users.1001.bridges) opens 'br0' without address-lock")
         assert line.endswith("ip link set br0 type bridge fdb_max_learned 4096")
     assert len(lines) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("[users.1001]\nbridges = ['br0']\nqueues-per-tap = 64", ""),
+        ("[quota]\ntaps-in-total = 257\nqueues-per-tap = 64", ""),
+        ("[users.1001]\nbridges = ['br0']\n[quota]\ntaps-in-total = 1024", ""),
+        (
+            "[users.1001]\nbridges = ['br0']\nqueues-per-tap = 17\n[quota]\ntaps-in-total = 1024",
+            "17,408",
+        ),
+        (
+            "[qemu]\nbridge-conf = true\n[quota]\ntaps-in-total = 257\nqueues-per-tap = 64",
+            "16,448",
+        ),
+    ],
+    ids=["by default", "no bridge is open", "as many as allowed", "a rule", "QEMU's file"],
+)
+def test_more_queues_than_the_helper_may_have_on_their_way_are_said(text: str, most: str) -> None:
+    """With the line of the number of taps, without which no policy lets users hold so many."""
+    lines = list(find_untaken(parse_policy("/p", text, 0)))
+
+    assert bool(most) == bool(lines)
+    for line in lines:
+        assert re.match(r"/p:\d \(quota.taps-in-total\) ", line)
+        assert f"lets users hold {most} queues: while more than 16,384 of" in line
+
+
+def test_the_helper_has_as_many_fds_as_its_unit_says() -> None:
+    """The kernel counts those on their way against this limit."""
+    unit = (REPOSITORY / "systemd/bpferry-tap.service").read_text(encoding="utf-8")
+
+    assert [str(TAP_HELPER_FDS)] == re.findall(r"^LimitNOFILE=(.*)$", unit, re.MULTILINE)
 
 
 @pytest.mark.privileged
