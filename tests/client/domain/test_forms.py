@@ -23,7 +23,7 @@ OF_ONE_FORM: Final = ("domain/reasons/", "domain/xml", "domain/refusals.py", "do
 """What is told of domain documents alone."""
 
 OF_TOML: Final = ("domain/explain.py", "domain/shorthand", "domain/toml.py", "domain/checks.py",
-                  "domain/toml_syntax.py", "domain/unknown_keys.py",
+                  "domain/toml_places.py", "domain/toml_syntax.py", "domain/unknown_keys.py",
                   "machine/secret_map.py")  # fmt: skip
 
 BY_KIND: Final = (
