@@ -111,7 +111,8 @@ def with_text(machine: Machine, key: str, text: str) -> Machine:
         around[name][int(index.rstrip("]"))] = text
     else:
         around[name] = text
-    return convert(plain)
+    # What is null is not there: a document has no word for it.
+    return convert({name: value for name, value in plain.items() if value is not None})
 
 
 def command_line(machine: Machine) -> Built:

@@ -287,8 +287,9 @@ def test_a_guest_that_shuts_down_and_is_reset_runs() -> None:
 @pytest.mark.parametrize("op", ["attach-nic", "detach-nic", "set-link", "detach-disk"])
 def test_devices_stay_while_the_vm_is_saved(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file would be of another VM than the description."""
-    for name in ("Holdings", "Places", "Cards", "Disks"):
-        monkeypatch.setattr(hot_plug, name, lambda *_: None)
+    parts = ("operations.Holdings", "operations.Places", "cards.Cards", "disks.Disks")
+    for name in parts:
+        monkeypatch.setattr(f"bpferry.machine.control.hot_plug.{name}", lambda *_: None)
     fields = {
         "attach-nic": {
             "card": '{"type": "user"}',

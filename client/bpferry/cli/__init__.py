@@ -19,6 +19,7 @@
     exec_options     what it takes, and its help
     exec_texts       what it says about a command line
     emulator         bpferry-qemu-system-*, which libvirt takes for a QEMU
+    bridge_helper    bpferry-bridge-helper, which it takes for QEMU's bridge helper
     check            bpferry check
     findings         what check and a dry run say about a description
     convert          bpferry convert
