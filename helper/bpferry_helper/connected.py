@@ -137,5 +137,5 @@ class Connected:
         with suppress(OSError):
             channel.send(connection.sock, TOO_LONG)
         if not self._log_bucket.take(ALL, LINES_AT_ONCE, LINES_PER_SECOND):
-            what = f"a request of {connection.peer.who} (pid {connection.peer.pid})"
+            what = f"a request of {connection.peer.who_asks}"
             log(WARNING, f"{what} has no answer after {WORK_S:.0f} s: the client was told 'busy'")

@@ -43,7 +43,6 @@ OVERFLOW_FILES: Final = ("/proc/sys/kernel/overflowuid", "/proc/sys/kernel/overf
 NO_ID: Final = 0xFFFF_FFFF
 """(uid_t) -1 of chown(2): not a user."""
 
-
 Gids = Union["ctypes.Array[ctypes.c_uint32]", "memoryview[int]"]
 """Groups as the kernel gives them: 32 bits each, sorted."""
 
@@ -75,11 +74,19 @@ class Peer(NamedTuple):
     """How many groups it has in total."""
     name: str = ""
     """Of the account, if known; for people."""
+    vm: str = ""
+    """What the request that is being served calls its VM; the peer's claim, for people."""
 
     @property
     def who(self) -> str:
         """The account in words: "uid 1001 (alice)"."""
         return f"uid {self.uid} ({self.name})" if self.name else f"uid {self.uid}"
+
+    @property
+    def who_asks(self) -> str:
+        """The same with the process, and the VM if it is known."""
+        vm = f", VM '{self.vm}'" if self.vm else ""
+        return f"{self.who} (pid {self.pid}{vm})"
 
 
 def overflow_ids() -> frozenset[int]:

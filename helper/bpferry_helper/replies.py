@@ -67,6 +67,8 @@ class Replies:
 
     def refuse_malformed(self, connection: Connection, error: BadMessage) -> None:
         """Refuse a packet that breaks the protocol, and close *connection*."""
+        # It may be the second packet; the name was in the first.
+        connection.peer = connection.peer._replace(vm="")
         self.refuse(connection, ErrorReply(error.code, str(error), _PROTOCOL_HINT))
         self._connected.close(connection)
 
@@ -78,7 +80,7 @@ class Replies:
     def _log_refusal(self, peer: Peer, reply: ErrorReply) -> None:
         at_once, per_second = REFUSALS_LOGGED_AT_ONCE, REFUSALS_LOGGED_PER_SECOND
         if not self._log_buckets.take(peer.uid, at_once, per_second):
-            log(INFO, f"{reply.code} for {peer.who} (pid {peer.pid}): {reply.message}")
+            log(INFO, f"{reply.code} for {peer.who_asks}: {reply.message}")
 
     def _not_sent(self, connection: Connection, error: OSError) -> None:
         if error.errno == errno.ETOOMANYREFS:

@@ -26,6 +26,7 @@ from bpferry_wire.errors import BadMessage, Code, PeerClosed
 from bpferry_wire.fds import OwnedFds
 from bpferry_wire.messages import ErrorReply, Request
 from bpferry_wire.packets import decode_request
+from bpferry_wire.vm_names import vm_of
 
 _HINT: Final = "see the journal of the helper's unit"
 
@@ -123,6 +124,7 @@ class Requests:
     def _decide(self, connection: Connection) -> None:
         try:
             request = self._decode(connection, connection.packet)
+            connection.peer = connection.peer._replace(vm=vm_of(request))
             work = self._service.prepare(Asked(request, connection.peer))
             is_paced = isinstance(work, Paced)
             if isinstance(work, Paced):

@@ -35,7 +35,6 @@ ANSWER_S: Final = 30.0
 RETRY_S: Final = 0.005
 """Until we connect again if a helper's queue of connections is full."""
 
-
 PORT_WORDS: Final = {
     "isolated": ("reach no other isolated port", "reach isolated ports too"),
     "address_lock": ("send from the card's own address only", "send from any address"),
@@ -142,17 +141,22 @@ def _table(role: _Role, reply: StatusReply) -> str:
     pool = f"pool: {reply.ready} ready\n" if reply.ready else ""
     if not reply.grants:
         return f"no {role.thing} is alive\n{pool}"
-    rows = [f"{'uid':>10} {'user':<16} {'asked by pid':>12} {role.column:<16} {'for':>8}"]
-    rows += [_row(grant) for grant in reply.grants]
+    bridge = f" {'bridge':<15}" if role.thing == "tap" else ""
+    rows = [
+        f"{'uid':>10} {'user':<16} {'asked by pid':>12} {role.column:<16} {'for':>8}{bridge} VM"
+    ]
+    rows += [_row(role, grant) for grant in reply.grants]
     return "\n".join(rows) + f"\ncounted by: {reply.counted_by}\n{pool}"
 
 
-def _row(grant: Grant) -> str:
+def _row(role: _Role, grant: Grant) -> str:
     hours, seconds = divmod(grant.age_s, 3600)
     age = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
     name = user_name(grant.uid) or "-"
     limits = limits_in_words(grant.inbound, grant.outbound)
+    bridge = f" {grant.bridge or '-':<15}" if role.thing == "tap" else ""
     row = f"{grant.uid:>10} {name:<16} {grant.pid:>12} {grant.name:<16} {age:>8}"
+    row += f"{bridge} {grant.vm or '-'}"
     return f"{row}  {limits}" if limits else row
 
 

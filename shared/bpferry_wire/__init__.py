@@ -10,6 +10,7 @@
     replies   the keys of each reply
     packets   their bytes; use this instead of the two before
     channel   one packet with its fds, over SOCK_SEQPACKET
+    vm_names  what a VM may be called on the wire
     rates     rates for people, such as 100 Mbit/s
     objects   the programs and maps of the known eBPF objects
 

@@ -7,9 +7,9 @@ PROTOCOL_VERSION: Final = 1
 """The value of ``v`` in each packet. Another value is answered with ``unsupported-version``."""
 
 MAX_REQUEST_BYTES: Final = 4096
-"""One request, in bytes. The longest known one needs 446; a page leaves room for growth."""
+"""One request, in bytes. The longest known one needs 483; a page leaves room for growth."""
 
-MAX_REPLY_BYTES: Final = 131_072
+MAX_REPLY_BYTES: Final = 163_840
 """One reply, in bytes.
 
 Below net.core.wmem_default (212,992 bytes on Linux), which bounds a SOCK_SEQPACKET packet, and
@@ -70,6 +70,10 @@ DIGEST_BYTES: Final = 32
 
 MAX_NAME_BYTES: Final = 128
 """The name of a program or a map in the ELF file, in bytes."""
+
+MAX_VM_NAME_BYTES: Final = 32
+"""The name of a VM: as long as bpferry's commands take one. It has to fit into the alias of a tap
+(IFALIASZ, linux/if.h: 256) beside all else, and MAX_STATUS_GRANTS of them into a ``status``."""
 
 MAX_GIDS_SHOWN: Final = 256
 """Group ids that ``hello`` lists. A process may have 65,536 (NGROUPS_MAX, linux/limits.h)."""

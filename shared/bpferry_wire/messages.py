@@ -24,6 +24,8 @@ class Load(NamedTuple):
     object_id: str
     digest: bytes
     """SHA-256 of the ELF file, 32 bytes."""
+    vm: str = ""
+    """What the client calls its VM, clean (``vm_names``); empty if it does not say. For people."""
 
 
 class Rate(NamedTuple):
@@ -68,6 +70,8 @@ class Tap(NamedTuple):
     for a tap that stays."""
     bandwidth: Bandwidth = Bandwidth()
     """Limits; those of the policy apply where none is requested."""
+    vm: str = ""
+    """As in ``Load``."""
 
 
 class Create(NamedTuple):
@@ -147,6 +151,10 @@ class Grant(NamedTuple):
     """For a tap: its limit to the VM in bytes per second; 0 if there is none."""
     outbound: int = 0
     """The same from the VM."""
+    bridge: str = ""
+    """For a tap: the bridge that it is on now; empty if on none."""
+    vm: str = ""
+    """What the client called its VM; empty if it did not say."""
 
 
 class StatusReply(NamedTuple):

@@ -36,6 +36,7 @@ from bpferry_wire.messages import (
     Tap,
     TapReply,
 )
+from bpferry_wire.vm_names import KEY, read_vm_name
 
 KINDS: Final = ("program", "map")
 """What an fd of ``load`` may be."""
@@ -43,6 +44,9 @@ KINDS: Final = ("program", "map")
 
 LIMITS: Final = ("inbound", "outbound")
 """Keys of a tap that has such a limit."""
+
+ONLY_IF_KNOWN: Final = (*LIMITS, "bridge", KEY)
+"""Keys of a grant that are left out if they are empty."""
 
 
 def error_map(reply: ErrorReply) -> dict[str, object]:
@@ -66,20 +70,20 @@ def reply_map(reply: Reply) -> dict[str, object]:
             caller = reply.caller
             packed["caller"] = caller._asdict() | {"gids": list(caller.gids)}
         case StatusReply():
-            packed["grants"] = [_limited(grant) for grant in reply.grants]
+            packed["grants"] = [_without_empty(grant, ONLY_IF_KNOWN) for grant in reply.grants]
             if not reply.ready:
                 del packed["ready"]
         case LoadReply():
             packed["fds"] = [fd._asdict() for fd in reply.fds]
         case ListReply():
-            packed["taps"] = [_limited(tap) for tap in reply.taps]
+            packed["taps"] = [_without_empty(tap, LIMITS) for tap in reply.taps]
     return packed
 
 
-def _limited(entry: Grant | OwnTap) -> dict[str, object]:
-    """Return the keys of *entry*, with its limits only if it has any."""
+def _without_empty(entry: Grant | OwnTap, optional: tuple[str, ...]) -> dict[str, object]:
+    """Return the keys of *entry*, those that are *optional* only if they say something."""
     fields = entry._asdict()
-    return {key: value for key, value in fields.items() if value or key not in LIMITS}
+    return {key: value for key, value in fields.items() if value or key not in optional}
 
 
 def read_error(fields: Fields) -> ErrorReply:
@@ -162,6 +166,8 @@ def _read_grant(fields: Fields) -> Grant:
         pid=fields.integer("pid"),
         name=fields.text("name", limits.MAX_OBJECT_ID_BYTES),
         age_s=fields.integer("age_s", high=limits.UINT64_MAX),
+        bridge=fields.text("bridge", limits.MAX_INTERFACE_BYTES) if fields.has("bridge") else "",
+        vm=read_vm_name(fields),
         **_read_limits(fields),
     )
     fields.done()

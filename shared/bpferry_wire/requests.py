@@ -26,6 +26,7 @@ from bpferry_wire.messages import (
     Status,
     Tap,
 )
+from bpferry_wire.vm_names import KEY, read_vm_name
 
 OPS: Final[dict[type[Request], str]] = {
     Hello: "hello",
@@ -46,6 +47,8 @@ def request_map(request: Request) -> dict[str, object]:
     match request:
         case Load():
             packet |= {"id": request.object_id, "digest": request.digest}
+            if request.vm:
+                packet[KEY] = request.vm
         case Tap():
             packet |= _tap_map(request)
         case Create():
@@ -68,6 +71,7 @@ def _tap_map(tap: Tap) -> dict[str, object]:
         "vlan": tap.vlan,
         "tagged": list(tap.tagged) or None,
         "bandwidth": _bandwidth_map(tap.bandwidth) or None,
+        KEY: tap.vm or None,
     }
     return {key: value for key, value in said.items() if value is not None}
 
@@ -96,6 +100,7 @@ def _read_load(fields: Fields) -> Load:
     return Load(
         object_id=fields.text("id", limits.MAX_OBJECT_ID_BYTES),
         digest=fields.octets("digest", limits.DIGEST_BYTES),
+        vm=read_vm_name(fields),
     )
 
 
@@ -115,6 +120,7 @@ def _read_tap(fields: Fields) -> Tap:
         else None,
         tagged=_read_tagged(fields) if fields.has("tagged") else (),
         bandwidth=_read_bandwidth(fields),
+        vm=read_vm_name(fields),
     )
 
 

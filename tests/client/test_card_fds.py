@@ -124,8 +124,12 @@ def test_cards_have_what_they_need(tmp_path: Path, gives: Gives, namespace: str)
         ] == record.texts("progress")[-3:]
 
     assert [
-        Tap("br0", False, 4, None, bytes.fromhex("525400000001")),  # noqa: FBT003
-        Tap("lan/guests", True, 1, 1400, bytes.fromhex("525400000002"), isolated=True),  # noqa: FBT003
+        Tap("br0", False, 4, None, bytes.fromhex("525400000001"), vm="t"),  # noqa: FBT003
+        Tap(
+            *("lan/guests", True, 1, 1400, bytes.fromhex("525400000002")),
+            isolated=True,
+            vm="t",
+        ),
     ] == asked
     assert [] == taps.in_namespace(namespace)
 

@@ -13,8 +13,8 @@ from bpferry_wire.messages import Load, Tap
 from bpferry_wire.packets import decode_request, encode_request
 from tests.client.support import CAPABILITIES, CARD, DIGEST, MACHINE, OWNER
 
-LOAD = {"service": "bpf", "op": "load", "id": "rss", "digest": DIGEST.hex()}
-TAP = {"service": "tap", "op": "tap"}
+LOAD = {"service": "bpf", "op": "load", "id": "rss", "digest": DIGEST.hex(), "vm": "test"}
+TAP = {"service": "tap", "op": "tap", "vm": "test"}
 MAC = "52:54:00:00:00:09"
 
 
@@ -134,8 +134,28 @@ def test_messages_are_what_is_shown() -> None:
         mac=bytes.fromhex(MAC.replace(":", "")),
         isolated=True,
         vlan=7,
+        vm="test",
     )
-    assert asked.load == Load("rss", DIGEST)
+    assert asked.load == Load("rss", DIGEST, "test")
+    for message in asked:
+        assert message is not None
+        assert decode_request(encode_request(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("web server", "web_server"), ("\u00e9t\u00e9", "_t_"), ("v" * 40, "v" * 32), ("", "")],
+)
+def test_the_vm_has_a_clean_name_on_the_wire(name: str, told: str) -> None:
+    """As its helpers take it, for the tap and for the program; a VM without one sends none."""
+    card = Card(type="bridge", bridge="br0", queues=2, rss=True, mac=MAC)
+    machine = msgspec.structs.replace(MACHINE, name=name, cards=(card,))
+    (device,) = cards_of(machine)
+    plans = {"net0": plan_card(device, CAPABILITIES, HostFacts(), default_rss=False)}
+
+    asked = build_requests(machine, OWNER, plans, CAPABILITIES)["net0"]
+
+    assert [told, told] == [message.vm for message in asked if message is not None]
     for message in asked:
         assert message is not None
         assert decode_request(encode_request(message)) == message

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ from bpferry_wire.messages import (
     Tap,
     TapReply,
 )
+from bpferry_wire.packets import decode_request
+from bpferry_wire.vm_names import vm_of
 from tests.client import fake_helper as fake
 from tests.client import taps
 
@@ -212,6 +215,47 @@ def test_error_of_the_helper(code: Code, kind: type[BpferryError], status: int, 
         error.code,
         error.status,
     )
+
+
+def knows_no_vm(behaviour: fake.Behaviour) -> fake.Behaviour:
+    """Return *behaviour* for a helper that is older than the names of VMs: it hangs up."""
+
+    def answer(conn: socket.socket, request: bytes) -> None:
+        asked = decode_request(request)
+        if not vm_of(asked):
+            return behaviour(conn, request)
+        fake.refuses(Code.BAD_REQUEST, "unknown key 'vm' in the request")(conn, request)
+        return conn.close()
+
+    return answer
+
+
+def test_an_older_helper_is_asked_without_the_name(path: Path) -> None:
+    """Each question that has one, and once; also a tap that stays, of which nothing was made."""
+    named = WANTED._replace(vm="web")
+    can = CanReply(allowed=True, because="a line")
+    asked: list[Request] = []
+    answers = iter((can, can, REPLY, REPLY))
+
+    def old(conn: socket.socket, request: bytes) -> None:
+        reply = next(answers)
+        fake.keeps(asked, knows_no_vm(fake.replies(reply)))(conn, request)
+
+    with fake.helper(path, old) as where, TapHelper(where, seconds=5) as helper:
+        assert can == helper.can(named)
+        assert REPLY == helper.create(named)
+
+    assert [Can(named), Can(WANTED), Create(named), Create(WANTED)] == asked
+
+
+def test_another_refusal_is_no_reason_to_ask_again(path: Path) -> None:
+    """The control: the helper is asked once."""
+    asked: list[Request] = []
+    refuses = fake.keeps(asked, fake.refuses(Code.BAD_REQUEST, "unknown key 'mtu'"))
+    with fake.helper(path, refuses) as where, pytest.raises(HelperError):
+        ask(where, WANTED._replace(vm="web"))
+
+    assert [WANTED._replace(vm="web")] == asked
 
 
 def test_plain_questions(path: Path) -> None:

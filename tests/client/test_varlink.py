@@ -117,7 +117,7 @@ def test_each_described_method_can_be_called() -> None:
 def test_a_tap_comes_with_its_queues_and_goes_with_them(taps: TapProcess) -> None:
     """Each fd is a queue of the tap that the reply names."""
     with calling() as caller:
-        wanted = {"bridge": "br0", "queues": 4, "mac": MAC, "vlan": None}
+        wanted = {"bridge": "br0", "queues": 4, "mac": MAC, "vlan": None, "vm": "web"}
         reply, fds = caller.call_for_fds("io.bpferry.Tap.Make", **wanted)
         with fds:
             made = reply["parameters"]
@@ -172,7 +172,9 @@ def test_an_object_comes_as_its_program_and_maps(monkeypatch: pytest.MonkeyPatch
     with running_helper("") as helper:
         monkeypatch.setenv("BPFERRY_BPF_SOCKET", str(helper.path))
         with calling() as caller:
-            reply, fds = caller.call_for_fds("io.bpferry.Bpf.Load", id="rss", digest=digest)
+            reply, fds = caller.call_for_fds(
+                "io.bpferry.Bpf.Load", id="rss", digest=digest, vm="web"
+            )
             with fds:
                 assert len(fds) == len(reply["parameters"]["names"]) == 4
             unknown = caller.call("io.bpferry.Bpf.Load", id="rss", digest="00" * 32)
@@ -191,6 +193,7 @@ BAD = [
     ("io.bpferry.Tap.Make", {"bridge": "br0", "queues": 1, "op": "x"}, "InvalidParameter", "op"),
     ("io.bpferry.Tap.Make", {"bridge": "br0", "queues": 1, "ip": "x"}, "InvalidParameter", "ip"),
     ("io.bpferry.Tap.Make", {"bridge": "\ud800", "queues": 1}, "InvalidParameter", "bridge"),
+    ("io.bpferry.Tap.Make", {"bridge": "b", "queues": 1, "vm": "a b"}, "InvalidParameter", "vm"),
     ("io.bpferry.Tap.List", {"all": True}, "InvalidParameter", "all"),
     ("io.bpferry.Bpf.Load", {"id": "rss", "digest": "00"}, "InvalidParameter", "digest"),
     ("io.bpferry.Tap.Take", {}, "MethodNotFound", "io.bpferry.Tap.Take"),

@@ -29,8 +29,9 @@ FULL_TAP = messages.Tap(
     vlan=1,
     tagged=(2,),
     bandwidth=messages.Bandwidth(messages.Rate(1000)),
+    vm="web",
 )
-KEYS_TO_LEAVE_OUT = ("queues", "mtu", "mac", "isolated", "vlan", "tagged", "bandwidth")
+KEYS_TO_LEAVE_OUT = ("queues", "mtu", "mac", "isolated", "vlan", "tagged", "bandwidth", "vm")
 
 
 def _section(heading: str) -> str:
@@ -87,6 +88,7 @@ def test_bounds_are_the_code_s() -> None:
         "queues of one tap": limits.MAX_QUEUES,
         "name of an interface": limits.MAX_INTERFACE_BYTES,
         "name of a network": limits.MAX_NETWORK_BYTES,
+        "name of a VM": limits.MAX_VM_NAME_BYTES,
         "address of a card": limits.MAC_BYTES,
         "least VLAN": limits.MIN_VLAN,
         "greatest VLAN": limits.MAX_VLAN,

@@ -14,11 +14,11 @@ import pytest
 
 from bpferry_helper.status import _ask
 from bpferry_wire import channel
-from bpferry_wire.messages import Bandwidth, Load, Rate, StatusReply
+from bpferry_wire.messages import Bandwidth, Create, ErrorReply, Load, Rate, StatusReply
 from bpferry_wire.packets import encode_reply
 from tests import requires
 from tests.support.helper_process import HelperProcess, helper_command
-from tests.support.people import ALICE, SOCKET_GID, ask_once
+from tests.support.people import ALICE, SOCKET_GID, ask, ask_once, connect
 from tests.support.qemu import rss_object
 from tests.support.tap_process import TapProcess, granted, running_tap_helper, tap_on
 
@@ -62,9 +62,26 @@ def test_who_holds_which_set(helper: HelperProcess, tap_helper: TapProcess) -> N
         done = status(helper.path, tap_helper.path)
     head, row, counted = done.stdout.splitlines()[:3]
 
-    assert ["uid", "user", "asked", "by", "pid", "object", "for"] == head.split()
+    assert ["uid", "user", "asked", "by", "pid", "object", "for", "VM"] == head.split()
     assert [str(ALICE.uid), "-", str(os.getpid()), "rss"] == row.split()[:4]
+    assert "-" == row.split()[-1]
     assert "counted by: kernel" == counted
+
+
+@pytest.mark.kernel
+@pytest.mark.qemu
+def test_for_which_vm_a_set_is(helper: HelperProcess, tap_helper: TapProcess) -> None:
+    """As the client called it; also after a restart of the helper, and in the journal."""
+    load = Load("rss", hashlib.sha256(rss_object()).digest(), "web-1")
+    with ask_once(helper.path, load, ALICE).fds:
+        before = status(helper.path, tap_helper.path)
+        helper.restart()
+        after = status(helper.path, tap_helper.path)
+
+    rows = [done.stdout.splitlines()[1] for done in (before, after)]
+    assert ["web-1", "web-1"] == [row.split()[-1] for row in rows]
+    assert rows[0].index("web-1") == before.stdout.splitlines()[0].index("VM")
+    assert f"(pid {os.getpid()}, VM 'web-1'), maps " in helper.log()
 
 
 def test_who_holds_which_tap(helper: HelperProcess, tap_helper: TapProcess) -> None:
@@ -75,8 +92,61 @@ def test_who_holds_which_tap(helper: HelperProcess, tap_helper: TapProcess) -> N
     sets, empty, head, row, counted = done.stdout.splitlines()
 
     assert ("no set is alive", "", "counted by: kernel") == (sets, empty, counted)
-    assert ["uid", "user", "asked", "by", "pid", "interface", "for"] == head.split()
+    assert ["uid", "user", "asked", "by", "pid", "interface", "for", "bridge", "VM"] == head.split()
     assert [str(ALICE.uid), "-", str(os.getpid()), name] == row.split()[:4]
+    assert ["br0", "-"] == row.split()[5:]
+
+
+def test_for_which_vm_a_tap_is(helper: HelperProcess, tap_helper: TapProcess) -> None:
+    """As the client called it; also after a restart of the helper, and in the journal."""
+    name, fds = granted(tap_helper, tap_on("br0", vm="web-1"))
+    with fds:
+        before = status(helper.path, tap_helper.path)
+        tap_helper.restart()
+        after = status(helper.path, tap_helper.path)
+        alias = tap_helper.find(name).alias
+
+    rows = [done.stdout.splitlines()[3] for done in (before, after)]
+    assert [["br0", "web-1"]] * 2 == [row.split()[5:] for row in rows]
+    assert alias.endswith(" vm=web-1")
+    assert f"(pid {os.getpid()}, VM 'web-1')" in tap_helper.log()
+
+
+def test_a_tap_that_is_on_no_bridge(helper: HelperProcess, tap_helper: TapProcess) -> None:
+    """Somebody took it off; the control: it was on one before."""
+    name, fds = granted(tap_helper, tap_on("br0", vm="web-1"))
+    with fds:
+        before = status(helper.path, tap_helper.path)
+        tap_helper.ip(f"link set dev {name} nomaster")
+        after = status(helper.path, tap_helper.path)
+
+    places = [done.stdout.splitlines()[3].split()[5:] for done in (before, after)]
+    assert [["br0", "web-1"], ["-", "web-1"]] == places
+
+
+def test_a_refusal_has_the_vm_in_the_journal(tap_helper: TapProcess) -> None:
+    """A tap's, a tap's that stays, and what is asked about one; then one that names none."""
+    wanted = tap_on("none", vm="db")
+    for request in (wanted, Create(wanted), wanted._replace(vm="")):
+        assert isinstance(ask_once(tap_helper.path, request, ALICE).reply, ErrorReply)
+    told = [line for line in tap_helper.log().splitlines() if "no-such-bridge for" in line]
+
+    pid = os.getpid()
+    assert [f"(pid {pid}, VM 'db')"] * 2 + [f"(pid {pid})"] == [
+        line[line.index("(pid") : line.index(")", line.index("(pid")) + 1] for line in told
+    ]
+
+
+def test_a_packet_that_is_none_has_no_vm(tap_helper: TapProcess) -> None:
+    """Nor that of the request before it on the same connection."""
+    with connect(tap_helper.path, ALICE) as sock:
+        assert isinstance(ask(sock, tap_on("none", vm="db2")).reply, ErrorReply)
+        channel.send(sock, b"\xc1")
+        channel.receive(sock).fds.close()
+    last = [line for line in tap_helper.log().splitlines() if "bad-request for" in line][-1]
+
+    assert "VM" not in last
+    assert "VM 'db2'" in tap_helper.log()
 
 
 def test_the_limits_of_a_tap_are_at_the_end_of_its_line(

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from bpferry_wire import limits, packets
 from bpferry_wire import messages as m
 from bpferry_wire.errors import Code
+from bpferry_wire.vm_names import VM_NAME
 
 uint32 = st.integers(0, limits.UINT32_MAX)
 text = st.text(max_size=200)
@@ -15,7 +16,8 @@ names = st.text(max_size=128).filter(lambda s: len(s.encode()) <= limits.MAX_NAM
 interfaces = st.text(max_size=15).filter(lambda s: len(s.encode()) <= limits.MAX_INTERFACE_BYTES)
 networks = st.text(max_size=64).filter(lambda s: len(s.encode()) <= limits.MAX_NETWORK_BYTES)
 
-loads = st.builds(m.Load, object_ids, st.binary(min_size=32, max_size=32))
+vms = st.just("") | st.from_regex(VM_NAME, fullmatch=True)
+loads = st.builds(m.Load, object_ids, st.binary(min_size=32, max_size=32), vm=vms)
 rates = st.builds(
     m.Rate,
     st.integers(limits.MIN_RATE, limits.MAX_RATE),
@@ -31,6 +33,7 @@ wishes = {
     "isolated": st.booleans(),
     "vlan": st.none() | vlans,
     "bandwidth": st.builds(m.Bandwidth, st.none() | rates, st.none() | rates),
+    "vm": vms,
 }
 taps = st.one_of(
     st.builds(m.Tap, source=interfaces, is_network=st.just(value=False), **wishes, tagged=trunks),
@@ -56,7 +59,9 @@ ways = dict.fromkeys(("inbound", "outbound"), uint32)
 own_taps = st.builds(
     m.OwnTap, interfaces, interfaces, queues=uint32, made_with=uint32, **flags, **ways
 )
-grants = st.builds(m.Grant, uint32, uint32, object_ids, st.integers(0, limits.UINT64_MAX), **ways)
+places = {"bridge": interfaces, "vm": vms}
+ages = st.integers(0, limits.UINT64_MAX)
+grants = st.builds(m.Grant, uint32, uint32, object_ids, ages, **ways, **places)
 
 replies: dict[type[m.Request], st.SearchStrategy[m.Reply]] = {
     m.Hello: st.builds(m.HelloReply, text, text, callers, max_request_bytes=uint32, max_fds=uint32),

@@ -143,7 +143,7 @@ def test_a_packet_that_is_too_long_is_an_error(pair: Pair, null: BorrowedFd) -> 
     one, other = pair
     channel.send(one, b"x" * (limits.MAX_REPLY_BYTES + 1), [null])
 
-    with pytest.raises(PacketTruncated, match="longer than 131072 bytes"):
+    with pytest.raises(PacketTruncated, match="longer than 163840 bytes"):
         channel.receive(other)
 
 

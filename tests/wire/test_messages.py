@@ -21,8 +21,9 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 LOAD = m.Load("rss", bytes(32))
 TAP = m.Tap("br0", is_network=False, queues=4)
 LONGEST_TAP = m.Tap(
-    "n" * 64, is_network=True, queues=64, mtu=65_521, mac=bytes(6), isolated=True, vlan=4094
-)
+    "n" * 64, is_network=True, queues=64, mtu=65_521, mac=bytes(6), isolated=True, vlan=4094,
+    vm="v" * 32,
+)  # fmt: skip
 REQUESTS: tuple[m.Request, ...] = (
     m.Hello(), m.Quota(), m.Status(), m.ListTaps(), LOAD, TAP, LONGEST_TAP, m.Create(TAP),
     m.Delete("bfp00000000"), m.Can(LOAD), m.Can(TAP), m.Can(m.Create(LONGEST_TAP)),
@@ -181,19 +182,21 @@ def test_the_longest_request_fits() -> None:
         vlan=limits.MAX_VLAN,
         bandwidth=m.Bandwidth(most, most),
         tagged=tuple(range(4094 - limits.MAX_TAGGED_VLANS, 4094)),
+        vm="v" * limits.MAX_VM_NAME_BYTES,
     )
     longest = m.Can(tap)
     lengths = [len(encode_request(request)) for request in (*REQUESTS, longest)]
 
     # The figure that limits.MAX_REQUEST_BYTES names.
-    assert max(lengths) == 446 < limits.MAX_REQUEST_BYTES
+    assert max(lengths) == 483 < limits.MAX_REQUEST_BYTES
 
 
 def test_the_longest_status_fits() -> None:
     """A status of as many grants as can be stays below the bound of a reply."""
     most = 2**32 - 1
-    grant = m.Grant(most, 2**31, "x" * limits.MAX_OBJECT_ID_BYTES, 2**64 - 1)
-    tap = grant._replace(name="x" * limits.MAX_INTERFACE_BYTES, inbound=most, outbound=most)
+    vm, bridge = "v" * limits.MAX_VM_NAME_BYTES, "b" * limits.MAX_INTERFACE_BYTES
+    grant = m.Grant(most, 2**31, "x" * limits.MAX_OBJECT_ID_BYTES, 2**64 - 1, vm=vm)
+    tap = grant._replace(name=bridge, inbound=most, outbound=most, bridge=bridge)
     many = limits.MAX_STATUS_GRANTS
     replies = [m.StatusReply((one,) * many, "grants", most) for one in (grant, tap)]
 
@@ -215,7 +218,7 @@ def test_a_list_that_is_too_long_is_a_bad_message() -> None:
     tap = m.OwnTap("x" * 15, "b" * 15, queues=256, made_with=256, stays=True, closed=False)
     packet = encode_reply(m.ListReply((tap,) * 2 * limits.MAX_TAPS))
 
-    with pytest.raises(BadMessage, match="the limit is 131072"):
+    with pytest.raises(BadMessage, match="the limit is 163840"):
         decode_reply(packet, m.ListTaps())
 
 

@@ -39,6 +39,8 @@ AT_THE_BOUNDS: dict[str, tuple[dict[str, object], m.Tap]] = {
             bandwidth=m.Bandwidth(m.Rate(2**32 - 1), m.Rate(2**32 - 1, 2**32 - 1, burst=2**32 - 1))
         ),
     ),
+    "a VM of one letter": ({"vm": "w"}, TAP._replace(vm="w")),
+    "a VM of 32 characters": ({"vm": "aZ09_.-" + 25 * "x"}, TAP._replace(vm="aZ09_.-" + 25 * "x")),
     "not isolated": ({"isolated": False}, TAP),
     "a bridge of 15 bytes": ({"bridge": "b" * 15}, TAP._replace(source="b" * 15)),
     "a bridge of 5 three-byte letters": (
@@ -97,6 +99,7 @@ def test_one_may_ask_about_it(op: str, expected: m.Can) -> None:
 
 
 ASCENDING = "in the request is not up to 64 numbers from 1 to 4094 in ascending order"
+NO_VM = "'vm' in the packet is not 1 to 32 of the characters A-Z a-z 0-9 _ . -"
 WORDS = {
     "a bridge and a network": "unknown key 'bridge' in the request",
     "neither a bridge nor a network": "'bridge' is missing in the request",
@@ -126,6 +129,13 @@ WORDS = {
     "a burst of 131,071": "'burst' in 'inbound' is 131071, not within 131072 to 4294967295",
     "a limit with a floor": "unknown key 'floor' in 'inbound'",
     "flags": "unknown key 'flags' in the request",
+    "a VM of 33 characters": NO_VM,
+    "a VM without a letter": NO_VM,
+    "a VM with a space": NO_VM,
+    "a VM with a sign of an alias": NO_VM,
+    "a VM with a new line": NO_VM,
+    "a VM in Greek": NO_VM,
+    "a VM as bytes": "'vm' in the request is bytes, not text",
 }
 
 

@@ -18,7 +18,7 @@ from bpferry.launcher.aims import Aim, read_aim
 from bpferry.launcher.backends import Kind, read_backend
 from bpferry.launcher.cards import FoundCard, LeftCard, find_cards
 from bpferry.launcher.giving import Giver
-from bpferry.launcher.guest import uses_kvm, vcpus_of
+from bpferry.launcher.guest import name_of, uses_kvm, vcpus_of
 from bpferry.launcher.properties import NotUnderstoodError
 from bpferry.launcher.rewriting import NewCard, new_device, new_netdev, rewrite
 from bpferry.launcher.words import read_options
@@ -30,6 +30,7 @@ from bpferry.steering.plan import plan_card
 from bpferry.steering.requests import CardRequests, build_load
 from bpferry.steering.rungs import CardPlan, Granted, HelperAnswer, HostFacts, Notice, Rung
 from bpferry_wire.fds import BorrowedFd
+from bpferry_wire.vm_names import clean_vm_name
 
 MADE_BY_BRIDGE_HELPER: Final = re.compile(r"tap\d+|bft[0-9a-f]{12}")
 """The names of its taps (qemu-bridge-helper.c: the kernel counts them), and of ours."""
@@ -109,6 +110,7 @@ class _Converter:
         options = list(read_options(argv))
         self._found = list(find_cards(options))
         self._vcpus = vcpus_of(options)
+        self._name = name_of(options)
         self._capabilities = capabilities
         self._giver = giver
         self._wishes = wishes
@@ -165,7 +167,7 @@ class _Converter:
 
     def _from_helper(self, aim: Aim, bridge: str) -> Converted:
         """Give the card a new tap on *bridge*."""
-        asked = aim.tap(aim.queues, bridge)
+        asked = aim.tap(aim.queues, bridge)._replace(vm=clean_vm_name(self._name))
         queues = self._giver.allowed_queues(asked)
         if aim.backend.kind is Kind.ONE_FD and queues == 1:
             raise NotUnderstoodError(f"the policy allows one queue on bridge '{bridge}'")
@@ -200,7 +202,7 @@ class _Converter:
         """Ask for the card's eBPF set, and give it *taps*; without them it keeps its netdev."""
         plan = self._plan(aim, queues, bridge, Granted.NOT_ASKED)
         new_device(aim, plan, self._capabilities, ())
-        load = build_load(self._capabilities) if plan.rung is Rung.EBPF else None
+        load = build_load(self._capabilities, self._name) if plan.rung is Rung.EBPF else None
         words: tuple[str, ...] = ()
         if load is not None:
             words, answer = self._giver.ebpf(aim.name, load)

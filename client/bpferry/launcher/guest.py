@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a command line says about its VM as a whole: processors, accelerator, where it comes from.
+"""What a command line says about its VM as a whole: name, processors, accelerator, origin.
 
 What is in a file of ``-readconfig`` is not seen, and counts as not said.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -17,6 +18,16 @@ LEVELS: Final = (
 """The levels of a topology (qapi/machine.json, SMPConfiguration)."""
 
 MACHINE: Final = ("machine", "M")
+
+
+def name_of(options: Iterable[Option]) -> str:
+    """Return what the VM is called; empty if nothing says so. Of several names the last counts."""
+    name = ""
+    for option in options:
+        if option.name == "name" and option.value is not None:
+            with contextlib.suppress(NotUnderstoodError):
+                name = read_properties(option.value, "guest").text_of("guest") or name
+    return name
 
 
 def vcpus_of(options: Iterable[Option]) -> int:

@@ -38,6 +38,7 @@ from bpferry_wire.messages import (
     Request,
 )
 from bpferry_wire.packets import decode_reply, encode_request
+from bpferry_wire.vm_names import KEY, vm_of, without_vm
 
 T = TypeVar("T", bound=Reply)
 
@@ -149,6 +150,11 @@ class Connection(Closing):
             BpferryError: what the helper says against it, or how it failed.
         """
         reply, fds = self._ask(request)
+        if vm_of(request) and _is_about_vm(reply):
+            # A helper of an earlier version hung up: it does not know the name of a VM.
+            fds.close()
+            self.close()
+            reply, fds = self._ask(without_vm(request))
         if isinstance(reply, kind):
             return reply, fds
         fds.close()
@@ -251,6 +257,13 @@ class Connection(Closing):
         if self.path == os.environ.get(variable):
             hint = f"{hint}; {variable} names this socket, and the usual one is '{usual}'"
         return NoHelper(f"{message}: {cause}", hint)
+
+
+def _is_about_vm(reply: Reply | ErrorReply) -> bool:
+    """Say whether *reply* refuses the key with the name of a VM."""
+    if not isinstance(reply, ErrorReply) or reply.code is not Code.BAD_REQUEST:
+        return False
+    return f"unknown key '{KEY}'" in reply.message
 
 
 def _usual_seconds() -> float:

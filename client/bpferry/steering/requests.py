@@ -17,6 +17,7 @@ from bpferry_wire.codec import decode
 from bpferry_wire.messages import Bandwidth, Load, Rate, Tap
 from bpferry_wire.packets import encode_request
 from bpferry_wire.rates import limits_in_words
+from bpferry_wire.vm_names import clean_vm_name
 
 if TYPE_CHECKING:
     from bpferry.domain.model.cards import Card, Flow
@@ -65,13 +66,15 @@ def requests_of(
     card, tap = device.value, None
     if card.type in ("bridge", "network"):
         tap = _tap(card, plan, card_mac_of(card, owner, vm_name, device.number))
+        tap = tap._replace(vm=clean_vm_name(vm_name))
         _check(tap, device)
-    return CardRequests(tap, build_load(capabilities) if plan.rung is Rung.EBPF else None)
+    load = build_load(capabilities, vm_name) if plan.rung is Rung.EBPF else None
+    return CardRequests(tap, load)
 
 
-def build_load(capabilities: Capabilities) -> Load:
-    """Return the request for the program that this QEMU carries."""
-    return Load(RSS_OBJECT, capabilities.objects[RSS_OBJECT].digest)
+def build_load(capabilities: Capabilities, vm_name: str = "") -> Load:
+    """Return the request for the program that this QEMU carries, for the VM of this name if any."""
+    return Load(RSS_OBJECT, capabilities.objects[RSS_OBJECT].digest, clean_vm_name(vm_name))
 
 
 def _tap(card: "Card", plan: CardPlan, mac: str) -> Tap:

@@ -17,7 +17,8 @@ PORT: Final = """\
   isolated: ?bool,
   vlan: ?int,
   tagged: ?[]int,
-  bandwidth: ?Bandwidth
+  bandwidth: ?Bandwidth,
+  vm: ?string
 """
 """A tap, as it is asked for; exactly one of its bridge and its network is named."""
 
@@ -102,10 +103,15 @@ interface io.bpferry.Bpf
 
 # Load an object. Its fds come with the reply: the programs, then the maps; 'names' is what they are
 # called in the object. The digest is the SHA-256 of the ELF file, 64 hexadecimal digits.
-method Load(id: string, digest: string) -> (names: []string)
+# 'vm' is what the VM is called, for the host's administrator.
+method Load(id: string, digest: string, vm: ?string) -> (names: []string)
 
 # May I have this object? Nothing is loaded. The code is that of the error, or empty.
-method Can(id: string, digest: string) -> (allowed: bool, because: string, code: string)
+method Can(id: string, digest: string, vm: ?string) -> (
+  allowed: bool,
+  because: string,
+  code: string
+)
 
 {QUOTA}
 {ERRORS}

@@ -76,6 +76,8 @@ class Entry(NamedTuple):
     granted_s: int
     """CLOCK_BOOTTIME, which cannot be set."""
     map_ids: tuple[int, ...]
+    vm: str = ""
+    """What the client called its VM. Entries of earlier helpers end before it."""
 
 
 class Living(Protocol):
@@ -227,7 +229,7 @@ class Ledger:
         with self._lock:
             self._strike_off_the_dead()
             now = now_s()
-            listed = (Grant(e.uid, e.pid, e.object_id, now - e.granted_s) for e in self._entries)
+            listed = (Grant(*e[:3], now - e.granted_s, vm=e.vm) for e in self._entries)
             return tuple(listed), self._counted_by
 
     def _owners(self) -> list[int]:
@@ -256,12 +258,13 @@ class Ledger:
 def packed(entry: Entry) -> bytes:
     """Return *entry* in msgpack, ten times as fast as msgpack's Python code: a client waits.
 
-    array 5: uint 32, uint 32, str 8, uint 64, array 16 of uint 32.
+    array 6: uint 32, uint 32, str 8, uint 64, array 16 of uint 32, str 8.
     """
-    name, ids = entry.object_id.encode(), entry.map_ids
-    who = WHO.pack(0x95, 0xCE, entry.uid, 0xCE, entry.pid, 0xD9, len(name))
+    name, ids, vm = entry.object_id.encode(), entry.map_ids, entry.vm.encode()
+    who = WHO.pack(0x96, 0xCE, entry.uid, 0xCE, entry.pid, 0xD9, len(name))
     when = WHEN.pack(0xCF, entry.granted_s, 0xDC, len(ids))
-    return b"".join((who, name, when, *(MAP.pack(0xCE, number) for number in ids)))
+    maps = (MAP.pack(0xCE, number) for number in ids)
+    return b"".join((who, name, when, *maps, b"\xd9", bytes([len(vm)]), vm))
 
 
 def _boot_id() -> str:
@@ -285,8 +288,8 @@ def _read(state: StateFolder, boot_id: str) -> tuple[bool, list[Entry]]:
         if (stored["format"], stored["boot_id"]) != (LEDGER_FORMAT, boot_id):
             return False, []
         return stored.get(CAN_TELL) is True, [
-            Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)))
-            for uid, pid, name, then, ids in (*stored["entries"], *unpacker)
+            Entry(int(uid), int(pid), str(name), int(then), tuple(map(int, ids)), *map(str, vm))
+            for uid, pid, name, then, ids, *vm in (*stored["entries"], *unpacker)
         ]
     except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException):
         log(WARNING, f"'{LEDGER_FILE}' in the state folder is broken; starting a new one, ignoring")

@@ -154,7 +154,7 @@ class BpfService:
     def _granted(self, policy: Policy, peer: Peer, key: Key, loaded: LoadedSet) -> Answer:
         self._pool.note(key, policy)
         maps = ", ".join(map(str, loaded.map_ids))
-        line = f"granted {key} to {peer.who} (pid {peer.pid}), maps {maps}"
+        line = f"granted {key} to {peer.who_asks}, maps {maps}"
         return Answer(messages.LoadReply(loaded.descriptions), loaded.fds, line)
 
     # -- what the pool needs
@@ -171,4 +171,4 @@ class BpfService:
 
 
 def _entry(peer: Peer, key: Key, loaded: LoadedSet) -> Entry:
-    return Entry(peer.uid, peer.pid, key.object_id, granted_s=now_s(), map_ids=loaded.map_ids)
+    return Entry(peer.uid, peer.pid, key.object_id, now_s(), loaded.map_ids)._replace(vm=peer.vm)

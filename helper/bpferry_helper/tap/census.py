@@ -143,7 +143,7 @@ class Census:
     def _delete_unless_open(self, tap: OurTap) -> None:
         if not self._host.open_queues(tap.link):
             self._host.delete(tap.link.ifindex)
-            what = f"'{tap.link.name}', which uid {tap.holder.uid} had made persistent and left"
+            what = f"'{tap.link.name}', which {tap.holder.who} had made persistent and left"
             log(INFO, f"deleted {what}")
 
     def _owners(self) -> list[int]:
@@ -179,6 +179,8 @@ class Census:
 def _refusal(bridge: Link, holder: Holder, tap: OurTap) -> RequestError:
     """Return the refusal for *holder*, whose card has the same address as the card of *tap*."""
     uid, name = tap.holder.uid, tap.link.name
+    # What others call their VMs is theirs to tell.
+    vm = f" (VM '{tap.holder.vm}')" if tap.holder.vm and uid == holder.uid else ""
     whose = "your own" if uid == holder.uid else f"uid {uid}'s"
     hint = (
         "give one of the two cards another MAC address, or its VM another name, if the address is "
@@ -188,7 +190,7 @@ def _refusal(bridge: Link, holder: Holder, tap: OurTap) -> RequestError:
         hint += f"; or delete the tap: bpferry tap delete {name}"
     return RequestError(
         Code.REFUSED,
-        f"cannot make a tap on '{bridge.name}' for '{holder.mac}': {whose} tap '{name}' there "
+        f"cannot make a tap on '{bridge.name}' for '{holder.mac}': {whose} tap '{name}'{vm} there "
         "is for a card with that address",
         hint,
     )

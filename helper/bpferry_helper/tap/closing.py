@@ -94,7 +94,7 @@ class Closer:
             word = "closed"
         else:
             return
-        log(INFO, f"{word} '{link.name}' of uid {holder.uid}: {decision.because}")
+        log(INFO, f"{word} '{link.name}' of {holder.who}: {decision.because}")
 
     def _judge(self, policy: Policy, tap: OurTap) -> Decision | None:
         """Decide on *tap* as if its user asked now; None if it is not to be judged."""

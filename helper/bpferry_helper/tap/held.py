@@ -45,6 +45,7 @@ class HeldTaps:
         check_is_root(peer)
         held = sorted(self._alive(), key=lambda tap: tap.holder.since_s)
         now = now_s()
+        bridges = self._bridges(held)
         grants = (
             messages.Grant(
                 holder.uid,
@@ -53,6 +54,8 @@ class HeldTaps:
                 max(0, now - holder.since_s),
                 inbound=holder.inbound,
                 outbound=holder.outbound,
+                bridge=bridges[link.master],
+                vm=holder.vm,
             )
             for link, holder in held
         )
@@ -61,7 +64,7 @@ class HeldTaps:
     def show(self, peer: Peer) -> Answer:
         """Return the taps of *peer*'s user, sorted by name."""
         mine = [tap for tap in self._alive() if tap.holder.uid == peer.uid]
-        names = {master: self._name(master) for master in {tap.link.master for tap in mine}}
+        names = self._bridges(mine)
         taps = (
             messages.OwnTap(
                 interface=link.name,
@@ -102,7 +105,7 @@ class HeldTaps:
             self._host.delete(tap.ifindex)
         except LinkError as error:
             raise RequestError(Code.FAILED, f"'{interface}': {error}") from error
-        log(INFO, f"deleted '{interface}' for {peer.who} (pid {peer.pid})")
+        log(INFO, f"deleted '{interface}' for {peer.who_asks}")
         return Answer(messages.DeleteReply(interface))
 
     def _alive(self) -> list[OurTap]:
@@ -117,9 +120,13 @@ class HeldTaps:
         except LinkError as error:
             raise _try_later(error) from error
 
-    def _name(self, ifindex: int) -> str:
-        link = self._host.by_index(ifindex) if ifindex else None
-        return link.name if link else ""
+    def _bridges(self, taps: list[OurTap]) -> dict[int, str]:
+        """Return the name of each bridge that *taps* are on, by index; empty for what is none."""
+        try:
+            found = {i: self._host.by_index(i) for i in {tap.link.master for tap in taps} if i}
+        except LinkError as error:
+            raise _try_later(error) from error
+        return {0: "", **{index: link.name if link else "" for index, link in found.items()}}
 
 
 def _try_later(error: LinkError) -> RequestError:

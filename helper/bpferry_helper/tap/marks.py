@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from bpferry_helper.tap.link_codec import Link
+from bpferry_wire.vm_names import VM_NAME
 
 GRANTED_PREFIX: Final = "bft"
 """A tap that was handed over and goes away with its last fd."""
@@ -39,11 +40,18 @@ SPARE_ALIAS: Final = "bpferry spare"
 
 ALIAS: Final = re.compile(
     r"bpferry uid=(\d+) pid=(\d+) since=(\d+)(?: mac=([0-9a-f:]{17}))?(?: queues=(\d+))?"
-    r"(?: vlan=(\d+))?(?: in=(\d+))?(?: out=(\d+))?(?: groups=(\d+(?:,\d+)*))?( closed)?"
+    r"(?: vlan=(\d+))?(?: in=(\d+))?(?: out=(\d+))?(?: groups=(\d+(?:,\d+)*))?"
+    rf"(?: vm=({VM_NAME.pattern}))?( closed)?"
 )
 
+CLOSED: Final = " closed"
+
+MAX_ALIAS_BYTES: Final = 254
+"""With the NUL that netlink sends, it has to be below IFALIASZ, 256 (dev_set_alias of the kernel's
+net/core/dev.c)."""
+
 GROUPS_KEPT: Final = 8
-"""In an alias, which has at most 255 bytes (IFALIASZ, linux/if.h)."""
+"""In an alias: they are 95 of the at most 228 bytes that it has without the name of a VM."""
 
 
 class Holder(NamedTuple):
@@ -67,6 +75,14 @@ class Holder(NamedTuple):
     """Policy no longer allows the tap, and it was set down."""
     vlan: int = 0
     """That its port was put into; 0 for the bridge's own."""
+    vm: str = ""
+    """What the client called its VM, clean (``vm_names``); empty if it did not say, or if the alias
+    has no room for it. For people."""
+
+    @property
+    def who(self) -> str:
+        """The user, and the VM if it is known."""
+        return f"uid {self.uid} (VM '{self.vm}')" if self.vm else f"uid {self.uid}"
 
 
 class OurTap(NamedTuple):
@@ -115,7 +131,10 @@ def new_address() -> str:
 
 
 def write_alias(holder: Holder) -> str:
-    """Return the alias of a tap of *holder*; ``ip link`` shows it."""
+    """Return the alias of a tap of *holder*; ``ip link`` shows it.
+
+    The name of the VM is left out if there is no room for all of it, now or when the tap is closed.
+    """
     more = [
         f" mac={holder.mac}" if holder.mac else "",
         f" queues={holder.queues}" if holder.queues else "",
@@ -123,9 +142,12 @@ def write_alias(holder: Holder) -> str:
         f" in={holder.inbound}" if holder.inbound else "",
         f" out={holder.outbound}" if holder.outbound else "",
         f" groups={','.join(map(str, holder.groups))}" if holder.groups else "",
-        " closed" if holder.is_closed else "",
     ]
-    return f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{''.join(more)}"
+    alias = f"bpferry uid={holder.uid} pid={holder.pid} since={holder.since_s}{''.join(more)}"
+    vm = f" vm={holder.vm}" if holder.vm else ""
+    if len(alias) + len(vm) + len(CLOSED) <= MAX_ALIAS_BYTES:
+        alias += vm
+    return f"{alias}{CLOSED}" if holder.is_closed else alias
 
 
 def as_ours(link: Link) -> OurTap | None:
@@ -143,7 +165,8 @@ def as_ours(link: Link) -> OurTap | None:
         inbound=int(found[7] or 0),
         outbound=int(found[8] or 0),
         groups=tuple(map(int, found[9].split(","))) if found[9] else (),
-        is_closed=bool(found[10]),
+        vm=found[10] or "",
+        is_closed=bool(found[11]),
     )
     return OurTap(link, holder)
 

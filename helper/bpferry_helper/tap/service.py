@@ -232,8 +232,7 @@ class TapService:
         how = "created for" if stays else "granted to"
         log(
             INFO,
-            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {how} {peer.who} "
-            f"(pid {peer.pid})",
+            f"'{made.name}' on '{decision.bridge}' with {tap.queues} queues {how} {peer.who_asks}",
         )
         return made
 
@@ -265,6 +264,7 @@ def _holder(peer: Peer, tap: messages.Tap, limits: messages.Bandwidth) -> Holder
         queues=tap.queues,
         inbound=limits.inbound.average if limits.inbound else 0,
         outbound=limits.outbound.average if limits.outbound else 0,
+        vm=peer.vm,
     )
 
 

@@ -237,9 +237,9 @@ class AddressWatch:
         wait_s = self._penalties.add(uid, link.ifindex, why)
         _try(lambda: self._host.delete(link.ifindex))
         if wait_s:
-            who = Peer(uid, frozenset(), pid, name=self._name(uid)).who
+            who = Peer(uid, frozenset(), pid, name=self._name(uid), vm=tap.holder.vm).who_asks
             then = f"had asked for it; no other tap for that user for {wait_s:.0f} s"
-            log(WARNING, f"deleted '{link.name}', {what}; {who} (pid {pid}) {then}")
+            log(WARNING, f"deleted '{link.name}', {what}; {who} {then}")
 
     def _give_back(self, address: str | None) -> None:
         """Tell the bridges again which port has *address*, or each address of a card."""

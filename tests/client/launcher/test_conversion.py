@@ -13,7 +13,7 @@ from bpferry.launcher import conversion
 from bpferry.launcher.cards import LeftCard
 from bpferry.launcher.conversion import Conversion, Wishes, convert, has_taps
 from bpferry.launcher.giving import NoGiver
-from bpferry.launcher.guest import uses_kvm, vcpus_of
+from bpferry.launcher.guest import name_of, uses_kvm, vcpus_of
 from bpferry.launcher.words import read_options
 from bpferry.qemu.capabilities import Capabilities
 from tests.client.support import CAPABILITIES, without
@@ -314,3 +314,34 @@ def test_kvm_is_what_qemu_tries_first(line: str, *, kvm: bool) -> None:
     program, *words = line.split()
 
     assert kvm == uses_kvm(program, list(read_options([program, *words])))
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("", ""),
+        ("-name web", "web"),
+        ("-name guest=web,debug-threads=on", "web"),
+        ("-name debug-threads=on -name web", "web"),
+        ("-name web -name db", "db"),
+        ("-name web -name process=qemu", "web"),
+        ("-name a,,b", "a,b"),
+        ('-name {"x"', ""),
+        ("-name", ""),
+    ],
+)
+def test_what_the_vm_is_called(line: str, name: str) -> None:
+    """As QEMU reads it; what is not understood names nothing."""
+    assert name == name_of(read_options(["qemu", *line.split()]))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [("-name guest=web,debug-threads=on ", "web"), ("-name a,,b ", "a_b"), ("", "")],
+)
+def test_the_helpers_are_told_the_name_of_the_vm(option: str, told: str) -> None:
+    """For the tap and for the eBPF set, as the wire takes it."""
+    line = "-smp 2 -netdev bridge,id=n0 -device virtio-net-pci,netdev=n0,id=c0"
+    (card,) = converted(option + line).converted
+
+    assert [told, told] == [asked.vm for asked in card.requests if asked is not None]

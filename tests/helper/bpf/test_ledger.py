@@ -496,9 +496,41 @@ def test_what_a_kill_cut_off_was_not_handed_over(
     assert again(state, kernel).count(ALICE).held == 2
 
 
+@pytest.mark.parametrize("vm", ["", "w", "v" * 32])
 @pytest.mark.parametrize("ids", [(), (1,), (1, 2, 2**32 - 1)])
-def test_an_entry_is_packed_as_msgpack_does(ids: tuple[int, ...]) -> None:
+def test_an_entry_is_packed_as_msgpack_does(ids: tuple[int, ...], vm: str) -> None:
     """Only faster."""
-    written = Entry(2**32 - 2, 2**31, "é" * 32, 2**40, ids)
+    written = Entry(2**32 - 2, 2**31, "é" * 32, 2**40, ids)._replace(vm=vm)
 
-    assert msgpack.unpackb(packed(written)) == [*written[:4], list(ids)]
+    assert msgpack.unpackb(packed(written)) == [*written[:4], list(ids), vm]
+
+
+def test_the_next_process_knows_the_names_of_vms(
+    state: StateFolder, ledger: Ledger, kernel: Kernel
+) -> None:
+    """Of a set that a worker wrote down, of one that was ready, and of one without a name."""
+    entries = [entry(number)._replace(vm=vm) for number, vm in enumerate(("web", "db", ""))]
+    kernel.maps |= {0, 1, 2}
+    with ledger.reserve(ALICE, 3, 1000, without_census=False) as place:
+        ledger.record(entries[0], place)
+    assert [ledger.record_at_once(each, 3, 1000) for each in entries[1:]] == [True, True]
+    told = [each.grants() for each in (ledger, again(state, kernel))]
+
+    assert [["web", "db", ""]] * 2 == [[grant.vm for grant in grants] for grants, _ in told]
+
+
+def test_entries_of_an_earlier_helper_are_read(
+    state: StateFolder, ledger: Ledger, kernel: Kernel, tmp_path: Path
+) -> None:
+    """They end before the name of the VM; those that it had added too."""
+    grant(ledger, kernel, 1)
+    kernel.maps |= {2, 3}
+    file = tmp_path / LEDGER_FILE
+    stored = msgpack.unpackb(file.read_bytes())
+    stored["entries"] = [each[:5] for each in stored["entries"]]
+    added = msgpack.packb(tuple(entry(2)[:5]))
+    file.write_bytes(msgpack.packb(stored) + added + packed(entry(3)._replace(vm="web")))
+    grants, _ = again(state, kernel).grants()
+
+    assert ["", "", "web"] == [grant.vm for grant in grants]
+    assert again(state, kernel).count(ALICE).held == 3
