@@ -208,7 +208,8 @@ def killed_at(call: Call, sets: Sets, stack: ExitStack) -> str:
     """Kill the helper's main thread at *call* of a hand-over to Alice; say what she got."""
     helper = sets.helper
     assert wait_until(lambda: held(helper) == 0)
-    wait_for(helper, 1)
+    # One, or two since Bob asked twice after the call before.
+    assert wait_until(lambda: ready(helper) > 0, 20, 0.05)
     inject = ["-e", f"inject={call.name}:signal=KILL:when={call.number}"]
     alice = Sets(helper, sets.load)
     stack.callback(alice.fds.close)
