@@ -47,6 +47,8 @@ addresses = [{ADDRESSES}]
 
 [quota]
 sets-per-user = 2
+# A set that is ready would be no VM's, and the tests look whether any is left.
+sets-ready = 0
 """
 """Little, so that a test soon has all of it."""
 

@@ -31,6 +31,7 @@ DISK: Final = """\
 """
 
 pytestmark = [
+    pytest.mark.timeout(900),
     pytest.mark.privileged,
     pytest.mark.kernel,
     pytest.mark.qemu,
