@@ -168,10 +168,10 @@ def _keep() -> int:
 
 def _of_policy(command: str, path: str) -> int:
     """Print what *command* says of the policy in *path*."""
-    from bpferry_helper.slurm import describe_gres  # noqa: PLC0415 - not for the daemon
-    from bpferry_helper.status import describe_policy  # noqa: PLC0415
-
-    describe = describe_gres if command == "slurm-gres" else describe_policy
+    if command == "slurm-gres":
+        from bpferry_helper.slurm import describe_gres as describe  # noqa: PLC0415 - this one alone
+    else:
+        from bpferry_helper.status import describe_policy as describe  # noqa: PLC0415 - as above
     try:
         sys.stdout.write(describe(path))
     except PolicyError as error:
