@@ -29,6 +29,8 @@
     flood          one process that floods
 
     exec           what bpferry exec adds to a start of QEMU, by both real helpers
+    virsh          the same with libvirt in between
+    domains        the end of a libvirt domain
 
     watch          what bpferry steering --watch costs a VM under traffic
 

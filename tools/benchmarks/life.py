@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.command import BenchError, run
+from benchmarks.domains import end_domain
 from benchmarks.figures import KIB_PER_MIB, Verdict, over_ms, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
 from benchmarks.progress import show_progress
@@ -289,23 +290,4 @@ def _start_with_virsh(virsh: list[str]) -> int:
     try:
         return _timed([*virsh, "start", "virsh"])
     finally:
-        _destroy(virsh)
-
-
-def _destroy(virsh: list[str]) -> None:
-    """End the VM. On a busy machine libvirt gives up before QEMU is gone, and asks to try again."""
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while True:
-        try:
-            run([*virsh, "destroy", "virsh"])
-        except BenchError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            return
-        if _output([*virsh, "domstate", "virsh"]) == "shut off":
-            return
-
-
-def _output(argv: list[str]) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+        end_domain(virsh, "virsh")

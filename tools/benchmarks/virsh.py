@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from benchmarks.command import BenchError
+from benchmarks.domains import end_domain
 from guest.command import run
 from launchers.host import LauncherHost
 from launchers.libvirt import VIRSH, copy_bridge_helper, daemons, is_installed
@@ -76,5 +77,5 @@ def start(host: LauncherHost, name: str) -> int:
     taken = time.perf_counter_ns() - before
     if done.returncode != 0:
         raise BenchError(f"libvirt did not start '{name}': {done.stderr}")
-    host.run(*VIRSH, "destroy", name)
+    end_domain(host.words(VIRSH), name)
     return taken
