@@ -4,6 +4,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+import pytest
+
 from guest.console import Console
 from guest.flows import make_flows
 from launchers.host import LauncherHost
@@ -13,6 +15,17 @@ from steering_demo.stations import FIRST, HOST, routes
 from steering_demo.witness import counted_runs, live_maps
 
 FLOWS: Final = 400
+
+STARTS_A_GUEST: Final = (
+    pytest.mark.privileged,
+    pytest.mark.kernel,
+    pytest.mark.qemu,
+    pytest.mark.guest,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("nothing_left"),
+    pytest.mark.timeout(900),
+)
+"""The marks of a test in which another launcher starts one."""
 
 READY_S: Final = 400.0
 """A boot takes ten; beside other guests, with a launcher's own programs, it took more than 150."""

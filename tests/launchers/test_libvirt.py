@@ -14,7 +14,7 @@ from steering_demo.stations import FIRST
 from tests import requires
 from tests.launchers.pages import blocks
 from tests.launchers.session import Session, session
-from tests.launchers.steered import Launched, check_every_flow
+from tests.launchers.steered import STARTS_A_GUEST, Launched, check_every_flow
 
 PAGE: Final = "libvirt.md"
 EMULATOR, BRIDGED, NAMED = blocks(PAGE, "xml")
@@ -30,15 +30,7 @@ DISK: Final = """\
 </disk>
 """
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    pytest.mark.usefixtures("nothing_left"),
-]
+pytestmark = [*STARTS_A_GUEST]
 
 
 @pytest.fixture

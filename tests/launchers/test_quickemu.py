@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import pytest
-
 from guest.build import CACHE, build_guest
 from guest.console import Console
 from launchers.host import LauncherHost, launcher_host
 from tests.launchers.pages import blocks
 from tests.launchers.programs import launchers
-from tests.launchers.steered import Launched, check_every_flow
+from tests.launchers.steered import STARTS_A_GUEST, Launched, check_every_flow
 from tests.support.census import wait_until
+
+pytestmark = [*STARTS_A_GUEST]
 
 PAGE: Final = "quickemu.md"
 PREPARE, START = blocks(PAGE, "sh")
@@ -71,12 +71,6 @@ def _quickemu(host: LauncherHost) -> Iterator[Launched]:
         os.waitpid(pid, 0)
 
 
-@pytest.mark.privileged
-@pytest.mark.kernel
-@pytest.mark.qemu
-@pytest.mark.guest
-@pytest.mark.slow
-@pytest.mark.usefixtures("nothing_left")
 def test_a_vm_of_quickemu_is_steered() -> None:
     """Its card has four queues, and each flow comes in as predicted."""
     with launcher_host() as host, _quickemu(host) as machine:

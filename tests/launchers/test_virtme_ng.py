@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import pytest
-
 from guest.build import CACHE, build_guest
 from guest.console import Console
 from launchers.host import LauncherHost, launcher_host
 from tests.launchers.pages import blocks
 from tests.launchers.programs import launchers
-from tests.launchers.steered import Launched, check_every_flow
+from tests.launchers.steered import STARTS_A_GUEST, Launched, check_every_flow
 from tests.launchers.terminal import Terminal, on_terminal
+
+pytestmark = [*STARTS_A_GUEST]
 
 [COMMAND] = blocks("virtme-ng.md", "sh")
 
@@ -37,12 +37,6 @@ def _virtme_ng(host: LauncherHost) -> Iterator[Terminal]:
         yield terminal
 
 
-@pytest.mark.privileged
-@pytest.mark.kernel
-@pytest.mark.qemu
-@pytest.mark.guest
-@pytest.mark.slow
-@pytest.mark.usefixtures("nothing_left")
 def test_a_guest_of_virtme_ng_is_steered() -> None:
     """Its card has four queues, and each flow comes in as predicted; it ends with the guest."""
     with launcher_host() as host, _virtme_ng(host) as terminal:
