@@ -6,11 +6,14 @@ With BPFERRY_REQUIRE_ALL=1 what is missing fails the test instead: a run that mu
 
 import os
 import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from bpferry_helper.disposal import SO_PASSRIGHTS
 
 
 def root() -> None:
@@ -95,6 +98,15 @@ def joinable_taps(*, joined: bool) -> None:
     """Skip unless a stranger *joined* a tap that has no owner, as kernels allow before the fix."""
     if not joined:
         _missing("this kernel lets no stranger join a tap without an owner (CVE-2026-99281)")
+
+
+def refused_fds() -> None:
+    """Skip unless the kernel can refuse fds on the side of who sends them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS)
+        except OSError:
+            _missing("this kernel has no SO_PASSRIGHTS, as of Linux 6.16")
 
 
 def _missing(sentence: str) -> NoReturn:

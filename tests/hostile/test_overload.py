@@ -2,7 +2,6 @@
 """Overload: one who floods, and what root wrote that takes long."""
 
 import os
-import signal
 import socket
 import threading
 import time
@@ -108,23 +107,13 @@ def queue_length(path: Path) -> int:
     return 1000
 
 
-@contextmanager
-def stopped(helper: HelperProcess) -> Iterator[None]:
-    """Let all that is asked meanwhile wait in the helper's queue."""
-    os.kill(helper.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(helper.pid, signal.SIGCONT)
-
-
 def test_few_wait_before_a_client_that_gets_into_the_queue() -> None:
     """While the helper is stopped. The control: the queue of who listened for it takes them all."""
     with running_helper(start=False) as helper:
         control = queue_length(helper.path)
         helper.start()
         helper.check_serves()
-        with stopped(helper):
+        with helper.stopped():
             length = queue_length(helper.path)
 
     assert (control, length) == (1000, BACKLOG + 1)
@@ -378,7 +367,7 @@ def test_long_lists_of_groups_do_not_hold_up_the_loop(tmp_path: Path) -> None:
         for person in (*people, BOB):
             # Who is known by name already need not wait for that.
             ask_once(helper.path, Hello(), person._replace(groups=())).fds.close()
-        with stopped(helper):
+        with helper.stopped():
             socks = [
                 stack.enter_context(connect(helper.path, person))
                 for person in people

@@ -7,18 +7,18 @@ before 6.16 here: newer ones refuse fds on the client's side.
 """
 
 import os
-import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from bpferry_helper.disposal import MAX_LOOKED_AT, SO_PASSRIGHTS
+from bpferry_helper.disposal import MAX_LOOKED_AT
 from bpferry_helper.door import MAX_PER_UID
 from bpferry_wire.messages import Hello, HelloReply
+from tests import requires
 from tests.support.census import fd_targets
 from tests.support.helper_process import HelperProcess
 from tests.support.packets import HELLO
@@ -62,20 +62,10 @@ def push(sock: socket.socket, fd: int, data: bytes = HELLO) -> None:
     os.close(fd)
 
 
-@contextmanager
-def stopped(helper: HelperProcess) -> Iterator[None]:
-    """Let *helper* read nothing inside the block, so that only the packets have the fds."""
-    os.kill(helper.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(helper.pid, signal.SIGCONT)
-
-
 def in_a_request(helper: HelperProcess, fd: int) -> None:
     """As the first packet."""
     with ExitStack() as stack:
-        with stopped(helper):
+        with helper.stopped():
             sock = stack.enter_context(connect(helper.path))
             push(sock, fd)
         assert is_closed(sock, SOON_S)
@@ -83,13 +73,13 @@ def in_a_request(helper: HelperProcess, fd: int) -> None:
 
 def in_a_request_of_nobody(helper: HelperProcess, fd: int) -> None:
     """And hang up at once."""
-    with stopped(helper), connect(helper.path) as sock:
+    with helper.stopped(), connect(helper.path) as sock:
         push(sock, fd)
 
 
 def behind_packets(helper: HelperProcess, fd: int) -> None:
     """In a packet that the helper has not read when the client hangs up."""
-    with stopped(helper), connect(helper.path) as sock:
+    with helper.stopped(), connect(helper.path) as sock:
         for packet in (EMPTY, HELLO, EMPTY):
             sock.send(packet)
         push(sock, fd, EMPTY)
@@ -97,7 +87,7 @@ def behind_packets(helper: HelperProcess, fd: int) -> None:
 
 def behind_many_packets(helper: HelperProcess, fd: int) -> None:
     """More than the loop throws away itself."""
-    with stopped(helper), connect(helper.path) as sock:
+    with helper.stopped(), connect(helper.path) as sock:
         for _ in range(2 * MAX_LOOKED_AT):
             sock.send(HELLO)
         push(sock, fd)
@@ -105,7 +95,7 @@ def behind_many_packets(helper: HelperProcess, fd: int) -> None:
 
 def turned_away(helper: HelperProcess, fd: int) -> None:
     """On one connection more than Alice may have."""
-    with stopped(helper), ExitStack() as stack:
+    with helper.stopped(), ExitStack() as stack:
         for _ in range(MAX_PER_UID):
             stack.enter_context(connect(helper.path))
         push(stack.enter_context(connect(helper.path)), fd)
@@ -147,7 +137,7 @@ def check_serves_soon(helper: HelperProcess) -> None:
 def test_many_of_them_do_not_either(helper: HelperProcess, lingering: Callable[[], int]) -> None:
     """Each costs the helper's thread a moment, and not its own time."""
     fds = [lingering() for _ in range(MANY)]
-    with stopped(helper):
+    with helper.stopped():
         for fd in fds:
             with connect(helper.path) as sock:
                 push(sock, fd)
@@ -173,11 +163,7 @@ def test_whoever_takes_the_packet_waits(lingering: Callable[[], int]) -> None:
 @pytest.mark.parametrize("refuses", [True, False])
 def test_a_newer_kernel_refuses_them_for_us(helper: HelperProcess, *, refuses: bool) -> None:
     """The helper asks it to. The control: one that was not asked lets them pass."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        try:
-            sock.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS)
-        except OSError:
-            pytest.skip("this kernel has no SO_PASSRIGHTS")
+    requires.refused_fds()
     if refuses:
         helper.kill()
         helper.start(wait=False)

@@ -25,6 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
+from bpferry_helper.disposal import SO_PASSRIGHTS
 from bpferry_wire.messages import Hello, HelloReply, Quota
 from tests.support.census import Held, alive_among, fd_targets, held_by, wait_until
 from tests.support.people import ALICE, NAMED, SOCKET_GID, ask_once
@@ -46,9 +47,6 @@ NO_LIMITS: Final = (
     "sets-ready = 0\n"
 )
 """A policy under which the pace of a test's own loads does not matter, and none is loaded ahead."""
-
-SO_PASSRIGHTS: Final = 83
-"""asm-generic/socket.h."""
 
 ACTIVATE: Final = 'exec 3<&0 0</dev/null; export LISTEN_PID=$$; exec "$@"'
 """The socket comes as standard input, since a shell can move that to where systemd puts it."""
@@ -209,6 +207,15 @@ class HelperProcess:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it read nothing inside the block, so that all that is sent waits in its queues."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def wait_for_exit(self, patience_s: float = START_S) -> int:
         """Wait until the helper ends by itself; return its exit status."""
