@@ -53,7 +53,7 @@ def test_other_vm_with_the_same_address_is_refused(helper: TapProcess, tmp_path:
             error = json.loads(second.out())["error"]
 
     assert ("refused", "cards[0]") == (error["code"], error["element"])
-    assert f"for '52:54:00:01:02:03': your own tap '{tap}' there" in error["message"]
+    assert f"for '52:54:00:01:02:03': your own tap '{tap}' (VM 't') there" in error["message"]
 
 
 def test_vms_that_name_no_address_run_side_by_side(helper: TapProcess, tmp_path: Path) -> None:

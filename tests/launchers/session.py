@@ -9,7 +9,8 @@ from typing import Final
 from guest.build import Guest
 from guest.console import Console
 from launchers.host import LauncherHost
-from launchers.libvirt import VIRSH, daemons
+from launchers.libvirt import daemons
+from launchers.virsh import VIRSH
 from steering_demo.stations import Station
 from steering_demo.vm import MEMORY_MIB
 from tests.launchers.terminal import on_terminal

@@ -9,7 +9,8 @@ import pytest
 
 from guest.build import CACHE, build_guest
 from launchers.host import LauncherHost, launcher_host
-from launchers.libvirt import PROGRAMS, copy_bridge_helper
+from launchers.libvirt import copy_bridge_helper
+from launchers.virsh import PROGRAMS
 from steering_demo.stations import FIRST
 from tests import requires
 from tests.launchers.pages import blocks

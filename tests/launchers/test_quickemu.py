@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from guest.build import CACHE, build_guest
+from guest.command import GuestError
 from guest.console import Console
 from launchers.host import LauncherHost, launcher_host
 from tests.launchers.pages import blocks
@@ -65,6 +66,9 @@ def _quickemu(host: LauncherHost) -> Iterator[Launched]:
         with socket.socket(socket.AF_UNIX) as serial:
             serial.connect(str(path))
             yield Launched(Console(serial, serial), pid)
+    except GuestError as error:
+        error.add_note((host.place.home / "web/web.log").read_text(errors="replace"))
+        raise
     finally:
         os.kill(pid, signal.SIGTERM)
         # Its parent has ended, so it is ours: see nothing_left.

@@ -98,6 +98,18 @@ def _traffic(host: Host) -> Iterator[Traffic]:
 
 
 @contextmanager
+def _telling_why(host: Host, machine: Vm) -> Iterator[None]:
+    """If nothing comes back, tell what the neighbour table and the guest know of it."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(host.space.run(["ip", "neighbour"]))
+        error.add_note(f"the guest's counters: {counters(machine.console)}")
+        error.add_note(f"of the card: {_card(host)}")
+        raise
+
+
+@contextmanager
 def _console(host: Host) -> Iterator[Console]:
     """Be at the guest's console at *host*."""
     argv = client(host.place, host.space, ["console", FIRST.name])
@@ -158,7 +170,8 @@ def test_a_vm_under_traffic_moves_and_its_queues_are_steered_by_ebpf_there() -> 
             steering = _set_up(machine)
             assert {"bpf": 1, "tap": 1} == here.held()[1]
             with _traffic(here) as datagrams:
-                datagrams.await_more(ENOUGH)
+                with _telling_why(here, machine):
+                    datagrams.await_more(ENOUGH)
                 told = here.asked("migrate", FIRST.name, URL)
                 datagrams.await_more(ENOUGH)
                 lost = datagrams.end()

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from launchers.libvirt import is_installed
+from launchers.virsh import is_installed
 
 BENCH: Final = Path(__file__).parents[2] / "tools" / "bench"
 RUNS: Final = 2

@@ -7,7 +7,7 @@ from typing import Final
 
 from guest.command import GuestError, run
 
-ENDS_WITHIN_S: Final = 60.0
+ENDS_WITHIN_S: Final = 300.0
 
 
 def end_domain(virsh: Sequence[str], name: str) -> None:

@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +36,7 @@ from benchmarks.progress import show_progress
 from benchmarks.report import WITHOUT_LIBVIRT, object_of, table_of
 from benchmarks.start import NOTHING, count_lines, own_cache
 from bpferry.machine.control.running import connect
+from launchers.virsh import VIRSH, is_installed
 
 RUN_OVER_BARE_MS: Final = 150.0
 RUN_OF_VIRSH: Final = 0.8
@@ -59,7 +59,6 @@ WAITS: Final = "-S"
 """Nor does it wait with the guest."""
 
 NOBODY: Final = 65534
-LIBVIRT: Final = ("virsh", "libvirtd")
 
 
 @dataclass(slots=True)
@@ -251,7 +250,7 @@ def _libvirt(folder: Path) -> Iterator[list[str]]:
 
     There are none if libvirt is not installed.
     """
-    if not all(map(shutil.which, LIBVIRT)):
+    if not is_installed():
         yield []
         return
     description = _describe(folder, "virsh")
@@ -264,7 +263,7 @@ def _libvirt(folder: Path) -> Iterator[list[str]]:
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         places = ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
         virsh = [*user, "env", *(f"{place}={home}" for place in places)]
-        virsh += ["virsh", "-q", "-c", "qemu:///session"]
+        virsh += VIRSH
         try:
             run([*virsh, "define", str(path)])
             yield virsh

@@ -16,7 +16,8 @@ from benchmarks.command import BenchError
 from benchmarks.domains import end_domain
 from guest.command import run
 from launchers.host import LauncherHost
-from launchers.libvirt import VIRSH, copy_bridge_helper, daemons, is_installed
+from launchers.libvirt import copy_bridge_helper, daemons
+from launchers.virsh import VIRSH, is_installed
 from steering_demo.workplace import BRIDGE
 
 EMULATORS: Final = {

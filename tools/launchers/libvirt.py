@@ -15,10 +15,6 @@ from typing import Final
 from guest.command import GuestError
 from launchers.host import LauncherHost
 
-PROGRAMS: Final = ("libvirtd", "virtlogd", "virsh")
-
-VIRSH: Final = ("virsh", "--quiet", "--connect", "qemu:///session")
-
 DAEMONS: Final = "virtlogd & libvirtd & cat"
 """virsh would start them too, but not where they end with us. Like PID 1 of a host, the shell waits
 for each process whose parent has ended; it ends when its standard input does."""
@@ -27,11 +23,6 @@ BRIDGE_HELPER: Final = "/usr/lib/qemu/qemu-bridge-helper"
 
 PATIENCE_S: Final = 60.0
 POLL_S: Final = 0.05
-
-
-def is_installed() -> bool:
-    """Say whether this machine has all that it takes."""
-    return all(map(shutil.which, PROGRAMS))
 
 
 @contextmanager
