@@ -4,22 +4,18 @@
 import os
 import random
 import signal
-import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from bpferry_wire import channel
-from bpferry_wire.errors import WireError
-from bpferry_wire.messages import ErrorReply, Load, LoadReply
-from bpferry_wire.packets import decode_reply, encode_request
+from bpferry_wire.messages import Load
+from bpferry_wire.packets import encode_request
 from tests.abuse.amounts import amount
+from tests.abuse.asking import Asking
 from tests.abuse.conftest import say
 from tests.helper.conftest import check_unharmed
-from tests.support.census import Held, held_through_fds
 from tests.support.children import fork
 from tests.support.helper_process import NO_LIMITS, HelperProcess, left_alive, running_helper
 from tests.support.people import ALICE, ask_once, connect
@@ -42,45 +38,6 @@ OPEN_TO_ROOT = f"{NO_LIMITS}[load]\nusers = [0, {ALICE.uid}]\n"
 
 LATEST_S = 0.35
 """A start takes 0.1 s and a load 0.07 s: the kills fall before, into and after it."""
-
-
-class Asking(threading.Thread):
-    """Asks for one set after the other, as root, and writes down what came."""
-
-    def __init__(self, helper: HelperProcess, load: Load) -> None:
-        super().__init__()
-        self.outcomes: Counter[str] = Counter()
-        self.held: set[Held] = set()
-        self.stop = threading.Event()
-        self._helper = helper
-        self._load = load
-
-    def run(self) -> None:
-        """Ask until told to stop."""
-        while not self.stop.is_set():
-            try:
-                self.outcomes[self._ask()] += 1
-            except (OSError, WireError) as error:
-                self.outcomes[type(error).__name__] += 1
-
-    def _ask(self) -> str:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-            sock.settimeout(20)
-            sock.connect(str(self._helper.path))
-            channel.send(sock, encode_request(self._load))
-            packet = channel.receive(sock)
-            with packet.fds as fds:
-                reply = decode_reply(packet.data, self._load)
-                held = held_through_fds(fd.borrow() for fd in fds)
-        twice = self.held & held
-        self.held |= held
-        if twice:
-            return "given twice"
-        if isinstance(reply, ErrorReply):
-            return f"error {reply.code}"
-        assert isinstance(reply, LoadReply)
-        whole = (len(reply.fds), len(held)) == (4, 4)
-        return "granted" if whole else "partial"
 
 
 def test_a_helper_that_is_killed_leaves_nothing(
@@ -112,7 +69,7 @@ def test_a_helper_that_is_killed_leaves_nothing(
         # The kills fell on both sides of the hand-over, or this test shows nothing.
         assert outcomes["granted"] > 20, outcomes
         assert outcomes.total() - outcomes["granted"] > 20, outcomes
-        assert (4, set()) == (served, left_alive(frozenset(asking.held) | helper.granted()))
+        assert (4, set()) == (served, left_alive(asking.maps() | helper.granted()))
 
 
 def test_clients_that_are_killed_leave_nothing(
