@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.helper.conftest import rss, rss_digest
+from tests.helper.conftest import roots_folder, rss, rss_digest
 
-__all__ = ["rss", "rss_digest"]
+__all__ = ["roots_folder", "rss", "rss_digest"]
 
 
 @pytest.fixture
