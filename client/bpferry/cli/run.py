@@ -25,6 +25,7 @@ from bpferry.steering.plan import Notice
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from bpferry.machine.card_fds import Helpers
     from bpferry.machine.console.foreground import Leash
     from bpferry.machine.control.record import Record
     from bpferry.machine.incoming import Incoming
@@ -144,23 +145,21 @@ def _stay_parent(
     """Start QEMU and stay until it ends."""
     # What a start needs is not for a dry run; asyncio comes while QEMU starts (``starting``).
     from bpferry.cli.stderr_thread import unhurried_stderr  # noqa: PLC0415
-    from bpferry.machine.card_fds import Helpers  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
     from bpferry.machine.log_file import keep_log  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415
     from bpferry.machine.starting import start  # noqa: PLC0415
-    from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415
-    from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415
 
     reporter, name = output.StderrReporter(), plan.machine.name
     with (
         unhurried_stderr(None if user is None or isinstance(user, Streams) else user.spoke),
         _saved(how.restore, name) as incoming,
         keep_log(name, reporter) as kept,
-        Helpers(BpfHelper(), TapHelper()) as helpers,
+        _helpers(plan) as helpers,
         prepare(plan, helpers, record := Record(kept), incoming) as prepared,
     ):
-        helpers.close()
+        if helpers is not None:
+            helpers.close()
         notices = _notices(plan, verdict, prepared)
         _introduce(plan, notices, prepared, record)
         if user is None and prepared.console is not None:
@@ -172,6 +171,17 @@ def _stay_parent(
     if how.as_json:
         output.print_json(_end_fields(prepared, notices, record, status))
     return status
+
+
+def _helpers(plan: Draft) -> "AbstractContextManager[Helpers | None]":
+    """Return both helpers, which a VM without cards does not need."""
+    if not plan.plans:
+        return contextlib.nullcontext()
+    from bpferry.machine.card_fds import Helpers  # noqa: PLC0415 - where there is a card
+    from bpferry.network.bpf_helper import BpfHelper  # noqa: PLC0415 - as above
+    from bpferry.network.tap_helper import TapHelper  # noqa: PLC0415 - as above
+
+    return Helpers(BpfHelper(), TapHelper())
 
 
 def _introduce(

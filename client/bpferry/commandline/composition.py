@@ -26,10 +26,10 @@ from bpferry.domain.remaining import Remaining, total_of
 from bpferry.errors import Unsupported
 from bpferry.qemu.defaults import machine_type_of
 from bpferry.steering.plan import CardPlan, HostFacts, plan_card
-from bpferry.steering.requests import CardRequests, requests_of
 
 if TYPE_CHECKING:
     from bpferry.domain.model.cards import Card
+    from bpferry.steering.requests import CardRequests
 
 
 class Circumstances(Struct, frozen=True):
@@ -47,7 +47,7 @@ class Composition(Struct, frozen=True):
     context: Context
     built: Built
     """Complete where nothing was refused."""
-    requests: dict[str, CardRequests]
+    requests: "dict[str, CardRequests]"
     """What is asked of the helpers, by card."""
     refusals: tuple[Refusal, ...]
 
@@ -57,7 +57,7 @@ class _Planned(Struct, frozen=True):
 
     device: "Named[Card]"
     plan: CardPlan
-    requests: CardRequests
+    requests: "CardRequests"
 
 
 class IndispensableError(Exception):
@@ -108,6 +108,8 @@ def _after(first: Sequence[Refusal], later: Sequence[Refusal]) -> Iterator[Refus
 
 def _plan(bare: Context, around: Circumstances) -> Iterator[_Planned | Refusal]:
     def plan(device: "Named[Card]", context: Context) -> Iterator[_Planned | Unsupported]:
+        from bpferry.steering.requests import requests_of  # noqa: PLC0415 - where there is a card
+
         made = plan_card(
             device,
             context.capabilities,

@@ -8,7 +8,7 @@ of its card in the document.
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
@@ -24,13 +24,18 @@ from bpferry.network.existing_tap import open_tap
 from bpferry.network.macvtap import find_macvtap
 from bpferry.network.tap_helper import GrantedTap, TapHelper
 from bpferry.network.vhost import open_vhost
+from bpferry.steering.maps import SteeringMaps
 from bpferry.steering.plan import CardPlan, Granted, HelperAnswer
 from bpferry.steering.requests import describe_source
 from bpferry_wire.fds import BorrowedFd, Closing, OwnedFds
 from bpferry_wire.messages import Load, Tap
+from bpferry_wire.objects import RSS
 
 if TYPE_CHECKING:
     from bpferry.domain.model.cards import Card
+
+MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
+"""The maps of a set: config, key, table."""
 
 
 class Helpers(Closing):
@@ -76,6 +81,13 @@ def open_cards(
             with _at(draft, device):
                 step(device)
     return found
+
+
+def map_set(granted: GrantedSet) -> SteeringMaps:
+    """Return the maps of *granted*, mapped for reading."""
+    by_name = granted.by_name()
+    config, key, table = (by_name[name] for name in MAP_NAMES)
+    return SteeringMaps(config, key, table)
 
 
 @contextlib.contextmanager

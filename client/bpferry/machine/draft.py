@@ -50,13 +50,13 @@ from bpferry.qemu.defaults import machine_type_of
 from bpferry.qemu.firmware import firmware_of_host
 from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
 from bpferry.steering.plan import CardPlan, HelperAnswer, Notice, plan_card
-from bpferry.steering.requests import CardRequests
 
 if TYPE_CHECKING:
     from bpferry.commandline.context import HostNode
     from bpferry.domain.model.cards import Card
     from bpferry.domain.model.host_devices import Which
     from bpferry.domain.names import Named
+    from bpferry.steering.requests import CardRequests
 
 WANTED: Final = {
     ("kvm", True): Accelerator.AUTO,
@@ -104,7 +104,7 @@ class Draft(Struct, frozen=True):
     """What the parts of the command line may know, with fds by their names."""
     built: Built
     """The command line of a dry run."""
-    requests: dict[str, CardRequests]
+    requests: "dict[str, CardRequests]"
     """What is asked of the helpers, by card."""
     secret_files: SecretFiles
     """Where the passwords and keys are that the description names."""

@@ -34,7 +34,6 @@ from bpferry.machine.secrets import find_problems
 from bpferry.machine.socket_paths import find_long_paths
 from bpferry.machine.uefi_access import find_unusable_firmware
 from bpferry.machine.uefi_files import find_firmware_faults
-from bpferry.network.vhost import explain_vhost
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
 
@@ -103,6 +102,8 @@ def find_unusable_vhost(draft: Draft) -> Iterator[BpferryError]:
     for device in cards_of(draft.machine):
         problem = draft.circumstances.host.problem_of(device.value.vhost_device)
         if draft.plans[device.id].vhost and problem:
+            from bpferry.network.vhost import explain_vhost  # noqa: PLC0415 - as below
+
             _, hint = explain_vhost(device.value.vhost_device)
             hint = f"{hint}; {UNUSABLE_HINT}"
             error = NotReady(f"{UNUSABLE}: {problem}", hint, f"{device.key}.driver")

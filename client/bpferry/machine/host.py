@@ -3,17 +3,21 @@
 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
-from bpferry.network.macvtap import find_macvtap
-from bpferry.network.vhost import probe_vhost
 from bpferry.steering.plan import HostFacts
 
 
 def gather_facts(machine: Machine, accelerator: Accelerator) -> HostFacts:
     """Return what the plans for the cards of *machine* need to know about this host."""
+    kvm = accelerator is Accelerator.KVM
+    if not machine.cards:
+        return HostFacts(kvm=kvm)
+    from bpferry.network.macvtap import find_macvtap  # noqa: PLC0415 - where there is a card
+    from bpferry.network.vhost import probe_vhost  # noqa: PLC0415 - as above
+
     taps = {card.tap for card in machine.cards if card.type == "ethernet" and card.tap}
     devices = {card.vhost_device for card in machine.cards if card.has_tap}
     return HostFacts(
-        kvm=accelerator is Accelerator.KVM,
+        kvm=kvm,
         vhost={device: probe_vhost(device) for device in sorted(devices)},
         macvtaps=frozenset(filter(find_macvtap, taps)),
     )

@@ -12,13 +12,15 @@ import stat
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.parts import Endpoint
 from bpferry.errors import BpferryError, NameTaken, harmless
 from bpferry.machine.folders import folders_of
 from bpferry.machine.reporter import Reporter
-from bpferry.steering.maps import Steering
+
+if TYPE_CHECKING:
+    from bpferry.steering.maps import Steering
 
 MAX_BYTES: Final = 1 << 20
 """Of the file; another one of this size has what was said before that."""
@@ -133,7 +135,7 @@ class Logged:
         self._log.write(f"qemu: {line}")
         self._reporter.qemu_said(line)
 
-    def steering_changed(self, card_id: str, steering: Steering) -> None:
+    def steering_changed(self, card_id: str, steering: "Steering") -> None:
         """Pass it on; the sentence about it comes as a note."""
         self._reporter.steering_changed(card_id, steering)
 

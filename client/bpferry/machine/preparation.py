@@ -34,7 +34,6 @@ from bpferry.commandline.parts import (
 )
 from bpferry.domain.document import Document
 from bpferry.errors import BpferryError, all_in_one
-from bpferry.machine.card_fds import CardFds, Helpers, open_cards
 from bpferry.machine.companions import Running, start_companions
 from bpferry.machine.control_socket import open_control
 from bpferry.machine.device_nodes import acquire_cid, open_device
@@ -51,17 +50,13 @@ from bpferry.machine.own_sockets import keep_clear
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import describe, open_secret
-from bpferry.network.bpf_helper import GrantedSet
-from bpferry.network.tap_helper import GrantedTap
-from bpferry.steering.maps import SteeringMaps
 from bpferry.steering.plan import CardPlan
-from bpferry_wire.objects import RSS
 
 if TYPE_CHECKING:
     from bpferry.machine.arrival import Arrival
-
-MAP_NAMES: Final = tuple(described.name for described in RSS.maps)
-"""The maps of a set: config, key, table."""
+    from bpferry.machine.card_fds import Helpers
+    from bpferry.network.tap_helper import GrantedTap
+    from bpferry.steering.maps import SteeringMaps
 
 
 class Prepared(Struct, frozen=True):
@@ -72,7 +67,7 @@ class Prepared(Struct, frozen=True):
     built: Built
     """The command line, with the numbers of the fds."""
     plans: dict[str, CardPlan]
-    taps: dict[str, GrantedTap]
+    taps: "dict[str, GrantedTap]"
     """By card; only for cards whose tap the helper made."""
     pass_fds: tuple[int, ...]
     """What QEMU inherits under its own number."""
@@ -86,7 +81,7 @@ class Prepared(Struct, frozen=True):
     """Our end of QEMU's standard streams, if a serial console of the guest is on them."""
     streams: socket.socket | None
     """QEMU's end of the same."""
-    maps: dict[str, SteeringMaps]
+    maps: "dict[str, SteeringMaps]"
     """By card; only for cards that eBPF steers."""
     inherited: contextlib.ExitStack
     """Our copies of what QEMU inherits, to be closed as soon as it runs."""
@@ -123,10 +118,11 @@ class Prepared(Struct, frozen=True):
 
 @contextlib.contextmanager
 def prepare(
-    draft: Draft, helpers: Helpers, reporter: Reporter, incoming: "Arrival | None" = None
+    draft: Draft, helpers: "Helpers | None", reporter: Reporter, incoming: "Arrival | None" = None
 ) -> Iterator[Prepared]:
     """Take the VM's name, ask the helpers, start the companions, and build the command line.
 
+    A VM without cards needs no *helpers*.
     What can be found beforehand is in the verdict on *draft*, and is not looked for again, except
     for what others may have taken while a VM of the same name ended.
 
@@ -145,21 +141,21 @@ def prepare(
         control = ours.enter_context(open_control(runtime))
         ours.enter_context(raised_limit(draft.built))
         opened = _Opened(ours, inherited)
-        cards = open_cards(draft, helpers, reporter, inherited)
-        opened.fds |= cards.fds
+        if helpers is not None:
+            _open_cards(opened, draft, helpers, reporter)
         # What has to exist does not depend on what the helpers said.
         built = draft.built
         _open_rest(built, opened, draft)
         if incoming is not None:
-            incoming.check_same(draft.after(cards.plans).built)
-        final = draft.build(cards.plans, opened.numbers())
+            incoming.check_same(draft.after(opened.plans).built)
+        final = draft.build(opened.plans, opened.numbers())
         with _naming_places(draft.document):
             companions = ours.enter_context(_start_companions(final, reporter, opened))
         yield Prepared(
             draft=draft,
             built=final,
-            plans=cards.plans,
-            taps=cards.taps,
+            plans=opened.plans,
+            taps=opened.taps,
             pass_fds=(*opened.fds.values(), *name_lock),
             environment={entry.name: entry.value for entry in built.of(Environment)},
             commands=built.of(Command),
@@ -174,7 +170,7 @@ def prepare(
             incoming=incoming,
             console=opened.ends.get(CONSOLE),
             streams=opened.theirs.get(CONSOLE),
-            maps=_map_all(cards, ours),
+            maps=opened.maps,
             inherited=inherited,
         )
 
@@ -184,13 +180,6 @@ def _described(draft: Draft) -> dict[str, str]:
     return {
         secret.name: describe(secret, draft.secret_files, draft.document)
         for secret in draft.built.of(Secret)
-    }
-
-
-def _map_all(cards: CardFds, stack: contextlib.ExitStack) -> dict[str, SteeringMaps]:
-    """Map the maps of all sets; they belong to *stack*."""
-    return {
-        card_id: stack.enter_context(map_set(granted)) for card_id, granted in cards.sets.items()
     }
 
 
@@ -230,6 +219,12 @@ class _Opened(Struct):
     theirs: dict[str, socket.socket] = field(default_factory=dict)
     peers: dict[str, socket.socket] = field(default_factory=dict)
     """The companions' ends of links."""
+    plans: dict[str, CardPlan] = field(default_factory=dict)
+    """By card, as they are after the helpers' answers."""
+    taps: "dict[str, GrantedTap]" = field(default_factory=dict)
+    """By card."""
+    maps: "dict[str, SteeringMaps]" = field(default_factory=dict)
+    """By card; our own view of them, which stays as long as the VM runs."""
 
     def numbers(self) -> dict[str, str]:
         """Return what the command line has for each fd, by its name."""
@@ -268,6 +263,17 @@ def _start_companions(
         yield companions
 
 
+def _open_cards(opened: _Opened, draft: Draft, helpers: "Helpers", reporter: Reporter) -> None:
+    """Open what is behind the cards."""
+    from bpferry.machine.card_fds import map_set, open_cards  # noqa: PLC0415 - where there are any
+
+    cards = open_cards(draft, helpers, reporter, opened.inherited)
+    opened.fds |= cards.fds
+    opened.plans, opened.taps = cards.plans, cards.taps
+    for card_id, granted in cards.sets.items():
+        opened.maps[card_id] = opened.ours.enter_context(map_set(granted))
+
+
 def _open_rest(built: Built, opened: _Opened, draft: Draft) -> None:
     """Make and open all that is not for the cards."""
     make_files(built, draft.document)
@@ -303,10 +309,3 @@ def _open_secrets(built: Built, opened: _Opened, draft: Draft) -> None:
     for secret in built.of(Secret):
         fd = opened.inherited.enter_context(open_secret(secret, draft.secret_files))
         opened.fds[secret.name] = fd
-
-
-def map_set(granted: GrantedSet) -> SteeringMaps:
-    """Return the maps of *granted*, mapped for reading."""
-    by_name = granted.by_name()
-    config, key, table = (by_name[name] for name in MAP_NAMES)
-    return SteeringMaps(config, key, table)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The interface for reports while a VM is prepared and while it runs."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from bpferry.commandline.parts import Endpoint
-from bpferry.steering.maps import Steering
+if TYPE_CHECKING:
+    from bpferry.commandline.parts import Endpoint
+    from bpferry.steering.maps import Steering
 
 
 class Reporter(Protocol):
@@ -22,10 +23,10 @@ class Reporter(Protocol):
     def qemu_said(self, line: str) -> None:
         """Take one line that QEMU wrote, unchanged."""
 
-    def steering_changed(self, card_id: str, steering: Steering) -> None:
+    def steering_changed(self, card_id: str, steering: "Steering") -> None:
         """Take the steering that the guest's driver has set up."""
 
-    def reachable(self, endpoint: Endpoint) -> None:
+    def reachable(self, endpoint: "Endpoint") -> None:
         """Take note of a place where somebody can connect to the VM now."""
 
 
@@ -44,8 +45,8 @@ class Silent:
     def qemu_said(self, line: str) -> None:
         """Say nothing."""
 
-    def steering_changed(self, card_id: str, steering: Steering) -> None:
+    def steering_changed(self, card_id: str, steering: "Steering") -> None:
         """Say nothing."""
 
-    def reachable(self, endpoint: Endpoint) -> None:
+    def reachable(self, endpoint: "Endpoint") -> None:
         """Say nothing."""

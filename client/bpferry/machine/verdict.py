@@ -29,7 +29,6 @@ from bpferry.machine.faults import Fault, fault_of, worst_first
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.hindrances import find_all, find_doubts
 from bpferry.machine.lint import find_faults
-from bpferry.machine.permissions import Answers, ask_helpers
 from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.refusals import placed
 from bpferry.machine.reporter import Reporter
@@ -175,10 +174,9 @@ def _of_whole(
     of_design = list(_of_design(found, plan.refused, document))
     errors = (*in_the_way, *_errors(of_design))
     # A start that nothing is in the way of asks them to do it, in place of whether they would.
-    answers = Answers(plan.plans) if starts and not errors else ask_helpers(plan)
-    denied = answers.denied
+    drafted, denied = (plan, ()) if starts and not errors else _ask_helpers(plan)
     return Verdict(
-        draft=plan.after(answers.plans),
+        draft=drafted,
         errors=by_weight((*errors, *(one for one in denied if isinstance(one, BpferryError)))),
         others=(
             *_less(of_design),
@@ -195,7 +193,7 @@ def _of_part(plan: Draft, document: Document, refused: Sequence[Unsupported]) ->
     What its parts contradict, and what would be better done otherwise, may follow from what is not
     there.
     """
-    denied = (one for one in ask_helpers(plan).denied if isinstance(one, BpferryError))
+    denied = (one for one in _ask_helpers(plan)[1] if isinstance(one, BpferryError))
     return Verdict(
         draft=None,
         errors=by_weight(
@@ -204,6 +202,16 @@ def _of_part(plan: Draft, document: Document, refused: Sequence[Unsupported]) ->
         others=tuple(one for one in plan.general_faults() if one.kind == "host"),
         passed_over=document.passed_over,
     )
+
+
+def _ask_helpers(plan: Draft) -> tuple[Draft, tuple[BpferryError | Fault, ...]]:
+    """Return *plan* as it would be after the helpers' answers, and what they would not do."""
+    if not plan.plans:
+        return plan, ()
+    from bpferry.machine.permissions import ask_helpers  # noqa: PLC0415 - where there is a card
+
+    answers = ask_helpers(plan)
+    return plan.after(answers.plans), answers.denied
 
 
 def _certain(refused: Sequence[Unsupported], document: Document) -> tuple[Unsupported, ...]:

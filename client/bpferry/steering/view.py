@@ -2,13 +2,14 @@
 """Which steering is in force, in a sentence, and whether it is what was planned."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from bpferry.steering.maps import Steering
 from bpferry.steering.plan import CardPlan, Notice, Rung
-from bpferry.steering.toeplitz import HashType
+
+if TYPE_CHECKING:
+    from bpferry.steering.maps import Steering
 
 OWN_RULE: Final = "the host's kernel chooses queues by its own rule"
 """That is: the queue on which the guest sent the flow's last packet (drivers/net/tun.c)."""
@@ -39,7 +40,7 @@ def describe_fallback(line: str) -> str | None:
 class Seen(Struct, frozen=True):
     """What is known of one card of a running VM."""
 
-    steering: Steering | None = None
+    steering: "Steering | None" = None
     """What its maps contain; None if it has no maps."""
     lines: tuple[str, ...] = ()
     """What QEMU has written. It does not say which card a line is about."""
@@ -82,14 +83,14 @@ def _fallback_among(lines: Iterable[str]) -> str | None:
     return next(filter(None, map(describe_fallback, lines)), None)
 
 
-def _difference(plan: CardPlan, steering: Steering) -> Notice | None:
+def _difference(plan: CardPlan, steering: "Steering") -> Notice | None:
     """Return how the maps of a card differ from what was planned."""
     if not steering.redirect:
         return Notice(
             f"{plan.card_id}: the plan was 'ebpf', but the guest has not set RSS up: {OWN_RULE}",
             "the guest's driver has no RSS (Linux has it since 5.18), or is not loaded",
         )
-    if steering.hash_types == HashType(0) and plan.queues > 1:
+    if not steering.hash_types and plan.queues > 1:
         return Notice(
             f"{plan.card_id}: the guest has set RSS up without any type of hash: all packets go "
             f"to queue {steering.default_queue}",
@@ -108,7 +109,7 @@ def _difference(plan: CardPlan, steering: Steering) -> Notice | None:
     return None
 
 
-def describe(card_id: str, steering: Steering) -> str:
+def describe(card_id: str, steering: "Steering") -> str:
     """Say in one sentence how *card_id* is steered."""
     if not steering.redirect:
         return f"{card_id}: the guest's driver has not set RSS up"

@@ -3,12 +3,14 @@
 
 import contextlib
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.commandline.parts import Endpoint
 from bpferry.machine.reporter import Reporter
-from bpferry.steering.maps import Steering
 from bpferry.steering.view import describe_fallback
+
+if TYPE_CHECKING:
+    from bpferry.steering.maps import Steering
 
 MAX_WARNINGS: Final = 16
 """The last ones; a VM that runs for months may have any number."""
@@ -51,7 +53,7 @@ class Record:
             self.fallbacks = (line,)
         self._reporter.qemu_said(line)
 
-    def steering_changed(self, card_id: str, steering: Steering) -> None:
+    def steering_changed(self, card_id: str, steering: "Steering") -> None:
         """Remember it, and pass it on."""
         self.steering[card_id] = steering
         self._reporter.steering_changed(card_id, steering)

@@ -14,7 +14,7 @@ from bpferry.domain.forms import in_form
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.remaining import Remaining, numbered, total_of, without_entry
 from bpferry.errors import BadInput, Unsupported
-from bpferry.machine.card_fds import CardFds, Helpers, open_cards
+from bpferry.machine.card_fds import CardFds, Helpers, map_set, open_cards
 from bpferry.machine.control.hot_plug.card_draft import (
     CardCommands,
     Wanted,
@@ -34,7 +34,6 @@ from bpferry.machine.control.links import set_link
 from bpferry.machine.control.record import Record
 from bpferry.machine.control.watching import begin_watching, stop_watching
 from bpferry.machine.draft import Draft
-from bpferry.machine.preparation import map_set
 from bpferry.machine.refusals import located
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
