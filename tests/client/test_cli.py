@@ -381,6 +381,22 @@ def test_the_installed_command_lets_ctrl_c_wait_before_anything_takes_time() -> 
     assert "site" in imported
 
 
+def test_msgspec_comes_without_what_only_older_pythons_need() -> None:
+    """Others can import that afterwards."""
+    code = (
+        "import sys; from bpferry.cli.msgspec_import import import_msgspec; import_msgspec();"
+        "sys.exit('typing_extensions' in sys.modules or not __import__('typing_extensions').Self)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, env=environment
+        ).returncode
+        == 0
+    )
+
+
 def test_commands_without_msgspec_do_not_import_it() -> None:
     """Those that are to be fast."""
     code = (
