@@ -13,7 +13,12 @@ from typing import Final
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.learning import learning_limit
-from bpferry_helper.policy.accounts import group_name, user_name
+from bpferry_helper.policy.accounts import (
+    SUBUID_PATH,
+    group_name,
+    read_subordinates,
+    user_name,
+)
 from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_helper.policy.names import has_wildcards
 from bpferry_helper.policy.rules import LIMIT_MODULES, Policy
@@ -124,6 +129,18 @@ def find_untaken(policy: Policy) -> Iterator[str]:
             "helper answers 'busy' to all; lower it, or raise LimitNOFILE=: "
             "systemctl edit bpferry-tap.service"
         )
+
+
+def find_owned(policy: Policy) -> Iterator[str]:
+    """Yield a line for each range of which a user could be every uid, and have all their quotas."""
+    for rule in policy.rules:
+        owned = read_subordinates().first_in(rule.ids) if len(rule.ids) > 1 else None
+        if owned:
+            yield (
+                f"{policy.where(rule.key)} makes accounts of uids that '{SUBUID_PATH}' gives to "
+                f"{user(owned.owner)}, who can be each of {owned.start}-{owned.end - 1}: choose a "
+                "range that nobody has"
+            )
 
 
 def _without_lock(policy: Policy, qemu: BridgeConf, bridge: str) -> Iterator[str]:

@@ -54,8 +54,8 @@ def _taps_of(policy: Policy, rule: Rule) -> int:
 
 def _taps_of_one(policy: Policy, open_to: list[Rule]) -> int:
     """Return how many taps anybody may have whom no rule of their own gives fewer."""
-    of_groups = [rule for rule in open_to if rule.is_group]
-    counts = [_taps_of(policy, rule) for rule in of_groups or open_to]
+    of_many = [rule for rule in open_to if rule.is_group or len(rule.ids) > 1]
+    counts = [_taps_of(policy, rule) for rule in of_many or open_to]
     return min([*counts, policy.taps_per_user] if policy.bridge_conf else counts)
 
 

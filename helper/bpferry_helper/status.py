@@ -14,6 +14,7 @@ from bpferry_helper.host_check import (
     check_helpers_can_read,
     find_far_includes,
     find_missing_modules,
+    find_owned,
     find_strays,
     find_unlimited,
     find_untaken,
@@ -195,6 +196,7 @@ def _misfits(policy: Policy) -> Iterator[str]:
     yield from find_far_includes(policy)
     yield from find_unlimited(policy)
     yield from find_untaken(policy)
+    yield from find_owned(policy)
 
 
 def _census(policy: Policy) -> str:
@@ -226,7 +228,8 @@ def _bridges(policy: Policy) -> list[str]:
 def _rule(policy: Policy, rule: Rule) -> str:
     queues = policy.queues_per_tap if rule.queues_per_tap is None else rule.queues_per_tap
     taps = policy.taps_per_user if rule.taps is None else rule.taps
-    who = f"each member of {group(rule.id)}" if rule.is_group else user(rule.id)
+    who = f"each member of {group(rule.ids[0])}" if rule.is_group else user(rule.ids[0])
+    who = f"each of the uids {in_words((rule.ids,))}" if len(rule.ids) > 1 else who
     bridges = ", ".join(rule.bridges) or "no bridge that no other rule names"
     denied = f"not on: {', '.join(rule.deny)}; " if rule.deny else ""
     words = ", ".join(_setting(field, value) for field, value in rule.port.items())

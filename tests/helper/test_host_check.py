@@ -14,6 +14,7 @@ from bpferry_helper.host_check import (
     TAP_HELPER_FDS,
     check_helpers_can_read,
     find_far_includes,
+    find_owned,
     find_strays,
     find_unlimited,
     find_untaken,
@@ -21,6 +22,7 @@ from bpferry_helper.host_check import (
     user,
 )
 from bpferry_helper.learning import learning_limit
+from bpferry_helper.policy.accounts import Range, Subordinates
 from bpferry_helper.policy.toml_form import parse_policy
 from tests.helper.tap.own_host import Host, on_own_host
 from tests.support.learning import set_learning_limit
@@ -116,6 +118,22 @@ def test_more_queues_than_the_helper_may_have_on_their_way_are_said(text: str, m
     for line in lines:
         assert re.match(r"/p:\d \(quota.taps-in-total\) ", line)
         assert f"lets users hold {most} queues: while more than 16,384 of" in line
+
+
+@pytest.mark.parametrize(
+    ("ids", "owned"), [("20000-29999", True), ("30000-39999", False), ("1001", False)]
+)
+def test_a_range_whose_uids_a_user_can_be_is_said(
+    ids: str, monkeypatch: pytest.MonkeyPatch, *, owned: bool
+) -> None:
+    """Who has subordinate uids would have the quotas of all of them."""
+    table = Subordinates([Range(1000, 1002, 7), Range(29999, 30000, 4_000_007)])
+    monkeypatch.setattr(host_check, "read_subordinates", lambda: table)
+    policy = parse_policy("/p", f"[users.{ids}]\nbridges = ['br0']\n", 0)
+
+    said = "gives to uid 4000007, who can be each of 29999-29999"
+    assert [owned] == [said in line for line in find_owned(policy)] or not owned
+    assert owned == bool(list(find_owned(policy)))
 
 
 def test_the_helper_has_as_many_fds_as_its_unit_says() -> None:

@@ -120,9 +120,11 @@ class Qemus:
 
 GROUP = 4_000
 NO_RULES = Policy("/policy", frozenset(), frozenset())
-ALICES_RULE = Rule(f"users.{ALICE.uid}", is_group=False, id=ALICE.uid, bridges=("br0",))
+ALICES_RULE = Rule(
+    f"users.{ALICE.uid}", is_group=False, ids=range(ALICE.uid, ALICE.uid + 1), bridges=("br0",)
+)
 ALICE_ALLOWED = NO_RULES._replace(rules=(ALICES_RULE,))
-GROUPS_RULE = Rule("groups.vm", is_group=True, id=GROUP, bridges=("br0",))
+GROUPS_RULE = Rule("groups.vm", is_group=True, ids=range(GROUP, GROUP + 1), bridges=("br0",))
 MISTAKE = PolicyError("/policy", 1, "is not valid TOML")
 
 
@@ -190,8 +192,8 @@ def test_a_tap_that_goes_with_its_vm_is_closed_by_deny_alone() -> None:
 )
 def test_a_name_that_is_not_known_for_a_moment_closes_nothing(rule: Rule) -> None:
     """The control: with the rule about another bridge it is known that nobody allows the tap."""
-    unknown = ("someone", rule._replace(id=-1))
-    elsewhere = ("someone", rule._replace(id=-1, bridges=("br1",), deny=()))
+    unknown = ("someone", rule._replace(ids=range(0)))
+    elsewhere = ("someone", rule._replace(ids=range(0), bridges=("br1",), deny=()))
     policies = [NO_RULES._replace(unknown=(each,)) for each in (unknown, elsewhere)]
 
     assert [False, True] == [closed_by(policy, ALICES) for policy in policies]
@@ -201,7 +203,7 @@ def test_a_rule_for_a_name_counts_for_who_has_it() -> None:
     """It was looked up when she asked. The control is her rule about the bridge."""
     closed = []
     for deny in (("br0",), ()):
-        unknown = ("alice", ALICES_RULE._replace(id=-1, deny=deny))
+        unknown = ("alice", ALICES_RULE._replace(ids=range(0), deny=deny))
         policies = Policies(NO_RULES._replace(unknown=(unknown,)))
         policies.names[ALICE.uid] = "alice"
         closed.append(closed_by(policies, ALICES))

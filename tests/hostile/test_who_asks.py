@@ -127,6 +127,26 @@ def test_a_container_of_roots_is_not_root(owner: str, *, granted: bool) -> None:
     assert granted != isinstance(answered.reply, ErrorReply)
 
 
+# -- uids of containers that no account has, and that policy names together
+
+PODS = f"[users.{FIRST}-{FIRST + 7}]\nbridges = ['br0']\ntaps = 1\n"
+
+
+def test_each_uid_of_a_range_has_a_quota_of_its_own() -> None:
+    """Eight uids have a tap each, and none has two; the uids beside the range are nobody's."""
+    beside = (Person(FIRST - 1), Person(FIRST + 8))
+    policy = OPEN_POLICY.replace("[quota]", f"{PODS}[quota]")
+    with running_tap_helper(policy) as helper, ExitStack() as stack:
+        answers = [
+            ask_once(helper.path, tap_on(queues=1), person) for person in (*MANY, *MANY, *beside)
+        ]
+        for answer in answers:
+            stack.callback(answer.fds.close)
+
+    codes = [a.reply.code if isinstance(a.reply, ErrorReply) else None for a in answers]
+    assert codes == [None] * 8 + [Code.QUOTA] * 8 + [Code.REFUSED] * 2
+
+
 # -- uids that are nobody's
 
 

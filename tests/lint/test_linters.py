@@ -23,7 +23,7 @@ SOURCES = ":".join(str((REPOSITORY / package).parent) for package in PACKAGES)
 MEDIAN_LINES = 12
 MOST_LINES = 60
 
-HELPER_LINES = 10000
+HELPER_LINES = 10050
 """Of both roles, everything counted (docs/decisions/0005-python-with-a-capability.md)."""
 
 IN_NO_SERVICE = {"slurm.py"}

@@ -55,6 +55,11 @@ class Subordinates:
             return None
         return self._ranges[at].owner
 
+    def first_in(self, uids: range) -> Range | None:
+        """Return the first range that has any of *uids*, or None."""
+        fitting = (one for one in self._ranges if one.start < uids.stop and uids.start < one.end)
+        return next(fitting, None)
+
 
 def read_subordinates(path: str = SUBUID_PATH) -> Subordinates:
     """Read *path*; skip what cannot be read or parsed. May wait for a name service."""

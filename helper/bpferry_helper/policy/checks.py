@@ -28,6 +28,8 @@ A_PATTERN: Final = (
 )
 
 IDS: Final = re.compile("0|[1-9][0-9]{0,9}")
+ID_RANGE: Final = re.compile("([1-9][0-9]{0,9})-([1-9][0-9]{0,9})")
+"""It cannot begin with 0: who rules about containers does not mean root."""
 
 ACCOUNTS: Final = re.compile(r"[A-Za-z_][^\x00-\x20:,/]*")
 """What may be the name of an account that this host does not have at the moment. Names that do not
@@ -74,17 +76,24 @@ def _find(name: str, find: Callable[[str], int]) -> int | Missing | None:
         return Missing(name) if ACCOUNTS.fullmatch(name) else None
 
 
-def account(find: Callable[[str], int], kind: str) -> Check:
-    """Return the check of a table's name, which is a string even if it is an id."""
+def account(find: Callable[[str], int], kind: str, *, ranges: bool = False) -> Check:
+    """Return the check of a table's name, which is a string even if it is an id.
 
-    def check(name: object) -> int | Missing:
+    The value is a range of ids, usually of one; with *ranges*, "20000-29999" is one too.
+    """
+
+    def check(name: object) -> range | Missing:
         text = str(name)
         if IDS.fullmatch(text) and int(text) < UINT32_MAX:
-            return int(text)
+            return range(int(text), int(text) + 1)
+        several = ID_RANGE.fullmatch(text) if ranges else None
+        if several and int(several[1]) < int(several[2]) < UINT32_MAX:
+            return range(int(several[1]), int(several[2]) + 1)
         found = _find(text, find)
         if found is None:
-            raise ValueError(f"cannot be the name of a {kind}")
-        return found
+            more = ", and is no range such as 20000-29999" if ranges else ""
+            raise ValueError(f"cannot be the name of a {kind}{more}")
+        return found if isinstance(found, Missing) else range(found, found + 1)
 
     return check
 

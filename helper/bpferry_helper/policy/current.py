@@ -70,10 +70,12 @@ class _Snapshot(NamedTuple):
     policy: Policy | PolicyError
     subordinates: Subordinates
     uids: frozenset[int]
-    """The uids that the policy names."""
+    """The uids that the policy names one by one."""
     gids: frozenset[int]
     names: dict[int, str]
     """Of those uids, as far as they have one."""
+    ranges: tuple[range, ...] = ()
+    """The uids that the policy names together. Their names are not looked up: there may be many."""
 
 
 class _Known(NamedTuple):
@@ -152,7 +154,7 @@ class PolicyFile:
         snapshot = self._snapshot
         if snapshot is None:
             return None
-        if uid == 0 or uid in snapshot.uids:
+        if uid == 0 or uid in snapshot.uids or any(uid in ids for ids in snapshot.ranges):
             return uid
         owner = snapshot.subordinates.owner(uid)
         if owner is None:
@@ -269,11 +271,14 @@ class PolicyFile:
             policy = read_policy(self._path, self._socket_gid)
         except PolicyError as error:
             return _Snapshot(error, subordinates, frozenset(), frozenset(), {})
-        uids = policy.users.union(rule.id for rule in policy.rules if not rule.is_group)
-        gids = policy.groups.union(rule.id for rule in policy.rules if rule.is_group)
+        of_users = [rule.ids for rule in policy.rules if not rule.is_group]
+        uids = policy.users.union(ids[0] for ids in of_users if len(ids) == 1)
+        ranges = tuple(ids for ids in of_users if len(ids) > 1)
+        gids = policy.groups.union(rule.ids[0] for rule in policy.rules if rule.is_group)
         named = {uid: name for uid in (0, *uids) if (name := user_name(uid))}
         groups = {gid: name for gid in gids if (name := group_name(gid))}
-        return _Snapshot(policy._replace(group_names=groups), subordinates, uids, gids, named)
+        policy = policy._replace(group_names=groups)
+        return _Snapshot(policy, subordinates, uids, gids, named)._replace(ranges=ranges)
 
     def _warn(self, policy: Policy | PolicyError) -> None:
         """Log once what was skipped."""

@@ -10,7 +10,8 @@ uid 0 is a user like others: it may do what the file allows "root", or a group t
     users = ["alice", 1001]                 # names or ids
     groups = ["bpferry"]                    # default: the group of the socket
 
-    [users.alice]                           # who may use which bridges; or [users.1001]
+    [users.alice]                           # who may use which bridges; or [users.1001], or for
+                                            # each of many accounts [users."20000-29999"]
     bridges = ["br0", "vm-*"]               # names, with * ? [] as wildcards
     deny = ["vm-7"]                         # not these, even if allowed here or by a group
     queues-per-tap = 8                      # default: that of [quota]
@@ -125,13 +126,14 @@ NO_FILE: Final = "no policy file"
 
 
 class Rule(NamedTuple):
-    """What one user, or each member of a group, may do with bridges."""
+    """What one user, each user of a range, or each member of a group, may do with bridges."""
 
     key: str
     """Its table in the file: "users.alice" or "groups.bpferry"."""
     is_group: bool
-    id: int
-    """A uid or a gid."""
+    ids: range
+    """A gid, a uid, or several uids, each of which is an account of its own. None, if the account
+    is unknown here."""
     bridges: tuple[str, ...]
     """Names; wildcards as in fnmatch."""
     queues_per_tap: int | None = None
@@ -193,7 +195,8 @@ class Policy(NamedTuple):
     loads_per_second: int = DEFAULT_LOADS_PER_SECOND
     loads_per_second_in_total: int = DEFAULT_LOADS_PER_SECOND_IN_TOTAL
     rules: tuple[Rule, ...] = ()
-    """Of users, then of groups, each in the file's order."""
+    """Of users, then of groups, each in the file's order, but rules of one user before ranges, and
+    smaller ranges before larger ones."""
     ports: tuple[Port, ...] = ()
     """In the file's order."""
     networks: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default; nobody writes to it

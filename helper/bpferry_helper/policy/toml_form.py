@@ -20,8 +20,8 @@ from bpferry_helper.policy.lines import KeyLines, Keys, dotted
 from bpferry_helper.policy.rules import MAX_SETS, MAX_SETS_READY, Policy, Port, Rule
 from bpferry_wire.limits import MAX_QUEUES, MAX_TAPS
 
-NOBODY: Final = -1
-"""In place of an id."""
+NOBODY: Final = range(0)
+"""In place of ids."""
 
 UNTIL_IT_ASKS: Final = " until a user of that name asks"
 
@@ -58,11 +58,13 @@ def parse_policy(path: str, text: str, socket_gid: int) -> Policy:
     fields.setdefault("groups", frozenset() if "load" in tables else frozenset({socket_gid}))
     return Policy(
         path=path,
-        rules=tuple(_rules(file, tables, values)),
+        rules=tuple(
+            sorted(_rules(file, tables, values), key=lambda rule: (rule.is_group, len(rule.ids)))
+        ),
         unknown=tuple(
-            (number.name, _rule((table, name), content, values, NOBODY))
-            for table, name, content, number in _rule_tables(tables, values)
-            if isinstance(number, Missing)
+            (ids.name, _rule((table, name), content, values, NOBODY))
+            for table, name, content, ids in _rule_tables(tables, values)
+            if isinstance(ids, Missing)
         ),
         ports=tuple(_ports(tables, values)),
         networks={keys[1]: value for keys, value in values.items() if keys[0] == "networks"},
@@ -81,7 +83,7 @@ def _line_in(error: Exception, text: str) -> int:
 
 
 def _checked_values(file: _File, tables: dict[str, Any]) -> Iterator[tuple[Keys, Any]]:
-    """Yield each value with its keys, and each user's and group's id with the keys of its rule."""
+    """Yield each value with its keys, and the ids of each rule with its keys."""
     for table, content in tables.items():
         if table not in TABLES:
             allowed = ", ".join(f"[{known}]" for known in TABLES)
@@ -152,31 +154,31 @@ def _shape(keys: Keys) -> str:
 
 
 def _rules(file: _File, tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Rule]:
-    found: dict[tuple[str, int], Keys] = {}
-    for table, name, content, number in _rule_tables(tables, values):
-        if isinstance(number, Missing):
+    found: dict[tuple[str, range], Keys] = {}
+    for table, name, content, ids in _rule_tables(tables, values):
+        if isinstance(ids, Missing):
             continue
         keys = (table, name)
-        first = found.setdefault((table, number), keys)
+        first = found.setdefault((table, ids), keys)
         if first != keys:
-            message = f"'{name}' is id {number}, as is [{dotted(first)}]"
+            message = f"'{name}' is id {ids[0]}, as is [{dotted(first)}]"
             raise file.mistake(keys, message)
-        yield _rule(keys, content, values, number)
+        yield _rule(keys, content, values, ids)
 
 
 def _rule_tables(
     tables: dict[str, Any], values: dict[Keys, Any]
-) -> Iterator[tuple[str, str, dict[str, Any], int | Missing]]:
+) -> Iterator[tuple[str, str, dict[str, Any], range | Missing]]:
     """Yield the table, name and content of each rule, and whose it is."""
     for table in ("users", "groups"):
         for name, content in tables.get(table, {}).items():
             yield table, name, content, values[(table, name)]
 
 
-def _rule(keys: Keys, content: dict[str, Any], values: dict[Keys, Any], number: int) -> Rule:
+def _rule(keys: Keys, content: dict[str, Any], values: dict[Keys, Any], ids: range) -> Rule:
     fields = {"bridges": (), **_fields(keys, content, values)}
     port = {name: fields.pop(name) for name in Port._fields if name in fields}
-    return Rule(dotted(keys), is_group=keys[0] == "groups", id=number, **fields, port=port)
+    return Rule(dotted(keys), is_group=keys[0] == "groups", ids=ids, **fields, port=port)
 
 
 def _ports(tables: dict[str, Any], values: dict[Keys, Any]) -> Iterator[Port]:
@@ -201,7 +203,7 @@ _USER: Final = (lambda name: pwd.getpwnam(name).pw_uid, "user")
 _GROUP: Final = (lambda name: grp.getgrnam(name).gr_gid, "group")
 
 NAMES: Final[dict[str, Check]] = {
-    "users": checks.account(*_USER),
+    "users": checks.account(*_USER, ranges=True),
     "groups": checks.account(*_GROUP),
     "bridges": checks.bridge_pattern,
     "networks": checks.network,

@@ -9,8 +9,9 @@
        would allow it. An administrator who wrote "deny br0" there meant everybody, and if two
        files disagree it is safer to believe the one that says no. For the same reason a mistake
        in that file refuses everything: it may have been a "deny".
-    4. The user's own rule, then the rules of their groups in the file's order: the first that
-       names the bridge decides, also how many queues a tap may have.
+    4. The user's own rule, then those of ranges that the user is in, then the rules of their groups
+       in the file's order: the first that names the bridge decides, also how many queues a tap may
+       have.
     5. What /etc/qemu/bridge.conf allows, it allows to everybody who may connect.
     6. Anything else is refused.
 
@@ -124,12 +125,13 @@ def taps_of(policy: Policy, peer: Peer) -> int:
     """Return how many taps *peer* may hold at the same time."""
     said = [rule for rule in _rules_of(policy, peer) if rule.taps is not None]
     own = [rule.taps or 0 for rule in said if not rule.is_group]
-    return max(own or [rule.taps or 0 for rule in said], default=policy.taps_per_user)
+    return own[0] if own else max((rule.taps or 0 for rule in said), default=policy.taps_per_user)
 
 
 def groups_by_use(policy: Policy, peer: Peer, bridge: str) -> tuple[int, ...]:
     """Return the groups of *peer*, first those whose rules open *bridge*."""
-    opening = {r.id for r in policy.rules if r.is_group and _first_that_fits(bridge, r.bridges)}
+    rules = (rule for rule in policy.rules if rule.is_group)
+    opening = {rule.ids[0] for rule in rules if _first_that_fits(bridge, rule.bridges)}
     return tuple(sorted(peer.gids, key=lambda gid: (gid not in opening, gid)))
 
 
@@ -160,10 +162,10 @@ def _ruling(policy: Policy, bridge_conf: BridgeConfSource, peer: Peer, bridge: s
 
 
 def _rules_of(policy: Policy, peer: Peer) -> Iterator[Rule]:
-    """Yield the rule of *peer*, then those of its groups."""
-    yield from (rule for rule in policy.rules if not rule.is_group and rule.id == peer.uid)
+    """Yield the rule of *peer*, of ranges that it is in, and of its groups."""
+    yield from (rule for rule in policy.rules if not rule.is_group and peer.uid in rule.ids)
     yield from (r for name, r in policy.unknown if not r.is_group and name == peer.name)
-    yield from (rule for rule in policy.rules if rule.is_group and rule.id in peer.gids)
+    yield from (rule for rule in policy.rules if rule.is_group and rule.ids[0] in peer.gids)
 
 
 def denial(policy: Policy, peer: Peer, bridge: str) -> str:

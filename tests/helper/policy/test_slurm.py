@@ -49,6 +49,7 @@ def test_page_has_what_is_printed(path: Path) -> None:
         (f"{OPEN}[quota]\ntaps-per-user = 5\nsets-per-user = 0", (5, 80, 0)),
         (f"{OPEN}[users.1001]\nbridges = ['br0']\ntaps = 2", (16, 256, 64)),
         ("[users.1001]\nbridges = ['br0']\ntaps = 2", (2, 32, 64)),
+        (f"{OPEN}taps = 9\n[users.10-20]\nbridges = ['br0']\ntaps = 3", (3, 48, 64)),
         (f"{OPEN}[users.1001]\ndeny = ['br0']\ntaps = 0", (16, 256, 64)),
         (f"{OPEN}taps = 40\n[qemu]\nbridge-conf = true", (16, 256, 64)),
         (f"{OPEN}[load]\nusers = []\ngroups = []", (16, 256, 0)),

@@ -79,7 +79,7 @@ idle-exit-seconds = 12
 
 def rule(key: str, number: int, bridges: tuple[str, ...], deny: tuple[str, ...] = ()) -> Rule:
     """Return the rule that is at *key*."""
-    return Rule(key, key.startswith("groups"), number, bridges, deny=deny)
+    return Rule(key, key.startswith("groups"), range(number, number + 1), bridges, deny=deny)
 
 
 def test_every_key_is_read(path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_bridge_s_longest_name_is_a_name(path: Path) -> None:
 
 def test_the_last_id_is_an_id(path: Path) -> None:
     """2^32-2; the next one means nobody (chown(2))."""
-    assert read(path, "[users.4294967294]\n").rules[0].id == 2**32 - 2
+    assert read(path, "[users.4294967294]\n").rules[0].ids == range(2**32 - 2, 2**32 - 1)
 
 
 def test_most_queues_are_allowed(path: Path) -> None:

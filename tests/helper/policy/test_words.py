@@ -18,6 +18,7 @@ Who may have taps:
   uid 1001 on: br0, vm-*; 4 taps of 8 queues.
   uid 1002 on: no bridge that no other rule names; not on: vm-7; 0 taps of 16 queues; they send \
 from any address, get no frames for addresses that the bridge does not know.
+  each of the uids 20000-29999 on: br0; 1 taps of 16 queues.
   each member of group 1700107 on: virbr0; 16 taps of 16 queues.
 Taps on 'br0' are only in the VLANs 10, 20-30, \
 are for cards with 52:54:00:00:00:00/24, 52:54:00:12:34:5a, \
@@ -39,6 +40,7 @@ def test_who_may_use_which_bridge_is_put_in_words(path: Path) -> None:
     path.write_text(
         "[users.1001]\nbridges = ['br0', 'vm-*']\nqueues-per-tap = 8\ntaps = 4\n"
         "[users.1002]\ndeny = ['vm-7']\ntaps = 0\naddress-lock = false\nunicast-flood = false\n"
+        "[users.'20000-29999']\nbridges = ['br0']\ntaps = 1\n"
         "[groups.1700107]\nbridges = ['virbr0']\n"
         "[bridges.br0]\nisolated = true\naddress-lock = true\naddress = 'refuse'\n"
         "addresses = ['52:54:00:00:00:00/24', '52:54:00:12:34:5A']\n"

@@ -240,6 +240,57 @@ def test_what_is_denied_to_a_user_no_other_rule_allows(
     assert (denied == "br9", because) == (decision.allowed, decision.because)
 
 
+RANGES = """\
+[users.20000-29999]
+bridges = ["br0", "br1"]
+taps = 4
+
+[users.21000]
+bridges = ["br0"]
+deny = ["br2"]
+taps = 1
+
+[users.21000-21999]
+bridges = ["br0"]
+taps = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("uid", "taps", "key"),
+    [
+        (20000, 4, "users.20000-29999"),
+        (21000, 1, "users.21000"),
+        (21001, 2, "users.21000-21999"),
+        (29999, 4, "users.20000-29999"),
+        (30000, 16, ""),
+        (19999, 16, ""),
+    ],
+)
+def test_rule_of_a_range_is_each_uid_s(uid: int, taps: int, key: str) -> None:
+    """Of its first and its last uid too; a uid's own rule and a smaller range count first."""
+    rules = parse_policy("/p", RANGES, socket_gid=36)
+    peer = Peer(uid, frozenset(), 1)
+    decision = decide_tap(rules, conf(), peer, "br0", is_network=False, queues=1)
+
+    assert (bool(key), taps) == (decision.allowed, taps_of(rules, peer))
+    assert f"({key}.bridges)" in decision.because or not key
+
+
+def test_larger_range_opens_what_the_smaller_does_not_name() -> None:
+    """As the rules of groups do; and what a uid's own rule denies, no range allows."""
+    text = f"{RANGES}[users.20999-21001]\nbridges = ['br2']\n"
+    rules = parse_policy("/p", text, socket_gid=36)
+    allowed = [
+        decide_tap(
+            rules, conf(), Peer(uid, frozenset(), 1), bridge, is_network=False, queues=1
+        ).allowed
+        for uid, bridge in ((21001, "br1"), (21001, "br2"), (21000, "br2"))
+    ]
+
+    assert [True, True, False] == allowed
+
+
 def test_bridge_conf_gives_as_many_queues_as_the_quota() -> None:
     """It has no word for queues itself."""
     decisions = [decide(MALLORY, "br0", queues, qemu=conf(allows="br0")) for queues in (4, 5)]
