@@ -60,14 +60,14 @@ def _quickemu(host: LauncherHost) -> Iterator[Launched]:
     found = f"PATH={launchers()}/usr/bin:$PATH; "
     said = host.run("sh", "-c", f"{found}{START.rstrip()} --viewer none {more}")
     [pid] = map(int, re.findall(r"Started web\.conf as web \((\d+)\)", said))
+    log = host.place.home / "web/web.log"
     try:
-        path = host.place.home / "web/web-serial.socket"
-        assert wait_until(path.exists, START_S), host.place.home.joinpath("web/web.log").read_text()
         with socket.socket(socket.AF_UNIX) as serial:
-            serial.connect(str(path))
+            path = str(host.place.home / "web/web-serial.socket")
+            assert wait_until(lambda: serial.connect_ex(path) == 0, START_S), log.read_text()
             yield Launched(Console(serial, serial), pid)
     except GuestError as error:
-        error.add_note((host.place.home / "web/web.log").read_text(errors="replace"))
+        error.add_note(log.read_text(errors="replace"))
         raise
     finally:
         os.kill(pid, signal.SIGTERM)
