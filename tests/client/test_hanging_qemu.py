@@ -18,6 +18,7 @@ from bpferry.machine.control.save_file import SaveFile
 from bpferry.machine.control.saving import Saving
 from bpferry.machine.control.screen import Screen
 from bpferry.machine.control.states import State
+from bpferry.steering.plan import CardPlan, Rung
 from bpferry_wire.codec import Fields
 
 LATE_SECONDS = 0.2
@@ -54,7 +55,8 @@ def vm(monitor: LateMonitor, monkeypatch: pytest.MonkeyPatch) -> RunningVm:
     document = SimpleNamespace(machine=Machine(name="t", memory=2**26))
     quits: list[str] = []
     stopper = SimpleNamespace(monitor=monitor, quit=quits.append, quits=quits)
-    prepared = SimpleNamespace(document=document)
+    plan = CardPlan("net0", Rung.NONE, vhost=False, queues=1, because=())
+    prepared = SimpleNamespace(document=document, plans={"net0": plan})
     return RunningVm(cast("Any", prepared), cast("Any", None), 1, cast("Any", stopper))
 
 

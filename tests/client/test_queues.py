@@ -2,6 +2,8 @@
 """A card's rings, asked from QEMU: with and without vhost, a vIOMMU, packed rings, no driver."""
 
 import asyncio
+import ctypes
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Final, cast
@@ -38,18 +40,23 @@ class Qemu:
         """Those of the card that are on."""
         self.used = [5, 6, 7, 8]
         self.memory = {OFFERED: 261, OFFERED + 1: 6, OFFERED + 2: 7, OFFERED + 3: 10}
+        self.moved = 0
+        """How far the rings have moved in memory."""
         self.set_up = 4
         """How many rings the guest has set up."""
         self.most = 5
         """How many rings QEMU knows."""
+        self.places: dict[int, int] = {}
+        """Where parts of the guest's memory are in the process; nowhere, unless a test says so."""
+        self.indices = memoryview(b"")
+        """Those in the memory of this process."""
         self.asked: list[str] = []
 
     async def ask(self, command: str, arguments: dict[str, object]) -> object:
         """Answer a command."""
         self.asked.append(command)
         if command == "human-monitor-command":
-            address = int(str(arguments["command-line"]).split()[-1], 16)
-            return f"{address:016x}: 0x0001 0x{self.memory[address]:04x}\r\n"
+            return self.monitor(*str(arguments["command-line"]).split())
         if command == "qom-get":
             return arguments["property"] in self.properties
         assert command == "x-query-virtio-queue-status", "others may end QEMU"
@@ -62,11 +69,32 @@ class Qemu:
         there = number < self.set_up
         return {
             "vring-num": 256,
-            "vring-avail": OFFERED + number if there else 0,
-            "vring-used": USED + number if there else 0,
+            "vring-avail": OFFERED + self.moved + number if there else 0,
+            "vring-used": USED + self.moved + number if there else 0,
             "used-idx": [*self.used, 0][number],
             **({} if self.vhost else {"shadow-avail-idx": 0}),
         }
+
+    def monitor(self, verb: str, *words: str) -> str:
+        """Answer a command of the human monitor."""
+        address = int(words[-1], 16)
+        if verb == "gpa2hva":
+            place = self.places.get(address)
+            if place is None:
+                return f"Memory at address {address:#x} is not RAM\r\n"
+            return f"Host virtual address for {address:#x} (pc.ram) is {place:#x}\r\n"
+        low, high = self.memory[address].to_bytes(2, "little")
+        return f"{address:016x}: 0x01 0x00 0x{low:02x} 0x{high:02x}\r\n"
+
+    def map_memory(self) -> memoryview:
+        """Have the rings' heads in the memory of this process; return their indices, to be set."""
+        heads = (ctypes.c_uint16 * (2 * len(self.memory)))()
+        start = ctypes.addressof(heads)
+        for number, (address, index) in enumerate(sorted(self.memory.items())):
+            heads[2 * number + 1] = index
+            self.places[address] = start + 4 * number
+        self.indices = memoryview(heads).cast("B").cast("H")[1::2]
+        return self.indices
 
 
 def vm_with(qemu: Qemu, plan: CardPlan = PLAN) -> RunningVm:
@@ -82,6 +110,7 @@ def vm_with(qemu: Qemu, plan: CardPlan = PLAN) -> RunningVm:
             watches={},
             record=SimpleNamespace(fallbacks=()),
             ask_qemu=qemu.ask,
+            qemu_pid=os.getpid(),
         ),
     )
 
@@ -167,17 +196,27 @@ def test_a_guest_without_multiqueue_has_one_pair() -> None:
     assert [0, 0] == [ring.queue for ring in observe(qemu).rings]
 
 
-def looks(qemu: Qemu, between: Callable[[], None]) -> list[Observed]:
-    """Return what several looks at the card show; *between* is done after the first one."""
+def with_memory(*, vhost: bool = True) -> Qemu:
+    """Return a QEMU whose rings are in memory, in order: available indices, then used ones."""
+    qemu = Qemu()
+    qemu.vhost = vhost
+    qemu.memory = {OFFERED: 261, OFFERED + 1: 101, OFFERED + 2: 102, OFFERED + 3: 103}
+    qemu.memory |= {USED + ring: 100 + ring for ring in range(4)}
+    return qemu
+
+
+def looks(
+    qemu: Qemu, *between: Callable[[], None], quick: bool = True, vm: RunningVm | None = None
+) -> list[Observed]:
+    """Return what looks at the card show: a full one, and after each of *between* another one."""
 
     async def look() -> list[Observed]:
-        queues, seen = Queues(vm_with(qemu)), []
-        for number, is_quick in enumerate((False, True)):
-            fields = Fields({"card": "net0", "quick": is_quick}, "the request")
+        queues, seen = Queues(vm or vm_with(qemu)), []
+        for number, do in enumerate((lambda: None, *between)):
+            do()
+            fields = Fields({"card": "net0", "quick": quick and number > 0}, "the request")
             told = (await queues.steering(fields)).fields
             seen.append(from_fields({k: v for k, v in told.items() if v is not None}))
-            if not number:
-                between()
         return seen
 
     return asyncio.run(look())
@@ -205,6 +244,118 @@ def test_a_quick_look_after_the_guest_has_restarted_is_a_full_one() -> None:
     _, quick = looks(qemu, restart)
 
     assert [0, 0] == [ring.queue for ring in quick.rings]
+
+
+@pytest.mark.parametrize("vhost", [True, False])
+def test_a_quick_look_asks_nothing_where_memory_can_be_read(*, vhost: bool) -> None:
+    """QEMU does nothing for it, and it shows as much as a full look."""
+    qemu = with_memory(vhost=vhost)
+    indices = qemu.map_memory()
+
+    def go_on() -> None:
+        qemu.asked.clear()
+        indices[0], indices[4] = 300, 263
+
+    full, quick = looks(qemu, go_on)
+
+    assert (RECEIVE, 256, 261 - 100) == (*full.rings[0][1:3], full.rings[0].waiting)
+    assert [263, 101, 102, 103] == [ring.used for ring in quick.rings]
+    assert 300 - 263 == quick.rings[0].waiting
+    assert [] == qemu.asked
+
+
+def test_a_full_look_asks_each_time_where_the_rings_are_and_nothing_else() -> None:
+    """A guest may move them, and nobody tells. What stays as it is is asked once."""
+    qemu = with_memory()
+    qemu.map_memory()
+    looks(qemu, qemu.asked.clear, quick=False)
+
+    assert ["x-query-virtio-queue-status"] * 4 == qemu.asked
+
+
+def test_rings_that_have_moved_are_read_where_they_are_now() -> None:
+    """A driver that was loaded anew has others."""
+    qemu = with_memory()
+    qemu.map_memory()
+
+    def move() -> None:
+        qemu.moved = 0x100
+        qemu.memory |= {address + 0x100: 7 for address in qemu.memory}
+
+    full, moved = looks(qemu, move, quick=False)
+
+    assert [100, 101, 102, 103] == [ring.used for ring in full.rings]
+    assert [7, 7, 7, 7] == [ring.used for ring in moved.rings]
+
+
+def test_places_where_no_rings_are_any_more_are_forgotten() -> None:
+    """A guest that moves its rings all the time does not fill our memory."""
+    qemu = with_memory()
+    qemu.map_memory()
+
+    def move() -> None:
+        qemu.moved = 0x100
+        qemu.memory |= {address + 0x100: 7 for address in qemu.memory}
+
+    def move_back() -> None:
+        qemu.moved = 0
+        qemu.asked.clear()
+
+    looks(qemu, move, move_back, quick=False)
+
+    assert "human-monitor-command" in qemu.asked, "their places are asked for once more"
+
+
+def test_memory_that_is_no_ring_any_more_is_not_counted() -> None:
+    """A guest has restarted, and keeps something else there: a quick look becomes a full one."""
+    qemu = with_memory()
+    indices = qemu.map_memory()
+
+    def restart() -> None:
+        qemu.asked.clear()
+        indices[0], indices[4] = 1, 40000
+
+    looks(qemu, restart)
+
+    assert "x-query-virtio-queue-status" in qemu.asked
+
+
+def test_a_place_that_does_not_show_what_qemu_shows_is_not_believed() -> None:
+    """Such as if the process is not QEMU itself: then QEMU is asked each time."""
+    qemu = with_memory()
+    indices = qemu.map_memory()
+    indices[4] = 999
+    full, quick = looks(qemu, lambda: None)
+
+    assert [100, 101, 102, 103] == [ring.used for ring in full.rings]
+    assert [100, 101, 102, 103] == [ring.used for ring in quick.rings]
+
+
+@pytest.mark.parametrize("pid", [0, 1 << 22])
+def test_memory_that_may_not_be_read_is_asked_for(pid: int) -> None:
+    """A process that is not there stands for one that we may not look into."""
+    qemu = with_memory()
+    qemu.map_memory()
+    vm = vm_with(qemu)
+    vars(vm)["qemu_pid"] = pid
+    full, quick = looks(qemu, lambda: None, vm=vm)
+
+    assert [100, 101, 102, 103] == [ring.used for ring in full.rings]
+    assert [100, 101, 102, 103] == [ring.used for ring in quick.rings]
+
+
+def test_another_card_with_the_same_id_is_asked_about_anew() -> None:
+    """One was taken out, and the next one plugged in is packed."""
+    qemu = with_memory()
+    vm = vm_with(qemu)
+
+    def replug() -> None:
+        qemu.properties = {"packed"}
+        vm.prepared.plans["net0"] = msgspec.structs.replace(PLAN)
+
+    _, after = looks(qemu, replug, vm=vm)
+
+    assert "packed" in after.uncounted
 
 
 def test_a_card_that_is_not_there_is_refused_with_those_that_are() -> None:
