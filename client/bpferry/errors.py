@@ -26,6 +26,8 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final, TypeVar
 
+from bpferry_wire.errors import Code
+
 E = TypeVar("E", bound="BpferryError")
 
 
@@ -232,3 +234,14 @@ def harmless(text: str, kept: str = "\n\t") -> str:
         one if one.isprintable() or one in kept else one.encode("unicode_escape").decode()
         for one in text
     )
+
+
+OF_HELPERS: Final[dict[str, type[BpferryError]]] = {
+    Code.REFUSED: Refused,
+    Code.QUOTA: Refused,
+    Code.UNKNOWN_OBJECT: Refused,
+    Code.NO_SUCH_BRIDGE: NotReady,
+    Code.UNSUPPORTED: Unsupported,
+}
+"""These codes of a helper are decisions of the policy. A missing bridge is not a refusal, and every
+other code is a failure."""

@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from bpferry.cli.main import main
-from bpferry.errors import BadInput, BpferryError, NotRunning, Refused, Unsupported
+from bpferry.errors import (
+    OF_HELPERS,
+    BadInput,
+    BpferryError,
+    HelperError,
+    NotRunning,
+    Refused,
+    Unsupported,
+)
 from bpferry.machine import folders
 from bpferry.machine.control import client, server
 from bpferry.machine.control.client import Control
@@ -31,7 +39,7 @@ from bpferry.machine.control.server import MAX_CLIENTS, Answer, Operation, Serve
 from bpferry.machine.control_socket import SOCKET_NAME, open_control
 from bpferry_wire import limits
 from bpferry_wire.codec import Fields
-from bpferry_wire.errors import BadMessage
+from bpferry_wire.errors import BadMessage, Code
 from bpferry_wire.fds import OwnedFds
 from tests.client.support import let_in, wait_until
 
@@ -279,6 +287,17 @@ def test_every_error_class_comes_back_with_its_status() -> None:
         with pytest.raises(BpferryError) as caught:
             decode_reply(encode_error(error))
         assert (caught.value.status, caught.value.code) == (error.status, error.code)
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_what_a_helper_said_to_a_vm_keeps_its_status(code: Code) -> None:
+    """As a card that is plugged in and is one too many for the quota: a start would end with 4."""
+    told = OF_HELPERS.get(code, HelperError)("a")
+    told.code = code
+    with pytest.raises(BpferryError) as caught:
+        decode_reply(encode_error(told))
+
+    assert (caught.value.status, caught.value.code) == (told.status, code)
 
 
 def test_an_unknown_operation_says_that_bpferry_was_updated(tmp_path: Path) -> None:

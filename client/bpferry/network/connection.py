@@ -12,15 +12,7 @@ import socket
 import time
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
-from bpferry.errors import (
-    BpferryError,
-    HelperError,
-    NoHelper,
-    NotMember,
-    NotReady,
-    Refused,
-    Unsupported,
-)
+from bpferry.errors import OF_HELPERS, BpferryError, HelperError, NoHelper, NotMember
 from bpferry.network.groups import explain_denied
 from bpferry_wire import channel
 from bpferry_wire.errors import Code, PeerClosed, WireError
@@ -82,17 +74,6 @@ ASKED_ONCE: Final = (Create, Delete)
 CLOSED_HINT: Final = (
     "the socket has to belong to a group, such as 'bpferry': see SocketGroup= in the socket's unit"
 )
-
-ERROR_TYPES: Final[dict[Code, type[BpferryError]]] = {
-    Code.REFUSED: Refused,
-    Code.QUOTA: Refused,
-    Code.UNKNOWN_OBJECT: Refused,
-    Code.NO_SUCH_BRIDGE: NotReady,
-    Code.UNSUPPORTED: Unsupported,
-}
-"""These codes are decisions of the policy. A missing bridge is not a refusal, and every other code
-is a failure."""
-
 
 HINTS: Final = {
     Code.REFUSED: "ask the administrator to allow it; 'bpferry can-i' shows what you may do",
@@ -281,7 +262,7 @@ def why_not(reply: CanReply) -> BpferryError | None:
 def to_error(reply: ErrorReply) -> BpferryError:
     """Return the error that the helper's *reply* means for the client."""
     message = f"the helper refused: {reply.message}"
-    kind = ERROR_TYPES.get(reply.code, HelperError)
+    kind = OF_HELPERS.get(reply.code, HelperError)
     error = kind(message, reply.hint)
     error.code = reply.code.value
     return error

@@ -21,7 +21,7 @@ from bpferry_wire.errors import BadMessage
 BAD_REQUEST: Final = "bad-request"
 UNKNOWN_OP: Final = "unknown-op"
 
-CLASSES: Final[Mapping[str, type[BpferryError]]] = {
+CLASSES: Final[Mapping[str, type[BpferryError]]] = errors.OF_HELPERS | {
     kind.code: kind
     for kind in (
         errors.BadInput,
