@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,7 @@ class VmHost:
         self.bpf = bpf
         self.tap = tap
         self._folder = tap.folder
+        self._started: list[subprocess.Popen[bytes]] = []
         firmware = bytearray(FIRMWARE_BYTES)
         firmware[RESET_VECTOR : RESET_VECTOR + len(HALT)] = HALT
         (self._folder / "firmware").write_bytes(firmware)
@@ -140,13 +142,26 @@ class VmHost:
         )  # fmt: skip
 
     def start(self, person: Person, name: str, cards: int = 1) -> "subprocess.Popen[bytes]":
-        """Begin to run a VM; the caller waits for its end. What it says is in ``said``."""
+        """Begin to run a VM. What it says is in ``said``."""
         words = ("run", str(self.describe(person, name, cards)))
         with self._log(name).open("wb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(person, *words),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
             )  # fmt: skip
+        self._started = [one for one in self._started if one.poll() is None]
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill all processes of users that are left."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self._started:
+            process.kill()
+            process.wait()
+        assert wait_until(lambda: not self.processes(), PATIENCE_S)
 
     def said(self, name: str) -> str:
         """Return what the last run of the VM *name* has said."""
@@ -211,7 +226,4 @@ def vm_host(policy: str) -> Iterator[VmHost]:
         try:
             yield host
         finally:
-            for pid in host.processes():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, 9)
-            assert wait_until(lambda: not host.processes(), PATIENCE_S)
+            host.end()

@@ -19,6 +19,7 @@ from bpferry_wire.errors import Code, WireError
 from bpferry_wire.messages import ErrorReply, Load
 from bpferry_wire.packets import decode_reply, encode_request
 from tests.abuse.amounts import IS_LONG, amount
+from tests.abuse.slope import resident_kib
 from tests.support.census import wait_until
 from tests.support.helper_process import (
     NO_LIMITS,
@@ -165,9 +166,3 @@ def come(helper: HelperProcess, count: int) -> None:
             if number % 3:
                 sock.send(HELLO)
                 assert sock.recv(4096)
-
-
-def resident_kib(pid: int) -> int:
-    """Return the resident memory of *pid*."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
