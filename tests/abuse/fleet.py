@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 QUOTA: Final = 3
 """Sets and taps of one user on one host: a VM of two cards and one of one, or one plugged card."""
 
+PAUSE_S: Final = 0.2
+"""A helper counts taps for one user eight times a second at most."""
+
 MOST_PLUGGED: Final = 2
 """Free ports of a VM."""
 
@@ -106,7 +109,7 @@ class Fleet:
         A map is gone some milliseconds after its last fd.
         """
         host, wanted = self._hosts[place], self._held(person, place)
-        assert wait_until(lambda: host.held(person) == (wanted, wanted)), (
+        assert wait_until(lambda: host.held(person) == (wanted, wanted), pause_s=PAUSE_S), (
             f"{host.held(person)} of {person} are held at {place}, not {wanted}"
         )
 
