@@ -155,7 +155,8 @@ def places(folder: Path, gate: Gate, rss: bytes) -> Iterator[dict[str, Place]]:
     binary.write_bytes(bytes(AT + MOST_BYTES))
     kept = folder / f"state/object-{digest.hex()}"
     with binary.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-        blank = bytes(len(mapped))
+        # Not with zeros, with which an object ends: a mutant that lacks some would have them again.
+        blank = b"\xff" * len(mapped)
         # Only the first time that a page is written to gives the file a new time.
         mapped[:] = blank
         mapped[AT : AT + len(rss)] = rss
