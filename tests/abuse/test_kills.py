@@ -40,6 +40,9 @@ KILLS_EACH: Final = amount(4, 750)
 LATEST_S: Final = 0.35
 """Between two kills of helpers. A start takes 0.1 s and a load 0.07 s."""
 
+GIVE_UP_S: Final = amount(200.0, 14_400.0)
+"""A kill of each kind takes two seconds on two processors."""
+
 AHEAD: Final = 4
 """So many more kills of helpers than of VMs at most, or no VM would ever be whole."""
 
@@ -83,7 +86,8 @@ def kill_helpers(host: VmHost, witness: Witness) -> frozenset[Held]:
     chance = random.Random()  # noqa: S311 - other moments each time
     ready: frozenset[Held] = frozenset()
     number = 0
-    while not witness.wrong and not witness.has(VICTIMS, KILLS_EACH):
+    end = time.monotonic() + GIVE_UP_S
+    while not (witness.wrong or witness.has(VICTIMS, KILLS_EACH) or time.monotonic() > end):
         time.sleep(chance.uniform(0, LATEST_S))
         if number > witness.kills[CLIENT] + witness.kills[QEMU] + AHEAD:
             continue
@@ -121,6 +125,7 @@ def test_whoever_is_killed_leaves_nothing(rss_digest: bytes, say: Callable[[str]
         )
 
         assert witness.wrong == []
+        assert witness.has(VICTIMS, KILLS_EACH)
         for found in outcomes:
             assert (found["partial"], found["given twice"]) == (0, 0)
             assert found["granted"] > KILLS_EACH / 4, outcomes
