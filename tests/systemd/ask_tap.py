@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +75,9 @@ def main(words: Sequence[str]) -> None:
         except OSError as error:
             print(json.dumps({"reply": type(error).__name__}))  # noqa: T201 - the output
             return
-        channel.send(sock, packets.encode_request(request))
+        # Who is turned away at the door is told so, and hears no more.
+        with suppress(BrokenPipeError):
+            channel.send(sock, packets.encode_request(request))
         packet = channel.receive(sock)
     with packet.fds:
         reply = packets.decode_reply(packet.data, request)
