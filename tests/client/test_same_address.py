@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bpferry.cli.main import main
 from tests import requires
 from tests.client.running import BASE, DISK, Run, start
 from tests.support.tap_process import TapProcess, running_tap_helper
@@ -54,6 +55,52 @@ def test_other_vm_with_the_same_address_is_refused(helper: TapProcess, tmp_path:
 
     assert ("refused", "cards[0]") == (error["code"], error["element"])
     assert f"for '52:54:00:01:02:03': your own tap '{tap}' (VM 't') there" in error["message"]
+
+
+def test_a_vm_that_runs_is_not_refused_by_its_own_tap(
+    helper: TapProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name is taken, which is status 1; no policy denies anything, and nobody is to be asked.
+
+    A bridge that the running VM is not on is asked about all the same.
+    """
+    text = BASE + DISK + CARD
+    with started(helper, tmp_path / "1", text) as first:
+        assert first.says("hello"), first.err()
+        with started(helper, tmp_path / "2", text) as again:
+            assert again.status() == 1
+        with started(helper, tmp_path / "3", text + '[[cards]]\nbridge = "br7"\n') as other:
+            assert other.status() == 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BPFERRY_TAP_SOCKET", str(helper.path))
+            assert main(["check", str(tmp_path / "2/vm.toml")]) == 1
+
+    for told in (again.err(), capsys.readouterr().out):
+        assert "'name': you already have a VM named 't' running" in told
+        assert "own tap" not in told
+        assert "administrator" not in told
+    assert "'br7'" in other.err()
+
+
+def test_a_check_says_what_to_do_about_an_address_in_use(
+    helper: TapProcess,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of another VM. It is the address that is in the way, and no administrator."""
+    copy = tmp_path / "copy.toml"
+    copy.write_text(BASE.replace('"t"', '"copy"') + CARD + MAC)
+    with started(helper, tmp_path / "1", BASE + DISK + CARD + MAC) as first:
+        assert first.says("hello"), first.err()
+        monkeypatch.setenv("BPFERRY_TAP_SOCKET", str(helper.path))
+        assert main(["check", "--json", str(copy)]) == 4
+    (told,) = [
+        one for one in json.loads(capsys.readouterr().out)["findings"] if one["severity"] == "error"
+    ]
+
+    assert "is for a card with that address" in told["message"]
+    assert told["hint"].startswith("give the card another MAC address")
 
 
 def test_vms_that_name_no_address_run_side_by_side(helper: TapProcess, tmp_path: Path) -> None:

@@ -86,12 +86,11 @@ def test_helper_that_would_not_make_the_tap(code: Code, status: int, tmp_path: P
 
 
 def test_a_check_has_nothing_made(tmp_path: Path) -> None:
-    """It asks only whether that would be done, with the address of the card."""
+    """It asks only whether that would be done: with the card's address, then with another one."""
     with answers_no(tmp_path, Code.REFUSED) as asked:
         main(["check", write(tmp_path, BASE + CARD)])
 
-    (request,) = asked
-    assert isinstance(request, Can)
+    assert [Can, Can] == [type(request) for request in asked]
 
 
 def test_what_the_helper_would_say_is_told_with_the_rest(tmp_path: Path, capsys: Captured) -> None:

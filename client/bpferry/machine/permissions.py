@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bpferry.domain.forms import either
 from bpferry.domain.names import Named, cards_of
-from bpferry.errors import BpferryError, NoHelper, NotMember
+from bpferry.errors import BpferryError, NoHelper, NotMember, Refused
 from bpferry.machine.draft import Draft
 from bpferry.machine.faults import Fault
 from bpferry.machine.refusals import located, placed
@@ -29,6 +29,12 @@ OWN_TAP_HINT: Final = "or name a tap that is there and yours: " + either(
     'tap = "TAP" in place of the bridge or network',
     "<interface type='ethernet'> with <target dev='TAP' managed='no'/>",
 )
+
+ADDRESS_HINT: Final = (
+    "give the card another MAC address, or the VM another name, if the address is made of that; "
+    "'bpferry can-i' shows what you may do"
+)
+"""The reply to ``can`` has no hint, and no administrator needs to be asked about this."""
 
 
 def with_other_way(error: NoHelper | NotMember) -> NoHelper | NotMember:
@@ -49,10 +55,14 @@ class Answers(Struct, frozen=True):
     """
 
 
-def ask_helpers(draft: Draft) -> Answers:
-    """Ask the helpers whether they would do what *draft* needs."""
+def ask_helpers(draft: Draft, *, runs: bool) -> Answers:
+    """Ask the helpers whether they would do what *draft* needs.
+
+    If a VM of its name *runs*, the addresses of its cards are in use, most likely by that one. So
+    nothing is said about them: the name is in the way, and is told.
+    """
     with TapHelper() as taps, BpfHelper() as sets:
-        asking = _Asking(draft, taps, sets)
+        asking = _Asking(draft, taps, sets, runs=runs)
         denied = tuple(asking.about_all())
     return Answers(asking.plans, denied)
 
@@ -60,8 +70,9 @@ def ask_helpers(draft: Draft) -> Answers:
 class _Asking:
     """The cards of one VM; a helper that is not there is asked once, and told once."""
 
-    def __init__(self, draft: Draft, taps: TapHelper, sets: BpfHelper) -> None:
+    def __init__(self, draft: Draft, taps: TapHelper, sets: BpfHelper, *, runs: bool) -> None:
         self._draft = draft
+        self._runs = runs
         self._taps = taps
         self._sets = sets
         self._no_taps = False
@@ -83,7 +94,7 @@ class _Asking:
         if self._no_taps:
             return
         try:
-            problem = why_not(self._taps.can(asked))
+            problem = self._why_no_tap(asked)
         except (NoHelper, NotMember) as error:
             self._no_taps = True
             problem = with_other_way(error)
@@ -91,6 +102,14 @@ class _Asking:
             problem = error
         if problem is not None:
             yield located(problem, self._draft.document, device.key)
+
+    def _why_no_tap(self, asked: Tap) -> BpferryError | None:
+        problem = why_not(self._taps.can(asked))
+        if not isinstance(problem, Refused) or asked.mac is None:
+            return problem
+        if not self._taps.can(asked._replace(mac=_another(asked.mac))).allowed:
+            return problem
+        return None if self._runs else Refused(problem.message, ADDRESS_HINT)
 
     def about_set(self, device: "Named[Card]", asked: Load) -> Iterator[BpferryError | Fault]:
         """Yield what the card would lack without its eBPF set, if it would not get it."""
@@ -119,3 +138,8 @@ class _Asking:
             return error
         except BpferryError as error:
             return error
+
+
+def _another(mac: bytes) -> bytes:
+    """Return an address that policy has no reason to treat otherwise, if it names prefixes."""
+    return mac[:-1] + bytes([mac[-1] ^ 1])

@@ -174,7 +174,7 @@ def _of_whole(
     of_design = list(_of_design(found, plan.refused, document))
     errors = (*in_the_way, *_errors(of_design))
     # A start that nothing is in the way of asks them to do it, in place of whether they would.
-    drafted, denied = (plan, ()) if starts and not errors else _ask_helpers(plan)
+    drafted, denied = (plan, ()) if starts and not errors else _ask_helpers(plan, in_the_way)
     return Verdict(
         draft=drafted,
         errors=by_weight((*errors, *(one for one in denied if isinstance(one, BpferryError)))),
@@ -193,24 +193,28 @@ def _of_part(plan: Draft, document: Document, refused: Sequence[Unsupported]) ->
     What its parts contradict, and what would be better done otherwise, may follow from what is not
     there.
     """
-    denied = (one for one in _ask_helpers(plan)[1] if isinstance(one, BpferryError))
+    in_the_way = tuple(find_all(plan))
+    denied = (one for one in _ask_helpers(plan, in_the_way)[1] if isinstance(one, BpferryError))
     return Verdict(
         draft=None,
-        errors=by_weight(
-            (*document.mistakes, *_certain(refused, document), *find_all(plan), *denied)
-        ),
+        errors=by_weight((*document.mistakes, *_certain(refused, document), *in_the_way, *denied)),
         others=tuple(one for one in plan.general_faults() if one.kind == "host"),
         passed_over=document.passed_over,
     )
 
 
-def _ask_helpers(plan: Draft) -> tuple[Draft, tuple[BpferryError | Fault, ...]]:
-    """Return *plan* as it would be after the helpers' answers, and what they would not do."""
+def _ask_helpers(
+    plan: Draft, in_the_way: Sequence[BpferryError]
+) -> tuple[Draft, tuple[BpferryError | Fault, ...]]:
+    """Return *plan* as it would be after the helpers' answers, and what they would not do.
+
+    One thing *in_the_way* may be that the VM runs already.
+    """
     if not plan.plans:
         return plan, ()
     from bpferry.machine.permissions import ask_helpers  # noqa: PLC0415 - where there is a card
 
-    answers = ask_helpers(plan)
+    answers = ask_helpers(plan, runs=any(isinstance(error, NameTaken) for error in in_the_way))
     return plan.after(answers.plans), answers.denied
 
 
