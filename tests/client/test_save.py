@@ -20,6 +20,7 @@ from bpferry.machine.incoming import open_saved
 from tests.client import guest
 from tests.client.running import BASE, DISK, Run, start, type_in
 from tests.client.support import wait_until
+from tests.support.census import fd_targets
 
 pytestmark = pytest.mark.qemu
 
@@ -54,6 +55,11 @@ def state() -> str:
     return str(found[0].summary["state"]) if found else ""
 
 
+def open_files(run: Run) -> set[str]:
+    """Return what bpferry and its QEMU have open."""
+    return {*fd_targets(run.process.pid), *fd_targets(run.qemu())}
+
+
 def save(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     """Save the VM to ``saved``, and return what is printed."""
     assert main(("save", *options, "t", str(folder / "saved"))) == 0
@@ -73,6 +79,8 @@ def test_a_saved_vm_goes_on_where_it_was(
     assert not (tmp_path / "saved.part").exists()
     with restored(tmp_path, text=BASE + DISK + CARD) as run:
         assert wait_until(lambda: state() == "running")
+        # Whoever deletes the file gets its space back, while the VM runs.
+        assert wait_until(lambda: str(tmp_path / "saved") not in open_files(run))
         type_in(run, b"still there")
         assert run.says("still there")
         type_in(run, b"q")

@@ -24,6 +24,7 @@ from bpferry.machine.saved import (
     tell_to_use,
 )
 from bpferry.qemu.monitor import Monitor
+from bpferry_wire.fds import OwnedFd
 
 ARGUMENTS: Final = ("-incoming", "defer")
 POLL_SECONDS: Final = 0.05
@@ -37,8 +38,8 @@ class Incoming(Struct, frozen=True):
     """The file of a saved VM, open for reading. Implements ``Arrival``."""
 
     path: str
-    fd: int
-    """Owned by ``open_saved``."""
+    fd: OwnedFd
+    """Closed by ``open_saved``, or as soon as QEMU has read it."""
     header: Header
 
     @property
@@ -77,7 +78,7 @@ class Incoming(Struct, frozen=True):
             QemuError: it does not fit.
         """
         try:
-            await tell_to_use(monitor, "migrate-incoming", self.fd)
+            await tell_to_use(monitor, "migrate-incoming", self.fd.borrow())
             await wait_until_read(monitor, POLL_SECONDS)
         except QemuError as error:
             raise QemuError(
@@ -88,7 +89,8 @@ class Incoming(Struct, frozen=True):
             ) from error
 
     async def arrived(self, monitor: Monitor) -> None:
-        """Do nothing: the file stays as it is."""
+        """Close the file, so that its space is free as soon as its user deletes it."""
+        self.fd.close()
 
 
 @contextlib.contextmanager
@@ -104,13 +106,11 @@ def open_saved(path: str, vm_name: str) -> Iterator[Incoming]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise BadInput(f"cannot restore '{path}': {error.strerror}", GIVE) from error
-    try:
+    with OwnedFd(fd) as owned:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise BadInput(f"cannot restore '{path}': it is not a regular file", GIVE)
         header = read_header(fd, path)
         check_name(header, vm_name, path)
         check_complete(header, path)
         check_images(header, path)
-        yield Incoming(path, fd, header)
-    finally:
-        os.close(fd)
+        yield Incoming(path, owned, header)
