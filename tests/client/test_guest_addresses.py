@@ -134,14 +134,13 @@ def test_the_scope_of_an_address_does_nothing_to_a_terminal_or_to_ssh(tmp_path: 
         assert [str(one.address) for one in read_addresses(path)] == ["192.0.2.5"]
 
 
-def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_does_not_answer(tmp_path: Path) -> None:
     """As with a guest that is still starting."""
-    monkeypatch.setattr(guest_agent, "SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "a"))
         listener.listen()
         endpoint = {"name": "guest agent", "kind": "unix", "path": str(tmp_path / "a")}
-        found = find_addresses(status(endpoint))
+        found = find_addresses(status(endpoint), seconds=0.2)
 
     assert found.addresses == []
     assert found.tried[0] == "guest agent: no answer within 0.2 s"

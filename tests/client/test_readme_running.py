@@ -229,7 +229,7 @@ def test_looking_at_the_vm_of_the_readme(
         answer = {"return": [interface(told["cards"][0]["mac"], *ADDRESSES)]}
         for words, shown in session(LOOKING):
             socket.unlink(missing_ok=True)
-            asks = words[0] in ("ip", "ssh")
+            asks = words[0] in ("status", "ip", "ssh")
             with agent(socket, answer) if asks else contextlib.nullcontext():
                 assert main(words) in (0, None), capsys.readouterr()
             said = capsys.readouterr().out

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.cli import running as cli
+from bpferry.cli import status
 from bpferry.cli.main import main
 from bpferry.machine.control.running import connect, find_running
+from bpferry.machine.guest_addresses import Address, Found
 from tests.client.running import BASE, DISK, Run, start, type_in
 from tests.client.support import is_gone, wait_until
 
@@ -78,6 +79,8 @@ def test_status_shows_cards_disks_and_warnings(
     assert text.startswith("t: running, for ")
     assert "planned: none (it has one queue)" in text
     assert f"disk: {tmp_path}/disk.img" in text
+    assert "  console   bpferry console t\n" in text
+    assert ([], ["serial0"]) == (told["addresses"], told["consoles"])
     (card,) = told["cards"]
     assert (card["id"], card["type"], card["steering"]) == ("net0", "user", "none")
     assert told["disks"] == [
@@ -95,12 +98,42 @@ def test_addresses_in_a_status_are_below_each_other() -> None:
     told = {
         "name": "t", "state": "running", "uptime_s": 1, "file": "/vm.toml", "pid": 1, "qemu_pid": 2,
         "endpoints": [
-            {"name": "qmp", "path": "/q.sock"}, {"name": "guest agent", "path": "/a.sock"},
+            {"name": "qmp", "kind": "unix", "path": "/q.sock"},
+            {"name": "guest agent", "kind": "unix", "path": "/a.sock"},
         ],
     }  # fmt: skip
-    assert list(cli._status_lines(told))[-2:] == [
+    assert list(status._lines(told, Found()))[-2:] == [
         "  qmp         /q.sock",
         "  guest agent /a.sock",
+    ]
+
+
+def test_a_status_says_how_to_reach_the_guest() -> None:
+    """Its addresses below its cards, by who told of them, and the commands to copy."""
+    card = {"type": "bridge", "mac": "m", "queues": 1, "steering": "none", "because": "one queue"}
+    told = {
+        "name": "t", "state": "running", "uptime_s": 1, "file": "/vm.toml", "pid": 1, "qemu_pid": 2,
+        "cards": [{"id": "net0", **card}, {"id": "net1", **card}],
+        "consoles": ["serial0", "serial1"],
+        "endpoints": [],
+    }  # fmt: skip
+    found = Found([
+        Address("net0", "192.0.2.1", "guest agent", reachable=True),
+        Address("net0", "2001:db8::1", "guest agent", reachable=True),
+        Address("net0", "192.0.2.9", "neighbour table", reachable=True),
+        Address("net1", "10.0.2.15", "guest agent", reachable=False),
+    ])  # fmt: skip
+    shown = list(status._lines(told, found))
+
+    assert [line for line in shown if "guest:" in line] == [
+        "            guest:   192.0.2.1, 2001:db8::1 (guest agent)",
+        "            guest:   192.0.2.9 (neighbour table)",
+        "            guest:   10.0.2.15 (guest agent; inside user networking)",
+    ]
+    assert shown[-3:] == [
+        "  console   bpferry console --serial serial0 t",
+        "  console   bpferry console --serial serial1 t",
+        "  ssh       bpferry ssh t, by 192.0.2.1 (guest agent)",
     ]
 
 

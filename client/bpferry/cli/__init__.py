@@ -24,7 +24,8 @@
     findings         what check and a dry run say about a description
     convert          bpferry convert
     capabilities     bpferry capabilities
-    running          bpferry list, status, stop, pause, resume, reset
+    running          bpferry list, stop, pause, resume, reset
+    status           bpferry status
     running_options  what these take, and their help
     reach            bpferry ip, ssh
     screens          bpferry screenshot, vnc, spice

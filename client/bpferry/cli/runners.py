@@ -144,7 +144,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from bpferry.cli.running import status  # noqa: PLC0415
+    from bpferry.cli.status import status  # noqa: PLC0415
 
     return status(options.name, as_json=options.json)
 

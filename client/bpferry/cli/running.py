@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""bpferry list, status, stop, pause, resume, reset: VMs that run."""
+"""bpferry list, stop, pause, resume, reset: VMs that run."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bpferry.cli import output
-from bpferry.cli.table import format_table, in_memory_units, in_time_units
-from bpferry.errors import BpferryError, all_in_one, harmless
+from bpferry.cli.table import format_table, in_memory_units, in_time_units, number
+from bpferry.errors import BpferryError, all_in_one
 from bpferry.machine.control.client import Control
-from bpferry.machine.control.packets import records, texts
 from bpferry.machine.control.running import Found, connect, find_running
 
 HEADINGS: Final = ("NAME", "STATE", "UPTIME", "VCPUS", "MEMORY", "CARDS", "PID")
@@ -22,8 +21,6 @@ ENDS: Final = "ends, as 'on-reboot' of its description says"
 
 SLOW_SECONDS: Final = 1.0
 """After which a user who waits is told what for."""
-
-PLUGGED: Final = "; plugged in, until the VM ends"
 
 Values = Mapping[str, object]
 
@@ -54,79 +51,12 @@ def _row(found: Found) -> tuple[str, ...]:
     return (
         found.name,
         str(told["state"]),
-        in_time_units(_number(told, "uptime_s")),
+        in_time_units(number(told, "uptime_s")),
         str(told["vcpus"]),
-        in_memory_units(_number(told, "memory")),
+        in_memory_units(number(told, "memory")),
         str(told["cards"]),
         str(told["pid"]),
     )
-
-
-def _number(values: Values, key: str) -> int:
-    value = values.get(key, 0)
-    return value if isinstance(value, int) else 0
-
-
-def status(vm_name: str, *, as_json: bool) -> int:
-    """Print all about one VM.
-
-    Raises:
-        NotRunning: there is no such VM.
-    """
-    with connect(vm_name) as control:
-        told = control.ask("status")
-    if as_json:
-        output.print_json(dict(told))
-    else:
-        output.print_text(harmless("\n".join(_status_lines(told))))
-    return 0
-
-
-def _status_lines(told: Values) -> Iterator[str]:
-    from bpferry.machine.in_force import describe  # noqa: PLC0415 - not for `bpferry list`
-
-    uptime = in_time_units(_number(told, "uptime_s"))
-    yield f"{told['name']}: {told['state']}, for {uptime}"
-    yield f"  file      {told['file']}"
-    memory = in_memory_units(_number(told, "memory"))
-    yield f"  size      {output.count(_number(told, 'vcpus'), 'vCPU')}, {memory}"
-    yield f"  pid       {told['pid']} (QEMU: {told['qemu_pid']})"
-    for limit in records(told, "limits"):
-        yield f"  limit     {describe(limit)}"
-    for card in records(told, "cards"):
-        yield from _card_lines(card)
-    for disk in records(told, "disks"):
-        plugged = PLUGGED if disk.get("plugged") else ""
-        yield f"  {disk['target']:<9} {disk['device']}: {disk.get('file', 'no file')}{plugged}"
-    endpoints = records(told, "endpoints")
-    # Some have long names, such as that of a forwarded port.
-    width = max((len(str(one["name"])) for one in endpoints), default=0)
-    for endpoint in endpoints:
-        yield f"  {endpoint['name']:<{max(width, 9)}} {_where(endpoint)}"
-    for warning in texts(told, "warnings"):
-        yield f"  warning   {warning}"
-
-
-def _card_lines(card: Values) -> Iterator[str]:
-    place = f"tap '{card['tap']}'" if "tap" in card else str(card["type"])
-    if "bridge" in card:
-        place += f" on bridge '{card['bridge']}'"
-    queues = output.count(_number(card, "queues"), "queue")
-    vhost = ", vhost" if card.get("vhost") else ""
-    link = ", link down" if card.get("link") == "down" else ""
-    plugged = PLUGGED if card.get("plugged") else ""
-    yield f"  {card['id']:<9} {card['mac']}, {place}, {queues}{vhost}{link}{plugged}"
-    yield f"            planned: {card['steering']} ({card['because']})"
-    seen = str(card.get("seen", "")).partition(": ")[2]
-    if seen:
-        yield f"            seen:    {seen}"
-
-
-def _where(endpoint: Values) -> str:
-    if "path" in endpoint:
-        return str(endpoint["path"])
-    parts = (endpoint.get("host", "*"), endpoint.get("port", "?"))
-    return ":".join(map(str, parts)) + f" ({endpoint.get('protocol', endpoint['kind'])})"
 
 
 def change(command: str, vm_name: str, *, as_json: bool) -> int:

@@ -14,7 +14,7 @@ your systemd. Only your own are shown.
 STATUS_DESCRIPTION: Final = """\
 Show one running VM: its state, how long it has been running, its memory and
 processors, its cards with the steering that was planned and what is seen of
-it, its disks, how to reach it, and the last warnings.
+it, its guest's addresses, its disks, how to reach it, and the last warnings.
 """
 
 STOP_DESCRIPTION: Final = """\

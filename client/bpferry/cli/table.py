@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -32,3 +32,9 @@ def in_memory_units(octets: int) -> str:
     if mebibytes < 1024:  # noqa: PLR2004 - a GiB has so many
         return f"{mebibytes:g} MiB"
     return f"{round(mebibytes / 1024, 1):g} GiB"
+
+
+def number(values: Mapping[str, object], key: str) -> int:
+    """Return the number that *values* has under *key*; 0 if there is none."""
+    value = values.get(key, 0)
+    return value if isinstance(value, int) else 0

@@ -29,6 +29,7 @@
     complaints    where in the document QEMU's complaint about a start has its cause
     remedies      what can be done about such a complaint
     endpoints     where users and programs connect to a VM that runs
+    serials       its serial ports, and where each one is
     guest_agent   what the agent in a guest says of its addresses
     guest_addresses how to reach the guest: its addresses, its ssh
     pictures      pictures of a guest's screen

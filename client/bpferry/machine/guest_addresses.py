@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 from bpferry.commandline.characters.channels import AGENT
 from bpferry.errors import BpferryError
-from bpferry.machine.guest_agent import read_addresses
+from bpferry.machine.guest_agent import SECONDS, read_addresses
 from bpferry.network.neighbours import read_neighbours
 
 Values = Mapping[str, object]
@@ -63,15 +63,17 @@ class Found:
     """What was asked in vain, and why, in words."""
 
 
-def find_addresses(status: Values, card: str | None = None) -> Found:
+def find_addresses(status: Values, card: str | None = None, seconds: float = SECONDS) -> Found:
     """Return the addresses of the VM with this *status*, or those of one card of it.
+
+    The agent in the guest has so many *seconds* to answer.
 
     Raises:
         BpferryError: it has no such card.
     """
     cards = {str(one["mac"]): one for one in _chosen(status, card)}
     found = Found()
-    _ask_agent(status, cards, found)
+    _ask_agent(status, cards, found, seconds)
     if len({one.card for one in found.addresses}) < len(cards):
         _ask_kernel(cards, found)
     found.addresses.sort(key=_rank)
@@ -89,13 +91,13 @@ def _chosen(status: Values, card: str | None) -> list[Values]:
     return chosen
 
 
-def _ask_agent(status: Values, cards: Mapping[str, Values], found: Found) -> None:
+def _ask_agent(status: Values, cards: Mapping[str, Values], found: Found, seconds: float) -> None:
     paths = [str(one["path"]) for one in _records(status, "endpoints") if one["name"] == AGENT]
     if not paths:
         found.tried.append(NO_CHANNEL)
         return
     try:
-        told = read_addresses(paths[0])
+        told = read_addresses(paths[0], seconds)
     except BpferryError as error:
         found.tried.append(f"guest agent: {error.message}")
         return

@@ -36,17 +36,19 @@ class GuestAddress(NamedTuple):
     interface: str
 
 
-def read_addresses(path: str) -> list[GuestAddress]:
+def read_addresses(path: str, seconds: float = SECONDS) -> list[GuestAddress]:
     """Return the addresses of all interfaces of the guest whose agent is at the socket *path*.
+
+    It has so many *seconds* to answer.
 
     Raises:
         BpferryError: there is no agent that answers, or its answer is not valid.
     """
     try:
         with socket.socket(socket.AF_UNIX) as sock:
-            answer = _Agent(sock, path).ask("guest-network-get-interfaces")
+            answer = _Agent(sock, path, seconds).ask("guest-network-get-interfaces")
     except TimeoutError as error:
-        message = f"no answer within {SECONDS:g} s"
+        message = f"no answer within {seconds:g} s"
         raise BpferryError(message, "is qemu-guest-agent running in the guest?") from error
     except OSError as error:
         raise BpferryError(f"'{path}': {error.strerror or error}") from error
@@ -58,9 +60,9 @@ def read_addresses(path: str) -> list[GuestAddress]:
 class _Agent:
     """A connection to an agent, with one time limit for everything."""
 
-    def __init__(self, sock: socket.socket, path: str) -> None:
+    def __init__(self, sock: socket.socket, path: str, seconds: float) -> None:
         self._sock = sock
-        self._end = time.monotonic() + SECONDS
+        self._end = time.monotonic() + seconds
         self._rest = b""
         self._limit()
         sock.connect(path)

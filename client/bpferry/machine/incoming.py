@@ -88,7 +88,7 @@ class Incoming(Struct, frozen=True):
                 error.evidence,
             ) from error
 
-    async def arrived(self, monitor: Monitor) -> None:
+    async def arrived(self, monitor: Monitor) -> None:  # noqa: ARG002 - as ``Arrival`` has it
         """Close the file, so that its space is free as soon as its user deletes it."""
         self.fd.close()
 

@@ -31,7 +31,7 @@ BY_KIND: Final = (
     "domain/document.py",  # reads each form in a function of its own
     "machine/creation/",  # writes TOML
     "machine/doctor/",  # is about the host and the helpers' policy
-    "machine/console/serials.py",  # has no document, and says both
+    "machine/serials.py",  # has no document, and says both
     "machine/control/queues.py",  # has a regular expression about QEMU's answers
     "launcher/typed.py",  # has one about its numbers
 )  # fmt: skip

@@ -5,7 +5,6 @@
     onlooker    one of them, with a queue that is bounded
     history     the last of what the guest wrote, for those who come later
     preamble    what QEMU itself writes there before the guest
-    serials     the serial ports of a VM, and where each one is
     operation   the requests about them at the control socket
     relay       between a console and standard streams
     keys        the key that leaves the console, and the question after it

@@ -12,9 +12,9 @@ from bpferry.commandline.parts import Endpoint
 from bpferry.errors import NotReady
 from bpferry.machine.console.foreground import Leash
 from bpferry.machine.console.hub import Hub
-from bpferry.machine.console.serials import Port, choose, ports_of
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.server import Answer, Operation
+from bpferry.machine.serials import Port, choose, ports_of
 from bpferry_wire.codec import Fields
 from bpferry_wire.fds import OwnedFds
 

@@ -24,6 +24,7 @@ from bpferry.machine.control.screen import Screen
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.endpoints import fields as endpoint_fields
 from bpferry.machine.in_force import group_of, look
+from bpferry.machine.serials import ports_of
 from bpferry_wire.codec import Fields
 
 MAX_TIMEOUT_S: Final = 86_400
@@ -109,6 +110,7 @@ def _details(vm: RunningVm) -> dict[str, object]:
         "limits": look(group_of(vm.qemu_pid), vm.prepared.built.of(Limit)),
         "cards": cards(vm),
         "disks": disks(vm),
+        "consoles": [one.name for one in ports_of(vm.machine, vm.record.endpoints) if one.is_open],
         "endpoints": [without_none(endpoint_fields(one)) for one in vm.record.endpoints],
         "warnings": list(vm.record.warnings),
     }
