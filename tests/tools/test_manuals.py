@@ -13,6 +13,7 @@ import pytest
 from bpferry_helper.cli import HELP
 from bpferry_helper.policy.toml_form import CHECKS
 from manuals.__main__ import files, write
+from manuals.command_pages import blocks
 from manuals.commands import Command, all_commands
 from manuals.completions import SHELLS, completion
 from manuals.text_pages import DOCS, PAGES
@@ -33,10 +34,35 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rendered(path: Path) -> str:
     """Return the page as it is read, in one line."""
+    return re.sub(r"\s+", " ", laid_out(path, 500))
+
+
+def laid_out(path: Path, columns: int) -> str:
+    """Return the page as it is read in so many *columns*."""
     page = [requires.program("man"), "-l", "-E", "UTF-8", str(path)]
-    env = {**os.environ, "MANWIDTH": "500", "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(page, check=True, capture_output=True, text=True, env=env)
-    return re.sub(r"\s+", " ", done.stdout)
+    env = {**os.environ, "MANWIDTH": str(columns), "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(page, check=True, capture_output=True, text=True, env=env).stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.page)
+def test_a_page_of_a_command_fits_on_a_terminal(share: Path, command: Command) -> None:
+    """In 80 columns, also what is not filled."""
+    page = laid_out(share / "man" / "man1" / f"{command.page}.1", 80)
+
+    assert [line for line in page.splitlines() if len(line) > 80] == []
+
+
+def test_text_after_a_list_is_text() -> None:
+    """Also if no empty line is between them: it is filled again, and a list is one of items."""
+    found = list(blocks("It does:\n  - one,\n    in two lines;\n  - two.\nAll of it.\n\n  a = 1"))
+
+    assert [
+        ".PP", "It does:",
+        '.IP "\\(bu" 2', "one,", "in two lines;",
+        '.IP "\\(bu" 2', "two.",
+        ".PP", "All of it.",
+        ".PP", ".RS 4n", ".nf", "a = 1", ".fi", ".RE",
+    ] == found  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 """A man page for each command, from its parser: what ``--help`` says, laid out for man(1)."""
 
 import argparse
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ USAGE: Final = "usage: "
 
 COLUMNS: Final = re.compile(r"  (\S.*?)(?:  +(\S.*))?")
 """A line of a section with two columns, such as that of exit statuses; or of text below them."""
+
+BULLET: Final = "- "
+"""Before an item of a list, whose lines are indented."""
 
 ALSO: Final = (
     "bpferry.toml(5)",
@@ -97,7 +101,7 @@ def _section_of(title: str, body: list[str]) -> Iterator[str]:
     if title == "NOTES":
         yield from blocks("\n".join(body))
     elif title == "EXAMPLES":
-        yield from roff.literal(textwrap.dedent("\n".join(body).strip("\n")), indent="")
+        yield from blocks("\n".join(body), indent="")
     else:
         yield from _columns(body)
 
@@ -119,21 +123,33 @@ def _columns(body: list[str]) -> Iterator[str]:
             yield roff.line(roff.escape(found[1]))
 
 
-def blocks(text: str) -> Iterator[str]:
-    """Yield paragraphs to be filled, and those with indented lines as they are."""
+def blocks(text: str, indent: str = roff.INDENT) -> Iterator[str]:
+    """Yield paragraphs and lists to be filled, and other indented lines as they are.
+
+    Those get *indent*.
+    """
     for block in re.split(r"\n\s*\n", text.strip("\n")):
-        plain, indented = _split(block.splitlines())
-        if plain:
-            yield ".PP"
-            yield from roff.lines(roff.escape("\n".join(plain)))
-        if indented:
-            yield from roff.literal(textwrap.dedent("\n".join(indented)))
+        for is_indented, found in itertools.groupby(block.splitlines(), _is_indented):
+            part = list(found)
+            if not is_indented:
+                yield ".PP"
+                yield from roff.lines(roff.escape("\n".join(part)))
+            elif part[0].lstrip().startswith(BULLET):
+                yield from _list(part)
+            else:
+                yield from roff.literal(textwrap.dedent("\n".join(part)), indent)
 
 
-def _split(found: list[str]) -> tuple[list[str], list[str]]:
-    """Return the lines before the first one that is indented, and the rest."""
-    first = next((at for at, one in enumerate(found) if one.startswith(" ")), len(found))
-    return found[:first], found[first:]
+def _is_indented(one: str) -> bool:
+    return one.startswith(" ")
+
+
+def _list(found: list[str]) -> Iterator[str]:
+    """Yield the items of a list."""
+    for one in map(str.strip, found):
+        if one.startswith(BULLET):
+            yield '.IP "\\(bu" 2'
+        yield roff.line(roff.escape(one.removeprefix(BULLET)))
 
 
 def _see_also(command: Command) -> Iterator[str]:

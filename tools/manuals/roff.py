@@ -14,6 +14,10 @@ ESCAPES: Final = {"\\": "\\e", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti", "'": "\
 
 INDENT: Final = "4n"
 
+MARGIN: Final = 7
+WIDTH: Final = 80
+"""Of a page, in columns, and of the margin before its text (groff_man(7))."""
+
 
 def escape(text: str) -> str:
     """Return *text* as it is to be seen; hyphens can be pasted into a shell."""
@@ -79,7 +83,13 @@ def subsection(title: str) -> str:
 
 
 def literal(text: str, indent: str = INDENT) -> Iterator[str]:
-    """Yield *text*, which is not escaped, with its lines as they are."""
+    """Yield *text*, which is not escaped, with its lines as they are.
+
+    It has no *indent* if it would not fit on the page with one.
+    """
+    widest = max(map(len, text.splitlines()), default=0)
+    if MARGIN + int(indent.removesuffix("n") or 0) + widest > WIDTH:
+        indent = ""
     yield ".PP"
     if indent:
         yield f".RS {indent}"

@@ -35,7 +35,7 @@ EPILOG: Final = """\
 examples:
   bpferry create web --image debian-13-genericcloud-amd64.qcow2
   bpferry create web --image debian.qcow2 --bridge br0 \\
-      --ssh-key ~/.ssh/id_ed25519.pub --memory 4GiB --vcpus 4 --disk-size 20GiB
+      --ssh-key ~/.ssh/id_ed25519.pub --memory 4GiB --disk-size 20GiB
   bpferry can-i                          which bridges may you use?
 """
 

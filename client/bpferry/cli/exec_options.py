@@ -12,15 +12,15 @@ Become QEMU, with the command line of another launcher, after its network cards
 got what they lack: taps with several queues from the helper, vhost, and RSS
 steered by eBPF. Put it before the command that starts QEMU.
 
-  -netdev bridge,br=NAME       becomes a tap on that bridge from the helper,
+  -netdev bridge,br=NAME       becomes the helper's tap on that bridge,
   -netdev tap,helper=..., br=  with a queue for each virtual processor
-  -netdev tap,ifname=NAME      (with script=no) is opened with all its queues
-  -netdev tap,fd=N             is replaced, if qemu-bridge-helper made the tap
-                               and the policy allows you one on its bridge
+  -netdev tap,ifname=NAME      (script=no) is opened with all its queues
+  -netdev tap,fd=N             is replaced if qemu-bridge-helper made it
+                               and the policy allows you one there
   -netdev tap,fds=N:N...       keeps its fds
-  -device virtio-net-*         gets mq, vectors, rss and ebpf-rss-fds, as far as
-                               it does not have them
-  -nic, -net nic with -net     become -netdev and -device for a virtio model
+  -device virtio-net-*         gets mq, vectors, rss and ebpf-rss-fds
+                               where it does not have them
+  -nic, -net nic with -net     become -netdev and -device, if virtio
 
 Everything else stays as it is, and so does a card that cannot get what it
 lacks. Standard error says what was changed, what was not, and why.

@@ -21,7 +21,7 @@ The exit status is PROGRAM's.
 
 examples:
   bpferry fds --object rss --exec ./launcher
-  bpferry fds --object rss --bridge br0 --queues 4 --exec ./launcher web.conf
+  bpferry fds --object rss --bridge br0 --queues 4 --exec ./launcher
   bpferry fds --bridge br0 --exec ls -l /proc/self/fd
 """
 

@@ -49,8 +49,8 @@ FILE is a libvirt domain document (.xml), or a description in TOML (.toml):
 
 examples:
   bpferry can-i --bridge br0             may you have a tap on this bridge?
-  bpferry run --dry-run web.toml         show what would be started, and why
-  bpferry run --require-ebpf web.toml    start only if eBPF steers every card
+  bpferry run --dry-run web.toml         show what would start, and why
+  bpferry run --require-ebpf web.toml    only if eBPF steers every card
 """
 
 CHECK_DESCRIPTION: Final = """\

@@ -28,7 +28,7 @@ otherwise). --force does that at once.
 STOP_EPILOG: Final = """\
 examples:
   bpferry stop web                 power down, and wait
-  bpferry stop --timeout 30 web    pull the plug if that takes more than 30 s
+  bpferry stop --timeout 30 web    pull the plug if that takes over 30 s
   bpferry stop --force web db      pull the plug of two VMs now
 """
 
