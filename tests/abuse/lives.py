@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.abuse.host import PATIENCE_S, QUEUES, Holding, VmHost, holding_of, qemu_of
+from tests.client.support import is_gone
 from tests.support.census import Held, wait_until
 from tests.support.people import Person
 
@@ -122,22 +123,16 @@ class Lives(threading.Thread):
     def _kill(self, victim: str, process: "subprocess.Popen[bytes]") -> None:
         """Kill the VM's QEMU, or its client, which may have none yet; the other one ends too."""
         qemu = qemu_of(process.pid)
-        if qemu is None:
-            victim = CLIENT
-        else:
+        if qemu is not None:
             self._witness.look_at(self._name, holding_of(qemu))
-        os.kill(process.pid if victim == CLIENT else qemu or 0, signal.SIGKILL)
+        if qemu is None or victim == CLIENT:
+            victim = CLIENT
+            process.kill()
+        else:
+            os.kill(qemu, signal.SIGKILL)
         status = process.wait(PATIENCE_S)
         self._witness.killed(victim)
         if status == 0:
             self._witness.wrong.append(f"{self._name}: its {victim} was killed, and it says 0")
-        if qemu and not wait_until(lambda: not _runs(qemu), PATIENCE_S):
+        if qemu and not wait_until(lambda: is_gone(qemu), PATIENCE_S):
             self._witness.wrong.append(f"{self._name}: its QEMU outlived its client")
-
-
-def _runs(qemu: int) -> bool:
-    try:
-        os.kill(qemu, 0)
-    except ProcessLookupError:
-        return False
-    return True
