@@ -22,7 +22,6 @@ A message is lower case: what was tried, the object in single quotes, a colon, t
 reader can do about it is in the hint.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final, TypeVar
 
@@ -92,6 +91,8 @@ class Unsupported(BpferryError):  # noqa: N818
 
     def taking(self, whole: str) -> "Unsupported":
         """Return the same error with what is left out together with it."""
+        import copy  # noqa: PLC0415 - for descriptions alone, and slow to import
+
         told = copy.copy(self)
         told.whole, told.others = whole, ()
         return told
@@ -129,6 +130,8 @@ def in_order(errors: Iterable[Unsupported]) -> tuple[Unsupported, ...]:
 
 def all_in_one(errors: Sequence[E]) -> E:
     """Return the first of *errors* with the rest of them as its others."""
+    import copy  # noqa: PLC0415 - as above
+
     first, *others = errors
     told = copy.copy(first)
     told.others = tuple(others)

@@ -169,3 +169,40 @@ def test_little_is_imported_for_a_question() -> None:
     )  # fmt: skip
 
     assert "set()" == said.stdout.strip()
+
+
+SLOW: Final = {
+    *("argparse", "asyncio", "copy", "ipaddress", "pathlib", "random", "shlex", "urllib.parse"),
+    *("bpferry.cli.main", "bpferry.network.neighbours"),
+}
+"""What is slow to import, and of no use to a start."""
+
+START: Final = f"""
+import sys
+before = set(sys.modules)
+from bpferry.cli import emulator, exec
+from bpferry.network import tap_bridge
+def become(*_arguments, **_fds):
+    print({SLOW!r} & (set(sys.modules) - before))
+    return OSError(1, "not here")
+exec.become = become
+emulator.main([{NAME!r}, *{MACHINE!r}.split(), "-netdev", "bridge,id=n0", "-device",
+               "virtio-net-pci,netdev=n0"])
+"""
+
+
+@pytest.mark.qemu
+def test_little_is_imported_for_a_start(home: dict[str, str]) -> None:
+    """Each module that is not needed makes all VMs of a launcher start later."""
+    requires.qemu()
+    path = os.pathsep.join((str(ROOT / "client"), str(ROOT / "shared")))
+    # Once more if QEMU had to be asked first, which takes asyncio.
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", START], env={**home, "PYTHONPATH": path}, check=True,
+            capture_output=True, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+
+    assert "set()" == said[-1].stdout.strip(), said[-1].stderr

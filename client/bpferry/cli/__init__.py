@@ -9,6 +9,7 @@
     network_options  the same for the commands about taps
     given_options    a name and variables for a description
     parser           how a command line is read
+    garbage          how often Python looks for garbage
     msgspec_import   import msgspec, which must not be interrupted
     create_options   the same for bpferry create
     create           bpferry create

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from bpferry.cli.garbage import GARBAGE
 from bpferry.launcher.becoming import NOT_FOUND, become, status_of
 from bpferry.launcher.words import has_network
 
@@ -56,13 +57,12 @@ def _start(argv: Sequence[str], path: str) -> int:
     # libvirt gives each VM a cache folder of its own, where nothing would ever be found again.
     with contextlib.suppress(KeyError):
         os.environ["XDG_CACHE_HOME"] = f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"
+    gc.set_threshold(GARBAGE)
     try:
         from bpferry.cli.exec import start  # noqa: PLC0415 - see above
-        from bpferry.cli.main import GARBAGE  # noqa: PLC0415 - as above
         from bpferry.errors import BpferryError  # noqa: PLC0415 - as above
     except ImportError as error:
         return _give_up(argv, path, error)
-    gc.set_threshold(GARBAGE)
     try:
         return start(argv, path)
     except (BpferryError, ImportError, OSError) as error:

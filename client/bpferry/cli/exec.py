@@ -4,9 +4,8 @@
 A command line without a tap is on its way at once: nothing is imported for it that only cards need.
 """
 
-import argparse
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
 from bpferry.cli.msgspec_import import import_msgspec
@@ -14,10 +13,13 @@ from bpferry.errors import BadInput, NoProgram
 from bpferry.launcher.becoming import NOT_FOUND, become, find_program, status_of
 from bpferry.launcher.words import has_network
 
+if TYPE_CHECKING:
+    import argparse
+
 HINT: Final = "write '--' and then the command that starts QEMU; see: bpferry exec --help"
 
 
-def run_exec(options: argparse.Namespace) -> int:
+def run_exec(options: "argparse.Namespace") -> int:
     """Become the QEMU that follows ``--``, or say what would be changed; return the exit status.
 
     Raises:
@@ -71,7 +73,7 @@ def _become(
     return status_of(error)
 
 
-def _show(argv: Sequence[str], path: str | None, options: argparse.Namespace) -> int:
+def _show(argv: Sequence[str], path: str | None, options: "argparse.Namespace") -> int:
     """Say what would be changed."""
     import_msgspec()
     from bpferry.cli import exec_texts  # noqa: PLC0415

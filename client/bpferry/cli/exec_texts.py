@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What bpferry exec says about a command line: for people, and for programs."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 from bpferry.cli.card_plans import RUNG_NAMES, nics
@@ -73,6 +72,8 @@ def as_text(argv: Sequence[str], made: Conversion) -> str:
 
 def _option_lines(argv: Sequence[str]) -> list[str]:
     """Return *argv* as a shell would take it, with each option and its value on a line."""
+    import shlex  # noqa: PLC0415 - as above
+
     lines, done = [shlex.quote(argv[0])], 1
     for option in read_options(argv):
         lines += map(shlex.quote, argv[done : option.place])

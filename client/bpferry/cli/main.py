@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
+from bpferry.cli.garbage import GARBAGE
 from bpferry.cli.msgspec_import import import_msgspec
 from bpferry.cli.runners import RUNNERS
 from bpferry.errors import BpferryError
@@ -33,11 +34,6 @@ PACKAGES: Final[Mapping[str, str]] = {
     "tomli_w": "tomli-w",
 }
 """What commands import that Python does not have by itself, to the package's name."""
-
-GARBAGE: Final = 500_000
-"""New objects after which Python looks for garbage. What a command imports and plans is needed
-until its end: to look after each 700 takes a sixth of the time that a start takes, and after each
-20,000 still a sixteenth. A start makes 100,000."""
 
 
 class Interrupted(KeyboardInterrupt):

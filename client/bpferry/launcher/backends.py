@@ -9,7 +9,6 @@ FDS     the queues of a tap that the launcher opened; they stay
 
 import os
 import re
-import shlex
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -89,6 +88,8 @@ def _bridge(netdev: Properties) -> str:
     if helper is None:
         return bridge
     try:
+        import shlex  # noqa: PLC0415 - few command lines name one
+
         words = shlex.split(helper)
     except ValueError as error:
         raise NotUnderstoodError(f"its helper cannot be read: {error}") from error

@@ -7,7 +7,6 @@ what was asked, with no fds where none belong. In case of doubt all fds are clos
 
 import contextlib
 import os
-import random
 import socket
 import time
 from typing import ClassVar, Final, NamedTuple, TypeVar
@@ -222,6 +221,8 @@ class Connection(Closing):
                 if time.monotonic() >= deadline:
                     raise TimeoutError from error
                 # Another moment for each client, or all would come back together.
+                import random  # noqa: PLC0415 - for a helper that is flooded
+
                 time.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 - nobody gains by guessing
             else:
                 return

@@ -12,7 +12,6 @@ queue can use either.
 import errno
 import os
 import socket
-from pathlib import Path
 from typing import Final
 
 from bpferry.errors import TapError
@@ -144,7 +143,7 @@ def _check_alone(name: str, queues: int) -> None:
     """
     if _read_tun_flags(name) is None:
         return
-    shown = len(list(Path("/sys/class/net", name, "queues").glob("rx-*")))
+    shown = _queues_there(name)
     if shown > queues:
         raise TapError(
             f"cannot use the tap '{name}': another process has {shown - queues} of its queues open",
@@ -152,12 +151,24 @@ def _check_alone(name: str, queues: int) -> None:
         )
 
 
+def _queues_there(name: str) -> int:
+    """Return how many queues sysfs shows; 0 if the tap has gone meanwhile."""
+    try:
+        entries = os.listdir(f"/sys/class/net/{name}/queues")  # noqa: PTH208 - as below
+    except OSError:
+        return 0
+    return sum(entry.startswith("rx-") for entry in entries)
+
+
 def _read_tun_flags(name: str) -> int | None:
     """Return the flags of *name* in sysfs; None if it is not a tap there."""
-    folder = Path("/sys/class/net", name)
+    folder = f"/sys/class/net/{name}"
     try:
-        index = int((folder / "ifindex").read_text(encoding="ascii"))
-        flags = int((folder / "tun_flags").read_text(encoding="ascii"), 16)
+        # pathlib would take longer to import than all this takes.
+        with open(f"{folder}/ifindex", encoding="ascii") as file:  # noqa: PTH123
+            index = int(file.read())
+        with open(f"{folder}/tun_flags", encoding="ascii") as file:  # noqa: PTH123
+            flags = int(file.read(), 16)
         return flags if index == socket.if_nametoindex(name) else None
     except (OSError, ValueError):
         return None

@@ -9,7 +9,6 @@ maps. For that we trust the helper, whose maps are fresh each time.
 
 import fcntl
 import os
-from pathlib import Path
 from typing import Final
 
 from bpferry.errors import HelperError
@@ -37,8 +36,11 @@ def read_description(fd: BorrowedFd, name: str) -> FdDescription:
         HelperError: it is neither a BPF program nor a BPF map that can be written.
     """
     try:
-        link = str(Path(f"/proc/self/fd/{fd}").readlink())
-        text = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii", errors="replace")
+        # pathlib would take longer to import than all this takes.
+        link = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
+        path = f"/proc/self/fdinfo/{fd}"
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            text = file.read()
     except OSError as error:
         raise HelperError(f"cannot look at the fd for '{name}': {error.strerror}") from error
     kind = KIND_BY_LINK.get(link)

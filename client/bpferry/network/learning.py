@@ -8,8 +8,7 @@ import socket
 import struct
 from typing import Final
 
-from bpferry.network.links import read_link
-from bpferry.network.neighbours import attributes
+from bpferry.network.links import attributes, read_link
 
 LINKINFO: Final = 18
 INFO_DATA: Final = 2

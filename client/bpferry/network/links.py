@@ -8,9 +8,16 @@ rtattr...  u16 length, u16 type, value; each begins at a multiple of 4 bytes
 
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Final
 
-from bpferry.network.neighbours import HEADER, MAX_BYTES, SECONDS, attributes
+HEADER: Final = struct.Struct("=IHHII")
+ATTRIBUTE: Final = struct.Struct("=HH")
+TYPE_MASK: Final = 0x3FFF
+"""NLA_TYPE_MASK of linux/netlink.h: the rest of the type are flags, such as that it is nested."""
+
+MAX_BYTES: Final = 1 << 16
+SECONDS: Final = 2.0
 
 LINK: Final = struct.Struct("=BxHiII")
 RTM_NEWLINK: Final = 16
@@ -35,3 +42,18 @@ def read_link(index: int) -> dict[int, bytes]:
     if kind != RTM_NEWLINK:
         raise OSError("the kernel does not say")
     return dict(attributes(packet[HEADER.size + LINK.size : size]))
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and value of each attribute in *data*."""
+    while len(data) >= ATTRIBUTE.size:
+        size, kind = ATTRIBUTE.unpack_from(data)
+        if size < ATTRIBUTE.size:
+            return
+        yield kind & TYPE_MASK, data[ATTRIBUTE.size : size]
+        data = data[aligned(size) :]
+
+
+def aligned(size: int) -> int:
+    """Return where the next message or attribute begins, after one of *size* bytes."""
+    return (size + 3) & ~3

@@ -16,12 +16,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from bpferry.errors import BpferryError
+from bpferry.network.links import HEADER, MAX_BYTES, SECONDS, aligned, attributes
 
-HEADER: Final = struct.Struct("=IHHII")
 NEIGHBOUR: Final = struct.Struct("=B3xiHBB")
-ATTRIBUTE: Final = struct.Struct("=HH")
-TYPE_MASK: Final = 0x3FFF
-"""NLA_TYPE_MASK of linux/netlink.h: the rest of the type are flags, such as that it is nested."""
 
 RTM_GETNEIGH: Final = 30
 RTM_NEWNEIGH: Final = 28
@@ -34,9 +31,6 @@ DST, LLADDR = 1, 2
 
 UNANSWERED: Final = 0x01 | 0x20
 """NUD_INCOMPLETE and NUD_FAILED: nobody has answered at such an address."""
-
-MAX_BYTES: Final = 1 << 16
-SECONDS: Final = 2.0
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -77,7 +71,7 @@ def _replies(sock: socket.socket) -> Iterator[Neighbour]:
                 return
             if kind == RTM_NEWNEIGH:
                 yield from _neighbour(packet[HEADER.size : size])
-            packet = packet[_aligned(size) :]
+            packet = packet[aligned(size) :]
 
 
 def _neighbour(message: bytes) -> Iterator[Neighbour]:
@@ -89,17 +83,3 @@ def _neighbour(message: bytes) -> Iterator[Neighbour]:
     with contextlib.suppress(OSError, ValueError):
         mac, name = found[LLADDR].hex(":"), socket.if_indextoname(index)
         yield Neighbour(mac, ipaddress.ip_address(found[DST]), name)
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and value of each attribute in *data*."""
-    while len(data) >= ATTRIBUTE.size:
-        size, kind = ATTRIBUTE.unpack_from(data)
-        if size < ATTRIBUTE.size:
-            return
-        yield kind & TYPE_MASK, data[ATTRIBUTE.size : size]
-        data = data[_aligned(size) :]
-
-
-def _aligned(size: int) -> int:
-    return (size + 3) & ~3

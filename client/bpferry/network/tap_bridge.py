@@ -8,7 +8,6 @@ numbers of both have to be the same.
 import os
 import socket
 import struct
-from pathlib import Path
 from typing import Final
 
 from bpferry.network.links import read_link
@@ -36,10 +35,12 @@ def _ask(index: int) -> str:
 
 
 def _read(interface: str, index: int) -> str:
-    folder = Path("/sys/class/net", interface)
+    folder = f"/sys/class/net/{interface}"
     try:
-        if int((folder / "ifindex").read_text(encoding="ascii")) != index:
-            return ""
-        return os.path.basename(os.readlink(folder / "master"))  # noqa: PTH115, PTH119 - text
+        # pathlib would take longer to import than all this takes.
+        with open(f"{folder}/ifindex", encoding="ascii") as file:  # noqa: PTH123
+            if int(file.read()) != index:
+                return ""
+        return os.path.basename(os.readlink(f"{folder}/master"))  # noqa: PTH115, PTH119
     except (OSError, ValueError):
         return ""
