@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from xml.sax.saxutils import escape
 
 import pytest
 from defusedxml import ElementTree
@@ -150,13 +152,15 @@ def test_a_hostile_table_is_drawn_too() -> None:
     measured = replace(MEASURED, card=replace(CARD, steering=strange))
 
     assert "++z4" in "\n".join(draw(measured))
-    ElementTree.fromstring(draw_svg("web", [measured]))
+    ElementTree.fromstring(draw_svg("web", [measured], "now"))
 
 
 @pytest.mark.parametrize("name", ["web", "a <b> & 'c'", "line\nbreak\x07", "ä"])
 def test_the_svg_is_well_formed(name: str) -> None:
     """Whatever the VM is called; with a square for each entry of the table."""
-    picture = ElementTree.fromstring(draw_svg(name, [MEASURED, replace(MEASURED, card=CARD)]))
+    picture = ElementTree.fromstring(
+        draw_svg(name, [MEASURED, replace(MEASURED, card=CARD)], "now")
+    )
     squares = [one for one in picture.iter() if one.get("height") == "20"]
 
     assert 2 * 128 == len(squares)
@@ -164,7 +168,30 @@ def test_the_svg_is_well_formed(name: str) -> None:
 
 def test_the_svg_of_a_vm_without_a_card_says_so() -> None:
     """There is nothing to draw."""
-    assert "no network card" in draw_svg("web", [])
+    assert "no network card" in draw_svg("web", [], "now")
+
+
+def test_bars_of_both_directions_have_one_scale() -> None:
+    """What is a thousandth of the most is not drawn as long as that."""
+    rates = {
+        (0, RECEIVE): 1000.0, (1, RECEIVE): 500.0, (0, TRANSMIT): 1.0,
+    }  # fmt: skip
+    card = replace(CARD, steering=replace(STEERING, redirect=False))
+    picture = ElementTree.fromstring(
+        draw_svg("web", [replace(MEASURED, card=card, rates=rates)], "now")
+    )
+    bars = [float(one.get("width", "")) for one in picture.iter() if one.get("height") == "15"]
+
+    assert [120.0, 1.0, 60.0] == bars
+
+
+def test_a_picture_has_the_hints_of_its_warnings() -> None:
+    """A report is read where nobody can ask."""
+    hints = [notice.hint for notice in MEASURED.warnings if notice.hint]
+    shown = re.sub(r"<[^>]*>\s*", " ", draw_svg("web", [MEASURED], "now"))
+
+    assert hints
+    assert all(escape(hint) in re.sub(r"\s+", " ", shown) for hint in hints)
 
 
 class FakeVm:
@@ -295,7 +322,9 @@ def test_a_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         nowhere = str(tmp_path / "no" / "web.svg")
         assert main(["steering", "web", "--interval", "0.1", "--svg", nowhere]) == 1
 
-    ElementTree.parse(file)
+    words = [one.text or "" for one in ElementTree.parse(file).iter()]
+    when = re.compile(r"Measured on [-0-9]+, [:0-9]+ [+-]\d{4}, for 0\.1 s\.")
+    assert [one for one in words if when.fullmatch(one)]
     said = capsys.readouterr()
     assert f"wrote '{file}'" in said.out
     assert f"cannot write '{nowhere}'" in said.err

@@ -197,8 +197,10 @@ def write_svg(
 
     with connect(vm_name) as control:
         measured = Meter(control, card_ids(control, card)).measure(interval_s)
+    now = time.strftime("%Y-%m-%d, %H:%M:%S %z")
+    picture = draw_svg(vm_name, measured, f"Measured on {now}, for {interval_s:g} s.")
     try:
-        Path(file).write_text(draw_svg(vm_name, measured), encoding="utf-8")
+        Path(file).write_text(picture, encoding="utf-8")
     except OSError as error:
         raise BpferryError(
             f"cannot write '{file}': {error.strerror}",

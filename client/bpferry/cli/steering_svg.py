@@ -49,12 +49,14 @@ TRANSMIT_AT: Final = 570
 """Where the bars of each kind begin."""
 
 
-def draw_svg(vm_name: str, cards: Sequence[Measured]) -> str:
-    """Return a picture of all *cards* of the VM."""
+def draw_svg(vm_name: str, cards: Sequence[Measured], when: str) -> str:
+    """Return a picture of all *cards* of the VM, which says *when* they were measured."""
     canvas = _Canvas()
     for line in _wrapped(f"'{vm_name}': how packets spread over the queues", TITLE_COLUMNS):
         canvas.text(MARGIN, line, size=18, bold=True)
         canvas.down(LINE + 6)
+    canvas.text(MARGIN, when)
+    canvas.down(LINE)
     if not cards:
         canvas.text(MARGIN, "it has no network card")
     for measured in cards:
@@ -130,6 +132,7 @@ def _draw_card(canvas: _Canvas, measured: Measured) -> None:
     canvas.down(8 if measured.warnings else 0)
     for notice in measured.warnings:
         canvas.paragraph(f"Warning: {notice.message.partition(': ')[2]}", colour="#aa3300")
+        canvas.paragraph(f"Hint: {notice.hint}" if notice.hint else "")
     canvas.down(LINE)
 
 
@@ -180,6 +183,8 @@ def _draw_queues(canvas: _Canvas, measured: Measured) -> None:
     canvas.text(TABLE_AT, "Share of the table" if table else "", bold=True)
     canvas.text(RECEIVE_AT, "Received packets/s", bold=True)
     canvas.text(TRANSMIT_AT, "Sent packets/s", bold=True)
+    # One scale for both directions, so that all bars of packets can be compared.
+    most = max(measured.rates.values(), default=0.0)
     for queue in queues_of(measured):
         canvas.down(LINE + 2)
         canvas.text(MARGIN + 12, str(queue), anchor="middle")
@@ -189,7 +194,6 @@ def _draw_queues(canvas: _Canvas, measured: Measured) -> None:
         for x, way in ((RECEIVE_AT, Direction.RECEIVE), (TRANSMIT_AT, Direction.TRANSMIT)):
             rate = measured.rates.get((queue, way))
             if rate is not None:
-                most = max(value for (_, of), value in measured.rates.items() if of is way)
                 _draw_bar(canvas, x, queue, rate / most if most else 0.0, per_second(rate))
 
 
