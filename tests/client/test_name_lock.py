@@ -16,6 +16,7 @@ import pytest
 
 from bpferry.errors import BpferryError, NameTaken
 from bpferry.machine import name_lock
+from bpferry.machine.control_socket import open_control
 from bpferry.machine.name_lock import Holder, find_conflict, hold_name
 from tests.client.support import Record, wait_until
 
@@ -115,14 +116,23 @@ def test_name_is_taken_as_long_as_it_is_held(folders: Path, record: Record) -> N
 
 
 def test_a_vm_that_can_be_asked_is_stopped_by_its_name(folders: Path, record: Record) -> None:
-    """A process has to be looked for only if the VM has no control socket any more."""
-    (folders / "run" / "bpferry" / "web").mkdir(parents=True, exist_ok=True)
-    (folders / "run" / "bpferry" / "web" / "control.sock").touch()
-    with hold_name("web", FILE, record):
-        error = find_conflict("web")
+    """A process has to be looked for only if nobody listens at the VM's control socket any more.
 
-    assert error is not None
-    assert error.hint.startswith("see it: bpferry status web; stop it: bpferry stop web; or give")
+    The file of one that was killed may be there still, also in another folder.
+    """
+    folder = folders / "run" / "bpferry" / "web"
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold_name("web", FILE, record):
+        with open_control(folder):
+            asked = find_conflict("web")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as killed:
+            killed.bind(str(folder / "control.sock"))
+        deaf = find_conflict("web")
+
+    assert asked is not None
+    assert asked.hint.startswith("see it: bpferry status web; stop it: bpferry stop web; or give")
+    assert deaf is not None
+    assert deaf.hint.startswith("see it: ps -fp ")
 
 
 def test_other_names_are_free(record: Record) -> None:

@@ -32,6 +32,20 @@ def open_control(folder: Path) -> Iterator[socket.socket]:
         yield sock
 
 
+def is_listened_at(path: Path) -> bool:
+    """Say whether a VM takes connections at *path*. One that was killed leaves its file there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.settimeout(0)
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:
+            # Others wait in the queue before us.
+            return True
+        except (OSError, ValueError):
+            return False
+    return True
+
+
 def peer_uid(sock: socket.socket) -> int:
     """Return the user at the other end of *sock*, as it was when the connection was made."""
     return _peer(sock)[1]

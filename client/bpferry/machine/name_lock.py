@@ -31,7 +31,7 @@ from typing import Final
 import msgspec
 
 from bpferry.errors import BpferryError, NameTaken, NotReady
-from bpferry.machine.control_socket import SOCKET_NAME
+from bpferry.machine.control_socket import SOCKET_NAME, is_listened_at
 from bpferry.machine.folders import folder_name, folders_of, runtime_folders
 from bpferry.machine.listening import make_folder
 from bpferry.machine.reporter import Reporter
@@ -237,7 +237,8 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
 
 def _how_to_stop(vm_name: str, pid: int) -> str:
     name = shlex.quote(vm_name)
-    if any((folder / folder_name(vm_name) / SOCKET_NAME).exists() for folder in runtime_folders()):
+    places = (folder / folder_name(vm_name) / SOCKET_NAME for folder in runtime_folders())
+    if any(map(is_listened_at, places)):
         return f"see it: bpferry status {name}; stop it: bpferry stop {name}"
     # A VM that has lost its control socket cannot be asked.
     return f"see it: ps -fp {pid}; stop it: kill {pid}, which asks its guest to power down"
