@@ -8,7 +8,7 @@ import pytest
 
 from bpferry.domain.model.cards import Card
 from bpferry.domain.model.machine import Machine
-from bpferry.errors import BadInput
+from bpferry.errors import BadInput, NameTaken
 from bpferry.machine.doctor.description import (
     bridges_named,
     check_description,
@@ -134,6 +134,15 @@ def test_a_vm_with_an_error_is_not_called_startable() -> None:
     names = [one.name for one in check_description(Verdict(None, (error,), not_asked=error))]
 
     assert ["vm.bad-input", "vm.not-checked"] == names
+
+
+def test_a_vm_that_runs_is_no_fault() -> None:
+    """Its name is taken, so it cannot be started again; the host is ready for it all the same."""
+    taken = NameTaken("you already have a VM named 't' running", "stop it", "name")
+    (found,) = check_description(Verdict(None, (taken,)))
+
+    assert ("vm.runs", "ok", "") == (found.name, found.state, found.mended_by)
+    assert "you already have a VM named 't' running" in found.message
 
 
 def test_the_status_is_that_of_faults() -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.domain.model.machine import Machine
+from bpferry.errors import NameTaken
 from bpferry.machine.doctor.finding import Feature, Finding, State
 from bpferry.machine.draft import WANTED
 from bpferry.machine.faults import Fault, Level
@@ -68,6 +69,9 @@ def check_description(verdict: Verdict) -> Iterator[Finding]:
 
 
 def _finding_of(fault: Fault) -> Finding:
+    if fault.kind == NameTaken.code:
+        # It cannot be started a second time; what is asked here is whether it works on this host.
+        return Finding("vm.runs", "ok", fault.sentence, (Feature.RUN,))
     return Finding(
         f"vm.{fault.kind}",
         STATES[fault.level],
