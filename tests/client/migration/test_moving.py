@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from tests.client.running import BASE
 from tests.client.support import wait_until
 
 pytestmark = pytest.mark.qemu
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+FLAGS = re.MULTILINE | re.DOTALL
 
 STREAM = '"type":"stream"'
 LOADED = '"type":"loaded"'
@@ -64,6 +68,25 @@ def test_a_vm_goes_on_there_and_ends_here(both: Hosts) -> None:
     assert both.ask("stop", "--force", "t", there=True).returncode == 0
     assert wait_until(lambda: not both.processes_there(), PATIENCE_S)
     assert both.left_there() == ["bpferry/t/migrated.toml"]
+
+
+def test_session_of_the_readme(both: Hosts) -> None:
+    """Each command prints what is there, but for the VM's name and its numbers."""
+    [block] = re.findall(r"^<!-- bpferry migrate -->\n```text\n\$ (.*?)^```", README, FLAGS)
+    asked = [part.partition("\n") for part in block.replace("web", "t").split("\n$ ")]
+    (move, _, moved), (_, _, here), (_, _, there) = asked
+    done = both.migrate()
+    assert done.returncode == 0, done.stderr + both.log()
+    told = [done.stdout, both.ask("list").stdout, both.ask("list", there=True).stdout]
+
+    assert "bpferry migrate t ssh://beta" == move
+    assert list(map(plain, (moved, here, there))) == list(map(plain, told))
+
+
+def plain(text: str) -> list[list[str]]:
+    """Return the words of each line of *text*, without numbers."""
+    varies = re.compile(r"process \d+|\d+ (?:m?s|[MG]iB)|\b\d+\b")
+    return [varies.sub("~", line).split() for line in text.splitlines()]
 
 
 def test_a_paused_vm_is_paused_there(both: Hosts) -> None:
