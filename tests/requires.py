@@ -48,6 +48,12 @@ def qemu() -> str:
     return program("qemu-system-x86_64")
 
 
+def old_cgroups() -> None:
+    """Skip unless Slurm on a node of a cluster can have a cgroup: see tests/cluster/confinement."""
+    if not Path("/sys/fs/cgroup/freezer").is_dir():
+        _missing("this machine has no old cgroup hierarchies, and Slurm's nodes are made for these")
+
+
 def processors(number: int) -> None:
     """Skip unless this process may run on the first *number* processors of the host."""
     if not set(range(number)) <= os.sched_getaffinity(0):

@@ -2,6 +2,7 @@
 """VMs as a user's jobs, and what nodes have of them."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from guest.console import Console
 from tests.client import guest
 from tests.cluster.nodes import USER, Node
 from tests.support.census import wait_until
+from tests.systemd.conftest import REPOSITORY
 
 FOLDER: Final = "/srv/cluster"
 
@@ -25,6 +27,15 @@ qemu-img create -q -f qcow2 -F raw -b {FOLDER}/$1.img "$disk"
 exec bpferry run --name web-%a --set disk="$disk" {FOLDER}/$1.toml
 """
 """The job: three lines around ``bpferry run``."""
+
+PAGE: Final = REPOSITORY / "docs/clusters.md"
+
+PLACES: Final = {
+    "/srv/vms/": "/tmp/",
+    "-F qcow2 -b /srv/images/debian.qcow2": f"-F raw -b {FOLDER}/polite.img",
+    " vm.toml": f" {FOLDER}/polite.toml",
+}
+"""What is elsewhere than the page's second script says, which saves its VM if it is preempted."""
 
 DESCRIPTION: Final = """\
 variables = ["SLURM_ARRAY_TASK_ID", "disk"]
@@ -52,6 +63,9 @@ POLITE: Final = "polite"
 
 DEAF: Final = "deaf"
 """Its guest does not react, and may take longer for that than Slurm waits."""
+
+SAVING: Final = "saving"
+"""The same guest as POLITE's; its job saves it when it is preempted."""
 
 LINUX: Final = "linux"
 """Its guest sends and records packets."""
@@ -95,7 +109,8 @@ class Cluster:
     def submit(self, kind: str, array: str, *options: str) -> int:
         """Submit an array of VMs of this *kind* as the user, and return the job's number."""
         words = ("sbatch", "--parsable", f"--array={array}", "--output=/tmp/%A-%a.log", *options)
-        said = self.controller.user(*words, f"{FOLDER}/vm.sh", kind)
+        script = ("saving-vm.sh",) if kind == SAVING else ("vm.sh", kind)
+        said = self.controller.user(*words, f"{FOLDER}/{script[0]}", *script[1:])
         return int(said.partition(";")[0])
 
     def tasks(self, job: int) -> list[Task]:
@@ -215,6 +230,17 @@ def bring_jobs(node: Node) -> None:
     for kind, (memory, more) in (kinds | {LINUX: ("256 MiB", boots)}).items():
         (folder / f"{kind}.toml").write_text(DESCRIPTION.format(memory=memory, more=more))
     (folder / "vm.sh").write_text(SCRIPT)
+    (folder / "saving-vm.sh").write_text(saving_script())
+
+
+def saving_script() -> str:
+    """Return the page's script that saves its VM, with what is elsewhere here."""
+    scripts = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    text = str(scripts[1])
+    for there, here in PLACES.items():
+        assert there in text, there
+        text = text.replace(there, here)
+    return text
 
 
 @contextmanager

@@ -6,6 +6,7 @@ cable leads from each bridge to one outside, which is in a network namespace tha
 ours holds: this machine's own network has no part in it.
 """
 
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from guest.netns import Namespace, bridged
+from tests.cluster.confinement import own_cgroup
 from tests.systemd.conftest import AS_ON_A_MACHINE, INSTALL, INSTALL_SECONDS, REPOSITORY
 from tests.systemd.container import Container, boot
 from tests.systemd.debian_root import debian_root
@@ -61,6 +63,8 @@ class Node:
     number: int
     """From 1."""
     system: Container
+    cgroup: str = ""
+    """In which its Slurm may hold jobs, if there is one."""
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -93,8 +97,10 @@ def booted_nodes(count: int, folder: Path) -> Iterator[tuple[Node, ...]]:
         for number in range(1, count + 1):
             name = f"node{number}"
             log = folder / f"{name}.log"
+            own = f"bpferry-test-{secrets.token_hex(4)}"
+            cgroup = stack.enter_context(own_cgroup(own))
             system = stack.enter_context(boot(root, REPOSITORY, log))
-            nodes.append(Node(name, number, system))
+            nodes.append(Node(name, number, system, cgroup))
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(lambda node: _prepare(node, nodes), nodes))
         for node in nodes:

@@ -5,14 +5,17 @@ Each test ends with nothing of a VM on any node: no tap, no set, no process (the
 """
 
 import json
+import re
 import time
 from typing import Final
 
 import pytest
 
-from tests.cluster.jobs import DEAF, GRES, PATIENCE_S, POLITE, Cluster, held, vms
+from tests import requires
+from tests.client import guest
+from tests.cluster.jobs import DEAF, GRES, PAGE, PATIENCE_S, POLITE, SAVING, Cluster, held, vms
 from tests.cluster.nodes import USER, USER_ID
-from tests.cluster.slurm import KILL_WAIT_S
+from tests.cluster.slurm import CONFIGURATION, GRACE_S, KILL_WAIT_S
 from tests.support.census import wait_until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
@@ -63,6 +66,20 @@ def test_name_disk_and_address_follow_from_the_task(cluster: Cluster) -> None:
         assert f"52:54:00:00:00:{task.number:02x}" == card["mac"]
         assert f"/tmp/web-{task.number}.qcow2" in said
         assert "steering by eBPF" in cluster.output_of(job, task)
+    cluster.cancel(job)
+
+
+def test_qemu_is_in_the_job_s_cgroup(cluster: Cluster) -> None:
+    """Slurm ends whatever is in it, also a process that has left its parent."""
+    requires.old_cgroups()
+    job, (task,) = cluster.start(POLITE, "1")
+    node = cluster.node(task.node)
+    (pid,) = node.system.check("pgrep", "--newest", "qemu-system").splitlines()
+    cgroups = node.system.check("cat", f"/proc/{pid}/cgroup").splitlines()
+
+    (freezer,) = (line.split(":")[2] for line in cgroups if line.split(":")[1] == "freezer")
+    assert freezer.endswith("/step_batch")
+    assert f"/{node.cgroup}/slurm_{node.name}/uid_{USER_ID}/job_" in freezer
     cluster.cancel(job)
 
 
@@ -126,6 +143,41 @@ def test_vm_outlives_its_slurmd(cluster: Cluster) -> None:
     assert {"web-1": "running"} == vms(node)
     node.system.check("systemctl", "start", "slurmd")
     cluster.cancel(job)
+
+
+def test_page_names_what_preempts_here() -> None:
+    """The lines for the administrator are those of the nodes."""
+    (block,) = re.findall(r"^```\n(Preempt.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+    for line in block.splitlines():
+        assert line in CONFIGURATION.replace("{grace}", str(GRACE_S))
+
+
+def test_preempted_vm_is_saved_and_goes_on(cluster: Cluster) -> None:
+    """A more urgent job takes the node; then the VM's guest goes on where it was."""
+    node = cluster.nodes[-1]
+    here = f"--nodelist={node.name}"
+    job = cluster.submit(SAVING, "1", GRES, here)
+    (task,) = cluster.wait_for(job, "RUNNING")
+    cluster.wait_until_greeted(job, [task])
+    whole = ("--gres=bpferry_taps:2", "--partition=urgent", "--output=/dev/null", here)
+    urgent = int(cluster.controller.user("sbatch", "--parsable", *whole, "--wrap=sleep 5"))
+    cluster.wait_for(job, "PENDING")
+    saved = node.root / "tmp/web-1.saved"
+    assert saved.exists(), cluster.output_of(job, task)
+    done = ("squeue", "--noheader", "--states=COMPLETED", f"--jobs={urgent}")
+    assert wait_until(lambda: cluster.controller.user(*done) != "", PATIENCE_S, pause_s=0.5)
+    cluster.controller.system.check("scontrol", "update", f"jobid={job}_1", "starttime=now")
+    (task,) = cluster.wait_for(job, "RUNNING")
+    cluster.wait_until_vms_run([task])
+
+    # Had it booted again, it would have greeted again.
+    assert 1 == cluster.output_of(job, task).count(guest.GREETING.decode().strip())
+    assert "powering down" not in cluster.output_of(job, task)
+    cluster.cancel(job)
+    assert "powering down" in cluster.output_of(job, task)
+    for path in (saved, node.root / "tmp/web-1.qcow2"):
+        path.unlink()
 
 
 def test_requeued_vm_runs_again(cluster: Cluster) -> None:

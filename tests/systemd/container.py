@@ -201,7 +201,7 @@ def _cgroup(name: str) -> Iterator[list[Path]]:
         yield made
     finally:
         for folder in made:
-            _remove_cgroup(folder)
+            remove_cgroup(folder)
 
 
 def _enter_cgroups(cgroups: Sequence[Path]) -> None:
@@ -209,7 +209,7 @@ def _enter_cgroups(cgroups: Sequence[Path]) -> None:
         (cgroup / "cgroup.procs").write_text("0")
 
 
-def _remove_cgroup(folder: Path) -> None:
+def remove_cgroup(folder: Path) -> None:
     """Remove *folder* and what a container made below it, when its last process is gone."""
     deadline = time.monotonic() + 5
     below = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
