@@ -16,13 +16,14 @@ DOMAIN: Final = """\
 <domain type='kvm'>
   <name>{name}</name>
   <memory unit='MiB'>192</memory>
-  <vcpu>{queues}</vcpu>
+  <vcpu>{vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{guest.kernel}</kernel>
     <initrd>{guest.initrd}</initrd>
     <cmdline>console=ttyS0 quiet panic=-1</cmdline>
   </os>
+  <features><acpi/></features>
   <cpu mode='host-passthrough'/>
   <devices>
     <emulator>{qemu}</emulator>
@@ -41,12 +42,12 @@ CARD: Final = """\
     </interface>"""
 
 
-def on_bridge(bridge: str, driver: str = "") -> str:
+def on_bridge(bridge: str, driver: str = "", queues: int = QUEUES) -> str:
     """Return a card on a *bridge*; *driver* may be more attributes of its driver."""
-    return CARD.format(bridge=bridge, driver=driver, queues=QUEUES)
+    return CARD.format(bridge=bridge, driver=driver, queues=queues)
 
 
-def domain(name: str, version: str, card: str) -> str:
+def domain(name: str, version: str, card: str, vcpus: int = QUEUES) -> str:
     """Return the document of a VM on the QEMU of this *version* with one *card*."""
     qemu = BINARIES[version]
-    return DOMAIN.format(name=name, qemu=qemu, card=card, guest=GUEST, queues=QUEUES)
+    return DOMAIN.format(name=name, qemu=qemu, card=card, guest=GUEST, vcpus=vcpus)

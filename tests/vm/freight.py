@@ -18,6 +18,8 @@ TREES: Final = (
     "tests/__init__.py",
     "tests/client/__init__.py",
     "tests/client/guest.py",
+    "tests/support/__init__.py",
+    "tests/support/census.py",
     "tests/systemd/ask.py",
     "tests/vm",
 )

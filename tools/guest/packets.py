@@ -10,8 +10,10 @@ Neighbour discovery (ICMPv6 133 to 137) is left out: both systems send that by t
 """
 
 import array
+import errno
 import socket
 import struct
+from collections.abc import Iterator
 
 ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h, as the next two
 ETH_P_IP = 0x0800
@@ -57,11 +59,7 @@ class Recorder:
     def drain(self) -> None:
         """Read all packets from the sockets."""
         for queue, source in enumerate(self.sockets):
-            while True:
-                try:
-                    packet = source.recv(KEPT_BYTES)
-                except BlockingIOError:
-                    break
+            for packet in waiting(source):
                 self._note(packet, queue)
             # Reading these figures resets them.
             figures = source.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
@@ -91,6 +89,19 @@ def open_socket(device: str, queue: int) -> socket.socket:
     opened.settimeout(0)
     opened.bind((device, ETH_P_ALL))
     return opened
+
+
+def waiting(source: socket.socket) -> Iterator[bytes]:
+    """Yield the packets that *source* has, each cut off."""
+    while True:
+        try:
+            yield source.recv(KEPT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Said once when the device goes down, as it does when it is taken out of the guest.
+            if error.errno != errno.ENETDOWN:
+                raise
 
 
 def queue_filter(queue: int) -> bytes:

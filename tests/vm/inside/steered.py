@@ -28,18 +28,23 @@ from steering_demo.witness import counted_runs, live_maps, wait_for
 
 QUEUES: Final = 4
 FLOWS: Final = 48
-HELLO_SECONDS: Final = 120
-GOODBYE_SECONDS: Final = 60
+HELLO_SECONDS: Final = 200
+GOODBYE_SECONDS: Final = 150
 VHOST: Final = "/dev/vhost-net"
 HERE: Final = Namespace(holder=1, tap="")
 """No namespace of our own: that of the host's first process."""
 
 
+def as_user(user: str, *command: str) -> list[str]:
+    """Return *command* so that *user* runs it."""
+    become = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--bounding-set=-all"]
+    return [*become, "--", "env", f"HOME=/home/{user}", *command]
+
+
 @contextmanager
 def running(user: str, document: str, said: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the VM, and kill it if it is still there."""
-    become = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--bounding-set=-all"]
-    command = [*become, "--", "env", f"HOME=/home/{user}", "bpferry", "run", document]
+    command = as_user(user, "bpferry", "run", document)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, cwd="/"
     ) as process:
