@@ -79,15 +79,23 @@ class LauncherHost:
         Raises:
             GuestError: none or several do.
         """
+        return self.pid_of("qemu-system-")
+
+    def pid_of(self, prefix: str) -> int:
+        """Return the process id of the one program that runs here whose name begins with *prefix*.
+
+        Raises:
+            GuestError: none or several do.
+        """
         here = f"/proc/{self.space.holder}/ns/net"
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 program = (path / "exe").readlink().name
-                if program.startswith("qemu-system-") and (path / "ns/net").samefile(here):
+                if program.startswith(prefix) and (path / "ns/net").samefile(here):
                     found.append(int(path.name))
         if len(found) != 1:
-            raise GuestError(f"cannot find the QEMU of the launcher: {len(found)} run there")
+            raise GuestError(f"cannot find the launcher's '{prefix}': {len(found)} run there")
         return found[0]
 
     def put(self, name: str, text: str) -> Path:

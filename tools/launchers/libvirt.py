@@ -15,9 +15,10 @@ from typing import Final
 from guest.command import GuestError
 from launchers.host import LauncherHost
 
-DAEMONS: Final = "virtlogd & libvirtd & cat"
-"""virsh would start them too, but not where they end with us. Like PID 1 of a host, the shell waits
-for each process whose parent has ended; it ends when its standard input does."""
+DAEMONS: Final = "virtlogd & while libvirtd; do :; done & cat"
+"""virsh would start them too, also a libvirtd that was told to end, but not where they end with us.
+Like PID 1 of a host, the shell waits for each process whose parent has ended; it ends when its
+standard input does."""
 
 BRIDGE_HELPER: Final = "/usr/lib/qemu/qemu-bridge-helper"
 
