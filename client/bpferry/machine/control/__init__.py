@@ -9,6 +9,8 @@
     save_file   the file that it is saved to, under its first name until it is complete
     moving      move the VM to another host
     queues      one card's steering and rings, asked from its maps and from QEMU
+    card_rings  how far that card's rings are
+    guest_memory the memory of the guest, in which they are
     life        what is known of a running VM: its state and what it was started with
     states      the states it can be in
     inventory   its cards and disks, as its user is shown them
