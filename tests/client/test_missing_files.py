@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from bpferry.domain.document import read_bytes
-from bpferry.machine import files
 from bpferry.machine.files import find_missing_files
 from tests.client.commandline.test_firmware import KEYS, PLAIN
 
@@ -68,7 +67,7 @@ def test_firmware_of_another_distribution_is_answered_with_that_of_this_host(
     loader: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one with or without secure boot, as the name of the missing file says."""
-    monkeypatch.setattr(files, "read_descriptors", lambda: (KEYS, PLAIN))
+    monkeypatch.setattr("bpferry.qemu.firmware.read_descriptors", lambda: (KEYS, PLAIN))
     inner = f"<os><type arch='x86_64'>hvm</type><loader type='pflash'>{loader}</loader></os>"
     document = read_bytes(DOMAIN.format(inner).encode(), tmp_path / "vm.xml")
 

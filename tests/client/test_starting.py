@@ -30,14 +30,19 @@ main(["run", sys.argv[1]])
 
 LATER = {
     "asyncio",
+    "bpferry.domain.model.extras",
+    "bpferry.domain.model.firmware",
     "bpferry.domain.reasons",
     "bpferry.domain.xml_reader",
     "bpferry.machine.card_fds",
     "bpferry.machine.control.hot_plug",
     "bpferry.machine.control.server",
     "bpferry.machine.incoming",
+    "bpferry.machine.limits",
     "bpferry.machine.permissions",
+    "bpferry.machine.processes",
     "bpferry.machine.supervisor",
+    "bpferry.machine.uefi_files",
     "bpferry.network.bpf_helper",
     "bpferry.network.macvtap",
     "bpferry.network.tap_helper",
@@ -58,8 +63,8 @@ LATER = {
     "ssl",
     "typing_extensions",
 }
-"""What takes as long to import as QEMU takes to start, and what only a document in XML or a VM with
-cards needs."""
+"""What takes as long to import as QEMU takes to start, and what only a document in XML, or a VM
+with cards, UEFI or limits, needs."""
 
 
 def test_what_a_running_vm_needs_is_imported_while_qemu_starts(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Final, NoReturn, TypeAlias
 
 from bpferry.errors import BadInput
 
-INVALID_CHOICE: Final = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)$")
+INVALID_CHOICE: Final = r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)$"
 """argparse's sentence; newer versions have no quotes in it."""
 
-WORD: Final = re.compile(r"[\w-]+")
+WORD: Final = r"[\w-]+"
 
 CLOSE: Final = 0.6
 """How like two words are that one may stand for the other (difflib): 'lsit' and 'list' are 0.75."""
@@ -48,8 +48,8 @@ class Parser(argparse.ArgumentParser):
 
 def _choice_in(message: str) -> tuple[str, list[str]]:
     """Return the word that argparse's *message* refuses, and those that it takes in its place."""
-    found = INVALID_CHOICE.search(message)
-    return (found[1], WORD.findall(found[2])) if found else ("", [])
+    found = re.search(INVALID_CHOICE, message)
+    return (found[1], re.findall(WORD, found[2])) if found else ("", [])
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

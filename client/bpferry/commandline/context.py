@@ -13,12 +13,12 @@ from bpferry.domain.model.base import VirtioDevice
 from bpferry.domain.model.machine import Machine
 from bpferry.errors import Mistaken, Unsupported
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.firmware import Descriptor
-from bpferry.qemu.vhost_user import GPU_PROGRAM
+from bpferry.qemu.defaults import GPU_PROGRAM
 from bpferry.steering.plan import CardPlan
 
 if TYPE_CHECKING:
     from bpferry.domain.model.host_devices import Which
+    from bpferry.qemu.firmware import Descriptor
 
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
@@ -74,7 +74,7 @@ class Context(Struct, frozen=True):
     """The text for an fd, or for another number that is known only when it is open, by its name."""
     machine_type: str
     """As QEMU calls it, such as ``pc-q35-10.0``, or as the document does, such as ``q35``."""
-    firmware: tuple[Descriptor, ...] = ()
+    firmware: "tuple[Descriptor, ...]" = ()
     """What this host has descriptors for, in order."""
     now: datetime = EPOCH
     """The host's time, in its own time zone; a clock with an offset is set relative to it."""

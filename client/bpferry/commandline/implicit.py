@@ -18,8 +18,8 @@ from bpferry.commandline.buses.usb_controllers import COMPANIONS, GROUP, default
 from bpferry.commandline.buses.virtio_ports import controllers_needed, virtio_places
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Refusal
+from bpferry.domain.model.balloon import Balloon
 from bpferry.domain.model.controllers import Controller
-from bpferry.domain.model.extras import Balloon
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, listed
 from bpferry.domain.remaining import Remaining, extended, replaced, total_of

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bpferry.domain.model.system import Override, Property
 
 NUMBERS: Final = {
-    "signed": (re.compile(r"-?[0-9]{1,19}"), -(2**63), 2**63 - 1),
-    "unsigned": (re.compile(r"[0-9]{1,20}"), 0, 2**64 - 1),
+    "signed": (r"-?[0-9]{1,19}", -(2**63), 2**63 - 1),
+    "unsigned": (r"[0-9]{1,20}", 0, 2**64 - 1),
 }
 TRUTHS: Final = {"true": True, "false": False}
 
@@ -90,6 +90,6 @@ def _value(part: "Named[Property]") -> object:
 
 def _number(text: str, kind: str) -> int | None:
     pattern, least, most = NUMBERS[kind]
-    if not pattern.fullmatch(text) or not least <= int(text) <= most:
+    if not re.fullmatch(pattern, text) or not least <= int(text) <= most:
         return None
     return int(text)

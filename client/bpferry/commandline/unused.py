@@ -47,7 +47,7 @@ OF_PICTURES: Final = frozenset({"ram_kib", "vram_kib", "vram64_kib", "vgamem_kib
 WITH_RAM: Final = ("vga", "qxl", "vmvga", "bochs")
 """Graphics cards whose memory has a size (``displays.videos``)."""
 
-OF_A_RUN: Final = re.compile(r"usb|ide|pcie?\.[0-9]+|[a-z][a-z_-]*[0-9]+(-[0-9]+)*")
+OF_A_RUN: Final = r"usb|ide|pcie?\.[0-9]+|[a-z][a-z_-]*[0-9]+(-[0-9]+)*"
 """An id that libvirt gave in a run, such as ``net0``: a description that was converted has them."""
 
 
@@ -98,7 +98,7 @@ def _alias(part: Named[Described], context: Context, made: Collection[str]) -> I
         return
     if alias.startswith(USER_PREFIX):
         yield from _remark(part, {"alias"}, "it is part of the machine, or there is no such device")
-    elif not context.in_xml and not OF_A_RUN.fullmatch(alias):
+    elif not context.in_xml and not re.fullmatch(OF_A_RUN, alias):
         yield from _remark(part, {"alias"}, f"a name that users choose begins with '{USER_PREFIX}'")
 
 

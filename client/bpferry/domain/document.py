@@ -37,11 +37,11 @@ WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
 MAX_HEAD: Final = 512
 """How much of a file is looked at to tell text from something else."""
 
-LIKE_TOML: Final = re.compile(rb"(?:#[^\n]*\n\s*)*(?:\[|[A-Za-z0-9_.-]+\s*=)")
+LIKE_TOML: Final = rb"(?:#[^\n]*\n\s*)*(?:\[|[A-Za-z0-9_.-]+\s*=)"
 """The first lines of TOML: comments, and a table or a key."""
 
 
-XML_DECLARATION: Final = re.compile(rb"^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*\?>")
+XML_DECLARATION: Final = rb"^(?:\xef\xbb\xbf)?\s*<\?xml[^>]*\?>"
 
 BEFORE: Final = (
     b"<domain type='qemu'><name>device</name><memory unit='MiB'>1</memory>"
@@ -99,7 +99,7 @@ def read_devices(path: Path, element: str, key: str) -> Document:
     raw = _read(path)
     _check_name(raw, path)
     if is_xml(raw, path):
-        bare = XML_DECLARATION.sub(b"", raw)
+        bare = re.sub(XML_DECLARATION, b"", raw)
         if not re.match(rb"\s*(?:<!--.*?-->\s*)*<%s[\s/>]" % element.encode(), bare, re.DOTALL):
             raise BadInput(f"'{path}' does not begin with <{element}>", f"write one <{element}>")
         whole = BEFORE + bare + AFTER
@@ -276,7 +276,7 @@ def _check_name(raw: bytes, path: Path) -> None:
         )
     if path.suffix == ".toml" and text.startswith(b"<"):
         raise BadInput(f"'{path}' is XML, although its name ends in .toml", _rename(path, ".xml"))
-    if path.suffix == ".xml" and LIKE_TOML.match(text):
+    if path.suffix == ".xml" and re.match(LIKE_TOML, text):
         raise BadInput(f"'{path}' is TOML, although its name ends in .xml", _rename(path, ".toml"))
 
 

@@ -165,7 +165,7 @@ def field_at(key: str) -> Field | None:
     """Return the field of the model at *key*; None for the whole, and for what is not a key."""
     bound: Field | None = None
     table: type[Table] | None = Machine
-    for name, _ in STEP.findall(key):
+    for name, _ in re.findall(STEP, key):
         if name and table is not None:
             bound = next((b for b in fields_of(table) if b.key == name), None)
             table = bound.table if bound else None
@@ -175,7 +175,7 @@ def field_at(key: str) -> Field | None:
 def look_up(plain: object, key: str) -> object:
     """Return what is at *key* of plain values."""
     value = plain
-    for name, index in STEP.findall(key):
+    for name, index in re.findall(STEP, key):
         if name and isinstance(value, dict):
             value = value.get(name)
         elif index and isinstance(value, list):

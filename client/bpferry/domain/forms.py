@@ -17,7 +17,7 @@ Kind = Literal["xml", "toml"]
 # Signs that are not seen: a text that nobody has settled still says both.
 START, MIDDLE, END = "\u2061", "\u2062 (in XML: ", "\u2063)"
 
-BOTH: Final = re.compile(f"{START}(.*?){re.escape(MIDDLE)}(.*?){re.escape(END)}", re.DOTALL)
+BOTH: Final = f"{START}(.*?){re.escape(MIDDLE)}(.*?){re.escape(END)}"
 
 
 def either(toml: str, xml: str) -> str:
@@ -27,7 +27,7 @@ def either(toml: str, xml: str) -> str:
 
 def in_form(text: str, kind: Kind) -> str:
     """Return *text* in the words of one form."""
-    return BOTH.sub(r"\1" if kind == "toml" else r"\2", text)
+    return re.sub(BOTH, r"\1" if kind == "toml" else r"\2", text, flags=re.DOTALL)
 
 
 def called(table: type[Table], field: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 from bpferry.domain.binding import Table
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "balloon": ("Balloon",),
     "cards": ("Card",),
     "characters": (
         "Channel",
@@ -26,7 +27,6 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "controllers": ("Controller",),
     "disks": ("Disk", "ThrottleGroup"),
     "extras": (
-        "Balloon",
         "Crypto",
         "Iommu",
         "Panic",

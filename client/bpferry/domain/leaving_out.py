@@ -5,6 +5,7 @@ In its place comes the default of its document, which differs between the two fo
 exist without it is left out with it.
 """
 
+import re
 from typing import Generic, TypeVar, cast
 
 import msgspec
@@ -52,7 +53,7 @@ def leave_out(table: T, key: str, *, in_xml: bool) -> Left[T] | None:
 
 def _steps(key: str) -> list[Step]:
     steps: list[Step] = []
-    for name, number in STEP.findall(key):
+    for name, number in re.findall(STEP, key):
         if name:
             steps.append((name, None))
         elif steps:

@@ -11,10 +11,10 @@ from typing import Final
 
 from msgspec import Struct, field
 
-STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]")
+STEP: Final = r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]"
 """One step on the way to a value, such as ``.tap`` or ``[0]``."""
 
-LAST_STEP = re.compile(r"(?:\.|^)[^.\[\]]+$|\[\d+\]$")
+LAST_STEP = r"(?:\.|^)[^.\[\]]+$|\[\d+\]$"
 
 
 class Place(Struct, frozen=True):
@@ -53,7 +53,7 @@ class Origins(Struct):
         while key:
             if key in self.places:
                 return self.places[key]
-            shorter = LAST_STEP.sub("", key)
+            shorter = re.sub(LAST_STEP, "", key)
             # A key that the user made up may not look like any of ours.
             key = shorter if len(shorter) < len(key) else ""
         return self.places.get("")

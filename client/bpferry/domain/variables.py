@@ -24,19 +24,19 @@ from bpferry.errors import BadInput, all_in_one
 KEY: Final = "variables"
 """The list of a description."""
 
-NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 """What a shell can call a variable (POSIX, "Name")."""
 
-REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
+REFERENCE: Final = r"\$\$\{|\$\{([^{}]*)(\}?)"
 """A variable in a text, whole or not, or ``$${``, which stands for ``${``."""
 
-INNER: Final = re.compile(rf"({NAME.pattern})(?::(?:0([1-9]))?([dx]))?")
+INNER: Final = rf"({NAME})(?::(?:0([1-9]))?([dx]))?"
 """What is between the braces: a name, and perhaps how to write a number."""
 
 MAX_DIGITS: Final = 18
 """Of a number: what TOML's 64 bits hold."""
 
-DIGITS: Final = re.compile(rf"[0-9]{{1,{MAX_DIGITS}}}", re.ASCII)
+DIGITS: Final = rf"[0-9]{{1,{MAX_DIGITS}}}"
 
 WRITE: Final = "write ${NAME}, ${NAME:d} for a number, or ${NAME:02x} for two hexadecimal digits"
 
@@ -126,7 +126,7 @@ def refuse_values(given: Given, why: str, hint: str) -> None:
 def _listed(value: object, origins: Origins) -> tuple[str, ...]:
     """Return the names in the list *value*."""
     entries = value if isinstance(value, list) else [value]
-    wrong = next((e for e in entries if not isinstance(e, str) or not NAME.fullmatch(e)), None)
+    wrong = next((e for e in entries if not isinstance(e, str) or not re.fullmatch(NAME, e)), None)
     if wrong is not None or not isinstance(value, list):
         raise BadInput(
             f"{origins.describe(KEY)} is {shorten(value if wrong is None else wrong)}: expected a "
@@ -178,16 +178,16 @@ class _Filling:
 
     def _text(self, text: str) -> str | int:
         """Return *text* with values; a number if it is nothing but one variable with ``:d``."""
-        whole = REFERENCE.fullmatch(text)
+        whole = re.fullmatch(REFERENCE, text)
         if whole and whole[2] and whole[1].endswith(":d"):
             return int(self._put(whole))
-        return REFERENCE.sub(self._put, text)
+        return re.sub(REFERENCE, self._put, text)
 
     def _put(self, found: re.Match[str]) -> str:
         """Return what stands in place of one reference."""
         if found[0] == "$${":
             return "${"
-        inner = INNER.fullmatch(found[1])
+        inner = re.fullmatch(INNER, found[1])
         if not found[2] or inner is None:
             raise BadInput(f"'{found[0]}' is not a variable", f"{WRITE}; for the text ${{, $${{")
         name, width, form = inner.groups()
@@ -212,7 +212,7 @@ class _Filling:
 def _number(name: str, value: str, width: int, form: str) -> str:
     """Return *value* as a number in the *form* d or x, with zeros in front up to *width* digits."""
     # The value is not repeated: it may be a password that came into the wrong place.
-    if not DIGITS.fullmatch(value):
+    if not re.fullmatch(DIGITS, value, re.ASCII):
         raise BadInput(
             f"the value of the variable '{name}' is not a whole number",
             f"give it one with up to {MAX_DIGITS} digits, or write ${{{name}}} for any text",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VLANS: Final = "devices/interface/vlan"
 TAGGED: Final = f"{{{NAMESPACES['bpferry']}}}tag"
 
-RANGE: Final = re.compile(r"([1-9][0-9]{0,3})-([1-9][0-9]{0,3})")
+RANGE: Final = r"([1-9][0-9]{0,3})-([1-9][0-9]{0,3})"
 
 
 def tell_apart(root: "Element") -> None:
@@ -75,7 +75,7 @@ def expand(plain: dict[str, object]) -> None:
 
 
 def _numbers(entry: object) -> list[object]:
-    found = RANGE.fullmatch(entry) if isinstance(entry, str) else None
+    found = re.fullmatch(RANGE, entry) if isinstance(entry, str) else None
     if found is None or not int(found[1]) <= int(found[2]) <= MAX_VLAN:
         return [entry]
     return list(range(int(found[1]), int(found[2]) + 1))

@@ -46,9 +46,7 @@ from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, files_of, find_exposed
 from bpferry.qemu import accelerator as accelerators
 from bpferry.qemu.capabilities import Capabilities
-from bpferry.qemu.defaults import machine_type_of
-from bpferry.qemu.firmware import firmware_of_host
-from bpferry.qemu.vhost_user import GPU_PROGRAM, find_gpu_program
+from bpferry.qemu.defaults import GPU_PROGRAM, machine_type_of
 from bpferry.steering.plan import CardPlan, HelperAnswer, Notice, plan_card
 
 if TYPE_CHECKING:
@@ -56,6 +54,7 @@ if TYPE_CHECKING:
     from bpferry.domain.model.cards import Card
     from bpferry.domain.model.host_devices import Which
     from bpferry.domain.names import Named
+    from bpferry.qemu.firmware import Descriptor
     from bpferry.steering.requests import CardRequests
 
 WANTED: Final = {
@@ -306,14 +305,14 @@ def _context(
         folders=folders_of(machine.name),
         fd=str,
         machine_type=machine_type_of(machine, capabilities.arch),
-        firmware=firmware_of_host() if _needs_firmware(machine) else (),
+        firmware=_firmware(machine),
         now=datetime.now(UTC).astimezone(),
         host_nodes=_host_nodes(machine, files),
         spice_certificates=find_tls_folder("spice"),
         vnc_certificates=find_tls_folder("vnc"),
         has_vsock=exists(VSOCK_NODE),
         in_xml=document.kind == "xml",
-        gpu_program=find_gpu_program() if _has_gpu_process(machine) else GPU_PROGRAM,
+        gpu_program=_gpu_program(machine),
     )
 
 
@@ -325,9 +324,17 @@ def _host_nodes(machine: Machine, files: HostFiles) -> "Mapping[Which, HostNode]
     return find_host_nodes(machine, files)
 
 
-def _needs_firmware(machine: Machine) -> bool:
-    return machine.firmware is not None or machine.loader is not None
+def _firmware(machine: Machine) -> "tuple[Descriptor, ...]":
+    if machine.firmware is None and machine.loader is None:
+        return ()
+    from bpferry.qemu.firmware import firmware_of_host  # noqa: PLC0415 - where it is chosen from
+
+    return firmware_of_host()
 
 
-def _has_gpu_process(machine: Machine) -> bool:
-    return any(video.backend == "vhostuser" for video in machine.videos)
+def _gpu_program(machine: Machine) -> str:
+    if all(video.backend != "vhostuser" for video in machine.videos):
+        return GPU_PROGRAM
+    from bpferry.qemu.vhost_user import find_gpu_program  # noqa: PLC0415 - few have such a card
+
+    return find_gpu_program()

@@ -17,8 +17,6 @@ from bpferry.domain.model.machine import Machine
 from bpferry.domain.shape import Field
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.listening import make_folder
-from bpferry.machine.uefi_files import find_other_firmware
-from bpferry.qemu.firmware import read_descriptors
 
 
 def find_missing_files(document: Document) -> Iterator[NotReady]:
@@ -46,6 +44,9 @@ def _way_out(key: str, path: str, error: OSError, machine: Machine) -> str:
     if isinstance(error, FileNotFoundError):
         other = ""
         if key in ("loader.path", "nvram.template"):
+            from bpferry.machine.uefi_files import find_other_firmware  # noqa: PLC0415 - rare
+            from bpferry.qemu.firmware import read_descriptors  # noqa: PLC0415 - as above
+
             arch = machine.arch or platform.machine()
             other = find_other_firmware(path, arch, read_descriptors())
         return other or "correct the path, or create the file"

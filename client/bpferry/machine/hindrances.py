@@ -6,10 +6,11 @@ makes anything. The document may be right: on another host, or later, the same V
 exit status is 1, except for a wrong path on the command line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Endpoint, Limit
+from bpferry.commandline.system.firmware_choice import firmware_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of, characters_of
 from bpferry.errors import BpferryError, NotReady
@@ -21,7 +22,6 @@ from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host_memory import find_scarce_memory
 from bpferry.machine.huge_pages import find_missing_pages
-from bpferry.machine.limits import find_unavailable
 from bpferry.machine.lock_folders import find_half_locked, find_unlockable
 from bpferry.machine.locked_memory import find_limit_fault, own_limits
 from bpferry.machine.making import find_unmakeable
@@ -32,8 +32,6 @@ from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.socket_paths import find_long_paths
-from bpferry.machine.uefi_access import find_unusable_firmware
-from bpferry.machine.uefi_files import find_firmware_faults
 from bpferry.steering.vhost import UNUSABLE, UNUSABLE_HINT
 
 
@@ -58,8 +56,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
     yield from find_missing_files(draft.document)
     machine = draft.document.machine
     found = (
-        find_firmware_faults(draft.context),
-        find_unusable_firmware(draft.context),
+        _of_firmware(draft.context),
         find_unmakeable(draft.built),
         _of_host_devices(draft.context),
         find_limit_fault(draft.built, own_limits()),
@@ -71,7 +68,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         _find_unusable_taps(draft),
         find_missing_programs(draft.built),
         find_low_limit(draft),
-        find_unavailable(draft.built.of(Limit)),
+        _of_limits(draft.built.of(Limit)),
         find_unlockable(machine.name),
         find_long_paths(draft.context.folders.runtime, draft.built),
     )
@@ -124,6 +121,22 @@ def find_doubts(draft: Draft) -> Iterator[Fault]:
 
 
 # What follows is about parts that few VMs have all of, and imports what looks at them.
+
+
+def _of_firmware(context: Context) -> Iterator[BpferryError]:
+    if firmware_of(context) is not None:
+        from bpferry.machine.uefi_access import find_unusable_firmware  # noqa: PLC0415 - see above
+        from bpferry.machine.uefi_files import find_firmware_faults  # noqa: PLC0415 - see above
+
+        yield from find_firmware_faults(context)
+        yield from find_unusable_firmware(context)
+
+
+def _of_limits(limits: Sequence[Limit]) -> Iterator[BpferryError]:
+    if limits:
+        from bpferry.machine.limits import find_unavailable  # noqa: PLC0415 - see above
+
+        yield from find_unavailable(limits)
 
 
 def _of_host_devices(context: Context) -> Iterator[BpferryError]:

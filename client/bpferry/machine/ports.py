@@ -16,11 +16,10 @@ from typing import Final
 from bpferry.commandline.parts import Endpoint
 from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.listening import check_free
-from bpferry.machine.processes import describe_process, find_socket_owner
 
 UNPRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
-RANGE: Final = re.compile(r"[0-9]+-[0-9]+")
+RANGE: Final = r"[0-9]+-[0-9]+"
 
 ALL_PORTS: Final = "1-65535"
 """Of them, passt takes those that it can have."""
@@ -72,7 +71,7 @@ def _port(endpoint: Endpoint) -> Iterator[NotReady]:
         yield _error(endpoint, cause, hint)
         return
     problems = [_try(address) for address in addresses]
-    if RANGE.fullmatch(endpoint.port):
+    if re.fullmatch(RANGE, endpoint.port):
         # Part of it may be taken; but what this user may not have at all fails.
         problems = [one for one in problems if one and one.errno == errno.EACCES]
     if problems and all(problems):
@@ -83,7 +82,7 @@ def _addresses(endpoint: Endpoint) -> list[Address]:
     """Return where *endpoint* would be: of a range the first port, of all ports nothing."""
     if endpoint.port == ALL_PORTS:
         return []
-    first = endpoint.port.partition("-")[0] if RANGE.fullmatch(endpoint.port) else endpoint.port
+    first = endpoint.port.partition("-")[0] if re.fullmatch(RANGE, endpoint.port) else endpoint.port
     kind = socket.SOCK_STREAM if endpoint.kind == "tcp" else socket.SOCK_DGRAM
     # If it listens on all addresses, IPv4 has to work.
     family = socket.AF_UNSPEC if endpoint.host else socket.AF_INET
@@ -142,6 +141,11 @@ def _first_unprivileged() -> int:
 
 def _who(kind: str, address: Address) -> str:
     """Return whose socket is at *address*, according to the kernel (proc_pid_net(5))."""
+    from bpferry.machine.processes import (  # noqa: PLC0415 - few ports are taken
+        describe_process,
+        find_socket_owner,
+    )
+
     for table in (kind, f"{kind}6"):
         for inode in _inodes(Path("/proc/net", table), address, is_tcp=kind == "tcp"):
             owner = find_socket_owner(inode)

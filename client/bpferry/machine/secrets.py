@@ -33,7 +33,7 @@ OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC
 
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
-UUID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+UUID: Final = r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}"
 
 SecretFiles = Mapping[str, str]
 """The path of each secret's file, by the secret's name."""
@@ -51,7 +51,7 @@ class NamedSecrets(dict[str, str]):
 
 def name_of(text: str) -> str:
     """Return the name of a secret for comparing: a UUID in one spelling, others unchanged."""
-    return text.lower().replace("-", "") if UUID.fullmatch(text) else text
+    return text.lower().replace("-", "") if re.fullmatch(UUID, text, re.IGNORECASE) else text
 
 
 def files_of(document: Document, given: SecretFiles) -> SecretFiles:

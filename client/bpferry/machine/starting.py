@@ -3,17 +3,20 @@
 
 Python takes as long to import the supervisor and what it needs, such as asyncio and QMP, as QEMU
 takes to start. So QEMU is started first, and nothing here or in ``preparation`` imports those.
+
+The same for all that comes before: what looks at a part that few VMs have is imported where there
+is one, and a regular expression that few descriptions need is a text, which ``re`` compiles when it
+is used for the first time.
 """
 
 import contextlib
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NamedTuple
 
 from bpferry.commandline.parts import Limit
-from bpferry.machine.limits import confined
 from bpferry.machine.pinning import pin_process
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.reporter import Reporter
@@ -44,7 +47,7 @@ def start(prepared: Prepared, reporter: Reporter) -> Iterator[Started]:
     streams = None if prepared.streams is None else prepared.streams.fileno()
     with (
         kept_signals() as early,
-        confined(prepared.document.machine.name, limits) as through,
+        _confined(prepared.document.machine.name, limits) as through,
         start_child(
             prepared.argv,
             prepared.pass_fds,
@@ -57,6 +60,16 @@ def start(prepared: Prepared, reporter: Reporter) -> Iterator[Started]:
         prepared.inherited.close()
         pin_process(child.pid, prepared.affinities, reporter)
         yield Started(child, manager, early)
+
+
+def _confined(
+    vm_name: str, limits: Sequence[Limit]
+) -> contextlib.AbstractContextManager[tuple[str, ...]]:
+    if not limits:
+        return contextlib.nullcontext(())
+    from bpferry.machine.limits import confined  # noqa: PLC0415 - few VMs have any
+
+    return confined(vm_name, limits)
 
 
 @contextlib.contextmanager

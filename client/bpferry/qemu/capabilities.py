@@ -19,7 +19,7 @@ import msgspec
 
 CARD: Final = "virtio-net-pci"
 
-VERSION_SUFFIX: Final = re.compile(r"-\d+\.\d+(\.\d+)?$")
+VERSION_SUFFIX: Final = r"-\d+\.\d+(\.\d+)?$"
 """The end of the name of a versioned machine type: pc-q35-10.0, virt-7.2, pc-i440fx-2.11.1."""
 
 
@@ -191,4 +191,4 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 def family_of(machine: str) -> str:
     """Return the name of the machine type *machine* without its version, such as ``pc-q35``."""
-    return VERSION_SUFFIX.sub("", machine)
+    return re.sub(VERSION_SUFFIX, "", machine)

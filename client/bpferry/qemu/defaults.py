@@ -3,7 +3,7 @@
 
 import os
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.architectures import is_pc
 from bpferry.qemu.capabilities import Capabilities
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     # The whole model takes a while to import, and a plan for a card does not need it.
     from bpferry.domain.model.cards import Card
     from bpferry.domain.model.machine import Machine
+
+GPU_PROGRAM: Final = "vhost-user-gpu"
+"""What QEMU calls its own; its package need not have a descriptor of it."""
 
 
 def qemu_of(machine: "Machine") -> str:

@@ -6,14 +6,11 @@ Each is a JSON file (docs/interop/vhost-user.json in QEMU).
 
 import os
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
+from bpferry.qemu.defaults import GPU_PROGRAM
 from bpferry.qemu.package_files import read_files
-
-GPU_PROGRAM: Final = "vhost-user-gpu"
-"""What QEMU calls its own; its package need not have a descriptor of it."""
 
 
 class Program(msgspec.Struct, frozen=True):

@@ -3,8 +3,8 @@
 
 import pytest
 
+from bpferry.domain.model.balloon import Balloon
 from bpferry.domain.model.cards import Card, IpAddress
-from bpferry.domain.model.extras import Balloon
 from bpferry.domain.model.rngs import Rng
 from bpferry.domain.names import Named, listed, named, single
 

@@ -31,7 +31,7 @@ FEWEST_PORTS: Final = 2
 HUB_PORTS: Final = 8
 """hw/usb/dev-hub.c."""
 
-PORT: Final = re.compile(r"[1-9]\d*(\.[1-9]\d*){0,4}")
+PORT: Final = r"[1-9]\d*(\.[1-9]\d*){0,4}"
 """A port of the controller, then those of hubs, up to five deep (USB 2.0, 4.1.1)."""
 
 
@@ -124,7 +124,7 @@ def _find_problem(
     port: str, holders: Mapping[str, Device], hubs: set[str], root_ports: int
 ) -> tuple[str, str] | None:
     """Return why a device cannot have *port*, and what to do about it."""
-    if not PORT.fullmatch(port):
+    if not re.fullmatch(PORT, port):
         return f"'{port}' is not a USB port, such as 2 or 1.3", "leave the address out"
     above, _, last = port.rpartition(".")
     if above and above not in hubs:

@@ -11,7 +11,7 @@ from bpferry.commandline.parts import Command, Device, Found, Part, virtio_slot
 from bpferry.domain.names import Named, single
 
 if TYPE_CHECKING:
-    from bpferry.domain.model.extras import Balloon
+    from bpferry.domain.model.balloon import Balloon
 
 
 def parts(context: Context) -> Iterator[Part]:

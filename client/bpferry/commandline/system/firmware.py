@@ -12,8 +12,13 @@ from msgspec import Struct
 
 from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.commandline.parts import Copy, Option, Part, json_of
-from bpferry.commandline.system.firmware_choice import Flash, Rom, firmware_of
-from bpferry.domain.model.firmware import Loader, Nvram
+from bpferry.commandline.system.firmware_choice import (
+    Flash,
+    Rom,
+    firmware_of,
+    loader_of,
+    nvram_of,
+)
 
 CODE_NODE: Final = "pflash0-format"
 VARIABLES_NODE: Final = "pflash1-format"
@@ -52,8 +57,7 @@ def machine_properties(context: Context) -> dict[str, object]:
 
 
 def _has_variables(context: Context, flash: Flash) -> bool:
-    loader = context.machine.loader or Loader()
-    if loader.stateless:
+    if loader_of(context.machine).stateless:
         if context.machine.nvram is not None:
             raise mistaken(
                 "nvram",
@@ -79,7 +83,7 @@ def variables_of(context: Context, flash: Flash) -> Variables | None:
     """
     if not _has_variables(context, flash):
         return None
-    nvram = context.machine.nvram or Nvram()
+    nvram = nvram_of(context.machine)
     image_format = nvram.format or flash.template_format
     path = nvram.path or nvram.file
     if path is not None and not path.startswith("/"):
@@ -93,7 +97,7 @@ def _variables(context: Context, flash: Flash) -> Iterator[Part]:
     kept = variables_of(context, flash)
     if kept is None:
         return
-    nvram = context.machine.nvram or Nvram()
+    nvram = nvram_of(context.machine)
     key = "nvram" if context.machine.nvram else ("loader" if context.machine.loader else "firmware")
     if flash.template is not None:
         if kept.format != flash.template_format:

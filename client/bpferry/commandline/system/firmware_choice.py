@@ -5,14 +5,18 @@ The first of this host's descriptors that matches what the document asks for is 
 """
 
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from bpferry.commandline.context import Context, mistaken, unsupported
 from bpferry.domain.architectures import qemu_name
-from bpferry.domain.model.firmware import Loader, Nvram
 from bpferry.errors import Unsupported
-from bpferry.qemu.firmware import Descriptor
+
+if TYPE_CHECKING:
+    from bpferry.domain.model.firmware import Loader, Nvram
+    from bpferry.domain.model.machine import Machine
+    from bpferry.qemu.firmware import Descriptor
 
 FLASH_FAMILIES = ("pc", "q35", "virt")
 """The machine types that have flash for firmware."""
@@ -43,7 +47,6 @@ Firmware = Flash | Rom
 def firmware_of(context: Context) -> Firmware | None:
     """Return the firmware of the VM; None for QEMU's own."""
     machine = context.machine
-    loader = machine.loader or Loader()
     if machine.firmware_features and machine.firmware is None:
         raise mistaken(
             "firmware-features[0]",
@@ -53,7 +56,7 @@ def firmware_of(context: Context) -> Firmware | None:
     if machine.firmware is not None:
         found = _described(context, machine.firmware)
     elif machine.loader is not None:
-        found = _named(context, loader)
+        found = _named(context, machine.loader)
     else:
         if machine.nvram is not None:
             raise mistaken("nvram", "there is no loader that would use it", "name the loader")
@@ -67,6 +70,20 @@ def firmware_of(context: Context) -> Firmware | None:
             "leave nvram out, or write the type 'pflash' for the loader",
         )
     return found
+
+
+def loader_of(machine: "Machine") -> "Loader":
+    """Return what the description says of the loader, which may be nothing."""
+    from bpferry.domain.model.firmware import Loader  # noqa: PLC0415 - not for QEMU's own firmware
+
+    return machine.loader or Loader()
+
+
+def nvram_of(machine: "Machine") -> "Nvram":
+    """Return what the description says of the file with the variables."""
+    from bpferry.domain.model.firmware import Nvram  # noqa: PLC0415 - as above
+
+    return machine.nvram or Nvram()
 
 
 def _check_flash(context: Context, flash: Flash) -> None:
@@ -93,7 +110,7 @@ def _check_flash(context: Context, flash: Flash) -> None:
         )
 
 
-def _named(context: Context, loader: Loader) -> Firmware:
+def _named(context: Context, loader: "Loader") -> Firmware:
     """Return the firmware whose program the document names."""
     if loader.path is None:
         raise mistaken("loader", "it names no file", "name one, or set firmware to 'efi'")
@@ -126,7 +143,7 @@ def _template_format(context: Context, usual: str) -> str:
     return nvram.template_format or "raw"
 
 
-def _by_path(context: Context, path: str) -> Descriptor | None:
+def _by_path(context: Context, path: str) -> "Descriptor | None":
     for found in context.firmware:
         if found.mapping.executable is not None and found.mapping.executable.filename == path:
             return found
@@ -166,10 +183,10 @@ def _no_firmware_for_template(context: Context, template: str) -> Unsupported:
     )
 
 
-def _flash(context: Context, found: Descriptor) -> Flash:
+def _flash(context: Context, found: "Descriptor") -> Flash:
     executable, template = found.mapping.executable, found.mapping.nvram_template
     assert executable is not None  # noqa: S101 - the caller has looked
-    nvram = context.machine.nvram or Nvram()
+    nvram = nvram_of(context.machine)
     usual = template.filename if template else None
     return Flash(
         code=executable.filename,
@@ -182,8 +199,8 @@ def _flash(context: Context, found: Descriptor) -> Flash:
     )
 
 
-def _fits(context: Context, found: Descriptor, kind: str) -> bool:
-    machine, loader = context.machine, context.machine.loader or Loader()
+def _fits(context: Context, found: "Descriptor", kind: str) -> bool:
+    machine, loader = context.machine, loader_of(context.machine)
     wanted = {feature.name: feature.enabled for feature in machine.firmware_features}
     if loader.secure is not None:
         wanted.setdefault("secure-boot", loader.secure)
@@ -196,7 +213,7 @@ def _fits(context: Context, found: Descriptor, kind: str) -> bool:
     )
 
 
-def _targets(context: Context, found: Descriptor) -> bool:
+def _targets(context: Context, found: "Descriptor") -> bool:
     name = context.capabilities.machine_name(context.machine_type) or context.machine_type
     return any(
         target.architecture == qemu_name(context.machine.arch or context.capabilities.arch)
@@ -205,8 +222,8 @@ def _targets(context: Context, found: Descriptor) -> bool:
     )
 
 
-def _fits_loader(context: Context, found: Descriptor, loader: Loader) -> bool:
-    mapping, nvram = found.mapping, context.machine.nvram or Nvram()
+def _fits_loader(context: Context, found: "Descriptor", loader: "Loader") -> bool:
+    mapping, nvram = found.mapping, nvram_of(context.machine)
     file = mapping.executable
     if mapping.device == "memory":
         return loader.type != "pflash" and loader.path in (None, mapping.filename)

@@ -27,6 +27,7 @@
     filesystems  shared folders
     host_devices  devices of the host
     rngs         sources of random numbers
+    balloon      the memory balloon
     extras       the other devices
 
 Nothing in it depends on the machine that it will run on, so that a description means the same

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The smaller devices: balloon, random numbers, watchdog, panic, vsock, IOMMU and others."""
+"""The smaller devices: random numbers, watchdog, panic, vsock, IOMMU and others."""
 
 from typing import Annotated, Literal
 
@@ -11,23 +11,6 @@ from bpferry.domain.model.base import Device, VirtioDevice
 VirtioModel = Literal["virtio", "virtio-transitional", "virtio-non-transitional"]
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
-
-
-class Balloon(VirtioDevice, frozen=True, kw_only=True):
-    """The memory balloon; libvirt adds one if a document has none."""
-
-    model: Annotated[
-        Literal["virtio", "virtio-transitional", "virtio-non-transitional", "none"],
-        At("@model", always=True),
-    ] = "virtio"
-    auto_deflate: Annotated[bool | None, At("@autodeflate", Form.ON_OFF)] = None
-    """Give memory back to the guest before it has to kill a process."""
-    free_page_reporting: Annotated[bool | None, At("@freePageReporting", Form.ON_OFF)] = None
-    """Whether memory that the guest does not use goes back to the host."""
-    stats_period: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("stats/@period")
-    ] = None
-    """How often the guest is asked how it uses its memory, in seconds."""
 
 
 class Watchdog(Device, frozen=True, kw_only=True):

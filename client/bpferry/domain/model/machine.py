@@ -18,6 +18,7 @@ from bpferry.domain.model.numa import NumaTune, NumberSet
 from bpferry.domain.stop_time import MAX_STOP_SECONDS, STOP_SECONDS
 
 if TYPE_CHECKING:
+    from bpferry.domain.model.balloon import Balloon
     from bpferry.domain.model.cards import Card
     from bpferry.domain.model.characters import (
         Channel,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from bpferry.domain.model.controllers import Controller
     from bpferry.domain.model.disks import Disk, ThrottleGroup
     from bpferry.domain.model.extras import (
-        Balloon,
         Crypto,
         Iommu,
         Panic,

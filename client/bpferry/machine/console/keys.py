@@ -15,7 +15,7 @@ USUAL: Final = "^]"
 
 NONE: Final = "none"
 
-KEY: Final = re.compile(r"(?:\^|[Cc]trl-)([A-Za-z@\[\\\]^_])")
+KEY: Final = r"(?:\^|[Cc]trl-)([A-Za-z@\[\\\]^_])"
 
 CONTROL: Final = 0x1F
 """What Ctrl leaves of a character (ECMA-48)."""
@@ -25,7 +25,7 @@ LETTERS: Final = 0x40
 
 ESC: Final = 0x1B
 
-ONE_KEY: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)?")
+ONE_KEY: Final = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.)?"
 """What Esc sends, and other keys such as the arrows, which send several bytes (ECMA-48)."""
 
 TAKEN: Final = {0x00, 0x09, 0x0A, 0x0D, ESC}
@@ -55,7 +55,7 @@ def parse_key(text: str) -> int | None:
     """
     if text == NONE:
         return None
-    found = KEY.fullmatch(text)
+    found = re.fullmatch(KEY, text)
     key = ord(found[1].upper()) & CONTROL if found else 0
     if key in TAKEN:
         raise ValueError(f"expected a key such as '^]' or '^A' (Ctrl-A), or 'none', not '{text}'")
@@ -81,7 +81,7 @@ class Keys:
             if self.asking:
                 self.asking = False
                 yield from self._answer(typed[0])
-                key = ONE_KEY.match(typed)
+                key = re.match(ONE_KEY, typed)
                 typed = typed[1 if key is None else key.end() :]
                 continue
             mine = -1 if self.escape is None else typed.find(self.escape)
