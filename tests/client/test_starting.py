@@ -67,6 +67,19 @@ LATER = {
 with cards, UEFI or limits, needs."""
 
 
+RARE = {
+    "bpferry.domain.model.characters",
+    "bpferry.domain.model.disks",
+    "bpferry.machine.complaints",
+    "bpferry.machine.control.hot_plug.cards",
+    "bpferry.machine.control.move",
+    "bpferry.machine.images",
+    "bpferry.machine.migration",
+    "bpferry.machine.serials",
+}
+"""For moves to other hosts, consoles, hot-plug, and a QEMU that does not start."""
+
+
 def test_what_a_running_vm_needs_is_imported_while_qemu_starts(tmp_path: Path) -> None:
     """Otherwise the user would wait for one after the other."""
     path = tmp_path / "t.toml"
@@ -84,6 +97,17 @@ def test_what_a_running_vm_needs_is_imported_while_qemu_starts(tmp_path: Path) -
     loaded = set(done.stdout.split())
     assert "bpferry.machine.preparation" in loaded
     assert loaded & LATER == set()
+
+
+def test_what_few_running_vms_are_asked_for_is_not_imported_for_all() -> None:
+    """A guest that could run would wait for it."""
+    code = "import sys, bpferry.machine.supervisor; print(*sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    )
+
+    assert set(done.stdout.split()) & RARE == set()
 
 
 def test_no_guest_runs_before_somebody_can_power_it_down(

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from bpferry.domain.forms import in_form
 from bpferry.errors import QemuError
-from bpferry.machine.complaints import find_key
 from bpferry.machine.preparation import Prepared
 from bpferry.machine.refusals import located
-from bpferry.machine.remedies import find_remedy
 from bpferry.machine.reporter import Reporter
 from bpferry.qemu.process import describe_exit
 from bpferry.qemu.signals import explain_signal
@@ -43,6 +41,9 @@ def early_end(prepared: Prepared, status: int, pid: int, evidence: str) -> QemuE
 
     The user has already seen its own messages, with which *evidence* ends, line by line.
     """
+    from bpferry.machine.complaints import find_key  # noqa: PLC0415 - for a QEMU that fails only
+    from bpferry.machine.remedies import find_remedy  # noqa: PLC0415 - as above
+
     lines = [line for line in evidence.splitlines() if ": warning: " not in line]
     message = f"{describe_end(status)} before it could run the VM"
     hint = hint_of(status, pid) or _secret_in(lines, prepared.secrets)

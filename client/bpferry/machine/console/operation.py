@@ -8,15 +8,19 @@ The fd of a stream is a connected socket: what the guest wrote before comes firs
 all it takes to leave. The other kinds are QEMU's own, and are opened by the one who asks.
 """
 
+from typing import TYPE_CHECKING
+
 from bpferry.commandline.parts import Endpoint
 from bpferry.errors import NotReady
 from bpferry.machine.console.foreground import Leash
 from bpferry.machine.console.hub import Hub
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.server import Answer, Operation
-from bpferry.machine.serials import Port, choose, ports_of
 from bpferry_wire.codec import Fields
 from bpferry_wire.fds import OwnedFds
+
+if TYPE_CHECKING:
+    from bpferry.machine.serials import Port
 
 
 def console_operations(vm: RunningVm, hub: Hub | None, leash: Leash | None) -> dict[str, Operation]:
@@ -34,6 +38,8 @@ class _Console:
     async def console(self, fields: Fields) -> Answer:
         name = fields.text("serial") if fields.has("serial") else None
         fields.done()
+        from bpferry.machine.serials import choose  # noqa: PLC0415 - when it is asked for
+
         port = choose(self._ports(), name, self._vm.name)
         told = {"serial": port.name}
         if port.endpoint is None:
@@ -49,7 +55,9 @@ class _Console:
         self._leash.detach()
         return Answer()
 
-    def _ports(self) -> list[Port]:
+    def _ports(self) -> "list[Port]":
+        from bpferry.machine.serials import Port, ports_of  # noqa: PLC0415 - as above
+
         # Those that QEMU has chosen are known by now.
         known = {one.chardev: one for one in self._vm.prepared.endpoints}
         known |= {one.chardev: one for one in self._vm.record.endpoints}

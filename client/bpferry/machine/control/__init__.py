@@ -7,7 +7,8 @@
     snapshots   keep the content of its disks
     saving      save the VM to a file, and end it
     save_file   the file that it is saved to, under its first name until it is complete
-    moving      move the VM to another host
+    moving      what the VM can be asked about its move to another host
+    move        one such move
     queues      one card's steering and rings, asked from its maps and from QEMU
     card_rings  how far that card's rings are
     guest_memory the memory of the guest, in which they are

@@ -24,7 +24,6 @@ from bpferry.machine.control.screen import Screen
 from bpferry.machine.control.server import Answer, Operation
 from bpferry.machine.endpoints import fields as endpoint_fields
 from bpferry.machine.in_force import group_of, look
-from bpferry.machine.serials import ports_of
 from bpferry_wire.codec import Fields
 
 MAX_TIMEOUT_S: Final = 86_400
@@ -106,6 +105,8 @@ def summary_of(vm: RunningVm) -> dict[str, object]:
 
 
 def _details(vm: RunningVm) -> dict[str, object]:
+    from bpferry.machine.serials import ports_of  # noqa: PLC0415 - not for a VM that only runs
+
     return {
         "limits": look(group_of(vm.qemu_pid), vm.prepared.built.of(Limit)),
         "cards": cards(vm),
