@@ -16,12 +16,12 @@ from tests.client import guest
 from tests.kubernetes.image import make_image
 from tests.kubernetes.manifests import FOLDER, Manifest, build, pods_of
 from tests.support.census import wait_until
+from tests.support.debian_packages import build as build_packages
 from tests.support.helper_process import HelperProcess, running_helper
 from tests.support.people import SOCKET_GID
 from tests.support.podman import Podman, podman_on
 from tests.support.tap_process import TapProcess, running_tap_helper
 from tests.systemd.debian_root import debian_root
-from tests.systemd.test_packages import build as build_packages
 
 pytestmark = [
     pytest.mark.privileged,

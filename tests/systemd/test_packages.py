@@ -6,10 +6,8 @@ The tests of a release are steps of one story, in the order in which they are he
 
 import hashlib
 import json
-import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,9 +15,10 @@ from typing import Final
 import pytest
 
 from tests import requires
-from tests.support.debian_folder import BUILD_SECONDS, CACHE, FOLDER, find_or_build
+from tests.support.debian_folder import BUILD_SECONDS
+from tests.support.debian_packages import TOOL, build, sweep
 from tests.support.elf import fake_object
-from tests.systemd.conftest import AS_ON_A_MACHINE, REPOSITORY
+from tests.systemd.conftest import AS_ON_A_MACHINE
 from tests.systemd.conftest import INSTALL as INSTALL_TOOL
 from tests.systemd.container import Container
 from tests.systemd.packaged_vm import AS_ALICE, bring_guest, running_vm
@@ -33,10 +32,6 @@ pytestmark = [
     # The first test of a release may have to wait for two roots to be made, and for the build.
     pytest.mark.timeout(5 * BUILD_SECONDS),
 ]
-
-TOOL: Final = REPOSITORY / "tools/package"
-
-DAY_S: Final = 86_400
 
 NAMES: Final = ("bpferry", "bpferry-helper", "python3-bpferry-wire")
 
@@ -115,36 +110,6 @@ def apt(system: Container, command: str) -> str:
     done = system.run("sh", "-ec", command, timeout=BUILD_SECONDS, fetches=True)
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def build(release: str) -> Path:
-    """Return the folder with the packages for *release*, built once for the same sources."""
-    # Half of the time goes to lintian, which finds the same for both.
-    options = ["--lintian"] if release == "trixie" else []
-    command = [str(TOOL), "--release", release, *options, FOLDER]
-    # Its first step may be to make a root.
-    return find_or_build(f"packages-{release}-{sources()}", command, seconds=2 * BUILD_SECONDS)
-
-
-def sources() -> str:
-    """Return a hash of all that tools/package takes from this clone."""
-    (parts,) = re.findall(r"^parts='(.*)'$", TOOL.read_text(), re.MULTILINE)
-    digest = hashlib.sha256()
-    for part in parts.split():
-        for path in sorted([REPOSITORY / part, *(REPOSITORY / part).rglob("*")]):
-            if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(
-                    f"{path.relative_to(REPOSITORY)} {path.stat().st_mode}\0".encode()
-                    + path.read_bytes()
-                )
-    return digest.hexdigest()[:12]
-
-
-def sweep() -> None:
-    """Remove packages of earlier sources, unless another test may be reading them."""
-    for folder in CACHE.glob("packages-*"):
-        if folder.stat().st_mtime < time.time() - DAY_S:
-            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 
 The machine that runs the tests needs neither KVM nor vhost-net. The host is emulated (TCG), and
 QEMU emulates AMD's virtualization too: inside there is a /dev/kvm that works, so that a guest there
-costs seconds in place of minutes, and vhost is used as on a real host.
+costs seconds in place of minutes, and vhost is used as on a real host. The Debian packages have a
+host of each release to themselves, which does not know bpferry before.
 
     image      the disk, made once
     freight    what a run brings along: this clone, and the small guest

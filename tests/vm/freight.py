@@ -2,6 +2,7 @@
 """What a run brings into the host: a tar file, which is its second disk and is unpacked in /srv."""
 
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,17 +27,20 @@ TREES: Final = (
 """What tools/install copies or makes man pages of, and what the tests run inside."""
 
 CLONE: Final = "/srv/bpferry"
+PACKAGES: Final = "/srv/packages"
 GUEST: Final = Guest(Path("/srv/guest/kernel"), Path("/srv/guest/initrd"))
 """Where things are inside."""
 
 
-def write_freight(path: Path, guest: Guest) -> None:
-    """Write this clone as it is now, and the two files of *guest*, into the tar file *path*."""
+def write_freight(path: Path, guest: Guest, packages: Sequence[Path] = ()) -> None:
+    """Write this clone as it is now, the two files of *guest*, and *packages* into a tar file."""
     with tarfile.open(path, "w") as archive:
         for name in (*TREES, "pyproject.toml"):
             archive.add(REPOSITORY / name, f"bpferry/{name}", filter=_owned_by_root)
         archive.add(guest.kernel, "guest/kernel", filter=_owned_by_root)
         archive.add(guest.initrd, "guest/initrd", filter=_owned_by_root)
+        for package in packages:
+            archive.add(package, f"packages/{package.name}", filter=_owned_by_root)
 
 
 def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The disk of the host, with its kernel: made by mmdebstrap, kept in the cache.
+"""The disks of the hosts, with their kernels: made by mmdebstrap, kept in the cache.
 
-Nothing of this project is in it but what tools/install would fetch from a package index. So it is
-made again when that list changes, or this module, and not when the project's code does.
+Nothing of this project is in them but what tools/install would fetch from a package index. So they
+are made again when that list changes, or this module, and not when the project's code does.
 """
 
 from dataclasses import dataclass
@@ -42,6 +42,23 @@ PACKAGES: Final = (
     "iproute2",
 )
 """What tools/install would install, a kernel, and what boots it."""
+
+OF_QEMU: Final = ("qemu-system-x86", "qemu-utils")
+
+IMPORTED: Final = ("python3-msgpack", "python3-pyroute2", "libbpf1")
+"""What the helpers import, which apt finds by itself."""
+
+FRESH: Final = tuple(name for name in PACKAGES if name not in {*OF_QEMU, *IMPORTED, "python3-venv"})
+"""What a host has that never heard of bpferry, but for a QEMU, which is added."""
+
+FETCHED: Final = (*IMPORTED, "python3-defusedxml", "python3-pycdlib", "python3-tomli-w")
+"""What apt fetches for bpferry's packages. It lies in apt's cache: the host has no network."""
+
+OF_RELEASE: Final = {
+    "trixie": ("trixie", ("python3-msgspec",)),
+    "bookworm": ("bookworm-backports", ()),
+}
+"""Where QEMU is from, and what else is fetched, as that release has it."""
 
 UNIT: Final = """\
 [Unit]
@@ -118,22 +135,54 @@ class Image:
     disk: Path
 
 
+ADD_FROM: Final = """\
+chroot "$1" apt-get --yes -t %s install %s
+chroot "$1" apt-get clean
+chroot "$1" apt-get --yes --no-install-recommends --download-only install %s
+"""
+
+
+def fresh_image(release: str) -> Image:
+    """Return the image of a host of *release* without bpferry: apt can install its packages."""
+    target, more = OF_RELEASE[release]
+    hooks = (
+        SET_UP,
+        ADD_COURIER,
+        ADD_FROM % (target, " ".join(OF_QEMU), " ".join((*FETCHED, *more))),
+    )
+    suites = dict.fromkeys((release, target))
+    sources = [f"deb {mirror()} {suite} main" for suite in suites]
+    options = [
+        f"--include={','.join(FRESH)}",
+        # What apt knows and has fetched stays.
+        "--skip=cleanup/apt",
+    ]
+    return _image(f"vm-fresh-{release}", _build(options, hooks, release, sources))
+
+
 def host_image() -> Image:
     """Return the image, made if there is none."""
+    newer = old_qemu_binary("11.1.3").parents[1]
+    hooks = (SET_UP, ADD_COURIER, ADD_QEMU % newer, ADD_VENV % _requirements())
+    options = [f"--include={','.join(PACKAGES)}"]
+    return _image("vm-trixie", _build(options, hooks, "trixie", [f"deb {mirror()} trixie main"]))
+
+
+def _image(name: str, command: list[str]) -> Image:
     # Passed aside, so that where the clone lies does not make another image.
-    folder = find_or_build("vm-trixie", _command(mirror()), {"CLONE": str(REPOSITORY)})
+    folder = find_or_build(name, command, {"CLONE": str(REPOSITORY)})
     return Image(folder / "kernel", folder / "initrd", folder / "disk")
 
 
-def _command(mirror: str) -> list[str]:
-    newer = old_qemu_binary("11.1.3").parents[1]
-    hooks = (SET_UP, ADD_COURIER, ADD_QEMU % newer, ADD_VENV % _requirements())
+def _build(
+    options: list[str], hooks: tuple[str, ...], release: str, sources: list[str]
+) -> list[str]:
     return [
         "sh", "-ec", BUILD, "sh", FOLDER,
-        f"--include={','.join(PACKAGES)}",
+        *options,
         "--aptopt=APT::Install-Recommends false",
         *(f"--customize-hook={hook}" for hook in hooks),
-        "trixie", "root", f"deb {mirror} trixie main",
+        release, "root", *sources,
     ]  # fmt: skip
 
 

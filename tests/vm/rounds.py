@@ -25,6 +25,12 @@ SPOILED: Final = ("the VM restarts", "the guest did not answer in time; it wrote
 PYTHON: Final = "/usr/local/lib/bpferry/venv/bin/python3"
 TREES: Final = ":".join(f"{CLONE}/{tree}" for tree in ("tools", "client", "helper", "shared"))
 
+INSTALLED: Final = (f"PYTHONPATH={TREES}", PYTHON)
+"""A Python that can import what the clone's modules do, as tools/install leaves it."""
+
+PACKAGED: Final = (f"PYTHONPATH={TREES}:/usr/lib/bpferry/client", "/usr/bin/python3")
+"""The same of Debian's packages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Player:
@@ -35,23 +41,25 @@ class Player:
     guest: int
 
 
-def play_round(host: Host, player: Player) -> dict[str, Any]:
-    """Play a round with the VM of *player*, and return what was seen.
+def play_round(host: Host, player: Player, python: Sequence[str] = INSTALLED) -> dict[str, Any]:
+    """Play a round with the VM of *player*, by *python*, and return what was seen.
 
     Raises:
         AssertionError: it went wrong, and not by such a fault; or by one each time.
     """
     words = ("steered.py", player.user, player.document, str(player.guest))
-    return play(host, words, ROUND_SECONDS)
+    return play(host, words, ROUND_SECONDS, python)
 
 
-def play(host: Host, words: Sequence[str], seconds: float) -> dict[str, Any]:
+def play(
+    host: Host, words: Sequence[str], seconds: float, python: Sequence[str] = INSTALLED
+) -> dict[str, Any]:
     """Run a program of ``inside`` with its arguments, *words*, and return what it saw.
 
     Raises:
         AssertionError: as above.
     """
-    program = ("env", f"PYTHONPATH={TREES}", PYTHON, "-B", f"{CLONE}/tests/vm/inside/{words[0]}")
+    program = ("env", *python, "-B", f"{CLONE}/tests/vm/inside/{words[0]}")
     for _ in range(ATTEMPTS):
         done = host.run(*program, *words[1:], timeout=seconds)
         if done.status == 0:
