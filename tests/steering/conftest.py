@@ -24,13 +24,16 @@ TAPS: Final = ("bft", "bfp")
 def nothing_left() -> Iterator[None]:
     """Fail the test if a process, a mount, a folder or a tap is there afterwards that was not.
 
-    A process that nobody waits for becomes a child of ours. Namespaces go with their processes, for
-    no mount holds one.
+    A process that nobody waits for becomes a child of ours, but not after the test: we wait for
+    none either, and libvirt would take the QEMUs that it has killed for alive. Namespaces go with
+    their processes, for no mount holds one.
     """
     requires.root()
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = _found()
     yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     assert _found() == before
 
 
