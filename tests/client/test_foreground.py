@@ -10,6 +10,8 @@ FORK = """
 import os, signal, time
 from bpferry.machine.console import foreground
 
+# nohup would have it ignored, and it might come before the child has a handler.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 real = os.fork
 def fork():
     pid = real()
