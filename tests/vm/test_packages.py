@@ -13,6 +13,7 @@ import pytest
 
 from guest.build import CACHE, build_guest
 from tests import requires
+from tests.abuse.amounts import amount
 from tests.support.debian_folder import BUILD_SECONDS
 from tests.support.debian_packages import build
 from tests.vm.apparmor import unexpected
@@ -57,7 +58,11 @@ grep -q 'powering down' said
 """As the README has it, with an image that boots in no time, until its guest has powered down."""
 
 
-@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+RELEASES: Final = amount(("trixie",), ("trixie", "bookworm"))
+"""Each takes four minutes, and both of them get the packages in tests/systemd/test_packages.py."""
+
+
+@pytest.fixture(scope="module", params=RELEASES)
 def fresh(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Host]:
