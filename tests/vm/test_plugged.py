@@ -39,7 +39,7 @@ Round = dict[str, Any]
 def seen(host: Host) -> dict[str, Any]:
     """Return what was seen of the VM and of its three cards."""
     card = on_bridge("br0", queues=QUEUES)
-    host.write(DOCUMENT, domain(NAME, OWN, card, vcpus=QUEUES))
+    host.write(DOCUMENT, domain(NAME, OWN, card, vcpus=QUEUES, has_acpi=True))
     learn(host, "alice")
     return play(host, ("plugged.py", "alice", DOCUMENT, NAME, str(QUEUES)), SECONDS)
 
