@@ -278,7 +278,7 @@ class PolicyFile:
         named = {uid: name for uid in (0, *uids) if (name := user_name(uid))}
         groups = {gid: name for gid in gids if (name := group_name(gid))}
         policy = policy._replace(group_names=groups)
-        return _Snapshot(policy, subordinates, uids, gids, named)._replace(ranges=ranges)
+        return _Snapshot(policy, subordinates, uids, gids, named, ranges=ranges)
 
     def _warn(self, policy: Policy | PolicyError) -> None:
         """Log once what was skipped."""
