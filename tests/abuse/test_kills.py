@@ -17,20 +17,14 @@ from typing import Final
 import pytest
 
 from bpferry_wire.messages import Load, Tap
-from tests.abuse.amounts import amount
+from tests.abuse.amounts import IN_TWO_FORMS, amount
 from tests.abuse.asking import Asking
 from tests.abuse.host import USERS, Holding, VmHost, vm_host
 from tests.abuse.lives import CLIENT, QEMU, Lives, Witness, complaints
 from tests.support.census import Held, wait_until
 from tests.support.helper_process import HelperProcess, left_alive
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.slow,
-    pytest.mark.timeout(amount(300, 0)),
-]
+pytestmark = IN_TWO_FORMS
 
 BPF, TAP = "bpf helper", "tap helper"
 VICTIMS: Final = (BPF, TAP, CLIENT, QEMU)

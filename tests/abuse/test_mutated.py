@@ -39,18 +39,12 @@ from bpferry_helper.policy import current
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Load, LoadReply
-from tests.abuse.amounts import amount
+from tests.abuse.amounts import IN_TWO_FORMS, amount
 from tests.abuse.mutants import MOST_BYTES, mutants
 from tests.fuzz import targets
 from tests.support.helper_process import NO_LIMITS
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.slow,
-    pytest.mark.timeout(amount(300, 0)),
-]
+pytestmark = IN_TWO_FORMS
 
 MUTANTS: Final = amount(2_000, 1_000_000)
 SEED: Final = 7

@@ -18,7 +18,7 @@ from bpferry_wire import channel
 from bpferry_wire.errors import Code, WireError
 from bpferry_wire.messages import ErrorReply, Load
 from bpferry_wire.packets import decode_reply, encode_request
-from tests.abuse.amounts import IS_LONG, amount
+from tests.abuse.amounts import IN_TWO_FORMS, IS_LONG, amount
 from tests.abuse.slope import resident_kib
 from tests.support.census import wait_until
 from tests.support.helper_process import (
@@ -30,13 +30,7 @@ from tests.support.helper_process import (
 from tests.support.packets import HELLO
 from tests.support.people import NAMED, Person, acting_as, connect
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.slow,
-    pytest.mark.timeout(amount(300, 0)),
-]
+pytestmark = IN_TWO_FORMS
 
 STORMS: Final = amount((64,), (64, 256, 1024))
 CONNECTIONS: Final = amount(2_000, 1_000_000)

@@ -381,20 +381,21 @@ def test_the_installed_command_lets_ctrl_c_wait_before_anything_takes_time() -> 
     assert "site" in imported
 
 
+def status_of(code: str) -> int:
+    """Return the exit status of a new Python that runs *code*."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-c", code]
+    return subprocess.run(argv, check=False, capture_output=True, env=environment).returncode
+
+
 def test_msgspec_comes_without_what_only_older_pythons_need() -> None:
     """Others can import that afterwards."""
     code = (
         "import sys; from bpferry.cli.msgspec_import import import_msgspec; import_msgspec();"
         "sys.exit('typing_extensions' in sys.modules or not __import__('typing_extensions').Self)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, env=environment
-        ).returncode
-        == 0
-    )
+    assert 0 == status_of(code)
 
 
 def test_commands_without_msgspec_do_not_import_it() -> None:
@@ -403,14 +404,8 @@ def test_commands_without_msgspec_do_not_import_it() -> None:
         "import sys; from bpferry.cli.main import main; main(['list', '--json']);"
         "sys.exit('msgspec' in sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, env=environment
-        ).returncode
-        == 0
-    )
+    assert 0 == status_of(code)
 
 
 @pytest.mark.parametrize("words", [["list"], ["tap", "list"], ["check", "vm.toml"]])

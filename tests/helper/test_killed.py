@@ -7,12 +7,10 @@ import signal
 import time
 from collections.abc import Callable
 
-import pytest
-
 from bpferry_wire import channel
 from bpferry_wire.messages import Load
 from bpferry_wire.packets import encode_request
-from tests.abuse.amounts import amount
+from tests.abuse.amounts import IN_TWO_FORMS, amount
 from tests.abuse.asking import Asking
 from tests.abuse.conftest import say
 from tests.helper.conftest import check_unharmed
@@ -20,13 +18,7 @@ from tests.support.children import fork
 from tests.support.helper_process import NO_LIMITS, HelperProcess, left_alive, running_helper
 from tests.support.people import ALICE, ask_once, connect
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.slow,
-    pytest.mark.timeout(amount(300, 0)),
-]
+pytestmark = IN_TWO_FORMS
 
 __all__ = ["say"]
 
