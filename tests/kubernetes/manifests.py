@@ -16,6 +16,8 @@ FOLDER: Final = Path(__file__).resolve().parents[2] / "docs/kubernetes"
 
 EXAMPLES: Final = ("job", "statefulset")
 
+ALL: Final = (*EXAMPLES, "device-plugin")
+
 KNOWN: Final = {
     "apiVersion", "kind", "namespace", "resources", "configMapGenerator", "images", "patches",
 }  # fmt: skip

@@ -10,12 +10,18 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.kubernetes.manifests import EXAMPLES, FOLDER, BrokenError, Manifest, build, pods_of
+from tests.kubernetes.manifests import (
+    ALL,
+    EXAMPLES,
+    FOLDER,
+    BrokenError,
+    Manifest,
+    build,
+    pods_of,
+)
 
 VERSIONS: Final = ("1.31", "1.37")
 """The oldest that has all that is used, and the newest whose schemas we have."""
-
-ALL: Final = (*EXAMPLES, "device-plugin")
 
 OF_A_PATH: Final = {"path", "mountPath", "permissions", "readOnly", "type", "limit"}
 """What the generic device plugin knows of a path of a group."""
