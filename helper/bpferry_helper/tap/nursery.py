@@ -32,6 +32,9 @@ from bpferry_wire.fds import OwnedFds
 SPARES: Final = 2
 """How many are kept. A VM with more cards gets the first ones sooner than the others."""
 
+PAUSE_S: Final = 0.2
+"""Before another is made while one is left. Moving it holds the RTNL lock for some 20 ms, and who
+just got a tap needs that lock too: the client to look at its tap, QEMU to set it up."""
 
 SPARE_IS_GONE: Final = errno.EAGAIN
 """Which the kernel never answers to a message about links."""
@@ -80,10 +83,7 @@ class Nursery:
         return spare or self._bear(GRANTED_PREFIX, queues)
 
     def refill(self, queues: int) -> None:
-        """Start making spares with *queues*, now that the request is done.
-
-        Not earlier: moving a spare holds the RTNL lock, which the request needs too.
-        """
+        """Keep spares with *queues* from now on, when the request is done."""
         with self._changed:
             self._wanted = queues
             self._changed.notify()
@@ -129,16 +129,20 @@ class Nursery:
         while True:
             with self._changed:
                 self._changed.wait_for(self._needs_work)
+                self._changed.wait_for(lambda: not self._fitting(), PAUSE_S)
                 wanted = self._wanted
                 odd = [spare for spare in self._spares if len(spare.fds) != wanted]
                 self._spares = [spare for spare in self._spares if len(spare.fds) == wanted]
             for spare in odd:
                 spare.fds.close()
-            self._add_spare(wanted)
+            if wanted:
+                self._add_spare(wanted)
 
     def _needs_work(self) -> bool:
-        fitting = sum(len(spare.fds) == self._wanted for spare in self._spares)
-        return self._wanted > 0 and fitting < SPARES
+        return self._wanted > 0 and self._fitting() < SPARES
+
+    def _fitting(self) -> int:
+        return sum(len(spare.fds) == self._wanted for spare in self._spares)
 
     def _add_spare(self, queues: int) -> None:
         """Make another spare; if that fails, stop until somebody asks for a tap."""

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import resource
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -323,6 +324,23 @@ def test_spares_are_made_given_once_and_made_again() -> None:
         return len(set(names)), int(refilled), len(Census(host.links).alive())
 
     assert (12, 1, 0) == on_own_host(act, spares=2)
+
+
+def test_a_spare_is_made_when_whoever_got_a_tap_had_time_to_use_it() -> None:
+    """Making one holds the RTNL lock. If none is left, the next one who asks would wait longer."""
+
+    def act(host: Host) -> list[bool]:
+        nursery.PAUSE_S = 1.0  # type: ignore[misc] # a child of ours, as on_own_host says
+        taken = []
+        for left in (0, 1):
+            host.make(order()).fds.close()
+            begun = time.monotonic()
+            wait_until(lambda left=left: len(spares_of(host)) > left)  # type: ignore[misc]
+            taken.append(time.monotonic() - begun)
+            wait_until(lambda: len(spares_of(host)) == 2)
+        return [seconds > 0.8 for seconds in taken]
+
+    assert [False, True] == on_own_host(act, spares=2)
 
 
 def test_spares_of_another_size_are_replaced() -> None:
