@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import pytest
 from msgspec.structs import replace
@@ -17,10 +17,11 @@ from bpferry.errors import QemuError
 from bpferry.machine.card_watch import CHANGES, CardWatch, follow
 from bpferry.machine.control import record as control_record
 from bpferry.machine.reporter import Silent
-from bpferry.steering.maps import Steering, SteeringMaps
+from bpferry.steering.maps import Steering
 from bpferry.steering.plan import CardPlan, Rung
 from bpferry.steering.settling import MAX_TOLD, Pace, Watch
 from bpferry.steering.toeplitz import HashType
+from bpferry.steering.view import Seen
 from tests import requires
 from tests.client import running
 from tests.client.support import Record
@@ -54,18 +55,34 @@ class Maps:
         return self.steering
 
 
+class Sight:
+    """A card without a VM."""
+
+    def __init__(self, maps: Maps) -> None:
+        self.maps = maps
+        self.switched_on: int | None = None
+        self.driver = True
+
+    def look(self) -> Seen:
+        """Return what is to be seen."""
+        return Seen(self.maps.read(), switched_on=self.switched_on)
+
+    async def is_up(self) -> bool:
+        """Return what the test says."""
+        return self.driver
+
+
 class Scene:
     """One card that is watched, and what QEMU was asked."""
 
     def __init__(self, steering: Steering) -> None:
         self.maps = Maps(steering)
+        self.sight = Sight(self.maps)
         self.record = Record()
         self._settled = asyncio.Semaphore(0)
         self.asked: list[tuple[str, dict[str, object]]] = []
         self.withdrawn: list[str] = []
-        self.watch = CardWatch(
-            PLAN, cast("SteeringMaps", self.maps), self.record, self.withdrawn.append, PACE
-        )
+        self.watch = CardWatch(PLAN, self.sight, self.record, self.withdrawn.append, PACE)
 
     async def ask(self, command: str, arguments: dict[str, object]) -> object:
         """Answer as QEMU does."""
@@ -174,6 +191,35 @@ def test_a_withdrawn_warning_leaves_the_others() -> None:
     assert ["two"] == list(record.warnings)
 
 
+def test_queues_that_are_switched_off_are_a_warning_and_nothing_is_said_to_be_steered() -> None:
+    """Not even in passing, though the table names all of them."""
+    scene = Scene(OFF)
+
+    def act() -> None:
+        scene.maps.steering, scene.sight.switched_on = ON, 1
+        scene.watch.look_again()
+
+    asyncio.run(scene.play(act))
+
+    assert [] == scene.record.texts("note")
+    assert "nothing is steered" in scene.record.texts("warning")[1]
+
+
+def test_a_reset_is_no_warning() -> None:
+    """It switches all queues but one off, and leaves the maps; the driver comes up later."""
+    scene = Scene(ON)
+
+    def act() -> None:
+        scene.sight.switched_on, scene.sight.driver = 1, False
+        follow("RESET", [scene.watch])
+
+    asyncio.run(scene.play(act))
+
+    assert [] == scene.record.texts("warning")
+    assert [] == scene.withdrawn
+    assert 1 == len(scene.record.texts("note"))
+
+
 def test_another_warning_is_given_too() -> None:
     """What else is different from the plan is told."""
     scene = Scene(OFF)
@@ -234,7 +280,8 @@ def test_a_guest_that_changes_its_steering_all_the_time_does_not_fill_the_log() 
     record = Record()
     maps = Maps(ON)
     pace = Pace(quiet_s=60, patience_s=0)
-    watch = Watch("net0", cast("SteeringMaps", maps), record.note, record.steering_changed, pace)
+    look = Sight(maps).look
+    watch = Watch("net0", look, record.note, record.steering_changed, pace)
     for number in range(30):
         maps.steering = replace(ON, table=tuple(range(2 + number % 2)))
         asyncio.run(watch.settle())

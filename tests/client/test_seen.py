@@ -32,6 +32,8 @@ SOFT, FOR_VHOST = (f"qemu-system-x86_64: warning: {words}" for words in FALLBACK
         (BY_QEMU, Seen(None, (SOFT,))),
         (NONE, Seen(None, (SOFT, FOR_VHOST))),
         (replace(PLAN, queues=1), Seen(replace(GOOD, table=(0,)))),
+        (replace(PLAN, queues=1), Seen(replace(GOOD, table=(0,)), switched_on=1)),
+        (PLAN, Seen(GOOD, switched_on=4)),
     ],
 )
 def test_what_came_true_is_not_a_warning(plan: CardPlan, seen: Seen) -> None:
@@ -48,6 +50,14 @@ def test_what_came_true_is_not_a_warning(plan: CardPlan, seen: Seen) -> None:
         (PLAN, Seen(replace(GOOD, redirect=False)), "the guest has not set RSS up", "no RSS"),
         (PLAN, Seen(replace(GOOD, hash_types=HashType(0))), "go to queue 0", "ethtool -n"),
         (PLAN, Seen(replace(GOOD, table=(0, 1))), "2 of 4 queues", "fewer processors"),
+        (PLAN, Seen(GOOD, switched_on=1), "but the guest has switched on one of 4", "at boot"),
+        (PLAN, Seen(GOOD, switched_on=2), "has switched on 2 of 4: the others", "at boot"),
+        (
+            PLAN,
+            Seen(replace(GOOD, table=(0,)), switched_on=1),
+            "all packets go to queue 0, and nothing is steered",
+            "fewer processors",
+        ),
     ],
 )
 def test_difference_has_its_likely_cause(plan: CardPlan, seen: Seen, what: str, cause: str) -> None:

@@ -108,15 +108,25 @@ def test_sentence(table: tuple[int, ...], sentence: str) -> None:
     assert sentence == view.describe("net0", steering)
 
 
+def test_one_queue_is_not_steered() -> None:
+    """The kernel runs no program if it can only take one queue."""
+    assert view.describe("net0", EXPECTED, 2) == view.describe("net0", EXPECTED)
+    assert "nothing is steered" in view.describe("net0", EXPECTED, 1)
+
+
 async def settle_while(
     act: Callable[[settling.Watch], None], granted: OwnedFds, record: Record, pace: settling.Pace
 ) -> Steering:
     """Watch the maps of *granted*, and *act* a moment later; return what is there in the end."""
     with maps_of(granted) as maps:
-        watch = settling.Watch("net0", maps, record.note, record.steering_changed, pace)
+        watch = settling.Watch(
+            "net0", lambda: view.Seen(maps.read()), record.note, record.steering_changed, pace
+        )
         asyncio.get_running_loop().call_later(0.4, act, watch)
         async with asyncio.timeout(20):
-            return await watch.settle()
+            seen = await watch.settle()
+            assert seen.steering is not None
+            return seen.steering
 
 
 @pytest.mark.kernel

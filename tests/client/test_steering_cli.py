@@ -125,6 +125,15 @@ def test_the_picture_has_all_of_it() -> None:
             "not as planned: QEMU could not",
         ),
         (replace(CARD, uncounted="its rings are packed"), "not counted: its rings are packed"),
+        (replace(CARD, switched_on=2), "4 queues (2 switched on), no vhost"),
+        (
+            replace(CARD, rung=Rung.QEMU, steering=None, in_force=None, switched_on=1),
+            "only one queue is switched on, so there is nothing to spread",
+        ),
+        (
+            replace(CARD, rung=Rung.NONE, steering=None, driver=False, switched_on=1),
+            "no RSS, as planned",
+        ),
     ],
 )
 def test_what_is_seen_is_said_in_words(card: Observed, words: str) -> None:
@@ -282,6 +291,26 @@ def test_a_flow_is_predicted(flow: str, said: str, capsys: pytest.CaptureFixture
         assert main(["steering", "web", "--predict", flow]) == 0
 
     assert capsys.readouterr().out.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("switched_on", "said"),
+    [
+        (4, "net0: queue 3: hash 0x51ccc178 of addresses and ports, table entry 120\n"),
+        (2, "net0: queue 1: hash 0x51ccc178 of addresses and ports, table entry 120; it is"),
+        (1, "net0: queue 0: the only one that is switched on\n"),
+    ],
+)
+def test_a_flow_arrives_on_a_queue_that_is_switched_on(
+    switched_on: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the table's queue, the kernel takes the remainder."""
+    backwards = replace(STEERING, table=(3, 2, 1, 0) * 32)
+    flow = "tcp 66.9.149.187:2794 > 161.142.100.80:1766"
+    with running(FakeVm(replace(CARD, steering=backwards, switched_on=switched_on))):
+        assert main(["steering", "web", "--predict", flow]) == 0
+
+    assert capsys.readouterr().out.startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def predict_flow(vm_name: str, card: str | None, text: str, *, as_json: bool) ->
         raise _unknown(vm_name, cards)
     found = [(one, _predict(flow, one)) for one in steered]
     if as_json:
-        fields = [_prediction_fields(one.card_id, predicted) for one, predicted in found]
+        fields = [_prediction_fields(one, predicted) for one, predicted in found]
         output.print_json({"name": vm_name, "flow": text, "cards": fields})
     else:
         output.print_text("\n".join(_sentence(one, predicted) for one, predicted in found))
@@ -144,27 +144,29 @@ def predict_flow(vm_name: str, card: str | None, text: str, *, as_json: bool) ->
 
 def _predict(flow: Flow, card: Observed) -> Prediction:
     assert card.steering is not None  # noqa: S101 - only such cards are asked for
-    return predict(flow, card.steering)
+    return predict(flow, card.steering, card.switched_on)
 
 
 def _sentence(card: Observed, found: Prediction) -> str:
+    where = f"{card.card_id}: queue {found.queue}"
+    if found.among == 1:
+        return f"{where}: the only one that is switched on"
+    few = f"; it is one of {found.among} that are switched on" if found.among else ""
     if found.hash is None or found.entry is None:
-        return f"{card.card_id}: queue {found.queue}: the default one, since this is not hashed"
+        return f"{where}: the default one, since this is not hashed{few}"
     what = "addresses and ports" if found.with_ports else "addresses"
-    return (
-        f"{card.card_id}: queue {found.queue}: hash {found.hash:#010x} of {what}, "
-        f"table entry {found.entry}"
-    )
+    return f"{where}: hash {found.hash:#010x} of {what}, table entry {found.entry}{few}"
 
 
-def _prediction_fields(card_id: str, found: Prediction) -> dict[str, object]:
+def _prediction_fields(card: Observed, found: Prediction) -> dict[str, object]:
     hashed = ["addresses", "ports"] if found.with_ports else ["addresses"]
     return {
-        "id": card_id,
+        "id": card.card_id,
         "queue": found.queue,
         "hash": found.hash,
         "entry": found.entry,
         "hashed": [] if found.hash is None else hashed,
+        "switched_on": card.switched_on,
     }
 
 

@@ -20,6 +20,7 @@ def as_fields(measured: Measured) -> dict[str, object]:
         "in_force": card.in_force,
         "vhost": card.vhost,
         "driver": card.driver,
+        "switched_on": card.switched_on if card.driver else None,
         "vcpus": card.vcpus,
         "rss": None if card.steering is None else _settings(card.steering),
         "seconds": measured.seconds,

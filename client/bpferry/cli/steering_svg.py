@@ -6,9 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from bpferry.cli import output
 from bpferry.cli.steering_meter import Measured
-from bpferry.cli.steering_text import key_lines, per_second, queues_of, seen, type_names
+from bpferry.cli.steering_text import (
+    key_lines,
+    per_second,
+    queues_of,
+    seen,
+    type_names,
+    what_it_has,
+)
 from bpferry.steering.maps import Steering
 from bpferry.steering.observed import Observed
 from bpferry.steering.remarks import shares
@@ -137,10 +143,8 @@ def _draw_card(canvas: _Canvas, measured: Measured) -> None:
 
 
 def _facts(card: Observed) -> Iterator[str]:
-    vhost = "vhost" if card.vhost else "no vhost"
-    queues, vcpus = output.count(card.queues, "queue"), output.count(card.vcpus, "vCPU")
     yield f"Planned: {card.rung}. Seen: {seen(card)}."
-    yield f"It has {queues} and {vhost}; the VM has {vcpus}."
+    yield f"It has {what_it_has(card)}."
     if card.uncounted:
         yield f"Packets are not counted: {card.uncounted}"
 

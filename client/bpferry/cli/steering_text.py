@@ -73,15 +73,22 @@ def draw(measured: Measured) -> list[str]:
 
 
 def _heading(card: Observed) -> str:
+    return f"{card.card_id}: {what_it_has(card)}"
+
+
+def what_it_has(card: Observed) -> str:
+    """Say how many queues and processors there are."""
     vhost = "vhost" if card.vhost else "no vhost"
     queues, vcpus = output.count(card.queues, "queue"), output.count(card.vcpus, "vCPU")
-    return f"{card.card_id}: {queues}, {vhost}; the VM has {vcpus}"
+    if card.driver and card.switched_on is not None and card.switched_on < card.queues:
+        queues += f" ({card.switched_on} switched on)"
+    return f"{queues}, {vhost}; the VM has {vcpus}"
 
 
 def seen(card: Observed) -> str:
     """Say what steers now, and whether that is the plan."""
-    if card.rung is Rung.NONE and card.queues == 1:
-        return "one queue, so there is nothing to spread"
+    if card.rung is not Rung.EBPF and (few := _one_queue(card)):
+        return f"{few}, so there is nothing to spread"
     if card.rung is Rung.NONE:
         return "no RSS, as planned: the host's kernel chooses queues by its own rule"
     if not card.driver and card.steering is not None:
@@ -91,7 +98,16 @@ def seen(card: Observed) -> str:
         return f"not as planned: {card.difference.partition('but ')[2] or card.difference}"
     if card.steering is None:
         return "QEMU steers in user space, and does not show its key and its table"
-    return f"{describe(card.card_id, card.steering).partition(': ')[2]}, as planned"
+    return (
+        f"{describe(card.card_id, card.steering, card.switched_on).partition(': ')[2]}, as planned"
+    )
+
+
+def _one_queue(card: Observed) -> str:
+    """Say why all packets come in on one queue, whoever steers; empty if they need not."""
+    if card.queues == 1:
+        return "one queue"
+    return "only one queue is switched on" if card.driver and card.switched_on == 1 else ""
 
 
 def _settings(steering: Steering) -> Iterator[str]:

@@ -14,11 +14,10 @@ only after query-rx-filter was asked (net/net.c), so a guest cannot flood us wit
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from bpferry.errors import QemuError
 from bpferry.machine.reporter import Reporter
-from bpferry.steering.maps import Steering, SteeringMaps
 from bpferry.steering.plan import CardPlan
 from bpferry.steering.settling import USUAL, Pace, Watch
 from bpferry.steering.view import Seen, compare_plan
@@ -30,22 +29,39 @@ Ask = Callable[[str, dict[str, object]], Awaitable[object]]
 """Sends QEMU a command with its arguments."""
 
 
+class Sight(Protocol):
+    """Where the steering of one card is seen."""
+
+    def look(self) -> Seen:
+        """Return its maps and its tap as they are now, without asking QEMU."""
+
+    async def is_up(self) -> bool:
+        """Return whether the guest's driver is up.
+
+        Raises:
+            QemuError: QEMU does not say.
+        """
+
+
 class CardWatch:
     """Watches one card for as long as its VM runs."""
 
     def __init__(
         self,
         plan: CardPlan,
-        maps: SteeringMaps,
+        sight: Sight,
         reporter: Reporter,
         withdraw: Callable[[str], None],
         pace: Pace = USUAL,
     ) -> None:
-        """Watch *maps*, which are borrowed; *withdraw* gets a warning that is not true any more."""
+        """Watch what is at *sight*; *withdraw* gets a warning that is not true any more."""
         self._plan = plan
+        self._sight = sight
         self._reporter = reporter
         self._withdraw = withdraw
-        self._watch = Watch(plan.card_id, maps, reporter.note, reporter.steering_changed, pace)
+        self._watch = Watch(
+            plan.card_id, sight.look, reporter.note, reporter.steering_changed, pace
+        )
         self._told = ""
         """The warning that was given last."""
 
@@ -56,14 +72,17 @@ class CardWatch:
     async def run(self, ask: Ask) -> None:
         """Watch, until cancelled."""
         while True:
-            self._compare(await self._watch.settle())
+            seen = await self._watch.settle()
             # A card that is no virtio card any more, or a QEMU that ends.
             with contextlib.suppress(QemuError):
+                # A reset switches queues off, and leaves the maps as they were.
+                if not seen.is_narrow or await self._sight.is_up():
+                    self._compare(seen)
                 await ask("query-rx-filter", {"name": self._plan.card_id})
             await self._watch.wait()
 
-    def _compare(self, steering: Steering) -> None:
-        notice = compare_plan(self._plan, Seen(steering))
+    def _compare(self, seen: Seen) -> None:
+        notice = compare_plan(self._plan, seen)
         told, self._told = self._told, "" if notice is None else notice.message
         if told and told != self._told:
             self._withdraw(told)

@@ -9,6 +9,7 @@
     tap_bridge    which bridge an interface is a port of
     learning      how many addresses a bridge may learn
     links         one network interface, as rtnetlink describes it
+    sysfs         how many queues of a tap are switched on
     tap_users     which processes of this user have a tap open
     tun           what the queue of a tap is, as the kernel says
     vhost         the kernel's vhost-net, one fd for each queue

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which bridge an interface is a port of: from rtnetlink, and from sysfs where that does not say.
-
-sysfs may be that of another network namespace, where the name may mean another interface; so the
-numbers of both have to be the same.
-"""
+"""Which bridge an interface is a port of: from rtnetlink, and if that does not say, from sysfs."""
 
 import os
 import socket
@@ -11,6 +7,7 @@ import struct
 from typing import Final
 
 from bpferry.network.links import read_link
+from bpferry.network.sysfs import find_folder
 
 MASTER: Final = 10
 """IFLA_MASTER of linux/if_link.h."""
@@ -26,7 +23,7 @@ def find_bridge(interface: str) -> str:
     try:
         return _ask(index)
     except (OSError, struct.error):
-        return _read(interface, index)
+        return _read(interface)
 
 
 def _ask(index: int) -> str:
@@ -34,13 +31,10 @@ def _ask(index: int) -> str:
     return socket.if_indextoname(INDEX.unpack(master)[0]) if master else ""
 
 
-def _read(interface: str, index: int) -> str:
-    folder = f"/sys/class/net/{interface}"
+def _read(interface: str) -> str:
+    folder = find_folder(interface)
     try:
         # pathlib would take longer to import than all this takes.
-        with open(f"{folder}/ifindex", encoding="ascii") as file:  # noqa: PTH123
-            if int(file.read()) != index:
-                return ""
-        return os.path.basename(os.readlink(f"{folder}/master"))  # noqa: PTH115, PTH119
-    except (OSError, ValueError):
+        return os.path.basename(os.readlink(f"{folder}/master")) if folder else ""  # noqa: PTH115, PTH119
+    except OSError:
         return ""

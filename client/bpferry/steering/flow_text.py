@@ -7,7 +7,7 @@ icmp 10.0.0.1 > 10.0.0.2
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -42,6 +42,8 @@ class Prediction:
     """Which entry of the table it takes."""
     with_ports: bool = False
     """Whether the ports are hashed, and not only the addresses."""
+    among: int | None = None
+    """How many queues are switched on, if the table alone does not decide."""
 
 
 def parse_flow(text: str) -> Flow:
@@ -101,8 +103,21 @@ def _wrong(text: str, why: str) -> BadInput:
     return BadInput(f"cannot read the flow '{text}': {why}", EXAMPLES)
 
 
-def predict(flow: Flow, steering: Steering) -> Prediction:
-    """Return where *flow* arrives; the queue is the one of ``Steering.queue_for``."""
+def predict(flow: Flow, steering: Steering, switched_on: int | None = None) -> Prediction:
+    """Return where *flow* arrives, if so many queues are *switched_on*; None if nobody knows that.
+
+    Of those, the kernel takes the queue of ``Steering.queue_for``, or the remainder of a division
+    by their number (tun_ebpf_select_queue, drivers/net/tun.c).
+    """
+    if switched_on == 1:
+        return Prediction(0, among=1)
+    found = _by_table(flow, steering)
+    if switched_on is None or found.queue < switched_on:
+        return found
+    return replace(found, queue=found.queue % switched_on, among=switched_on)
+
+
+def _by_table(flow: Flow, steering: Steering) -> Prediction:
     queue = steering.queue_for(flow)
     data = hash_input(flow, steering.hash_types) if steering.redirect else None
     if data is None or not steering.table:

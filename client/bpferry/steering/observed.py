@@ -35,6 +35,8 @@ class Observed(Struct, frozen=True):
     """Whether the guest's driver is up."""
     steering: Steering | None
     """None if there is nothing to read: only cards that eBPF steers have maps."""
+    switched_on: int | None = None
+    """How many queues of its tap the guest has switched on; None if that is not known."""
     in_force: bool | None = None
     """Whether the card is steered as planned; None if that is not known."""
     difference: str = ""
@@ -58,6 +60,7 @@ def to_fields(observed: Observed) -> dict[str, object]:
         "time_ns": observed.time_ns,
         "driver": observed.driver,
         "steering": None if observed.steering is None else _steering_fields(observed.steering),
+        "switched_on": observed.switched_on,
         "in_force": observed.in_force,
         "difference": observed.difference,
         "hint": observed.hint,
@@ -108,6 +111,7 @@ def from_fields(told: Mapping[str, object]) -> Observed:
             time_ns=fields.integer("time_ns", 0, limits.UINT64_MAX),
             driver=fields.boolean("driver"),
             steering=_steering(fields.fields("steering")) if fields.has("steering") else None,
+            switched_on=fields.integer("switched_on") if fields.has("switched_on") else None,
             in_force=fields.boolean("in_force") if fields.has("in_force") else None,
             difference=fields.text("difference"),
             hint=fields.text("hint"),

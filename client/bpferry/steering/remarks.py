@@ -66,7 +66,8 @@ def _about_table(card: Observed) -> Iterator[Notice]:
 def _about_packets(card: Observed, rates: Rates) -> Iterator[Notice]:
     received = {queue: rate for (queue, way), rate in rates.items() if way is Direction.RECEIVE}
     total = sum(received.values())
-    if total < BUSY or len(received) < 2:  # noqa: PLR2004 - one queue cannot be hotter than another
+    several = len(received) > 1 and card.switched_on != 1
+    if total < BUSY or not several:
         return
     queue, most = max(received.items(), key=lambda item: item[1])
     share = most / total

@@ -11,8 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from bpferry.steering.maps import Steering, SteeringMaps
-from bpferry.steering.view import describe
+from bpferry.steering.maps import Steering
+from bpferry.steering.view import Seen, describe
 
 POLL_SECONDS: Final = 0.25
 """One look takes about 20 us."""
@@ -44,19 +44,21 @@ class Watch:
     def __init__(
         self,
         card_id: str,
-        maps: SteeringMaps,
+        look: Callable[[], Seen],
         note: Callable[[str], None],
         changed: Callable[[str, Steering], None],
         pace: Pace = USUAL,
     ) -> None:
-        """Watch *maps*, which are borrowed; *note* gets sentences, *changed* the values."""
+        """Watch what *look* returns; *note* gets sentences, *changed* the values of the maps."""
         self._card_id = card_id
-        self._maps = maps
+        self._look = look
         self._note = note
         self._changed = changed
         self._pace = pace
         self._last: Steering | None = None
-        """What was reported last."""
+        """What was reported last,"""
+        self._sentence = ""
+        """and in which words."""
         self._told = 0
         """How many sentences, since the steering was quiet."""
         self._again = asyncio.Event()
@@ -69,7 +71,7 @@ class Watch:
         """Wait for look_again(), without polling."""
         await self._again.wait()
 
-    async def settle(self) -> Steering:
+    async def settle(self) -> Seen:
         """Report what comes into force until it has settled, and return that.
 
         It has if nothing changes for a while after RSS was set up. A guest that does not set it up,
@@ -77,31 +79,36 @@ class Watch:
         """
         loop = asyncio.get_running_loop()
         begun = since = loop.time()
-        before: Steering | None = None
+        before: Seen | None = None
         while True:
-            steering = self._maps.read()
+            seen = self._look()
             now = loop.time()
             if self._again.is_set():
                 self._again.clear()
                 begun = since = now
-            if steering != before:
-                since, before = now, steering
-                self._report(steering)
-            quiet = steering.redirect and now - since >= self._pace.quiet_s
+            if seen != before:
+                since, before = now, seen
+                self._report(seen)
+            is_on = seen.steering is not None and seen.steering.redirect
+            quiet = is_on and now - since >= self._pace.quiet_s
             if quiet:
                 self._told = 0
             if quiet or now - begun >= self._pace.patience_s:
-                return steering
+                return seen
             await asyncio.sleep(POLL_SECONDS)
 
-    def _report(self, steering: Steering) -> None:
-        if not steering.redirect or steering == self._last:
+    def _report(self, seen: Seen) -> None:
+        steering = seen.steering
+        if steering is None or not steering.redirect:
             return
-        sentence = describe(self._card_id, steering)
-        if self._last is None or describe(self._card_id, self._last) != sentence:
+        sentence = describe(self._card_id, steering, seen.switched_on)
+        # QEMU fills the maps before it switches queues on, and leaves them as they are at a reset.
+        if not seen.is_narrow and sentence != self._sentence:
+            self._sentence = sentence
             self._tell(sentence)
-        self._changed(self._card_id, steering)
-        self._last = steering
+        if steering != self._last:
+            self._last = steering
+            self._changed(self._card_id, steering)
 
     def _tell(self, sentence: str) -> None:
         """Tell the user a sentence, unless the guest makes too many of them."""

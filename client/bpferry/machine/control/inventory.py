@@ -8,6 +8,7 @@ from bpferry.domain.names import Named, cards_of, listed
 from bpferry.domain.remaining import total_of
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.packets import without_none
+from bpferry.network.sysfs import count_queues
 from bpferry.steering.view import describe
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def cards(vm: RunningVm) -> list[Mapping[str, object]]:
 def card_fields(vm: RunningVm, device: "Named[Card]") -> Mapping[str, object]:
     """Return what is known of one card."""
     prepared = vm.prepared
-    plan, tap = prepared.plans[device.id], prepared.taps.get(device.id)
-    seen = vm.record.steering.get(device.id)
+    plan, granted = prepared.plans[device.id], prepared.taps.get(device.id)
+    seen, tap = vm.record.steering.get(device.id), tap_of(vm, device.id)
     return without_none({
         "id": device.id,
         "type": device.value.type,
@@ -33,9 +34,9 @@ def card_fields(vm: RunningVm, device: "Named[Card]") -> Mapping[str, object]:
         "vhost": plan.vhost,
         "queues": plan.queues,
         "because": "; ".join(plan.because),
-        "seen": None if seen is None else describe(device.id, seen),
-        "tap": device.value.tap if tap is None else tap.interface,
-        "bridge": None if tap is None else tap.bridge,
+        "seen": None if seen is None else describe(device.id, seen, count_queues(tap)),
+        "tap": tap or None,
+        "bridge": None if granted is None else granted.bridge,
         "link": device.value.link,
         "plugged": device.number >= total_of(prepared.document.machine.cards),
     })  # fmt: skip
@@ -50,6 +51,15 @@ def card_in_words(fields: Mapping[str, object]) -> str:
     vhost = ", vhost" if fields.get("vhost") else ""
     steering = f"steering: {fields['steering']} ({fields['because']})"
     return f"{fields['mac']}, {place}, {queues}{vhost}; {steering}"
+
+
+def tap_of(vm: RunningVm, card_id: str) -> str:
+    """Return the name of the tap or macvtap behind the card *card_id*; empty if it has none."""
+    granted = vm.prepared.taps.get(card_id)
+    if granted is not None:
+        return granted.interface
+    named = (device.value.tap for device in cards_of(vm.machine) if device.id == card_id)
+    return next(named, None) or ""
 
 
 def mac_of(vm: RunningVm, device: "Named[Card]") -> str:

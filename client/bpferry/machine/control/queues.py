@@ -14,10 +14,11 @@ from bpferry.errors import BadInput
 from bpferry.machine.control.card_rings import CardRings, find_rings
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.control.server import Answer
+from bpferry.machine.control.watching import CardSight
 from bpferry.steering.observed import Observed, to_fields
 from bpferry.steering.plan import Rung
 from bpferry.steering.rings import Ring
-from bpferry.steering.view import Seen, compare_plan, is_in_force
+from bpferry.steering.view import compare_plan, is_in_force
 from bpferry_wire.codec import Fields
 
 
@@ -43,16 +44,14 @@ class Queues:
         return Answer(to_fields(await self._with_rings(observed)))
 
     def _from_maps(self, card_id: str) -> Observed:
-        prepared = self._vm.prepared
-        plan, maps = prepared.plans.get(card_id), prepared.maps.get(card_id)
+        plan = self._vm.prepared.plans.get(card_id)
         if plan is None:
             names = ", ".join(device.id for device in cards_of(self._vm.machine))
             raise BadInput(
                 f"'{self._vm.name}' has no card '{card_id}'",
                 f"it has these: {names}" if names else "it has no card at all",
             )
-        steering = None if maps is None else maps.read()
-        seen = Seen(steering, self._vm.record.fallbacks)
+        seen = replace(CardSight(self._vm, card_id).look(), lines=self._vm.record.fallbacks)
         notice = compare_plan(plan, seen)
         return Observed(
             card_id=card_id,
@@ -63,7 +62,8 @@ class Queues:
             vcpus=self._vm.machine.vcpus,
             time_ns=time.monotonic_ns(),
             driver=False,
-            steering=steering,
+            steering=seen.steering,
+            switched_on=seen.switched_on,
             in_force=is_in_force(plan, seen),
             difference="" if notice is None else notice.message,
             hint="" if notice is None else notice.hint,
