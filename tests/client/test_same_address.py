@@ -82,6 +82,31 @@ def test_a_vm_that_runs_is_not_refused_by_its_own_tap(
     assert "'br7'" in other.err()
 
 
+@pytest.mark.parametrize("lock", ["true", "false"])
+def test_a_vm_that_runs_is_not_refused_where_policy_names_its_one_address(
+    tmp_path: Path, lock: str
+) -> None:
+    """Of another address, policy would say no for a reason that has nothing to do with this one.
+
+    And a card with an address that policy does not name is refused all the same.
+    """
+    policy = f'addresses = ["52:54:00:01:02:03"]\naddress-lock = {lock}\n[quota]'
+    text = BASE + DISK + CARD
+    with (
+        running_tap_helper(POLICY.replace("[quota]", policy)) as helper,
+        started(helper, tmp_path / "1", text + MAC) as first,
+    ):
+        assert first.says("hello"), first.err()
+        with started(helper, tmp_path / "2", text + MAC) as again:
+            assert again.status() == 1
+        with started(helper, tmp_path / "3", text + MAC.replace("03", "09")) as denied:
+            assert denied.status() == 4
+
+    assert "'name': you already have a VM named 't' running" in again.err()
+    assert "helper" not in again.err()
+    assert "for cards, not '52:54:00:01:02:09'" in denied.err(), denied.err()
+
+
 def test_a_check_says_what_to_do_about_an_address_in_use(
     helper: TapProcess,
     tmp_path: Path,

@@ -107,7 +107,10 @@ class _Asking:
         problem = why_not(self._taps.can(asked))
         if not isinstance(problem, Refused) or asked.mac is None:
             return problem
-        if not self._taps.can(asked._replace(mac=_another(asked.mac))).allowed:
+        other = _another(asked.mac)
+        denied = why_not(self._taps.can(asked._replace(mac=other)))
+        # Policy may refuse the other one for what it is, and this one is in use.
+        if denied and _reason(denied, other) == _reason(problem, asked.mac):
             return problem
         return None if self._runs else Refused(problem.message, ADDRESS_HINT)
 
@@ -138,6 +141,11 @@ class _Asking:
             return error
         except BpferryError as error:
             return error
+
+
+def _reason(denied: BpferryError, mac: bytes) -> str:
+    """Return why a tap for *mac* is denied, without that address."""
+    return denied.message.replace(f"'{mac.hex(':')}'", "")
 
 
 def _another(mac: bytes) -> bytes:
