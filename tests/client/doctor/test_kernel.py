@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bpferry.machine.doctor.kernel import BTF, RELEASE, UNPRIVILEGED, check_kernel, check_version
+from bpferry.machine.doctor.kernel import (
+    BTF,
+    COMPILER,
+    RELEASE,
+    UNPRIVILEGED,
+    check_kernel,
+    check_version,
+)
 from bpferry.machine.doctor.modules import is_missing
 from bpferry.machine.doctor.tun import check_tun
 from bpferry.machine.doctor.tun_trial import NODE, Joined, try_to_join
@@ -37,13 +44,35 @@ def test_a_kernel_is_judged_by_what_came_with_its_version(
     assert word in found.message
 
 
-@pytest.mark.parametrize(("files", "state"), [({BTF: "x"}, "ok"), ({}, "fault")])
-def test_without_btf_no_set_is_granted(tmp_path: Path, files: dict[str, str], state: str) -> None:
-    """The fault names both ways out: another kernel, or a line of the policy."""
+@pytest.mark.parametrize(("files", "state"), [({BTF: "x"}, "ok"), ({}, "warning")])
+def test_without_btf_the_policy_decides(tmp_path: Path, files: dict[str, str], state: str) -> None:
+    """Both ways out are named: another kernel, or a line of the policy.
+
+    The helper has the last word, so a host whose policy has that line is not said to be unable.
+    """
     found = named(check_kernel(host(tmp_path, files)), "kernel.btf")
 
     assert state == found.state
-    assert ("without-census = true" in found.fix) is (state == "fault")
+    assert ("without-census = true" in found.fix) is (state == "warning")
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "word"),
+    [
+        ({COMPILER: "1\n"}, "ok", "the kernel compiles"),
+        ({COMPILER: "2\n"}, "ok", "the kernel compiles"),
+        ({}, "ok", "cannot be seen"),
+        ({COMPILER: "0\n"}, "warning", "more processor time"),
+    ],
+)
+def test_programs_are_to_be_compiled(
+    tmp_path: Path, files: dict[str, str], state: str, word: str
+) -> None:
+    """Where they are not, the warning says what that costs, and has the command that mends it."""
+    found = named(check_kernel(host(tmp_path, files)), "kernel.jit")
+
+    assert (state, True) == (found.state, word in found.message)
+    assert ("bpf_jit_enable=1" in found.command) is (state == "warning")
 
 
 @pytest.mark.parametrize(

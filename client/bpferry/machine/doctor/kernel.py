@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The kernel: its version, whether it describes its own types, who may use bpf(2)."""
+"""The kernel: its version, its BTF, whether it compiles eBPF programs, and who may load them."""
 
 import re
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ Version = tuple[int, int]
 
 RELEASE: Final = "/proc/sys/kernel/osrelease"
 BTF: Final = "/sys/kernel/btf/vmlinux"
+COMPILER: Final = "/proc/sys/net/core/bpf_jit_enable"
 UNPRIVILEGED: Final = "/proc/sys/kernel/unprivileged_bpf_disabled"
 
 OLDEST: Final = (5, 8)
@@ -25,6 +26,7 @@ def check_kernel(files: HostFiles) -> Iterator[Finding]:
     """Yield what there is to say about the kernel."""
     yield check_version(files.text(RELEASE))
     yield _btf(files)
+    yield _compiler(files)
     yield _unprivileged(files)
 
 
@@ -64,13 +66,35 @@ def _btf(files: HostFiles) -> Finding:
     name, of = "kernel.btf", (Feature.EBPF,)
     if files.exists(BTF):
         return Finding(name, "ok", "the kernel has BTF, so the helper can count eBPF sets", of)
+    # The policy may allow it all the same: what the helper says of the program is the verdict.
     return Finding(
         name,
-        "fault",
-        f"the kernel has no BTF ('{BTF}'), by which the helper counts eBPF sets: it grants none",
+        "warning",
+        f"the kernel has no BTF ('{BTF}'), by which the helper counts eBPF sets: it grants none, "
+        "or, if the policy has 'without-census', counts each until the host restarts",
         of,
         fix="boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build them, or let the "
         "administrator write 'without-census = true' into [quota] of /etc/bpferry/policy.toml",
+    )
+
+
+def _compiler(files: HostFiles) -> Finding:
+    name, of = "kernel.jit", (Feature.EBPF,)
+    found = files.text(COMPILER)
+    if not found:
+        # As in a container with a network of its own.
+        message = "whether the kernel compiles eBPF programs cannot be seen from here"
+        return Finding(name, "ok", message, of)
+    if found != "0":
+        return Finding(name, "ok", "the kernel compiles eBPF programs", of)
+    return Finding(
+        name,
+        "warning",
+        "the kernel does not compile eBPF programs (net.core.bpf_jit_enable is 0): cards are "
+        "steered as they should be, but each packet takes more processor time",
+        of,
+        command="sudo sysctl net.core.bpf_jit_enable=1",
+        fix="if a file in /etc/sysctl.d says so, change it there too",
     )
 
 
