@@ -14,7 +14,7 @@ MEANINGS: Final[Mapping[int, str]] = {
     signal.SIGKILL: (
         "another process did that, or the kernel (the OOM killer) since memory ran out: "
         "'journalctl -k' or 'dmesg' then has 'Killed process {pid}', and the VM needs less memory, "
-        "or the host more"
+        "or what it runs in needs more: the host, a container, a job (--mem)"
     ),
     signal.SIGSEGV: FAULT,
     signal.SIGABRT: FAULT,
