@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A cluster for all tests: two nodes, or as many as BPFERRY_NODES says."""
+"""A cluster for all tests: two nodes, in the long form three, or as many as BPFERRY_NODES says."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import requires
+from tests.abuse.amounts import amount
 from tests.cluster.jobs import END_S, PATIENCE_S, Cluster, bring_jobs, held
 from tests.cluster.nodes import USER, booted_nodes
 from tests.cluster.slurm import start_slurm
@@ -18,7 +19,7 @@ def booted_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
     """Return a cluster in which nothing runs."""
     for name in ("systemd-nspawn", "mmdebstrap", "nsenter"):
         requires.program(name)
-    count = int(os.environ.get("BPFERRY_NODES", "2"))
+    count = int(os.environ.get("BPFERRY_NODES", amount(2, 3)))
     with booted_nodes(count, tmp_path_factory.mktemp("cluster")) as nodes:
         for node in nodes:
             bring_jobs(node)

@@ -6,6 +6,7 @@ Each test ends with nothing of a VM on any node: no tap, no set, no process (the
 
 import json
 import re
+import shlex
 import time
 from typing import Final
 
@@ -22,6 +23,9 @@ pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
 
 LIMIT_S: Final = 60
 """The shortest that there is."""
+
+OF_AN_ADDRESS: Final = re.compile(r"^ +(scontrol .* comment=.*)\n +(squeue .*)$", re.MULTILINE)
+"""The page's two lines: what a task writes, and what its user asks."""
 
 
 def test_group_and_user_arrive_in_the_job(cluster: Cluster) -> None:
@@ -66,6 +70,18 @@ def test_name_disk_and_address_follow_from_the_task(cluster: Cluster) -> None:
         assert f"52:54:00:00:00:{task.number:02x}" == card["mac"]
         assert f"/tmp/web-{task.number}.qcow2" in said
         assert "steering by eBPF" in cluster.output_of(job, task)
+    cluster.cancel(job)
+
+
+def test_squeue_tells_the_address_of_a_vm(cluster: Cluster) -> None:
+    """As the page says it: a task writes it into its comment, and its user reads it there."""
+    told, asked = OF_AN_ADDRESS.findall(PAGE.read_text())[0]
+    words = ("sbatch", "--parsable", "--array=3", "--output=/dev/null")
+    job = int(cluster.controller.user(*words, f"--wrap={told}; sleep 600"))
+    (task,) = cluster.wait_for(job, "RUNNING")
+    row = f"{job}_3 {task.node} 10.85.0.103"
+
+    assert wait_until(lambda: row in cluster.controller.user(*shlex.split(asked)), PATIENCE_S, 0.5)
     cluster.cancel(job)
 
 

@@ -95,7 +95,7 @@ def test_guests_of_two_nodes_are_steered_flow_by_flow(guests: tuple[Guest, Guest
     for sender, receiver in ((first, second), (second, first)):
         played = _play(sender, receiver)
 
-        assert () == played.mismatches
+        assert (FLOWS, ()) == (played.flows, played.mismatches)
         assert {0, 1} == set(played.counted)
         assert played.steered_by_ebpf
 
@@ -113,6 +113,9 @@ def _play(sender: Guest, receiver: Guest) -> Round:
         for source, destination in zip(sender.addresses, receiver.addresses, strict=True)
     ]
     flows = make_flows(FLOWS, routes)
+    assert {(4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")} == {
+        (flow.family, flow.protocol) for flow in flows
+    }
     with live_maps(receiver.qemu_pid()) as maps, counted_runs():
         steering = wait_for(maps, "an even table", lambda s: s.redirect and s.queues == QUEUES)
         return play_round(receiver.node.name, sender.console, receiver, steering, flows)
