@@ -8,7 +8,7 @@ kernel translates: what the container calls uid 5 is another one for the helper.
 import json
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -56,8 +56,13 @@ def podman() -> Iterator[Podman]:
         yield started
 
 
-def asked(podman: Podman, helper: TapProcess, user: int, *options: str) -> Answer:
-    """Return the answer to a request for a tap on br0 by *user* of a container."""
+TAP: Final = ("tap", "br0", "2")
+
+
+def asked(
+    podman: Podman, helper: TapProcess, user: int, *options: str, words: Sequence[str] = TAP
+) -> Answer:
+    """Return the answer to *user* of a container who asks *words*."""
     done = podman.run(
         [
             f"--user={user}:{user}",
@@ -66,7 +71,7 @@ def asked(podman: Podman, helper: TapProcess, user: int, *options: str) -> Answe
             f"--volume={helper.path}:/run/bpferry/tap.sock",
             *options,
         ],
-        *ASK, "tap", "br0", "2",
+        *ASK, *words,
     )  # fmt: skip
     assert done.stdout, done.stderr
     answer: Answer = json.loads(done.stdout)
@@ -103,6 +108,19 @@ def test_uid_of_a_pod_is_an_account_of_its_own(podman: Podman) -> None:
     assert ["TapReply", "TapReply"] == [answer["reply"] for answer in inside]
     assert all(len(answer["queues_of"]) == 2 for answer in inside)
     assert "uid 30000 has no name on this host" in outside["message"]
+
+
+def test_pods_with_one_uid_share_its_quota(podman: Podman) -> None:
+    """What one of them has counts for the other, and for no other uid."""
+    with running_tap_helper(POD) as helper:
+        made = asked(podman, helper, 20000, words=("create", "br0", "2"))
+        second = asked(podman, helper, 20000)
+        other = asked(podman, helper, 20001)
+        asked(podman, helper, 20000, words=("delete", made["interface"]))
+        freed = asked(podman, helper, 20000)
+
+    assert ("ErrorReply", "quota") == (second["reply"], second["code"])
+    assert ["TapReply", "TapReply"] == [other["reply"], freed["reply"]]
 
 
 def test_root_of_a_container_is_an_account_like_others(podman: Podman) -> None:
