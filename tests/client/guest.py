@@ -2,8 +2,9 @@
 """Guests of 512 bytes that greet on the serial port. They need a PC with SeaBIOS.
 
 They start in a second under TCG. One echoes what is typed, ignores its power button, powers the
-machine off on 'q', and on the bytes of PANIC and the others does what their names say. The other
-one powers down, as guests do, when somebody presses its power button, and costs no time until then.
+machine off on 'q', and on the bytes of PANIC and the others does what their names say. Another one
+powers down, as guests do, when somebody presses its power button, and costs no time until then. The
+third takes all the memory that it can reach.
 """
 
 from pathlib import Path
@@ -92,6 +93,41 @@ OBEDIENT = bytes.fromhex(
     "ebfe"  # 3a  jmp 0x3a
 )
 
+REACH_MIB = 512
+"""Up to where the third goes; its machine needs as much."""
+
+GREEDY = bytes.fromhex(
+    "31c0"  # 00  xor ax, ax
+    "8ed8"  # 02  mov ds, ax
+    "fc"  # 04  cld
+    "be587c"  # 05  mov si, 0x7c58      the greeting
+    "ac"  # 08  lodsb
+    "08c0"  # 09  or al, al
+    "7406"  # 0b  jz 0x13
+    "baf803"  # 0d  mov dx, 0x3f8
+    "ee"  # 10  out dx, al
+    "ebf5"  # 11  jmp 0x8
+    "fa"  # 13  cli
+    "0f0116487c"  # 14  lgdt [0x7c48]
+    "0f20c0"  # 19  mov eax, cr0        into protected mode, and back
+    "0c01"  # 1c  or al, 0x1
+    "0f22c0"  # 1e  mov cr0, eax
+    "bb0800"  # 21  mov bx, 0x8         es reaches 4 GiB from now on
+    "8ec3"  # 24  mov es, bx
+    "24fe"  # 26  and al, 0xfe
+    "0f22c0"  # 28  mov cr0, eax
+    "66bf00001000"  # 2b  mov edi, 0x100000   from 1 MiB
+    "26678807"  # 31  mov es:[edi], al    one byte of each page
+    "6681c700100000"  # 35  add edi, 0x1000
+    "6681ff00000020"  # 3c  cmp edi, 0x20000000 up to 512 MiB
+    "72ec"  # 43  jb 0x31
+    "f4"  # 45  hlt
+    "ebfd"  # 46  jmp 0x45
+    # 48  Segments: the first is none, so its place has size and address of this table.
+    "0f00487c00000000"
+    "ffff00000092cf00"  # 50  writable, from 0 to 4 GiB
+)
+
 
 def write_disk(path: Path) -> None:
     """Write a disk image with this guest to *path*."""
@@ -101,6 +137,11 @@ def write_disk(path: Path) -> None:
 def write_obedient_disk(path: Path) -> None:
     """Write one with the guest that powers down when it is asked to."""
     _write(path, OBEDIENT + GREETING + b"\0" + FAREWELL + b"\0")
+
+
+def write_greedy_disk(path: Path) -> None:
+    """Write one with the guest that takes memory."""
+    _write(path, GREEDY + GREETING + b"\0")
 
 
 def _write(path: Path, code: bytes) -> None:

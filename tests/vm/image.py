@@ -43,6 +43,9 @@ PACKAGES: Final = (
 )
 """What tools/install would install, a kernel, and what boots it."""
 
+SLURM: Final = ("munge", "slurmctld", "slurmd")
+"""Packages, and services of the same names, which have no settings when the host boots."""
+
 OF_QEMU: Final = ("qemu-system-x86", "qemu-utils")
 
 IMPORTED: Final = ("python3-msgpack", "python3-pyroute2", "libbpf1")
@@ -82,6 +85,8 @@ chroot "$1" systemctl --quiet enable courier.service
 
 # The booted system must not think that it is booted for the first time, and ask.
 SET_UP: Final = 'chroot "$1" systemd-firstboot --root=/ --locale=C.UTF-8 --timezone=UTC'
+
+ASLEEP: Final = f'chroot "$1" systemctl --quiet disable {" ".join(SLURM)}'
 
 ADD_QEMU: Final = f"""\
 mkdir -p "$1{NEWER_FOLDER}/usr"
@@ -163,8 +168,8 @@ def fresh_image(release: str) -> Image:
 def host_image() -> Image:
     """Return the image, made if there is none."""
     newer = old_qemu_binary("11.1.3").parents[1]
-    hooks = (SET_UP, ADD_COURIER, ADD_QEMU % newer, ADD_VENV % _requirements())
-    options = [f"--include={','.join(PACKAGES)}"]
+    hooks = (SET_UP, ADD_COURIER, ASLEEP, ADD_QEMU % newer, ADD_VENV % _requirements())
+    options = [f"--include={','.join((*PACKAGES, *SLURM, 'slurm-client'))}"]
     return _image("vm-trixie", _build(options, hooks, "trixie", [f"deb {mirror()} trixie main"]))
 
 
