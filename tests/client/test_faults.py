@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.errors import BpferryError
+from bpferry.machine.control import client, life
 from bpferry.machine.control.packets import decode_reply
 from bpferry.machine.control.running import connect
 from bpferry_wire import limits
@@ -73,6 +74,12 @@ def qemu_of() -> int:
     return found
 
 
+def in_each_process(folder: Path, patch: pytest.MonkeyPatch, text: str) -> None:
+    """Let *text* be what each process of bpferry's runs first."""
+    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
+    patch.syspath_prepend(str(folder))
+
+
 def test_flood_on_standard_error_does_not_keep_commands_from_the_vm(tmp_path: Path) -> None:
     """They are answered, the log stays small, and the flood does not keep the VM from ending."""
     text = f'qemu = "{script(tmp_path, FLOODS)}"\n{BASE}{DISK}'
@@ -89,13 +96,17 @@ def test_flood_on_standard_error_does_not_keep_commands_from_the_vm(tmp_path: Pa
     assert sum(logs) <= 2 << 20
 
 
-def test_qemu_that_floods_and_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_qemu_that_floods_and_never_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error comes when the time for an answer is over, and not when the flood is."""
+    impatient = "from bpferry.machine import supervisor\nsupervisor.MONITOR_SECONDS = 3.0\n"
+    in_each_process(tmp_path, monkeypatch, impatient)
     body = 'case "$*" in *guest=t,*) exec yes "no time" >&2;; esac; exec qemu-system-x86_64 "$@"'
     text = f'qemu = "{script(tmp_path, body)}"\n{BASE}{DISK}'
     with start(tmp_path, text) as run:
         assert run.process.wait(LONG) == 1
-        assert "did not answer at its monitor within 30 s" in run.err()[-2000:]
+        assert "did not answer at its monitor within 3 s" in run.err()[-2000:]
 
 
 @contextlib.contextmanager
@@ -150,8 +161,16 @@ def test_log_on_a_full_disk_does_not_stop_the_vm(tmp_path: Path) -> None:
         subprocess.run(["/bin/umount", "--lazy", str(state)], check=True)
 
 
-def test_qemu_that_hangs_is_told_and_can_be_ended(tmp_path: Path) -> None:
-    """What does not need it is answered; what does ends with an error; the VM can be stopped."""
+def test_qemu_that_hangs_is_told_and_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not need it is answered; what does ends with an error; the VM can be stopped.
+
+    The error is the supervisor's, which gives QEMU up before the command gives up the supervisor.
+    """
+    assert life.QEMU_SECONDS < client.ANSWER_SECONDS
+    impatient = "from bpferry.machine.control import life\nlife.QEMU_SECONDS = 2.0\n"
+    in_each_process(tmp_path, monkeypatch, impatient)
     with start(tmp_path, BASE + DISK) as run:
         runs(run)
         qemu = qemu_of()
@@ -162,7 +181,7 @@ def test_qemu_that_hangs_is_told_and_can_be_ended(tmp_path: Path) -> None:
         for words in (("pause", "t"), ("screenshot", "t", picture)):
             done = bpferry(*words)
             assert (words, done.returncode) == (words, 1)
-            assert "did not answer" in done.stderr
+            assert "QEMU of 't' did not answer" in done.stderr
         assert not Path(picture).exists()
         assert bpferry("stop", "--force", "t").returncode == 0
 
@@ -286,13 +305,12 @@ def test_another_user_reaches_no_socket_of_a_vm(tmp_path: Path) -> None:
 def test_time_that_is_waited_does_not_depend_on_the_clock(tmp_path: Path) -> None:
     """A clock that jumps by a day ends no stop early, and an uptime stays what it is."""
     # Python's own clock, in every process of bpferry: a host's clock is not for tests to set.
-    (tmp_path / "sitecustomize.py").write_text(
+    jumps = (
         "import time\nreal, begin = time.time, time.monotonic()\n"
-        "time.time = lambda: real() + 86_400 * ((time.monotonic() - begin) // 0.5 % 2)\n",
-        encoding="utf-8",
+        "time.time = lambda: real() + 86_400 * ((time.monotonic() - begin) // 0.5 % 2)\n"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(tmp_path))
+        in_each_process(tmp_path, patch, jumps)
         with start(tmp_path, BASE + DISK) as run:
             runs(run)
             time.sleep(1.0)
