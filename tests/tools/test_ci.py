@@ -65,32 +65,46 @@ def join(folder: Path, *reports: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_skip_without_leave_is_seen_in_each_of_two_runs(tmp_path: Path) -> None:
-    """All tests run as two halves, and what is checked is the report of both."""
-    halves = [tmp_path / "one.xml", tmp_path / "two.xml"]
-    for half, reason in zip(halves, (REASON, "no time"), strict=True):
-        half.write_text(REPORT.format(reason))
-    joined = join(tmp_path, *halves).returncode
+    """All tests run as several parts, and what is checked is the report of all."""
+    parts = [tmp_path / "one.xml", tmp_path / "two.xml"]
+    for part, reason in zip(parts, (REASON, "no time"), strict=True):
+        part.write_text(REPORT.format(reason))
+    joined = join(tmp_path, *parts).returncode
     text = (tmp_path / "joined.xml").read_text()
 
     assert (0, 4) == (joined, text.count("<testcase "))
     assert "no time" in check_skips(text, tmp_path).stderr
 
 
-def test_a_half_that_wrote_no_report_fails(tmp_path: Path) -> None:
+def test_a_part_that_wrote_no_report_fails(tmp_path: Path) -> None:
     """It was killed, or crashed; nobody can say what was skipped."""
-    half = tmp_path / "one.xml"
-    half.write_text(REPORT.format(REASON))
-    done = join(tmp_path, half, tmp_path / "two.xml")
+    part = tmp_path / "one.xml"
+    part.write_text(REPORT.format(REASON))
+    done = join(tmp_path, part, tmp_path / "two.xml")
 
     assert (1, True) == (done.returncode, done.stderr.startswith("pytest wrote no report: "))
 
 
-def test_what_runs_aside_is_there() -> None:
-    """The other half is all the rest, so a path that has gone would be in neither."""
-    script = (REPOSITORY / "tools/test").read_text()
-    (listed,) = re.findall(r'^aside="([^"]+)"', script, re.MULTILINE)
+def test_the_ten_slowest_of_all_runs_are_printed(tmp_path: Path) -> None:
+    """Slowest first, whichever run had them."""
+    parts = [tmp_path / "even.xml", tmp_path / "odd.xml"]
+    for first, part in enumerate(parts):
+        tests = (f'<testcase classname="t" name="{n}" time="{n}"/>' for n in range(first, 12, 2))
+        part.write_text(f"<testsuites><testsuite>{''.join(tests)}</testsuite></testsuites>")
+    printed = join(tmp_path, *parts).stdout.splitlines()
 
-    assert [] == [path for path in listed.split() if not (REPOSITORY / path).exists()]
+    assert [f"{seconds:6.1f} s  t.{seconds}" for seconds in range(11, 1, -1)] == printed[1:]
+
+
+def test_what_runs_in_parts_of_its_own_is_there() -> None:
+    """The last part is all the rest, so a path that has gone would be in none."""
+    script = (REPOSITORY / "tools/test").read_text()
+    listed = re.findall(r'^(\w+)="(tests/[^"]+)"', script, re.MULTILINE)
+    paths = [path for _, words in listed for path in words.split()]
+
+    assert ["emulated", "booted", "guests"] == [name for name, _ in listed]
+    assert [] == [path for path in paths if not (REPOSITORY / path).exists()]
+    assert len(paths) == len(set(paths))
 
 
 def test_empty_report_fails(tmp_path: Path) -> None:
