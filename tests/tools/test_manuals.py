@@ -3,8 +3,11 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -150,26 +153,37 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 FISH: Final = 'source "$argv[1]"; complete -C "bpferry {words}"'
 
 
-def home(folder: Path) -> dict[str, str]:
-    """Make a user's folders with a VM that runs and two that can be started; return the variables.
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Make a user's folders with a VM that runs and three that can be started; yield the variables.
 
-    What is not a name that a shell takes as it is, is there too.
+    One of them was killed, with one that has no description. What is not a name that a shell takes
+    as it is, is there too.
     """
+    # The path of a socket is short.
+    folder = tmp_path_factory.mktemp("u")
     run = folder / "run" / "bpferry"
-    for name in ("running", "odd_name-0123456789ab"):
-        (run / name).mkdir(parents=True)
-        (run / name / "control.sock").touch()
-    (run / "ended").mkdir()
-    vms = folder / "config" / "bpferry" / "vms"
-    vms.mkdir(parents=True)
-    for name in ("web.toml", "db.v2.xml", "running.toml", "$(touch hacked).toml", "no.txt"):
-        (vms / name).touch()
-    return {
-        **os.environ,
-        "HOME": str(folder),
-        "XDG_RUNTIME_DIR": str(folder / "run"),
-        "XDG_CONFIG_HOME": str(folder / "config"),
-    }
+    with ExitStack() as stack:
+        for name in ("running", "odd_name-0123456789ab", "killed", "web"):
+            (run / name).mkdir(parents=True)
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            sock.bind(str(run / name / "control.sock"))
+            sock.listen()
+            if name in ("killed", "web"):
+                sock.close()
+            (folder / "state" / "bpferry" / name).mkdir(parents=True)
+            (folder / "state" / "bpferry" / name / "log").touch()
+        vms = folder / "config" / "bpferry" / "vms"
+        vms.mkdir(parents=True)
+        for name in ("web.toml", "db.v2.xml", "running.toml", "$(touch hacked).toml", "no.txt"):
+            (vms / name).touch()
+        yield {
+            **os.environ,
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": f"{folder}/run/",
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
 
 
 def completed(shell: str, words: str, file: Path, env: dict[str, str], folder: Path) -> list[str]:
@@ -189,58 +203,72 @@ def completed(shell: str, words: str, file: Path, env: dict[str, str], folder: P
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_names_of_vms_complete(share: Path, tmp_path: Path, shell: str) -> None:
-    """Those that run and those that can be started, each once; nothing in a name is carried out."""
-    env = home(tmp_path)
-    file = share / SHELLS[shell]
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("status", ["running"]),
+        ("stop", ["running"]),
+        ("console", ["running"]),
+        ("steering", ["running"]),
+        ("start", ["db.v2", "running", "web"]),
+        ("log", ["db.v2", "killed", "running", "web"]),
+    ],
+)
+def test_names_of_vms_complete(
+    *, share: Path, home: dict[str, str], tmp_path: Path, shell: str, command: str, names: list[str]
+) -> None:
+    """Those that run, or that can be started, each once; nothing in a name is carried out."""
+    words = f"{command} ''" if shell == "bash" else f"{command} "
 
-    found = completed(shell, "status ''" if shell == "bash" else "status ", file, env, tmp_path)
-    assert ["db.v2", "running", "web"] == sorted(set(found) - {""})
+    found = completed(shell, words, share / SHELLS[shell], home, tmp_path)
+
+    assert names == sorted(set(found) - {""})
     assert len(found) == len(set(found))
-    assert ["web"] == completed(shell, "stop w", file, env, tmp_path)
     assert not (tmp_path / "hacked").exists()
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_a_vm_is_run_by_its_name_or_its_file(share: Path, tmp_path: Path, shell: str) -> None:
+def test_a_vm_is_run_by_its_name_or_its_file(
+    share: Path, home: dict[str, str], tmp_path: Path, shell: str
+) -> None:
     """Both complete, for the commands that take either."""
-    env = home(tmp_path)
     (tmp_path / "weather.toml").touch()
     file = share / SHELLS[shell]
 
     for command in ("run", "check"):
-        found = completed(shell, f"{command} we", file, env, tmp_path)
+        found = completed(shell, f"{command} we", file, home, tmp_path)
         assert ["weather.toml", "web"] == sorted(found)
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_commands_and_options_complete(share: Path, tmp_path: Path, shell: str) -> None:
+def test_commands_and_options_complete(
+    share: Path, home: dict[str, str], tmp_path: Path, shell: str
+) -> None:
     """As the parser has them."""
-    env = home(tmp_path)
     file = share / SHELLS[shell]
     known = {command.words[0] for command in COMMANDS if len(command.words) == 1}
 
     assert {name for name in known if name.startswith("c")} == set(
-        completed(shell, "c", file, env, tmp_path)
+        completed(shell, "c", file, home, tmp_path)
     )
     assert ["--dry-run"] == [
-        word.partition("=")[0] for word in completed(shell, "run --dry", file, env, tmp_path)
+        word.partition("=")[0] for word in completed(shell, "run --dry", file, home, tmp_path)
     ]
 
 
-def test_zsh_loads_its_file(share: Path, tmp_path: Path) -> None:
+def test_zsh_loads_its_file(share: Path, home: dict[str, str]) -> None:
     """With compinit, as a user's shell does, which finds it by its first line."""
     folder = share / Path(SHELLS["zsh"]).parent
     script = (
         f"fpath=({folder} $fpath); autoload -U compinit; compinit -u -D; "
         "print $_comps[bpferry]; autoload +X _bpferry; "
-        'functions _bpferry_vms >/dev/null || source "$fpath[1]/_bpferry"; '
-        'compadd() { print -l -- "${(P)@[-1]}" }; _bpferry_vms -a found'
+        'functions _bpferry_logged >/dev/null || source "$fpath[1]/_bpferry"; '
+        'compadd() { print -l -- "${(P)@[-1]}" }; _bpferry_logged -a found'
     )
     zsh = [requires.program("zsh"), "-f", "-c", script]
-    done = subprocess.run(zsh, check=False, capture_output=True, text=True, env=home(tmp_path))
+    done = subprocess.run(zsh, check=False, capture_output=True, text=True, env=home)
 
-    assert done.stdout.splitlines() == ["_bpferry", "db.v2 running web"], done.stderr
+    assert done.stdout.splitlines() == ["_bpferry", "db.v2 killed running web"], done.stderr
 
 
 def test_all_is_made_by_one_command(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Completions for bash, zsh and fish, by shtab: what can come next, and the names of VMs.
 
-Names come from folders and not from ``bpferry list``, so that the shell answers at once. They are
-those of VMs that run (their control sockets) and of descriptions that can be started by name.
+Names come from sockets and folders and not from ``bpferry list``, so that the shell answers at
+once: those of VMs that run, of those with a log, or of those that can be started by name.
 """
 
 import argparse
@@ -22,16 +22,8 @@ SHELLS: Final = {
 
 HEX: Final = "[0-9a-f]" * 12
 
-VMS: Final = f"""\
-uid=$(id -u)
-for path in "${{XDG_RUNTIME_DIR:-/run/user/$uid}}"/bpferry/*/control.sock \\
-    /run/user/$uid/bpferry/*/control.sock /tmp/bpferry-$uid/bpferry/*/control.sock \\
-    "${{XDG_CONFIG_HOME:-$HOME/.config}}"/bpferry/vms/*.toml \\
-    "${{XDG_CONFIG_HOME:-$HOME/.config}}"/bpferry/vms/*.xml; do
-    [ -e "$path" ] || continue
-    name=${{path%/control.sock}}
-    name=${{name##*/}}
-    [ "${{path##*/}}" = control.sock ] || name=${{name%.*}}
+PLAIN: Final = f"""\
+while read -r name; do
     case $name in
     *-{HEX} | *[!A-Za-z0-9._-]*) ;;
     *) printf "%s\\n" "$name" ;;
@@ -39,6 +31,37 @@ for path in "${{XDG_RUNTIME_DIR:-/run/user/$uid}}"/bpferry/*/control.sock \\
 done | sort -u"""
 """Names that a shell would take for something else are left out, and folders with a digest in place
 of a VM's name."""
+
+RUNNING: Final = f"""\
+uid=$(id -u)
+run=${{XDG_RUNTIME_DIR:-/run/user/$uid}}
+grep -F /control.sock /proc/net/unix | while read -r _ _ _ flags _ _ _ path; do
+    name=${{path%/control.sock}}
+    name=${{name##*/}}
+    case $flags:$path in
+    00010000:"${{run%/}}/bpferry/$name/control.sock" | \\
+    00010000:"/run/user/$uid/bpferry/$name/control.sock" | \\
+    00010000:"/tmp/bpferry-$uid/bpferry/$name/control.sock") printf "%s\\n" "$name" ;;
+    esac
+done | {PLAIN}"""
+"""Sockets on which somebody listens (__SO_ACCEPTCON, linux/net.h); one of a VM that was killed is
+only a file. Known hole: those of VMs in another network namespace are not in this file."""
+
+LOGGED: Final = f"""\
+for path in "${{XDG_STATE_HOME:-$HOME/.local/state}}"/bpferry/*/log; do
+    [ -e "$path" ] || continue
+    path=${{path%/log}}
+    printf "%s\\n" "${{path##*/}}"
+done | {PLAIN}"""
+"""What was said about a VM, unless it is in the journal: then the VM has a description."""
+
+DESCRIBED: Final = f"""\
+for path in "${{XDG_CONFIG_HOME:-$HOME/.config}}"/bpferry/vms/*.toml \\
+    "${{XDG_CONFIG_HOME:-$HOME/.config}}"/bpferry/vms/*.xml; do
+    [ -e "$path" ] || continue
+    path=${{path##*/}}
+    printf "%s\\n" "${{path%.*}}"
+done | {PLAIN}"""
 
 BRIDGES: Final = """\
 for path in /sys/class/net/*/bridge; do
@@ -52,14 +75,22 @@ for path in /sys/class/net/bfp*; do
     [ -e "$path" ] && printf "%s\\n" "${path##*/}"
 done"""
 
-LISTS: Final = {"vms": VMS, "bridges": BRIDGES, "taps": TAPS}
+LISTS: Final = {
+    "running": RUNNING,
+    "described": DESCRIBED,
+    "logged": f"{{ {LOGGED}\n{DESCRIBED}; }} | sort -u",
+    "bridges": BRIDGES,
+    "taps": TAPS,
+}
 """What completes, as programs for sh(1) without a single quote."""
 
 EITHER: Final = {
-    "bash": '_bpferry_descriptions() {\n  _bpferry_vms "$1"\n  _shtab_compgen_files "$1"\n}\n',
-    "zsh": '_bpferry_descriptions() {\n  _bpferry_vms "$@"\n  _files "$@"\n}\n',
+    "bash": (
+        '_bpferry_descriptions() {\n  _bpferry_described "$1"\n  _shtab_compgen_files "$1"\n}\n'
+    ),
+    "zsh": '_bpferry_descriptions() {\n  _bpferry_described "$@"\n  _files "$@"\n}\n',
     "fish": (
-        "function _bpferry_descriptions\n  _bpferry_vms\n"
+        "function _bpferry_descriptions\n  _bpferry_described\n"
         "  __fish_complete_path (commandline -ct)\nend\n"
     ),
 }
@@ -67,6 +98,10 @@ EITHER: Final = {
 
 NAMED_OR_FILE: Final = (("run",), ("check",))
 """The commands whose FILE may be the name of a VM."""
+
+DESCRIBED_BY_NAME: Final = ("start", "restart", "enable", "disable")
+"""The commands about VMs that have a description, whether they run or not. Of one that has ended,
+there is still a log; all other commands are about VMs that run."""
 
 FUNCTIONS: Final = {
     "bash": '_bpferry_{0}() {{\n  compgen -W "$(sh -c \'{1}\')" -- "$1"\n}}\n',
@@ -106,7 +141,14 @@ def kind_of(command: Command, action: argparse.Action) -> Mapping[str, str] | No
         return _listed("bridges")
     if action.option_strings or place != "NAME" or command.words == ("create",):
         return None
-    return _listed("taps" if command.words[0] == "tap" else "vms")
+    return _listed(_whose_name(command.words[0]))
+
+
+def _whose_name(word: str) -> str:
+    """Return which of ``LISTS`` completes the NAME of the command *word*."""
+    if word in DESCRIBED_BY_NAME:
+        return "described"
+    return {"tap": "taps", "log": "logged"}.get(word, "running")
 
 
 def _listed(name: str) -> Mapping[str, str]:
