@@ -103,10 +103,13 @@ def helpers(folder: Path, namespace: str, asked: list[Request], most: int = 4) -
         asked.append(read)
         wanted = read.request if isinstance(read, Can) else read
         assert isinstance(wanted, Tap)
+        allowed = wanted.queues <= most
         if isinstance(read, Can):
-            allowed = wanted.queues <= most
             code = "" if allowed else Code.QUOTA.value
             fake.replies(CanReply(allowed, "the policy says so", code))(connection, request)
+            return
+        if not allowed:
+            fake.refuses(Code.QUOTA)(connection, request)
             return
         made = taps.made(namespace, wanted.queues)
         fake.gives_tap(made, TapReply(taps.NAME, wanted.source, 1500))(connection, request)

@@ -57,7 +57,7 @@ def test_only_cards_change_and_only_once(
     Their single fds are not open here, and are taken for those of qemu-bridge-helper; and this host
     may have no vhost, which theirs had.
     """
-    monkeypatch.setattr(conversion, "_bridge_of", lambda _aim: "br0")
+    monkeypatch.setattr(conversion, "bridge_of", lambda _fd: "br0")
     monkeypatch.setattr(conversion, "probe_vhost", lambda _device: "")
     wishes, changed = Wishes(queues), 0
     for name, argv in lines.items():

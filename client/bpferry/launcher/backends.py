@@ -13,11 +13,16 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from bpferry.launcher.properties import NotUnderstoodError, Properties
+from bpferry.network import tun
+from bpferry_wire.fds import BorrowedFd
 
 DEFAULT_BRIDGE: Final = "br0"
 """DEFAULT_BRIDGE_INTERFACE of include/net/net.h."""
 
 BRIDGE_HELPER: Final = "qemu-bridge-helper"
+
+MADE_BY_BRIDGE_HELPER: Final = re.compile(r"tap\d+|bft[0-9a-f]{12}")
+"""The names of its taps (qemu-bridge-helper.c: the kernel counts them), and of ours."""
 
 FD: Final = re.compile(r"[0-9]{1,9}")
 
@@ -122,3 +127,25 @@ def _fds(netdev: Properties, key: str) -> tuple[int, ...]:
     if not all(FD.fullmatch(word) for word in words):
         raise NotUnderstoodError(f"'{key}={text}' does not list numbers of fds")
     return tuple(map(int, words))
+
+
+def bridge_of(fd: int) -> str:
+    """Return the bridge of *fd*, the tap that a launcher got from qemu-bridge-helper.
+
+    Raises:
+        NotUnderstoodError: it is another kind of tap, or its bridge is not known.
+    """
+    try:
+        queue = tun.identify(BorrowedFd(fd))
+    except OSError as error:
+        raise NotUnderstoodError(f"its fd {fd} is not a tap: {error.strerror}") from error
+    if queue.flags & (tun.IFF_PERSIST | tun.IFF_MULTI_QUEUE) or not (
+        MADE_BY_BRIDGE_HELPER.fullmatch(queue.interface)
+    ):
+        raise NotUnderstoodError(f"its tap '{queue.interface}' is not from qemu-bridge-helper")
+    from bpferry.network.tap_bridge import find_bridge  # noqa: PLC0415 - for such taps alone
+
+    bridge = find_bridge(queue.interface)
+    if not bridge:
+        raise NotUnderstoodError(f"its tap '{queue.interface}' is not on a bridge of this host")
+    return bridge

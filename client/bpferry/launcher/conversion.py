@@ -6,34 +6,29 @@ before starts now. Only if eBPF is required is that an error.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from bpferry.domain.model.cards import VHOST_DEVICE
-from bpferry.errors import BpferryError, Unsupported
+from bpferry.errors import BpferryError, NotReady, Refused, Unsupported
 from bpferry.launcher.aims import Aim, read_aim
-from bpferry.launcher.backends import Kind, read_backend
+from bpferry.launcher.backends import Kind, bridge_of, read_backend
 from bpferry.launcher.cards import FoundCard, LeftCard, find_cards
-from bpferry.launcher.giving import Giver
+from bpferry.launcher.giving import GivenTap, Giver
 from bpferry.launcher.guest import name_of, uses_kvm, vcpus_of
 from bpferry.launcher.properties import NotUnderstoodError
 from bpferry.launcher.rewriting import NewCard, new_device, new_netdev, rewrite
 from bpferry.launcher.words import read_options
-from bpferry.network import tun
 from bpferry.network.existing_tap import has_several_queues
 from bpferry.network.vhost import probe_vhost
 from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import plan_card
 from bpferry.steering.requests import CardRequests, build_load
 from bpferry.steering.rungs import CardPlan, Granted, HelperAnswer, HostFacts, Notice, Rung
-from bpferry_wire.fds import BorrowedFd
+from bpferry_wire.messages import Tap
 from bpferry_wire.vm_names import clean_vm_name
-
-MADE_BY_BRIDGE_HELPER: Final = re.compile(r"tap\d+|bft[0-9a-f]{12}")
-"""The names of its taps (qemu-bridge-helper.c: the kernel counts them), and of ours."""
 
 
 class Wishes(NamedTuple):
@@ -155,7 +150,7 @@ class _Converter:
             case Kind.NAMED:
                 return self._existing(aim)
             case Kind.ONE_FD if aim.queues > 1:
-                return self._from_helper(aim, _bridge_of(aim))
+                return self._from_helper(aim, bridge_of(aim.backend.fds[0]))
             case Kind.ONE_FD:
                 raise NotUnderstoodError("it has a tap already, and one queue is all it can have")
         return self._with_set(aim, aim.queues, "")
@@ -168,13 +163,16 @@ class _Converter:
     def _from_helper(self, aim: Aim, bridge: str) -> Converted:
         """Give the card a new tap on *bridge*."""
         asked = aim.tap(aim.queues, bridge)._replace(vm=clean_vm_name(self._name))
-        queues = self._giver.allowed_queues(asked)
-        if aim.backend.kind is Kind.ONE_FD and queues == 1:
-            raise NotUnderstoodError(f"the policy allows one queue on bridge '{bridge}'")
-        # What cannot be planned is not asked for.
-        self._plan(aim, queues, bridge, Granted.NOT_ASKED)
-        asked = asked._replace(queues=queues)
-        given = self._giver.tap(aim.name, asked)
+        try:
+            given = self._new_tap(aim, asked)
+        except (Refused, NotReady, Unsupported):
+            # Fewer queues may be allowed; if not, this says why.
+            asked = asked._replace(queues=self._giver.allowed_queues(asked))
+            if aim.backend.kind is Kind.ONE_FD and asked.queues == 1:
+                text = f"the policy allows one queue on bridge '{bridge}'"
+                raise NotUnderstoodError(text) from None
+            given = self._new_tap(aim, asked)
+        queues = asked.queues
         made = self._with_set(aim, queues, bridge, given.words)
         notices = made.notices
         if queues < aim.queues:
@@ -186,6 +184,11 @@ class _Converter:
             notices=notices,
             closed=(*aim.backend.fds, *aim.backend.vhost_fds),
         )
+
+    def _new_tap(self, aim: Aim, asked: Tap) -> GivenTap:
+        # What cannot be planned is not asked for.
+        self._plan(aim, asked.queues, asked.source, Granted.NOT_ASKED)
+        return self._giver.tap(aim.name, asked)
 
     def _existing(self, aim: Aim) -> Converted:
         """Open the tap that the card names."""
@@ -224,26 +227,3 @@ class _Converter:
             answer=answer,
             require_ebpf=self._wishes.require_ebpf and aim.is_virtio,
         )
-
-
-def _bridge_of(aim: Aim) -> str:
-    """Return the bridge of the tap that a launcher got from qemu-bridge-helper.
-
-    Raises:
-        NotUnderstoodError: it is another kind of tap, or its bridge is not known.
-    """
-    fd = aim.backend.fds[0]
-    try:
-        queue = tun.identify(BorrowedFd(fd))
-    except OSError as error:
-        raise NotUnderstoodError(f"its fd {fd} is not a tap: {error.strerror}") from error
-    if queue.flags & (tun.IFF_PERSIST | tun.IFF_MULTI_QUEUE) or not (
-        MADE_BY_BRIDGE_HELPER.fullmatch(queue.interface)
-    ):
-        raise NotUnderstoodError(f"its tap '{queue.interface}' is not from qemu-bridge-helper")
-    from bpferry.network.tap_bridge import find_bridge  # noqa: PLC0415 - for such taps alone
-
-    bridge = find_bridge(queue.interface)
-    if not bridge:
-        raise NotUnderstoodError(f"its tap '{queue.interface}' is not on a bridge of this host")
-    return bridge

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpferry.errors import BpferryError, Unsupported
+from bpferry.errors import BpferryError, Refused, Unsupported
 from bpferry.launcher import conversion
 from bpferry.launcher.cards import LeftCard
 from bpferry.launcher.conversion import Conversion, Wishes, convert, has_taps
-from bpferry.launcher.giving import NoGiver
+from bpferry.launcher.giving import GivenTap, NoGiver
 from bpferry.launcher.guest import name_of, uses_kvm, vcpus_of
 from bpferry.launcher.words import read_options
 from bpferry.qemu.capabilities import Capabilities
+from bpferry_wire.messages import Tap
 from tests.client.support import CAPABILITIES, without
 
 TYPES = {
@@ -74,6 +75,40 @@ def test_a_card_gets_a_queue_for_each_processor(before: str, after: str) -> None
     made = converted(f"-smp 2 {before} -device virtio-net-pci,netdev=n0,id=c0 -S")
 
     assert ["qemu", *shlex.split(f"-smp 2 {after} -device '{NEW}' -S")] == made.argv
+
+
+class Asked(NoGiver):
+    """Gives taps of up to *most* queues, and keeps what it was asked."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.heard: list[str] = []
+
+    def allowed_queues(self, asked: Tap) -> int:
+        """Say how many."""
+        self.heard.append(f"may I have {asked.queues}")
+        return min(self.most, asked.queues)
+
+    def tap(self, name: str, asked: Tap) -> GivenTap:
+        """Give no more."""
+        self.heard.append(f"give me {asked.queues}")
+        if asked.queues > self.most:
+            raise Refused("too many")
+        return super().tap(name, asked)
+
+
+@pytest.mark.parametrize(
+    ("most", "heard"),
+    [(4, ["give me 4"]), (3, ["give me 4", "may I have 4", "give me 3"])],
+)
+def test_a_tap_is_asked_for_at_once(most: int, heard: list[str]) -> None:
+    """What is allowed is asked only after a refusal: each question takes time at a start."""
+    giver = Asked(most)
+    line = "qemu -smp 4 -netdev bridge,id=n0 -device virtio-net-pci,netdev=n0"
+    made = convert(shlex.split(line), QEMU, giver, Wishes())
+
+    assert heard == giver.heard
+    assert [most] == [card.plan.queues for card in made.converted]
 
 
 def test_a_card_in_json_stays_in_json() -> None:
