@@ -197,6 +197,24 @@ def test_what_steering_counts_is_what_the_guest_counted() -> None:
         assert 0 == _wake_ups_in(IDLE_SECONDS, machine.process.pid)
 
 
+@_marked
+def test_a_guest_that_is_not_to_record_packets_counts_them_only() -> None:
+    """What a packet costs is measured so; afterwards it records them again."""
+    with workplace() as place, _lone_guest(place) as (space, machine):
+        console = machine.console
+        flows = make_flows(STEP, routes(HOST, FIRST), seed=41)
+        before = sum(counters(console).values())
+        console.ask("record", on=False)
+        send(space, flows)
+        wait_until(lambda: sum(counters(console).values()) >= before + STEP * PACKETS)
+
+        assert [] == console.ask("flows")["flows"]
+        assert sum(counters(console).values()) >= before + STEP * PACKETS
+        console.ask("record", on=True)
+        send(space, flows)
+        assert set(flows) == gather_flows(console, STEP * PACKETS).keys()
+
+
 @contextmanager
 def _lone_guest(place: Workplace) -> Iterator[tuple[Namespace, Vm]]:
     """Run the first guest alone, on a bridge with the host."""

@@ -50,4 +50,4 @@ def test_each_bench_is_among_them() -> None:
     text = FIGURES.read_text()
 
     assert sorted(BENCHES) == sorted(DEFAULT_RUNS.keys() - {"all"})
-    assert set(BENCHES) <= set(re.findall(r"`tools/bench (\w+)`", text))
+    assert set(BENCHES) <= set(re.findall(r"`tools/bench ([\w-]+)`", text))

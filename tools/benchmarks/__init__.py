@@ -6,7 +6,7 @@
     installed  a copy of the helper as tools/install would install it
     activated  that copy behind a listening socket, with exactly its capabilities
     client     send requests to it, and measure the time
-    yardstick  build and run the C programs in this folder (and yardstick.h)
+    yardstick  build and run the C programs in this folder (and yardstick.h, path.h)
     object     the eBPF object that the installed QEMU carries
     handover   what is measured of the helper that loads objects, in which order
     figures    medians, percentiles, and wanted values
@@ -24,6 +24,11 @@
     path_plan      what the guest would have asked for, and the packets to it
     path_figures   its wanted values, the table and the JSON object
     path_picture   its picture
+
+    path_guest          the same to real guests
+    path_turns          what is looked at, in which order; also in the emulated host of the tests
+    path_look           one look at one VM that gets packets
+    path_guest_figures  its wanted values, the table and the JSON object
 
     fairness       how much a user notices of others who flood the helper
     flood          one process that floods

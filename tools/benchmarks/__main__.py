@@ -13,7 +13,7 @@ from failure import ToolError
 
 DEFAULT_RUNS: Final = {
     "all": 0, "exec": 20, "fairness": 100, "handover": 100, "life": 20, "path": 20,
-    "start": 20, "tap": 100,
+    "path-guest": 10, "start": 20, "tap": 100,
     "watch": 10,
 }  # fmt: skip
 DEFAULT_TAPS: Final = 1000
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table, fields = _tap(runs, options.taps, interrupts)
         elif options.what == "path":
             table, fields = _path(runs, options.picture, interrupts)
+        elif options.what == "path-guest":
+            table, fields = _path_guest(runs, options.picture, interrupts)
         else:
             benches = {
                 "exec": _exec,
@@ -113,6 +115,20 @@ def _path(runs: int, picture: Path | None, interrupts: Interrupts) -> tuple[str,
         from benchmarks.path_picture import draw  # noqa: PLC0415
 
         draw(figures, picture)
+    return as_table(figures), as_object(figures)
+
+
+def _path_guest(
+    runs: int, picture: Path | None, interrupts: Interrupts
+) -> tuple[str, dict[str, object]]:
+    from benchmarks.path_guest import measure  # noqa: PLC0415
+    from benchmarks.path_guest_figures import as_object, as_table  # noqa: PLC0415
+
+    figures = measure(runs, interrupts)
+    if picture is not None:
+        from benchmarks.path_picture import draw_guests  # noqa: PLC0415
+
+        draw_guests(figures, picture)
     return as_table(figures), as_object(figures)
 
 

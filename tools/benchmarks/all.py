@@ -17,7 +17,7 @@ from benchmarks.interrupts import Interrupts
 BENCH: Final = Path(__file__).parents[1] / "bench"
 
 BENCHES: Final = (
-    "exec", "fairness", "handover", "life", "path", "start", "tap", "watch",
+    "exec", "fairness", "handover", "life", "path", "path-guest", "start", "tap", "watch",
 )  # fmt: skip
 
 

@@ -19,9 +19,7 @@
 
 #include <fcntl.h>
 #include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/if_tun.h>
-#include <net/if.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -30,38 +28,17 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "yardstick.h"
+#include "path.h"
 
 enum {
 	MAX_QUEUES = 8,
-	MAX_FLOWS = 1024,
-	KEY_BYTES = 40,
-	TABLE_ENTRIES = 128,
-	FRAME_BYTES = 128,
 	FLOW_AT = FRAME_BYTES - 8, /* Behind all headers: MARK, and the number of the flow. */
 	MARK = 0x62706621,
 	VNET_HEADER_BYTES = 10,
-	/* A tap's queue has 500 places (TUN_READQ_SIZE, drivers/net/tun.c): no packet is ever lost. */
-	MOST_ON_THE_WAY = 256,
-	BATCH = 32,
 	WAIT_NS = 5000,
 	GIVE_UP_NS = 2000000000,
-};
-
-/* In the machine's byte order; written by benchmarks/path_plan.py. */
-struct flow {
-	uint32_t queue;
-	uint8_t frame[FRAME_BYTES];
-};
-
-struct plan {
-	uint8_t key[KEY_BYTES];
-	uint16_t table[TABLE_ENTRIES];
-	uint32_t count;
-	struct flow flows[MAX_FLOWS];
 };
 
 struct reader {
@@ -74,19 +51,9 @@ struct reader {
 	atomic_ulong as_asked;
 };
 
-static struct plan plan;
 static struct reader readers[MAX_QUEUES];
 static uint32_t queues;
 static int hashes;
-
-static long long clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	if (clock_gettime(clock, &now))
-		give_up("cannot read a clock");
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static uint32_t toeplitz(const uint8_t *data, size_t length)
 {
@@ -174,19 +141,6 @@ static void start_readers(const char *tap, int program)
 	}
 }
 
-static int open_sender(const char *bridge)
-{
-	struct sockaddr_ll address = {
-		.sll_family = AF_PACKET,
-		.sll_ifindex = if_nametoindex(bridge),
-	};
-	int sock = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-
-	if (sock < 0 || bind(sock, (struct sockaddr *)&address, sizeof(address)))
-		give_up(bridge);
-	return sock;
-}
-
 static unsigned long received(void)
 {
 	unsigned long sum = 0;
@@ -229,28 +183,6 @@ static void wait_for(unsigned long sent, unsigned long left)
 	}
 }
 
-/* Returns how many were sent, and adds the processor time that it took. */
-static unsigned int send_batch(int sock, unsigned long number, unsigned int count, long long *taken_ns)
-{
-	struct mmsghdr messages[BATCH] = {0};
-	struct iovec parts[BATCH];
-	long long start;
-	int sent;
-
-	for (unsigned int i = 0; i < count; i++) {
-		parts[i].iov_base = plan.flows[(number + i) % plan.count].frame;
-		parts[i].iov_len = FRAME_BYTES;
-		messages[i].msg_hdr.msg_iov = &parts[i];
-		messages[i].msg_hdr.msg_iovlen = 1;
-	}
-	start = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	sent = sendmmsg(sock, messages, count, 0);
-	*taken_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - start;
-	if (sent < 0)
-		give_up("cannot send");
-	return sent;
-}
-
 static void measure(int sock, unsigned long count)
 {
 	unsigned long before = received(), asked_before = as_asked(), sent = 0;
@@ -267,16 +199,6 @@ static void measure(int sock, unsigned long count)
 	printf("%lld %lld %lld %lu\n", end - start, sender_ns, readers_ns() - reading_ns,
 	       as_asked() - asked_before);
 	fflush(stdout);
-}
-
-static void read_plan(const char *path)
-{
-	FILE *file = fopen(path, "rb");
-
-	/* There may be fewer flows than there is room for. */
-	if (!file || !fread(&plan, 1, sizeof(plan), file) || !plan.count || plan.count > MAX_FLOWS)
-		give_up(path);
-	fclose(file);
 }
 
 int main(int argc, char **argv)

@@ -7,7 +7,7 @@ nor the C program that is measured says what is right.
     PLAN   key (40 bytes), table (128 times u16), number of flows (u32), and the flows
     FLOW   queue (u32), frame (128 bytes)
 
-All in the machine's byte order (struct plan in path.c).
+All in the machine's byte order (struct plan in path.h).
 """
 
 import struct

@@ -3,7 +3,7 @@
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class Yardstick:
         return [int(word) for word in answer]
 
     def _ended(self) -> BenchError:
+        if self.process.stdin is not None:
+            # What it has not read is still to be written, and would fail once more.
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
         # Its messages are on our standard error already.
         return BenchError(f"'{self.name}' ended with status {self.process.wait()}")
 

@@ -14,6 +14,7 @@ a line that begins with "@guest " so that no kernel message is taken for one. Th
     address   ipv4 and/or ipv6, "a/len"  nothing
     counters                             queues: {number: packets}
     flows                                flows since the last call, and lost: packets not recorded
+    record    on                         nothing: whether packets are recorded; at first they are
     send      flows, packets             nothing: sends that many packets of each flow (sending.py)
     exchange  address, bytes             back: whether a datagram came back from there (echo.py)
     poweroff                             nothing, and the guest powers off
@@ -64,6 +65,7 @@ class Agent:
             "address": self._address,
             "counters": self._counters,
             "flows": self._flows,
+            "record": self._record,
             "send": self._send,
             "exchange": self._exchange,
             "poweroff": self._poweroff,
@@ -130,6 +132,12 @@ class Agent:
             for ends, queues in seen.items()
         ]
         return {"flows": flows, "lost": lost}
+
+    def _record(self, command: Record) -> Record:
+        if not isinstance(command["on"], bool):
+            raise TypeError("'on' is true or false")
+        self.recorder.listen(on=command["on"])
+        return {}
 
     def _send(self, command: Record) -> Record:
         rows = command["flows"]

@@ -15,9 +15,10 @@ import socket
 import struct
 from collections.abc import Iterator
 
-ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h, as the next two
+ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h, as the next three
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
+ETH_P_LOOPBACK = 0x9000
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h, as the next
 SO_RCVBUFFORCE = 33
 SOL_PACKET = 263  # include/linux/socket.h
@@ -52,6 +53,7 @@ class Recorder:
     """One packet socket per receive queue of a network device, and what they saw."""
 
     def __init__(self, device: str, queues: int) -> None:
+        self._device = device
         self.sockets = [open_socket(device, queue) for queue in range(queues)]
         self._seen: dict[Ends, dict[int, int]] = {}
         self._lost = 0
@@ -64,6 +66,12 @@ class Recorder:
             # Reading these figures resets them.
             figures = source.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
             self._lost += struct.unpack("II", figures)[1]
+
+    def listen(self, *, on: bool) -> None:
+        """Record what arrives from now on, or let it pass, which is much quicker."""
+        # A socket has to be for some protocol: one that nobody sends here.
+        for source in self.sockets:
+            source.bind((self._device, ETH_P_ALL if on else ETH_P_LOOPBACK))
 
     def take(self) -> tuple[dict[Ends, dict[int, int]], int]:
         """Return packets by flow and queue, and how many packets were lost; reset both."""

@@ -90,13 +90,19 @@ class Vm:
         return int(qemu)
 
 
-def client(place: Workplace, space: Namespace, arguments: Sequence[str]) -> list[str]:
-    """Return ``bpferry`` with *arguments* as a command in *space*, run as the user."""
+def client(
+    place: Workplace, space: Namespace, arguments: Sequence[str], variables: Sequence[str] = ()
+) -> list[str]:
+    """Return ``bpferry`` with *arguments* as a command in *space*, run as the user.
+
+    *variables*, such as "NAME=value", go before those that are set here.
+    """
     environment = [
         f"PYTHONPATH={place.python_path('client', 'shared')}",
         f"BPFERRY_BPF_SOCKET={place.socket('bpf')}",
         f"BPFERRY_TAP_SOCKET={place.socket('tap')}",
         *(f"{name}={place.home}" for name in FOLDERS),
+        *variables,
     ]
     program = [sys.executable, "-B", "-m", "bpferry"]
     return space.command(["env", *environment, *program, *arguments], user=place.user_uid)
@@ -116,7 +122,14 @@ def running_vm(
 ) -> Iterator[Vm]:
     """Start the VM of *station* in *space* as the user, as *text* describes it, and end it."""
     argv = client(place, space, ["run", str(write_description(place, guest, station, text))])
-    with place.log(station.name).open("wb") as log:
+    with started_vm(argv, place.log(station.name)) as machine:
+        yield machine
+
+
+@contextmanager
+def started_vm(argv: Sequence[str], said: Path) -> Iterator[Vm]:
+    """Start a VM by *argv*, whose standard error goes to the file *said*, and end it."""
+    with said.open("wb") as log:
         process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/"
         )
