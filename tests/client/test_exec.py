@@ -362,6 +362,39 @@ def test_wrong_usage(words: list[str], capsys: Captured) -> None:
     assert "wrong usage" in capsys.readouterr().err
 
 
+def test_a_command_line_without_its_dashes_is_told_of_them(capsys: Captured) -> None:
+    """As for a program of systemd-run or sudo, which need none."""
+    assert 2 == main(["exec", "qemu-system-x86_64", "-S"])
+    assert "hint: write '--' before the command that starts QEMU; see: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "reasons"),
+    [
+        (
+            "-nic bridge,br=br0",
+            ["nic0 stays as it is: its model (the machine's own) is not virtio"],
+        ),
+        (
+            "-netdev tap,id=n0,script=up -device virtio-net-pci,netdev=n0 -nic user",
+            ["n0 stays as it is: QEMU makes its tap itself", "nic0 stays as it is: its model"],
+        ),
+        ("-nic user -nic none", []),
+    ],
+)
+def test_a_tap_that_nothing_can_be_done_for_is_named(
+    line: str, reasons: list[str], capsys: Captured, tmp_path: Path
+) -> None:
+    """Also if it is the only one; for a QEMU without a tap nothing is said."""
+    qemu = script(tmp_path, "exit 0")
+    assert 0 == main(["exec", "--dry-run", "--", qemu, *line.split()])
+    said = [one[2:] for one in capsys.readouterr().out.splitlines() if "stays as it is" in one]
+
+    assert len(reasons) == len(said)
+    for reason, words in zip(reasons, said, strict=True):
+        assert words.startswith(reason)
+
+
 @pytest.mark.qemu
 def test_a_program_that_is_no_qemu_gets_its_words(tmp_path: Path) -> None:
     """What cannot be asked is started all the same."""

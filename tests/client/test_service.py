@@ -261,6 +261,18 @@ def test_vm_without_a_description_is_not_known(
     assert "do you mean 'web'?" in said
 
 
+def test_a_description_that_is_here_and_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name alone does not mean the file in this folder, and the hint says how to start it."""
+    (tmp_path / "here.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for command in ("run", "check", "start"):
+        assert main([command, "here"]) == 2
+        assert "this folder has 'here.toml': run it by its path" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["../web", "a b", "-x", "x" * 40, ""])
 def test_name_that_no_unit_can_have_is_refused(
     name: str, host: Host, capsys: pytest.CaptureFixture[str]

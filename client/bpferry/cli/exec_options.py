@@ -54,6 +54,7 @@ def add_exec(commands: Commands) -> None:
         description=DESCRIPTION,
         epilog=EPILOG,
     )
+    command.stray = "write '--' before the command that starts QEMU"
     command.add_argument(
         "--queues",
         metavar="N",

@@ -20,6 +20,9 @@ CLOSE: Final = 0.6
 class Parser(argparse.ArgumentParser):
     """Raises what is wrong with the command line instead of exiting."""
 
+    stray = ""
+    """What to do about words that are no options, and that the command does not take."""
+
     def parse_known_args(  # type: ignore[override]  # argparse says Any where we say what it is
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -28,7 +31,9 @@ class Parser(argparse.ArgumentParser):
         if extra:
             known = list(self._option_string_actions)
             meant = [_nearest(word.partition("=")[0], known) for word in extra]
-            self._refuse(f"unrecognized arguments: {' '.join(extra)}", meant)
+            is_word = any(not word.startswith("-") for word in extra)
+            message = f"unrecognized arguments: {' '.join(extra)}"
+            self._refuse(message, meant, self.stray if is_word else "")
         return found, extra
 
     def error(self, message: str) -> NoReturn:
@@ -39,10 +44,11 @@ class Parser(argparse.ArgumentParser):
             message = f"there is no command '{word}'"
         self._refuse(message, [_nearest(word, choices)])
 
-    def _refuse(self, message: str, meant: Sequence[str]) -> NoReturn:
+    def _refuse(self, message: str, meant: Sequence[str], otherwise: str = "") -> NoReturn:
         """Raise BadInput with the words that were probably *meant*; empty ones are not known."""
         words = ", ".join(f"'{word}'" for word in meant if word)
-        guess = f"did you mean {words}? See" if words else "see"
+        guess = f"{otherwise}; see" if otherwise else "see"
+        guess = f"did you mean {words}? See" if words else guess
         raise BadInput(f"wrong usage: {message}", f"{guess}: {self.prog} --help")
 
 

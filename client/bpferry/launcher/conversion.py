@@ -18,9 +18,9 @@ from bpferry.launcher.backends import Kind, bridge_of, read_backend
 from bpferry.launcher.cards import FoundCard, LeftCard, find_cards
 from bpferry.launcher.giving import GivenTap, Giver
 from bpferry.launcher.guest import name_of, uses_kvm, vcpus_of
-from bpferry.launcher.properties import NotUnderstoodError
+from bpferry.launcher.properties import NotUnderstoodError, read_properties
 from bpferry.launcher.rewriting import NewCard, new_device, new_netdev, rewrite
-from bpferry.launcher.words import read_options
+from bpferry.launcher.words import NETWORK, Option, read_options
 from bpferry.network.existing_tap import has_several_queues
 from bpferry.network.vhost import probe_vhost
 from bpferry.qemu.capabilities import Capabilities
@@ -81,6 +81,36 @@ def has_taps(argv: Sequence[str]) -> bool:
             with contextlib.suppress(NotUnderstoodError):
                 read_backend(found.netdev.properties)
                 return True
+    return False
+
+
+def find_left(argv: Sequence[str]) -> list[LeftCard]:
+    """Return why the cards of *argv*, which has no taps that are understood, stay as they are.
+
+    Without a tap or a bridge on the command line, nobody waits for that, and it is not told.
+    """
+    options = list(read_options(argv))
+    if not any(map(_names_tap, options)):
+        return []
+    return [card for card in map(_left, find_cards(options)) if card is not None]
+
+
+def _left(card: FoundCard | LeftCard) -> LeftCard | None:
+    if isinstance(card, LeftCard):
+        return card
+    try:
+        read_backend(card.netdev.properties)
+    except NotUnderstoodError as error:
+        return LeftCard(card.name, str(error))
+    return None
+
+
+def _names_tap(option: Option) -> bool:
+    """Say whether *option* puts a tap behind a card."""
+    if option.name not in NETWORK or option.value is None:
+        return False
+    with contextlib.suppress(NotUnderstoodError):
+        return read_properties(option.value, "type").get("type") in ("bridge", "tap")
     return False
 
 

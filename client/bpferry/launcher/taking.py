@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from bpferry.errors import QemuError
-from bpferry.launcher.conversion import Conversion, Wishes, convert, has_taps
+from bpferry.launcher.conversion import Conversion, Wishes, convert, find_left, has_taps
 from bpferry.launcher.giving import Giver
 from bpferry.qemu.cache import find_or_probe
 
@@ -21,7 +21,7 @@ def converted(
         BpferryError: eBPF is required, and a card cannot have it.
     """
     if not has_taps(argv) and not wishes.require_ebpf:
-        return Conversion(list(argv))
+        return Conversion(list(argv), [*find_left(argv)])
     try:
         capabilities = find_or_probe(os.path.abspath(path), note=note)  # noqa: PTH100 - links stay
     except QemuError as error:

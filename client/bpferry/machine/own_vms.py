@@ -96,6 +96,11 @@ def check_name_of(path: Path, vm_name: str, word: str) -> None:
 
 
 def _hint(vm_name: str) -> str:
+    here = next((f"{vm_name}{kind}" for kind in KINDS if Path(f"{vm_name}{kind}").exists()), "")
+    if here:
+        return (
+            f"this folder has '{here}': run it by its path (bpferry run {here}), or move it there"
+        )
     names = own_names()
     if not names:
         return "put the VM's description there, or start it by its path: bpferry run FILE"
