@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from guest.build import CACHE, build_guest
+from guest.build import CACHE, KERNEL_ARGUMENTS, build_guest
 from guest.console import Console
 from tests.client import guest
 from tests.cluster.nodes import USER, Node
@@ -224,7 +224,7 @@ def bring_jobs(node: Node) -> None:
         shutil.copy(path, folder / path.name)
     boots = (
         f'kernel = "{FOLDER}/kernel"\ninitrd = "{FOLDER}/initrd"\n'
-        'command-line = "console=ttyS0 quiet panic=-1"\n'
+        f'command-line = "{KERNEL_ARGUMENTS} panic=-1"\n'
     )
     kinds = {POLITE: ("32 MiB", ""), DEAF: ("32 MiB", "stop-timeout = 600\n")}
     for kind, (memory, more) in (kinds | {LINUX: ("256 MiB", boots)}).items():

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from guest.build import Guest
+from guest.build import KERNEL_ARGUMENTS, Guest
 from guest.console import Console
 from launchers.host import LauncherHost
 from launchers.libvirt import daemons
@@ -18,21 +18,21 @@ from tests.support.census import wait_until
 
 PATIENCE_S: Final = 60.0
 
-DOMAIN: Final = """\
+DOMAIN: Final = f"""\
 <domain type='qemu'>
-  <name>{station.name}</name>
-  <memory unit='MiB'>{memory}</memory>
-  <vcpu>{station.queues}</vcpu>
+  <name>{{station.name}}</name>
+  <memory unit='MiB'>{{memory}}</memory>
+  <vcpu>{{station.queues}}</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{guest.kernel}</kernel>
-    <initrd>{guest.initrd}</initrd>
-    <cmdline>console=ttyS0 quiet</cmdline>
+    <kernel>{{guest.kernel}}</kernel>
+    <initrd>{{guest.initrd}}</initrd>
+    <cmdline>{KERNEL_ARGUMENTS}</cmdline>
   </os>
   <features><acpi/></features>
   <devices>
-    {emulator}
-    {interface}
+    {{emulator}}
+    {{interface}}
     <serial type='pty'/>
   </devices>
 </domain>

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from guest.build import CACHE, Guest, build_guest
+from guest.build import CACHE, KERNEL_ARGUMENTS, Guest, build_guest
 from guest.console import Console
 from guest.flows import make_flows
 from guest.netns import Namespace, bridged
@@ -33,7 +33,7 @@ SCRIPT: Final = """\
 exec {python} -B -m bpferry exec -- \\
     qemu-system-x86_64 -M q35,accel=tcg -smp {station.queues} -m {memory} -nodefaults \\
     -display none -serial stdio -no-reboot \\
-    -kernel {guest.kernel} -initrd {guest.initrd} -append 'console=ttyS0' \\
+    -kernel {guest.kernel} -initrd {guest.initrd} -append '{boot}' \\
     {card}
 """
 
@@ -60,7 +60,12 @@ def launched(place: Workplace, space: Namespace, guest: Guest, card: str) -> Ite
     path = place.folder / "start.sh"
     path.write_text(
         SCRIPT.format(
-            python=sys.executable, station=FIRST, memory=MEMORY_MIB, guest=guest, card=filled
+            python=sys.executable,
+            station=FIRST,
+            memory=MEMORY_MIB,
+            guest=guest,
+            boot=KERNEL_ARGUMENTS,
+            card=filled,
         ),
         encoding="utf-8",
     )

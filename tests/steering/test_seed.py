@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from guest.build import CACHE, build_guest, only, pack
+from guest.build import CACHE, KERNEL_ARGUMENTS, build_guest, only, pack
 from guest.cpio import Archive
 from guest.modules import Modules
 from guest.packages import cloud_kernel, fetch, unpack
@@ -102,7 +102,7 @@ def test_a_guest_mounts_the_seed_by_its_label(tmp_path: Path) -> None:
     words = ["create", "web", "--json", "--image", str(tmp_path / "base.img"), "--user", "alice"]
     told = json.loads(bpferry(tmp_path, *words))
     path = Path(told["description"])
-    boot = f'kernel = "{kernel}"\ninitrd = "{initrd}"\ncommand-line = "console=ttyS0 quiet"\n'
+    boot = f'kernel = "{kernel}"\ninitrd = "{initrd}"\ncommand-line = "{KERNEL_ARGUMENTS}"\n'
     text = path.read_text().replace("vcpus = 2", "vcpus = 1")  # One is emulated with fewer faults.
     path.write_text(f'accelerator = "tcg"\n{boot}{text}')
 

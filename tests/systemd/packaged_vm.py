@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from guest.build import CACHE, build_guest
+from guest.build import CACHE, KERNEL_ARGUMENTS, build_guest
 from guest.console import Console
 from tests.systemd.container import CLONE, Container
 from tests.systemd.user_session import wait_until
@@ -23,7 +23,7 @@ vcpus = 2
 accelerator = "tcg"
 kernel = "{FOLDER}/kernel"
 initrd = "{FOLDER}/initrd"
-command-line = "console=ttyS0 quiet panic=-1"
+command-line = "{KERNEL_ARGUMENTS} panic=-1"
 
 [[cards]]
 bridge = "br0"

@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from guest.build import KERNEL_ARGUMENTS
 from tests.vm.freight import GUEST
 from tests.vm.image import NEWER_QEMU, OWN_QEMU
 
@@ -12,22 +13,22 @@ OWN: Final = "10.0.13"
 NEWER: Final = "11.1.3"
 BINARIES: Final = {OWN: OWN_QEMU, NEWER: NEWER_QEMU}
 
-DOMAIN: Final = """\
+DOMAIN: Final = f"""\
 <domain type='kvm'>
-  <name>{name}</name>
+  <name>{{name}}</name>
   <memory unit='MiB'>192</memory>
-  <vcpu>{vcpus}</vcpu>
+  <vcpu>{{vcpus}}</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{guest.kernel}</kernel>
-    <initrd>{guest.initrd}</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1</cmdline>
+    <kernel>{{guest.kernel}}</kernel>
+    <initrd>{{guest.initrd}}</initrd>
+    <cmdline>{KERNEL_ARGUMENTS} panic=-1</cmdline>
   </os>
-{features}  <cpu mode='host-passthrough'/>
+{{features}}  <cpu mode='host-passthrough'/>
   <devices>
-    <emulator>{qemu}</emulator>
+    <emulator>{{qemu}}</emulator>
     <serial type='stdio'/>
-    {card}
+    {{card}}
     <memballoon model='none'/>
   </devices>
 </domain>

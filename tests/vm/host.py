@@ -45,6 +45,8 @@ ARGUMENTS: Final = (
     "console=ttyS0 root=/dev/vda rw fsck.mode=skip quiet panic=-1 "
     # An emulated processor has nothing to mitigate, and would be slower.
     "mitigations=off "
+    # Nor does it test what the kernel has of cryptography.
+    "cryptomgr.notests "
     "systemd.default_device_timeout_sec=300 "
     # The profiles of other packages: an emulated processor compiles them for a minute.
     "systemd.mask=apparmor.service "

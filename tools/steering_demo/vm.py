@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from guest.build import Guest
+from guest.build import KERNEL_ARGUMENTS, Guest
 from guest.command import GuestError
 from guest.console import Console
 from guest.netns import Namespace
@@ -26,14 +26,14 @@ FOLDERS: Final = (
 )  # fmt: skip
 """Where a user's programs store things. The variables that we got may be root's."""
 
-WITHOUT_A_CARD: Final = """\
-name = "{station.name}"
-memory = "{memory} MiB"
-vcpus = {station.queues}
+WITHOUT_A_CARD: Final = f"""\
+name = "{{station.name}}"
+memory = "{{memory}} MiB"
+vcpus = {{station.queues}}
 accelerator = "tcg"
-kernel = "{guest.kernel}"
-initrd = "{guest.initrd}"
-command-line = "console=ttyS0 quiet"
+kernel = "{{guest.kernel}}"
+initrd = "{{guest.initrd}}"
+command-line = "{KERNEL_ARGUMENTS}"
 
 [[serials]]
 type = "stdio"

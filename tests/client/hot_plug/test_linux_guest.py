@@ -13,7 +13,7 @@ import pytest
 from bpferry.cli.main import main
 from bpferry.qemu.probe import probe
 from bpferry_wire.messages import TapReply
-from guest.build import CACHE, build_guest
+from guest.build import CACHE, KERNEL_ARGUMENTS, build_guest
 from tests.client import bpf, taps
 from tests.client import fake_helper as fake
 from tests.client.hot_plug.vm import answer, cards, state
@@ -28,14 +28,14 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-VM = """\
+VM = f"""\
 name = "t"
 memory = "256 MiB"
 vcpus = 2
 accelerator = "tcg"
-kernel = "{kernel}"
-initrd = "{initrd}"
-command-line = "console=ttyS0 quiet"
+kernel = "{{kernel}}"
+initrd = "{{initrd}}"
+command-line = "{KERNEL_ARGUMENTS}"
 [[serials]]
 type = "stdio"
 """
