@@ -100,7 +100,7 @@ class Qemu:
 def vm_with(qemu: Qemu, plan: CardPlan = PLAN) -> RunningVm:
     """Return a VM, as far as it is asked here."""
     machine = msgspec.structs.replace(MACHINE, cards=(CARD,), vcpus=2)
-    prepared = SimpleNamespace(plans={"net0": plan}, maps={})
+    prepared = SimpleNamespace(plans={"net0": plan}, maps={}, taps={})
     return cast(
         "RunningVm",
         SimpleNamespace(
