@@ -224,6 +224,42 @@ def test_what_is_not_understood_stays_to_the_letter(line: str, reason: str) -> N
         converted(line, wishes=Wishes(require_ebpf=True))
 
 
+@pytest.mark.parametrize(
+    ("helper", "outcome"),
+    [
+        ("/opt/qemu-bridge-helper --br=br7", "br7"),
+        ("'/opt/my own/qemu-bridge-helper'\t--br=br7", "br7"),
+        ("/opt/qemu-bridge-helper --fd=3", "its helper has the option '--fd=3'"),
+        ("'/opt/qemu-bridge-helper", "its helper cannot be read: No closing quotation"),
+        ("", "its helper '' is not qemu-bridge-helper"),
+    ],
+)
+def test_a_helper_is_a_line_of_a_shell(helper: str, outcome: str) -> None:
+    """QEMU lets a shell run one with spaces (net_bridge_run_helper in net/tap.c)."""
+    netdev = f"tap,id=n0,br=br1,helper={helper}"
+    argv = ["qemu", "-netdev", netdev, "-device", "virtio-net-pci,netdev=n0"]
+    made = convert(argv, QEMU, NoGiver(), Wishes())
+    taps = [card.requests.tap.source for card in made.converted if card.requests.tap]
+
+    assert [outcome] == taps + reasons(made)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-netdev=bridge,id=n0 -device=virtio-net-pci,netdev=n0",
+        "-netdev bridge, id=n0 -device virtio-net-pci, netdev=n0",
+        "---netdev bridge,id=n0 -device virtio-net-pci,netdev=n0",
+    ],
+)
+def test_words_that_are_split_otherwise_stay(line: str) -> None:
+    """QEMU will say what is wrong with them."""
+    made = converted(line)
+
+    assert ["qemu", *line.split()] == made.argv
+    assert [] == made.converted
+
+
 def test_a_card_of_another_model_gets_a_tap_with_one_queue() -> None:
     """From the helper, where QEMU would run its own; the card itself stays as it is."""
     made = converted("-smp 4 -netdev bridge,id=n0 -device e1000,netdev=n0")
