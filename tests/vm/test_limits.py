@@ -42,12 +42,6 @@ class Alice(User):
         """Write the description of her VM, with *more* in it."""
         self.describe(NAME, VM + more)
 
-    def group_of_qemu(self) -> str:
-        """Return the control group of her VM's QEMU."""
-        status = self.check("bpferry", "status", NAME)
-        pid = status.partition("(QEMU: ")[2].partition(")")[0]
-        return self.check("cat", f"/proc/{pid}/cgroup").removeprefix("0::")
-
     def in_force(self, group: str) -> dict[str, str]:
         """Return what the kernel says about *group*."""
         return {name: self.check("cat", f"/sys/fs/cgroup{group}/{name}") for name in IN_FORCE}
@@ -73,7 +67,7 @@ def test_limits_are_in_force_for_the_unit_of_a_vm(alice: Alice) -> None:
     """They are properties of the VM's own unit; `status` shows what the kernel has."""
     alice.limit(LIMITS)
     alice.check("bpferry", "start", NAME)
-    group = alice.group_of_qemu()
+    group = alice.group_of_qemu(NAME)
 
     assert group.endswith(f"/{UNIT}")
     assert IN_FORCE == alice.in_force(group)
@@ -109,7 +103,7 @@ def test_in_the_foreground_qemu_alone_gets_a_scope(alice: Alice) -> None:
     assert wait_until(lambda: said in alice.run("cat", "session.out").output), alice.run(
         "cat", "session.out"
     )
-    group = alice.group_of_qemu()
+    group = alice.group_of_qemu(NAME)
     scope = group.rpartition("/")[2]
 
     assert f"/user@{alice.uid}.service/" in group
@@ -133,7 +127,7 @@ def test_drop_in_of_the_hint_gives_the_controller(alice: Alice) -> None:
     alice.host.check("systemctl", "daemon-reload")
     alice.host.check("systemctl", "restart", f"user@{alice.uid}.service", timeout=PATIENCE_S)
     alice.check("bpferry", "start", NAME)
-    weight = alice.check("cat", f"/sys/fs/cgroup{alice.group_of_qemu()}/io.weight")
+    weight = alice.check("cat", f"/sys/fs/cgroup{alice.group_of_qemu(NAME)}/io.weight")
     alice.host.check("rm", DELEGATE)
 
     assert "default 30" in weight.splitlines()

@@ -18,12 +18,12 @@ from tests.support.debian_folder import BUILD_SECONDS
 from tests.support.debian_packages import build
 from tests.vm.apparmor import unexpected
 from tests.vm.conftest import BOOTED, PREPARE_SECONDS
-from tests.vm.documents import BINARIES, OWN, QUEUES, domain, on_bridge
+from tests.vm.documents import OWN, QUEUES, domain, on_bridge
 from tests.vm.freight import CLONE, write_freight
 from tests.vm.host import IN_THE_HOST, Done, Host, boot
 from tests.vm.image import fresh_image
 from tests.vm.rounds import PACKAGED, Player, play_round
-from tests.vm.user import PATIENCE_S, wait_until
+from tests.vm.user import PATIENCE_S, kvm_works, wait_until
 
 pytestmark = [
     # The packages and the image may have to be made first.
@@ -76,18 +76,11 @@ def fresh(
     with boot(fresh_image(request.param), freight, folder / "console.log") as booted:
         request.config.stash[BOOTED] = booted
         booted.check(f"{CLONE}/tests/vm/inside/prepare", "packages", timeout=PREPARE_SECONDS)
-        assert wait_until(lambda: kvm_works(booted))
+        assert wait_until(lambda: kvm_works(booted, "alice"))
         # A helper that has just been installed looks at each QEMU before its first answer.
         assert wait_until(lambda: can_i(booted, "alice").status == 0)
         yield booted
         assert [] == unexpected(booted)
-
-
-def kvm_works(host: Host) -> bool:
-    """Let alice try KVM anew. A trial has some seconds, and what it finds is kept."""
-    ask = ("bpferry", "capabilities", "--refresh", "--json", BINARIES[OWN])
-    done = host.run(*ask, user="alice", timeout=PATIENCE_S)
-    return done.status == 0 and json.loads(done.output)["accelerators"]["kvm"] == "works"
 
 
 def can_i(host: Host, user: str) -> Done:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """An ordinary user of the host, with a systemd of their own that runs without a session."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from tests.support import census
 from tests.vm.host import Done, Host
+from tests.vm.image import OWN_QEMU
 
 PATIENCE_S: Final = 900.0
 """A host that is emulated beside other work needs minutes for what takes a second elsewhere."""
@@ -43,6 +45,12 @@ class User:
         """Return a property of a unit of theirs."""
         return self.check("systemctl", "--user", "show", "--property", prop, "--value", unit)
 
+    def group_of_qemu(self, vm_name: str) -> str:
+        """Return the control group of the QEMU of a VM of theirs."""
+        status = self.check("bpferry", "status", vm_name)
+        pid = status.partition("(QEMU: ")[2].partition(")")[0]
+        return self.check("cat", f"/proc/{pid}/cgroup").removeprefix("0::")
+
     def said(self, unit: str) -> str:
         """Return all that a unit of theirs has said, also before the last start of the host."""
         which = (f"_UID={self.uid}", f"_SYSTEMD_USER_UNIT={unit}")
@@ -63,6 +71,13 @@ def learn(host: Host, user: str, *qemu: str) -> None:
     """
     ask = ("bpferry", "capabilities", *qemu)
     assert wait_until(lambda: host.run(*ask, user=user, timeout=PATIENCE_S).status == 0)
+
+
+def kvm_works(host: Host, user: str) -> bool:
+    """Let *user* try KVM anew. A trial has some seconds, and what it finds is kept."""
+    ask = ("bpferry", "capabilities", "--refresh", "--json", OWN_QEMU)
+    done = host.run(*ask, user=user, timeout=PATIENCE_S)
+    return done.status == 0 and json.loads(done.output)["accelerators"]["kvm"] == "works"
 
 
 @contextmanager

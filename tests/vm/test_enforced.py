@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The kernel enforces the limits of a helper's unit and those of a VM.
+
+Each is exceeded: by a greedy program in the helper's place, with all that its unit says, and by
+guests that keep their processor busy. The same program without these settings is the control.
+This host has control groups v2 with all controllers, and one processor for all.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.systemd.unit_file import UNITS, build_probe_unit, read_unit, values
+from tests.vm.freight import CLONE
+from tests.vm.host import IN_THE_HOST, Host
+from tests.vm.user import User, lingering, wait_until
+
+pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
+
+ROLES: Final = ("tap",)
+"""Whose units are tried."""
+
+GREEDY: Final = "greedy.service"
+FREE: Final = "free.service"
+PRINTED: Final = "/run/greedy.out"
+
+NO_LIMIT: Final = 32
+"""More threads than a helper may have."""
+
+OVER_MIB: Final = 32
+
+MEASURED_S: Final = 10.0
+
+VM: Final = """\
+name = "{name}"
+memory = "32 MiB"
+accelerator = "tcg"
+
+[[serials]]
+type = "null"
+
+[[disks]]
+file = "/home/alice/{name}.img"
+format = "raw"
+
+{limits}
+"""
+
+VMS: Final = ("light", "heavy", "slow", "large")
+
+BUSY_DISKS: Final = f"""
+import sys
+from pathlib import Path
+sys.path.append("{CLONE}")
+from tests.client import guest
+for name in {VMS}:
+    guest.write_disk(Path("/home/alice", name + ".img"))
+"""
+"""Their guests ask the serial port for input, and never sleep."""
+
+
+def setting(role: str, key: str) -> str:
+    """Return the value of *key* in the unit of the helper *role*."""
+    (value,) = values(read_unit(UNITS / f"bpferry-{role}.service"), key)
+    return value
+
+
+def mib(size: str) -> int:
+    """Return a *size* of the units in MiB."""
+    return int(size.removesuffix("M"))
+
+
+def write_unit(host: Host, name: str, role: str, words: str, more: str = "") -> None:
+    """Write a unit that is greedy in the place of the helper *role*; for no role, in no limits."""
+    command = f"/usr/bin/python3 -I -B {CLONE}/tests/vm/inside/greedy.py {words}"
+    file = UNITS / f"bpferry-{role or ROLES[0]}.service"
+    text = build_probe_unit(file, command, PRINTED, sandboxed=bool(role))
+    # Its profile would not let it read that program.
+    host.write(f"/run/systemd/system/{name}", f"{text}AppArmorProfile=\n{more}")
+    host.check("systemctl", "daemon-reload")
+
+
+def be_greedy(host: Host, role: str, words: str, more: str = "") -> tuple[str, str]:
+    """Let it run to its end; return how systemd says that it ended, and what it printed."""
+    host.check("rm", "-f", PRINTED)
+    write_unit(host, GREEDY, role, words, more)
+    host.run("systemctl", "start", GREEDY)
+    result = host.check("systemctl", "show", "--property=Result", "--value", GREEDY)
+    host.run("systemctl", "reset-failed", GREEDY)
+    return result, host.check("cat", PRINTED)
+
+
+def used_s(host: Host, group: str) -> float:
+    """Return the processor time that a control group has used."""
+    words = host.check("cat", f"/sys/fs/cgroup{group}/cpu.stat").split()
+    return int(words[words.index("usage_usec") + 1]) / 1e6
+
+
+def used_meanwhile(host: Host, *groups: str) -> list[float]:
+    """Return the part of the processor that each of *groups* has had for a while."""
+    began, before = time.monotonic(), [used_s(host, group) for group in groups]
+    # Not a wait for something to happen: it is what is measured.
+    time.sleep(MEASURED_S)
+    after, took = [used_s(host, group) for group in groups], time.monotonic() - began
+    return [(later - earlier) / took for earlier, later in zip(before, after, strict=True)]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_helper_has_no_more_threads_than_its_unit_says(host: Host, role: str) -> None:
+    """TasksMax=, at which clone(2) fails; nothing else stands in the way."""
+    limit = setting(role, "TasksMax")
+
+    assert ("success", limit) == be_greedy(host, role, f"threads {NO_LIMIT}")
+    assert ("success", str(NO_LIMIT)) == be_greedy(host, "", f"threads {NO_LIMIT}")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_helper_with_too_much_memory_is_killed(host: Host, role: str) -> None:
+    """MemoryMax=; without MemoryHigh=, under which it would take minutes to come so far."""
+    words = f"memory {mib(setting(role, 'MemoryMax')) + OVER_MIB}"
+
+    assert ("oom-kill", "") == be_greedy(host, role, words, "MemoryHigh=infinity\n")
+    assert ("success", "0") == be_greedy(host, "", words)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_helper_with_much_memory_is_slowed_down(host: Host, role: str) -> None:
+    """MemoryHigh=: the kernel counts how often it made the helper wait."""
+    high = mib(setting(role, "MemoryHigh"))
+    result, waits = be_greedy(host, role, f"memory {high}")
+
+    assert "success" == result
+    assert int(waits) > 0
+    assert ("success", "0") == be_greedy(host, role, f"memory {high - OVER_MIB}")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_busy_helper_leaves_the_processor_to_others(host: Host, role: str) -> None:
+    """CPUWeight=20: with another service that is as busy, it has a sixth."""
+    write_unit(host, GREEDY, role, "processor")
+    write_unit(host, FREE, "", "processor")
+    try:
+        host.check("systemctl", "start", "--no-block", GREEDY, FREE)
+        assert wait_until(lambda: is_starting(host, GREEDY) and is_starting(host, FREE))
+        ours, others = used_meanwhile(host, f"/system.slice/{GREEDY}", f"/system.slice/{FREE}")
+    finally:
+        host.check("systemctl", "stop", GREEDY, FREE)
+        host.run("systemctl", "reset-failed", GREEDY, FREE)
+
+    assert ours + others > 0.5
+    assert 0.1 < ours / others < 0.3
+
+
+def is_starting(host: Host, unit: str) -> bool:
+    """Return whether the program of a unit of these runs, which is until it ends by itself."""
+    return host.run("systemctl", "is-active", unit).output.strip() == "activating"
+
+
+@pytest.fixture(scope="module")
+def alice(host: Host) -> Iterator[User]:
+    """Return a user with disks whose guests are always busy."""
+    with lingering(host, "alice") as user:
+        user.check("python3", "-B", "-c", BUSY_DISKS)
+        yield user
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the VMs that a test has started."""
+    yield
+    if "alice" in request.fixturenames:
+        user: User = request.getfixturevalue("alice")
+        for name in VMS:
+            user.run("bpferry", "stop", "--force", name)
+        units = [f"bpferry@{name}.service" for name in VMS]
+        assert wait_until(lambda: all(user.show(unit, "MainPID") == "0" for unit in units))
+
+
+def start(user: User, name: str, limits: str) -> str:
+    """Start a busy VM with *limits*; return the control group of its unit."""
+    user.describe(name, VM.format(name=name, limits=limits))
+    user.check("bpferry", "start", name)
+    return user.group_of_qemu(name)
+
+
+def test_vms_share_the_processor_by_their_weights(alice: User) -> None:
+    """25 and 100: both are busy, and one has four times as much as the other."""
+    light = start(alice, "light", "[cpu-tune]\nweight = 25\n")
+    heavy = start(alice, "heavy", "[cpu-tune]\nweight = 100\n")
+    little, much = used_meanwhile(alice.host, light, heavy)
+
+    assert little + much > 0.5
+    assert 0.15 < little / much < 0.4
+
+
+def test_vm_has_no_more_of_the_processor_than_its_quota(alice: User) -> None:
+    """A fifth of one processor, which nobody else wants; it had all of that."""
+    group = start(alice, "slow", "[cpu-tune]\nglobal-quota = 20000\n")
+    (used,) = used_meanwhile(alice.host, group)
+
+    assert 0.12 < used < 0.25
+
+
+def test_vm_with_too_much_memory_is_ended_with_the_reason(alice: User) -> None:
+    """QEMU itself does not fit into 16 MiB."""
+    alice.describe("large", VM.format(name="large", limits='[memory-limits]\nhard = "16 MiB"\n'))
+    done = alice.run("bpferry", "run", "large")
+
+    assert 1 == done.status
+    assert "OOM killer" in done.errors
