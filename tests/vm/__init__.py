@@ -6,12 +6,14 @@ QEMU emulates AMD's virtualization too: inside there is a /dev/kvm that works, s
 costs seconds in place of minutes, and vhost is used as on a real host. The Debian packages have a
 host of each release to themselves, which does not know bpferry before.
 
-    image      the disk, made once
-    freight    what a run brings along: this clone, and the small guest
-    host       boot it, run commands in it, take it down
-    documents  the domain documents of its users
-    user       a user whose systemd runs without a session
-    plans      what a dry run says
-    rounds     flows to a guest in there, and where they came in
-    inside/    what runs in there: courier, prepare, and the scripts of the tests
+    image         the disk, made once
+    freight       what a run brings along: this clone, and the small guest
+    host          boot it, run commands in it, take it down
+    documents     the domain documents of its users
+    user          a user whose systemd runs without a session
+    plans         what a dry run says
+    rounds        flows to a guest in there, and where they came in
+    kinds         what bpferry does on a host whose kernel is or allows something else: a row
+    kind_steps    how a host becomes one of these kinds
+    inside/       what runs in there: courier, prepare, and the scripts of the tests
 """
