@@ -9,7 +9,7 @@ from bpferry_wire.limits import MAX_RATE, MIN_RATE
 BITS: Final = {"Gbit": 10**9, "Mbit": 10**6, "kbit": 10**3}
 BYTES: Final = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
 
-WRITTEN: Final = re.compile(rf"([1-9][0-9]{{0,9}}) ?({'|'.join((*BITS, *BYTES))})/s")
+WRITTEN: Final = rf"([1-9][0-9]{{0,9}}) ?({'|'.join((*BITS, *BYTES))})/s"
 
 
 def parse_rate(text: str) -> int:
@@ -18,7 +18,7 @@ def parse_rate(text: str) -> int:
     Raises:
         ValueError: with words that follow the name of what was written.
     """
-    found = WRITTEN.fullmatch(text)
+    found = re.fullmatch(WRITTEN, text)
     if found is None:
         raise ValueError("must be a rate such as '100 Mbit/s' or '12 MB/s'")
     number, unit = int(found[1]), found[2]

@@ -14,7 +14,7 @@ from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shown import shown
 from bpferry.errors import BadInput
 
-UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+UNFIT: Final = r"[\x00-\x1f\x7f\ud800-\udfff]"
 """Control characters, and surrogates, which are not characters at all."""
 
 MAX_PATH_BYTES: Final = 4095
@@ -116,7 +116,8 @@ def _problem_of(bound: Field, text: str) -> str:
     """
     if bound.at.lines:
         text = re.sub(r"[\n\t]", "", text)
-    if UNFIT.search(text):
+    # What can be printed has none of them, so that the expression is seldom needed.
+    if not text.isprintable() and re.search(UNFIT, text):
         return "it contains a control character"
     if bound.at.form is Form.FOLDER and not text:
         return "expected the path of a folder"

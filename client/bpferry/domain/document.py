@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from bpferry.domain import shorthand, shorthand_disks, toml, vlan_tags
+from bpferry.domain import vlan_tags
 from bpferry.domain.checks import find_mistakes
 from bpferry.domain.conversion import convert
 from bpferry.domain.forms import Kind
@@ -104,6 +104,8 @@ def read_devices(path: Path, element: str, key: str) -> Document:
             raise BadInput(f"'{path}' does not begin with <{element}>", f"write one <{element}>")
         whole = BEFORE + bare + AFTER
         return _read_xml(whole, path)
+    from bpferry.domain import toml  # noqa: PLC0415 - as in _read_toml
+
     others = set(toml.parse(raw, path)[0]) - {key}
     if others:
         raise BadInput(
@@ -226,6 +228,8 @@ def _read_toml(
     base: Mapping[str, object] = {},
 ) -> Document:
     """Read the description of a VM, which has the keys of *base* as well."""
+    from bpferry.domain import shorthand, shorthand_disks, toml  # noqa: PLC0415 - not for XML
+
     plain, origins = toml.parse(raw, path)
     plain = fill({**base, **plain}, origins, given)
     faults: list[BadInput] = []
@@ -303,6 +307,8 @@ def to_xml(machine: Machine) -> str:
 
 def to_toml(machine: Machine) -> str:
     """Return *machine* as a native description."""
+    from bpferry.domain import shorthand, toml  # noqa: PLC0415 - as in _read_toml
+
     plain = toml.to_plain(machine)
     shorthand.contract(plain)
     return toml.format_plain(plain)

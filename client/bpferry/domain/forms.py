@@ -27,6 +27,8 @@ def either(toml: str, xml: str) -> str:
 
 def in_form(text: str, kind: Kind) -> str:
     """Return *text* in the words of one form."""
+    if START not in text:
+        return text
     return re.sub(BOTH, r"\1" if kind == "toml" else r"\2", text, flags=re.DOTALL)
 
 

@@ -32,14 +32,25 @@ class Field(Struct, frozen=True):
     many: bool
     default: object
     """``msgspec.NODEFAULT`` if the field is required."""
-    choices: tuple[object, ...] = ()
-    """The possible words, if not every word is possible."""
-    single: object = object
-    """The type of one value, as it is annotated."""
-    bounds: tuple[msgspec.Meta, ...] = ()
-    """Bounds of one value beyond its type."""
     whole: object = object
     """The type of all of it, as it is annotated."""
+
+    # A class has a hundred fields and a document a few of them, so these are looked up when asked.
+
+    @property
+    def choices(self) -> tuple[object, ...]:
+        """The possible words, if not every word is possible."""
+        return _choices_of(self.whole)
+
+    @property
+    def single(self) -> object:
+        """The type of one value, as it is annotated."""
+        return _single_of(self.whole)
+
+    @property
+    def bounds(self) -> tuple[msgspec.Meta, ...]:
+        """Bounds of one value beyond its type."""
+        return tuple(_bounds_of(self.whole))
 
     @property
     def table(self) -> type[Table] | None:
@@ -87,9 +98,6 @@ def fields_of(table: type[Table]) -> tuple[Field, ...]:
                     model=model,
                     many=many,
                     default=default,
-                    choices=_choices_of(annotation),
-                    single=_single_of(annotation),
-                    bounds=tuple(_bounds_of(annotation)),
                     whole=annotation,
                 )
             )

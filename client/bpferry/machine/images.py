@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bpferry.commandline.storage.blockdev import HOST_CDROM, MAX_DEPTH, is_read_only
+from bpferry.commandline.storage.blockdev import MAX_DEPTH, is_host_cdrom, is_read_only
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.remaining import numbered
 
@@ -65,7 +65,7 @@ class Image(Struct, frozen=True):
 def images_of(machine: Machine) -> Iterator[Image]:
     """Yield the images of *machine* that are on this host, those below after those above."""
     for index, disk in numbered(machine.disks):
-        if disk.type in ("file", "block") and not HOST_CDROM.fullmatch(disk.block_device or ""):
+        if disk.type in ("file", "block") and not is_host_cdrom(disk.block_device):
             yield from _chain(disk, f"disks[{index}]")
 
 

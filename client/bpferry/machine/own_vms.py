@@ -14,7 +14,7 @@ from bpferry.machine.folders import MAX_NAME, vms_folder
 
 KINDS: Final = (".toml", ".xml")
 
-NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 """Characters that the instance of a systemd unit has as they are (systemd.unit(5))."""
 
 MAX_SHOWN: Final = 5
@@ -61,7 +61,7 @@ def check_name(vm_name: str) -> None:
     Raises:
         BadInput: they cannot.
     """
-    if not NAME.fullmatch(vm_name) or len(vm_name) > MAX_NAME:
+    if not re.fullmatch(NAME, vm_name) or len(vm_name) > MAX_NAME:
         raise BadInput(
             f"'{vm_name}' cannot be the name of a VM in '{vms_folder()}'",
             f"use up to {MAX_NAME} letters, digits, '.', '_' and '-', with no '.' or '-' at the "

@@ -18,13 +18,12 @@ from bpferry.machine.folders import folder_name, runtime_folders
 
 PROC: Final = Path("/proc")
 
-LOCK: Final = re.compile(
-    r"^lock:\s+\d+: \w+\s+\w+\s+(?:READ|WRITE)\s+\S+\s+\S+\s+(?P<start>\d+)\s+(?P<end>\S+)$",
-    re.MULTILINE,
+LOCK: Final = (
+    r"^lock:\s+\d+: \w+\s+\w+\s+(?:READ|WRITE)\s+\S+\s+\S+\s+(?P<start>\d+)\s+(?P<end>\S+)$"
 )
 """A lock in the fdinfo of the open file that has it (fs/locks.c, show_fd_locks)."""
 
-GUEST: Final = re.compile(r"(?:^|,)guest=((?:[^,]|,,)+)")
+GUEST: Final = r"(?:^|,)guest=((?:[^,]|,,)+)"
 """The VM's name in the value of QEMU's -name."""
 
 
@@ -35,7 +34,7 @@ def find_locker(fd: int, byte: int) -> int | None:
         with contextlib.suppress(OSError):
             if os.path.samestat(link.stat(), wanted):
                 info = PROC.joinpath(str(process), "fdinfo", link.name).read_text("ascii")
-                if any(_covers(found, byte) for found in LOCK.finditer(info)):
+                if any(_covers(found, byte) for found in re.finditer(LOCK, info, re.MULTILINE)):
                     return process
     return None
 
@@ -100,6 +99,6 @@ def _supervisors(vm_name: str) -> Iterator[int]:
 def _vm_name(words: list[str]) -> str:
     for option, value in itertools.pairwise(words):
         if option == "-name":
-            found = GUEST.search(value)
+            found = re.search(GUEST, value)
             return (found[1] if found else value.partition(",")[0]).replace(",,", ",")
     return ""

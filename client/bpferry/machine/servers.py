@@ -13,7 +13,6 @@ from bpferry.domain.names import Named, cards_of, named
 from bpferry.domain.remaining import numbered
 from bpferry.errors import NotReady
 from bpferry.machine.character_sources import why_not_connected
-from bpferry.machine.images import layers_of
 
 if TYPE_CHECKING:
     from bpferry.domain.model.disks import Disk, Image
@@ -57,6 +56,8 @@ def _of_folders(machine: Machine) -> Iterator[tuple[str, str]]:
 
 def _images(device: "Named[Disk]") -> "Iterator[tuple[str, Image]]":
     """Yield each image of a disk that the document names, with its key."""
+    from bpferry.machine.images import layers_of  # noqa: PLC0415 - where there is a disk
+
     for key, image in layers_of(device.value, device.key):
         yield key, image
         if image.data_file is not None:

@@ -15,7 +15,6 @@ import msgspec
 from bpferry.domain.forms import Kind
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
-from bpferry.domain.xml_writer import build_element
 from bpferry.errors import Unsupported
 from bpferry.machine.faults import Fault
 from bpferry.qemu.capabilities import Capabilities
@@ -118,6 +117,8 @@ class _Lint:
         """Return what to write for RSS into the document of *card*, with what is there already."""
         if self._kind == "toml":
             return "rss = true"
+        from bpferry.domain.xml_writer import build_element  # noqa: PLC0415 - for a note only
+
         driver = build_element("interface", msgspec.structs.replace(card, rss=True)).find("driver")
         assert driver is not None  # noqa: S101 - RSS is one of its attributes
         attributes = "".join(f" {name}='{value}'" for name, value in driver.attrib.items())

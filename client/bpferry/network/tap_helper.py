@@ -26,7 +26,7 @@ from bpferry_wire.messages import (
     TapReply,
 )
 
-INTERFACE: Final = re.compile(r"[A-Za-z0-9]+")
+INTERFACE: Final = r"[A-Za-z0-9]+"
 """The names that helpers give, which are safe in a shell command and in XML."""
 
 
@@ -99,7 +99,7 @@ class TapHelper(Connection):
             raise self.unsound(f"it says that it deleted '{gone}', not '{interface}'")
 
     def _check_reply(self, request: Tap, reply: TapReply) -> None:
-        if not INTERFACE.fullmatch(reply.interface):
+        if not re.fullmatch(INTERFACE, reply.interface):
             raise self.unsound(f"a tap of the name {reply.interface!r}")
         if not request.is_network and reply.bridge != request.source:
             raise self.unsound(f"a tap on the bridge '{reply.bridge}', not '{request.source}'")

@@ -34,7 +34,7 @@ AGENT_PORT: Final = "org.qemu.guest_agent.0"
 
 AGENT: Final = "guest agent"
 
-OF_LIBVIRT: Final = re.compile(
+OF_LIBVIRT: Final = (
     r".*/libvirt/qemu/(?:run/|lib/)?channel/(?:target/)?"
     r"(?:[^/]+\.|domain-[^/]+/|[0-9]+-[^/]+/)(?P<name>[^/]*)"
 )
@@ -43,7 +43,7 @@ OF_LIBVIRT: Final = re.compile(
 Places = Mapping[str, Place]
 """The port of each virtio console and channel, by its key."""
 
-FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 
 
 def console_parts(context: Context, back_ends: BackEnds) -> Iterator[Part]:
@@ -124,7 +124,7 @@ def _virtio_user(context: Context, device: Named[Channel]) -> User:
 
 
 def _is_of_libvirt(channel: Channel, path: str) -> bool:
-    found = OF_LIBVIRT.fullmatch(path)
+    found = re.fullmatch(OF_LIBVIRT, path)
     return found is not None and found["name"] == (channel.name or "")
 
 
@@ -132,7 +132,7 @@ def _file_name(machine: Machine, device: Named[Channel]) -> str:
     """Return the socket's name: the channel's, if it can be a file name and no other has it."""
     name = device.value.name or ""
     same = sum(other.name == name for other in machine.channels)
-    return name if FILE_NAME.fullmatch(name) and same == 1 else device.id
+    return name if re.fullmatch(FILE_NAME, name) and same == 1 else device.id
 
 
 def _forwarded(back_ends: BackEnds, device: Named[Channel]) -> Iterator[Found]:

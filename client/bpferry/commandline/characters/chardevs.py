@@ -50,7 +50,7 @@ COUNTS: Final[Mapping[str, frozenset[str]]] = {
 }
 """The fields of a source that have a meaning, by type; any other is refused."""
 
-CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+CHANNEL_NAME: Final = r"[A-Za-z0-9_.-]+"
 
 GRAPHICS: Final = {"spicevmc": "spice", "spiceport": "spice", "dbus": "dbus"}
 """The types that are channels of a display, and that display's type."""
@@ -327,7 +327,7 @@ def _named(user: User) -> Properties:
     if user.type == "dbus" and user.spice == "usbredir" and not user.source.channel:
         return {"name": "org.qemu.usbredir"}
     name = user.needed("channel")
-    if not CHANNEL_NAME.fullmatch(name):
+    if not re.fullmatch(CHANNEL_NAME, name):
         raise user.mistake(
             "channel",
             "a channel's name has letters, digits, '_', '-' and '.'",

@@ -33,7 +33,7 @@ from bpferry.domain.model.disks import Disk, Image, Layer
 from bpferry.domain.model.images import BackingImage
 from bpferry.domain.names import Named
 
-HOST_CDROM: Final = re.compile(r"/dev/(cdrom|cdrw|dvd|dvdrw|sr[0-9]+|scd[0-9]+)")
+HOST_CDROM: Final = r"/dev/(cdrom|cdrw|dvd|dvdrw|sr[0-9]+|scd[0-9]+)"
 """A heuristic: what udev and the kernel call the host's own CD drives."""
 
 CACHES: Final = {
@@ -72,6 +72,11 @@ def cache_of(disk: Disk) -> str | None:
     if disk.cache not in (None, "default"):
         return disk.cache
     return "none" if disk.shareable and not is_read_only(disk) else None
+
+
+def is_host_cdrom(path: str | None) -> bool:
+    """Say whether *path* is one of the host's own CD drives."""
+    return path is not None and re.fullmatch(HOST_CDROM, path) is not None
 
 
 def is_read_only(disk: Disk) -> bool:
@@ -249,7 +254,7 @@ class _Builder:
             return {"driver": "vvfat", "dir": image.folder, "floppy": floppy, "rw": False}
         if image.type == "file":
             return {"driver": "file", "filename": image.file, "aio": self.disk.io}
-        is_cdrom = self.disk.device == "cdrom" and HOST_CDROM.fullmatch(image.block_device or "")
+        is_cdrom = self.disk.device == "cdrom" and is_host_cdrom(image.block_device)
         driver = "host_cdrom" if is_cdrom else "host_device"
         return {"driver": driver, "filename": image.block_device, "aio": self.disk.io}
 

@@ -21,10 +21,10 @@ from bpferry.domain.names import Named, named
 ENCRYPTED: Final = ("raw", "qcow2")
 """Formats of images that QEMU itself decrypts, as in libvirt."""
 
-COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+COOKIE_NAME: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 """A token (RFC 9110, 5.6.2)."""
 
-COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]*")
+COOKIE_VALUE: Final = r"[!#-+\--:<-\[\]-~]*"
 """RFC 6265, 4.1.1; it may be in quotes."""
 
 UNNAMED: Final = "it names no secret"
@@ -147,7 +147,7 @@ def _cookies(part: Named[Image], storage: str) -> Secret:
 
 
 def _check_cookie(part: Named[Cookie]) -> None:
-    if not COOKIE_NAME.fullmatch(part.value.name):
+    if not re.fullmatch(COOKIE_NAME, part.value.name):
         raise part.mistake(
             "name",
             "no cookie can have this name (RFC 6265)",
@@ -155,7 +155,7 @@ def _check_cookie(part: Named[Cookie]) -> None:
         )
     value = part.value.value
     quoted = len(value) > 1 and value.startswith('"') and value.endswith('"')
-    if not COOKIE_VALUE.fullmatch(value[1:-1] if quoted else value):
+    if not re.fullmatch(COOKIE_VALUE, value[1:-1] if quoted else value):
         raise part.mistake(
             "value",
             "no cookie can have this value (RFC 6265)",
