@@ -10,7 +10,7 @@ import pytest
 
 BENCH: Final = Path(__file__).parents[2] / "tools" / "bench"
 RUNS: Final = 2
-WANTED: Final = {"run", "list", "request", "resident", "wake_ups"}
+WANTED: Final = {"run", "steered", "list", "request", "resident", "wake_ups"}
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def printed() -> dict[str, Any]:
 
 
 @pytest.mark.privileged
+@pytest.mark.kernel
 @pytest.mark.qemu
 @pytest.mark.slow
 def test_a_start_takes_longer_with_its_supervisor_than_without(printed: dict[str, Any]) -> None:
@@ -31,10 +32,12 @@ def test_a_start_takes_longer_with_its_supervisor_than_without(printed: dict[str
 
     assert {RUNS} == {row["count"] for row in times.values()}
     assert times["run"]["p50_ms"] > times["bare"]["p50_ms"] > 0
+    assert times["steered"]["p50_ms"] > times["steered_bare"]["p50_ms"] > 0
     assert times["listing"]["p50_ms"] > times["python"]["p50_ms"] > times["request"]["p50_ms"]
 
 
 @pytest.mark.privileged
+@pytest.mark.kernel
 @pytest.mark.qemu
 @pytest.mark.slow
 def test_what_is_wanted_says_whether_it_is_met(printed: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def measure(rounds: int, interrupts: Interrupts) -> Times:
             "probe": [sys.executable, "-c", EMULATOR],
             "version": [QEMU, "-version"],
         }
-        words = {name: _as_user(place, space, argv) for name, argv in commands.items()}
+        words = {name: as_user(place, space, argv) for name, argv in commands.items()}
         # Once for the helpers' start, the capabilities, and Python's bytecode.
         _start(words["exec"])
         _start(words["probe"])
@@ -116,7 +116,7 @@ def measure(rounds: int, interrupts: Interrupts) -> Times:
     return times
 
 
-def _as_user(place: Workplace, space: Namespace, argv: Sequence[str]) -> list[str]:
+def as_user(place: Workplace, space: Namespace, argv: Sequence[str]) -> list[str]:
     """Return *argv* as a command of the user on the host that is played."""
     environment = [
         f"PYTHONPATH={place.python_path('client', 'shared')}",

@@ -3,6 +3,8 @@
 
     run       ``bpferry run`` until the guest runs (READY=1 to NOTIFY_SOCKET); compared with a bare
               QEMU with the same command line until QMP says ``running``
+    steered   the same of a VM whose card has four queues and an eBPF set, which the helper has
+              loaded ahead; compared with a bare QEMU with such a tap
     virsh     ``virsh start`` in session mode of the same VM, if libvirt is installed: of an
               ordinary user, since root has no session mode, and of a daemon that runs already
     listing   ``bpferry list`` as a process with 20 VMs; compared with a Python process that does
@@ -17,7 +19,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,17 +29,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.bare import start_bare, without_own
 from benchmarks.command import BenchError, run
 from benchmarks.domains import end_domain
 from benchmarks.figures import KIB_PER_MIB, Verdict, over_ms, percentile, to_ms, to_times
 from benchmarks.interrupts import Interrupts
+from benchmarks.notified import ready
 from benchmarks.progress import show_progress
 from benchmarks.report import WITHOUT_LIBVIRT, object_of, table_of
-from benchmarks.start import NOTHING, count_lines, own_cache
+from benchmarks.start import NOTHING, own_cache
+from benchmarks.steered import steered
 from bpferry.machine.control.running import connect
 from launchers.virsh import VIRSH, is_installed
 
 RUN_OVER_BARE_MS: Final = 150.0
+STEERED_OVER_BARE_MS: Final = 150.0
 RUN_OF_VIRSH: Final = 0.8
 LIST_MS: Final = 120.0
 REQUEST_MS: Final = 10.0
@@ -49,15 +54,9 @@ WAKE_UPS: Final = 0.0
 VMS: Final = 20
 IDLE_S: Final = 10.0
 SETTLED_S: Final = 3.0
-STARTS_WITHIN_S: Final = 60.0
+ENDS_WITHIN_S: Final = 60.0
 
 DESCRIPTION: Final = 'name = "{name}"\nmemory = "64 MiB"\nvcpus = 2\naccelerator = "tcg"\n'
-OWN_MONITORS: Final = ("-chardev", "-mon")
-"""The bare QEMU has one monitor of its own, so bpferry's are left out of its command line."""
-
-WAITS: Final = "-S"
-"""Nor does it wait with the guest."""
-
 NOBODY: Final = 65534
 
 
@@ -67,6 +66,8 @@ class Life:
 
     run: list[int] = field(default_factory=list)
     bare: list[int] = field(default_factory=list)
+    steered: list[int] = field(default_factory=list)
+    steered_bare: list[int] = field(default_factory=list)
     virsh: list[int] = field(default_factory=list)
     listing: list[int] = field(default_factory=list)
     python: list[int] = field(default_factory=list)
@@ -79,7 +80,9 @@ class Life:
         of_list = to_ms(percentile(self.listing, 50))
         of_request = to_ms(percentile(self.request, 99))
         over = over_ms(self.run, self.bare)
+        steered = over_ms(self.steered, self.steered_bare)
         rest = [
+            Verdict("steered", "with eBPF, over bare QEMU", steered, STEERED_OVER_BARE_MS, "ms"),
             Verdict("list", f"a list of {VMS} VMs", of_list, LIST_MS, "ms"),
             Verdict("request", "a request, p99", of_request, REQUEST_MS, "ms"),
             Verdict("resident", "an idle supervisor", self.resident_kib / KIB_PER_MIB,
@@ -92,7 +95,9 @@ class Life:
         return [Verdict("run", "a run, over bare QEMU", over, RUN_OVER_BARE_MS, "ms"), *rest]
 
 
-TIMED: Final = ("run", "bare", "virsh", "listing", "python", "request")
+TIMED: Final = (
+    "run", "bare", "steered", "steered_bare", "virsh", "listing", "python", "request",
+)  # fmt: skip
 
 
 def as_table(life: Life) -> str:
@@ -124,12 +129,23 @@ def measure(rounds: int, interrupts: Interrupts) -> Life:
             show_progress("starts", done, rounds)
             with _vm(client, folder, "one") as (_, took_ns):
                 life.run.append(took_ns)
-            life.bare.append(_start_bare(argv))
+            life.bare.append(start_bare(argv))
             if virsh:
                 life.virsh.append(_start_with_virsh(virsh))
         show_progress("starts", rounds, rounds)
+        _start_steered(life, rounds, interrupts)
         _look_at_many(life, client, environment, folder, rounds)
     return life
+
+
+def _start_steered(life: Life, rounds: int, interrupts: Interrupts) -> None:
+    with steered() as vm:
+        for done in range(rounds):
+            interrupts.check()
+            show_progress("with eBPF", done, rounds)
+            life.steered.append(vm.start())
+            life.steered_bare.append(vm.start_bare())
+        show_progress("with eBPF", rounds, rounds)
 
 
 def _look_at_many(
@@ -190,29 +206,10 @@ def _describe(folder: Path, name: str) -> Path:
 @contextmanager
 def _vm(client: list[str], folder: Path, name: str) -> Iterator[tuple[int, int]]:
     """Run a VM; yield the pid of its supervisor, and how many ns its start took."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        ready.bind(str(folder / f"{name}.notify"))
-        ready.settimeout(STARTS_WITHIN_S)
-        command = [*client, "run", str(_describe(folder, name))]
-        environment = {**os.environ, "NOTIFY_SOCKET": str(folder / f"{name}.notify")}
-        before = time.perf_counter_ns()
-        with subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                _wait_until_ready(ready, name)
-                yield process.pid, time.perf_counter_ns() - before
-            finally:
-                process.send_signal(signal.SIGKILL)
-    (folder / f"{name}.notify").unlink()
-
-
-def _wait_until_ready(ready: socket.socket, name: str) -> None:
-    try:
-        while b"READY=1" not in ready.recv(4096).split(b"\n"):
-            pass
-    except TimeoutError as error:
-        raise BenchError(f"the VM '{name}' does not run after {STARTS_WITHIN_S:g} s") from error
+    notify = folder / f"{name}.notify"
+    command = [*client, "run", str(_describe(folder, name))]
+    with ready(command, notify, {**os.environ, "NOTIFY_SOCKET": str(notify)}) as started:
+        yield started
 
 
 def _argv_of(client: list[str], path: Path) -> list[str]:
@@ -220,28 +217,7 @@ def _argv_of(client: list[str], path: Path) -> list[str]:
     done = subprocess.run(
         [*client, "run", "--dry-run=json", str(path)], check=True, capture_output=True
     )
-    argv = [str(word) for word in json.loads(done.stdout)["argv"]]
-    places = [place for place, word in enumerate(argv) if word in OWN_MONITORS]
-    left_out = {place + offset for place in places for offset in (0, 1)}
-    return [word for place, word in enumerate(argv) if place not in left_out and word != WAITS]
-
-
-def _start_bare(argv: list[str]) -> int:
-    """Start QEMU and end it; return how many ns it took until the guest ran."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        fd = theirs.fileno()
-        monitor = ["-chardev", f"socket,id=qmp,fd={fd}", "-mon", "chardev=qmp,mode=control"]
-        before = time.perf_counter_ns()
-        with subprocess.Popen(
-            [*argv, *monitor], pass_fds=[fd], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as child:
-            theirs.close()
-            ours.sendall(b'{"execute":"qmp_capabilities"}\n{"execute":"query-status"}\n')
-            count_lines(ours, 3)
-            took_ns = time.perf_counter_ns() - before
-            child.kill()
-    return took_ns
+    return without_own([str(word) for word in json.loads(done.stdout)["argv"]])
 
 
 @contextmanager
@@ -279,7 +255,7 @@ def _wait_until_gone(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         fd = os.pidfd_open(pid)
         try:
-            select.select([fd], [], [], STARTS_WITHIN_S)
+            select.select([fd], [], [], ENDS_WITHIN_S)
         finally:
             os.close(fd)
 
