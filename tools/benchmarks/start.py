@@ -39,7 +39,7 @@ from bpferry.qemu.questions import ask
 
 CACHE_MS: Final = 3.0
 PROBE_TIMES: Final = 1.3
-PROCESS_OVER_PYTHON_MS: Final = 180.0
+PROCESS_OVER_PYTHON_MS: Final = 200.0
 LINEAR_TIMES: Final = 1.3
 FEW, MANY = 16, 64
 
