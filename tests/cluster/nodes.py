@@ -16,9 +16,10 @@ from typing import Final
 
 from guest.netns import Namespace, bridged
 from tests.cluster.confinement import own_cgroup
-from tests.systemd.conftest import AS_ON_A_MACHINE, INSTALL, INSTALL_SECONDS, REPOSITORY
+from tests.systemd.conftest import AS_ON_A_MACHINE, REPOSITORY
 from tests.systemd.container import Container, boot
 from tests.systemd.debian_root import debian_root
+from tests.systemd.installation import install
 
 RELEASE: Final = "trixie"
 
@@ -113,7 +114,7 @@ def _prepare(node: Node, nodes: Sequence[Node]) -> None:
     system = node.system
     system.check("sh", "-c", AS_ON_A_MACHINE)
     system.check("hostname", node.name)
-    system.check(INSTALL, timeout=INSTALL_SECONDS, fetches=True)
+    install(system)
     system.check("useradd", "--uid", str(USER_ID), "--create-home", "--groups", "bpferry", USER)
     hosts = "".join(f"{other.addresses[0]} {other.name}\n" for other in nodes)
     system.write("/etc/hosts", f"127.0.0.1 localhost\n{hosts}")

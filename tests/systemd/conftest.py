@@ -9,18 +9,14 @@ from typing import Final
 import pytest
 
 from tests import requires
-from tests.systemd.container import CLONE, Container, boot
+from tests.systemd.container import Container, boot
 from tests.systemd.debian_root import debian_root
+from tests.systemd.installation import install
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
 RELEASES: Final = ("bookworm", "trixie")
 """systemd 252 with libbpf 1.1, and systemd 257 with libbpf 1.5."""
-
-INSTALL: Final = f"{CLONE}/tools/install"
-
-INSTALL_SECONDS: Final = 180
-"""It takes five; the package index may be slow."""
 
 AS_ON_A_MACHINE: Final = """
 set -e
@@ -64,7 +60,7 @@ def installed_system(
     release: str = request.param
     with booted(release, tmp_path_factory.mktemp(f"installed-{release}")) as container:
         container.check("sh", "-c", AS_ON_A_MACHINE)
-        container.check(INSTALL, timeout=INSTALL_SECONDS, fetches=True)
+        install(container)
         container.check("useradd", "--groups", "bpferry", "alice")
         container.check("useradd", "bob")
         container.check("useradd", "--groups", "bpferry", "carol")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.support.client_environment import CLONE, client_environment
 from tests.support.debian_folder import FOLDER, find_or_build, mirror
 
 PACKAGES: Final = (
@@ -25,6 +26,16 @@ PACKAGES: Final = (
 OF_QEMU: Final = ("qemu-system-x86", "qemu-utils")
 """The same, of QEMU's own release."""
 
+FETCHED: Final = "/opt/bpferry-venv"
+"""Where a root keeps the Python packages that tools/install would fetch: installed, but aside."""
+
+SET_ASIDE: Final = f"""\
+chroot "$1" sh -ec "
+    mv /usr/local/lib/bpferry/venv {FETCHED}
+    rmdir /usr/local/lib/bpferry
+"
+"""
+
 
 def debian_root(release: str, more: Sequence[str] = (), asleep: Sequence[str] = ()) -> Path:
     """Return the root of *release*, "bookworm" or "trixie": boot it with an overlay above.
@@ -35,7 +46,7 @@ def debian_root(release: str, more: Sequence[str] = (), asleep: Sequence[str] = 
     if asleep:
         hook = f'--customize-hook=chroot "$1" systemctl disable {" ".join(asleep)}'
         command.insert(command.index(release), hook)
-    return find_or_build(f"systemd-{release}", command)
+    return find_or_build(f"systemd-{release}", command, CLONE)
 
 
 def _command(release: str, mirror: str, more: Sequence[str]) -> list[str]:
@@ -53,6 +64,8 @@ def _command(release: str, mirror: str, more: Sequence[str]) -> list[str]:
         f'--customize-hook=chroot "$1" apt-get --yes -t {target} install {" ".join(OF_QEMU)}',
         # The booted system must not think that it is booted for the first time, and ask.
         '--customize-hook=chroot "$1" systemd-firstboot --root=/ --locale=C.UTF-8 --timezone=UTC',
+        f"--customize-hook={client_environment()}",
+        f"--customize-hook={SET_ASIDE}",
         release,
         FOLDER,
         *sources,

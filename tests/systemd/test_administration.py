@@ -13,9 +13,10 @@ from typing import Any, Final
 import pytest
 
 from tests.support.debian_folder import BUILD_SECONDS
-from tests.systemd.conftest import AS_ON_A_MACHINE, INSTALL_SECONDS
+from tests.systemd.conftest import AS_ON_A_MACHINE
 from tests.systemd.container import CLONE, Container
 from tests.systemd.helper_unit import PYTHON
+from tests.systemd.installation import INSTALL_SECONDS
 
 pytestmark = [
     pytest.mark.system,

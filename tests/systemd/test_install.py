@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from tests.support.debian_folder import BUILD_SECONDS
-from tests.systemd.conftest import INSTALL, INSTALL_SECONDS
 from tests.systemd.container import CLONE, Container
+from tests.systemd.installation import INSTALL, INSTALL_SECONDS, fetch_and_install, install
 
 pytestmark = [
     pytest.mark.system,
@@ -35,31 +35,12 @@ TAP_USER: Final = "bpferry-tap"
 
 GROUP: Final = "bpferry"
 
-VENV: Final = "/usr/local/lib/bpferry/venv"
-COPY: Final = "/tmp/bpferry-venv"
-COPY_BACK: Final = f"{{ mkdir -p {VENV} && cp -a {COPY}/. {VENV}; }}"
-"""Fetching takes seconds of each installation, and is always the same."""
-
 
 def files(system: Container) -> set[str]:
     """Return every file with its kind, mode and owner, but for what the system itself changes."""
     skipped = [word for path in NOT_OURS + BACKUPS for word in ("-path", path, "-prune", "-o")]
     listing = system.check("find", "/", "-xdev", *skipped, "-printf", "%y %m %u %g %p\\n")
     return set(listing.splitlines())
-
-
-def install(system: Container, *arguments: str) -> str:
-    """Run tools/install and return what it said.
-
-    The first installation on a system fetches the client's Python packages. Later ones find a copy
-    of them, as if nobody had removed them: that they are removed, the first test shows.
-    """
-    if not arguments:
-        system.check("sh", "-c", f"[ -d {VENV} ] || [ ! -d {COPY} ] || {COPY_BACK}")
-    done = system.run(INSTALL, *arguments, timeout=INSTALL_SECONDS, fetches=True)
-    assert 0 == done.returncode, done.stderr
-    system.check("sh", "-c", f"[ -d {COPY} ] || [ ! -d {VENV} ] || cp -a {VENV} {COPY}")
-    return done.stderr
 
 
 def uninstall(system: Container, *arguments: str) -> str:
@@ -73,7 +54,7 @@ def test_uninstall_leaves_nothing(bare_system: Container) -> None:
     """After a use and --uninstall, the file system is as it was before the installation."""
     before = files(bare_system)
     accounts = bare_system.check(*ACCOUNTS)
-    install(bare_system)
+    fetch_and_install(bare_system)
     bare_system.check("systemctl", "start", *SERVICES)
     during = files(bare_system)
     uninstall(bare_system)
@@ -133,7 +114,7 @@ def test_installed_code_is_roots(bare_system: Container) -> None:
 
 def install_anew(system: Container, *, clone: str = CLONE, cwd: str = "/") -> tuple[int, str]:
     """Run the clone's tools/install where nothing is installed; return its status and words."""
-    install(system, "--uninstall")
+    uninstall(system)
     command = f"cd {cwd} && {clone}/tools/install"
     done = system.run("sh", "-c", command, timeout=INSTALL_SECONDS, fetches=True)
     return done.returncode, done.stderr

@@ -19,8 +19,8 @@ from tests.support.debian_folder import BUILD_SECONDS
 from tests.support.debian_packages import TOOL, build, sweep
 from tests.support.elf import fake_object
 from tests.systemd.conftest import AS_ON_A_MACHINE
-from tests.systemd.conftest import INSTALL as INSTALL_TOOL
 from tests.systemd.container import Container
+from tests.systemd.installation import INSTALL as INSTALL_TOOL
 from tests.systemd.packaged_vm import AS_ALICE, bring_guest, running_vm
 from tests.systemd.test_install import ACCOUNTS, SERVICES, SOCKETS, files
 

@@ -11,9 +11,10 @@ from typing import Final
 import pytest
 
 from tests.support.debian_folder import BUILD_SECONDS
-from tests.systemd.conftest import AS_ON_A_MACHINE, INSTALL, INSTALL_SECONDS
+from tests.systemd.conftest import AS_ON_A_MACHINE
 from tests.systemd.container import CLONE, Container
 from tests.systemd.helper_unit import POLICY, PYTHON
+from tests.systemd.installation import INSTALL, install
 
 pytestmark = [
     pytest.mark.system,
@@ -43,7 +44,7 @@ def machine(bare_system: Container) -> Container:
 @pytest.fixture
 def system(machine: Container) -> Iterator[Container]:
     """Return a system with an installation, alice in its group, and a bridge; none is left."""
-    machine.check(INSTALL, timeout=INSTALL_SECONDS, fetches=True)
+    install(machine)
     machine.check("useradd", "--groups", "bpferry", "alice")
     machine.check("ip", "link", "add", "br0", "type", "bridge")
     machine.check("ip", "link", "set", "br0", "up")
@@ -88,7 +89,7 @@ def test_a_changed_policy_is_kept(system: Container) -> None:
     for times in (1, 2):
         system.write(POLICY, f"# {times}\n{ALICES}")
         said = uninstall(system).stderr
-        installed = system.run(INSTALL, timeout=INSTALL_SECONDS, fetches=True).stderr
+        installed = install(system)
         kept = system.check("sh", "-c", f"cat {POLICY}.bak*")
 
         assert f"the policy was changed: it is kept as {POLICY}.bak" in said
@@ -161,7 +162,7 @@ def test_after_a_new_installation_status_knows_the_sets(system: Container) -> No
     with held(system, "ask.py", "hold"):
         refused = uninstall(system)
         done = uninstall(system, "--force")
-        system.check(INSTALL, timeout=INSTALL_SECONDS, fetches=True)
+        install(system)
         status = system.check("bpferry-helper", "status")
     last = uninstall(system)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from guest.build import Guest
-from tests.vm.image import REPOSITORY
+from tests.support.client_environment import REPOSITORY
 
 TREES: Final = (
     "shared",

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.support.client_environment import CLONE, client_environment
 from tests.support.debian_folder import FOLDER, find_or_build, mirror
 from tests.support.old_qemu import old_qemu_binary
-
-REPOSITORY: Final = Path(__file__).parents[2]
 
 OWN_QEMU: Final = "/usr/bin/qemu-system-x86_64"
 """The release's own: 10.0.13."""
@@ -105,20 +104,6 @@ chmod 0755 "$1{NEWER_QEMU}"
 """
 """Its libraries are the release's own: the backports have none that it needs."""
 
-ADD_VENV: Final = """\
-mkdir -p "$1/etc/ssl/certs" "$1/srv/bpferry"
-unshare --mount sh -ec '
-    mount --bind /etc/ssl/certs "$1/etc/ssl/certs"
-    mount --bind "$CLONE" "$1/srv/bpferry"
-    chroot "$1" sh -ec "
-        repository=/srv/bpferry
-        . /srv/bpferry/tools/prepare/packages.sh
-        make_venv /usr/local/lib/bpferry/venv client"
-' sh "$1"
-# %s
-"""
-"""As tools/install makes it; there it finds that nothing is missing. The comment is the list."""
-
 BUILD: Final = """\
 cd "$1"
 shift
@@ -168,14 +153,13 @@ def fresh_image(release: str) -> Image:
 def host_image() -> Image:
     """Return the image, made if there is none."""
     newer = old_qemu_binary("11.1.3").parents[1]
-    hooks = (SET_UP, ADD_COURIER, ASLEEP, ADD_QEMU % newer, ADD_VENV % _requirements())
+    hooks = (SET_UP, ADD_COURIER, ASLEEP, ADD_QEMU % newer, client_environment())
     options = [f"--include={','.join((*PACKAGES, *SLURM, 'slurm-client'))}"]
     return _image("vm-trixie", _build(options, hooks, "trixie", [f"deb {mirror()} trixie main"]))
 
 
 def _image(name: str, command: list[str]) -> Image:
-    # Passed aside, so that where the clone lies does not make another image.
-    folder = find_or_build(name, command, {"CLONE": str(REPOSITORY)})
+    folder = find_or_build(name, command, CLONE)
     return Image(folder / "kernel", folder / "initrd", folder / "disk")
 
 
@@ -189,9 +173,3 @@ def _build(
         *(f"--customize-hook={hook}" for hook in hooks),
         release, "root", *sources,
     ]  # fmt: skip
-
-
-def _requirements() -> str:
-    """Return the packages of the client that are fetched, in one line."""
-    lines = (REPOSITORY / "tools/prepare/client.txt").read_text().splitlines()
-    return " ".join(line for line in lines if line[:1] not in {"", "#"})

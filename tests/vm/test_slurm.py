@@ -11,9 +11,10 @@ from typing import Final
 
 import pytest
 
+from tests.support.client_environment import REPOSITORY
 from tests.vm.freight import CLONE
 from tests.vm.host import IN_THE_HOST, Host
-from tests.vm.image import REPOSITORY, SLURM
+from tests.vm.image import SLURM
 from tests.vm.user import PATIENCE_S, User, learn, wait_until
 
 pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
