@@ -36,9 +36,6 @@ taps-at-once = 1000
 """
 """The pace of a test's own requests does not matter."""
 
-CRASHES: Final = 35
-"""Some more starts than a unit may have within 30 s (StartLimitBurst=)."""
-
 QUIET_S: Final = 5.0
 """Long enough for three starts of a helper that ends after one idle second."""
 
@@ -335,16 +332,6 @@ def test_only_a_client_starts_it(unit: HelperUnit) -> None:
     unit.system.check("sleep", "1")
 
     assert "inactive" == unit.state()
-
-
-def test_client_after_each_crash_is_served(unit: HelperUnit) -> None:
-    """However often the helper is killed, the next client gets its queues."""
-    served = 0
-    for _ in range(CRASHES):
-        served += len(ask(unit.system, "tap", "br0", "4")["queues_of"]) == 4
-        unit.kill()
-
-    assert (CRASHES, "active") == (served, unit.system.show(unit.socket, "ActiveState"))
 
 
 def test_answers_that_nobody_read_do_no_harm(unit: HelperUnit) -> None:
