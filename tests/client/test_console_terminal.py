@@ -268,7 +268,8 @@ def test_hung_up_onlooker_leaves_the_vm_alone(tmp_path: Path) -> None:
             assert person.sees(HELLO)
             person.hang_up()
             person.process.send_signal(signal.SIGHUP)
-            assert person.status() == 128 + signal.SIGHUP
+            # The second of two may find Python at its end, where nobody heeds signals any more.
+            assert person.status() in {128 + signal.SIGHUP, -signal.SIGHUP}
         with at_terminal("console", name) as person:
             before = person.mode()
             assert wait_until(lambda: person.mode() != before)

@@ -26,10 +26,10 @@ MIB = 2**20
 def error_of(raw: bytes | str, name: str) -> BpferryError:
     """Return the error that refuses *raw*, and see that it comes soon."""
     data = raw.encode() if isinstance(raw, str) else raw
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(BpferryError) as caught:
         read_bytes(data, Path("/vms") / name)
-    assert SOON_SECONDS > time.monotonic() - begun
+    assert SOON_SECONDS > time.process_time() - begun
     return caught.value
 
 
@@ -114,12 +114,12 @@ def test_deep_nesting(count: int) -> None:
 def test_deep_nesting_of_what_is_passed_over() -> None:
     """What other programs keep in a document may be as deep as they like."""
     deep = "<a>" * 100_000 + "</a>" * 100_000
-    begun = time.monotonic()
+    begun = time.process_time()
 
     machine = read_bytes(DOMAIN.format(f"<metadata>{deep}</metadata>").encode(), Path("/vm.xml"))
 
     assert "x" == machine.machine.name
-    assert SOON_SECONDS > time.monotonic() - begun
+    assert SOON_SECONDS > time.process_time() - begun
 
 
 @pytest.mark.parametrize("name", ["vm.xml", "vm.toml"])
@@ -128,13 +128,13 @@ def test_a_file_of_10_mb(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     body = DOMAIN.format("<title>x</title>") if name == "vm.xml" else TOML.format("")
     path.write_text(body + " " * (10 * MIB), encoding="ascii")
-    begun = time.monotonic()
+    begun = time.process_time()
 
     with pytest.raises(BadInput, match="larger than") as caught:
         read_file(path)
 
     assert str(path) in caught.value.message
-    assert SOON_SECONDS > time.monotonic() - begun
+    assert SOON_SECONDS > time.process_time() - begun
 
 
 @pytest.mark.parametrize("count", [1, 20_000])

@@ -174,7 +174,7 @@ def test_clients_that_are_killed_leave_nothing() -> None:
     chance = random.Random()  # noqa: S311 - other moments each time
     with running_tap_helper() as helper:
         granted(helper, tap_on(queues=2))[1].close()
-        wait_until(lambda: len(helper.taps()) == 2)
+        wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
         before = helper.settle()
         for _ in range(40):
             pid = asking_child(helper)
@@ -294,7 +294,7 @@ def test_spares_are_on_no_list_and_in_no_count() -> None:
     """Nobody holds them."""
     with running_tap_helper() as helper:
         granted(helper, tap_on())[1].close()
-        wait_until(lambda: len(helper.taps()) == 2)
+        wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
         replies = [ask_once(helper.path, request).reply for request in (ListTaps(), Quota())]
 
     assert "taps=()" in str(replies[0])
