@@ -102,7 +102,7 @@ def test_what_runs_in_parts_of_its_own_is_there() -> None:
     listed = re.findall(r'^(\w+)="(tests/[^"]+)"', script, re.MULTILINE)
     paths = [path for _, words in listed for path in words.split()]
 
-    assert ["emulated", "booted", "guests"] == [name for name, _ in listed]
+    assert ["aside"] == [name for name, _ in listed]
     assert [] == [path for path in paths if not (REPOSITORY / path).exists()]
     assert len(paths) == len(set(paths))
 
