@@ -34,10 +34,14 @@ format = "raw"
 class Person:
     """Sees all that is on the terminal, also what bpferry says, and types."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", main: int, line: int) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", main: int, line: int, before: list[object]
+    ) -> None:
         self.process = process
         self.line = line
         """The terminal's own end."""
+        self.before = before
+        """Its mode before anything ran on it."""
         self._main = main
         self._seen = bytearray()
         self._reading = threading.Event()
@@ -116,11 +120,12 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 def at_terminal(*command: str, **environment: str) -> Iterator[Person]:
     """Run `bpferry COMMAND` on a terminal of its own."""
     main, line = pty.openpty()
+    before: list[object] = list(termios.tcgetattr(line))
     argv = ("setsid", "--ctty", "--wait", sys.executable, "-m", "bpferry", *command)
     process = subprocess.Popen(
         argv[:2] + argv[3:], stdin=line, stdout=line, stderr=line, env=_environment(environment)
     )
-    person = Person(process, main, line)
+    person = Person(process, main, line, before)
     try:
         yield person
     finally:

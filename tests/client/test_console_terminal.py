@@ -31,7 +31,7 @@ def test_detached_vm_goes_on_and_is_attached_again(tmp_path: Path) -> None:
     """Ctrl-] and d give the terminal back; `bpferry console` shows what was before, and goes on."""
     with vm_file(tmp_path) as (file, name):
         with at_terminal("run", file) as person:
-            before = person.mode()
+            before = person.before
             assert person.sees(HELLO)
             assert before != person.mode()
             person.types(b"one\x1d")
@@ -41,7 +41,7 @@ def test_detached_vm_goes_on_and_is_attached_again(tmp_path: Path) -> None:
             assert person.sees(f"'{name}' keeps running in the background: ".encode())
             assert before == person.mode()
         with at_terminal("console", name) as person:
-            before = person.mode()
+            before = person.before
             assert person.sees(HELLO)
             assert person.sees(b"one")
             person.types(b"two")
@@ -69,7 +69,7 @@ def test_detached_vm_says_no_more_on_the_terminal(tmp_path: Path) -> None:
 def test_start_that_fails_on_a_terminal(tmp_path: Path) -> None:
     """The error is told once, with its status, and the terminal is as before."""
     with background_vm(tmp_path) as name, at_terminal("run", str(tmp_path / "vm.toml")) as person:
-        before = person.mode()
+        before = person.before
         assert person.status() == 1
         assert person.sees(b"error: ")
         assert name.encode() in person.seen()
@@ -96,7 +96,7 @@ def test_escape_key_twice_sends_it_and_other_keys_go_back(tmp_path: Path) -> Non
 def test_end_at_the_question_ends_the_vm(tmp_path: Path) -> None:
     """Ctrl-] and e end QEMU at once, and the terminal's mode comes back."""
     with vm_file(tmp_path) as (file, _name), at_terminal("run", file) as person:
-        before = person.mode()
+        before = person.before
         assert person.sees(HELLO)
         person.types(b"\x1de")
         assert person.status() == 0
@@ -213,7 +213,7 @@ def test_killed_foreground_powers_the_guest_down(tmp_path: Path) -> None:
 def test_killed_supervisor_gives_the_terminal_back(tmp_path: Path) -> None:
     """When the supervisor is killed, QEMU ends, the terminal's mode comes back, and it is 137."""
     with vm_file(tmp_path) as (file, name), at_terminal("run", file) as person:
-        before = person.mode()
+        before = person.before
         assert person.sees(HELLO)
         os.kill(supervisor_of(name), signal.SIGKILL)
         assert person.status() == 128 + signal.SIGKILL
@@ -253,7 +253,7 @@ def test_several_at_one_console_see_and_type(tmp_path: Path) -> None:
 def test_killed_vm_gives_the_terminal_of_an_onlooker_back(tmp_path: Path) -> None:
     """When bpferry and its QEMU are killed, `bpferry console` ends, and the mode comes back."""
     with background_vm(tmp_path) as name, at_terminal("console", name) as person:
-        before = person.mode()
+        before = person.before
         assert person.sees(HELLO)
         os.kill(supervisor_of(name), signal.SIGKILL)
         assert person.status() == 0
@@ -271,7 +271,7 @@ def test_hung_up_onlooker_leaves_the_vm_alone(tmp_path: Path) -> None:
             # The second of two may find Python at its end, where nobody heeds signals any more.
             assert person.status() in {128 + signal.SIGHUP, -signal.SIGHUP}
         with at_terminal("console", name) as person:
-            before = person.mode()
+            before = person.before
             assert wait_until(lambda: person.mode() != before)
             person.process.send_signal(signal.SIGTERM)
             assert person.status() == 128 + signal.SIGTERM
