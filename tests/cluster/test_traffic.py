@@ -15,15 +15,9 @@ from steering_demo.rounds import Round, play_round
 from steering_demo.witness import counted_runs, live_maps, wait_for
 from tests.cluster.jobs import LINUX, Cluster, console_of
 from tests.cluster.nodes import Node
+from tests.support.marks import WITH_A_GUEST
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-]
+pytestmark = [*WITH_A_GUEST, pytest.mark.timeout(900)]
 
 FLOWS: Final = 48
 """TCP and UDP, IPv4 and IPv6 in turn."""

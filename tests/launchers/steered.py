@@ -13,15 +13,12 @@ from steering_demo.play import even_table
 from steering_demo.rounds import PACKETS, play_round
 from steering_demo.stations import FIRST, HOST, routes
 from steering_demo.witness import counted_runs, live_maps
+from tests.support.marks import WITH_A_GUEST
 
 FLOWS: Final = 400
 
 STARTS_A_GUEST: Final = (
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
+    *WITH_A_GUEST,
     pytest.mark.usefixtures("nothing_left"),
     pytest.mark.timeout(900),
 )

@@ -20,15 +20,9 @@ from steering_demo.vm import WITHOUT_A_CARD, Vm, client, running_vm, said
 from steering_demo.workplace import Workplace, workplace
 from tests.support.census import fd_targets
 from tests.support.macvtaps import PEER, make_macvtap, make_parent
+from tests.support.marks import WITH_A_GUEST
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    pytest.mark.usefixtures("nothing_left"),
-]
+pytestmark = [*WITH_A_GUEST, pytest.mark.usefixtures("nothing_left")]
 
 FLOWS: Final = 200
 

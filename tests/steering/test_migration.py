@@ -25,13 +25,10 @@ from steering_demo.witness import counted_runs, live_maps, program_runs, wait_fo
 from tests.steering import traffic
 from tests.steering.two_hosts import PATIENCE_S, URL, Host, two_hosts
 from tests.support.census import wait_until
+from tests.support.marks import WITH_A_GUEST
 
 pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
+    *WITH_A_GUEST,
     pytest.mark.timeout(900),
     pytest.mark.usefixtures("nothing_left"),
 ]

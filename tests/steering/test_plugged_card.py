@@ -24,16 +24,10 @@ from steering_demo.vm import WITHOUT_A_CARD, Vm, client, running_vm
 from steering_demo.workplace import BRIDGE, HELPER_UIDS, Workplace, workplace
 from tests.steering.asking import grants_of, ports_of, watched
 from tests.support.census import fd_targets, wait_until
+from tests.support.marks import WITH_A_GUEST
 from tests.support.old_qemu import old_qemu
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    pytest.mark.usefixtures("nothing_left"),
-]
+pytestmark = [*WITH_A_GUEST, pytest.mark.usefixtures("nothing_left")]
 
 FLOWS: Final = 200
 

@@ -22,15 +22,9 @@ from steering_demo.vm import DESCRIPTION, client, running_vm
 from steering_demo.witness import counted_runs, live_maps, program_runs, wait_for
 from steering_demo.workplace import BRIDGE, Workplace, workplace
 from tests.support.census import wait_until
+from tests.support.marks import WITH_A_GUEST
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    pytest.mark.usefixtures("nothing_left"),
-]
+pytestmark = [*WITH_A_GUEST, pytest.mark.usefixtures("nothing_left")]
 
 ONE_PROCESSOR: Final = DESCRIPTION.replace("vcpus = {station.queues}", "vcpus = 1")
 

@@ -9,17 +9,11 @@ from typing import Any, Final
 import pytest
 
 from benchmarks.path_guest_figures import STEERED, Lane
+from tests.support.marks import WITH_A_GUEST
 
 BENCH: Final = Path(__file__).parents[2] / "tools" / "bench"
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-]
+pytestmark = [*WITH_A_GUEST, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,11 @@ compared pair by pair: by the median of the differences, not the difference of t
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 NS_PER_MS = 1_000_000
 KIB_PER_MIB = 1024
@@ -152,4 +155,9 @@ def over_ms(ours: Sequence[int], theirs: Sequence[int]) -> float:
 
 def to_times(ours: Sequence[int], theirs: Sequence[int]) -> float:
     """Return the ratio of *ours* to *theirs*, as the median of the pairs."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    return ratio(ours, theirs, float)
+
+
+def ratio(ours: Sequence[T], theirs: Sequence[T], value: Callable[[T], float]) -> float:
+    """Return the same for a *value* of each."""
+    return statistics.median(value(a) / value(b) for a, b in zip(ours, theirs, strict=True))

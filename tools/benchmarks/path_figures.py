@@ -7,11 +7,10 @@ else does so for as many queues: by the median of the ratios, so that drift canc
 
 import platform
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from benchmarks.figures import Verdict
+from benchmarks.figures import Verdict, ratio
 from benchmarks.report import cpus, verdict_line, wanted
 
 FAMILIES: Final = (4, 6)
@@ -107,8 +106,8 @@ class PathFigures:
             rate=statistics.median(run.rate for run in runs),
             sender_ns=statistics.median(run.sender / run.packets for run in runs),
             readers_ns=statistics.median(run.readers / run.packets for run in runs),
-            rate_times=_times(runs, one, lambda run: run.rate),
-            cost_times=_times(runs, one, lambda run: run.cost),
+            rate_times=ratio(runs, one, lambda run: run.rate),
+            cost_times=ratio(runs, one, lambda run: run.cost),
             as_asked_percent=PERCENT
             * sum(run.as_asked for run in runs)
             / sum(run.packets for run in runs),
@@ -140,10 +139,6 @@ class PathFigures:
             Verdict("ebpf_to_user", "eBPF, of user space, time", user,
                     EBPF_TO_USER_TIMES, "times"),
         ]  # fmt: skip
-
-
-def _times(ours: list[Run], theirs: list[Run], of: Callable[[Run], float]) -> float:
-    return statistics.median(of(a) / of(b) for a, b in zip(ours, theirs, strict=True))
 
 
 def as_object(figures: PathFigures) -> dict[str, object]:

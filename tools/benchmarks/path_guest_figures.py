@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from benchmarks.figures import Verdict
+from benchmarks.figures import Verdict, ratio
 from benchmarks.report import cpus, verdict_line, wanted
 
 STEERED: Final = {
@@ -152,9 +152,9 @@ class GuestFigures:
             loop_us=each(lambda look: look.loop),
             vhost_us=each(lambda look: look.vhost),
             guest_us=each(lambda look: look.guest),
-            rate_times=times(floods, self.floods[ONE], lambda look: look.rate) if floods else None,
-            host_times=times(looks, one, lambda look: look.host),
-            whole_times=times(looks, one, lambda look: look.whole),
+            rate_times=ratio(floods, self.floods[ONE], lambda look: look.rate) if floods else None,
+            host_times=ratio(looks, one, lambda look: look.host),
+            whole_times=ratio(looks, one, lambda look: look.whole),
             as_asked_percent=self.as_asked[lane],
         )
 
@@ -163,7 +163,7 @@ class GuestFigures:
         ours = [lane for lane in self.looks if lane.steered == "ebpf"]
         astray = max(PERCENT - self.as_asked[lane] for lane in ours)
         kernel, user = (
-            times(self.looks[Lane("ebpf")], self.looks[Lane(other)], lambda look: look.host)
+            ratio(self.looks[Lane("ebpf")], self.looks[Lane(other)], lambda look: look.host)
             for other in ("kernel", "user")
         )
         return [
@@ -173,11 +173,6 @@ class GuestFigures:
             Verdict("ebpf_to_user", "eBPF, of user space, host", user,
                     EBPF_TO_USER_TIMES, "times"),
         ]  # fmt: skip
-
-
-def times(ours: list[Look], theirs: list[Look], of: Callable[[Look], float]) -> float:
-    """Return *of* our looks as a multiple of theirs."""
-    return statistics.median(of(a) / of(b) for a, b in zip(ours, theirs, strict=True))
 
 
 def as_object(figures: GuestFigures) -> dict[str, object]:

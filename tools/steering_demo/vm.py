@@ -95,7 +95,7 @@ def client(
 ) -> list[str]:
     """Return ``bpferry`` with *arguments* as a command in *space*, run as the user.
 
-    *variables*, such as "NAME=value", go before those that are set here.
+    *variables*, such as "NAME=value", replace those that are set here.
     """
     environment = [
         f"PYTHONPATH={place.python_path('client', 'shared')}",

@@ -19,14 +19,9 @@ from tests.client import fake_helper as fake
 from tests.client.hot_plug.vm import answer, cards, state
 from tests.client.running import Run, start, type_in
 from tests.client.support import QEMU, wait_until
+from tests.support.marks import WITH_A_GUEST
 
-pytestmark = [
-    pytest.mark.privileged,
-    pytest.mark.kernel,
-    pytest.mark.qemu,
-    pytest.mark.guest,
-    pytest.mark.slow,
-]
+pytestmark = [*WITH_A_GUEST]
 
 VM = f"""\
 name = "t"
