@@ -78,10 +78,17 @@ def test_what_we_choose_does_not_change_how_the_host_counts() -> None:
 
 
 def with_spares(helper: TapProcess) -> list[str]:
-    """Return the names of the two spares that wait after a request."""
-    granted(helper, tap_on())[1].close()
-    wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
-    return [tap.name for tap in helper.taps()]
+    """Return the names of the two spares that wait after two requests, the older one first.
+
+    It is certain of the older that the helper has finished it: one thread makes them in turn.
+    """
+    seen: set[str] = set()
+    for _ in range(2):
+        older = seen
+        granted(helper, tap_on())[1].close()
+        assert wait_until(helper.only_spares), helper.taps()
+        seen = {tap.name for tap in helper.taps()}
+    return sorted(seen, key=lambda name: name not in older)
 
 
 @pytest.mark.parametrize("deleted", [1, 2])
@@ -89,19 +96,19 @@ def test_spares_that_somebody_deleted_cost_no_request(deleted: int) -> None:
     """Another tap is made, and new spares after it; the journal says what happened."""
     with running_tap_helper() as helper:
         names = with_spares(helper)
-        for name in names[:deleted] if deleted == 2 else names[1:]:
+        for name in names[:deleted]:
             helper.ip(f"link delete dev {name}")
         replies = []
         for _ in range(3):
             answered = ask_once(helper.path, tap_on())
             answered.fds.close()
             replies.append(answered.reply)
-        again = wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
+        again = wait_until(helper.only_spares)
         said = helper.log()
 
     assert [TapReply] * 3 == [type(reply) for reply in replies], replies
     assert again
-    assert "was deleted" in said
+    assert "was deleted" in said, said
 
 
 def test_a_spare_s_number_that_is_another_s_now_is_not_touched() -> None:

@@ -41,6 +41,9 @@ CAPABILITIES: Final = "-all,+net_admin"
 CLONE_NEWNET: Final = 0x4000_0000
 """linux/sched.h."""
 
+SPARE_ALIAS: Final = "bpferry spare"
+"""As an administrator sees it, and not as the helper's code has it."""
+
 PASSED_FD: Final = 100
 """Above the numbers that systemd puts its sockets to."""
 
@@ -184,7 +187,11 @@ class TapProcess(HelperProcess):
 
     def granted_taps(self) -> list[Interface]:
         """Return those that somebody has been given."""
-        return [tap for tap in self.taps() if tap.alias != "bpferry spare"]
+        return [tap for tap in self.taps() if tap.alias != SPARE_ALIAS]
+
+    def only_spares(self) -> bool:
+        """Say whether two spares are all that is there, by one look: a tap may go between two."""
+        return [SPARE_ALIAS] * 2 == [tap.alias for tap in self.taps()]
 
     def find(self, name: str) -> Interface:
         """Return the interface *name*, which is there."""

@@ -174,7 +174,7 @@ def test_clients_that_are_killed_leave_nothing() -> None:
     chance = random.Random()  # noqa: S311 - other moments each time
     with running_tap_helper() as helper:
         granted(helper, tap_on(queues=2))[1].close()
-        wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
+        wait_until(helper.only_spares)
         before = helper.settle()
         for _ in range(40):
             pid = asking_child(helper)
@@ -182,7 +182,7 @@ def test_clients_that_are_killed_leave_nothing() -> None:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         helper.wait_for_quiet()
-        gone = wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
+        gone = wait_until(helper.only_spares)
         wait_until(lambda: fd_targets(helper.pid) == before)
 
         assert gone, helper.taps()
@@ -283,7 +283,7 @@ def test_spares_go_with_the_process() -> None:
     """They hang on its fds alone."""
     with running_tap_helper() as helper:
         granted(helper, tap_on())[1].close()
-        waiting = wait_until(lambda: len(helper.taps()) == 2)
+        waiting = wait_until(helper.only_spares)
         helper.kill()
         gone = wait_until(lambda: not helper.taps())
 
@@ -294,7 +294,7 @@ def test_spares_are_on_no_list_and_in_no_count() -> None:
     """Nobody holds them."""
     with running_tap_helper() as helper:
         granted(helper, tap_on())[1].close()
-        wait_until(lambda: len(helper.taps()) == 2 and not helper.granted_taps())
+        wait_until(helper.only_spares)
         replies = [ask_once(helper.path, request).reply for request in (ListTaps(), Quota())]
 
     assert "taps=()" in str(replies[0])
