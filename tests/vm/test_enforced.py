@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The kernel enforces the limits of a helper's unit and those of a VM.
+"""The kernel enforces the limits of the helpers' units and those of a VM.
 
-Each is exceeded: by a greedy program in the helper's place, with all that its unit says, and by
+Each is exceeded: by a greedy program in the place of a helper, with all that its unit says, and by
 guests that keep their processor busy. The same program without these settings is the control.
 This host has control groups v2 with all controllers, and one processor for all.
 """
@@ -15,12 +15,11 @@ import pytest
 from tests.systemd.unit_file import UNITS, build_probe_unit, read_unit, values
 from tests.vm.freight import CLONE
 from tests.vm.host import IN_THE_HOST, Host
-from tests.vm.user import User, lingering, wait_until
+from tests.vm.user import PATIENCE_S, User, lingering, wait_until
 
 pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
 
-ROLES: Final = ("tap",)
-"""Whose units are tried."""
+ROLES: Final = ("bpf", "tap")
 
 GREEDY: Final = "greedy.service"
 FREE: Final = "free.service"
@@ -105,6 +104,13 @@ def used_meanwhile(host: Host, *groups: str) -> list[float]:
     time.sleep(MEASURED_S)
     after, took = [used_s(host, group) for group in groups], time.monotonic() - began
     return [(later - earlier) / took for earlier, later in zip(before, after, strict=True)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def helpers_have_run(host: Host) -> None:
+    """Start both: the unit of one names its state folder, which it has since its first start."""
+    for role in ROLES:
+        host.check("systemctl", "start", f"bpferry-{role}.service", timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("role", ROLES)
