@@ -35,6 +35,7 @@ from bpferry_wire.packets import encode_reply, encode_request
 from tests.support.census import fds_allowed
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
 from tests.support.people import ALICE, BOB, SOCKET_GID, Person, ask, ask_once, connect, take
+from tests.support.workers import hold_up, order_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
@@ -228,10 +229,10 @@ def test_a_policy_is_read_in_linear_time(roots_folder: Path) -> None:
     """Seven thousand lines with a bracket. A thousand took two seconds."""
     path = roots_folder / "policy.toml"
     path.write_text(lines_with_brackets(7000))
-    started = time.monotonic()
+    started = time.process_time()
     policy = read_policy(str(path), 1)
 
-    assert (policy.users, time.monotonic() - started < 1) == (frozenset({1}), True)
+    assert (policy.users, time.process_time() - started < 1) == (frozenset({1}), True)
 
 
 def sparse(folder: Path, size: int) -> Path:
@@ -288,30 +289,19 @@ def greeted(helper: HelperProcess, person: Person) -> object:
 # -- whose turn it is
 
 
-def finished(workers: Workers, count: int) -> list[int]:
-    """Wait for *count* results; return their connections, in order."""
-    order: list[int] = []
-    while len(order) < count:
-        order += [done.connection for done in workers.results()]
-        time.sleep(0.002)
-    return order
-
-
 def test_who_asks_for_the_first_time_does_not_wait_for_all_who_ask_all_the_time() -> None:
     """Twenty users were served before and ask again. The control: one of them comes in its turn."""
     workers = Workers()
     for uid in range(20):
         workers.submit(Job(uid, uid, lambda: None))
-    finished(workers, 20)
+    order_of(workers, 20)
     gate = threading.Event()
-    for number in range(WORKERS):
-        workers.submit(Job(100, 1000 + number, gate.wait))
-    time.sleep(0.05)
+    hold_up(workers, gate)
     for uid in range(20):
         workers.submit(Job(uid, uid, lambda: None))
     workers.submit(Job(500, 500, lambda: None))
     gate.set()
-    order = [number for number in finished(workers, 20 + WORKERS + 1) if number < 1000]
+    order = order_of(workers, WORKERS + 20 + 1)
     os.close(workers.wake_fd)
 
     assert order.index(500) < 4

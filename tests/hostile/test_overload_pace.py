@@ -2,6 +2,7 @@
 """The pace of all users together: it bounds what they cost, and nobody can use it up for others."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,12 +12,14 @@ import pytest
 
 from bpferry_helper.pacing import _Line
 from bpferry_helper.rate import FairPace, Pace
-from bpferry_helper.work import Job, Workers
+from bpferry_helper.work import WORKERS, Job, Workers
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load
 from bpferry_wire.packets import encode_request
+from tests.support.census import wait_until
 from tests.support.helper_process import NO_LIMITS, running_helper
 from tests.support.people import BOB, Person, ask_once, connect, take
+from tests.support.workers import hold_up, order_of
 
 SLOW = Pace(at_once=2, per_second=20)
 
@@ -29,15 +32,6 @@ def workers() -> Iterator[Workers]:
     os.close(workers.wake_fd)
 
 
-def results(workers: Workers, count: int) -> list[int]:
-    """Wait for *count* results; return their connections, in order."""
-    order: list[int] = []
-    while len(order) < count:
-        order += [done.connection for done in workers.results()]
-        time.sleep(0.002)
-    return order
-
-
 @pytest.mark.parametrize(("pace", "least_s"), [(SLOW, 18 / 20), (None, 0.0)])
 def test_all_users_together_start_no_more_than_the_pace(
     workers: Workers, pace: Pace | None, least_s: float
@@ -46,7 +40,7 @@ def test_all_users_together_start_no_more_than_the_pace(
     started = time.monotonic()
     for number in range(20):
         workers.submit(Job(number % 10, number, lambda: None, pace))
-    results(workers, 20)
+    order_of(workers, 20)
     took_s = time.monotonic() - started
 
     assert took_s >= least_s * 0.95
@@ -55,11 +49,13 @@ def test_all_users_together_start_no_more_than_the_pace(
 
 def test_a_user_who_takes_all_of_the_pace_takes_no_other_s_turn(workers: Workers) -> None:
     """Sixteen jobs wait, and who comes then is next. The control: their last one is last."""
+    gate = threading.Event()
+    hold_up(workers, gate, pace=SLOW)
     for number in range(16):
         workers.submit(Job(1, number, lambda: None, SLOW))
-    time.sleep(0.02)
     workers.submit(Job(2, 100, lambda: None, SLOW))
-    order = results(workers, 17)
+    gate.set()
+    order = order_of(workers, WORKERS + 17)
 
     assert order.index(100) <= 4
     assert order[-1] in (14, 15)
@@ -67,11 +63,14 @@ def test_a_user_who_takes_all_of_the_pace_takes_no_other_s_turn(workers: Workers
 
 def test_what_costs_little_does_not_wait_for_the_pace(workers: Workers) -> None:
     """While sixteen jobs of another user do."""
+    gate = threading.Event()
+    hold_up(workers, gate, pace=SLOW)
     for number in range(16):
         workers.submit(Job(1, number, lambda: None, SLOW))
     workers.submit(Job(2, 100, lambda: None))
+    gate.set()
 
-    assert results(workers, 17).index(100) <= 3
+    assert order_of(workers, WORKERS + 17).index(100) <= 4
 
 
 def test_what_nobody_waits_for_any_more_is_not_done(workers: Workers) -> None:
@@ -85,8 +84,8 @@ def test_what_nobody_waits_for_any_more_is_not_done(workers: Workers) -> None:
         workers.submit(Job(1, number, partial(done.append, number), SLOW, until))
     time.sleep(0.3)
     workers.submit(Job(1, 100, partial(done.append, 100), SLOW))
-    time.sleep(0.2)
 
+    assert wait_until(lambda: 100 in done)
     assert 2 <= len(done) - 1 <= 8
     assert done[-1] == 100
 
