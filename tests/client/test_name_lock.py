@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -76,6 +77,7 @@ def python(
     processes.append(
         subprocess.Popen(
             [sys.executable, "-c", text, *words],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -302,21 +304,29 @@ def test_killed_holder(
 
 OUTLIVED = """
     import subprocess
-    subprocess.Popen(["sleep", sys.argv[1]], pass_fds=fds, stdout=2)
+    subprocess.Popen(["cat"], pass_fds=fds, stdout=2)
     os.kill(os.getpid(), 9)
 """.lstrip()
+"""What stands for QEMU ends when nobody has the other end of its standard input."""
 
 
 def test_qemu_that_is_still_ending_is_waited_for(
     processes: list["subprocess.Popen[str]"], record: Record
 ) -> None:
     """What inherited the lock keeps it after bpferry was killed, and the next start waits."""
-    python(processes, HOLD.format(body=OUTLIVED), "1")
-    assert wait_until(lambda: find_conflict("web") is not None)
+    child = python(processes, HOLD.format(body=OUTLIVED))
     assert wait_until(lambda: "its bpferry does not" in str(find_conflict("web")))
-    begin = time.monotonic()
+    waited: list[bool] = []
+
+    def end_what_is_waited_for() -> None:
+        waited.append(wait_until(lambda: bool(record.all)))
+        child.communicate()
+
+    ending = Thread(target=end_what_is_waited_for)
+    ending.start()
     with hold_name("web", FILE, record):
-        assert 0.1 < time.monotonic() - begin < 5
+        assert [True] == waited
+    ending.join()
 
     assert set(record.all) == {
         ("progress", "waiting for QEMU of 'web', whose bpferry was killed, to end")
@@ -331,7 +341,7 @@ def test_qemu_that_never_ends(
 ) -> None:
     """It is not waited for without end, and the user learns how to find it."""
     monkeypatch.setattr(name_lock, "END_SECONDS", 0.2)
-    python(processes, HOLD.format(body=OUTLIVED), "5")
+    python(processes, HOLD.format(body=OUTLIVED))
     assert wait_until(lambda: "its bpferry does not" in str(find_conflict("web")))
 
     with pytest.raises(NameTaken, match="its QEMU still runs") as caught:

@@ -15,7 +15,7 @@ import pytest
 from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
 from bpferry_helper.door import MAX_PER_UID
 from bpferry_wire.errors import Code
-from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Request
+from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Reply, Request
 from bpferry_wire.packets import decode_reply, encode_request
 from tests.helper.conftest import check_unharmed
 from tests.support.census import fd_targets, fds_allowed, wait_until
@@ -386,13 +386,10 @@ def test_a_policy_that_could_not_be_read_for_want_of_fds_is_read_later() -> None
             replies = (ask(socks[0], unknown).reply for _ in range(20))
             # On a loaded machine the policy before may be in force for a moment.
             first = next(r for r in replies if isinstance(r, ErrorReply) and r.code == Code.REFUSED)
-        time.sleep(1.1)
-        later = ask_once(helper.path, Load("rss", bytes(32))).reply
+        later = wait_until(lambda: code(helper, unknown) is Code.UNKNOWN_OBJECT, pause_s=0.2)
 
-    assert isinstance(first, ErrorReply)
-    assert isinstance(later, ErrorReply)
     assert "policy.toml: cannot be read: Too many open files" in first.message
-    assert (Code.REFUSED, Code.UNKNOWN_OBJECT) == (first.code, later.code)
+    assert later
 
 
 # -- a full disk
@@ -423,15 +420,24 @@ def test_who_asks_too_fast_is_told_how_long_to_wait() -> None:
     policy = "[quota]\nloads-at-once = 2\nloads-per-second = 2\n"
     unknown = Load("rss", bytes(32))
     with running_helper(policy) as helper:
-        codes = [code(helper, unknown) for _ in range(3)]
-        hint = ask_once(helper.path, unknown).reply
+        started = time.monotonic()
+        replies = [ask_once(helper.path, unknown).reply]
+        while is_unknown(replies[-1]):
+            replies.append(ask_once(helper.path, unknown).reply)
+        most = 2 + 2 * (time.monotonic() - started)
         other = code(helper, unknown, BOB)
-        assert isinstance(hint, ErrorReply)
-        time.sleep(float(hint.hint.removeprefix("try again in ").removesuffix(" s")) + 0.1)
-        codes.append(code(helper, unknown))
+        busy = replies.pop()
+        assert isinstance(busy, ErrorReply)
+        time.sleep(float(busy.hint.removeprefix("try again in ").removesuffix(" s")) + 0.1)
+        later = code(helper, unknown)
 
-    expected = [Code.UNKNOWN_OBJECT, Code.UNKNOWN_OBJECT, Code.BUSY, Code.UNKNOWN_OBJECT]
-    assert (expected, Code.UNKNOWN_OBJECT) == (codes, other)
+    assert (Code.BUSY, Code.UNKNOWN_OBJECT, Code.UNKNOWN_OBJECT) == (busy.code, other, later)
+    assert 2 <= len(replies) <= most
+
+
+def is_unknown(reply: Reply | ErrorReply) -> bool:
+    """Say whether *reply* is that there is no such object."""
+    return isinstance(reply, ErrorReply) and reply.code is Code.UNKNOWN_OBJECT
 
 
 def code(helper: HelperProcess, request: Request, person: Person = ALICE) -> Code | None:
@@ -470,9 +476,9 @@ def test_it_does_not_end_while_somebody_is_connected() -> None:
 
 def test_the_watchdog_is_told_that_all_is_well() -> None:
     """At least twice in its time, also when nobody asks anything."""
-    with running_helper(environ={"WATCHDOG_USEC": "400000"}) as helper:
+    with running_helper(environ={"WATCHDOG_USEC": "1000000"}) as helper:
         for _ in range(3):
-            helper.wait_for("WATCHDOG=1", patience_s=0.4)
+            helper.wait_for("WATCHDOG=1", patience_s=1)
 
 
 def test_a_killed_helper_is_followed_by_one_that_serves(load: Load) -> None:
