@@ -7,7 +7,6 @@ has no cards, and is QEMU's at once: this module imports little before it knows.
 """
 
 import contextlib
-import gc
 import os
 import pwd
 import signal
@@ -15,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from bpferry.cli.garbage import GARBAGE
 from bpferry.launcher.becoming import NOT_FOUND, become, status_of
 from bpferry.launcher.words import has_network
 
@@ -57,7 +55,6 @@ def _start(argv: Sequence[str], path: str) -> int:
     # libvirt gives each VM a cache folder of its own, where nothing would ever be found again.
     with contextlib.suppress(KeyError):
         os.environ["XDG_CACHE_HOME"] = f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"
-    gc.set_threshold(GARBAGE)
     try:
         from bpferry.cli.exec import start  # noqa: PLC0415 - see above
         from bpferry.errors import BpferryError  # noqa: PLC0415 - as above

@@ -6,7 +6,6 @@ This module and what it imports load fast, so that a help text comes at once (``
 
 import argparse
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -15,7 +14,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from bpferry.cli import output
-from bpferry.cli.garbage import GARBAGE
 from bpferry.cli.msgspec_import import import_msgspec
 from bpferry.cli.runners import RUNNERS
 from bpferry.errors import BpferryError
@@ -53,7 +51,6 @@ class Stopped(BpferryError):  # noqa: N818 - it is no fault
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* (sys.argv) ask for, and return the exit status."""
     _fill_standard_fds()
-    gc.set_threshold(GARBAGE)
     given = list(sys.argv[1:] if arguments is None else arguments)
     given, command_line = _cut(given) if given[:1] == ["exec"] else (given, [])
     words = _separate_dry_run(given)

@@ -82,8 +82,6 @@ def supervise(
     Raises:
         QemuError: it ended before it could run the VM.
     """
-    # The command that started us let more pile up, to be quick; we may run for months.
-    gc.set_threshold(GARBAGE)
     return asyncio.run(_supervise(prepared, record, started, user, stop_seconds))
 
 
@@ -137,7 +135,11 @@ def _signals(early: Sequence[signal.Signals]) -> Iterator[Signals]:
 
 
 def _forget_start() -> None:
-    """Give back what only the start needed, and look for garbage from now on in what is new."""
+    """Give back what only the start needed, and look for garbage from now on in what is new.
+
+    The command that started us let more pile up, to be quick; we may run for months.
+    """
+    gc.set_threshold(GARBAGE)
     gc.unfreeze()
     gc.collect()
     gc.freeze()
