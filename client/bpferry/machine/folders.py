@@ -84,6 +84,19 @@ def _runtime_folder() -> Path:
     return Path(given) if usable else _folder_without_session()
 
 
+def explain_session(path: Path) -> str:
+    """Return what to do if *path* is in the folder of a session that is not ours; empty if not."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not given.startswith("/") or not path.is_relative_to(given):
+        return ""
+    try:
+        ours = Path(given).stat().st_uid == os.geteuid()
+        cause = "is not yours; su and sudo keep the variable of another user"
+    except OSError as error:
+        ours, cause = False, f"is not usable ({error.strerror})"
+    return "" if ours else f"XDG_RUNTIME_DIR is '{given}', which {cause}: unset XDG_RUNTIME_DIR"
+
+
 def _folder_without_session() -> Path:
     return Path(f"/tmp/bpferry-{os.getuid()}")  # noqa: S108 - made with mode 0700 and checked
 

@@ -22,6 +22,7 @@ from typing import Final
 
 from bpferry.commandline.parts import Listen
 from bpferry.errors import BpferryError
+from bpferry.machine.folders import explain_session
 from bpferry.machine.paths import explain_closed, is_folder
 
 MAX_PATH_BYTES: Final = 107
@@ -113,7 +114,8 @@ def make_folder(folder: Path) -> None:
                 part.mkdir(FOLDER_MODE)
             check_owner(part)
         except OSError as error:
-            raise BpferryError(f"cannot make the folder '{part}': {error.strerror}") from error
+            message = f"cannot make the folder '{part}': {error.strerror}"
+            raise BpferryError(message, explain_session(part)) from error
 
 
 def check_owner(folder: Path) -> None:
@@ -182,7 +184,8 @@ def check_free(path: Path) -> None:
     if not is_folder(above):
         raise BpferryError(f"{what}: '{above}' is not a directory", "choose another path")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise BpferryError(f"{what}: you may not write to '{above}'", "choose another path")
+        hint = explain_session(path) or "choose another path"
+        raise BpferryError(f"{what}: you may not write to '{above}'", hint)
 
 
 def _is_stale(path: Path) -> bool:
@@ -198,7 +201,7 @@ def _is_stale(path: Path) -> bool:
         return False
     except OSError as error:
         cause, hint = explain_closed(path)
-        hint = hint or "choose another path"
+        hint = explain_session(path) or hint or "choose another path"
         raise BpferryError(f"{what}: {cause or error.strerror}", hint) from error
     if not stat.S_ISSOCK(found.st_mode):
         raise BpferryError(
