@@ -24,6 +24,9 @@ from bpferry.network.groups import explain_device, user_name
 if TYPE_CHECKING:
     from bpferry.machine.images import Image
 
+READ_ONLY: Final = either("read-only = true", "<readonly/>")
+"""How a description says that a disk is not written to."""
+
 UNCHANGEABLE: Final = ("ide", "sata")
 """Buses on which a guest cannot be kept from writing, so that no disk there is read-only."""
 
@@ -35,10 +38,7 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
     images that only the header of another one names.
     """
     if machine.disks:
-        from bpferry.machine.images import images_of  # noqa: PLC0415 - where there are any
-
-        for image in images_of(machine):
-            yield from _image(image)
+        yield from find_unwritable_images(machine)
     for output in built.of(OutputFile):
         yield from _output(output)
     nodes: tuple[OpenDevice | OpenVsock, ...] = (*built.of(OpenDevice), *built.of(OpenVsock))
@@ -48,7 +48,15 @@ def find_unwritable(machine: Machine, built: Built) -> Iterator[BpferryError]:
             yield from _node(node)
 
 
-def _image(image: "Image") -> Iterator[NotReady]:
+def find_unwritable_images(machine: Machine, read_only: str = READ_ONLY) -> Iterator[NotReady]:
+    """Yield the images among these; *read_only* is how to say that a disk is not written to."""
+    from bpferry.machine.images import images_of  # noqa: PLC0415 - where there are any
+
+    for image in images_of(machine):
+        yield from _image(image, read_only)
+
+
+def _image(image: "Image", read_only: str) -> Iterator[NotReady]:
     if not exists(image.path):
         if image.above:
             yield _missing_below(image)
@@ -60,7 +68,7 @@ def _image(image: "Image") -> Iterator[NotReady]:
         cause = why_not_writable(image.path)
         if cause:
             message = f"cannot write to '{image.path}': {cause}"
-            yield NotReady(message, _fix(image), image.key)
+            yield NotReady(message, _fix(image, read_only), image.key)
 
 
 def _unreadable_below(image: "Image") -> NotReady:
@@ -98,7 +106,7 @@ def why_not_writable(path: str) -> str:
     return f"it belongs to '{owner}' and has the mode {stat.S_IMODE(found.st_mode):04o}"
 
 
-def _fix(image: "Image") -> str:
+def _fix(image: "Image", read_only: str) -> str:
     try:
         ours = Path(image.path).stat().st_uid == os.geteuid()
     except OSError:
@@ -106,8 +114,7 @@ def _fix(image: "Image") -> str:
     make = f"run: chmod u+w '{image.path}'" if ours else "ask its owner to let you write to it"
     if image.disk.bus in UNCHANGEABLE:
         return make
-    say = either("read-only = true", "<readonly/>")
-    return f"{make}; or say that the disk is not written to: {say}"
+    return f"{make}; or say that the disk is not written to: {read_only}"
 
 
 def _output(output: OutputFile) -> Iterator[NotReady]:

@@ -10,6 +10,7 @@ import pytest
 from bpferry.cli.main import main
 from tests import requires
 from tests.client.hot_plug.vm import NATIVE, answer, qmp, running
+from tests.client.test_access import READ_ONLY
 from tests.support.census import fd_targets
 
 pytestmark = pytest.mark.qemu
@@ -106,6 +107,23 @@ def test_what_cannot_be_plugged_in_leaves_nothing(
         assert "twice: two disks of this VM write to it" in told["message"]
         assert nodes(tmp_path) == before
         assert answer(capsys, "attach-disk", "t", str(image))["target"] == "vdb"
+
+
+@pytest.mark.privileged
+def test_an_image_that_cannot_be_written_is_told_before_qemu_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the reason and what to do, as `bpferry run` tells it; it can be read."""
+    image = tmp_path / "ro" / "data.img"
+    image.parent.mkdir()
+    image.write_bytes(bytes(1 << 20))
+    with running(tmp_path, prefix=(*READ_ONLY, str(image.parent))):
+        told = answer(capsys, "attach-disk", "t", str(image), status=1)["error"]
+        assert told["message"] == (
+            f"'new disk': cannot write to '{image}': its file system is mounted read-only"
+        )
+        assert told["hint"].endswith("or say that the disk is not written to: --read-only")
+        assert answer(capsys, "attach-disk", "t", str(image), "--read-only")["target"] == "vdb"
 
 
 def test_a_disk_that_the_guest_keeps_stays(

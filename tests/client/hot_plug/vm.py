@@ -22,15 +22,20 @@ let go of at once, also by a guest without a system."""
 
 @contextlib.contextmanager
 def running(
-    folder: Path, text: str = "", *, arguments: tuple[str, ...] = (), disk: bool = True
+    folder: Path,
+    text: str = "",
+    *,
+    arguments: tuple[str, ...] = (),
+    disk: bool = True,
+    prefix: tuple[str, ...] = (),
 ) -> Iterator[Run]:
     """Run a VM with what *text* adds to it, as soon as its guest, if it has a disk, has greeted.
 
-    QEMU has a second monitor, for ``qmp``.
+    QEMU has a second monitor, for ``qmp``. *prefix* is a command that becomes `bpferry run`.
     """
     words = json.dumps([*arguments, "-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off"])
     base = BASE + f"qemu-arguments = {words}\n"
-    with start(folder, base + text + DISK if disk else base + text) as run:
+    with start(folder, base + text + DISK if disk else base + text, prefix=prefix) as run:
         assert not disk or run.says("hello from the boot sector"), run.err()
         assert run.qemu()
         assert wait_until(lambda: state() == "running")

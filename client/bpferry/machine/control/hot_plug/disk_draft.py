@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a disk that is plugged in becomes: its target, and QEMU's commands."""
 
+import itertools
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from bpferry.domain.origins import Origins
 from bpferry.domain.remaining import Remaining, extended, numbered, total_of
 from bpferry.domain.shorthand_disks import PREFIXES, target_names
 from bpferry.errors import NotReady, Unsupported, all_in_one
+from bpferry.machine.access import find_unwritable_images
 from bpferry.machine.control.hot_plug.steps import Command
 from bpferry.machine.control.life import RunningVm
 from bpferry.machine.files import find_missing_files
@@ -35,6 +37,9 @@ Bus = Literal["virtio", "scsi", "usb"]
 
 NEW: Final = "new disk"
 """What messages call it."""
+
+READ_ONLY: Final = "--read-only"
+"""How `bpferry attach-disk` says that it is not written to."""
 
 
 class WantedDisk(msgspec.Struct, frozen=True):
@@ -86,16 +91,17 @@ def check(vm: RunningVm, whole: Machine) -> None:
     """Raise an error unless QEMU can use the last disk of *whole*, the VM as it will be.
 
     Raises:
-        NotReady: its image is missing, in another format, or used by somebody.
+        NotReady: its image is missing, in another format, used by somebody, or not ours to write.
     """
     number = total_of(whole.disks) - 1
     own = [pair for pair in numbered(whole.disks) if pair[0] == number]
     alone = msgspec.structs.replace(whole, disks=Remaining(own, number + 1))
     document = replace(vm.prepared.document, machine=alone, origins=Origins(Path(NEW)), kind="toml")
     _stop_at_missing(document)
-    for faults in (find_wrong_formats(alone), find_twins(whole), find_locked_images(alone)):
-        for fault in faults:
-            raise located(fault, document)
+    unwritable = find_unwritable_images(alone, READ_ONLY)
+    found = (find_wrong_formats(alone), find_twins(whole), unwritable, find_locked_images(alone))
+    for fault in itertools.chain(*found):
+        raise located(fault, document)
 
 
 def _stop_at_missing(document: Document) -> None:
