@@ -3,12 +3,12 @@
 
 Each class of the model is one element, each field a place in or below it:
 
-    cache: Annotated[Cache | None, At("driver/@cache")] = None        an attribute
-    title: Annotated[str | None, At("title")] = None                  the text of an element
-    read_only: Annotated[bool, At("readonly", Form.PRESENT)] = False  whether there is an element
-    throttle: Annotated[Throttle | None, At("iotune")] = None         an element with its own fields
-    disks: Annotated[tuple[Disk, ...], At("devices/disk")] = ()       as many as there are
-    boot: Annotated[tuple[str, ...], At("os/boot/@dev")] = ()         an attribute of each of many
+    cache: Placed[Cache | None, At("driver/@cache")] = None        an attribute
+    title: Placed[str | None, At("title")] = None                  the text of an element
+    read_only: Placed[bool, At("readonly", Form.PRESENT)] = False  whether there is an element
+    throttle: Placed[Throttle | None, At("iotune")] = None         an element with its own fields
+    disks: Placed[tuple[Disk, ...], At("devices/disk")] = ()       as many as there are
+    boot: Placed[tuple[str, ...], At("os/boot/@dev")] = ()         an attribute of each of many
 
 The native form has the same fields under their own names, with hyphens. So one class says which
 fields there are, how they are written in both forms, and which values are possible.
@@ -16,10 +16,12 @@ fields there are, how they are written in both forms, and which values are possi
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 from msgspec import Struct
+
+__all__ = ["NAMESPACES", "PATHS", "WORDS", "At", "Form", "Placed", "Table"]
 
 
 class Form(Enum):
@@ -89,8 +91,34 @@ class At(Struct, frozen=True):
     """Another element that means the same when a document is read; it is never written."""
 
 
+if TYPE_CHECKING:
+    from typing import Annotated as Placed
+else:
+
+    class Placed:
+        """What a field is and where it is, until ``Table`` takes them apart.
+
+        It is an ``Annotated`` for who checks types. As one that really is there, for each field of
+        the model, it would take a tenth of the time in which a VM is started.
+        """
+
+        def __class_getitem__(cls, what_and_where: tuple[object, At]) -> tuple[object, At]:
+            """Return both as they are."""
+            return what_and_where
+
+
 class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, rename="kebab"):
     """What all classes of the model have in common: no unknown fields, and none that change."""
+
+    places: ClassVar[Mapping[str, At]] = {}
+    """Where each field is, by its name as an attribute. The annotation says what it is."""
+
+    def __init_subclass__(cls) -> None:
+        """Take the places of the fields out of their annotations, which are for msgspec."""
+        annotations = cls.__annotations__
+        placed = {name: both for name, both in annotations.items() if isinstance(both, tuple)}
+        annotations |= {name: what for name, (what, _) in placed.items()}
+        cls.places = {**cls.places, **{name: where for name, (_, where) in placed.items()}}
 
 
 NAMESPACES: Final = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The classes of the model as trees of elements, for the reader and the writer of XML.
 
-Made once for each class, from the annotations of its fields (``binding``).
+Made once for each class, from the annotations of its fields and their places (``binding``).
 """
 
 import types
@@ -86,7 +86,7 @@ def fields_of(table: type[Table]) -> tuple[Field, ...]:
     found = []
     for name, key, default in _declared(table):
         annotation = annotations[name]
-        at = _binding_of(annotation)
+        at = table.places.get(name)
         if at is not None:
             scalar, model, many = _kind_of(annotation)
             found.append(
@@ -151,12 +151,6 @@ def _insert(root: Node, bound: Field, path: str) -> None:
         node.many = bound if bound.many else node.many
 
 
-def _binding_of(annotation: object) -> At | None:
-    if get_origin(annotation) is Annotated:
-        return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, At)), None)
-    return None
-
-
 def _kind_of(annotation: object) -> tuple[type, type[Table] | str | None, bool]:
     """Return the type of one value, its class of the model if it has one, and if there are many."""
     inner = _strip(annotation)
@@ -206,8 +200,8 @@ def _strip(annotation: object) -> object:
     """Return *annotation* without its bounds, and without None as a possibility."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    if isinstance(annotation, typing.ForwardRef):
-        return annotation.__forward_arg__.removesuffix(" | None")
+    if isinstance(annotation, str):
+        return annotation.removesuffix(" | None")
     if get_origin(annotation) in (typing.Union, types.UnionType):
         (kind,) = (arg for arg in get_args(annotation) if arg is not types.NoneType)
         return _strip(kind)

@@ -3,11 +3,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
-from bpferry.domain.binding import At, Table
+from bpferry.domain.binding import At, Placed, Table
 from bpferry.domain.model.secrets import SecretFile
 from bpferry.domain.toml import parse, to_values
 from bpferry.errors import BadInput
@@ -20,7 +20,7 @@ QUOTED: Final = re.compile(r"field `([^`]*)`")
 class _Map(Table, frozen=True, kw_only=True):
     """All that may be in it."""
 
-    secrets: Annotated[tuple[SecretFile, ...], At("secret")] = ()
+    secrets: Placed[tuple[SecretFile, ...], At("secret")] = ()
 
 
 def read_map(path: str) -> SecretFiles:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar, get_args, get_origin
 import msgspec
 from hypothesis import strategies as st
 
-from bpferry.domain.binding import PATHS, At, Form, Table
+from bpferry.domain.binding import PATHS, Form, Table
 from bpferry.domain.checks import contradictions_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.shape import Field, fields_of
@@ -104,6 +104,6 @@ def _meta(annotation: object) -> list[msgspec.Meta]:
         found += [extra for extra in get_args(annotation)[1:] if isinstance(extra, msgspec.Meta)]
     if get_origin(annotation) in (Annotated, tuple, typing.Union, types.UnionType):
         for arg in get_args(annotation):
-            if not isinstance(arg, At) and get_origin(arg) is not Literal:
+            if get_origin(arg) is not Literal:
                 found += _meta(arg)
     return found

@@ -5,22 +5,22 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form
+from bpferry.domain.binding import At, Form, Placed
 from bpferry.domain.model.base import VirtioDevice
 
 
 class Balloon(VirtioDevice, frozen=True, kw_only=True):
     """The memory balloon; libvirt adds one if a document has none."""
 
-    model: Annotated[
+    model: Placed[
         Literal["virtio", "virtio-transitional", "virtio-non-transitional", "none"],
         At("@model", always=True),
     ] = "virtio"
-    auto_deflate: Annotated[bool | None, At("@autodeflate", Form.ON_OFF)] = None
+    auto_deflate: Placed[bool | None, At("@autodeflate", Form.ON_OFF)] = None
     """Give memory back to the guest before it has to kill a process."""
-    free_page_reporting: Annotated[bool | None, At("@freePageReporting", Form.ON_OFF)] = None
+    free_page_reporting: Placed[bool | None, At("@freePageReporting", Form.ON_OFF)] = None
     """Whether memory that the guest does not use goes back to the host."""
-    stats_period: Annotated[
+    stats_period: Placed[
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("stats/@period")
     ] = None
     """How often the guest is asked how it uses its memory, in seconds."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 
 UUID_PATTERN = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$"
 
@@ -22,7 +22,7 @@ Uuid = Annotated[
 class Address(Table, frozen=True, kw_only=True):
     """Where a device sits. Which fields count depends on the type."""
 
-    type: Annotated[
+    type: Placed[
         Literal[
             "pci",
             "drive",
@@ -36,19 +36,19 @@ class Address(Table, frozen=True, kw_only=True):
         ],
         At("@type"),
     ]
-    domain: Annotated[int | None, At("@domain")] = None
-    bus: Annotated[int | None, At("@bus")] = None
-    slot: Annotated[int | None, At("@slot")] = None
-    function: Annotated[int | None, At("@function")] = None
-    multifunction: Annotated[bool | None, At("@multifunction", Form.ON_OFF)] = None
-    controller: Annotated[int | None, At("@controller")] = None
-    target: Annotated[int | None, At("@target")] = None
-    unit: Annotated[int | None, At("@unit")] = None
-    port: Annotated[str | None, At("@port")] = None
+    domain: Placed[int | None, At("@domain")] = None
+    bus: Placed[int | None, At("@bus")] = None
+    slot: Placed[int | None, At("@slot")] = None
+    function: Placed[int | None, At("@function")] = None
+    multifunction: Placed[bool | None, At("@multifunction", Form.ON_OFF)] = None
+    controller: Placed[int | None, At("@controller")] = None
+    target: Placed[int | None, At("@target")] = None
+    unit: Placed[int | None, At("@unit")] = None
+    port: Placed[str | None, At("@port")] = None
     """A number, or for USB the path through hubs, such as 1.2."""
-    iobase: Annotated[int | None, At("@iobase", Form.HEX)] = None
-    irq: Annotated[int | None, At("@irq", Form.HEX)] = None
-    base: Annotated[int | None, At("@base", Form.HEX)] = None
+    iobase: Placed[int | None, At("@iobase", Form.HEX)] = None
+    irq: Placed[int | None, At("@irq", Form.HEX)] = None
+    base: Placed[int | None, At("@base", Form.HEX)] = None
 
     @property
     def is_pci_place(self) -> bool:
@@ -76,17 +76,17 @@ AcpiIndex = Annotated[int, msgspec.Meta(ge=1, le=16383)]
 class Device(Table, frozen=True, kw_only=True):
     """What every device may have."""
 
-    alias: Annotated[Id | None, At("alias/@name")] = None
+    alias: Placed[Id | None, At("alias/@name")] = None
     """The id that the user chose; libvirt requires it to begin with ``ua-``."""
-    address: Annotated[Address | None, At("address")] = None
-    acpi_index: Annotated[AcpiIndex | None, At("acpi/@index")] = None
+    address: Placed[Address | None, At("address")] = None
+    acpi_index: Placed[AcpiIndex | None, At("acpi/@index")] = None
     """A number by which the guest may name the device, if it is on PCI."""
 
 
 class VirtioDevice(Device, frozen=True, kw_only=True):
     """What every virtio device may have (docs/formatdomain, 'Virtio-related options')."""
 
-    iommu: Annotated[bool | None, At("driver/@iommu", Form.ON_OFF)] = None
-    ats: Annotated[bool | None, At("driver/@ats", Form.ON_OFF)] = None
-    packed: Annotated[bool | None, At("driver/@packed", Form.ON_OFF)] = None
-    page_per_vq: Annotated[bool | None, At("driver/@page_per_vq", Form.ON_OFF)] = None
+    iommu: Placed[bool | None, At("driver/@iommu", Form.ON_OFF)] = None
+    ats: Placed[bool | None, At("driver/@ats", Form.ON_OFF)] = None
+    packed: Placed[bool | None, At("driver/@packed", Form.ON_OFF)] = None
+    page_per_vq: Placed[bool | None, At("driver/@page_per_vq", Form.ON_OFF)] = None

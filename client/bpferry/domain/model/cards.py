@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.base import VirtioDevice
 
 MAX_QUEUES = 256
@@ -71,148 +71,146 @@ VIRTIO_MODELS: Final = (
 class IpAddress(Table, frozen=True, kw_only=True):
     """An address that the guest is given, and the network around it."""
 
-    address: Annotated[IpText, At("@address")]
-    family: Annotated[Literal["ipv4", "ipv6"] | None, At("@family")] = None
-    prefix: Annotated[Annotated[int, msgspec.Meta(ge=0, le=128)] | None, At("@prefix")] = None
+    address: Placed[IpText, At("@address")]
+    family: Placed[Literal["ipv4", "ipv6"] | None, At("@family")] = None
+    prefix: Placed[Annotated[int, msgspec.Meta(ge=0, le=128)] | None, At("@prefix")] = None
 
 
 class PortRange(Table, frozen=True, kw_only=True):
     """Ports of the host, and where they lead in the guest."""
 
-    start: Annotated[Port, At("@start")]
-    end: Annotated[Port | None, At("@end")] = None
-    to: Annotated[Port | None, At("@to")] = None
+    start: Placed[Port, At("@start")]
+    end: Placed[Port | None, At("@end")] = None
+    to: Placed[Port | None, At("@to")] = None
     """The first port in the guest, if it is another one than on the host."""
-    exclude: Annotated[bool | None, At("@exclude", Form.YES_NO)] = None
+    exclude: Placed[bool | None, At("@exclude", Form.YES_NO)] = None
     """These ports are not forwarded, whatever other ranges say."""
 
 
 class PortForward(Table, frozen=True, kw_only=True):
     """Ports of the host that lead into the guest; all of them, if no range is given."""
 
-    protocol: Annotated[Literal["tcp", "udp"], At("@proto")]
-    address: Annotated[IpText | None, At("@address")] = None
+    protocol: Placed[Literal["tcp", "udp"], At("@proto")]
+    address: Placed[IpText | None, At("@address")] = None
     """On the host."""
-    interface: Annotated[Interface | None, At("@dev")] = None
-    ranges: Annotated[tuple[PortRange, ...], At("range")] = ()
+    interface: Placed[Interface | None, At("@dev")] = None
+    ranges: Placed[tuple[PortRange, ...], At("range")] = ()
 
 
 class Flow(Table, frozen=True, kw_only=True):
     """What may pass in one direction, in libvirt's units."""
 
-    average: Annotated[Amount | None, At("@average")] = None
+    average: Placed[Amount | None, At("@average")] = None
     """Kilobytes (1,000) per second. libvirt takes "floor" in its place, which is refused."""
-    peak: Annotated[Amount | None, At("@peak")] = None
+    peak: Placed[Amount | None, At("@peak")] = None
     """Kilobytes per second during a burst; None for any."""
-    burst: Annotated[Amount | None, At("@burst")] = None
+    burst: Placed[Amount | None, At("@burst")] = None
     """Kibibytes (1,024) that may pass faster than the average."""
 
 
 class CardBandwidth(Table, frozen=True, kw_only=True):
     """The limits of a card; each direction without one has none but the policy's."""
 
-    inbound: Annotated[Flow | None, At("inbound")] = None
+    inbound: Placed[Flow | None, At("inbound")] = None
     """To the guest."""
-    outbound: Annotated[Flow | None, At("outbound")] = None
+    outbound: Placed[Flow | None, At("outbound")] = None
     """From the guest."""
 
 
 class Card(VirtioDevice, frozen=True, kw_only=True):
     """One network card. Which fields count depends on the type and on the model."""
 
-    type: Annotated[
+    type: Placed[
         Literal[
             "bridge", "network", "ethernet", "user", "vhostuser", "udp", "mcast", "server", "client"
         ],
         At("@type", absent="user", always=True),
     ]  # fmt: skip
-    model: Annotated[Model, At("model/@type", words=VIRTIO_MODELS, absent="default")] = "virtio"
-    mac: Annotated[Mac | None, At("mac/@address")] = None
+    model: Placed[Model, At("model/@type", words=VIRTIO_MODELS, absent="default")] = "virtio"
+    mac: Placed[Mac | None, At("mac/@address")] = None
 
-    bridge: Annotated[str | None, At("source/@bridge")] = None
-    network: Annotated[str | None, At("source/@network")] = None
+    bridge: Placed[str | None, At("source/@bridge")] = None
+    network: Placed[str | None, At("source/@network")] = None
     """A name from the policy of the tap helper."""
-    port_group: Annotated[str | None, At("source/@portgroup")] = None
+    port_group: Placed[str | None, At("source/@portgroup")] = None
     """A kind of port of the network; the helper's policy knows it as NETWORK/GROUP."""
-    tap: Annotated[Interface | None, At("target/@dev")] = None
+    tap: Placed[Interface | None, At("target/@dev")] = None
     """A tap that exists, of type ethernet."""
-    managed: Annotated[bool | None, At("target/@managed", Form.YES_NO)] = None
+    managed: Placed[bool | None, At("target/@managed", Form.YES_NO)] = None
     """Whether libvirt would make the tap; here it has to exist."""
-    tap_device: Annotated[str, At("backend/@tap", Form.PLACE)] = TUN_DEVICE
+    tap_device: Placed[str, At("backend/@tap", Form.PLACE)] = TUN_DEVICE
     """Where taps of a bridge or a network come from; the helper has one such device."""
-    vhost_device: Annotated[str, At("backend/@vhost", Form.PLACE)] = VHOST_DEVICE
-    isolated: Annotated[bool, At("port/@isolated", Form.YES_NO)] = False
+    vhost_device: Placed[str, At("backend/@vhost", Form.PLACE)] = VHOST_DEVICE
+    isolated: Placed[bool, At("port/@isolated", Form.YES_NO)] = False
     """Whether the bridge lets it talk only to ports that are not isolated."""
-    vlan: Annotated[Vlan | None, At("vlan/tag/@id")] = None
+    vlan: Placed[Vlan | None, At("vlan/tag/@id")] = None
     """The VLAN of the bridge for those of the guest's frames that have no tag."""
-    tagged_vlans: Annotated[tuple[Vlan, ...], At("vlan/bpferry:tag/@id")] = ()
+    tagged_vlans: Placed[tuple[Vlan, ...], At("vlan/bpferry:tag/@id")] = ()
     """The VLANs for those that have a tag; libvirt writes them differently (``vlan_tags``)."""
-    bandwidth: Annotated[CardBandwidth | None, At("bandwidth")] = None
+    bandwidth: Placed[CardBandwidth | None, At("bandwidth")] = None
     """Limits, which the kernel keeps on the tap."""
-    trust_guest_rx_filters: Annotated[Literal["no"], At("@trustGuestRxFilters")] = "no"
+    trust_guest_rx_filters: Placed[Literal["no"], At("@trustGuestRxFilters")] = "no"
 
-    backend: Annotated[Literal["default", "passt"], At("backend/@type")] = "default"
+    backend: Placed[Literal["default", "passt"], At("backend/@type")] = "default"
     """What is behind a card of type user or vhostuser."""
-    interface: Annotated[Interface | None, At("source/@dev")] = None
+    interface: Placed[Interface | None, At("source/@dev")] = None
     """For passt: the interface of the host whose addresses and routes the guest gets."""
-    log_file: Annotated[str | None, At("backend/@logFile", Form.PLACE)] = None
-    ips: Annotated[tuple[IpAddress, ...], At("ip")] = ()
-    port_forwards: Annotated[tuple[PortForward, ...], At("portForward")] = ()
+    log_file: Placed[str | None, At("backend/@logFile", Form.PLACE)] = None
+    ips: Placed[tuple[IpAddress, ...], At("ip")] = ()
+    port_forwards: Placed[tuple[PortForward, ...], At("portForward")] = ()
 
-    socket_type: Annotated[Literal["unix"] | None, At("source/@type")] = None
-    socket: Annotated[str | None, At("source/@path", Form.PLACE)] = None
+    socket_type: Placed[Literal["unix"] | None, At("source/@type")] = None
+    socket: Placed[str | None, At("source/@path", Form.PLACE)] = None
     """For vhostuser."""
-    socket_mode: Annotated[Literal["client", "server"] | None, At("source/@mode")] = None
-    reconnect: Annotated[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
-    reconnect_seconds: Annotated[
+    socket_mode: Placed[Literal["client", "server"] | None, At("source/@mode")] = None
+    reconnect: Placed[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
+    reconnect_seconds: Placed[
         Annotated[int, msgspec.Meta(ge=1, le=4294967)] | None, At("source/reconnect/@timeout")
     ] = None
-    host: Annotated[Host | None, At("source/@address")] = None
+    host: Placed[Host | None, At("source/@address")] = None
     """For udp, mcast, server and client: where to connect or send to, or where to listen."""
-    port: Annotated[Port | None, At("source/@port")] = None
-    local_host: Annotated[Host | None, At("source/local/@address")] = None
-    local_port: Annotated[Port | None, At("source/local/@port")] = None
+    port: Placed[Port | None, At("source/@port")] = None
+    local_host: Placed[Host | None, At("source/local/@address")] = None
+    local_port: Placed[Port | None, At("source/local/@port")] = None
 
-    driver: Annotated[Literal["qemu", "vhost"] | None, At("driver/@name")] = None
+    driver: Placed[Literal["qemu", "vhost"] | None, At("driver/@name")] = None
     """Who moves the packets: the kernel (vhost) or QEMU; by default the plan decides."""
-    queues: Annotated[Queues | None, At("driver/@queues")] = None
-    rss: Annotated[bool | None, At("driver/@rss", Form.ON_OFF)] = None
+    queues: Placed[Queues | None, At("driver/@queues")] = None
+    rss: Placed[bool | None, At("driver/@rss", Form.ON_OFF)] = None
     """Whether the guest is offered RSS; by default ``default_rss`` of the VM decides."""
-    rss_hash_report: Annotated[bool, At("driver/@rss_hash_report", Form.ON_OFF)] = False
-    txmode: Annotated[Literal["iothread", "timer"] | None, At("driver/@txmode")] = None
-    ioeventfd: Annotated[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
-    event_idx: Annotated[bool | None, At("driver/@event_idx", Form.ON_OFF)] = None
-    rx_queue_size: Annotated[QueueSize | None, At("driver/@rx_queue_size")] = None
-    tx_queue_size: Annotated[QueueSize | None, At("driver/@tx_queue_size")] = None
-    csum: Annotated[bool | None, At("driver/host/@csum", Form.ON_OFF)] = None
-    gso: Annotated[bool | None, At("driver/host/@gso", Form.ON_OFF)] = None
-    host_tso4: Annotated[bool | None, At("driver/host/@tso4", Form.ON_OFF)] = None
-    host_tso6: Annotated[bool | None, At("driver/host/@tso6", Form.ON_OFF)] = None
-    host_ecn: Annotated[bool | None, At("driver/host/@ecn", Form.ON_OFF)] = None
-    host_ufo: Annotated[bool | None, At("driver/host/@ufo", Form.ON_OFF)] = None
-    mrg_rxbuf: Annotated[bool | None, At("driver/host/@mrg_rxbuf", Form.ON_OFF)] = None
-    guest_csum: Annotated[bool | None, At("driver/guest/@csum", Form.ON_OFF)] = None
-    guest_tso4: Annotated[bool | None, At("driver/guest/@tso4", Form.ON_OFF)] = None
-    guest_tso6: Annotated[bool | None, At("driver/guest/@tso6", Form.ON_OFF)] = None
-    guest_ecn: Annotated[bool | None, At("driver/guest/@ecn", Form.ON_OFF)] = None
-    guest_ufo: Annotated[bool | None, At("driver/guest/@ufo", Form.ON_OFF)] = None
-    teaming: Annotated[Literal["persistent"] | None, At("teaming/@type")] = None
+    rss_hash_report: Placed[bool, At("driver/@rss_hash_report", Form.ON_OFF)] = False
+    txmode: Placed[Literal["iothread", "timer"] | None, At("driver/@txmode")] = None
+    ioeventfd: Placed[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
+    event_idx: Placed[bool | None, At("driver/@event_idx", Form.ON_OFF)] = None
+    rx_queue_size: Placed[QueueSize | None, At("driver/@rx_queue_size")] = None
+    tx_queue_size: Placed[QueueSize | None, At("driver/@tx_queue_size")] = None
+    csum: Placed[bool | None, At("driver/host/@csum", Form.ON_OFF)] = None
+    gso: Placed[bool | None, At("driver/host/@gso", Form.ON_OFF)] = None
+    host_tso4: Placed[bool | None, At("driver/host/@tso4", Form.ON_OFF)] = None
+    host_tso6: Placed[bool | None, At("driver/host/@tso6", Form.ON_OFF)] = None
+    host_ecn: Placed[bool | None, At("driver/host/@ecn", Form.ON_OFF)] = None
+    host_ufo: Placed[bool | None, At("driver/host/@ufo", Form.ON_OFF)] = None
+    mrg_rxbuf: Placed[bool | None, At("driver/host/@mrg_rxbuf", Form.ON_OFF)] = None
+    guest_csum: Placed[bool | None, At("driver/guest/@csum", Form.ON_OFF)] = None
+    guest_tso4: Placed[bool | None, At("driver/guest/@tso4", Form.ON_OFF)] = None
+    guest_tso6: Placed[bool | None, At("driver/guest/@tso6", Form.ON_OFF)] = None
+    guest_ecn: Placed[bool | None, At("driver/guest/@ecn", Form.ON_OFF)] = None
+    guest_ufo: Placed[bool | None, At("driver/guest/@ufo", Form.ON_OFF)] = None
+    teaming: Placed[Literal["persistent"] | None, At("teaming/@type")] = None
     """The guest may team it with a card of the host that is plugged in and out."""
 
-    mtu: Annotated[Annotated[int, msgspec.Meta(ge=MIN_MTU, le=65535)] | None, At("mtu/@size")] = (
-        None
-    )
-    link: Annotated[Literal["up", "down"], At("link/@state")] = "up"
-    send_buffer: Annotated[
+    mtu: Placed[Annotated[int, msgspec.Meta(ge=MIN_MTU, le=65535)] | None, At("mtu/@size")] = None
+    link: Placed[Literal["up", "down"], At("link/@state")] = "up"
+    send_buffer: Placed[
         Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None, At("tune/sndbuf")
     ] = None
     """Bytes that a tap holds before its sender waits; 0 means no limit."""
-    boot_order: Annotated[Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None,
+    boot_order: Placed[Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None,
                           At("boot/@order")] = None  # fmt: skip
-    rom: Annotated[bool | None, At("rom/@enabled", Form.YES_NO)] = None
-    rom_bar: Annotated[bool | None, At("rom/@bar", Form.ON_OFF)] = None
+    rom: Placed[bool | None, At("rom/@enabled", Form.YES_NO)] = None
+    rom_bar: Placed[bool | None, At("rom/@bar", Form.ON_OFF)] = None
     """Whether the guest sees the ROM."""
-    rom_file: Annotated[str | None, At("rom/@file")] = None
+    rom_file: Placed[str | None, At("rom/@file")] = None
     """An absolute path; an empty one is the old way to say that there is no ROM."""
 
     @property

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.base import VirtioDevice
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -19,44 +19,44 @@ Threads = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
 class QueueThread(Table, frozen=True, kw_only=True):
     """An I/O thread, and the queues that it serves; if none are named, threads take turns."""
 
-    id: Annotated[Threads, At("@id")]
-    queues: Annotated[tuple[Count, ...], At("queue/@id")] = ()
+    id: Placed[Threads, At("@id")]
+    queues: Placed[tuple[Count, ...], At("queue/@id")] = ()
 
 
 class Controller(VirtioDevice, frozen=True, kw_only=True):
     """One controller of a bus, found by devices through its type and index."""
 
-    type: Annotated[
+    type: Placed[
         Literal["ide", "fdc", "scsi", "sata", "virtio-serial", "usb", "ccid", "pci"], At("@type")
     ]
-    index: Annotated[Byte | None, At("@index")] = None
-    model: Annotated[str | None, At("@model")] = None
+    index: Placed[Byte | None, At("@index")] = None
+    model: Placed[str | None, At("@model")] = None
 
-    ports: Annotated[Count | None, At("@ports")] = None
+    ports: Placed[Count | None, At("@ports")] = None
     """For USB and virtio-serial."""
-    vectors: Annotated[Count | None, At("@vectors")] = None
+    vectors: Placed[Count | None, At("@vectors")] = None
     """Interrupts, for virtio-serial."""
-    first_port: Annotated[Count | None, At("master/@startport")] = None
+    first_port: Placed[Count | None, At("master/@startport")] = None
     """The first port of the USB 2 controller that this companion serves."""
 
-    queues: Annotated[Count | None, At("driver/@queues")] = None
-    commands_per_lun: Annotated[Word | None, At("driver/@cmd_per_lun")] = None
-    max_sectors: Annotated[Word | None, At("driver/@max_sectors")] = None
-    ioeventfd: Annotated[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
-    iothread: Annotated[Threads | None, At("driver/@iothread")] = None
-    iothreads: Annotated[tuple[QueueThread, ...], At("driver/iothreads/iothread")] = ()
+    queues: Placed[Count | None, At("driver/@queues")] = None
+    commands_per_lun: Placed[Word | None, At("driver/@cmd_per_lun")] = None
+    max_sectors: Placed[Word | None, At("driver/@max_sectors")] = None
+    ioeventfd: Placed[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
+    iothread: Placed[Threads | None, At("driver/@iothread")] = None
+    iothreads: Placed[tuple[QueueThread, ...], At("driver/iothreads/iothread")] = ()
 
-    implementation: Annotated[str | None, At("model/@name")] = None
+    implementation: Placed[str | None, At("model/@name")] = None
     """QEMU's device behind a PCI controller."""
-    chassis_number: Annotated[Byte | None, At("target/@chassisNr")] = None
+    chassis_number: Placed[Byte | None, At("target/@chassisNr")] = None
     """For a bridge of conventional PCI."""
-    chassis: Annotated[Byte | None, At("target/@chassis")] = None
-    port: Annotated[Byte | None, At("target/@port")] = None
-    bus_number: Annotated[Byte | None, At("target/@busNr")] = None
+    chassis: Placed[Byte | None, At("target/@chassis")] = None
+    port: Placed[Byte | None, At("target/@port")] = None
+    bus_number: Placed[Byte | None, At("target/@busNr")] = None
     """Where the numbers of an expander's buses begin."""
-    numa_node: Annotated[Count | None, At("target/node")] = None
-    hotplug: Annotated[bool | None, At("target/@hotplug", Form.ON_OFF)] = None
-    reserved_memory: Annotated[Word | None, At("target/@memReserve")] = None
+    numa_node: Placed[Count | None, At("target/node")] = None
+    hotplug: Placed[bool | None, At("target/@hotplug", Form.ON_OFF)] = None
+    reserved_memory: Placed[Word | None, At("target/@memReserve")] = None
     """KiB of addresses that a bridge keeps free for devices plugged in later."""
-    hole: Annotated[int | None, At("pcihole64", Form.SIZE)] = None
+    hole: Placed[int | None, At("pcihole64", Form.SIZE)] = None
     """Bytes of addresses above 4 GiB for PCI devices, for a root."""

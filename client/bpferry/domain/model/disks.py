@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.base import VirtioDevice
 from bpferry.domain.model.controllers import Count, QueueThread, Threads
 from bpferry.domain.model.images import (
@@ -64,48 +64,48 @@ Policy = Literal["stop", "report", "ignore", "enospace"]
 class Geometry(Table, frozen=True, kw_only=True):
     """What the guest's BIOS is told about cylinders, heads and sectors."""
 
-    cylinders: Annotated[Positive, At("@cyls")]
-    heads: Annotated[Positive, At("@heads")]
-    sectors: Annotated[Positive, At("@secs")]
-    translation: Annotated[Literal["auto", "none", "lba"] | None, At("@trans")] = None
+    cylinders: Placed[Positive, At("@cyls")]
+    heads: Placed[Positive, At("@heads")]
+    sectors: Placed[Positive, At("@secs")]
+    translation: Placed[Literal["auto", "none", "lba"] | None, At("@trans")] = None
 
 
 class Limits(Table, frozen=True, kw_only=True):
     """Limits: bytes and requests per second, what a burst may reach, and for how many seconds."""
 
-    total_bytes_sec: Annotated[Rate | None, At("total_bytes_sec")] = None
-    read_bytes_sec: Annotated[Rate | None, At("read_bytes_sec")] = None
-    write_bytes_sec: Annotated[Rate | None, At("write_bytes_sec")] = None
-    total_iops_sec: Annotated[Rate | None, At("total_iops_sec")] = None
-    read_iops_sec: Annotated[Rate | None, At("read_iops_sec")] = None
-    write_iops_sec: Annotated[Rate | None, At("write_iops_sec")] = None
-    total_bytes_sec_max: Annotated[Rate | None, At("total_bytes_sec_max")] = None
-    read_bytes_sec_max: Annotated[Rate | None, At("read_bytes_sec_max")] = None
-    write_bytes_sec_max: Annotated[Rate | None, At("write_bytes_sec_max")] = None
-    total_iops_sec_max: Annotated[Rate | None, At("total_iops_sec_max")] = None
-    read_iops_sec_max: Annotated[Rate | None, At("read_iops_sec_max")] = None
-    write_iops_sec_max: Annotated[Rate | None, At("write_iops_sec_max")] = None
-    size_iops_sec: Annotated[Rate | None, At("size_iops_sec")] = None
+    total_bytes_sec: Placed[Rate | None, At("total_bytes_sec")] = None
+    read_bytes_sec: Placed[Rate | None, At("read_bytes_sec")] = None
+    write_bytes_sec: Placed[Rate | None, At("write_bytes_sec")] = None
+    total_iops_sec: Placed[Rate | None, At("total_iops_sec")] = None
+    read_iops_sec: Placed[Rate | None, At("read_iops_sec")] = None
+    write_iops_sec: Placed[Rate | None, At("write_iops_sec")] = None
+    total_bytes_sec_max: Placed[Rate | None, At("total_bytes_sec_max")] = None
+    read_bytes_sec_max: Placed[Rate | None, At("read_bytes_sec_max")] = None
+    write_bytes_sec_max: Placed[Rate | None, At("write_bytes_sec_max")] = None
+    total_iops_sec_max: Placed[Rate | None, At("total_iops_sec_max")] = None
+    read_iops_sec_max: Placed[Rate | None, At("read_iops_sec_max")] = None
+    write_iops_sec_max: Placed[Rate | None, At("write_iops_sec_max")] = None
+    size_iops_sec: Placed[Rate | None, At("size_iops_sec")] = None
     """Bytes that count as one request."""
-    total_bytes_sec_max_length: Annotated[Rate | None, At("total_bytes_sec_max_length")] = None
-    read_bytes_sec_max_length: Annotated[Rate | None, At("read_bytes_sec_max_length")] = None
-    write_bytes_sec_max_length: Annotated[Rate | None, At("write_bytes_sec_max_length")] = None
-    total_iops_sec_max_length: Annotated[Rate | None, At("total_iops_sec_max_length")] = None
-    read_iops_sec_max_length: Annotated[Rate | None, At("read_iops_sec_max_length")] = None
-    write_iops_sec_max_length: Annotated[Rate | None, At("write_iops_sec_max_length")] = None
+    total_bytes_sec_max_length: Placed[Rate | None, At("total_bytes_sec_max_length")] = None
+    read_bytes_sec_max_length: Placed[Rate | None, At("read_bytes_sec_max_length")] = None
+    write_bytes_sec_max_length: Placed[Rate | None, At("write_bytes_sec_max_length")] = None
+    total_iops_sec_max_length: Placed[Rate | None, At("total_iops_sec_max_length")] = None
+    read_iops_sec_max_length: Placed[Rate | None, At("read_iops_sec_max_length")] = None
+    write_iops_sec_max_length: Placed[Rate | None, At("write_iops_sec_max_length")] = None
 
 
 class Throttle(Limits, frozen=True, kw_only=True):
     """The limits of a disk, or of the group that it belongs to."""
 
-    group: Annotated[str | None, At("group_name")] = None
+    group: Placed[str | None, At("group_name")] = None
     """Disks of one group share its limits."""
 
 
 class ThrottleGroup(Limits, frozen=True, kw_only=True):
     """Limits that are shared by the disks that name the group."""
 
-    name: Annotated[str, At("group_name")]
+    name: Placed[str, At("group_name")]
 
 
 class Disk(VirtioDevice, frozen=True, kw_only=True):
@@ -115,73 +115,69 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     target as well (``shorthand_disks``).
     """
 
-    type: Annotated[
+    type: Placed[
         Literal["file", "block", "network", "dir", "vhostuser"], At("@type", always=True)
     ] = "file"
-    device: Annotated[Literal["disk", "cdrom", "floppy", "lun"], At("@device", always=True)] = (
-        "disk"
-    )
-    model: Annotated[
+    device: Placed[Literal["disk", "cdrom", "floppy", "lun"], At("@device", always=True)] = "disk"
+    model: Placed[
         Literal["virtio", "virtio-transitional", "virtio-non-transitional"] | None, At("@model")
     ] = None
-    driver: Annotated[Literal["qemu"] | None, At("driver/@name")] = None
+    driver: Placed[Literal["qemu"] | None, At("driver/@name")] = None
     file: ImageFile = None
     block_device: ImageBlockDevice = None
     folder: ImageFolder = None
     """With the type ``dir`` and the format ``fat``: a folder as it is when the VM starts."""
-    format: Annotated[Format | None, At("driver/@type", words=FORMATS)] = None
-    target: Annotated[Target, At("target/@dev")]
-    bus: Annotated[
+    format: Placed[Format | None, At("driver/@type", words=FORMATS)] = None
+    target: Placed[Target, At("target/@dev")]
+    bus: Placed[
         Literal["virtio", "scsi", "sata", "ide", "usb", "fdc"] | None, At("target/@bus")
     ] = None
-    removable: Annotated[bool | None, At("target/@removable", Form.ON_OFF)] = None
-    rotation_rate: Annotated[Count | None, At("target/@rotation_rate")] = None
+    removable: Placed[bool | None, At("target/@removable", Form.ON_OFF)] = None
+    rotation_rate: Placed[Count | None, At("target/@rotation_rate")] = None
     """Revolutions per minute; 1 for a disk without moving parts."""
-    read_only: Annotated[bool, At("readonly", Form.PRESENT)] = False
+    read_only: Placed[bool, At("readonly", Form.PRESENT)] = False
     """A CD always is read-only."""
-    shareable: Annotated[bool, At("shareable", Form.PRESENT)] = False
-    boot_order: Annotated[Positive | None, At("boot/@order")] = None
-    startup_policy: Annotated[
+    shareable: Placed[bool, At("shareable", Form.PRESENT)] = False
+    boot_order: Placed[Positive | None, At("boot/@order")] = None
+    startup_policy: Placed[
         Literal["mandatory", "requisite", "optional"] | None, At("source/@startupPolicy")
     ] = None
     """Whether the medium has to be there when the VM starts: only ``optional`` says no."""
 
-    cache: Annotated[
+    cache: Placed[
         Literal["default", "none", "writeback", "writethrough", "directsync", "unsafe"] | None,
         At("driver/@cache"),
     ] = None
-    io: Annotated[Literal["threads", "native", "io_uring"] | None, At("driver/@io")] = None
-    discard: Annotated[Literal["unmap", "ignore"] | None, At("driver/@discard")] = None
-    detect_zeroes: Annotated[Literal["off", "on", "unmap"] | None, At("driver/@detect_zeroes")] = (
-        None
-    )
-    discard_no_unref: Annotated[bool | None, At("driver/@discard_no_unref", Form.ON_OFF)] = None
-    copy_on_read: Annotated[bool | None, At("driver/@copy_on_read", Form.ON_OFF)] = None
-    error_policy: Annotated[Policy | None, At("driver/@error_policy")] = None
-    read_error_policy: Annotated[
+    io: Placed[Literal["threads", "native", "io_uring"] | None, At("driver/@io")] = None
+    discard: Placed[Literal["unmap", "ignore"] | None, At("driver/@discard")] = None
+    detect_zeroes: Placed[Literal["off", "on", "unmap"] | None, At("driver/@detect_zeroes")] = None
+    discard_no_unref: Placed[bool | None, At("driver/@discard_no_unref", Form.ON_OFF)] = None
+    copy_on_read: Placed[bool | None, At("driver/@copy_on_read", Form.ON_OFF)] = None
+    error_policy: Placed[Policy | None, At("driver/@error_policy")] = None
+    read_error_policy: Placed[
         Literal["stop", "report", "ignore"] | None, At("driver/@rerror_policy")
     ] = None
-    metadata_cache: Annotated[
+    metadata_cache: Placed[
         int | None, At("driver/metadata_cache/max_size", Form.SIZE, unit="bytes")
     ] = None
 
-    ioeventfd: Annotated[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
-    event_index: Annotated[bool | None, At("driver/@event_idx", Form.ON_OFF)] = None
-    queues: Annotated[Queues | None, At("driver/@queues")] = None
-    queue_size: Annotated[Queues | None, At("driver/@queue_size")] = None
-    iothread: Annotated[Threads | None, At("driver/@iothread")] = None
-    iothreads: Annotated[tuple[QueueThread, ...], At("driver/iothreads/iothread")] = ()
+    ioeventfd: Placed[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
+    event_index: Placed[bool | None, At("driver/@event_idx", Form.ON_OFF)] = None
+    queues: Placed[Queues | None, At("driver/@queues")] = None
+    queue_size: Placed[Queues | None, At("driver/@queue_size")] = None
+    iothread: Placed[Threads | None, At("driver/@iothread")] = None
+    iothreads: Placed[tuple[QueueThread, ...], At("driver/iothreads/iothread")] = ()
 
-    serial: Annotated[Serial | None, At("serial", verbatim=True)] = None
-    wwn: Annotated[WorldWideName | None, At("wwn")] = None
-    vendor: Annotated[Vendor | None, At("vendor")] = None
-    product: Annotated[Product | None, At("product")] = None
-    logical_block_size: Annotated[Positive | None, At("blockio/@logical_block_size")] = None
-    physical_block_size: Annotated[Positive | None, At("blockio/@physical_block_size")] = None
-    discard_granularity: Annotated[Positive | None, At("blockio/@discard_granularity")] = None
-    geometry: Annotated[Geometry | None, At("geometry")] = None
-    throttle: Annotated[Throttle | None, At("iotune")] = None
-    throttle_groups: Annotated[tuple[str, ...], At("throttlefilters/throttlefilter/@group")] = ()
+    serial: Placed[Serial | None, At("serial", verbatim=True)] = None
+    wwn: Placed[WorldWideName | None, At("wwn")] = None
+    vendor: Placed[Vendor | None, At("vendor")] = None
+    product: Placed[Product | None, At("product")] = None
+    logical_block_size: Placed[Positive | None, At("blockio/@logical_block_size")] = None
+    physical_block_size: Placed[Positive | None, At("blockio/@physical_block_size")] = None
+    discard_granularity: Placed[Positive | None, At("blockio/@discard_granularity")] = None
+    geometry: Placed[Geometry | None, At("geometry")] = None
+    throttle: Placed[Throttle | None, At("iotune")] = None
+    throttle_groups: Placed[tuple[str, ...], At("throttlefilters/throttlefilter/@group")] = ()
     """Names of groups of the VM; the limits of all of them apply."""
 
     protocol: ImageProtocol = None
@@ -201,16 +197,16 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     slice: ImageSlice = None
     cookies: ImageCookies = ()
     agent: ImageAgent = None
-    login: Annotated[Login | None, At("source/auth", also="auth")] = None
-    encryption: Annotated[Encryption | None, At("source/encryption", also="encryption")] = None
-    data_file: Annotated[DataFile | None, At("source/dataStore")] = None
-    backing: Annotated[BackingImage | None, At("backingStore")] = None
+    login: Placed[Login | None, At("source/auth", also="auth")] = None
+    encryption: Placed[Encryption | None, At("source/encryption", also="encryption")] = None
+    data_file: Placed[DataFile | None, At("source/dataStore")] = None
+    backing: Placed[BackingImage | None, At("backingStore")] = None
 
-    socket_type: Annotated[Literal["unix"] | None, At("source/@type")] = None
-    socket: Annotated[str | None, At("source/@path", Form.PLACE)] = None
+    socket_type: Placed[Literal["unix"] | None, At("source/@type")] = None
+    socket: Placed[str | None, At("source/@path", Form.PLACE)] = None
     """Where a vhost-user process listens."""
-    reconnect: Annotated[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
-    reconnect_timeout: Annotated[Count | None, At("source/reconnect/@timeout")] = None
+    reconnect: Placed[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
+    reconnect_timeout: Placed[Count | None, At("source/reconnect/@timeout")] = None
     """Seconds between tries to reach the vhost-user process again."""
 
 

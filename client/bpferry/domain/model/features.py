@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 
 Switch = bool | None
 
@@ -24,36 +24,36 @@ def _imply(table: Table, switch: str, detail: object) -> None:
 class HypervStimer(Table, frozen=True, kw_only=True):
     """Timers of Hyper-V."""
 
-    state: Annotated[bool, At("@state", Form.ON_OFF, always=True, demanded=True)] = True
-    direct: Annotated[Switch, _state("direct")] = None
+    state: Placed[bool, At("@state", Form.ON_OFF, always=True, demanded=True)] = True
+    direct: Placed[Switch, _state("direct")] = None
 
 
 class HypervTlbFlush(Table, frozen=True, kw_only=True):
     """Flushes of address translations by a call to the hypervisor."""
 
-    state: Annotated[bool, At("@state", Form.ON_OFF, always=True, demanded=True)] = True
-    direct: Annotated[Switch, _state("direct")] = None
-    extended: Annotated[Switch, _state("extended")] = None
+    state: Placed[bool, At("@state", Form.ON_OFF, always=True, demanded=True)] = True
+    direct: Placed[Switch, _state("direct")] = None
+    extended: Placed[Switch, _state("extended")] = None
 
 
 class Hyperv(Table, frozen=True, kw_only=True):
     """Features of Hyper-V, which Windows uses to run well."""
 
-    mode: Annotated[Literal["custom", "passthrough"], At("@mode")] = "custom"
-    relaxed: Annotated[Switch, _state("relaxed")] = None
-    vapic: Annotated[Switch, _state("vapic")] = None
-    spinlocks: Annotated[Switch, _state("spinlocks")] = None
-    spinlock_retries: Annotated[
+    mode: Placed[Literal["custom", "passthrough"], At("@mode")] = "custom"
+    relaxed: Placed[Switch, _state("relaxed")] = None
+    vapic: Placed[Switch, _state("vapic")] = None
+    spinlocks: Placed[Switch, _state("spinlocks")] = None
+    spinlock_retries: Placed[
         Annotated[int, msgspec.Meta(ge=0xFFF, lt=2**32)] | None, At("spinlocks/@retries")
     ] = None
     """libvirt and Hyper-V want at least 4095."""
-    vpindex: Annotated[Switch, _state("vpindex")] = None
-    runtime: Annotated[Switch, _state("runtime")] = None
-    synic: Annotated[Switch, _state("synic")] = None
-    stimer: Annotated[HypervStimer | None, At("stimer")] = None
-    reset: Annotated[Switch, _state("reset")] = None
-    vendor: Annotated[Switch, _state("vendor_id")] = None
-    vendor_id: Annotated[
+    vpindex: Placed[Switch, _state("vpindex")] = None
+    runtime: Placed[Switch, _state("runtime")] = None
+    synic: Placed[Switch, _state("synic")] = None
+    stimer: Placed[HypervStimer | None, At("stimer")] = None
+    reset: Placed[Switch, _state("reset")] = None
+    vendor: Placed[Switch, _state("vendor_id")] = None
+    vendor_id: Placed[
         Annotated[
             str,
             msgspec.Meta(
@@ -64,14 +64,14 @@ class Hyperv(Table, frozen=True, kw_only=True):
         | None,
         At("vendor_id/@value"),
     ] = None
-    frequencies: Annotated[Switch, _state("frequencies")] = None
-    reenlightenment: Annotated[Switch, _state("reenlightenment")] = None
-    tlbflush: Annotated[HypervTlbFlush | None, At("tlbflush")] = None
-    ipi: Annotated[Switch, _state("ipi")] = None
-    evmcs: Annotated[Switch, _state("evmcs")] = None
-    avic: Annotated[Switch, _state("avic")] = None
-    emsr_bitmap: Annotated[Switch, _state("emsr_bitmap")] = None
-    xmm_input: Annotated[Switch, _state("xmm_input")] = None
+    frequencies: Placed[Switch, _state("frequencies")] = None
+    reenlightenment: Placed[Switch, _state("reenlightenment")] = None
+    tlbflush: Placed[HypervTlbFlush | None, At("tlbflush")] = None
+    ipi: Placed[Switch, _state("ipi")] = None
+    evmcs: Placed[Switch, _state("evmcs")] = None
+    avic: Placed[Switch, _state("avic")] = None
+    emsr_bitmap: Placed[Switch, _state("emsr_bitmap")] = None
+    xmm_input: Placed[Switch, _state("xmm_input")] = None
 
     def __post_init__(self) -> None:
         """Turn on each feature that has details."""
@@ -82,12 +82,12 @@ class Hyperv(Table, frozen=True, kw_only=True):
 class Kvm(Table, frozen=True, kw_only=True):
     """Features of KVM that the guest sees."""
 
-    hidden: Annotated[Switch, _state("hidden")] = None
-    hint_dedicated: Annotated[Switch, _state("hint-dedicated")] = None
-    poll_control: Annotated[Switch, _state("poll-control")] = None
-    pv_ipi: Annotated[Switch, _state("pv-ipi")] = None
-    dirty_ring: Annotated[Switch, _state("dirty-ring")] = None
-    dirty_ring_size: Annotated[
+    hidden: Placed[Switch, _state("hidden")] = None
+    hint_dedicated: Placed[Switch, _state("hint-dedicated")] = None
+    poll_control: Placed[Switch, _state("poll-control")] = None
+    pv_ipi: Placed[Switch, _state("pv-ipi")] = None
+    dirty_ring: Placed[Switch, _state("dirty-ring")] = None
+    dirty_ring_size: Placed[
         Annotated[int, msgspec.Meta(ge=1024, le=65536)] | None, At("dirty-ring/@size")
     ] = None
     """Entries; QEMU wants a power of two from 1,024 on."""
@@ -100,28 +100,28 @@ class Kvm(Table, frozen=True, kw_only=True):
 class Features(Table, frozen=True, kw_only=True):
     """What the machine has besides its devices."""
 
-    acpi: Annotated[bool, At("acpi", Form.PRESENT, absent=False)] = True
-    end_of_interrupt: Annotated[Switch, At("apic/@eoi", Form.ON_OFF)] = None
+    acpi: Placed[bool, At("acpi", Form.PRESENT, absent=False)] = True
+    end_of_interrupt: Placed[Switch, At("apic/@eoi", Form.ON_OFF)] = None
     """Whether a guest under KVM may end an interrupt by writing to memory."""
-    hyperv: Annotated[Hyperv | None, At("hyperv")] = None
-    kvm: Annotated[Kvm | None, At("kvm")] = None
-    tcg_cache: Annotated[int | None, At("tcg/tb-cache", Form.SIZE)] = None
+    hyperv: Placed[Hyperv | None, At("hyperv")] = None
+    kvm: Placed[Kvm | None, At("kvm")] = None
+    tcg_cache: Placed[int | None, At("tcg/tb-cache", Form.SIZE)] = None
     """Bytes for translated code."""
-    spinlocks: Annotated[Switch, At("pvspinlock", Form.STATE)] = None
-    pmu: Annotated[Switch, At("pmu", Form.STATE)] = None
+    spinlocks: Placed[Switch, At("pvspinlock", Form.STATE)] = None
+    pmu: Placed[Switch, At("pmu", Form.STATE)] = None
     """Counters of events in the processor."""
-    vmport: Annotated[Switch, At("vmport", Form.STATE)] = None
-    ps2: Annotated[Switch, _state("ps2")] = None
-    smm: Annotated[Switch, At("smm", Form.STATE)] = None
+    vmport: Placed[Switch, At("vmport", Form.STATE)] = None
+    ps2: Placed[Switch, _state("ps2")] = None
+    smm: Placed[Switch, At("smm", Form.STATE)] = None
     """System management mode."""
-    tseg: Annotated[int | None, At("smm/tseg", Form.SIZE, unit="MiB")] = None
+    tseg: Placed[int | None, At("smm/tseg", Form.SIZE, unit="MiB")] = None
     """Bytes of memory for it."""
-    io_apic: Annotated[Literal["qemu", "kvm"] | None, At("ioapic/@driver")] = None
-    gic: Annotated[Literal["2", "3", "host"] | None, At("gic/@version")] = None
+    io_apic: Placed[Literal["qemu", "kvm"] | None, At("ioapic/@driver")] = None
+    gic: Placed[Literal["2", "3", "host"] | None, At("gic/@version")] = None
     """The interrupt controller of arm machines."""
-    async_teardown: Annotated[Switch, At("async-teardown/@enabled", Form.YES_NO)] = None
+    async_teardown: Placed[Switch, At("async-teardown/@enabled", Form.YES_NO)] = None
     """It has no effect: bpferry waits until the memory of a VM that ends is free again."""
-    vmcoreinfo: Annotated[Switch, At("vmcoreinfo", Form.STATE)] = None
+    vmcoreinfo: Placed[Switch, At("vmcoreinfo", Form.STATE)] = None
     """Let the guest leave a note that helps to analyse a dump of its memory."""
 
     def __post_init__(self) -> None:

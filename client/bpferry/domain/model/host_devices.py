@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.base import Device, Uuid
 
 Byte = Annotated[int, msgspec.Meta(ge=0, le=0xFF)]
@@ -16,51 +16,51 @@ UsbNumber = Annotated[int, msgspec.Meta(ge=1, le=999)]
 class HostAddress(Table, frozen=True, kw_only=True):
     """Where the device is on the host. Which fields count depends on its type."""
 
-    domain: Annotated[Word | None, At("@domain", Form.HEX)] = None
+    domain: Placed[Word | None, At("@domain", Form.HEX)] = None
     """For PCI, like slot and function."""
-    bus: Annotated[Annotated[int, msgspec.Meta(ge=0, le=999)] | None, At("@bus")] = None
+    bus: Placed[Annotated[int, msgspec.Meta(ge=0, le=999)] | None, At("@bus")] = None
     """For PCI or USB."""
-    slot: Annotated[Annotated[int, msgspec.Meta(ge=0, le=31)] | None, At("@slot")] = None
-    function: Annotated[Annotated[int, msgspec.Meta(ge=0, le=7)] | None, At("@function")] = None
-    device: Annotated[UsbNumber | None, At("@device")] = None
+    slot: Placed[Annotated[int, msgspec.Meta(ge=0, le=31)] | None, At("@slot")] = None
+    function: Placed[Annotated[int, msgspec.Meta(ge=0, le=7)] | None, At("@function")] = None
+    device: Placed[UsbNumber | None, At("@device")] = None
     """For USB; another one each time it is plugged in."""
-    uuid: Annotated[Uuid | None, At("@uuid")] = None
+    uuid: Placed[Uuid | None, At("@uuid")] = None
     """For a mediated device."""
 
 
 class HostDevice(Device, frozen=True, kw_only=True):
     """One device of the host."""
 
-    mode: Annotated[Literal["subsystem"], At("@mode", always=True)] = "subsystem"
-    type: Annotated[Literal["usb", "pci", "mdev", "scsi_host"], At("@type", always=True)]
-    managed: Annotated[bool | None, At("@managed", Form.YES_NO)] = None
+    mode: Placed[Literal["subsystem"], At("@mode", always=True)] = "subsystem"
+    type: Placed[Literal["usb", "pci", "mdev", "scsi_host"], At("@type", always=True)]
+    managed: Placed[bool | None, At("@managed", Form.YES_NO)] = None
     """Whether libvirt would unbind a PCI device from its driver, and rebind it afterwards."""
-    model: Annotated[
+    model: Placed[
         Literal["vfio-pci", "virtio", "virtio-transitional", "virtio-non-transitional"] | None,
         At("@model"),
     ] = None
-    display: Annotated[bool | None, At("@display", Form.ON_OFF)] = None
+    display: Placed[bool | None, At("@display", Form.ON_OFF)] = None
     """Whether a graphics device is shown by the VM's displays."""
-    boot_display: Annotated[bool | None, At("@ramfb", Form.ON_OFF)] = None
+    boot_display: Placed[bool | None, At("@ramfb", Form.ON_OFF)] = None
     """Whether it shows something before the guest has a driver (QEMU's ramfb)."""
-    driver: Annotated[Literal["vfio"] | None, At("driver/@name")] = None
+    driver: Placed[Literal["vfio"] | None, At("driver/@name")] = None
 
-    at: Annotated[HostAddress | None, At("source/address")] = None
-    vendor: Annotated[Word | None, At("source/vendor/@id", Form.HEX)] = None
+    at: Placed[HostAddress | None, At("source/address")] = None
+    vendor: Placed[Word | None, At("source/vendor/@id", Form.HEX)] = None
     """For a USB device that is found by what it is, like the product."""
-    product: Annotated[Word | None, At("source/product/@id", Form.HEX)] = None
-    startup_policy: Annotated[
+    product: Placed[Word | None, At("source/product/@id", Form.HEX)] = None
+    startup_policy: Placed[
         Literal["mandatory", "requisite", "optional"] | None, At("source/@startupPolicy")
     ] = None
     """Whether a USB device has to be there when the VM starts: only ``optional`` says no."""
-    guest_reset: Annotated[
-        Literal["off", "uninitialized", "on"] | None, At("source/@guestReset")
-    ] = None
+    guest_reset: Placed[Literal["off", "uninitialized", "on"] | None, At("source/@guestReset")] = (
+        None
+    )
     """Whether the guest may reset a USB device."""
 
-    protocol: Annotated[Literal["vhost"] | None, At("source/@protocol")] = None
+    protocol: Placed[Literal["vhost"] | None, At("source/@protocol")] = None
     """For a target that the kernel serves (scsi_host)."""
-    wwpn: Annotated[
+    wwpn: Placed[
         Annotated[
             str,
             msgspec.Meta(
@@ -73,15 +73,15 @@ class HostDevice(Device, frozen=True, kw_only=True):
     ] = None
     """The address of the target."""
 
-    boot_order: Annotated[
+    boot_order: Placed[
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("boot/@order")
     ] = None
-    rom: Annotated[bool | None, At("rom/@enabled", Form.YES_NO)] = None
-    rom_bar: Annotated[bool | None, At("rom/@bar", Form.ON_OFF)] = None
-    rom_file: Annotated[str | None, At("rom/@file", Form.FILE, blank=True)] = None
-    teaming: Annotated[Literal["transient"] | None, At("teaming/@type")] = None
+    rom: Placed[bool | None, At("rom/@enabled", Form.YES_NO)] = None
+    rom_bar: Placed[bool | None, At("rom/@bar", Form.ON_OFF)] = None
+    rom_file: Placed[str | None, At("rom/@file", Form.FILE, blank=True)] = None
+    teaming: Placed[Literal["transient"] | None, At("teaming/@type")] = None
     """Whether the guest uses it in place of a virtio card, as long as it is there."""
-    stands_in_for: Annotated[str | None, At("teaming/@persistent")] = None
+    stands_in_for: Placed[str | None, At("teaming/@persistent")] = None
     """The alias of that card."""
 
     @property

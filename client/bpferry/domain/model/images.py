@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.secrets import Cookie, Encryption, Login
 
 FORMATS = (("aio", "raw"), ("raw", "raw"), ("vhd", "vhdx"), ("ploop", "parallels"))
@@ -36,62 +36,62 @@ Number = Annotated[
 class Host(Table, frozen=True, kw_only=True):
     """Where a server listens."""
 
-    name: Annotated[str | None, At("@name")] = None
-    port: Annotated[Port | None, At("@port")] = None
+    name: Placed[str | None, At("@name")] = None
+    port: Placed[Port | None, At("@port")] = None
     """By default the protocol's own."""
-    transport: Annotated[Literal["tcp", "unix"], At("@transport")] = "tcp"
-    socket: Annotated[str | None, At("@socket")] = None
+    transport: Placed[Literal["tcp", "unix"], At("@transport")] = "tcp"
+    socket: Placed[str | None, At("@socket")] = None
 
 
 class Slice(Table, frozen=True, kw_only=True):
     """A part of a file that is used as if it were the whole."""
 
-    type: Annotated[Literal["storage"], At("@type", always=True)] = "storage"
-    offset: Annotated[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], At("@offset")]
+    type: Placed[Literal["storage"], At("@type", always=True)] = "storage"
+    offset: Placed[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], At("@offset")]
     """Bytes."""
-    size: Annotated[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)], At("@size")]
+    size: Placed[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)], At("@size")]
     """Bytes."""
 
 
 Protocols = Literal["nbd", "rbd", "iscsi", "http", "https", "ftp", "ftps", "ssh", "nfs", "gluster"]
 
 ImageType = Literal["file", "block", "network", "dir"]
-ImageFile = Annotated[str | None, At("source/@file", Form.FILE, blank=True)]
-ImageBlockDevice = Annotated[str | None, At("source/@dev", Form.FILE, blank=True)]
-ImageFolder = Annotated[str | None, At("source/@dir", Form.FOLDER)]
+ImageFile = Placed[str | None, At("source/@file", Form.FILE, blank=True)]
+ImageBlockDevice = Placed[str | None, At("source/@dev", Form.FILE, blank=True)]
+ImageFolder = Placed[str | None, At("source/@dir", Form.FOLDER)]
 """A folder that the guest sees as a FAT file system."""
-ImageProtocol = Annotated[Protocols | None, At("source/@protocol")]
-ImageName = Annotated[str | None, At("source/@name", blank=True)]
+ImageProtocol = Placed[Protocols | None, At("source/@protocol")]
+ImageName = Placed[str | None, At("source/@name", blank=True)]
 """What the server calls it: a path, an export, ``pool/image``, or ``target/lun``."""
-ImageQuery = Annotated[str | None, At("source/@query")]
+ImageQuery = Placed[str | None, At("source/@query")]
 """What follows the question mark of a URL."""
-ImageHosts = Annotated[tuple[Host, ...], At("source/host")]
+ImageHosts = Placed[tuple[Host, ...], At("source/host")]
 """The servers that have it."""
-ImageSnapshot = Annotated[str | None, At("source/snapshot/@name")]
+ImageSnapshot = Placed[str | None, At("source/snapshot/@name")]
 """For rbd."""
-ImageConfig = Annotated[str | None, At("source/config/@file", Form.FILE)]
+ImageConfig = Placed[str | None, At("source/config/@file", Form.FILE)]
 """The configuration file of rbd."""
-ImageVerify = Annotated[bool | None, At("source/ssl/@verify", Form.YES_NO)]
+ImageVerify = Placed[bool | None, At("source/ssl/@verify", Form.YES_NO)]
 """Whether the server's certificate is checked."""
-ImageReadAhead = Annotated[ReadAhead | None, At("source/readahead/@size")]
+ImageReadAhead = Placed[ReadAhead | None, At("source/readahead/@size")]
 """Bytes, for http and ftp."""
-ImageTimeout = Annotated[Seconds | None, At("source/timeout/@seconds")]
+ImageTimeout = Placed[Seconds | None, At("source/timeout/@seconds")]
 """For http and ftp."""
-ImageReconnect = Annotated[Seconds | None, At("source/reconnect/@delay")]
+ImageReconnect = Placed[Seconds | None, At("source/reconnect/@delay")]
 """For how long nbd tries again before requests fail."""
-ImageInitiator = Annotated[str | None, At("source/initiator/iqn/@name")]
+ImageInitiator = Placed[str | None, At("source/initiator/iqn/@name")]
 """The name under which iscsi logs in."""
-ImageUserName = Annotated[str | None, At("source/identity/@username")]
+ImageUserName = Placed[str | None, At("source/identity/@username")]
 """For ssh."""
-ImageUser = Annotated[Number | None, At("source/identity/@user")]
+ImageUser = Placed[Number | None, At("source/identity/@user")]
 """For nfs."""
-ImageGroup = Annotated[Number | None, At("source/identity/@group")]
+ImageGroup = Placed[Number | None, At("source/identity/@group")]
 """For nfs."""
-ImageSlice = Annotated[Slice | None, At("source/slices/slice")]
+ImageSlice = Placed[Slice | None, At("source/slices/slice")]
 """The part of the file that the guest sees as the whole disk."""
-ImageCookies = Annotated[tuple[Cookie, ...], At("source/cookies/cookie")]
+ImageCookies = Placed[tuple[Cookie, ...], At("source/cookies/cookie")]
 """For http, https, ftp and ftps."""
-ImageAgent = Annotated[str | None, At("source/identity/@agentsock", Form.PLACE)]
+ImageAgent = Placed[str | None, At("source/identity/@agentsock", Form.PLACE)]
 """The socket of the agent that has the keys for ssh."""
 
 
@@ -118,24 +118,24 @@ class Source(Table, frozen=True, kw_only=True):
     slice: ImageSlice = None
     cookies: ImageCookies = ()
     agent: ImageAgent = None
-    login: Annotated[Login | None, At("source/auth")] = None
-    encryption: Annotated[Encryption | None, At("source/encryption")] = None
+    login: Placed[Login | None, At("source/auth")] = None
+    encryption: Placed[Encryption | None, At("source/encryption")] = None
 
 
 class DataFile(Source, frozen=True, kw_only=True):
     """The file that holds the data of a qcow2 image, which then holds only the tables."""
 
-    type: Annotated[ImageType, At("@type", always=True)] = "file"
-    format: Annotated[Literal["raw"], At("format/@type", always=True)] = "raw"
+    type: Placed[ImageType, At("@type", always=True)] = "file"
+    format: Placed[Literal["raw"], At("format/@type", always=True)] = "raw"
 
 
 class BackingImage(Source, frozen=True, kw_only=True):
     """The image below another; without a type, there is no image below."""
 
-    type: Annotated[ImageType | None, At("@type")] = None
-    format: Annotated[Format | None, At("format/@type", words=FORMATS)] = None
-    metadata_cache: Annotated[
+    type: Placed[ImageType | None, At("@type")] = None
+    format: Placed[Format | None, At("format/@type", words=FORMATS)] = None
+    metadata_cache: Placed[
         int | None, At("format/metadata_cache/max_size", Form.SIZE, unit="bytes")
     ] = None
-    data_file: Annotated[DataFile | None, At("source/dataStore")] = None
-    backing: Annotated["BackingImage | None", At("backingStore")] = None
+    data_file: Placed[DataFile | None, At("source/dataStore")] = None
+    backing: Placed["BackingImage | None", At("backingStore")] = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.base import Uuid
 from bpferry.domain.model.clock import Clock
 from bpferry.domain.model.cpu import MAX_VCPUS, Cpu, Vcpu
@@ -86,141 +86,139 @@ Vcpus = Annotated[int, msgspec.Meta(ge=1, le=MAX_VCPUS)]
 class Machine(Table, frozen=True, kw_only=True):
     """One VM."""
 
-    name: Annotated[str, At("name")]
-    memory: Annotated[int, At("memory", Form.SIZE, absent=0)]
+    name: Placed[str, At("name")]
+    memory: Placed[int, At("memory", Form.SIZE, absent=0)]
     """Bytes. If there are NUMA nodes, the sum of theirs counts instead, as in libvirt."""
-    uuid: Annotated[Uuid | None, At("uuid")] = None
-    generation_id: Annotated["GenerationId | None", At("genid")] = None
-    title: Annotated[str | None, At("title")] = None
-    description: Annotated[str | None, At("description", lines=True)] = None
+    uuid: Placed[Uuid | None, At("uuid")] = None
+    generation_id: Placed["GenerationId | None", At("genid")] = None
+    title: Placed[str | None, At("title")] = None
+    description: Placed[str | None, At("description", lines=True)] = None
     """For people."""
-    accelerator: Annotated[
-        Literal["kvm", "tcg"], At("@type", words=VIRTUALIZATION, always=True)
-    ] = "kvm"
-    tcg_fallback: Annotated[
+    accelerator: Placed[Literal["kvm", "tcg"], At("@type", words=VIRTUALIZATION, always=True)] = (
+        "kvm"
+    )
+    tcg_fallback: Placed[
         bool, At("metadata/bpferry:vm/@tcg-fallback", Form.YES_NO, absent=False)
     ] = True
     """Run with TCG, and say so, if KVM does not work. False in a native description that asks for
     ``accelerator = "kvm"`` and has no such key."""
-    require_ebpf: Annotated[bool, At("metadata/bpferry:vm/@require-ebpf", Form.YES_NO)] = False
+    require_ebpf: Placed[bool, At("metadata/bpferry:vm/@require-ebpf", Form.YES_NO)] = False
     """Start only if the host's kernel steers every card with RSS."""
-    default_rss: Annotated[
-        bool, At("metadata/bpferry:vm/@default-rss", Form.YES_NO, absent=False)
-    ] = True
+    default_rss: Placed[bool, At("metadata/bpferry:vm/@default-rss", Form.YES_NO, absent=False)] = (
+        True
+    )
     """Offer RSS on each tap with several queues, unless its card decides, if it costs nothing."""
-    stop_timeout: Annotated[
+    stop_timeout: Placed[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_STOP_SECONDS)],
         At("metadata/bpferry:vm/@stop-timeout"),
     ] = STOP_SECONDS
     """Seconds within which the guest has to power down when it is asked to; 0 for no limit."""
-    qemu: Annotated[str | None, At("devices/emulator")] = None
-    arch: Annotated[Arch | None, At("os/type/@arch")] = None
-    machine_type: Annotated[MachineName, At("os/type/@machine", absent="default")] = "q35"
+    qemu: Placed[str | None, At("devices/emulator")] = None
+    arch: Placed[Arch | None, At("os/type/@arch")] = None
+    machine_type: Placed[MachineName, At("os/type/@machine", absent="default")] = "q35"
     """``default`` is libvirt's default, which is pc for x86."""
-    device_addresses: Annotated[
+    device_addresses: Placed[
         Literal["by-kind", "libvirt"],
         At("metadata/bpferry:vm/@device-addresses", absent="libvirt"),
     ] = "by-kind"
     """Where devices without an address go: each kind to places of its own, which no other kind
     moves, or all in libvirt's order."""
-    kind: Annotated[Literal["hvm"], At("os/type", always=True)] = "hvm"
+    kind: Placed[Literal["hvm"], At("os/type", always=True)] = "hvm"
 
-    current_memory: Annotated[int | None, At("currentMemory", Form.SIZE)] = None
+    current_memory: Placed[int | None, At("currentMemory", Form.SIZE)] = None
     """Bytes that the balloon leaves to the guest; no effect if larger than the memory."""
-    max_memory: Annotated["MaxMemory | None", At("maxMemory")] = None
-    memory_backing: Annotated["MemoryBacking | None", At("memoryBacking")] = None
-    memory_limits: Annotated["MemoryLimits | None", At("memtune")] = None
-    memory_in_dumps: Annotated[bool, At("memory/@dumpCore", Form.ON_OFF)] = False
+    max_memory: Placed["MaxMemory | None", At("maxMemory")] = None
+    memory_backing: Placed["MemoryBacking | None", At("memoryBacking")] = None
+    memory_limits: Placed["MemoryLimits | None", At("memtune")] = None
+    memory_in_dumps: Placed[bool, At("memory/@dumpCore", Form.ON_OFF)] = False
     """Whether a core dump of QEMU contains the guest's memory."""
-    numa_tune: Annotated[NumaTune | None, At("numatune")] = None
+    numa_tune: Placed[NumaTune | None, At("numatune")] = None
 
-    vcpus: Annotated[Vcpus, At("vcpu", always=True)] = 1
-    vcpus_at_start: Annotated[Vcpus | None, At("vcpu/@current")] = None
+    vcpus: Placed[Vcpus, At("vcpu", always=True)] = 1
+    vcpus_at_start: Placed[Vcpus | None, At("vcpu/@current")] = None
     """How many of ``vcpus`` are there when the guest starts; the others are plugged in later."""
-    vcpu_placement: Annotated[Literal["static", "auto"], At("vcpu/@placement")] = "static"
+    vcpu_placement: Placed[Literal["static", "auto"], At("vcpu/@placement")] = "static"
     """With ``auto``, the kernel chooses the processors."""
-    vcpu_affinity: Annotated[NumberSet | None, At("vcpu/@cpuset")] = None
+    vcpu_affinity: Placed[NumberSet | None, At("vcpu/@cpuset")] = None
     """The host's processors that QEMU runs on."""
-    cpu_tune: Annotated["CpuTune | None", At("cputune")] = None
-    io_tune: Annotated["IoTune | None", At("blkiotune")] = None
-    vcpu_list: Annotated[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
-    cpu: Annotated[Cpu, At("cpu", absent=Cpu(mode="default"), instead=Cpu())] = Cpu()
-    iothreads: Annotated[
+    cpu_tune: Placed["CpuTune | None", At("cputune")] = None
+    io_tune: Placed["IoTune | None", At("blkiotune")] = None
+    vcpu_list: Placed[tuple[Vcpu, ...], At("vcpus/vcpu")] = ()
+    cpu: Placed[Cpu, At("cpu", absent=Cpu(mode="default"), instead=Cpu())] = Cpu()
+    iothreads: Placed[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_IOTHREADS)] | None, At("iothreads")
     ] = None
-    iothread_list: Annotated[tuple["IoThread", ...], At("iothreadids/iothread")] = ()
-    main_loop: Annotated["ThreadPool | None", At("defaultiothread")] = None
+    iothread_list: Placed[tuple["IoThread", ...], At("iothreadids/iothread")] = ()
+    main_loop: Placed["ThreadPool | None", At("defaultiothread")] = None
 
-    firmware: Annotated[Literal["bios", "efi"] | None, At("os/@firmware")] = None
-    firmware_features: Annotated[tuple["FirmwareFeature", ...], At("os/firmware/feature")] = ()
-    loader: Annotated["Loader | None", At("os/loader")] = None
-    nvram: Annotated["Nvram | None", At("os/nvram")] = None
-    kernel: Annotated[str | None, At("os/kernel", Form.FILE)] = None
-    initrd: Annotated[str | None, At("os/initrd", Form.FILE)] = None
-    command_line: Annotated[str | None, At("os/cmdline")] = None
-    shim: Annotated[str | None, At("os/shim", Form.FILE)] = None
-    device_tree: Annotated[str | None, At("os/dtb", Form.FILE)] = None
-    boot: Annotated[tuple[Literal["hd", "cdrom", "network", "fd"], ...], At("os/boot/@dev")] = ()
-    boot_menu: Annotated["BootMenu | None", At("os/bootmenu")] = None
-    serial_bios: Annotated[bool | None, At("os/bios/@useserial", Form.YES_NO)] = None
+    firmware: Placed[Literal["bios", "efi"] | None, At("os/@firmware")] = None
+    firmware_features: Placed[tuple["FirmwareFeature", ...], At("os/firmware/feature")] = ()
+    loader: Placed["Loader | None", At("os/loader")] = None
+    nvram: Placed["Nvram | None", At("os/nvram")] = None
+    kernel: Placed[str | None, At("os/kernel", Form.FILE)] = None
+    initrd: Placed[str | None, At("os/initrd", Form.FILE)] = None
+    command_line: Placed[str | None, At("os/cmdline")] = None
+    shim: Placed[str | None, At("os/shim", Form.FILE)] = None
+    device_tree: Placed[str | None, At("os/dtb", Form.FILE)] = None
+    boot: Placed[tuple[Literal["hd", "cdrom", "network", "fd"], ...], At("os/boot/@dev")] = ()
+    boot_menu: Placed["BootMenu | None", At("os/bootmenu")] = None
+    serial_bios: Placed[bool | None, At("os/bios/@useserial", Form.YES_NO)] = None
     """Whether the BIOS writes to the serial port."""
-    reboot_timeout: Annotated[
+    reboot_timeout: Placed[
         Annotated[int, msgspec.Meta(ge=-1, le=65535)] | None, At("os/bios/@rebootTimeout")
     ] = None
     """Milliseconds until the BIOS reboots if nothing boots; -1 for never."""
-    acpi_tables: Annotated[tuple["AcpiTable", ...], At("os/acpi/table")] = ()
-    smbios: Annotated[Literal["emulate", "sysinfo"], At("os/smbios/@mode")] = "emulate"
-    sysinfo: Annotated[tuple["Sysinfo", ...], At("sysinfo")] = ()
+    acpi_tables: Placed[tuple["AcpiTable", ...], At("os/acpi/table")] = ()
+    smbios: Placed[Literal["emulate", "sysinfo"], At("os/smbios/@mode")] = "emulate"
+    sysinfo: Placed[tuple["Sysinfo", ...], At("sysinfo")] = ()
 
-    clock: Annotated[Clock, At("clock")] = Clock()
-    features: Annotated[Features, At("features", absent=Features(acpi=False))] = Features()
-    suspend_to_memory: Annotated[bool | None, At("pm/suspend-to-mem/@enabled", Form.YES_NO)] = None
-    suspend_to_disk: Annotated[bool | None, At("pm/suspend-to-disk/@enabled", Form.YES_NO)] = None
-    on_poweroff: Annotated[Literal["destroy"], At("on_poweroff")] = "destroy"
-    on_reboot: Annotated[Literal["restart", "destroy"], At("on_reboot")] = "restart"
-    on_crash: Annotated[Literal["destroy", "restart", "preserve"], At("on_crash")] = "destroy"
+    clock: Placed[Clock, At("clock")] = Clock()
+    features: Placed[Features, At("features", absent=Features(acpi=False))] = Features()
+    suspend_to_memory: Placed[bool | None, At("pm/suspend-to-mem/@enabled", Form.YES_NO)] = None
+    suspend_to_disk: Placed[bool | None, At("pm/suspend-to-disk/@enabled", Form.YES_NO)] = None
+    on_poweroff: Placed[Literal["destroy"], At("on_poweroff")] = "destroy"
+    on_reboot: Placed[Literal["restart", "destroy"], At("on_reboot")] = "restart"
+    on_crash: Placed[Literal["destroy", "restart", "preserve"], At("on_crash")] = "destroy"
 
-    secrets: Annotated[tuple["SecretFile", ...], At("metadata/bpferry:vm/bpferry:secret")] = ()
-    qemu_arguments: Annotated[tuple[str, ...], At("qemu:commandline/qemu:arg/@value")] = ()
+    secrets: Placed[tuple["SecretFile", ...], At("metadata/bpferry:vm/bpferry:secret")] = ()
+    qemu_arguments: Placed[tuple[str, ...], At("qemu:commandline/qemu:arg/@value")] = ()
     """Passed to QEMU as they are, after everything else."""
-    qemu_environment: Annotated[tuple["Variable", ...], At("qemu:commandline/qemu:env")] = ()
+    qemu_environment: Placed[tuple["Variable", ...], At("qemu:commandline/qemu:env")] = ()
 
-    qemu_overrides: Annotated[tuple["Override", ...], At("qemu:override/qemu:device")] = ()
+    qemu_overrides: Placed[tuple["Override", ...], At("qemu:override/qemu:device")] = ()
     """Properties of devices that override bpferry's."""
-    qemu_deprecation: Annotated[
+    qemu_deprecation: Placed[
         Literal["none", "omit", "reject", "crash"], At("qemu:deprecation/@behavior")
     ] = "none"
     """What QEMU does if it is given something that is deprecated."""
 
-    throttle_groups: Annotated[tuple["ThrottleGroup", ...], At("throttlegroups/throttlegroup")] = ()
-    disks: Annotated[tuple["Disk", ...], At("devices/disk")] = ()
-    controllers: Annotated[tuple["Controller", ...], At("devices/controller")] = ()
-    cards: Annotated[tuple["Card", ...], At("devices/interface")] = ()
-    serials: Annotated[tuple["Serial", ...], At("devices/serial")] = ()
-    parallels: Annotated[tuple["Parallel", ...], At("devices/parallel")] = ()
-    consoles: Annotated[tuple["Console", ...], At("devices/console")] = ()
-    channels: Annotated[tuple["Channel", ...], At("devices/channel")] = ()
-    smart_cards: Annotated[tuple["SmartCard", ...], At("devices/smartcard")] = ()
-    redirected_devices: Annotated[tuple["RedirectedDevice", ...], At("devices/redirdev")] = ()
-    redirection_rules: Annotated[
-        tuple["RedirectionRule", ...], At("devices/redirfilter/usbdev")
-    ] = ()
-    tpms: Annotated[tuple["Tpm", ...], At("devices/tpm")] = ()
-    inputs: Annotated[tuple["Input", ...], At("devices/input")] = ()
-    graphics: Annotated[tuple["Graphics", ...], At("devices/graphics")] = ()
-    videos: Annotated[tuple["Video", ...], At("devices/video")] = ()
-    sounds: Annotated[tuple["Sound", ...], At("devices/sound")] = ()
-    audios: Annotated[tuple["Audio", ...], At("devices/audio")] = ()
-    host_devices: Annotated[tuple["HostDevice", ...], At("devices/hostdev")] = ()
-    hubs: Annotated[tuple["Hub", ...], At("devices/hub")] = ()
-    balloon: Annotated["Balloon | None", At("devices/memballoon")] = None
-    memory_devices: Annotated[tuple["MemoryDevice", ...], At("devices/memory")] = ()
-    rngs: Annotated[tuple["Rng", ...], At("devices/rng")] = ()
-    watchdogs: Annotated[tuple["Watchdog", ...], At("devices/watchdog")] = ()
-    panics: Annotated[tuple["Panic", ...], At("devices/panic")] = ()
-    vsock: Annotated["Vsock | None", At("devices/vsock")] = None
-    filesystems: Annotated[tuple["Filesystem", ...], At("devices/filesystem")] = ()
-    shared_memories: Annotated[tuple["SharedMemory", ...], At("devices/shmem")] = ()
-    iommu: Annotated["Iommu | None", At("devices/iommu")] = None
-    cryptos: Annotated[tuple["Crypto", ...], At("devices/crypto")] = ()
-    pstore: Annotated["Pstore | None", At("devices/pstore")] = None
+    throttle_groups: Placed[tuple["ThrottleGroup", ...], At("throttlegroups/throttlegroup")] = ()
+    disks: Placed[tuple["Disk", ...], At("devices/disk")] = ()
+    controllers: Placed[tuple["Controller", ...], At("devices/controller")] = ()
+    cards: Placed[tuple["Card", ...], At("devices/interface")] = ()
+    serials: Placed[tuple["Serial", ...], At("devices/serial")] = ()
+    parallels: Placed[tuple["Parallel", ...], At("devices/parallel")] = ()
+    consoles: Placed[tuple["Console", ...], At("devices/console")] = ()
+    channels: Placed[tuple["Channel", ...], At("devices/channel")] = ()
+    smart_cards: Placed[tuple["SmartCard", ...], At("devices/smartcard")] = ()
+    redirected_devices: Placed[tuple["RedirectedDevice", ...], At("devices/redirdev")] = ()
+    redirection_rules: Placed[tuple["RedirectionRule", ...], At("devices/redirfilter/usbdev")] = ()
+    tpms: Placed[tuple["Tpm", ...], At("devices/tpm")] = ()
+    inputs: Placed[tuple["Input", ...], At("devices/input")] = ()
+    graphics: Placed[tuple["Graphics", ...], At("devices/graphics")] = ()
+    videos: Placed[tuple["Video", ...], At("devices/video")] = ()
+    sounds: Placed[tuple["Sound", ...], At("devices/sound")] = ()
+    audios: Placed[tuple["Audio", ...], At("devices/audio")] = ()
+    host_devices: Placed[tuple["HostDevice", ...], At("devices/hostdev")] = ()
+    hubs: Placed[tuple["Hub", ...], At("devices/hub")] = ()
+    balloon: Placed["Balloon | None", At("devices/memballoon")] = None
+    memory_devices: Placed[tuple["MemoryDevice", ...], At("devices/memory")] = ()
+    rngs: Placed[tuple["Rng", ...], At("devices/rng")] = ()
+    watchdogs: Placed[tuple["Watchdog", ...], At("devices/watchdog")] = ()
+    panics: Placed[tuple["Panic", ...], At("devices/panic")] = ()
+    vsock: Placed["Vsock | None", At("devices/vsock")] = None
+    filesystems: Placed[tuple["Filesystem", ...], At("devices/filesystem")] = ()
+    shared_memories: Placed[tuple["SharedMemory", ...], At("devices/shmem")] = ()
+    iommu: Placed["Iommu | None", At("devices/iommu")] = None
+    cryptos: Placed[tuple["Crypto", ...], At("devices/crypto")] = ()
+    pstore: Placed["Pstore | None", At("devices/pstore")] = None

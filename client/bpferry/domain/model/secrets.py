@@ -4,56 +4,56 @@
 A description does not hold them, as in libvirt: it has a name for each, a UUID or a usage.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from bpferry.domain.binding import At, Form, Table
+from bpferry.domain.binding import At, Form, Placed, Table
 from bpferry.domain.model.base import Uuid
 
 
 class ServerSecret(Table, frozen=True, kw_only=True):
     """The password or key for a server, which a file holds, by its name: a UUID or a usage."""
 
-    type: Annotated[Literal["iscsi", "ceph"], At("@type", always=True)] = "iscsi"
+    type: Placed[Literal["iscsi", "ceph"], At("@type", always=True)] = "iscsi"
     """libvirt's word for a password is ``iscsi``, whatever the server."""
-    uuid: Annotated[Uuid | None, At("@uuid")] = None
-    usage: Annotated[str | None, At("@usage")] = None
+    uuid: Placed[Uuid | None, At("@uuid")] = None
+    usage: Placed[str | None, At("@usage")] = None
 
 
 class Passphrase(Table, frozen=True, kw_only=True):
     """What opens an encrypted image: a passphrase that a file holds."""
 
-    type: Annotated[Literal["passphrase"], At("@type", always=True)] = "passphrase"
-    uuid: Annotated[Uuid | None, At("@uuid")] = None
-    usage: Annotated[str | None, At("@usage")] = None
+    type: Placed[Literal["passphrase"], At("@type", always=True)] = "passphrase"
+    uuid: Placed[Uuid | None, At("@uuid")] = None
+    usage: Placed[str | None, At("@usage")] = None
 
 
 class SecretFile(Table, frozen=True, kw_only=True):
     """Which file holds a password or key."""
 
-    name: Annotated[str, At("@name")]
+    name: Placed[str, At("@name")]
     """The UUID or the usage by which the rest of the description calls it."""
-    file: Annotated[str, At("@file", Form.PLACE)]
+    file: Placed[str, At("@file", Form.PLACE)]
 
 
 class Encryption(Table, frozen=True, kw_only=True):
     """How an image is encrypted, and what opens it."""
 
-    format: Annotated[Literal["luks", "luks2", "luks-any"], At("@format", always=True)] = "luks"
-    engine: Annotated[Literal["qemu", "librbd"] | None, At("@engine")] = None
+    format: Placed[Literal["luks", "luks2", "luks-any"], At("@format", always=True)] = "luks"
+    engine: Placed[Literal["qemu", "librbd"] | None, At("@engine")] = None
     """Who decrypts: QEMU itself, or the library for RBD."""
-    secrets: Annotated[tuple[Passphrase, ...], At("secret")] = ()
+    secrets: Placed[tuple[Passphrase, ...], At("secret")] = ()
     """One; for librbd, one for each image and those below it."""
 
 
 class Login(Table, frozen=True, kw_only=True):
     """The name and the password or key by which a server lets somebody in."""
 
-    user_name: Annotated[str, At("@username")]
-    secret: Annotated[ServerSecret | None, At("secret")] = None
+    user_name: Placed[str, At("@username")]
+    secret: Placed[ServerSecret | None, At("secret")] = None
 
 
 class Cookie(Table, frozen=True, kw_only=True):
     """A cookie that a web server gets with each request."""
 
-    name: Annotated[str, At("@name")]
-    value: Annotated[str, At(".", Form.SECRET)] = ""
+    name: Placed[str, At("@name")]
+    value: Placed[str, At(".", Form.SECRET)] = ""

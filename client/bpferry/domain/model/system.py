@@ -5,45 +5,45 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Table
+from bpferry.domain.binding import At, Placed, Table
 from bpferry.domain.model.base import Uuid
 
 
 class GenerationId(Table, frozen=True, kw_only=True):
     """A number that tells the guest that it is a different VM now, such as a restored snapshot."""
 
-    value: Annotated[Uuid | None, At(".")] = None
+    value: Placed[Uuid | None, At(".")] = None
     """By default a new one for each start."""
 
 
 class Variable(Table, frozen=True, kw_only=True):
     """A variable of QEMU's environment."""
 
-    name: Annotated[
+    name: Placed[
         Annotated[
             str,
             msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="the name of a variable"),
         ],
         At("@name"),
     ]
-    value: Annotated[str, At("@value")] = ""
+    value: Placed[str, At("@value")] = ""
 
 
 class Property(Table, frozen=True, kw_only=True):
     """One property of a device of QEMU."""
 
-    name: Annotated[
+    name: Placed[
         Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]+$", description="a property's name")],
         At("@name"),
     ]
-    type: Annotated[Literal["string", "signed", "unsigned", "bool", "remove"], At("@type")]
-    value: Annotated[str | None, At("@value")] = None
+    type: Placed[Literal["string", "signed", "unsigned", "bool", "remove"], At("@type")]
+    value: Placed[str | None, At("@value")] = None
     """None to remove the property."""
 
 
 class Override(Table, frozen=True, kw_only=True):
     """Properties that the user sets on a device of QEMU, whatever bpferry would set."""
 
-    device: Annotated[str, At("@alias")]
+    device: Placed[str, At("@alias")]
     """Its id."""
-    properties: Annotated[tuple[Property, ...], At("qemu:frontend/qemu:property")] = ()
+    properties: Placed[tuple[Property, ...], At("qemu:frontend/qemu:property")] = ()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bpferry.domain.binding import At, Table
+from bpferry.domain.binding import At, Placed, Table
 from bpferry.domain.model.iothreads import ThreadId
 from bpferry.domain.model.numa import NumberSet
 
@@ -30,39 +30,39 @@ Policy = Literal["batch", "idle", "fifo", "rr"]
 class VcpuPin(Table, frozen=True, kw_only=True):
     """Where one processor of the guest runs."""
 
-    vcpu: Annotated[VcpuId, At("@vcpu")]
-    processors: Annotated[NumberSet, At("@cpuset")]
+    vcpu: Placed[VcpuId, At("@vcpu")]
+    processors: Placed[NumberSet, At("@cpuset")]
 
 
 class IoThreadPin(Table, frozen=True, kw_only=True):
     """Where one I/O thread runs."""
 
-    iothread: Annotated[ThreadId, At("@iothread")]
-    processors: Annotated[NumberSet, At("@cpuset")]
+    iothread: Placed[ThreadId, At("@iothread")]
+    processors: Placed[NumberSet, At("@cpuset")]
 
 
 class VcpuScheduler(Table, frozen=True, kw_only=True):
     """How processors of the guest are scheduled."""
 
-    vcpus: Annotated[NumberSet, At("@vcpus")]
-    policy: Annotated[Policy, At("@scheduler")]
-    priority: Annotated[Priority | None, At("@priority")] = None
+    vcpus: Placed[NumberSet, At("@vcpus")]
+    policy: Placed[Policy, At("@scheduler")]
+    priority: Placed[Priority | None, At("@priority")] = None
     """For ``fifo`` and ``rr``, which need permission for real-time scheduling (RLIMIT_RTPRIO)."""
 
 
 class IoThreadScheduler(Table, frozen=True, kw_only=True):
     """How I/O threads are scheduled."""
 
-    iothreads: Annotated[NumberSet, At("@iothreads")]
-    policy: Annotated[Policy, At("@scheduler")]
-    priority: Annotated[Priority | None, At("@priority")] = None
+    iothreads: Placed[NumberSet, At("@iothreads")]
+    policy: Placed[Policy, At("@scheduler")]
+    priority: Placed[Priority | None, At("@priority")] = None
 
 
 class EmulatorScheduler(Table, frozen=True, kw_only=True):
     """How all other threads of QEMU are scheduled."""
 
-    policy: Annotated[Policy, At("@scheduler")]
-    priority: Annotated[Priority | None, At("@priority")] = None
+    policy: Placed[Policy, At("@scheduler")]
+    priority: Placed[Priority | None, At("@priority")] = None
 
 
 class CpuTune(Table, frozen=True, kw_only=True):
@@ -71,36 +71,36 @@ class CpuTune(Table, frozen=True, kw_only=True):
     The emulator's threads are those for neither processors nor I/O.
     """
 
-    weight: Annotated[Weight | None, At("shares")] = None
+    weight: Placed[Weight | None, At("shares")] = None
     """QEMU's share of the time, compared with other units; 100 is usual."""
-    global_quota: Annotated[Quota | None, At("global_quota")] = None
+    global_quota: Placed[Quota | None, At("global_quota")] = None
     """Microseconds of processor time in each period, for all threads together; 0 or less for no
     limit."""
-    global_period: Annotated[Period | None, At("global_period")] = None
+    global_period: Placed[Period | None, At("global_period")] = None
     """Microseconds; 100,000 by default."""
-    vcpus: Annotated[tuple[VcpuPin, ...], At("vcpupin")] = ()
-    emulator: Annotated[NumberSet | None, At("emulatorpin/@cpuset")] = None
-    iothreads: Annotated[tuple[IoThreadPin, ...], At("iothreadpin")] = ()
-    vcpu_schedulers: Annotated[tuple[VcpuScheduler, ...], At("vcpusched")] = ()
-    iothread_schedulers: Annotated[tuple[IoThreadScheduler, ...], At("iothreadsched")] = ()
-    emulator_scheduler: Annotated[EmulatorScheduler | None, At("emulatorsched")] = None
+    vcpus: Placed[tuple[VcpuPin, ...], At("vcpupin")] = ()
+    emulator: Placed[NumberSet | None, At("emulatorpin/@cpuset")] = None
+    iothreads: Placed[tuple[IoThreadPin, ...], At("iothreadpin")] = ()
+    vcpu_schedulers: Placed[tuple[VcpuScheduler, ...], At("vcpusched")] = ()
+    iothread_schedulers: Placed[tuple[IoThreadScheduler, ...], At("iothreadsched")] = ()
+    emulator_scheduler: Placed[EmulatorScheduler | None, At("emulatorsched")] = None
 
 
 class DeviceTune(Table, frozen=True, kw_only=True):
     """What QEMU may do with one disk of the host. A value of 0 is no limit."""
 
-    path: Annotated[str, At("path")]
+    path: Placed[str, At("path")]
     """Of its node, or of a file on it."""
-    weight: Annotated[Weight | None, At("weight")] = None
-    read_bytes_sec: Annotated[Rate | None, At("read_bytes_sec")] = None
-    write_bytes_sec: Annotated[Rate | None, At("write_bytes_sec")] = None
-    read_iops_sec: Annotated[Rate | None, At("read_iops_sec")] = None
-    write_iops_sec: Annotated[Rate | None, At("write_iops_sec")] = None
+    weight: Placed[Weight | None, At("weight")] = None
+    read_bytes_sec: Placed[Rate | None, At("read_bytes_sec")] = None
+    write_bytes_sec: Placed[Rate | None, At("write_bytes_sec")] = None
+    read_iops_sec: Placed[Rate | None, At("read_iops_sec")] = None
+    write_iops_sec: Placed[Rate | None, At("write_iops_sec")] = None
 
 
 class IoTune(Table, frozen=True, kw_only=True):
     """How much QEMU may read and write."""
 
-    weight: Annotated[Weight | None, At("weight")] = None
+    weight: Placed[Weight | None, At("weight")] = None
     """QEMU's share of each disk's time, compared with other units; 100 is usual."""
-    devices: Annotated[tuple[DeviceTune, ...], At("device")] = ()
+    devices: Placed[tuple[DeviceTune, ...], At("device")] = ()
