@@ -24,6 +24,12 @@ from tests.support.census import fd_targets
 
 pytestmark = pytest.mark.qemu
 
+FULL = (
+    "unshare", "--mount", "sh", "-c",
+    'mount -t tmpfs -o size=512k small "$1" && shift && exec "$@"', "sh",
+)  # fmt: skip
+"""Runs a program that finds a small file system at a folder, which is the first argument."""
+
 CARD = '[[cards]]\ntype = "user"\n'
 
 
@@ -161,11 +167,28 @@ def test_a_full_disk_lets_the_guest_continue(
         assert run.says("hello")
         assert wait_until(lambda: state() == "running")
         assert main(("save", "t", str(tmp_path / "saved"))) == 1
-        assert "cannot save 't'" in capsys.readouterr().err
+        assert f"cannot save 't' to '{tmp_path}/saved': " in capsys.readouterr().err
         assert wait_until(lambda: state() == "running")
         type_in(run, b"x")
         assert run.says("x")
         assert not list(tmp_path.glob("saved*"))
+
+
+@pytest.mark.privileged
+def test_a_full_disk_is_told_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file system of its own, which only that bpferry sees, has no room for the memory."""
+    small = tmp_path / "small"
+    small.mkdir()
+    with start(tmp_path, BASE + DISK, prefix=(*FULL, str(small))) as run:
+        assert run.says("hello")
+        assert wait_until(lambda: state() == "running")
+        assert main(("save", "t", str(small / "saved"))) == 1
+        said = capsys.readouterr().err
+        assert f"cannot save 't' to '{small}/saved': " in said
+        assert "No space left on device\n" in said
+        assert "hint: free some space there: 'df -h' shows how much is left\n" in said
 
 
 def test_ctrl_c_cancels_and_the_guest_continues(tmp_path: Path) -> None:

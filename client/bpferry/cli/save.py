@@ -27,7 +27,7 @@ def save(vm_name: str, file: str, *, replace: bool, as_json: bool) -> int:
     with connect_patiently(vm_name) as control:
         try:
             control.ask("save", path=str(path), replace=replace)
-            _wait(control)
+            _wait(control, path)
         except KeyboardInterrupt:
             _cancel(control)
             raise
@@ -69,7 +69,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _wait(control: Control) -> None:
+def _wait(control: Control, path: Path) -> None:
     """Wait until the VM has ended, and show how far it is."""
     line = ProgressLine()
     try:
@@ -78,12 +78,19 @@ def _wait(control: Control) -> None:
             if "end" in told:
                 raise BpferryError(str(told["end"]), str(told.get("hint", "")))
             if "error" in told:
-                raise BpferryError(f"cannot save '{control.vm_name}': {told['error']}")
+                raise _failed(control.vm_name, path, str(told["error"]))
             if told.get("total"):
                 saved, total = (int(str(told[key])) >> 20 for key in ("bytes", "total"))
                 line.show(f"saved {saved} MiB of at most {total} MiB")
     finally:
         line.end()
+
+
+def _failed(vm_name: str, path: Path, cause: str) -> BpferryError:
+    from bpferry.machine.remedies import find_remedy  # noqa: PLC0415 - for a save that fails only
+
+    hint = find_remedy([cause], "QEMU")
+    return BpferryError(f"cannot save '{vm_name}' to '{path}': {cause}", hint)
 
 
 def _ask(control: Control) -> dict[str, object]:
