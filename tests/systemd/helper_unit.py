@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpferry_helper.privilege import CAPABILITIES, CAPABILITY_NUMBERS
+from tests.abuse.amounts import amount
 from tests.systemd.container import CLONE, Container
-from tests.systemd.unit_file import UNITS, build_probe_unit
+from tests.systemd.unit_file import UNITS, build_probe_unit, read_unit, values
 
 PYTHON: Final = "/usr/bin/python3"
 POLICY: Final = "/etc/bpferry/policy.toml"
@@ -40,6 +41,17 @@ REFUSED: Final = {
     "open another device": {"ENOENT"},
 }
 """What the sandbox of both refuses, and with which error."""
+
+PARTS: Final = amount(5, 1)
+"""Into how many parts a test cuts the time for which systemd counts starts, with those allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartLimit:
+    """How many starts a unit may have, and in which time."""
+
+    interval_s: int
+    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +101,32 @@ class HelperUnit:
 
     def fail_to_start(self) -> None:
         """Let each start fail, as if a package that it needs were gone."""
-        self.system.check("mkdir", "-p", self.drop_in.rpartition("/")[0])
         start = f"ExecStart=\nExecStart={PYTHON} -c 'import no_such_package'\n"
-        self.system.write(self.drop_in, f"[Service]\n{start}")
-        self.system.check("systemctl", "daemon-reload")
+        self._drop_in(f"[Service]\n{start}")
 
     def kill_at_forbidden_calls(self) -> None:
         """Let a system call that the filter refuses be the process's last."""
+        self._drop_in("[Service]\nSystemCallErrorNumber=kill\n")
+
+    def cut_start_limit(self) -> StartLimit:
+        """Let systemd count starts in a part of the time, of which it allows no more; return both.
+
+        What stays below this limit stays below the unit's own, and a test of it is shorter.
+        """
+        settings = read_unit(UNITS / self.service)
+        interval_s = int(values(settings, "StartLimitIntervalSec")[0].removesuffix("s"))
+        burst = int(values(settings, "StartLimitBurst")[0])
+        assert 0 == interval_s % PARTS
+        # Rounded down, the starts are fewer than the unit's in the same time.
+        limit = StartLimit(interval_s // PARTS, burst // PARTS)
+        self._drop_in(
+            f"[Unit]\nStartLimitIntervalSec={limit.interval_s}\nStartLimitBurst={limit.burst}\n"
+        )
+        return limit
+
+    def _drop_in(self, text: str) -> None:
         self.system.check("mkdir", "-p", self.drop_in.rpartition("/")[0])
-        self.system.write(self.drop_in, "[Service]\nSystemCallErrorNumber=kill\n")
+        self.system.write(self.drop_in, text)
         self.system.check("systemctl", "daemon-reload")
 
     def reset(self) -> None:
