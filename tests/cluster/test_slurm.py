@@ -21,8 +21,8 @@ from tests.support.census import wait_until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
 
-LIMIT_S: Final = 60
-"""The shortest that there is."""
+LOOKS_S: Final = 30
+"""Slurm compares all jobs with their limits so often."""
 
 OF_AN_ADDRESS: Final = re.compile(r"^ +(scontrol .* comment=.*)\n +(squeue .*)$", re.MULTILINE)
 """The page's two lines: what a task writes, and what its user asks."""
@@ -128,7 +128,9 @@ def test_time_limit_ends_a_guest_that_does_not_react(cluster: Cluster) -> None:
     job, (task,) = cluster.start(DEAF, "1", "--time=1")
 
     assert 1 == len(held(cluster.node(task.node)).ports)
-    cluster.wait_for(job, "TIMEOUT", seconds=LIMIT_S + KILL_WAIT_S + PATIENCE_S)
+    # A limit is a minute at least. An administrator brings the end that follows from it forward.
+    cluster.controller.system.check("scontrol", "update", f"jobid={job}_1", "endtime=now")
+    cluster.wait_for(job, "TIMEOUT", seconds=LOOKS_S + KILL_WAIT_S + PATIENCE_S)
     assert "asked the guest to power down" in cluster.output_of(job, task)
 
 
