@@ -30,6 +30,7 @@ main(["run", sys.argv[1]])
 
 LATER = {
     "asyncio",
+    "bpferry.commandline.buses.libvirt_order",
     "bpferry.domain.model.extras",
     "bpferry.domain.model.firmware",
     "bpferry.domain.reasons",
@@ -52,6 +53,7 @@ LATER = {
     "bpferry.steering.requests",
     "bpferry_wire.messages",
     "concurrent.futures",
+    "copy",
     "hashlib",
     "hmac",
     "inspect",
@@ -97,6 +99,44 @@ def test_what_a_running_vm_needs_is_imported_while_qemu_starts(tmp_path: Path) -
     loaded = set(done.stdout.split())
     assert "bpferry.machine.preparation" in loaded
     assert loaded & LATER == set()
+
+
+WITH_CARD = f"""{DESCRIPTION}
+[[cards]]
+bridge = "br0"
+queues = 4
+rss = true
+"""
+
+NOT_FOR_A_CARD = {
+    "bpferry.domain.model.characters",
+    "bpferry.machine.console.relay",
+    "bpferry.machine.console.terminal",
+    "bpferry.network.existing_tap",
+    "bpferry.network.macvtap",
+    "termios",
+}
+"""What only a VM that is started needs, or one with ports, or with a tap that is there already."""
+
+
+def test_a_card_with_a_tap_of_the_helpers_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    """Nor does a dry run import what only a start needs."""
+    path = tmp_path / "t.toml"
+    path.write_text(WITH_CARD, encoding="utf-8")
+    code = "import sys; from bpferry.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    # From then on it is known what this QEMU can do.
+    assert main(["run", "--dry-run=json", str(path)]) == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "--dry-run=json", str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "bpferry.steering.requests" in loaded
+    assert loaded & NOT_FOR_A_CARD == set()
 
 
 def test_what_few_running_vms_are_asked_for_is_not_imported_for_all() -> None:

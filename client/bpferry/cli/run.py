@@ -14,8 +14,6 @@ from bpferry.domain.names import cards_of
 from bpferry.domain.variables import NOTHING, Given
 from bpferry.errors import all_in_one
 from bpferry.machine import endpoints
-from bpferry.machine.console.relay import Streams
-from bpferry.machine.console.terminal import is_own_terminal
 from bpferry.machine.draft import Draft
 from bpferry.machine.own_vms import check_name_of, description_of
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from bpferry.machine.card_fds import Helpers
     from bpferry.machine.console.foreground import Leash
+    from bpferry.machine.console.relay import Streams
     from bpferry.machine.control.record import Record
     from bpferry.machine.incoming import Incoming
     from bpferry.machine.preparation import Prepared
@@ -106,6 +105,8 @@ class _How(NamedTuple):
 
 def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
     """Start a VM. On a terminal that becomes its console, a child of ours does so."""
+    from bpferry.machine.console.relay import Streams  # noqa: PLC0415 - not for a dry run
+
     streams = Streams(STDERR if how.as_json else STDOUT, None if sys.stdin is None else STDIN)
     if not _is_on_terminal(plan, streams):
         return _stay_parent(plan, verdict, _without_journal(streams), how)
@@ -122,14 +123,18 @@ def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
     return _stay_parent(plan, verdict, forked, how)
 
 
-def _is_on_terminal(plan: Draft, streams: Streams) -> bool:
+def _is_on_terminal(plan: Draft, streams: "Streams") -> bool:
     """Say whether the guest's console is on a terminal of ours."""
+    from bpferry.machine.console.terminal import (  # noqa: PLC0415 - not for a dry run
+        is_own_terminal,
+    )
+
     keyboard = streams.keyboard
     has_console = bool(plan.built.of(StandardStreams))
     return has_console and keyboard is not None and is_own_terminal(keyboard)
 
 
-def _without_journal(streams: Streams) -> Streams | None:
+def _without_journal(streams: "Streams") -> "Streams | None":
     """Return *streams*, unless they are the journal, which no guest fills."""
     from bpferry.machine.log_file import goes_to_journal  # noqa: PLC0415 - not for `bpferry --help`
 
@@ -145,6 +150,7 @@ def _stay_parent(
     """Start QEMU and stay until it ends."""
     # What a start needs is not for a dry run; asyncio comes while QEMU starts (``starting``).
     from bpferry.cli.stderr_thread import unhurried_stderr  # noqa: PLC0415
+    from bpferry.machine.console.relay import Streams  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
     from bpferry.machine.log_file import keep_log  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415

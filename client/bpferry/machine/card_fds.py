@@ -20,8 +20,6 @@ from bpferry.machine.permissions import with_other_way
 from bpferry.machine.refusals import located
 from bpferry.machine.reporter import Reporter
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
-from bpferry.network.existing_tap import open_tap
-from bpferry.network.macvtap import find_macvtap
 from bpferry.network.tap_helper import GrantedTap, TapHelper
 from bpferry.network.vhost import open_vhost
 from bpferry.steering.maps import SteeringMaps
@@ -128,6 +126,9 @@ class _Asking:
         self._found.fds.update(zip(tap_names(device.id, len(fds)), fds, strict=True))
 
     def _open_existing(self, device: "Named[Card]", name: str) -> OwnedFds:
+        from bpferry.network.existing_tap import open_tap  # noqa: PLC0415 - few cards name a tap
+        from bpferry.network.macvtap import find_macvtap  # noqa: PLC0415 - as above
+
         queues, macvtap = self._draft.plans[device.id].queues, find_macvtap(name)
         if macvtap is None:
             return open_tap(name, queues)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.forms import called
-from bpferry.domain.model.characters import Source
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, characters_of, named
 from bpferry.errors import NotReady
@@ -21,7 +20,7 @@ from bpferry.machine.paths import exists, explain_closed, is_socket
 from bpferry.network.groups import explain_denied, explain_device
 
 if TYPE_CHECKING:
-    from bpferry.domain.model.characters import Character
+    from bpferry.domain.model.characters import Character, Source
     from bpferry.domain.model.rngs import Rng
 
 MISSING: Final = "correct the path, or connect the device"
@@ -48,7 +47,7 @@ def _devices_of(machine: Machine) -> "Iterator[Named[Character] | Named[Rng]]":
     yield from named(machine.rngs, "rngs", "rng")
 
 
-def _problem_of(kind: str | None, source: Source) -> tuple[str, str]:
+def _problem_of(kind: str | None, source: "Source") -> tuple[str, str]:
     """Return what is in the way of *source*, and what to do; nothing if nothing is."""
     path = source.path
     if not path:
@@ -95,6 +94,8 @@ def _is_open(path: str) -> bool:
 
 
 def _socket(path: str) -> tuple[str, str]:
+    from bpferry.domain.model.characters import Source  # noqa: PLC0415 - ``servers`` needs no such
+
     return why_not_connected(path, START_FIRST + called(Source, "reconnect"))
 
 

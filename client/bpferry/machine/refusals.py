@@ -5,7 +5,6 @@ Everything that is built names a part by its key. A user is told the file, the l
 document's own name of the part.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -25,6 +24,8 @@ IN_CONSEQUENCE = "it depends on something that was left out: "
 
 def located(error: E, document: Document, key: str = "") -> E:
     """Return *error* with the place of its element, or else of *key*, in the document."""
+    import copy  # noqa: PLC0415 - slow to import, and most VMs have nothing refused
+
     key = error.element or key
     told = copy.copy(error)
     message = f"{document.origins.describe(key)}: {error.message}"

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bpferry.commandline.buses import by_kind, libvirt_order
+from bpferry.commandline.buses import by_kind
 from bpferry.commandline.buses.pci import MODEL_OF, Place
 from bpferry.commandline.buses.topology import PCI_SLOTS, Topology, index_of, is_bridge
 from bpferry.commandline.buses.usb import usb_places
@@ -70,15 +70,14 @@ def _without_pci(devices: Sequence[Device], context: Context) -> Placed:
 
 
 def _with_pci(devices: Sequence[Device], context: Context) -> Placed:
-    rules = libvirt_order if context.machine.device_addresses == "libvirt" else by_kind
     on_pci = [device for device in devices if device.slot in PCI_SLOTS]
-    topology, added = rules.place(on_pci, context)
+    topology, added = _add_bridges(on_pci, context)
     refusals = dict(topology.refusals)
     lost = [one for one in on_pci if is_bridge(one) and one.id not in topology.places]
     if lost:
         # Devices that would be behind them have to go somewhere else.
         on_pci = [device for device in on_pci if device not in lost]
-        topology, added = rules.place(on_pci, context)
+        topology, added = _add_bridges(on_pci, context)
     refusals = {error.element or "": error for error in _misplaced(on_pci, topology)} | refusals
     placed = [
         _finish(device, topology)
@@ -91,6 +90,17 @@ def _with_pci(devices: Sequence[Device], context: Context) -> Placed:
         {device.id: device for device in placed if not is_bridge(device)},
         tuple((topology.refusals | refusals).values()),
     )
+
+
+def _add_bridges(
+    devices: Sequence[Device], context: Context
+) -> tuple[Topology, tuple[Device, ...]]:
+    """Return where each of *devices* is, and the bridges that were added for them."""
+    if context.machine.device_addresses != "libvirt":
+        return by_kind.place(devices, context)
+    from bpferry.commandline.buses.libvirt_order import place  # noqa: PLC0415 - where it is chosen
+
+    return place(devices, context)
 
 
 def _misplaced(devices: Sequence[Device], topology: Topology) -> Iterator[Unsupported]:
