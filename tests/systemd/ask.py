@@ -48,6 +48,8 @@ def main() -> None:
     with packet.fds:
         reply = packets.decode_reply(packet.data, request)
         answer = {"reply": type(reply).__name__, "fds": len(packet.fds), "text": str(reply)}
+        if isinstance(reply, messages.ErrorReply):
+            answer["refusal"] = f"{reply.message}: {reply.hint}"
         print(json.dumps(answer), flush=True)  # noqa: T201 - the output
         if sys.argv[1] == "hold":
             sys.stdin.read()

@@ -121,7 +121,8 @@ class Image:
     """What QEMU needs to boot the host. Shared by all runs: boot it with a snapshot."""
 
     kernel: Path
-    initrd: Path
+    initrd: Path | None
+    """None for a kernel that needs none."""
     disk: Path
 
 

@@ -3,7 +3,7 @@
 
 What a host is set to is read from itself. Three answers make a row: the helper's own, asked for a
 set without the client; ``doctor --deep``, which runs a set's program on known frames; and the plan
-of a VM with four queues and RSS.
+of a VM with four queues and RSS, which may then run and get flows.
 """
 
 import json
@@ -15,6 +15,7 @@ from tests.vm.documents import OWN, domain, on_bridge
 from tests.vm.freight import CLONE
 from tests.vm.host import Host
 from tests.vm.plans import plan_of_card
+from tests.vm.rounds import Player, play_round
 from tests.vm.user import PATIENCE_S
 
 DOCUMENT: Final = "/srv/kinds.xml"
@@ -24,6 +25,10 @@ UNPRIVILEGED: Final = "/proc/sys/kernel/unprivileged_bpf_disabled"
 JIT: Final = "/proc/sys/net/core/bpf_jit_enable"
 LOCKDOWN: Final = "/sys/kernel/security/lockdown"
 BTF: Final = "/sys/kernel/btf/vmlinux"
+
+POLICY_WITHOUT_CENSUS: Final = (
+    "printf '[quota]\\nwithout-census = true\\n' >>/etc/bpferry/policy.toml"
+)
 
 HEADINGS: Final = ("kernel", "unprivileged", "JIT", "lockdown", "BTF", "helper", "proof", "VM")
 WIDTHS: Final = (28, 13, 4, 16, 4, 8, 6, 0)
@@ -48,6 +53,8 @@ class Row:
     """State and message of each finding of ``bpferry doctor --deep``, by its name."""
     card: dict[str, Any]
     """The plan of the VM's card."""
+    flows: str = ""
+    """Of the VM, if it ran."""
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -63,15 +70,15 @@ class Row:
         """The row as it is printed, and what the helper and the doctor say of the kernel below."""
         state = self.doctor.get("proof.vectors", ("none", ""))[0]
         vhost = "vhost" if self.card["vhost"] else "no vhost"
-        vm = f"{self.card['steering']}, {vhost}"
+        vm = ", ".join(filter(None, (self.card["steering"], vhost, self.flows)))
         cells = (*self.host, "grants" if self.fds else "refuses", state, vm)
         said = [f"helper: {self.refusal}"] if self.refusal else []
         said += [f"doctor: {self.doctor[f'kernel.{name}'][1]}" for name in self.told]
         return "\n    ".join([in_columns(cells), *said])
 
 
-def look(host: Host) -> Row:
-    """Return the row of *host* as it is now."""
+def look(host: Host, *, plays: bool) -> Row:
+    """Return the row of *host* as it is now; *plays*: with a VM that runs."""
     # What an earlier helper knows about the kernel may no longer be true.
     host.check("systemctl", "restart", HELPER, timeout=PATIENCE_S)
     fds, refusal = _ask_helper(host)
@@ -82,6 +89,7 @@ def look(host: Host) -> Row:
         refusal=refusal,
         doctor=_ask_doctor(host),
         card=plan_of_card(host, DOCUMENT),
+        flows=_play(host) if plays else "",
     )
 
 
@@ -89,13 +97,19 @@ def _ask_helper(host: Host) -> tuple[int, str]:
     """Return how many fds it grants alice, or its refusal."""
     ask = ("python3", "-B", f"{CLONE}/tests/systemd/ask.py", "load")
     answer = json.loads(host.check(*ask, user="alice", timeout=PATIENCE_S))
-    return answer["fds"], "" if answer["fds"] else answer["text"]
+    return answer["fds"], answer.get("refusal", "")
 
 
 def _ask_doctor(host: Host) -> dict[str, tuple[str, str]]:
     done = host.run("bpferry", "doctor", "--deep", "--json", user="alice", timeout=PATIENCE_S)
     findings = json.loads(done.output)["findings"]
     return {one["name"]: (one["state"], one["message"]) for one in findings}
+
+
+def _play(host: Host) -> str:
+    """Return how many flows came in where the guest of the VM has asked for them."""
+    seen = play_round(host, Player("alice", DOCUMENT, 2))
+    return f"{seen['flows'] - len(seen['mismatches'])} of {seen['flows']} flows"
 
 
 def _settings(host: Host) -> tuple[str, ...]:
