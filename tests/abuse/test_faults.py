@@ -147,7 +147,7 @@ class Victim:
             yield f"the next one got {later}"
         self._delete_made()
         self.helper.wait_for_quiet()
-        if not wait_until(lambda: self._open_fds() == self._fds, 5):
+        if not wait_until(lambda: self._open_fds() == self._fds):
             now = self._open_fds()
             yield f"fds: more {now - self._fds}, less {self._fds - now}"
             self._fds = now

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from bpferry.machine.control.running import find_running
 from tests.client import guest
-from tests.client.support import wait_until
+from tests.client.support import PATIENCE_S, wait_until
 
 BASE = 'name = "t"\nmemory = "32 MiB"\naccelerator = "tcg"\n'
 DISK = '[[serials]]\ntype = "stdio"\n[[disks]]\nfile = "disk.img"\nformat = "raw"\n'
@@ -56,7 +57,7 @@ class Run:
 
     def status(self) -> int:
         """Wait for its end, and return its exit status."""
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -89,6 +90,12 @@ def start(
     finally:
         process.kill()
         process.communicate()
+
+
+def state() -> str:
+    """Return the state of the one VM as a list shows it; empty if none answers."""
+    found = find_running()
+    return str(found[0].summary.get("state", "")) if found else ""
 
 
 def type_in(run: Run, data: bytes) -> None:

@@ -19,6 +19,9 @@ from tests.support import census
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 
+PATIENCE_S = 60.0
+"""A VM starts in two seconds; beside much else it took more than twenty."""
+
 DIGEST = bytes(range(32))
 
 OWNER = Owner(UUID("3f1d2c4b-5a69-4788-96a5-b4c3d2e1f001"), 1000)
@@ -117,7 +120,7 @@ def script(folder: Path, body: str, name: str = "fake-qemu") -> str:
     return str(path)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     """Wait until *true* says so; return whether it did in time."""
     return census.wait_until(true, seconds, pause_s=0.02)
 

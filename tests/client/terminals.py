@@ -17,7 +17,7 @@ from typing import Final
 from bpferry.errors import BpferryError
 from bpferry.machine.control.running import connect
 from tests.client import guest
-from tests.client.support import wait_until
+from tests.client.support import PATIENCE_S, wait_until
 
 VM: Final = """\
 name = "{name}"
@@ -74,7 +74,7 @@ class Person:
         """Return all that has been on the terminal."""
         return bytes(self._seen)
 
-    def sees(self, words: bytes, seconds: float = 20) -> bool:
+    def sees(self, words: bytes, seconds: float = PATIENCE_S) -> bool:
         """Wait until *words* are on the terminal."""
         return wait_until(lambda: words in self._seen, seconds)
 
@@ -95,7 +95,7 @@ class Person:
 
     def status(self) -> int:
         """Wait for the command's end, and return its exit status."""
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
         """Kill the command, and put the terminal away."""

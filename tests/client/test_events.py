@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from bpferry.cli.main import main
-from bpferry.machine.control.running import find_running
 from tests.client import guest
-from tests.client.running import BASE, DISK, Run, start, type_in
+from tests.client.running import BASE, DISK, Run, start, state, type_in
 from tests.client.support import is_gone, wait_until
 
 pytestmark = pytest.mark.qemu
@@ -35,11 +34,6 @@ def wait_for(run: Run, times: int) -> bool:
     return wait_until(lambda: greetings(run) == times)
 
 
-def state() -> str:
-    """Return the state of the VM as a list shows it."""
-    return str(find_running()[0].summary["state"])
-
-
 def do(run: Run, what: bytes) -> None:
     """Let the guest do *what*, as soon as it runs."""
     assert run.says("hello from the boot sector"), run.err()
@@ -51,7 +45,7 @@ def test_a_guest_that_resets_starts_again(tmp_path: Path) -> None:
     with start(tmp_path, BASE + DISK) as run:
         do(run, guest.RESET)
         assert wait_for(run, 2)
-        assert "bpferry: the VM restarts" in run.err()
+        assert run.says("bpferry: the VM restarts")
         type_in(run, b"q")
         assert run.status() == 0
 
@@ -62,12 +56,12 @@ def test_a_restart_is_told_once(tmp_path: Path) -> None:
         assert run.says("hello from the boot sector")
         assert main(["reset", "t"]) == 0
         assert wait_for(run, 2)
-        assert run.err().count("the VM restarts") == 1
+        assert wait_until(lambda: run.err().count("the VM restarts") == 1)
         assert main(["reset", "t"]) == 0
         assert wait_for(run, 3)
-        assert run.err().count("the VM restarts") == 2
         type_in(run, b"q")
         assert run.status() == 0
+        assert run.err().count("the VM restarts") == 2
 
 
 def test_a_reset_ends_a_vm_that_is_to_end_with_it(tmp_path: Path) -> None:
@@ -108,10 +102,10 @@ def test_a_panic_restarts_the_vm(tmp_path: Path) -> None:
         for times in (2, 3):
             do(run, guest.PANIC)
             assert wait_for(run, times), run.err()
-        assert run.err().count(f"{CRASHED}, and the VM restarts") == 2
         assert wait_until(lambda: state() == "running")
         type_in(run, b"q")
         assert run.status() == 0
+        assert run.err().count(f"{CRASHED}, and the VM restarts") == 2
 
 
 def test_a_vm_is_kept_after_a_panic_until_it_is_reset(

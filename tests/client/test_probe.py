@@ -242,7 +242,7 @@ def test_script_that_hangs(body: str, tmp_path: Path) -> None:
 
     group = int((tmp_path / "pid").read_text(encoding="ascii"))
     assert time.monotonic() - began < 4
-    assert wait_until(lambda: group_is_gone(group), 5)
+    assert wait_until(lambda: group_is_gone(group))
 
 
 STUCK: Final = """
@@ -286,7 +286,7 @@ def test_child_of_a_script_does_not_stay(tmp_path: Path) -> None:
         probe(script(tmp_path, body), seconds=5)
 
     pid = int((tmp_path / "pid").read_text(encoding="ascii"))
-    assert wait_until(lambda: is_gone(pid), 5)
+    assert wait_until(lambda: is_gone(pid))
 
 
 @pytest.mark.qemu

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.cli.main import main
-from bpferry.machine.control.running import find_running
-from tests.client.running import BASE, DISK, Run, start, type_in
+from tests.client.running import BASE, DISK, Run, start, state, type_in
 from tests.client.support import wait_until
 
 pytestmark = pytest.mark.qemu
@@ -41,7 +40,7 @@ def port() -> int:
 def runs(run: Run) -> None:
     """Wait until its guest runs."""
     assert run.says("hello from the boot sector"), run.err()
-    assert wait_until(lambda: find_running()[0].summary["state"] == "running")
+    assert wait_until(lambda: state() == "running")
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from bpferry.commandline.characters.channels import AGENT
 from bpferry_wire.messages import TapReply
 from tests.client import fake_helper as fake
 from tests.client import guest, taps
-from tests.client.hot_plug.vm import NATIVE, state
-from tests.client.running import Run, start
+from tests.client.hot_plug.vm import NATIVE
+from tests.client.running import Run, start, state
 from tests.client.support import wait_until
 from tests.client.test_guest_addresses import agent, interface
 

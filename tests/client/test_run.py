@@ -15,7 +15,7 @@ import pytest
 from bpferry_wire.fds import OwnedFds
 from tests.client import bpf, guest
 from tests.client import fake_helper as fake
-from tests.client.running import BASE, BROKEN, CARD, DISK, start, type_in
+from tests.client.running import BASE, BROKEN, CARD, DISK, Run, start, state, type_in
 from tests.client.support import children, is_gone, script, wait_until
 from tests.support.census import fd_targets
 
@@ -43,15 +43,16 @@ def test_terminal(tmp_path: Path) -> None:
     with (
         os.fdopen(main_end, "wb", buffering=0) as keys,
         os.fdopen(terminal, "rb") as line,
-        start(tmp_path, BASE + DISK, prefix=("setsid", "--ctty"), keyboard=line.fileno()) as run,
     ):
         before = termios.tcgetattr(line)
-        assert run.says("hello")
-        keys.write(b"ab\x1a\x03")
-        assert run.says("ab\x1a\x03")
-        keys.write(b"q")
+        setsid = ("setsid", "--ctty")
+        with start(tmp_path, BASE + DISK, prefix=setsid, keyboard=line.fileno()) as run:
+            assert run.says("hello")
+            keys.write(b"ab\x1a\x03")
+            assert run.says("ab\x1a\x03")
+            keys.write(b"q")
 
-        assert run.status() == 0
+            assert run.status() == 0
         assert before == termios.tcgetattr(line)
         assert "all keys go to the guest of 't', Ctrl-C too; Ctrl-] leaves\n" in run.err()
 
@@ -136,7 +137,7 @@ def test_killed_bpferry_takes_qemu_along(tmp_path: Path) -> None:
         qemu = run.qemu()
         run.process.kill()
 
-        assert wait_until(lambda: is_gone(qemu), 5)
+        assert wait_until(lambda: is_gone(qemu))
 
 
 def test_qemu_that_does_not_start(tmp_path: Path) -> None:
@@ -210,12 +211,21 @@ def test_bpferry_keeps_no_copies(tmp_path: Path, tap: tuple[str, ...]) -> None:
         start(tmp_path, BASE + CARD, prefix=tap) as run,
     ):
         run.qemu()
-        time.sleep(1)
-        links = fd_targets(run.process.pid)
+        assert run.says("qmp: unix socket")
+        wait_until(lambda: kept_by(run) == {"anon_inode:bpf-map": 3})
+        kept = kept_by(run)
 
-    assert "/dev/net/tun" not in links
-    assert "anon_inode:bpf-prog" not in links
-    assert links["anon_inode:bpf-map"] == 3
+    assert kept == {"anon_inode:bpf-map": 3}
+
+
+def kept_by(run: Run) -> dict[str, int]:
+    """Return the queues, programs and maps that bpferry holds, and how many."""
+    links = fd_targets(run.process.pid)
+    return {
+        kind: count
+        for kind, count in links.items()
+        if kind == "/dev/net/tun" or kind.startswith("anon_inode:bpf-")
+    }
 
 
 @pytest.mark.privileged
@@ -289,9 +299,9 @@ def test_closed_standard_streams(tmp_path: Path) -> None:
     with start(tmp_path, BASE + DISK, prefix=shell) as run:
         # It has nowhere to say when the guest runs.
         assert wait_until(lambda: runs_vm(run.process.pid))
-        time.sleep(3)
+        assert wait_until(lambda: state() == "running")
         run.signal(signal.SIGINT)
-        time.sleep(0.5)
+        assert wait_until(lambda: state() == "stopping")
         run.signal(signal.SIGINT)
 
         assert run.status() == 0

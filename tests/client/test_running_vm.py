@@ -16,8 +16,8 @@ from bpferry.cli import status
 from bpferry.cli.main import main
 from bpferry.machine.control.running import connect, find_running
 from bpferry.machine.guest_addresses import Address, Found
-from tests.client.running import BASE, DISK, Run, start, type_in
-from tests.client.support import is_gone, wait_until
+from tests.client.running import BASE, DISK, Run, start, state, type_in
+from tests.client.support import PATIENCE_S, is_gone, wait_until
 
 pytestmark = pytest.mark.qemu
 
@@ -28,11 +28,6 @@ USER_CARD = '[[cards]]\ntype = "user"\n'
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))
-
-
-def state() -> str:
-    """Return the state of the VM as a list shows it."""
-    return str(find_running()[0].summary["state"])
 
 
 def runs(run: Run) -> None:
@@ -248,7 +243,7 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
             )
             for _ in range(2)
         ]
-        said = [process.communicate(timeout=30)[0].decode() for process in both]
+        said = [process.communicate(timeout=PATIENCE_S)[0].decode() for process in both]
         assert run.status() == 0
     for text in said:
         assert "'t' has ended" in text or "no VM 't' of yours is running" in text

@@ -15,10 +15,10 @@ import pytest
 from bpferry.cli.main import main
 from bpferry.errors import BadInput, NotReady
 from bpferry.machine import saved
-from bpferry.machine.control.running import connect, find_running
+from bpferry.machine.control.running import connect
 from bpferry.machine.incoming import open_saved
 from tests.client import guest
-from tests.client.running import BASE, DISK, Run, start, type_in
+from tests.client.running import BASE, DISK, Run, start, state, type_in
 from tests.client.support import wait_until
 from tests.support.census import fd_targets
 
@@ -53,12 +53,6 @@ def restored(folder: Path, *options: str, text: str = BASE + DISK) -> Iterator[R
     """Restore the VM from ``saved`` in *folder*, with its disk as it is."""
     with start(folder, text, "--restore", str(folder / "saved"), *options, writes=False) as run:
         yield run
-
-
-def state() -> str:
-    """Return the state of the VM; empty if none runs."""
-    found = find_running()
-    return str(found[0].summary["state"]) if found else ""
 
 
 def open_files(run: Run) -> set[str]:

@@ -13,9 +13,8 @@ import pytest
 
 from bpferry.cli.main import main
 from bpferry.errors import BpferryError
-from bpferry.machine.control.running import find_running
 from bpferry.machine.pictures import png_of
-from tests.client.running import BASE, DISK, Run, start, type_in
+from tests.client.running import BASE, DISK, Run, start, state, type_in
 from tests.client.support import wait_until
 
 VGA = '[[videos]]\nmodel = "vga"\n'
@@ -31,7 +30,7 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def runs(run: Run) -> None:
     """Wait until its guest runs, and everything is known of it."""
     assert run.says("hello from the boot sector"), run.err()
-    assert wait_until(lambda: find_running()[0].summary["state"] == "running")
+    assert wait_until(lambda: state() == "running")
 
 
 def fds_of(pid: int) -> int:

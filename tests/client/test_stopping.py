@@ -13,7 +13,7 @@ import pytest
 
 from tests.client import guest
 from tests.client.running import BASE, DISK, Run, start
-from tests.client.support import is_gone, wait_until
+from tests.client.support import PATIENCE_S, is_gone, wait_until
 
 pytestmark = pytest.mark.qemu
 
@@ -163,7 +163,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -210,7 +210,7 @@ def test_closed_terminal_changes_no_exit_status(tmp_path: Path) -> None:
             seen += os.read(main_end, 4096)
         os.close(main_end)
 
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()

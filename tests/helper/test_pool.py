@@ -155,9 +155,13 @@ def test_the_total_is_exact_with_a_pool(load: Load) -> None:
 def test_the_pace_is_the_same_with_a_pool(load: Load) -> None:
     """What is ready cannot be had faster than what is loaded."""
     with pool(load, loads_at_once=4, loads_per_second=1) as sets:
-        got = [sets.get() for _ in range(4)]
+        started = time.monotonic()
+        got = [sets.get() for _ in range(8)]
+        most = 4 + (time.monotonic() - started)
 
-    assert Code.BUSY in got
+    refused = [one for one in got if isinstance(one, Code)]
+    assert len(got) - len(refused) <= most
+    assert {Code.BUSY} >= set(refused)
 
 
 def test_a_helper_that_leaves_takes_the_pool_along(load: Load) -> None:

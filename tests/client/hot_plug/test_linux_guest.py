@@ -16,8 +16,8 @@ from bpferry_wire.messages import TapReply
 from guest.build import CACHE, KERNEL_ARGUMENTS, build_guest
 from tests.client import bpf, taps
 from tests.client import fake_helper as fake
-from tests.client.hot_plug.vm import answer, cards, state
-from tests.client.running import Run, start, type_in
+from tests.client.hot_plug.vm import answer, cards
+from tests.client.running import Run, start, state, type_in
 from tests.client.support import QEMU, wait_until
 from tests.support.marks import WITH_A_GUEST
 

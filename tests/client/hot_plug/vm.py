@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from bpferry.cli.main import main
-from bpferry.machine.control.running import find_running
-from tests.client.running import BASE, DISK, Run, start
+from tests.client.running import BASE, DISK, Run, start, state
 from tests.client.support import wait_until
 
 NATIVE = ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
@@ -40,12 +39,6 @@ def running(
         assert run.qemu()
         assert wait_until(lambda: state() == "running")
         yield run
-
-
-def state() -> str:
-    """Return the state of the VM, once it can be asked."""
-    found = find_running()
-    return str(found[0].summary["state"]) if found else ""
 
 
 def qmp(folder: Path, command: str, *, human: str = "", **arguments: object) -> Any:  # noqa: ANN401 - JSON
