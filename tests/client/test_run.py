@@ -98,7 +98,7 @@ def test_stopped_qemu_is_killed_after_a_while(tmp_path: Path) -> None:
         qemu = run.qemu()
         os.kill(qemu, signal.SIGSTOP)
         for number, words in (
-            (signal.SIGTERM, "asked the guest to power down, within 90 s; another signal stops"),
+            (signal.SIGTERM, "asked the guest to power down, within 90 s; another SIGTERM, 1 s"),
             (signal.SIGINT, "stopping QEMU"),
         ):
             run.signal(number)

@@ -24,6 +24,9 @@ background: `bpferry console`, `bpferry stop`), to power down, or to end the VM.
 SIGTERM asks the guest to power down, from anybody: `kill`, a session that ends,
 systemd. So do SIGHUP, which comes when a terminal or an ssh connection is
 closed, and SIGINT: Ctrl-C, if the VM has no serial port on the terminal.
+A guest that does not react has until its stop-timeout. A second SIGTERM ends
+QEMU before that, if it comes a second after the first or later; one that comes
+sooner is taken for the same wish, and SIGHUP never counts as a second one.
 """
 
 RUN_EPILOG: Final = """\

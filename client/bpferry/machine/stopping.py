@@ -35,10 +35,14 @@ PRESS_SECONDS: Final = 10.0
 SAME_SECONDS: Final = 1.0
 """Within which a second SIGTERM is for the same wish."""
 
-AGAIN: Final = {signal.SIGINT: "press Ctrl-C again to stop QEMU"}
+AGAIN: Final = {
+    signal.SIGINT: "press Ctrl-C again to stop QEMU",
+    signal.SIGTERM: f"another SIGTERM, {SAME_SECONDS:g} s later or more, stops QEMU",
+}
 """How to go on after the first of a signal."""
 
-ANOTHER: Final = "another signal stops QEMU"
+FORCE: Final = "'bpferry stop --force' ends it at once"
+"""The same after SIGHUP, which never counts."""
 
 
 ASLEEP: Final = "suspended"
@@ -90,7 +94,7 @@ class Stopper:
         self._last_term = -SAME_SECONDS
         self._timer: asyncio.TimerHandle | None = None
         self._limit: float | None = None
-        self._again = ANOTHER
+        self._again = FORCE
         self._may_ask = asyncio.Event()
         self._may_ask.set()
         self.monitor: Monitor | None = None
@@ -127,13 +131,13 @@ class Stopper:
                 return
         self._signals += 1
         if self._signals == 1:
-            self.power_down(again=AGAIN.get(number, ANOTHER))
+            self.power_down(again=AGAIN.get(number, FORCE))
         elif self._signals == int(Step.QUIT):
             self.quit()
         else:
             self.kill()
 
-    def power_down(self, seconds: float | None = None, again: str = ANOTHER) -> None:
+    def power_down(self, seconds: float | None = None, again: str = FORCE) -> None:
         """Press the guest's power button; end QEMU after *seconds*, or after the usual limit.
 
         If the button was pressed already, only the limit is another one.
