@@ -66,6 +66,11 @@ RESTART_SECONDS: Final = BOOT_SECONDS + 300
 GRACE_SECONDS: Final = 15
 """The courier ends a command by itself; this is how long it may take to say so."""
 
+BEAT_S: Final = 5.0
+"""While it is waited for, a host gets a line that asks for nothing as often as this. One in which a
+guest boots was seen to sleep for minutes, as if the interrupt of its timer were lost, and to go on
+at the next one of a device. Its port has room for a hundred of these lines until one is read."""
+
 SHOWN_LINES: Final = 40
 READ_BYTES: Final = 64 << 10
 
@@ -131,14 +136,23 @@ class Host:
             self._receive(deadline)
 
     def _receive(self, deadline: float) -> None:
-        self._line.settimeout(max(0.001, deadline - time.monotonic()))
+        left = deadline - time.monotonic()
+        self._line.settimeout(max(0.001, min(left, BEAT_S)))
         try:
             received = self._line.recv(READ_BYTES)
         except OSError as error:
+            if isinstance(error, TimeoutError) and left > BEAT_S:
+                self._wake()
+                return
             raise HostFailed(f"the host does not answer: {error}\n{self.console()}") from error
         if not received:
             raise HostFailed(f"the host is gone\n{self.console()}")
         self._pending += received
+
+    def _wake(self) -> None:
+        # If it is gone, the next recv() says so.
+        with suppress(OSError):
+            self._line.sendall(b"\n")
 
     def restart(self) -> None:
         """Shut the host down as an administrator does, and return when it is up again.
