@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from bpferry_helper.connection import FIRST_REQUEST_S, NEXT_REQUEST_S
 from bpferry_helper.door import MAX_PER_UID
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply, Reply, Request
@@ -20,6 +19,7 @@ from bpferry_wire.packets import decode_reply, encode_request
 from tests.helper.conftest import check_unharmed
 from tests.support.census import fd_targets, fds_allowed, wait_until
 from tests.support.children import fork
+from tests.support.hasty_helper import FIRST_REQUEST_S, NEXT_REQUEST_S, hasty_helper
 from tests.support.helper_process import NO_LIMITS, HelperProcess, left_alive, running_helper
 from tests.support.packets import HELLO
 from tests.support.people import (
@@ -85,19 +85,23 @@ def _quick_answer(helper: HelperProcess) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unharmed")
-def test_silent_clients_are_hung_up_on_in_time(helper: HelperProcess, load: Load) -> None:
-    """Ten seconds for the first request, thirty for the next, also with a grant not yet taken."""
-    with (
-        connect(helper.path) as silent,
-        connect(helper.path) as greeted,
-        connect(helper.path) as never_reads,
-    ):
-        then = time.monotonic()
-        ask(greeted, Hello())
-        never_reads.send(encode_request(load))
-        closed = closing_times({"silent": silent, "greeted": greeted, "never reads": never_reads})
-        take(never_reads, load).fds.close()
+def test_silent_clients_are_hung_up_on_in_time(load: Load) -> None:
+    """So long for the first request, longer for the next, also with a grant not yet taken."""
+    with hasty_helper() as helper:
+        before = (helper.settle(), helper.held())
+        with (
+            connect(helper.path) as silent,
+            connect(helper.path) as greeted,
+            connect(helper.path) as never_reads,
+        ):
+            then = time.monotonic()
+            ask(greeted, Hello())
+            never_reads.send(encode_request(load))
+            closed = closing_times(
+                {"silent": silent, "greeted": greeted, "never reads": never_reads}
+            )
+            take(never_reads, load).fds.close()
+        check_unharmed(helper, *before)
 
     first, next_ = FIRST_REQUEST_S, NEXT_REQUEST_S
     wanted = {"silent": first, "greeted": next_, "never reads": next_}

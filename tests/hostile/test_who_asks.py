@@ -13,6 +13,7 @@ from bpferry_wire.errors import Code
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load
 from bpferry_wire.packets import decode_reply
 from tests.support.census import wait_until
+from tests.support.hasty_helper import hasty_helper
 from tests.support.helper_process import NO_LIMITS, PYTHON, HelperProcess, running_helper
 from tests.support.people import (
     ALICE,
@@ -264,7 +265,7 @@ def test_names_that_hang_stop_nobody_who_is_known() -> None:
 
 def test_who_waits_for_a_name_in_vain_is_told() -> None:
     """After as long as anybody may take for a first request."""
-    with running_helper() as helper:
+    with hasty_helper() as helper:
         inside = helper.inside(Path("/etc"))
         helper.check_serves()
         os.mkfifo(inside / "hanging")

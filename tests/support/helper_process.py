@@ -90,10 +90,13 @@ def module_path() -> list[str]:
     return [str(installed()), str(DIST_PACKAGES), str(installed() / "dist-packages")]
 
 
-def helper_command(*arguments: str) -> list[str]:
-    """Return how the helper is started here: isolated, as its launcher does it."""
+def helper_command(*arguments: str, first: str = "pass") -> list[str]:
+    """Return how the helper is started here, with *arguments*: isolated, as its launcher does it.
+
+    Its modules are imported after the statement *first* has run.
+    """
     program = (
-        f"import sys; sys.path += {module_path()};"
+        f"import sys; sys.path += {module_path()}; {first};"
         "from bpferry_helper.cli import main; sys.exit(main())"
     )
     return [PYTHON, "-I", "-S", "-B", "-c", program, *arguments]
@@ -113,6 +116,8 @@ class HelperProcess:
 
     role: ClassVar[str] = "bpf"
     unshare: ClassVar[tuple[str, ...]] = ("unshare", "--mount", "--propagation=private")
+    first: ClassVar[str] = "pass"
+    """A statement that runs before the helper's modules are imported."""
     namespace: ClassVar[str] = NAMESPACE
     """What is done in the new namespaces, and then waits."""
     sockets: ClassVar[int] = 1
@@ -167,7 +172,7 @@ class HelperProcess:
 
     def _activation(self) -> list[str]:
         """Return what becomes the helper."""
-        return ["sh", "-c", ACTIVATE, "sh", *as_helper(helper_command("bpf"))]
+        return ["sh", "-c", ACTIVATE, "sh", *as_helper(helper_command("bpf", first=self.first))]
 
     def _passed_fds(self) -> tuple[int, ...]:
         """Return the fds that it inherits beside the listening socket."""
