@@ -81,7 +81,7 @@ class Sets:
         try:
             with connect(self.helper.path, person) as sock:
                 channel.send(sock, encode_request(self.load))
-                assert select.select([sock, died], [], [], PATIENCE_S)[0]
+                assert select.select([sock.fileno(), died], [], [], PATIENCE_S)[0]
                 # What it had not accepted is not closed: nobody would answer until the next one.
                 sock.settimeout(0 if select.select([died], [], [], 0)[0] else PATIENCE_S)
                 return self.keep(take(sock, self.load))
