@@ -53,6 +53,7 @@
     character_sources what character devices use: devices, pipes, sockets
     servers       whether processes listen to which QEMU connects for disks and cards
     host_memory   whether the host has as much memory as the guest may use
+    bridge_state  whether the bridges of the cards carry frames
     huge_pages    whether the host has enough of them
     access        what this user may not write to
     ports         whether ports and sockets are free

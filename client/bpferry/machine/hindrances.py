@@ -114,6 +114,7 @@ def find_doubts(draft: Draft) -> Iterator[Fault]:
         _shown_containers(machine),
         find_open_doors(machine, draft.built),
         find_scarce_memory(machine),
+        _of_bridges(machine),
         find_half_locked(machine.name),
     ):
         for fault in faults:
@@ -153,6 +154,13 @@ def _of_images(machine: Machine) -> Iterator[NotReady]:
 
         yield from find_wrong_formats(machine)
         yield from find_twins(machine)
+
+
+def _of_bridges(machine: Machine) -> Iterator[Fault]:
+    if any(card.bridge for card in machine.cards):
+        from bpferry.machine.bridge_state import find_bridges_down  # noqa: PLC0415 - see above
+
+        yield from find_bridges_down(machine)
 
 
 def _shown_containers(machine: Machine) -> Iterator[Fault]:

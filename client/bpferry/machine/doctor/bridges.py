@@ -4,17 +4,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from bpferry.machine.bridge_state import INTERFACES, is_bridge, is_down
 from bpferry.machine.doctor.finding import Feature, Finding
 from bpferry.machine.doctor.modules import OTHER_KERNEL, is_missing
 from bpferry.machine.host_files import HostFiles
 
-INTERFACES: Final = "/sys/class/net"
 BRIDGE_CONF: Final = "/etc/qemu/bridge.conf"
 NETFILTER: Final = ("ip", "ip6")
 NETFILTER_SWITCH: Final = "/proc/sys/net/bridge/bridge-nf-call-{}tables"
-
-IFF_UP: Final = 0x1
-"""linux/if.h."""
 
 BY_OTHERS: Final = 0o022
 """Mode bits with which others than its owner can write a file."""
@@ -29,8 +26,7 @@ OF: Final = (Feature.TAPS,)
 
 def bridges_of(files: HostFiles) -> list[str]:
     """Return the names of this host's bridges."""
-    names = files.names(INTERFACES)
-    return [name for name in names if files.exists(f"{INTERFACES}/{name}/bridge")]
+    return [name for name in files.names(INTERFACES) if is_bridge(files, name)]
 
 
 def check_bridges(files: HostFiles, bridges: Sequence[str]) -> Iterator[Finding]:
@@ -66,7 +62,7 @@ def _none(files: HostFiles) -> Finding:
 
 def _bridge(files: HostFiles, name: str) -> Finding:
     fact, folder = "bridges.state", f"{INTERFACES}/{name}"
-    if not _flags(files.text(f"{folder}/flags")) & IFF_UP:
+    if is_down(files, name):
         return Finding(
             fact,
             "warning",
@@ -110,13 +106,6 @@ def _described(files: HostFiles, name: str) -> str:
     mtu = files.text(f"{folder}/mtu")
     counted = {0: "no port", 1: "1 port"}.get(ports, f"{ports} ports")
     return f"the bridge '{name}' is up, has {counted} and the MTU {mtu}, and {vlans}"
-
-
-def _flags(text: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return 0
 
 
 def _netfilter(files: HostFiles) -> Iterator[Finding]:
