@@ -34,7 +34,17 @@ from bpferry_wire.messages import ErrorReply, Hello, HelloReply
 from bpferry_wire.packets import encode_reply, encode_request
 from tests.support.census import fds_allowed
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
-from tests.support.people import ALICE, BOB, SOCKET_GID, Person, ask, ask_once, connect, take
+from tests.support.people import (
+    ALICE,
+    BOB,
+    SOCKET_GID,
+    Person,
+    ask,
+    ask_once,
+    connect,
+    connect_often,
+    take,
+)
 from tests.support.workers import hold_up, order_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
@@ -130,8 +140,8 @@ def fill(helper: HelperProcess, stack: ExitStack) -> list[Person]:
         # Who is known by name already need not wait for that.
         ask_once(helper.path, Hello(), person).fds.close()
     for person in people:
-        for _ in range(MAX_PER_UID):
-            stack.enter_context(connect(helper.path, person))
+        for sock in connect_often(helper.path, person, MAX_PER_UID):
+            stack.enter_context(sock)
     return people
 
 
@@ -359,9 +369,9 @@ def test_long_lists_of_groups_do_not_hold_up_the_loop(tmp_path: Path) -> None:
             ask_once(helper.path, Hello(), person._replace(groups=())).fds.close()
         with helper.stopped():
             socks = [
-                stack.enter_context(connect(helper.path, person))
+                stack.enter_context(sock)
                 for person in people
-                for _ in range(MAX_PER_UID)
+                for sock in connect_often(helper.path, person, MAX_PER_UID)
             ]
             last = stack.enter_context(connect(helper.path, BOB))
             for sock in (*socks, last):

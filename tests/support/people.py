@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,15 +62,25 @@ def acting_as(person: Person) -> Iterator[None]:
 
 def connect(path: Path, person: Person = ALICE) -> socket.socket:
     """Return a connection to *path* that *person* made; the caller closes it."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(PATIENCE_S)
-    try:
-        with acting_as(person):
-            _connect(sock, path)
-    except BaseException:
-        sock.close()
-        raise
+    (sock,) = connect_often(path, person, 1)
     return sock
+
+
+def connect_often(path: Path, person: Person, count: int) -> list[socket.socket]:
+    """Return *count* connections to *path* that *person* made; the caller closes them.
+
+    To become somebody with many groups takes longer than to connect, so it is done once.
+    """
+    with ExitStack() as stack:
+        socks = []
+        with acting_as(person):
+            for _ in range(count):
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                socks.append(stack.enter_context(sock))
+                sock.settimeout(PATIENCE_S)
+                _connect(sock, path)
+        stack.pop_all()
+        return socks
 
 
 def _connect(sock: socket.socket, path: Path) -> None:
