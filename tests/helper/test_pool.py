@@ -278,12 +278,15 @@ def check_others(got: frozenset[Held] | Code, sets: Sets) -> None:
 
 
 def is_idle(helper: HelperProcess) -> bool:
-    """Say whether the helper waits for the next client: it sleeps, and goes on sleeping."""
+    """Say whether the helper waits for the next client: it sleeps, and goes on sleeping.
+
+    All of it: a worker that has no processor yet has something for the main thread later.
+    """
     seen = set()
     for _ in range(10):
-        with suppress(OSError):
-            text = Path(f"/proc/{helper.pid}/stat").read_text()
-            seen.add(text.rpartition(")")[2].split()[0])
+        for path in Path(f"/proc/{helper.pid}/task").glob("*/stat"):
+            with suppress(OSError):
+                seen.add(path.read_text().rpartition(")")[2].split()[0])
         time.sleep(0.003)
     return seen == {"S"}
 
