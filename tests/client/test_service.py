@@ -261,6 +261,20 @@ def test_vm_without_a_description_is_not_known(
     assert "do you mean 'web'?" in said
 
 
+def test_a_file_in_place_of_a_name_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`bpferry run web.toml` works, so `bpferry start web.toml` is tried."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert main(["start", "here.toml"]) == 2
+    assert "hint: give the name alone, without '.toml': here\n" in capsys.readouterr().err
+    (tmp_path / "here.toml").touch()
+    assert main(["start", "here.toml"]) == 2
+    said = capsys.readouterr().err
+    assert f"hint: move it to '{tmp_path}/config/bpferry/vms', and give the name alone, " in said
+
+
 def test_a_description_that_is_here_and_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

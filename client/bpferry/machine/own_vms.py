@@ -96,6 +96,10 @@ def check_name_of(path: Path, vm_name: str, word: str) -> None:
 
 
 def _hint(vm_name: str) -> str:
+    file = Path(vm_name)
+    if file.suffix in KINDS:
+        place = f"move it to '{vms_folder()}', and " if file.exists() else ""
+        return f"{place}give the name alone, without '{file.suffix}': {file.stem}"
     here = next((f"{vm_name}{kind}" for kind in KINDS if Path(f"{vm_name}{kind}").exists()), "")
     if here:
         return (
