@@ -27,7 +27,7 @@ from bpferry_wire.messages import (
     StatusReply,
 )
 from bpferry_wire.packets import encode_request
-from tests.support.census import Held, held_through_fds, wait_until
+from tests.support.census import Held, alive_among, held_through_fds, wait_until
 from tests.support.helper_process import HelperProcess, left_alive, running_helper
 from tests.support.people import (
     ALICE,
@@ -203,7 +203,7 @@ def test_a_helper_that_leaves_takes_the_pool_along(load: Load) -> None:
         sets.helper.kill()
 
         assert set() == left_alive(ours - granted)
-        assert granted == left_alive(granted)
+        assert granted == alive_among(granted)
 
 
 @pytest.mark.slow
