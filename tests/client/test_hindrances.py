@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is in the way of a VM: `check` says it, and `run` stops with all of it at once."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,9 +13,12 @@ import pytest
 
 from bpferry.cli.main import main
 from bpferry.domain.document import read_bytes
+from bpferry.errors import BpferryError, NameTaken
+from bpferry.machine import hindrances
 from bpferry.machine.draft import draft
-from bpferry.machine.hindrances import find_unusable_vhost
+from bpferry.machine.hindrances import find_all, find_unusable_vhost
 from bpferry.machine.image_locks import FLOCK
+from bpferry.machine.name_lock import hold_name
 from bpferry.network import macvtap
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import Request
@@ -196,6 +200,22 @@ def test_container_without_a_format_does_not_start(tmp_path: Path) -> None:
     with start(tmp_path, BASE + '[[disks]]\nfile = "i"\n') as run:
         assert run.status() == 1
         assert 'write format = "qcow2", or ' in run.err()
+
+
+def test_vm_that_starts_at_that_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it uses is found in use, and its name is told in place of that."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    plan = draft(read_bytes(BASE.encode(), tmp_path / "vm.toml"), Record())
+
+    with contextlib.ExitStack() as other:
+
+        def in_use(*_: object, **__: object) -> Iterator[BpferryError]:
+            other.enter_context(hold_name(plan.machine.name, tmp_path / "other.toml", Record()))
+            yield BpferryError("its socket")
+
+        monkeypatch.setattr(hindrances, "find_in_use", in_use)
+        assert [NameTaken] == [type(error) for error in find_all(plan)]
 
 
 def test_vhost_by_name_that_cannot_be_used(tmp_path: Path) -> None:

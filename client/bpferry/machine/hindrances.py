@@ -44,11 +44,10 @@ def find_all(draft: Draft, *, images_are_shared: bool = False) -> Iterator[Bpfer
     yield from find_unusable_vhost(draft)
     if draft.kvm_problem:
         yield located(draft.kvm_problem, draft.document)
+    # A VM takes its name before anything else, so whatever one that starts now uses was its own.
+    in_use = list(find_in_use(draft, images_are_shared=images_are_shared))
     conflict = find_conflict(draft.machine.name)
-    if conflict is None:
-        yield from find_in_use(draft, images_are_shared=images_are_shared)
-    else:
-        yield located(conflict, draft.document)
+    yield from in_use if conflict is None else [located(conflict, draft.document)]
 
 
 def find_hindrances(draft: Draft) -> Iterator[BpferryError]:

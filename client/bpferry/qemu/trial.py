@@ -7,9 +7,11 @@ the debug port 0x402 within some milliseconds. A byte from there must have been 
 code.
 
 A guest that did not come up under KVM may have lacked memory, or time on a busy host. So the same
-guest is then run under TCG, which needs the same and is slower: if it comes up there, KVM is at
-fault, and the answer is certain. Only certain answers are kept, for this boot of this kernel, this
-QEMU, and this /dev/kvm, which is recreated when the kernel's module is loaded again.
+guest is then run under TCG, which needs the same and is slower. The first one may also have waited
+for the disk, which holds QEMU and what it is linked with: so if one comes up under TCG, a last one
+is run under KVM. If that fails too, KVM is at fault, and the answer is certain. Only certain
+answers are kept, for this boot of this kernel, this QEMU, and this /dev/kvm, which is recreated
+when the kernel's module is loaded again.
 
 This is a heuristic for x86, whose firmware writes there.
 """
@@ -88,10 +90,10 @@ def find_or_try(qemu: str, *, refresh: bool = False, seconds: float = TRIAL_SECO
 
 def _judge(qemu: str, seconds: float) -> Verdict:
     problem = trial(qemu, Accelerator.KVM, seconds)
-    if not problem:
-        return Verdict(Outcome.WORKS)
-    certain = not trial(qemu, Accelerator.TCG, seconds)
-    return Verdict(Outcome.FAILS if certain else Outcome.UNKNOWN, problem)
+    if problem and trial(qemu, Accelerator.TCG, seconds):
+        return Verdict(Outcome.UNKNOWN, problem)
+    again = problem and trial(qemu, Accelerator.KVM, seconds)
+    return Verdict(Outcome.FAILS if again else Outcome.WORKS, again)
 
 
 def _circumstances(qemu: str) -> _Circumstances | None:
