@@ -9,9 +9,9 @@ code.
 A guest that did not come up under KVM may have lacked memory, or time on a busy host. So the same
 guest is then run under TCG, which needs the same and is slower. The first one may also have waited
 for the disk, which holds QEMU and what it is linked with: so if one comes up under TCG, a last one
-is run under KVM. If that fails too, KVM is at fault, and the answer is certain. Only certain
-answers are kept, for this boot of this kernel, this QEMU, and this /dev/kvm, which is recreated
-when the kernel's module is loaded again.
+is run under KVM, and has more time. If that fails too, KVM is at fault, and the answer is certain.
+Only certain answers are kept, for this boot of this kernel, this QEMU, and this /dev/kvm, which is
+recreated when the kernel's module is loaded again.
 
 This is a heuristic for x86, whose firmware writes there.
 """
@@ -29,6 +29,10 @@ from bpferry.qemu import cache, process, store
 
 TRIAL_SECONDS: Final = 3.0
 """The banner came after 0.06 s with TCG, which is slower than any KVM that works."""
+
+LAST_TIMES: Final = 3
+"""How much longer the last guest may take than the others: its failure is believed until the next
+boot."""
 
 DEBUG_PORT: Final = "0x402"
 """The port that SeaBIOS logs to (docs/debugging in SeaBIOS)."""
@@ -92,7 +96,7 @@ def _judge(qemu: str, seconds: float) -> Verdict:
     problem = trial(qemu, Accelerator.KVM, seconds)
     if problem and trial(qemu, Accelerator.TCG, seconds):
         return Verdict(Outcome.UNKNOWN, problem)
-    again = problem and trial(qemu, Accelerator.KVM, seconds)
+    again = problem and trial(qemu, Accelerator.KVM, LAST_TIMES * seconds)
     return Verdict(Outcome.FAILS if again else Outcome.WORKS, again)
 
 
