@@ -98,6 +98,12 @@ def state() -> str:
     return str(found[0].summary.get("state", "")) if found else ""
 
 
+def runs(run: Run) -> None:
+    """Wait until its guest runs, and everything is known of it."""
+    assert run.says("hello from the boot sector"), run.err()
+    assert wait_until(lambda: state() == "running")
+
+
 def type_in(run: Run, data: bytes) -> None:
     """Type *data* at its keyboard."""
     assert run.process.stdin is not None

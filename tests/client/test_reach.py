@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpferry.cli.main import main
-from tests.client.running import BASE, DISK, Run, start, state, type_in
-from tests.client.support import wait_until
+from tests.client.running import BASE, DISK, runs, start, type_in
 
 pytestmark = pytest.mark.qemu
 
@@ -35,12 +34,6 @@ def port() -> int:
     """Return a port that is free."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
-
-
-def runs(run: Run) -> None:
-    """Wait until its guest runs."""
-    assert run.says("hello from the boot sector"), run.err()
-    assert wait_until(lambda: state() == "running")
 
 
 @pytest.fixture

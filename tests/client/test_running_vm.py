@@ -16,7 +16,7 @@ from bpferry.cli import status
 from bpferry.cli.main import main
 from bpferry.machine.control.running import connect, find_running
 from bpferry.machine.guest_addresses import Address, Found
-from tests.client.running import BASE, DISK, Run, start, state, type_in
+from tests.client.running import BASE, DISK, runs, start, state, type_in
 from tests.client.support import PATIENCE_S, is_gone, wait_until
 
 pytestmark = pytest.mark.qemu
@@ -28,12 +28,6 @@ USER_CARD = '[[cards]]\ntype = "user"\n'
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))
-
-
-def runs(run: Run) -> None:
-    """Wait until its guest runs."""
-    assert run.says("hello from the boot sector")
-    assert wait_until(lambda: state() == "running")
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:

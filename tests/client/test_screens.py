@@ -14,7 +14,7 @@ import pytest
 from bpferry.cli.main import main
 from bpferry.errors import BpferryError
 from bpferry.machine.pictures import png_of
-from tests.client.running import BASE, DISK, Run, start, state, type_in
+from tests.client.running import BASE, DISK, runs, start, type_in
 from tests.client.support import wait_until
 
 VGA = '[[videos]]\nmodel = "vga"\n'
@@ -25,12 +25,6 @@ VNC = '[[graphics]]\ntype = "vnc"\nport = -1\n'
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))
-
-
-def runs(run: Run) -> None:
-    """Wait until its guest runs, and everything is known of it."""
-    assert run.says("hello from the boot sector"), run.err()
-    assert wait_until(lambda: state() == "running")
 
 
 def fds_of(pid: int) -> int:

@@ -82,21 +82,27 @@ RARE = {
 """For moves to other hosts, consoles, hot-plug, and a QEMU that does not start."""
 
 
+def modules_after(code: str, *arguments: str, **variables: str) -> set[str]:
+    """Run *code*, which prints the names of all modules last, and return them."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
 def test_what_a_running_vm_needs_is_imported_while_qemu_starts(tmp_path: Path) -> None:
     """Otherwise the user would wait for one after the other."""
     path = tmp_path / "t.toml"
     path.write_text(DESCRIPTION, encoding="utf-8")
-    command = [sys.executable, "-c", LIST_MODULES, str(path)]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "XDG_RUNTIME_DIR": str(tmp_path),
-        "XDG_STATE_HOME": str(tmp_path),
-    }
     # From then on it is known what this QEMU can do.
     assert main(["run", "--dry-run=json", str(path)]) == 0
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    folders = {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
 
-    loaded = set(done.stdout.split())
+    loaded = modules_after(LIST_MODULES, str(path), **folders)
     assert "bpferry.machine.preparation" in loaded
     assert loaded & LATER == set()
 
@@ -126,15 +132,8 @@ def test_a_card_with_a_tap_of_the_helpers_imports_no_more_than_it_needs(tmp_path
     code = "import sys; from bpferry.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
     # From then on it is known what this QEMU can do.
     assert main(["run", "--dry-run=json", str(path)]) == 0
-    done = subprocess.run(
-        [sys.executable, "-c", code, "run", "--dry-run=json", str(path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
 
-    loaded = set(done.stdout.splitlines()[-1].split())
+    loaded = modules_after(code, "run", "--dry-run=json", str(path))
     assert "bpferry.steering.requests" in loaded
     assert loaded & NOT_FOR_A_CARD == set()
 
@@ -142,12 +141,8 @@ def test_a_card_with_a_tap_of_the_helpers_imports_no_more_than_it_needs(tmp_path
 def test_what_few_running_vms_are_asked_for_is_not_imported_for_all() -> None:
     """A guest that could run would wait for it."""
     code = "import sys, bpferry.machine.supervisor; print(*sys.modules)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
-    )
 
-    assert set(done.stdout.split()) & RARE == set()
+    assert modules_after(code) & RARE == set()
 
 
 def test_no_guest_runs_before_somebody_can_power_it_down(
