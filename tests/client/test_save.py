@@ -26,9 +26,9 @@ pytestmark = pytest.mark.qemu
 
 FULL = (
     "unshare", "--mount", "sh", "-c",
-    'mount -t tmpfs -o size=512k small "$1" && shift && exec "$@"', "sh",
+    'mount -t tmpfs -o size="$1" small "$2" && shift 2 && exec "$@"', "sh",
 )  # fmt: skip
-"""Runs a program that finds a small file system at a folder, which is the first argument."""
+"""Runs a program that finds a file system of a size at a folder, which are the first arguments."""
 
 CARD = '[[cards]]\ntype = "user"\n'
 
@@ -169,18 +169,23 @@ def test_a_full_disk_lets_the_guest_continue(
 
 
 @pytest.mark.privileged
+@pytest.mark.parametrize(
+    ("size", "failure"),
+    [("512k", "cannot save 't' to '{}': "), ("4k", "cannot write '{}.part': ")],
+    ids=["the memory", "the header"],
+)
 def test_a_full_disk_is_told_with_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    size: str, failure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file system of its own, which only that bpferry sees, has no room for the memory."""
+    """A file system of its own, which only that bpferry sees, has no room for it."""
     small = tmp_path / "small"
     small.mkdir()
-    with start(tmp_path, BASE + DISK, prefix=(*FULL, str(small))) as run:
+    with start(tmp_path, BASE + DISK, prefix=(*FULL, size, str(small))) as run:
         assert run.says("hello")
         assert wait_until(lambda: state() == "running")
         assert main(("save", "t", str(small / "saved"))) == 1
         said = capsys.readouterr().err
-        assert f"cannot save 't' to '{small}/saved': " in said
+        assert failure.format(small / "saved") in said
         assert "No space left on device\n" in said
         assert "hint: free some space there: 'df -h' shows how much is left\n" in said
 

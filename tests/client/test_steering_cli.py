@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -367,6 +368,31 @@ def command(*arguments: str) -> list[str]:
 def environment() -> dict[str, str]:
     """Return what it needs."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+
+
+def test_a_small_terminal_shows_where_there_is_more() -> None:
+    """Lines that are cut end in a sign, and the last one says how many there are below."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (5, 30))
+    watching = command("steering", "web", "--watch", "--interval", "0.1")
+    with running(FakeVm()):
+        process = subprocess.Popen(
+            watching, stdin=theirs, stdout=theirs, stderr=theirs, env=environment()
+        )
+        os.close(theirs)
+        said = ""
+        while "more lines" not in said:
+            said += os.read(ours, 65_536).decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    os.close(ours)
+
+    first, *shown, last = said[: said.index("more lines")].partition("\x1b[J")[2].split("\r\n")
+    assert first.startswith("net0: 4 queues")
+    assert len(shown) == 2
+    assert all(len(one) <= 30 for one in (first, *shown))
+    assert any(len(one) == 30 and one.endswith(">") for one in (first, *shown))
+    assert re.fullmatch(r"\(\d+ ", last)
 
 
 def test_a_terminal_is_refreshed_in_place_until_ctrl_c() -> None:

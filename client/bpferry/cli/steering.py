@@ -28,6 +28,9 @@ UP: Final = "\x1b[{}A"
 CLEAR: Final = "\x1b[J"
 """ECMA-48: so many lines up; erase from here to the end of the screen."""
 
+CUT: Final = ">"
+"""At the end of a line that is longer than the terminal is wide, as less(1) marks it."""
+
 
 def show(vm_name: str, card: str | None, *, interval_s: float, as_json: bool) -> int:
     """Print how packets spread over the queues of one card or of all.
@@ -111,12 +114,19 @@ class _Screen:
         self._lines = 0
 
     def show(self, text: str) -> None:
-        """Show *text*, as much of it as fits."""
+        """Show *text*, as much of it as fits, and where there is more."""
         size = shutil.get_terminal_size()
-        lines = [line[: size.columns] for line in text.split("\n")][: max(size.lines - 1, 1)]
+        lines = _fit(text.split("\n"), size.columns, max(size.lines - 1, 1))
         back = UP.format(self._lines) if self._lines else ""
         output.print_text(f"{back}\r{CLEAR}" + "\n".join(lines))
         self._lines = len(lines)
+
+
+def _fit(lines: list[str], columns: int, rows: int) -> list[str]:
+    """Return what fits into so many *columns* and *rows*; CUT ends each line that does not."""
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], f"({len(lines) - rows + 1} more lines)"]
+    return [one if len(one) <= columns else one[: columns - len(CUT)] + CUT for one in lines]
 
 
 def predict_flow(vm_name: str, card: str | None, text: str, *, as_json: bool) -> int:

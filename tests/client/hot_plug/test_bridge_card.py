@@ -24,6 +24,7 @@ from tests.client import taps
 from tests.client.hot_plug.vm import NATIVE, answer, cards, qmp, running
 from tests.client.running import Run
 from tests.client.support import QEMU, wait_until
+from tests.client.test_bridge_state import HOST_OF_ITS_OWN
 from tests.support.census import fd_targets
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel, pytest.mark.qemu]
@@ -116,6 +117,27 @@ def test_a_card_with_more_queues_than_processors_is_told_of_as_at_a_start(
             "hint": "set 'queues' to 1, or give the guest more processors",
         }
         assert warning["message"] in answer(capsys, "status", "t")["warnings"]
+
+
+@pytest.mark.parametrize("is_down", [True, False], ids=["down", "up"])
+def test_a_bridge_that_is_down_is_told_of_as_at_a_start(
+    is_down: bool,  # noqa: FBT001 - a case
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tap_helper: str,
+) -> None:
+    """It is looked at where the VM runs, and the card is plugged in all the same."""
+    assert tap_helper
+    host = (*HOST_OF_ITS_OWN, "true" if is_down else "ip link set br0 up")
+    with (
+        fake.helper(tmp_path / "bpf.sock", fake.grants()),
+        running(tmp_path, arguments=NATIVE, disk=False, prefix=host),
+    ):
+        told = answer(capsys, *ATTACH)
+        assert told["id"] == "net0"
+        warnings = [one["message"] for one in told["warnings"]]
+        expected = "net0: the bridge 'br0' is down, so it carries no frame"
+        assert (expected in warnings) == is_down, warnings
 
 
 BROKEN = """\

@@ -60,7 +60,12 @@ class SaveFile:
         try:
             write_header(self.fd, header)
         except OSError as error:
-            raise BpferryError(f"cannot write '{self._part}': {error.strerror}") from error
+            from bpferry.machine.remedies import find_remedy  # noqa: PLC0415 - for one that fails
+
+            raise BpferryError(
+                f"cannot write '{self._part}': {error.strerror}",
+                find_remedy([error.strerror or ""], self._header.qemu),
+            ) from error
 
     def finish(self, images: dict[str, Image]) -> None:
         """Complete the header with the *images*, and give the file its name.

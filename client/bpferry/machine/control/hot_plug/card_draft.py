@@ -25,6 +25,7 @@ from bpferry.domain.origins import Origins, Place
 from bpferry.domain.remaining import Remaining
 from bpferry.domain.shape import fields_of
 from bpferry.errors import QemuError, Unsupported, all_in_one
+from bpferry.machine.bridge_state import find_bridges_down
 from bpferry.machine.card_lint import find_card_faults
 from bpferry.machine.control.hot_plug.steps import Command
 from bpferry.machine.control.life import RunningVm
@@ -130,10 +131,11 @@ def draft_card(vm: RunningVm, wanted: Wanted, number: int, capabilities: Capabil
 
 
 def find_doubts(draft: Draft) -> list[Fault]:
-    """Return what a start would warn of in the design of the card of *draft*."""
+    """Return what a start would warn of in the design of the card of *draft*, and on this host."""
     (device,) = cards_of(draft.machine)
     found = find_card_faults(device, draft.machine, draft.capabilities)
-    return [fault for fault in found if fault.level == "warning"]
+    of_design = (fault for fault in found if fault.level == "warning")
+    return [*of_design, *find_bridges_down(draft.machine)]
 
 
 def _stop_at_missing(document: Document) -> None:
