@@ -8,6 +8,10 @@ from typing import Final, NoReturn, TypeAlias
 
 from bpferry.errors import BadInput
 
+# For each of its own words, argparse looks for translations, which Python does not have. To look
+# for them takes 2 ms of each start.
+argparse._ = str  # type: ignore[attr-defined]  # not for others to set, but there is no switch
+
 INVALID_CHOICE: Final = r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)$"
 """argparse's sentence; newer versions have no quotes in it."""
 
