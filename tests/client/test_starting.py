@@ -138,6 +138,41 @@ def test_a_card_with_a_tap_of_the_helpers_imports_no_more_than_it_needs(tmp_path
     assert loaded & NOT_FOR_A_CARD == set()
 
 
+SERVER = Path(__file__).parents[1] / "documents" / "server.xml"
+
+NOT_FOR_A_SERVER = {
+    "bpferry.commandline.buses.hubs",
+    "bpferry.commandline.characters.channels",
+    "bpferry.commandline.characters.redirection",
+    "bpferry.commandline.characters.smartcards",
+    "bpferry.commandline.characters.tpm",
+    "bpferry.commandline.displays.inputs",
+    "bpferry.commandline.displays.sounds",
+    "bpferry.commandline.displays.spice",
+    "bpferry.commandline.displays.vhost_user_videos",
+    "bpferry.commandline.memory.modules",
+    "bpferry.commandline.storage.network_images",
+    "bpferry.commandline.storage.vhost_user_disks",
+    "bpferry.domain.refusals",
+    "bpferry.machine.companions",
+    "bpferry.machine.console.keys",
+    "locale",
+    "subprocess",
+}
+"""What a document with disks, cards, a port and a screen has no use for."""
+
+
+def test_a_dry_run_of_a_server_imports_no_more_than_it_needs() -> None:
+    """A script may ask for many of them."""
+    code = "import sys; from bpferry.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    # From then on it is known what this QEMU can do.
+    assert main(["run", "--dry-run=json", str(SERVER)]) == 0
+
+    loaded = modules_after(code, "run", "--dry-run=json", str(SERVER))
+    assert "bpferry.commandline.displays.graphics" in loaded
+    assert loaded & NOT_FOR_A_SERVER == set()
+
+
 def test_what_few_running_vms_are_asked_for_is_not_imported_for_all() -> None:
     """A guest that could run would wait for it."""
     code = "import sys, bpferry.machine.supervisor; print(*sys.modules)"

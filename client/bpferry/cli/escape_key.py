@@ -5,9 +5,11 @@ import os
 from typing import Final
 
 from bpferry.errors import BadInput
-from bpferry.machine.console.keys import USUAL, parse_key
 
 ESCAPE_VARIABLE: Final = "BPFERRY_ESCAPE_KEY"
+
+USUAL: Final = 0x1D
+"""Ctrl-], as with telnet(1) and virsh(1)."""
 
 
 def escape_key(given: str | None) -> int | None:
@@ -16,10 +18,13 @@ def escape_key(given: str | None) -> int | None:
     Raises:
         BadInput: it is no key, or cannot be used.
     """
-    text, source = (given, "--escape-key") if given is not None else (
-        os.environ.get(ESCAPE_VARIABLE) or USUAL,
-        ESCAPE_VARIABLE,
-    )  # fmt: skip
+    text, source = given, "--escape-key"
+    if text is None:
+        text, source = os.environ.get(ESCAPE_VARIABLE, ""), ESCAPE_VARIABLE
+        if not text:
+            return USUAL
+    from bpferry.machine.console.keys import parse_key  # noqa: PLC0415 - where one is chosen
+
     try:
         return parse_key(text)
     except ValueError as error:

@@ -2,9 +2,10 @@
 """bpferry run: start a VM, or say what would be started."""
 
 import contextlib
-import shlex
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bpferry.cli import output
 from bpferry.cli.card_plans import RUNG_NAMES, nics
@@ -95,7 +96,7 @@ def _fail(verdict: Verdict, *, as_json: bool) -> int:
     return verdict.status
 
 
-class _How(NamedTuple):
+class _How(Struct, frozen=True):
     """How to start a VM, besides its description."""
 
     stop_seconds: float | None
@@ -169,6 +170,8 @@ def _stay_parent(
         notices = _notices(plan, verdict, prepared)
         _introduce(plan, notices, prepared, record)
         if user is None and prepared.console is not None:
+            import shlex  # noqa: PLC0415 - not for a dry run
+
             record.note(f"the guest's console is at: bpferry console {shlex.quote(name)}")
         with start(prepared, record) as started:
             from bpferry.machine.supervisor import supervise  # noqa: PLC0415 - while QEMU starts

@@ -2,7 +2,7 @@
 """The whole command line, in the order in which QEMU has to see it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -137,7 +137,7 @@ def _device_words(devices: Sequence[Device]) -> Iterator[str]:
         yield json_of({"driver": device.driver, "id": device.id, **device.properties})
 
 
-class _Fault(NamedTuple):
+class _Fault(Struct, frozen=True):
     """A device that cannot be put on the command line."""
 
     device: Device

@@ -16,6 +16,7 @@
     xml_values       from the text of one place to a value
     xml_writer       from the model to elements
     ignored          what is ignored in a libvirt document, and why
+    spots            one place of such a document while it is read
     refusals         what a user is told of what is not supported
     refused          why a place in a libvirt document is refused
     reasons          the reasons themselves

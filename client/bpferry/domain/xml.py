@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from bpferry.domain import vlan_tags
 from bpferry.domain.binding import Table
-from bpferry.domain.global_quota import fill_in
 from bpferry.domain.origins import Origins, PassedOver
 from bpferry.domain.xml_reader import XmlReader
 from bpferry.errors import BadInput, Unsupported
@@ -80,8 +79,11 @@ def parse(raw: bytes, path: Path, table: type[T]) -> Parsed[T]:
         found = reader.read(table, root)
     except RecursionError as error:
         raise BadInput(f"'{path}' cannot be read: it is nested too deeply") from error
-    for refusal in reader.refusals:
-        fill_in(refusal, root)
+    if reader.refusals:
+        from bpferry.domain.global_quota import fill_in  # noqa: PLC0415 - seldom
+
+        for refusal in reader.refusals:
+            fill_in(refusal, root)
     return Parsed(
         found,
         reader.origins,

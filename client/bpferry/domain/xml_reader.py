@@ -21,8 +21,8 @@ from bpferry.domain.binding import NAMESPACES, PATHS, Form, Table
 from bpferry.domain.bounds import is_possible
 from bpferry.domain.ignored import is_ignored, is_partly_ignored, passed_over_in, reason_of
 from bpferry.domain.origins import Origins, PassedOver, Place
-from bpferry.domain.refusals import Spot, refuse_place, refuse_text, refuse_value
 from bpferry.domain.shape import Field, Node, shape_of
+from bpferry.domain.spots import Spot
 from bpferry.domain.unfinished import Unfinished
 from bpferry.domain.xml_values import parse_value
 from bpferry.errors import BadInput, Unsupported
@@ -194,6 +194,8 @@ class XmlReader(Struct):
         texts = (spot.element.text, *(child.tail for child in spot.element))
         text = next((text.strip() for text in texts if text and text.strip()), "")
         if text and not is_ignored(spot.path):
+            from bpferry.domain.refusals import refuse_text  # noqa: PLC0415 - as in _put
+
             known = self._siblings if len(self.refusals) < MANY and not len(spot.element) else ()
             self.refusals.append(refuse_text(spot, text[:MOST_TEXT], known))
 
@@ -212,6 +214,8 @@ class XmlReader(Struct):
             self._note(key, spot)
             target.put(bound, value)
             return
+        from bpferry.domain.refusals import refuse_value  # noqa: PLC0415 - with its reasons, for few
+
         refusal = refuse_value(bound, spot, look=len(self.refusals) < MANY)
         self.refusals.append(refusal)
         target.lose(bound, refusal)
@@ -231,6 +235,8 @@ class XmlReader(Struct):
         if is_ignored(spot.path):
             self._pass_over(spot)
             return
+        from bpferry.domain.refusals import refuse_place  # noqa: PLC0415 - as in _put
+
         # Looking for similar words takes time, and a document must not be able to make it long.
         near = [f"{sign}{name}" for name in known] if len(self.refusals) < MANY else ()
         self.refusals.append(refuse_place(spot, near, why))

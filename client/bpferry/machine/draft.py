@@ -191,8 +191,8 @@ def draft(
     """
     document, absent = without_absent_media(document)
     capabilities = ask_emulator(document, reporter)
-    owner, doubt = find_identity()
-    written = _context(document, owner, capabilities, files)
+    identity = find_identity()
+    written = _context(document, identity.owner, capabilities, files)
     bare, refusals = _settle_kind(written, document)
     accelerator, reason, problem = _choose_accelerator(bare, capabilities.qemu)
     slow = _without_kvm(bare, capabilities) if accelerator is Accelerator.TCG else None
@@ -217,7 +217,7 @@ def draft(
         absent_media=absent,
         doubts=(
             *(() if slow is None else (slow,)),
-            *(() if doubt is None or names_all(made.machine) else (doubt,)),
+            *(() if identity.doubt is None or names_all(made.machine) else (identity.doubt,)),
             *find_exposed(document),
         ),
         context=made.context,

@@ -8,8 +8,9 @@ exit status is 1, except for a wrong path on the command line.
 
 from collections.abc import Iterator, Sequence
 
+from bpferry.commandline.build import Built
 from bpferry.commandline.context import Context
-from bpferry.commandline.parts import Endpoint, Limit
+from bpferry.commandline.parts import Companion, Endpoint, Limit
 from bpferry.commandline.system.firmware_choice import firmware_of
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import cards_of, characters_of
@@ -28,7 +29,6 @@ from bpferry.machine.making import find_unmakeable
 from bpferry.machine.name_lock import find_conflict
 from bpferry.machine.open_files import find_low_limit
 from bpferry.machine.ports import find_taken_ports
-from bpferry.machine.programs import find_missing_programs
 from bpferry.machine.refusals import located, placed
 from bpferry.machine.secrets import find_problems
 from bpferry.machine.socket_paths import find_long_paths
@@ -65,7 +65,7 @@ def find_hindrances(draft: Draft) -> Iterator[BpferryError]:
         _of_sources(machine),
         find_unwritable(machine, draft.built),
         _find_unusable_taps(draft),
-        find_missing_programs(draft.built),
+        _of_companions(draft.built),
         find_low_limit(draft),
         _of_limits(draft.built.of(Limit)),
         find_unlockable(machine.name),
@@ -137,6 +137,13 @@ def _of_limits(limits: Sequence[Limit]) -> Iterator[BpferryError]:
         from bpferry.machine.limits import find_unavailable  # noqa: PLC0415 - see above
 
         yield from find_unavailable(limits)
+
+
+def _of_companions(built: Built) -> Iterator[BpferryError]:
+    if built.of(Companion):
+        from bpferry.machine.programs import find_missing_programs  # noqa: PLC0415 - see above
+
+        yield from find_missing_programs(built)
 
 
 def _of_host_devices(context: Context) -> Iterator[BpferryError]:

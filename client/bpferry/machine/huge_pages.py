@@ -8,7 +8,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from bpferry.commandline.build import Built
 from bpferry.commandline.parts import Option
@@ -23,7 +25,7 @@ KIB: Final = 1024
 KEY: Final = "memory-backing.huge-pages"
 
 
-class Pool(NamedTuple):
+class Pool(Struct, frozen=True):
     """The huge pages of one size."""
 
     total: int

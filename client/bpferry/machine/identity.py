@@ -15,7 +15,9 @@ import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from bpferry.domain.digest import keyed_sha256, uuid5
 from bpferry.domain.identity import Owner
@@ -31,7 +33,7 @@ MACHINE_ID: Final = re.compile(r"(?!0{32})[0-9a-fA-F]{32}")
 """Neither empty nor "uninitialized", as the file is in an image that has never been booted."""
 
 
-class Identity(NamedTuple):
+class Identity(Struct, frozen=True):
     """The owner of the VMs that are started here."""
 
     owner: Owner

@@ -5,7 +5,6 @@ A file with a secret belongs to the user, or root, and is closed to all others; 
 QEMU inherits a sealed memfd with the contents, which it reads when it starts.
 """
 
-import base64
 import binascii
 import contextlib
 import fcntl
@@ -200,6 +199,8 @@ def _checked(found: bytes, path: str, secret: Secret) -> bytes:
 
 
 def _is_base64(content: bytes) -> bool:
+    import base64  # noqa: PLC0415 - for keys of Ceph only
+
     try:
         base64.b64decode(content, validate=True)
     except binascii.Error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bpferry.commandline.parts import Companion
 from bpferry.domain.document import Document, read_in_part
 from bpferry.domain.origins import PassedOver
 from bpferry.domain.variables import NOTHING, Given
@@ -29,7 +30,6 @@ from bpferry.machine.faults import Fault, fault_of, worst_first
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.hindrances import find_all, find_doubts
 from bpferry.machine.lint import find_faults
-from bpferry.machine.programs import find_dispensable_programs
 from bpferry.machine.refusals import placed
 from bpferry.machine.reporter import Reporter
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles, find_unused
@@ -288,8 +288,11 @@ def _of_plan(plan: Draft, document: Document) -> Iterator[Fault]:
     """Yield what the VM would lack, or have otherwise, beside its design."""
     yield from plan.general_faults()
     yield from find_doubts(plan)
-    for fault in find_dispensable_programs(plan.built):
-        yield placed(fault, document)
+    if plan.built.of(Companion):
+        from bpferry.machine.programs import find_dispensable_programs  # noqa: PLC0415 - few VMs
+
+        for fault in find_dispensable_programs(plan.built):
+            yield placed(fault, document)
 
 
 def _left_out(plan: Draft) -> Iterator[Fault]:

@@ -25,7 +25,7 @@ import msgspec
 
 from bpferry.domain.model.accelerator import Accelerator
 from bpferry.errors import QemuError
-from bpferry.qemu import cache, process, store
+from bpferry.qemu import cache, store
 
 TRIAL_SECONDS: Final = 3.0
 """The banner came after 0.06 s with TCG, which is slower than any KVM that works."""
@@ -134,6 +134,8 @@ def _keep(kept: _Kept) -> None:
 
 def trial(qemu: str, accelerator: Accelerator, seconds: float = TRIAL_SECONDS) -> str:
     """Run an empty machine until its firmware writes; return what went wrong, empty if nothing."""
+    from bpferry.qemu import process  # noqa: PLC0415 - most answers are in the cache
+
     output, inside = os.pipe()
     try:
         with process.start_child(_arguments(qemu, accelerator, inside), [inside]) as child:

@@ -120,11 +120,10 @@ class _Planner:
             self._wish = Wish.ASKED
         self._rung = Rung.NONE if self._wish is Wish.OFF else Rung.EBPF
         self._macvtap = self._card.type == "ethernet" and self._card.tap in host.macvtaps
-        self._vhost, self._vhost_reason, warning = choose_vhost(
-            self._card, host, virtio=self._virtio
-        )
-        if warning is not None:
-            self._warn(warning)
+        choice = choose_vhost(self._card, host, virtio=self._virtio)
+        self._vhost, self._vhost_reason = choice.vhost, choice.reason
+        if choice.warning is not None:
+            self._warn(choice.warning)
 
     def plan(self, answer: HelperAnswer) -> CardPlan:
         """Return what the card gets."""

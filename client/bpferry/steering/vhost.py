@@ -4,7 +4,9 @@
 By default this is decided as in libvirt: a card gets it if the device opens and the VM uses KVM.
 """
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from bpferry.steering.rungs import HostFacts, Notice
 
@@ -18,7 +20,7 @@ COST: Final = "are then served by QEMU's one main loop, since only vhost has a t
 """What it costs to give up vhost with several queues."""
 
 
-class VhostChoice(NamedTuple):
+class VhostChoice(Struct, frozen=True):
     """Whether a card gets vhost, why, and what is wrong with it."""
 
     vhost: bool

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from bpferry.commandline.buses import controllers, hubs
+from bpferry.commandline.buses import controllers
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Part
 
@@ -11,4 +11,7 @@ from bpferry.commandline.parts import Part
 def parts(context: Context) -> Iterator[Part]:
     """Yield what the VM has of them, in the order in which QEMU needs them."""
     yield from controllers.parts(context)
-    yield from hubs.parts(context)
+    if context.machine.hubs:
+        from bpferry.commandline.buses import hubs  # noqa: PLC0415 - few VMs have any
+
+        yield from hubs.parts(context)

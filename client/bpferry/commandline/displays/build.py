@@ -4,14 +4,22 @@
 from collections.abc import Iterator
 
 from bpferry.commandline.context import Context
-from bpferry.commandline.displays import audios, graphics, inputs, sounds, videos
+from bpferry.commandline.displays import audios, graphics, videos
 from bpferry.commandline.parts import Part
 
 
 def parts(context: Context) -> Iterator[Part]:
     """Yield what the VM has of them."""
-    yield from inputs.parts(context)
+    machine = context.machine
+    # A VM with a screen seldom has inputs of its own, or sound.
+    if machine.inputs:
+        from bpferry.commandline.displays import inputs  # noqa: PLC0415 - see above
+
+        yield from inputs.parts(context)
     yield from audios.parts(context)
     yield from graphics.parts(context)
     yield from videos.parts(context)
-    yield from sounds.parts(context)
+    if machine.sounds:
+        from bpferry.commandline.displays import sounds  # noqa: PLC0415 - see above
+
+        yield from sounds.parts(context)

@@ -8,8 +8,6 @@ from bpferry.commandline.applicable import refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context
 from bpferry.commandline.displays.audios import audio_id
-from bpferry.commandline.displays.spice import MEANINGFUL as OF_SPICE
-from bpferry.commandline.displays.spice import spice
 from bpferry.commandline.displays.vnc import MEANINGFUL as OF_VNC
 from bpferry.commandline.displays.vnc import vnc
 from bpferry.commandline.parts import Environment, Found, Option, Part, Remark, join
@@ -23,6 +21,9 @@ REMOTE: Final = {"vnc": "query-vnc-servers", "spice": "query-spice"}
 QEMU has only one of the others at a time (-display)."""
 
 Builder = Callable[[Named[Graphics], Context], Iterator[Found]]
+
+Type = tuple[Builder, frozenset[str]]
+"""What builds graphics of one type, and the fields that mean something for it."""
 
 
 def parts(context: Context) -> Iterator[Part]:
@@ -40,11 +41,19 @@ def parts(context: Context) -> Iterator[Part]:
 
 def _display(device: Named[Graphics], context: Context) -> Iterator[Found]:
     graphics = device.value
-    build, meaningful = BUILDERS[graphics.type]
+    build, meaningful = _type_of(graphics)
     yield from refuse_others(device, meaningful, f"graphics of type '{graphics.type}'")
     yield from _check_together(device, context.machine.graphics)
     yield from _check_built_in(device, context)
     yield from build(device, context)
+
+
+def _type_of(graphics: Graphics) -> Type:
+    if graphics.type == "spice":
+        from bpferry.commandline.displays import spice  # noqa: PLC0415 - larger than the others
+
+        return spice.spice, spice.MEANINGFUL
+    return TYPES[graphics.type]
 
 
 def _check_together(device: Named[Graphics], displays: Sequence[Graphics]) -> Iterator[Unsupported]:
@@ -136,11 +145,10 @@ def _dbus(device: Named[Graphics], context: Context) -> Iterator[Found]:
     yield Option("-display", join("dbus", **settings))
 
 
-BUILDERS: Final[dict[str, tuple[Builder, frozenset[str]]]] = {
+TYPES: Final[dict[str, Type]] = {
     "vnc": (vnc, OF_VNC),
-    "spice": (spice, OF_SPICE),
     "sdl": (_sdl, frozenset({"type", "display", "xauth", "full_screen", "gl"})),
     "egl-headless": (_egl_headless, frozenset({"type", "render_node"})),
     "dbus": (_dbus, frozenset({"type", "p2p", "bus_address", "gl", "render_node", "audio"})),
 }
-"""What builds each type, and the fields that mean something for it."""
+"""All but SPICE."""

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from bpferry.commandline.applicable import check_address, refuse_others
 from bpferry.commandline.attempt import attempt
 from bpferry.commandline.context import Context, virtio_properties
-from bpferry.commandline.displays import vhost_user_videos
 from bpferry.commandline.parts import Device, Found, Part, Slot
 from bpferry.domain.architectures import is_pc
 from bpferry.domain.forms import called
@@ -136,7 +135,9 @@ def _video(device: Named[Video], context: Context, *, primary: bool) -> Iterator
         )
     yield from _check(card, context)
     if card.outside:
-        yield from vhost_user_videos.connection(device, context, primary=primary)
+        from bpferry.commandline.displays.vhost_user_videos import connection  # noqa: PLC0415 - rare
+
+        yield from connection(device, context, primary=primary)
     yield _device(card, context)
 
 
@@ -232,7 +233,11 @@ def _driver(card: _Card, context: Context) -> str:
 
 
 def _chardev(card: _Card) -> dict[str, object]:
-    return {"chardev": vhost_user_videos.chardev_of(card.device.id)} if card.outside else {}
+    if not card.outside:
+        return {}
+    from bpferry.commandline.displays.vhost_user_videos import chardev_of  # noqa: PLC0415 - as above
+
+    return {"chardev": chardev_of(card.device.id)}
 
 
 def _features(card: _Card) -> dict[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpferry.commandline.context import Context, mistaken, unsupported
-from bpferry.commandline.memory import modules, numa
+from bpferry.commandline.memory import numa
 from bpferry.commandline.memory.backing import (
     RESTRICTIVE,
     Block,
@@ -101,7 +101,10 @@ def parts(context: Context) -> Iterator[Found]:
             f"'{context.machine_type}' cannot use another memory backend",
             "leave it out, or choose another machine type, such as 'q35'",
         )
-    yield from modules.parts(context)
+    if machine.memory_devices:
+        from bpferry.commandline.memory import modules  # noqa: PLC0415 - few VMs have any
+
+        yield from modules.parts(context)
     yield from _balloon(context)
 
 

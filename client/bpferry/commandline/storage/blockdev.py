@@ -28,7 +28,6 @@ from bpferry.commandline.storage.image_secrets import (
     is_decrypted_by_qemu,
     secrets_of,
 )
-from bpferry.commandline.storage.network_images import network_node
 from bpferry.domain.model.disks import Disk, Image, Layer
 from bpferry.domain.model.images import BackingImage
 from bpferry.domain.names import Named
@@ -248,6 +247,8 @@ class _Builder:
     def _protocol(self, part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:
         image = part.value
         if image.type == "network":
+            from bpferry.commandline.storage.network_images import network_node  # noqa: PLC0415 - large
+
             return network_node(part, secrets)
         if image.type == "dir":
             floppy = self.disk.device == "floppy"

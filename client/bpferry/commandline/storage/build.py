@@ -14,7 +14,6 @@ from bpferry.commandline.storage.disk_checks import check_disk
 from bpferry.commandline.storage.drives import disks_of, driver_of, properties_of, slot_of
 from bpferry.commandline.storage.image_secrets import image_numbers, images_of
 from bpferry.commandline.storage.throttle import group_options, groups_of
-from bpferry.commandline.storage.vhost_user_disks import chardev_of, check_vhost_user, socket_of
 from bpferry.commandline.system.boot import boot_indexes
 from bpferry.domain.model.disks import Disk
 from bpferry.domain.names import Named
@@ -37,9 +36,11 @@ def disk_parts(device: Named[Disk], context: Context) -> Iterator[Found]:
     behind: dict[str, object] = {}
     drive = ""
     if disk.type == "vhostuser":
-        yield from check_vhost_user(device, context)
-        behind["chardev"] = chardev_of(device)
-        yield socket_of(device, context)
+        from bpferry.commandline.storage import vhost_user_disks as served  # noqa: PLC0415 - rare
+
+        yield from served.check_vhost_user(device, context)
+        behind["chardev"] = served.chardev_of(device)
+        yield served.socket_of(device, context)
     elif has_medium(disk):
         numbers = image_numbers(context.machine)
         nodes = disk_nodes(device, groups_of(device, context.machine), numbers)

@@ -3,7 +3,6 @@
 
 from typing import Final
 
-from bpferry.commandline.storage.network_images import OPTIONAL
 from bpferry.domain.model.disks import Image, Layer
 from bpferry.domain.names import Named
 from bpferry.domain.shown import any_of
@@ -13,6 +12,15 @@ BACKED: Final = frozenset({"qcow2", "qcow", "qed", "vmdk"})
 
 NEVER_WRITTEN: Final = frozenset({"bochs", "cloop", "dmg"})
 """Formats that QEMU only reads (block/bochs.c, block/cloop.c, block/dmg.c)."""
+
+CONFIDED: Final = ("login", "cookies")
+"""What a server is told that others must not know."""
+
+OPTIONAL: Final = (
+    "query", "snapshot", "config", "verify", "read_ahead", "timeout", "reconnect_delay",
+    "initiator", "user_name", "user", "group", "agent", *CONFIDED,
+)  # fmt: skip
+"""What may be said of an image on the network, besides where it is."""
 
 SOURCES: Final = {
     "file": ("file",),

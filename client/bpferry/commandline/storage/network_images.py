@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from bpferry.commandline.parts import Secret
+from bpferry.commandline.storage.image_checks import CONFIDED, OPTIONAL
 from bpferry.commandline.storage.image_secrets import ImageSecrets
 from bpferry.domain.model.disks import Image
 from bpferry.domain.model.images import Host
@@ -27,9 +28,6 @@ PORTS: Final = {
 KEPT_IN_PATHS: Final = "/;@&=+$,:!*'()~"
 """Characters of a path that a URL needs no escapes for (RFC 3986, 3.3; libxml2's xmlSaveUri)."""
 
-CONFIDED: Final = ("login", "cookies")
-"""What a server is told that others must not know."""
-
 FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "nbd": frozenset({"reconnect_delay"}),
     "rbd": frozenset({"snapshot", "config", "login"}),
@@ -43,11 +41,6 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "gluster": frozenset(),
 }
 """What else a document can set with each protocol."""
-
-OPTIONAL: Final = (
-    "query", "snapshot", "config", "verify", "read_ahead", "timeout", "reconnect_delay",
-    "initiator", "user_name", "user", "group", "agent", *CONFIDED,
-)  # fmt: skip
 
 
 def network_node(part: Named[Image], secrets: ImageSecrets) -> dict[str, object]:

@@ -10,9 +10,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-USUAL: Final = "^]"
-"""As with telnet(1) and virsh(1)."""
-
 NONE: Final = "none"
 
 KEY: Final = r"(?:\^|[Cc]trl-)([A-Za-z@\[\\\]^_])"
