@@ -14,7 +14,6 @@ from bpferry.commandline.parts import StandardStreams
 from bpferry.domain.names import cards_of
 from bpferry.domain.variables import NOTHING, Given
 from bpferry.errors import all_in_one
-from bpferry.machine import endpoints
 from bpferry.machine.draft import Draft
 from bpferry.machine.own_vms import check_name_of, description_of
 from bpferry.machine.secrets import NO_SECRETS, SecretFiles
@@ -246,6 +245,8 @@ def _end_fields(
     status: int,
 ) -> dict[str, object]:
     """Return what ``run --json`` prints when the VM has ended."""
+    from bpferry.machine import endpoints  # noqa: PLC0415 - for programs only
+
     return {
         "exit_status": status,
         "nics": nics(prepared.plans),

@@ -19,7 +19,6 @@ from bpferry.commandline.context import Context
 from bpferry.commandline.implicit import complete
 from bpferry.commandline.parts import Refusal
 from bpferry.commandline.system.build import check_kind
-from bpferry.domain.leaving_out import leave_out
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named, cards_of
 from bpferry.domain.remaining import Remaining, total_of
@@ -147,6 +146,8 @@ def without(bare: Context, refusals: Sequence[Refusal]) -> Context:
     Raises:
         IndispensableError: no VM can do without one of them.
     """
+    from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
+
     machine = bare.machine
     for refusal in refusals:
         left = leave_out(machine, refusal.error.element or "", in_xml=bare.in_xml)

@@ -8,7 +8,6 @@ are shared, and asking about an exclusive one tells whether anybody has it. Aski
 
 import fcntl
 import os
-import shlex
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -73,6 +72,8 @@ def _locked(image: Image, byte: int, pid: int) -> NotReady:
     does = "writes to it" if byte in (DONE + WRITE, DONE + RESIZE) else "does not share it"
     end = f"end process {pid}" if pid else f"end that process (fuser -v '{image.path}')"
     if own is not None:
+        import shlex  # noqa: PLC0415 - where there is something to tell
+
         who, end = f"your VM '{own}'", f"end that VM (bpferry stop {shlex.quote(own)})"
     return NotReady(
         f"cannot use '{image.path}': it is locked now by {who}, which {does}",

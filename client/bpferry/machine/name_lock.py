@@ -18,9 +18,9 @@ logind deletes the runtime folder when a user logs out.
 
 import contextlib
 import fcntl
+import json
 import os
 import select
-import shlex
 import socket
 import struct
 import time
@@ -195,7 +195,9 @@ def _try_lock(path: Path, us: Holder) -> int | None:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         if not _is_at(path, fd):
             return None
-        size = os.pwrite(fd, msgspec.json.encode(us), 0)
+        # msgspec's own JSON would be imported for this alone (``msgspec_import``).
+        text = json.dumps(msgspec.to_builtins(us), ensure_ascii=False, separators=(",", ":"))
+        size = os.pwrite(fd, text.encode(), 0)
         os.ftruncate(fd, size)
         undo.pop_all()
         return fd
@@ -236,6 +238,8 @@ def _taken(vm_name: str, path: Path, holder: Holder) -> NameTaken:
 
 
 def _how_to_stop(vm_name: str, pid: int) -> str:
+    import shlex  # noqa: PLC0415 - for a name that is taken
+
     name = shlex.quote(vm_name)
     places = (folder / folder_name(vm_name) / SOCKET_NAME for folder in runtime_folders())
     if any(map(is_listened_at, places)):

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import re
-import shlex
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
@@ -248,6 +247,8 @@ def _unreadable(
 
 def _unnamed(secret: Secret) -> NotReady:
     name = secret.wanted
+    import shlex  # noqa: PLC0415 - where there is something to tell
+
     option = shlex.quote(f"{name}=FILE")
     return NotReady(
         f"it needs the secret '{name}', and no file is named for it",

@@ -12,10 +12,8 @@ from typing import ClassVar
 from bpferry.errors import HelperError
 from bpferry.network import connection
 from bpferry.network.connection import Connection, Service
-from bpferry.network.fdinfo import expected_by, read_description
 from bpferry_wire.fds import BorrowedFd, Closing, OwnedFds
 from bpferry_wire.messages import Can, CanReply, FdDescription, Load, LoadReply
-from bpferry_wire.objects import KNOWN
 
 
 class GrantedSet(Closing):
@@ -68,6 +66,12 @@ class BpfHelper(Connection):
 
 def check_set(object_id: str, described: tuple[FdDescription, ...], fds: OwnedFds) -> None:
     """Raise HelperError unless *fds* are the set of *object_id* that they are said to be."""
+    from bpferry.network.fdinfo import (  # noqa: PLC0415 - not for a dry run
+        expected_by,
+        read_description,
+    )
+    from bpferry_wire.objects import KNOWN  # noqa: PLC0415 - as above
+
     if len(described) != len(fds):
         raise HelperError(
             f"the helper described {len(described)} fds for '{object_id}' and sent {len(fds)}"
