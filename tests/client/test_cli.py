@@ -398,6 +398,18 @@ def test_msgspec_comes_without_what_only_older_pythons_need() -> None:
     assert 0 == status_of(code)
 
 
+def test_what_msgspec_brings_along_is_there_when_it_is_used() -> None:
+    """Python's own ``platform`` too, which has not been imported for msgspec."""
+    code = (
+        "import sys; from bpferry.cli.msgspec_import import import_msgspec; import_msgspec();"
+        "import msgspec; early = {'platform', 'textwrap'} & set(sys.modules);"
+        "import platform; platform.machine();"
+        "sys.exit(bool(early) or msgspec.json.decode(b'{}') != {} or not msgspec.inspect.is_struct)"
+    )
+
+    assert 0 == status_of(code)
+
+
 def test_commands_without_msgspec_do_not_import_it() -> None:
     """Those that are to be fast."""
     code = (

@@ -153,10 +153,12 @@ NOT_FOR_A_SERVER = {
     "bpferry.commandline.memory.modules",
     "bpferry.commandline.storage.network_images",
     "bpferry.commandline.storage.vhost_user_disks",
+    "bpferry.domain.leaving_out",
     "bpferry.domain.refusals",
     "bpferry.machine.companions",
     "bpferry.machine.console.keys",
     "locale",
+    "platform",
     "subprocess",
 }
 """What a document with disks, cards, a port and a screen has no use for."""

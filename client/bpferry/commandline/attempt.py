@@ -19,7 +19,6 @@ from msgspec.structs import replace
 from bpferry.commandline.context import Context
 from bpferry.commandline.parts import Found, Part, Refusal
 from bpferry.domain.binding import Table
-from bpferry.domain.leaving_out import leave_out
 from bpferry.domain.model.machine import Machine
 from bpferry.domain.names import Named
 from bpferry.errors import Unsupported
@@ -115,6 +114,8 @@ def _without(device: Named[T], errors: Iterable[Unsupported], context: Context) 
     value = device.value
     for error in errors:
         field = device.field_of(error.element or "")
+        from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
+
         left = leave_out(value, field, in_xml=context.in_xml) if field else None
         if left is None:
             return None

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -47,7 +46,7 @@ def _way_out(key: str, path: str, error: OSError, machine: Machine) -> str:
             from bpferry.machine.uefi_files import find_other_firmware  # noqa: PLC0415 - rare
             from bpferry.qemu.firmware import read_descriptors  # noqa: PLC0415 - as above
 
-            arch = machine.arch or platform.machine()
+            arch = machine.arch or os.uname().machine
             other = find_other_firmware(path, arch, read_descriptors())
         return other or "correct the path, or create the file"
     if isinstance(error, PermissionError):

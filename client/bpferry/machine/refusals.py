@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from bpferry.commandline.parts import Refusal
 from bpferry.domain.document import Document
 from bpferry.domain.forms import in_form
-from bpferry.domain.leaving_out import leave_out
 from bpferry.errors import BpferryError, Unsupported, all_in_one, in_order
 from bpferry.machine.faults import Fault
 
@@ -98,6 +97,8 @@ def _gone(refusals: Sequence[Refusal], document: Document) -> Iterator[tuple[Ref
     machine, found = document.machine, list[tuple[Refusal, str]]()
     for refusal in refusals:
         element = refusal.error.element or ""
+        from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
+
         left = leave_out(machine, element, in_xml=document.kind == "xml")
         if left is not None and left.gone:
             machine = left.value

@@ -2,7 +2,6 @@
 """The defaults of a description that names no QEMU, no machine type, no address."""
 
 import os
-import platform
 from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.architectures import is_pc
@@ -29,7 +28,7 @@ def chosen_qemu(named: str | None) -> str:
 
 def default_qemu(arch: str | None = None) -> str:
     """Return the path of the QEMU for guests of *arch*, or of this machine's own kind."""
-    wanted = arch or platform.machine()
+    wanted = arch or os.uname().machine
     return f"/usr/bin/qemu-system-{'x86_64' if is_pc(wanted) else wanted}"
 
 

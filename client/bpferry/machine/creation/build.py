@@ -2,7 +2,6 @@
 """Make a new VM, step by step: first everything is looked at, then everything is made."""
 
 import os
-import platform
 import uuid
 
 from bpferry.domain.architectures import is_pc
@@ -73,7 +72,7 @@ def _choose_firmware(wish: Wish) -> str:
     """Return the firmware to name: images for other machines than PCs boot with UEFI only."""
     if wish.firmware is not None:
         return "" if wish.firmware == "bios" else wish.firmware
-    return "" if is_pc(platform.machine()) else "efi"
+    return "" if is_pc(os.uname().machine) else "efi"
 
 
 def _write_seed(vm: NewVm) -> None:
