@@ -14,7 +14,7 @@ from tests.vm.host import Host, boot
 from tests.vm.image import host_image
 
 PREPARE_SECONDS: Final = 900
-"""It takes 30 on an idle machine."""
+"""It takes 15 on an idle machine."""
 
 BOOTED: Final = pytest.StashKey[Host]()
 

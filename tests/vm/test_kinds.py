@@ -75,8 +75,9 @@ def _own_host(kernel: str, folder: Path) -> Iterator[Host]:
     requires.program("mke2fs")
     packages = sorted(build("bookworm").glob("*.deb")) if kernel == OLD else ()
     built = kernel_without_btf() if kernel == WITHOUT else None
-    image = built.image if built else fresh_image("bookworm") if packages else host_image()
-    write_freight(folder / "freight.tar", build_guest(CACHE, print), packages)
+    release = "bookworm" if packages else "trixie"
+    image = built.image if built else fresh_image(release) if packages else host_image()
+    write_freight(folder / "freight.tar", build_guest(CACHE, print), packages, release)
     with boot(image, folder / "freight.tar", folder / "console.log") as host:
         if built:
             built.introduce(host)

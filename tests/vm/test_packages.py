@@ -72,7 +72,7 @@ def fresh(
     requires.qemu()
     folder = tmp_path_factory.mktemp("fresh")
     freight, packages = folder / "freight.tar", build(request.param).glob("*.deb")
-    write_freight(freight, build_guest(CACHE, print), sorted(packages))
+    write_freight(freight, build_guest(CACHE, print), sorted(packages), request.param)
     with boot(fresh_image(request.param), freight, folder / "console.log") as booted:
         request.config.stash[BOOTED] = booted
         booted.check(f"{CLONE}/tests/vm/inside/prepare", "packages", timeout=PREPARE_SECONDS)
