@@ -6,6 +6,7 @@ guests that keep their processor busy. The same program without these settings i
 This host has control groups v2 with all controllers, and one processor for all.
 """
 
+import itertools
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,10 @@ pytestmark = [*IN_THE_HOST, pytest.mark.qemu]
 ROLES: Final = ("tap",)
 """Whose units are tried."""
 
-GREEDY: Final = "greedy.service"
-FREE: Final = "free.service"
+NUMBERS: Final = itertools.count(1)
+"""Of units. systemd reads one that it has not heard of when that is started; to read all units
+again, since one has changed, takes seconds in this host."""
+
 PRINTED: Final = "/run/greedy.out"
 
 NO_LIMIT: Final = 32
@@ -74,23 +77,27 @@ def mib(size: str) -> int:
     return int(size.removesuffix("M"))
 
 
-def write_unit(host: Host, name: str, role: str, words: str, more: str = "") -> None:
-    """Write a unit that is greedy in the place of the helper *role*; for no role, in no limits."""
+def write_unit(host: Host, role: str, words: str, more: str = "") -> str:
+    """Write a unit that is greedy in the place of the helper *role*, and return its name.
+
+    For no role, it is in no limits.
+    """
+    name = f"greedy-{next(NUMBERS)}.service"
     command = f"/usr/bin/python3 -I -B {CLONE}/tests/vm/inside/greedy.py {words}"
     file = UNITS / f"bpferry-{role or ROLES[0]}.service"
     text = build_probe_unit(file, command, PRINTED, sandboxed=bool(role))
     # Its profile would not let it read that program.
     host.write(f"/run/systemd/system/{name}", f"{text}AppArmorProfile=\n{more}")
-    host.check("systemctl", "daemon-reload")
+    return name
 
 
 def be_greedy(host: Host, role: str, words: str, more: str = "") -> tuple[str, str]:
     """Let it run to its end; return how systemd says that it ended, and what it printed."""
     host.check("rm", "-f", PRINTED)
-    write_unit(host, GREEDY, role, words, more)
-    host.run("systemctl", "start", GREEDY)
-    result = host.check("systemctl", "show", "--property=Result", "--value", GREEDY)
-    host.run("systemctl", "reset-failed", GREEDY)
+    unit = write_unit(host, role, words, more)
+    host.run("systemctl", "start", unit)
+    result = host.check("systemctl", "show", "--property=Result", "--value", unit)
+    host.run("systemctl", "reset-failed", unit)
     return result, host.check("cat", PRINTED)
 
 
@@ -141,15 +148,14 @@ def test_helper_with_much_memory_is_slowed_down(host: Host, role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_busy_helper_leaves_the_processor_to_others(host: Host, role: str) -> None:
     """CPUWeight=20: with another service that is as busy, it has a sixth."""
-    write_unit(host, GREEDY, role, "processor")
-    write_unit(host, FREE, "", "processor")
+    greedy, free = write_unit(host, role, "processor"), write_unit(host, "", "processor")
     try:
-        host.check("systemctl", "start", "--no-block", GREEDY, FREE)
-        assert wait_until(lambda: is_starting(host, GREEDY) and is_starting(host, FREE))
-        ours, others = used_meanwhile(host, f"/system.slice/{GREEDY}", f"/system.slice/{FREE}")
+        host.check("systemctl", "start", "--no-block", greedy, free)
+        assert wait_until(lambda: is_starting(host, greedy) and is_starting(host, free))
+        ours, others = used_meanwhile(host, f"/system.slice/{greedy}", f"/system.slice/{free}")
     finally:
-        host.check("systemctl", "stop", GREEDY, FREE)
-        host.run("systemctl", "reset-failed", GREEDY, FREE)
+        host.check("systemctl", "stop", greedy, free)
+        host.run("systemctl", "reset-failed", greedy, free)
 
     assert ours + others > 0.5
     assert 0.1 < ours / others < 0.3
