@@ -14,7 +14,8 @@ import pytest
 
 from bpferry.machine.console import relay as relays
 from bpferry.machine.console.preamble import Preamble
-from bpferry.machine.console.relay import Relay, Streams, relay_to
+from bpferry.machine.console.relay import Relay, relay_to
+from bpferry.machine.console.streams import Streams
 from bpferry.machine.console.terminal import every_key
 from tests.client.support import wait_until
 

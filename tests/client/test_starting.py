@@ -36,6 +36,8 @@ LATER = {
     "bpferry.domain.reasons",
     "bpferry.domain.xml_reader",
     "bpferry.machine.card_fds",
+    "bpferry.machine.console.relay",
+    "bpferry.machine.console.terminal",
     "bpferry.machine.control.hot_plug",
     "bpferry.machine.control.server",
     "bpferry.machine.incoming",

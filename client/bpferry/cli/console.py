@@ -8,8 +8,8 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.errors import NotRunning
 from bpferry.machine.console.foreground import Foreground
-from bpferry.machine.console.relay import Streams
 from bpferry.machine.console.session import attend, open_stream
+from bpferry.machine.console.streams import Streams
 from bpferry.machine.control.running import connect
 
 END_SECONDS: Final = 2.0

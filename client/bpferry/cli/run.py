@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bpferry.machine.card_fds import Helpers
     from bpferry.machine.console.foreground import Leash
-    from bpferry.machine.console.relay import Streams
+    from bpferry.machine.console.streams import Streams
     from bpferry.machine.control.record import Record
     from bpferry.machine.incoming import Incoming
     from bpferry.machine.preparation import Prepared
@@ -105,7 +105,7 @@ class _How(Struct, frozen=True):
 
 def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
     """Start a VM. On a terminal that becomes its console, a child of ours does so."""
-    from bpferry.machine.console.relay import Streams  # noqa: PLC0415 - not for a dry run
+    from bpferry.machine.console.streams import Streams  # noqa: PLC0415 - not for a dry run
 
     streams = Streams(STDERR if how.as_json else STDOUT, None if sys.stdin is None else STDIN)
     if not _is_on_terminal(plan, streams):
@@ -125,13 +125,13 @@ def _start(plan: Draft, verdict: Verdict, how: _How, escape: int | None) -> int:
 
 def _is_on_terminal(plan: Draft, streams: "Streams") -> bool:
     """Say whether the guest's console is on a terminal of ours."""
-    from bpferry.machine.console.terminal import (  # noqa: PLC0415 - not for a dry run
+    if streams.keyboard is None or not plan.built.of(StandardStreams):
+        return False
+    from bpferry.machine.console.terminal import (  # noqa: PLC0415 - for a console only
         is_own_terminal,
     )
 
-    keyboard = streams.keyboard
-    has_console = bool(plan.built.of(StandardStreams))
-    return has_console and keyboard is not None and is_own_terminal(keyboard)
+    return is_own_terminal(streams.keyboard)
 
 
 def _without_journal(streams: "Streams") -> "Streams | None":
@@ -150,7 +150,7 @@ def _stay_parent(
     """Start QEMU and stay until it ends."""
     # What a start needs is not for a dry run; asyncio comes while QEMU starts (``starting``).
     from bpferry.cli.stderr_thread import unhurried_stderr  # noqa: PLC0415
-    from bpferry.machine.console.relay import Streams  # noqa: PLC0415
+    from bpferry.machine.console.streams import Streams  # noqa: PLC0415
     from bpferry.machine.control.record import Record  # noqa: PLC0415
     from bpferry.machine.log_file import keep_log  # noqa: PLC0415
     from bpferry.machine.preparation import prepare  # noqa: PLC0415

@@ -27,7 +27,8 @@ from bpferry.machine.companion_watch import CompanionWatch
 from bpferry.machine.console.foreground import Leash
 from bpferry.machine.console.hub import Hub, open_hub
 from bpferry.machine.console.operation import console_operations
-from bpferry.machine.console.relay import Streams, relay_to
+from bpferry.machine.console.relay import relay_to
+from bpferry.machine.console.streams import Streams
 from bpferry.machine.control.events import GuestEvents
 from bpferry.machine.control.hot_plug.operations import HotPlug
 from bpferry.machine.control.life import RunningVm

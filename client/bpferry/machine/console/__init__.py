@@ -6,6 +6,7 @@
     history     the last of what the guest wrote, for those who come later
     preamble    what QEMU itself writes there before the guest
     operation   the requests about them at the control socket
+    streams     the standard streams that a console may be shown on
     relay       between a console and standard streams
     keys        the key that leaves the console, and the question after it
     terminal    the terminal's mode, and the lines that bpferry writes on it

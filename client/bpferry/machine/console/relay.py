@@ -10,8 +10,9 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from bpferry.machine.console.streams import Streams
 from bpferry.machine.console.terminal import is_ours
 
 CHUNK_BYTES: Final = 4096
@@ -38,15 +39,6 @@ class Desk(Protocol):
 
     def interrupted(self) -> None:
         """Take note that somebody else has written a line on the terminal."""
-
-
-class Streams(NamedTuple):
-    """Where a console is shown, and what is typed at it; all fds are borrowed."""
-
-    output: int
-    keyboard: int | None
-    bell: int | None = None
-    """Can be read when somebody else has written a line on the terminal."""
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from typing import Final
 
 from bpferry.errors import BpferryError, NotReady, NotRunning
 from bpferry.machine.console.keys import Asked, Choice, Keys, name_key
-from bpferry.machine.console.relay import Relay, Streams
+from bpferry.machine.console.relay import Relay
+from bpferry.machine.console.streams import Streams
 from bpferry.machine.console.terminal import every_key, is_ours, is_own_terminal, writable
 from bpferry.machine.control.client import Conversation, Reply
 from bpferry.machine.reporter import Reporter
