@@ -14,7 +14,7 @@ from tests.vm.host import Host, boot
 from tests.vm.image import host_image
 
 PREPARE_SECONDS: Final = 900
-"""It takes 15 on an idle machine."""
+"""It takes less time than the boot before it (``host.BOOT_SECONDS``)."""
 
 BOOTED: Final = pytest.StashKey[Host]()
 

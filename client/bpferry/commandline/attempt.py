@@ -111,11 +111,11 @@ def _collect(found: Iterable[object]) -> tuple[list[object], list[Unsupported], 
 
 def _without(device: Named[T], errors: Iterable[Unsupported], context: Context) -> Named[T] | None:
     """Return *device* without what is refused; None if that is all of it, or another part."""
+    from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
+
     value = device.value
     for error in errors:
         field = device.field_of(error.element or "")
-        from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
-
         left = leave_out(value, field, in_xml=context.in_xml) if field else None
         if left is None:
             return None

@@ -94,11 +94,13 @@ def left_out(
 
 def _gone(refusals: Sequence[Refusal], document: Document) -> Iterator[tuple[Refusal, str]]:
     """Yield those of *refusals* by which something is left out, and its key."""
+    if not refusals:
+        return
+    from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
+
     machine, found = document.machine, list[tuple[Refusal, str]]()
     for refusal in refusals:
         element = refusal.error.element or ""
-        from bpferry.domain.leaving_out import leave_out  # noqa: PLC0415 - for mistakes only
-
         left = leave_out(machine, element, in_xml=document.kind == "xml")
         if left is not None and left.gone:
             machine = left.value
