@@ -43,6 +43,7 @@ from tests.abuse.amounts import IN_TWO_FORMS, amount
 from tests.abuse.mutants import MOST_BYTES, mutants
 from tests.fuzz import targets
 from tests.support.helper_process import NO_LIMITS
+from tests.support.policy_file import end
 
 pytestmark = IN_TWO_FORMS
 
@@ -137,8 +138,7 @@ def gate(folder: Path, rss: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield gate
     if counting._link is not None:
         counting._link.close()
-    file.current()
-    os.close(file.wake_fd)
+    end(file)
 
 
 @pytest.fixture

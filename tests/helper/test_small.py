@@ -14,7 +14,7 @@ from bpferry_helper.log import ERROR, INFO, log
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.work import QUIET_S, WORKERS, Job, Workers, log_fault
 from tests.support.census import wait_until
-from tests.support.workers import hold_up, order_of
+from tests.support.workers import end, hold_up, order_of
 
 # -- log
 
@@ -156,7 +156,26 @@ def workers() -> Iterator[Workers]:
     """Yield workers; their threads wait for ever, as in the helper."""
     workers = Workers()
     yield workers
-    os.close(workers.wake_fd)
+    end(workers)
+
+
+def test_a_worker_that_writes_late_writes_into_no_other_test_s_fd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The eventfd is closed after that, though the result could be had before."""
+    written: list[int] = []
+
+    def write_late(fd: int, _value: int) -> None:
+        time.sleep(0.1)
+        written.append(fd)
+
+    monkeypatch.setattr(os, "eventfd_write", write_late)
+    workers = Workers()
+    workers.submit(Job(1, 7, lambda: None))
+    order_of(workers, 1)
+    end(workers)
+
+    assert [workers.wake_fd] == written
 
 
 def test_users_take_turns(workers: Workers) -> None:
@@ -192,7 +211,7 @@ def ahead() -> Iterator[Ahead]:
     ahead = Ahead()
     yield ahead
     ahead.gate.set()
-    os.close(ahead.workers.wake_fd)
+    end(ahead.workers)
 
 
 def test_work_ahead_begins_when_it_was_quiet(ahead: Ahead) -> None:
@@ -250,7 +269,7 @@ def test_a_fault_ahead_ends_no_worker(capfd: pytest.CaptureFixture[str]) -> None
         workers.submit(Job(1, number, lambda: None))
 
     assert (True, 4) == (logged, len(order_of(workers, 4)))
-    os.close(workers.wake_fd)
+    end(workers)
 
 
 def test_who_needs_no_worker_passes_nobody_who_waits(workers: Workers) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Overload: one who floods, and what root wrote that takes long."""
 
-import os
 import socket
 import threading
 import time
@@ -45,7 +44,7 @@ from tests.support.people import (
     connect_often,
     take,
 )
-from tests.support.workers import hold_up, order_of
+from tests.support.workers import end, hold_up, order_of
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
@@ -312,7 +311,7 @@ def test_who_asks_for_the_first_time_does_not_wait_for_all_who_ask_all_the_time(
     workers.submit(Job(500, 500, lambda: None))
     gate.set()
     order = order_of(workers, WORKERS + 20 + 1)
-    os.close(workers.wake_fd)
+    end(workers)
 
     assert order.index(500) < 4
     assert order.index(19) > 10

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The pace of all users together: it bounds what they cost, and nobody can use it up for others."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from bpferry_wire.packets import encode_request
 from tests.support.census import wait_until
 from tests.support.helper_process import NO_LIMITS, running_helper
 from tests.support.people import BOB, Person, ask_once, connect, take
-from tests.support.workers import hold_up, order_of
+from tests.support.workers import end, hold_up, order_of
 
 SLOW = Pace(at_once=2, per_second=20)
 
@@ -29,7 +28,7 @@ def workers() -> Iterator[Workers]:
     """Yield workers; their threads wait for ever, as in the helper."""
     workers = Workers()
     yield workers
-    os.close(workers.wake_fd)
+    end(workers)
 
 
 @pytest.mark.parametrize(("pace", "least_s"), [(SLOW, 18 / 20), (None, 0.0)])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who breaks the rules of the protocol pays for it as for a request, and gains nothing."""
 
-import os
 import select
 import socket
 import time
@@ -35,6 +34,7 @@ from tests.support.people import (
     send_rights,
     take,
 )
+from tests.support.workers import end
 
 pytestmark = [pytest.mark.privileged, pytest.mark.kernel]
 
@@ -89,7 +89,7 @@ def requests_of_nobody() -> Iterator[tuple[Connected, Requests]]:
         idle: Any = SimpleNamespace(work_ahead=lambda: None)
         requests = Requests(idle, unused, unused, connected)
         yield connected, requests
-        os.close(requests.workers.wake_fd)
+        end(requests.workers)
 
 
 def test_to_hang_up_without_a_request_costs_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from bpferry_wire.errors import Code
 from tests.support.census import wait_until
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
 from tests.support.people import Person, code_of_next, connect
+from tests.support.policy_file import end
 
 pytestmark = pytest.mark.privileged
 
@@ -59,8 +60,7 @@ def policy_file(paths: dict[str, Path]) -> Iterator[PolicyFile]:
         assert wait_until(lambda: file.groups() == {GID})
         yield file
     finally:
-        assert wait_until(lambda: not file._reads)
-        os.close(file.wake_fd)
+        end(file)
 
 
 def longest_wait_s(file: PolicyFile, change: Callable[[], None]) -> float:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The helper's worker threads, when a test takes the part of its loop."""
 
+import os
 import threading
 import time
 from typing import Final
@@ -37,3 +38,13 @@ def hold_up(
     for _ in range(count):
         workers.submit(Job(HOLDER, HOLDER, wait, pace))
     begun.wait()
+
+
+def end(workers: Workers) -> None:
+    """Hold all of *workers* up for ever, then close the eventfd.
+
+    They write into that after each job, when its result can be had already. By then the number may
+    be that of another test's socket. No other job may be waiting for anything.
+    """
+    hold_up(workers, threading.Event())
+    os.close(workers.wake_fd)
