@@ -69,7 +69,7 @@ def client() -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "client/bpferry", folder / "bpferry", ignore=ignore)
     shutil.copy(ssh.__file__, folder / "ssh.py")
-    subprocess.run([sys.executable, "-m", "compileall", "-q", folder], check=True)
+    subprocess.run([sys.executable, "-I", "-m", "compileall", "-q", folder], check=True)
     return folder
 
 
@@ -127,6 +127,8 @@ class VmHost:
         environment = [
             *(f"{name}={self.home(person)}" for name in FOLDERS),
             f"PYTHONPATH={client()}:{installed()}",
+            # Compiled byte code lies beside the modules, and a user cannot write any.
+            "PYTHONPYCACHEPREFIX=",
             f"PATH={self._folder}/bin:{os.environ['PATH']}",
             *(f"{name}={path}" for name, path in self._sockets().items()),
         ]

@@ -73,7 +73,8 @@ def installed() -> Path:
         shutil.copytree(source, folder / source.name, ignore=ignore)
     if not (DIST_PACKAGES / "pyroute2").is_dir():
         _add_pyroute2(folder / "dist-packages")
-    subprocess.run([PYTHON, "-m", "compileall", "-q", folder], check=True)
+    # As isolated as the helper: what PYTHONPYCACHEPREFIX says holds for neither.
+    subprocess.run([PYTHON, "-I", "-m", "compileall", "-q", folder], check=True)
     return folder
 
 
