@@ -95,6 +95,9 @@ def texts_of(table: Table, prefix: str = "") -> Iterator[tuple[str, Field, str]]
     """Yield each string in *table* with its key and its field."""
     for bound in fields_of(type(table)):
         value = getattr(table, bound.name)
+        if value is None:
+            # As most fields are; a check looks at all of them.
+            continue
         key = f"{prefix}{bound.key}"
         singles = (
             [(f"{key}[{number}]", single) for number, single in numbered(value)]

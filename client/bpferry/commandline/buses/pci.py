@@ -8,6 +8,7 @@ can be unplugged (src/conf/domain_addr.c, virDomainPCIAddressBusSetModel).
 
 from collections.abc import Iterable
 from enum import Flag, auto
+from functools import cache
 from typing import Final
 
 from msgspec import Struct, field
@@ -169,14 +170,7 @@ class Bus(Struct):
 
     def accepts(self, connect: Connect) -> bool:
         """Say whether a device of this connection may be put here without an address."""
-        takes = self.takes
-        if Connect.INTEGRATED in connect:
-            if self.index:
-                return False
-            takes |= DEVICE
-        if Connect.AUTOMATIC in connect and Connect.AUTOMATIC not in takes:
-            return False
-        return bool(connect & takes & Connect.ANY)
+        return _accepts(self.takes, connect, is_root=not self.index)
 
     def find(
         self, connect: Connect, function: int = 0, slots: Iterable[int] | None = None
@@ -206,3 +200,15 @@ class Bus(Struct):
     def several_in(self, slot: int) -> bool:
         """Say whether more than one function of *slot* is taken."""
         return sum((slot, function) in self.holders for function in range(FUNCTIONS)) > 1
+
+
+# Each device is asked about on each bus. There are few answers, and each takes microseconds.
+@cache
+def _accepts(takes: Connect, connect: Connect, *, is_root: bool) -> bool:
+    if Connect.INTEGRATED in connect:
+        if not is_root:
+            return False
+        takes |= DEVICE
+    if Connect.AUTOMATIC in connect and Connect.AUTOMATIC not in takes:
+        return False
+    return bool(connect & takes & Connect.ANY)
