@@ -69,12 +69,13 @@ def test_a_tap_that_policy_no_longer_allows_carries_nothing(later: str) -> None:
         _, others = granted(helper, tap_on(queues=1), BOB)
         queue = helper.inside_network(lambda: open_queue(name, FLAGS))
         other = others[0].borrow()
-        carried = [carries(queue, other)]
+        # The bridge hears of a carrier a moment after the queue was opened.
+        carried = [wait_until(lambda: carries(queue, other), 5)]
         sweep_under(helper, later)
         told = own(helper)
         carried.append(carries(queue, other))
         sweep_under(helper, BOTHS)
-        carried.append(carries(queue, other))
+        carried.append(wait_until(lambda: carries(queue, other), 5))
         told += own(helper)
         os.close(queue)
         others.close()
