@@ -74,6 +74,8 @@ class Service(Protocol):
 
     may_be_killed: bool
     """Whether it helps to kill the helper if a job takes far too long."""
+    closing_waits: bool
+    """Whether the kernel may make the last holder of what was granted wait for its end."""
 
     def prepare(self, asked: Asked) -> Work | Paced | Answer:
         """Decide quickly, or raise RequestError; return what a worker is to do, or the answer."""

@@ -35,7 +35,7 @@ class Replies:
     def __init__(self, connected: Connected, discard: Callable[[OwnedFds], None]) -> None:
         """Send to clients among *connected*, and close those that cannot go on.
 
-        *discard* closes fds that nobody got, without waiting for that.
+        *discard* closes our copies of fds, without waiting for that.
         """
         self._connected = connected
         self._discard = discard
@@ -44,20 +44,16 @@ class Replies:
     def send(self, connection: Connection, answer: Answer) -> None:
         """Send *answer*, and close our copies of its fds in any case."""
         connection.deadline = time.monotonic() + NEXT_REQUEST_S
-        is_sent = False
         try:
             channel.send(connection.sock, encode_reply(answer.reply), answer.fds.borrow())
-            is_sent = True
         except OSError as error:
             self._not_sent(connection, error)
             return
         finally:
             if answer.line:
                 log(INFO, answer.line)
-            if not is_sent:
-                self._discard(answer.fds)
+            self._discard(answer.fds)
         if len(answer.fds):
-            answer.fds.close()
             connection.state = State.DELIVERED
 
     def refuse(self, connection: Connection, reply: ErrorReply) -> None:

@@ -180,8 +180,10 @@ class Requests:
             self._connected.close(connection)
 
     def _discard(self, fds: OwnedFds) -> None:
-        """Close *fds*, which nobody got, in a worker: to delete a tap, the kernel waits."""
-        if len(fds):
+        """Close *fds*, which nobody got, or somebody who may have closed theirs by now."""
+        if not self._service.closing_waits:
+            fds.close()
+        elif len(fds):
             self.workers.submit(Job(NOBODYS, 0, fds.close))
 
     def _answer(self, connection: Connection, done: Done) -> None:

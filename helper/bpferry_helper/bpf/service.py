@@ -43,6 +43,7 @@ class BpfService:
     """The role's service. ``prepare`` runs in the loop, the work it returns in a worker."""
 
     may_be_killed = True
+    closing_waits = False
 
     def __init__(self, policy: PolicyFile, state: StateFolder) -> None:
         self._policy = policy

@@ -61,6 +61,8 @@ class TapService:
     may_be_killed = False
     """A job that hangs waits for the kernel's RTNL lock. A process that is killed waits for it too,
     and so does its successor."""
+    closing_waits = True
+    """Whoever closes a tap last deletes it: we do if the client has closed its queues at once."""
 
     def __init__(
         self, policy: PolicyFile, host: Netlink, own: Netlink, changes: socket.socket
