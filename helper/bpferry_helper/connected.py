@@ -111,7 +111,8 @@ class Connected:
         if empty(connection.sock):
             connection.sock.close()
             return
-        if connection.is_quiet:
+        # It is not watched while a request of it is in progress, or if the kernel has no memory.
+        with suppress(OSError):
             self._epoll.unregister(connection.sock)
         self._disposal.add(connection.sock)
 

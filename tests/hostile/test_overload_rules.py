@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who breaks the rules of the protocol pays for it as for a request, and gains nothing."""
 
+import errno
+import os
 import select
 import socket
 import time
@@ -22,7 +24,9 @@ from bpferry_wire.errors import Code
 from bpferry_wire.limits import MAX_REQUEST_BYTES
 from bpferry_wire.messages import ErrorReply, Hello, HelloReply, Load, LoadReply
 from bpferry_wire.packets import encode_request
+from tests.support.census import wait_until
 from tests.support.helper_process import NO_LIMITS, HelperProcess, running_helper
+from tests.support.packets import HELLO
 from tests.support.people import (
     ALICE,
     BOB,
@@ -108,6 +112,29 @@ def test_to_hang_up_without_a_request_costs_as_one(monkeypatch: pytest.MonkeyPat
             ours.close()
 
     assert states == {ALICE.uid: (State.PACED, False), BOB.uid: (State.LISTENING, True)}
+
+
+class NoMemory:
+    """An epoll for which the kernel has no memory."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self.unregister = epoll.unregister
+
+    def register(self, *_: object) -> None:
+        """Fail."""
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_who_cannot_be_watched_and_has_pushed_fds_ends_nobody_else() -> None:
+    """The connection is closed by the thread that closes what clients have pushed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with select.epoll() as epoll, theirs:
+        send_rights(theirs, HELLO, [theirs.fileno()])
+        unwatched: Any = NoMemory(epoll)
+        connected = Connected(unwatched, lambda _: None, Disposal())
+        added = connected.add(ours, Credentials(1, 1, 1), Peer(1, frozenset(), 1))
+
+        assert (added, wait_until(lambda: ours.fileno() < 0)) == (None, True)
 
 
 # -- a grant that is not taken
