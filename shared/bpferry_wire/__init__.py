@@ -5,7 +5,8 @@
     errors    the closed list of error codes, and what a bad packet raises
     fds       who owns a file descriptor
     codec     msgpack to and from plain values, strictly
-    messages  the requests and replies as frozen values
+    frozen    values with named fields, whose classes take little time to make
+    messages  the requests and replies as such values
     requests  the keys of each request
     replies   the keys of each reply
     packets   their bytes; use this instead of the two before

@@ -14,11 +14,11 @@ where it is: whoever took it could have to wait until the kernel has closed them
 import array
 import socket
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from bpferry_wire import limits
 from bpferry_wire.errors import BadMessage, PacketTruncated, PeerClosed
 from bpferry_wire.fds import BorrowedFd, OwnedFds
+from bpferry_wire.frozen import Frozen
 
 FD_BYTES = array.array("i").itemsize
 
@@ -26,7 +26,7 @@ MSG_TRUNC, MSG_CTRUNC, MSG_PEEK = map(int, (socket.MSG_TRUNC, socket.MSG_CTRUNC,
 """As plain numbers: with Python's own, each test takes longer than the system call before it."""
 
 
-class Packet(NamedTuple):
+class Packet(Frozen):
     """One received packet. The holder of it owns its fds."""
 
     data: bytes

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The requests and replies as frozen values. ``packets`` turns them into bytes and back."""
 
-from typing import NamedTuple
-
 from bpferry_wire.errors import Code
+from bpferry_wire.frozen import Frozen
 
 
-class Hello(NamedTuple):
+class Hello(Frozen):
     """Who are you, and who am I to you?"""
 
 
-class Quota(NamedTuple):
+class Quota(Frozen):
     """How much do I hold, and how much may I hold?"""
 
 
-class Status(NamedTuple):
+class Status(Frozen):
     """Who holds what? Answered to uid 0 only."""
 
 
-class Load(NamedTuple):
+class Load(Frozen):
     """Load the eBPF object with this id and digest, and hand over its programs and maps."""
 
     object_id: str
@@ -28,7 +27,7 @@ class Load(NamedTuple):
     """What the client calls its VM, clean (``vm_names``); empty if it does not say. For people."""
 
 
-class Rate(NamedTuple):
+class Rate(Frozen):
     """What may pass in one direction."""
 
     average: int
@@ -39,7 +38,7 @@ class Rate(NamedTuple):
     """Bytes that may pass faster than the average; None for the helper's choice."""
 
 
-class Bandwidth(NamedTuple):
+class Bandwidth(Frozen):
     """The limits of a card; None for no limit."""
 
     inbound: Rate | None = None
@@ -48,7 +47,7 @@ class Bandwidth(NamedTuple):
     """From the VM."""
 
 
-class Tap(NamedTuple):
+class Tap(Frozen):
     """Make a tap on a bridge and hand over its queues."""
 
     source: str
@@ -74,23 +73,23 @@ class Tap(NamedTuple):
     """As in ``Load``."""
 
 
-class Create(NamedTuple):
+class Create(Frozen):
     """Make a tap that stays and belongs to the caller; no fd is handed over."""
 
     tap: Tap
 
 
-class ListTaps(NamedTuple):
+class ListTaps(Frozen):
     """Which taps are mine?"""
 
 
-class Delete(NamedTuple):
+class Delete(Frozen):
     """Delete a tap of mine that was created to stay."""
 
     interface: str
 
 
-class Can(NamedTuple):
+class Can(Frozen):
     """Would you do this for me? Nothing is made."""
 
     request: Load | Tap | Create
@@ -99,7 +98,7 @@ class Can(NamedTuple):
 Request = Hello | Quota | Status | Load | Tap | Create | ListTaps | Delete | Can
 
 
-class Caller(NamedTuple):
+class Caller(Frozen):
     """The client as the helper sees it."""
 
     uid: int
@@ -108,7 +107,7 @@ class Caller(NamedTuple):
     gid_count: int
 
 
-class HelloReply(NamedTuple):
+class HelloReply(Frozen):
     """What the helper is."""
 
     service: str
@@ -118,7 +117,7 @@ class HelloReply(NamedTuple):
     max_fds: int
 
 
-class QuotaReply(NamedTuple):
+class QuotaReply(Frozen):
     """Sets or taps that the caller holds and may hold, and the same for everybody together."""
 
     held: int
@@ -129,7 +128,7 @@ class QuotaReply(NamedTuple):
     """``kernel`` if the kernel was asked what is alive; ``grants`` if it cannot tell."""
 
 
-class CanReply(NamedTuple):
+class CanReply(Frozen):
     """Whether it is allowed, and what decides."""
 
     allowed: bool
@@ -138,7 +137,7 @@ class CanReply(NamedTuple):
     """Of the error that the request itself would be answered with; empty if it is allowed."""
 
 
-class Grant(NamedTuple):
+class Grant(Frozen):
     """A set or tap that is alive, and who was given it."""
 
     uid: int
@@ -157,7 +156,7 @@ class Grant(NamedTuple):
     """What the client called its VM; empty if it did not say."""
 
 
-class StatusReply(NamedTuple):
+class StatusReply(Frozen):
     """All grants that are alive, oldest first."""
 
     grants: tuple[Grant, ...]
@@ -166,7 +165,7 @@ class StatusReply(NamedTuple):
     """Sets that are loaded ahead, and nobody's yet."""
 
 
-class FdDescription(NamedTuple):
+class FdDescription(Frozen):
     """What one fd of a reply is. The sizes of a program are 0."""
 
     name: str
@@ -183,13 +182,13 @@ class FdDescription(NamedTuple):
     """BPF_F_* of linux/bpf.h."""
 
 
-class LoadReply(NamedTuple):
+class LoadReply(Frozen):
     """The fds that came with this packet, in their order: programs, then maps."""
 
     fds: tuple[FdDescription, ...]
 
 
-class TapReply(NamedTuple):
+class TapReply(Frozen):
     """The tap that was made. With ``tap``, one fd for each queue came in the same packet."""
 
     interface: str
@@ -198,7 +197,7 @@ class TapReply(NamedTuple):
     """Bytes; the bridge's."""
 
 
-class OwnTap(NamedTuple):
+class OwnTap(Frozen):
     """One tap of the caller that is alive."""
 
     interface: str
@@ -218,19 +217,19 @@ class OwnTap(NamedTuple):
     """The same from the VM."""
 
 
-class ListReply(NamedTuple):
+class ListReply(Frozen):
     """The caller's taps, by name."""
 
     taps: tuple[OwnTap, ...]
 
 
-class DeleteReply(NamedTuple):
+class DeleteReply(Frozen):
     """The tap is gone."""
 
     interface: str
 
 
-class ErrorReply(NamedTuple):
+class ErrorReply(Frozen):
     """The request was refused or failed."""
 
     code: Code

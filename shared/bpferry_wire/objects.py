@@ -6,7 +6,9 @@ which bytes an object has; the id says what it is for, and so what it must look 
 one id, "rss". An unknown id is not an error: the policy may allow it by its program types.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from bpferry_wire.frozen import Frozen
 
 BPF_PROG_TYPE_SOCKET_FILTER: Final = 1
 """linux/bpf.h, enum bpf_prog_type."""
@@ -21,14 +23,14 @@ PROG_TYPE_NAMES: Final = {"socket_filter": BPF_PROG_TYPE_SOCKET_FILTER, "sched_c
 """Program types that a policy may allow for unknown ids; linux/bpf.h."""
 
 
-class ProgramShape(NamedTuple):
+class ProgramShape(Frozen):
     """A program by the name of its function."""
 
     name: str
     type: int
 
 
-class MapShape(NamedTuple):
+class MapShape(Frozen):
     """A map by the name of its variable, with sizes in bytes."""
 
     name: str
@@ -39,7 +41,7 @@ class MapShape(NamedTuple):
     flags: int
 
 
-class ObjectShape(NamedTuple):
+class ObjectShape(Frozen):
     """All programs and all maps of an object, in the order in which they are handed over."""
 
     programs: tuple[ProgramShape, ...]

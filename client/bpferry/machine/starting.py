@@ -14,7 +14,8 @@ import gc
 import signal
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from bpferry.commandline.parts import Limit
 from bpferry.machine.pinning import pin_process
@@ -24,7 +25,7 @@ from bpferry.machine.service_manager import ServiceManager
 from bpferry.qemu.process import STOP_SIGNALS, Child, start_child
 
 
-class Started(NamedTuple):
+class Started(Struct, frozen=True):
     """A QEMU that has been started, and what the supervisor has to know of that time."""
 
     child: Child

@@ -93,9 +93,9 @@ async def _supervise(
     user: Streams | Leash | None,
     stop_seconds: float | None,
 ) -> int:
-    child, manager, early = started
+    child, manager = started.child, started.manager
     async with contextlib.AsyncExitStack() as stack:
-        signals = stack.enter_context(_signals(early))
+        signals = stack.enter_context(_signals(started.early))
         plans = prepared.plans.values()
         output_of_qemu = QemuOutput(child, record, plans, prepared.endpoints)
         stack.callback(output_of_qemu.stop)

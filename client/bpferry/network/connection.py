@@ -9,13 +9,14 @@ import contextlib
 import os
 import socket
 import time
-from typing import ClassVar, Final, NamedTuple, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from bpferry.errors import OF_HELPERS, BpferryError, HelperError, NoHelper, NotMember
 from bpferry.network.groups import explain_denied
 from bpferry_wire import channel
 from bpferry_wire.errors import Code, PeerClosed, WireError
 from bpferry_wire.fds import Closing, OwnedFds
+from bpferry_wire.frozen import Frozen
 from bpferry_wire.messages import (
     CanReply,
     Create,
@@ -34,7 +35,7 @@ from bpferry_wire.vm_names import KEY, vm_of, without_vm
 T = TypeVar("T", bound=Reply)
 
 
-class Service(NamedTuple):
+class Service(Frozen):
     """One of the two helpers."""
 
     unit: str
@@ -234,10 +235,11 @@ class Connection(Closing):
             cause, hint = explain_denied(self.path, CLOSED_HINT, "")
             return NotMember(f"{message}: {cause}", hint)
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        unit, usual, variable = self.service
-        hint = f"is the helper installed and started? See: systemctl status {unit}.socket"
-        if self.path == os.environ.get(variable):
-            hint = f"{hint}; {variable} names this socket, and the usual one is '{usual}'"
+        service = self.service
+        hint = f"is the helper installed and started? See: systemctl status {service.unit}.socket"
+        if self.path == os.environ.get(service.variable):
+            usual = f"the usual one is '{service.path}'"
+            hint = f"{hint}; {service.variable} names this socket, and {usual}"
         return NoHelper(f"{message}: {cause}", hint)
 
 

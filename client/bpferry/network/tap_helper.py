@@ -35,7 +35,9 @@ class GrantedTap(Closing):
 
     def __init__(self, reply: TapReply, fds: OwnedFds) -> None:
         """Take ownership of *fds*, one for each queue."""
-        self.interface, self.bridge, self.mtu = reply
+        self.interface = reply.interface
+        self.bridge = reply.bridge
+        self.mtu = reply.mtu
         self.queues = len(fds)
         self._fds = fds
 

@@ -9,9 +9,10 @@ kernel says that no filter is attached, are the same bit (linux/if_tun.h).
 import fcntl
 import os
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpferry_wire.fds import BorrowedFd
+from bpferry_wire.frozen import Frozen
 
 # linux/if_tun.h
 TUNSETIFF: Final = 0x4004_54CA
@@ -39,7 +40,7 @@ MEANINGS: Final = {
 """The flags that make a difference to us."""
 
 
-class Queue(NamedTuple):
+class Queue(Frozen):
     """One queue of a tap."""
 
     interface: str

@@ -5,7 +5,7 @@ A dry run shows them as they go over the wire, with bytes in a readable form.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bpferry.domain.forms import either
 from bpferry.domain.identity import Owner, card_mac_of
@@ -14,6 +14,7 @@ from bpferry.qemu.capabilities import Capabilities
 from bpferry.steering.plan import RSS_OBJECT, CardPlan, Rung
 from bpferry_wire import limits
 from bpferry_wire.codec import decode
+from bpferry_wire.frozen import Frozen
 from bpferry_wire.messages import Bandwidth, Load, Rate, Tap
 from bpferry_wire.packets import encode_request
 from bpferry_wire.rates import limits_in_words
@@ -33,7 +34,7 @@ OTHER_TAP: Final = "use a tap that exists already: " + either(
 """What to do if the helper cannot make the tap that a card asks for."""
 
 
-class CardRequests(NamedTuple):
+class CardRequests(Frozen):
     """What is asked for one card; the tap before the program."""
 
     tap: Tap | None

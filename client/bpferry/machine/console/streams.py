@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where a console is shown: known before a VM starts, when nothing is relayed yet."""
 
-from typing import NamedTuple
+from bpferry_wire.frozen import Frozen
 
 
-class Streams(NamedTuple):
+class Streams(Frozen):
     """Where a console is shown, and what is typed at it; all fds are borrowed."""
 
     output: int
