@@ -169,9 +169,9 @@ def _kind_of(annotation: object) -> tuple[type, type[Table] | str | None, bool]:
 
 
 def _choices_of(annotation: object) -> tuple[object, ...]:
-    """Return the values of a Literal, wherever it is in *annotation*."""
+    """Return the values of a Literal but for None, wherever it is in *annotation*."""
     if get_origin(annotation) is typing.Literal:
-        return get_args(annotation)
+        return tuple(choice for choice in get_args(annotation) if choice is not None)
     for arg in get_args(annotation):
         found = _choices_of(arg)
         if found:

@@ -72,7 +72,7 @@ class IpAddress(Table, frozen=True, kw_only=True):
     """An address that the guest is given, and the network around it."""
 
     address: Placed[IpText, At("@address")]
-    family: Placed[Literal["ipv4", "ipv6"] | None, At("@family")] = None
+    family: Placed[Literal["ipv4", "ipv6", None], At("@family")] = None
     prefix: Placed[Annotated[int, msgspec.Meta(ge=0, le=128)] | None, At("@prefix")] = None
 
 
@@ -159,10 +159,10 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     ips: Placed[tuple[IpAddress, ...], At("ip")] = ()
     port_forwards: Placed[tuple[PortForward, ...], At("portForward")] = ()
 
-    socket_type: Placed[Literal["unix"] | None, At("source/@type")] = None
+    socket_type: Placed[Literal["unix", None], At("source/@type")] = None
     socket: Placed[str | None, At("source/@path", Form.PLACE)] = None
     """For vhostuser."""
-    socket_mode: Placed[Literal["client", "server"] | None, At("source/@mode")] = None
+    socket_mode: Placed[Literal["client", "server", None], At("source/@mode")] = None
     reconnect: Placed[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None
     reconnect_seconds: Placed[
         Annotated[int, msgspec.Meta(ge=1, le=4294967)] | None, At("source/reconnect/@timeout")
@@ -173,13 +173,13 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     local_host: Placed[Host | None, At("source/local/@address")] = None
     local_port: Placed[Port | None, At("source/local/@port")] = None
 
-    driver: Placed[Literal["qemu", "vhost"] | None, At("driver/@name")] = None
+    driver: Placed[Literal["qemu", "vhost", None], At("driver/@name")] = None
     """Who moves the packets: the kernel (vhost) or QEMU; by default the plan decides."""
     queues: Placed[Queues | None, At("driver/@queues")] = None
     rss: Placed[bool | None, At("driver/@rss", Form.ON_OFF)] = None
     """Whether the guest is offered RSS; by default ``default_rss`` of the VM decides."""
     rss_hash_report: Placed[bool, At("driver/@rss_hash_report", Form.ON_OFF)] = False
-    txmode: Placed[Literal["iothread", "timer"] | None, At("driver/@txmode")] = None
+    txmode: Placed[Literal["iothread", "timer", None], At("driver/@txmode")] = None
     ioeventfd: Placed[bool | None, At("driver/@ioeventfd", Form.ON_OFF)] = None
     event_idx: Placed[bool | None, At("driver/@event_idx", Form.ON_OFF)] = None
     rx_queue_size: Placed[QueueSize | None, At("driver/@rx_queue_size")] = None
@@ -196,7 +196,7 @@ class Card(VirtioDevice, frozen=True, kw_only=True):
     guest_tso6: Placed[bool | None, At("driver/guest/@tso6", Form.ON_OFF)] = None
     guest_ecn: Placed[bool | None, At("driver/guest/@ecn", Form.ON_OFF)] = None
     guest_ufo: Placed[bool | None, At("driver/guest/@ufo", Form.ON_OFF)] = None
-    teaming: Placed[Literal["persistent"] | None, At("teaming/@type")] = None
+    teaming: Placed[Literal["persistent", None], At("teaming/@type")] = None
     """The guest may team it with a card of the host that is plugged in and out."""
 
     mtu: Placed[Annotated[int, msgspec.Meta(ge=MIN_MTU, le=65535)] | None, At("mtu/@size")] = None

@@ -26,7 +26,7 @@ UsbVersion = Annotated[
 class Source(Table, frozen=True, kw_only=True):
     """One end of what is behind a character device. Which fields count depends on its type."""
 
-    mode: Placed[Literal["bind", "connect"] | None, At("@mode")] = None
+    mode: Placed[Literal["bind", "connect", None], At("@mode")] = None
     path: Placed[str | None, At("@path", Form.PLACE)] = None
     host: Placed[str | None, At("@host")] = None
     service: Placed[str | None, At("@service")] = None
@@ -39,7 +39,7 @@ class Source(Table, frozen=True, kw_only=True):
         Annotated[int, msgspec.Meta(ge=1, le=86400)] | None, At("reconnect/@timeout")
     ] = None
     clipboard: Placed[bool | None, At("clipboard/@copypaste", Form.YES_NO)] = None
-    mouse: Placed[Literal["client", "server"] | None, At("mouse/@mode")] = None
+    mouse: Placed[Literal["client", "server", None], At("mouse/@mode")] = None
 
 
 class Character(Device, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Character(Device, frozen=True, kw_only=True):
 
     sources: Placed[tuple[Source, ...], At("source")] = ()
     """One, or two for UDP: where packets come from, and where they go to."""
-    protocol: Placed[Literal["raw", "telnet"] | None, At("protocol/@type")] = None
+    protocol: Placed[Literal["raw", "telnet", None], At("protocol/@type")] = None
     log: Placed[str | None, At("log/@file", Form.PLACE)] = None
     """A file in which everything that the guest writes is logged."""
     log_append: Placed[bool | None, At("log/@append", Form.ON_OFF)] = None
@@ -58,11 +58,11 @@ class Serial(Character, frozen=True, kw_only=True):
 
     type: Placed[BackEnd, At("@type", always=True)] = "pty"
     target: Placed[
-        Literal["isa-serial", "usb-serial", "pci-serial", "system-serial", "isa-debug"] | None,
+        Literal["isa-serial", "usb-serial", "pci-serial", "system-serial", "isa-debug", None],
         At("target/@type"),
     ] = None
     model: Placed[
-        Literal["isa-serial", "usb-serial", "pci-serial", "pl011", "16550a", "isa-debugcon"] | None,
+        Literal["isa-serial", "usb-serial", "pci-serial", "pl011", "16550a", "isa-debugcon", None],
         At("target/model/@name"),
     ] = None
     port: Placed[Port | None, At("target/@port")] = None
@@ -79,7 +79,7 @@ class Console(Character, frozen=True, kw_only=True):
     """A console; the first one is the first serial port, unless its target says otherwise."""
 
     type: Placed[BackEnd, At("@type", always=True)] = "pty"
-    target: Placed[Literal["serial", "virtio"] | None, At("target/@type")] = None
+    target: Placed[Literal["serial", "virtio", None], At("target/@type")] = None
     port: Placed[Port | None, At("target/@port")] = None
 
 

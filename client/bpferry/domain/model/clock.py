@@ -44,14 +44,14 @@ class Timer(Table, frozen=True, kw_only=True):
     ]
     present: Placed[bool | None, At("@present", Form.YES_NO)] = None
     tick_policy: Placed[
-        Literal["delay", "catchup", "discard", "merge"] | None, At("@tickpolicy")
+        Literal["delay", "catchup", "discard", "merge", None], At("@tickpolicy")
     ] = None
     """What happens to ticks that could not be delivered in time."""
-    track: Placed[Literal["guest", "wall", "realtime"] | None, At("@track")] = None
+    track: Placed[Literal["guest", "wall", "realtime", None], At("@track")] = None
     frequency: Placed[Hertz | None, At("@frequency")] = None
-    mode: Placed[
-        Literal["auto", "native", "emulate", "paravirt", "smpsafe"] | None, At("@mode")
-    ] = None
+    mode: Placed[Literal["auto", "native", "emulate", "paravirt", "smpsafe", None], At("@mode")] = (
+        None
+    )
     """How the guest reads the TSC. Has no effect: KVM and TCG have one way each."""
     catchup: Placed[Catchup | None, At("catchup")] = None
 

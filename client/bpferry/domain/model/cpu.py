@@ -45,7 +45,7 @@ class CpuCache(Table, frozen=True, kw_only=True):
     """What the guest is told about the caches."""
 
     mode: Placed[Literal["emulate", "passthrough", "disable"], At("@mode")]
-    level: Placed[Literal[3] | None, At("@level")] = None
+    level: Placed[Literal[3, None], At("@level")] = None
 
 
 class Cpu(Table, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class Cpu(Table, frozen=True, kw_only=True):
     model: Placed[Name | None, At("model")] = None
     match: Placed[Literal["exact", "strict"], At("@match")] = "exact"
     """Both mean the named model; there is no list of models here to compare hosts with."""
-    check: Placed[Literal["none", "partial", "full"] | None, At("@check")] = None
+    check: Placed[Literal["none", "partial", "full", None], At("@check")] = None
     """With ``full``, QEMU does not start if the host lacks a feature."""
     migratable: Placed[bool | None, At("@migratable", Form.ON_OFF)] = None
     """If false, the guest also sees features of this host that cannot migrate."""
@@ -77,7 +77,7 @@ class Cpu(Table, frozen=True, kw_only=True):
         | None,
         At("model/@vendor_id"),
     ] = None
-    vendor: Placed[Literal["Intel", "AMD", "Hygon"] | None, At("vendor")] = None
+    vendor: Placed[Literal["Intel", "AMD", "Hygon", None], At("vendor")] = None
     features: Placed[tuple[CpuFeature, ...], At("feature")] = ()
     sockets: Placed[Count | None, At("topology/@sockets")] = None
     dies: Placed[Count, At("topology/@dies")] = 1

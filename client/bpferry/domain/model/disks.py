@@ -67,7 +67,7 @@ class Geometry(Table, frozen=True, kw_only=True):
     cylinders: Placed[Positive, At("@cyls")]
     heads: Placed[Positive, At("@heads")]
     sectors: Placed[Positive, At("@secs")]
-    translation: Placed[Literal["auto", "none", "lba"] | None, At("@trans")] = None
+    translation: Placed[Literal["auto", "none", "lba", None], At("@trans")] = None
 
 
 class Limits(Table, frozen=True, kw_only=True):
@@ -120,18 +120,18 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     ] = "file"
     device: Placed[Literal["disk", "cdrom", "floppy", "lun"], At("@device", always=True)] = "disk"
     model: Placed[
-        Literal["virtio", "virtio-transitional", "virtio-non-transitional"] | None, At("@model")
+        Literal["virtio", "virtio-transitional", "virtio-non-transitional", None], At("@model")
     ] = None
-    driver: Placed[Literal["qemu"] | None, At("driver/@name")] = None
+    driver: Placed[Literal["qemu", None], At("driver/@name")] = None
     file: ImageFile = None
     block_device: ImageBlockDevice = None
     folder: ImageFolder = None
     """With the type ``dir`` and the format ``fat``: a folder as it is when the VM starts."""
     format: Placed[Format | None, At("driver/@type", words=FORMATS)] = None
     target: Placed[Target, At("target/@dev")]
-    bus: Placed[
-        Literal["virtio", "scsi", "sata", "ide", "usb", "fdc"] | None, At("target/@bus")
-    ] = None
+    bus: Placed[Literal["virtio", "scsi", "sata", "ide", "usb", "fdc", None], At("target/@bus")] = (
+        None
+    )
     removable: Placed[bool | None, At("target/@removable", Form.ON_OFF)] = None
     rotation_rate: Placed[Count | None, At("target/@rotation_rate")] = None
     """Revolutions per minute; 1 for a disk without moving parts."""
@@ -140,22 +140,22 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     shareable: Placed[bool, At("shareable", Form.PRESENT)] = False
     boot_order: Placed[Positive | None, At("boot/@order")] = None
     startup_policy: Placed[
-        Literal["mandatory", "requisite", "optional"] | None, At("source/@startupPolicy")
+        Literal["mandatory", "requisite", "optional", None], At("source/@startupPolicy")
     ] = None
     """Whether the medium has to be there when the VM starts: only ``optional`` says no."""
 
     cache: Placed[
-        Literal["default", "none", "writeback", "writethrough", "directsync", "unsafe"] | None,
+        Literal["default", "none", "writeback", "writethrough", "directsync", "unsafe", None],
         At("driver/@cache"),
     ] = None
-    io: Placed[Literal["threads", "native", "io_uring"] | None, At("driver/@io")] = None
-    discard: Placed[Literal["unmap", "ignore"] | None, At("driver/@discard")] = None
-    detect_zeroes: Placed[Literal["off", "on", "unmap"] | None, At("driver/@detect_zeroes")] = None
+    io: Placed[Literal["threads", "native", "io_uring", None], At("driver/@io")] = None
+    discard: Placed[Literal["unmap", "ignore", None], At("driver/@discard")] = None
+    detect_zeroes: Placed[Literal["off", "on", "unmap", None], At("driver/@detect_zeroes")] = None
     discard_no_unref: Placed[bool | None, At("driver/@discard_no_unref", Form.ON_OFF)] = None
     copy_on_read: Placed[bool | None, At("driver/@copy_on_read", Form.ON_OFF)] = None
     error_policy: Placed[Policy | None, At("driver/@error_policy")] = None
     read_error_policy: Placed[
-        Literal["stop", "report", "ignore"] | None, At("driver/@rerror_policy")
+        Literal["stop", "report", "ignore", None], At("driver/@rerror_policy")
     ] = None
     metadata_cache: Placed[
         int | None, At("driver/metadata_cache/max_size", Form.SIZE, unit="bytes")
@@ -202,7 +202,7 @@ class Disk(VirtioDevice, frozen=True, kw_only=True):
     data_file: Placed[DataFile | None, At("source/dataStore")] = None
     backing: Placed[BackingImage | None, At("backingStore")] = None
 
-    socket_type: Placed[Literal["unix"] | None, At("source/@type")] = None
+    socket_type: Placed[Literal["unix", None], At("source/@type")] = None
     socket: Placed[str | None, At("source/@path", Form.PLACE)] = None
     """Where a vhost-user process listens."""
     reconnect: Placed[bool | None, At("source/reconnect/@enabled", Form.YES_NO)] = None

@@ -25,7 +25,7 @@ class Watchdog(Device, frozen=True, kw_only=True):
 class Panic(Device, frozen=True, kw_only=True):
     """What tells the host that the guest's kernel has panicked."""
 
-    model: Placed[Literal["isa", "pvpanic", "hyperv"] | None, At("@model")] = None
+    model: Placed[Literal["isa", "pvpanic", "hyperv", None], At("@model")] = None
     """By default, isa on x86 and pvpanic elsewhere."""
 
 
@@ -58,7 +58,7 @@ class SharedMemory(Device, frozen=True, kw_only=True):
 
     name: Placed[str, At("@name")]
     """The name of a file in /dev/shm."""
-    role: Placed[Literal["master", "peer"] | None, At("@role")] = None
+    role: Placed[Literal["master", "peer", None], At("@role")] = None
     model: Placed[Literal["ivshmem-plain", "ivshmem-doorbell"], At("model/@type", always=True)] = (
         "ivshmem-plain"
     )
@@ -77,7 +77,7 @@ class Iommu(Device, frozen=True, kw_only=True):
     extended_interrupts: Placed[bool | None, At("driver/@eim", Form.ON_OFF)] = None
     """Interrupts to more than 255 processors."""
     device_iotlb: Placed[bool | None, At("driver/@iotlb", Form.ON_OFF)] = None
-    address_bits: Placed[Literal[39, 48] | None, At("driver/@aw_bits")] = None
+    address_bits: Placed[Literal[39, 48, None], At("driver/@aw_bits")] = None
     """What QEMU's unit can do (hw/i386/intel_iommu.c)."""
     dma_translation: Placed[bool | None, At("driver/@dma_translation", Form.ON_OFF)] = None
 

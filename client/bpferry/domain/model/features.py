@@ -116,8 +116,8 @@ class Features(Table, frozen=True, kw_only=True):
     """System management mode."""
     tseg: Placed[int | None, At("smm/tseg", Form.SIZE, unit="MiB")] = None
     """Bytes of memory for it."""
-    io_apic: Placed[Literal["qemu", "kvm"] | None, At("ioapic/@driver")] = None
-    gic: Placed[Literal["2", "3", "host"] | None, At("gic/@version")] = None
+    io_apic: Placed[Literal["qemu", "kvm", None], At("ioapic/@driver")] = None
+    gic: Placed[Literal["2", "3", "host", None], At("gic/@version")] = None
     """The interrupt controller of arm machines."""
     async_teardown: Placed[Switch, At("async-teardown/@enabled", Form.YES_NO)] = None
     """It has no effect: bpferry waits until the memory of a VM that ends is free again."""

@@ -34,7 +34,7 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
 
     type: Placed[Literal["mount"], At("@type")] = "mount"
     model: Placed[
-        Literal["virtio", "virtio-transitional", "virtio-non-transitional"] | None, At("@model")
+        Literal["virtio", "virtio-transitional", "virtio-non-transitional", None], At("@model")
     ] = None
     driver: Placed[
         Literal["9p", "virtiofs", "mtp"], At("driver/@type", words=(("path", "9p"),))
@@ -51,7 +51,7 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
     """The permissions of new files and folders on the host, if they are mapped."""
     multidevs: Placed[Literal["default", "remap", "forbid", "warn"], At("@multidevs")] = "default"
     """What 9p does if other file systems are mounted in the folder."""
-    write_policy: Placed[Literal["immediate"] | None, At("driver/@wrpolicy")] = None
+    write_policy: Placed[Literal["immediate", None], At("driver/@wrpolicy")] = None
     read_only: Placed[bool, At("readonly", Form.PRESENT)] = False
     boot_order: Placed[
         Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None, At("boot/@order")
@@ -62,8 +62,8 @@ class Filesystem(VirtioDevice, frozen=True, kw_only=True):
     binary: Placed[str | None, At("binary/@path", Form.FILE)] = None
     """The virtiofsd to run. The fields below are its options."""
     xattr: Placed[bool | None, At("binary/@xattr", Form.ON_OFF)] = None
-    cache: Placed[Literal["none", "always"] | None, At("binary/cache/@mode")] = None
-    sandbox: Placed[Literal["namespace", "chroot"] | None, At("binary/sandbox/@mode")] = None
+    cache: Placed[Literal["none", "always", None], At("binary/cache/@mode")] = None
+    sandbox: Placed[Literal["namespace", "chroot", None], At("binary/sandbox/@mode")] = None
     threads: Placed[
         Annotated[int, msgspec.Meta(ge=0, le=4096)] | None, At("binary/thread_pool/@size")
     ] = None

@@ -21,7 +21,7 @@ class Loader(Table, frozen=True, kw_only=True):
     """The program of the firmware."""
 
     path: Placed[str | None, At(".", Form.FILE)] = None
-    type: Placed[Literal["rom", "pflash"] | None, At("@type")] = None
+    type: Placed[Literal["rom", "pflash", None], At("@type")] = None
     read_only: Placed[bool | None, At("@readonly", Form.YES_NO)] = None
     secure: Placed[bool | None, At("@secure", Form.YES_NO)] = None
     """Whether only code in system management mode can write to the flash."""
@@ -35,7 +35,7 @@ class Nvram(Table, frozen=True, kw_only=True):
 
     path: Placed[str | None, At(".")] = None
     """Absolute. Its folder has to exist."""
-    type: Placed[Literal["file"] | None, At("@type")] = None
+    type: Placed[Literal["file", None], At("@type")] = None
     file: Placed[str | None, At("source/@file")] = None
     """Another place for the path."""
     template: Placed[str | None, At("@template", Form.FILE)] = None

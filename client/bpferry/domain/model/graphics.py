@@ -72,32 +72,32 @@ class Graphics(Table, frozen=True, kw_only=True):
     listens: Placed[tuple[Endpoint, ...], At("listen")] = ()
     password: Placed[str | None, At("@passwd", Form.SECRET)] = None
     password_valid_to: Placed[Time | None, At("@passwdValidTo")] = None
-    connected: Placed[Literal["keep", "disconnect", "fail"] | None, At("@connected")] = None
+    connected: Placed[Literal["keep", "disconnect", "fail", None], At("@connected")] = None
     """What happens to connected clients when the password changes. Here it never changes."""
     keymap: Placed[KeymapName | None, At("@keymap")] = None
     audio: Placed[AudioId | None, At("audio/@id")] = None
     """The id of the audio back end whose sound goes with the display."""
 
     share_policy: Placed[
-        Literal["allow-exclusive", "force-shared", "ignore"] | None, At("@sharePolicy")
+        Literal["allow-exclusive", "force-shared", "ignore", None], At("@sharePolicy")
     ] = None
     power_control: Placed[bool | None, At("@powerControl", Form.YES_NO)] = None
 
-    default_mode: Placed[Literal["any", "secure", "insecure"] | None, At("@defaultMode")] = None
+    default_mode: Placed[Literal["any", "secure", "insecure", None], At("@defaultMode")] = None
     channels: Placed[tuple[SpiceChannel, ...], At("channel")] = ()
     image_compression: Placed[
-        Literal["auto_glz", "auto_lz", "quic", "glz", "lz", "off"] | None,
+        Literal["auto_glz", "auto_lz", "quic", "glz", "lz", "off", None],
         At("image/@compression"),
     ] = None
-    jpeg_compression: Placed[Literal["auto", "never", "always"] | None, At("jpeg/@compression")] = (
+    jpeg_compression: Placed[Literal["auto", "never", "always", None], At("jpeg/@compression")] = (
         None
     )
-    zlib_compression: Placed[Literal["auto", "never", "always"] | None, At("zlib/@compression")] = (
+    zlib_compression: Placed[Literal["auto", "never", "always", None], At("zlib/@compression")] = (
         None
     )
     playback_compression: Placed[bool | None, At("playback/@compression", Form.ON_OFF)] = None
-    streaming: Placed[Literal["filter", "all", "off"] | None, At("streaming/@mode")] = None
-    mouse_mode: Placed[Literal["server", "client"] | None, At("mouse/@mode")] = None
+    streaming: Placed[Literal["filter", "all", "off", None], At("streaming/@mode")] = None
+    mouse_mode: Placed[Literal["server", "client", None], At("mouse/@mode")] = None
     copy_paste: Placed[bool | None, At("clipboard/@copypaste", Form.YES_NO)] = None
     file_transfer: Placed[bool | None, At("filetransfer/@enable", Form.YES_NO)] = None
 

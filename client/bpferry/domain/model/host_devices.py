@@ -36,29 +36,29 @@ class HostDevice(Device, frozen=True, kw_only=True):
     managed: Placed[bool | None, At("@managed", Form.YES_NO)] = None
     """Whether libvirt would unbind a PCI device from its driver, and rebind it afterwards."""
     model: Placed[
-        Literal["vfio-pci", "virtio", "virtio-transitional", "virtio-non-transitional"] | None,
+        Literal["vfio-pci", "virtio", "virtio-transitional", "virtio-non-transitional", None],
         At("@model"),
     ] = None
     display: Placed[bool | None, At("@display", Form.ON_OFF)] = None
     """Whether a graphics device is shown by the VM's displays."""
     boot_display: Placed[bool | None, At("@ramfb", Form.ON_OFF)] = None
     """Whether it shows something before the guest has a driver (QEMU's ramfb)."""
-    driver: Placed[Literal["vfio"] | None, At("driver/@name")] = None
+    driver: Placed[Literal["vfio", None], At("driver/@name")] = None
 
     at: Placed[HostAddress | None, At("source/address")] = None
     vendor: Placed[Word | None, At("source/vendor/@id", Form.HEX)] = None
     """For a USB device that is found by what it is, like the product."""
     product: Placed[Word | None, At("source/product/@id", Form.HEX)] = None
     startup_policy: Placed[
-        Literal["mandatory", "requisite", "optional"] | None, At("source/@startupPolicy")
+        Literal["mandatory", "requisite", "optional", None], At("source/@startupPolicy")
     ] = None
     """Whether a USB device has to be there when the VM starts: only ``optional`` says no."""
-    guest_reset: Placed[Literal["off", "uninitialized", "on"] | None, At("source/@guestReset")] = (
+    guest_reset: Placed[Literal["off", "uninitialized", "on", None], At("source/@guestReset")] = (
         None
     )
     """Whether the guest may reset a USB device."""
 
-    protocol: Placed[Literal["vhost"] | None, At("source/@protocol")] = None
+    protocol: Placed[Literal["vhost", None], At("source/@protocol")] = None
     """For a target that the kernel serves (scsi_host)."""
     wwpn: Placed[
         Annotated[
@@ -79,7 +79,7 @@ class HostDevice(Device, frozen=True, kw_only=True):
     rom: Placed[bool | None, At("rom/@enabled", Form.YES_NO)] = None
     rom_bar: Placed[bool | None, At("rom/@bar", Form.ON_OFF)] = None
     rom_file: Placed[str | None, At("rom/@file", Form.FILE, blank=True)] = None
-    teaming: Placed[Literal["transient"] | None, At("teaming/@type")] = None
+    teaming: Placed[Literal["transient", None], At("teaming/@type")] = None
     """Whether the guest uses it in place of a virtio card, as long as it is there."""
     stands_in_for: Placed[str | None, At("teaming/@persistent")] = None
     """The alias of that card."""

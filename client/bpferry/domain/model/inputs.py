@@ -11,13 +11,13 @@ class Input(VirtioDevice, frozen=True, kw_only=True):
     """One input device."""
 
     type: Placed[Literal["mouse", "tablet", "keyboard", "passthrough", "evdev"], At("@type")]
-    bus: Placed[Literal["ps2", "usb", "virtio"] | None, At("@bus")] = None
-    model: Placed[Literal["virtio"] | None, At("@model")] = None
+    bus: Placed[Literal["ps2", "usb", "virtio", None], At("@bus")] = None
+    model: Placed[Literal["virtio", None], At("@model")] = None
     evdev: Placed[str | None, At("source/@evdev", Form.FILE)] = None
     """For passthrough: the host's device, such as /dev/input/event3, which the guest drives."""
     device: Placed[str | None, At("source/@dev", Form.FILE)] = None
     """For evdev: the host's device whose keys and movements the guest's own devices get."""
-    grab: Placed[Literal["all"] | None, At("source/@grab")] = None
+    grab: Placed[Literal["all", None], At("source/@grab")] = None
     grab_toggle: Placed[
         Literal["ctrl-ctrl", "alt-alt", "shift-shift", "meta-meta", "scrolllock", "ctrl-scrolllock"]
         | None,

@@ -151,7 +151,7 @@ class Machine(Table, frozen=True, kw_only=True):
     iothread_list: Placed[tuple["IoThread", ...], At("iothreadids/iothread")] = ()
     main_loop: Placed["ThreadPool | None", At("defaultiothread")] = None
 
-    firmware: Placed[Literal["bios", "efi"] | None, At("os/@firmware")] = None
+    firmware: Placed[Literal["bios", "efi", None], At("os/@firmware")] = None
     firmware_features: Placed[tuple["FirmwareFeature", ...], At("os/firmware/feature")] = ()
     loader: Placed["Loader | None", At("os/loader")] = None
     nvram: Placed["Nvram | None", At("os/nvram")] = None

@@ -41,9 +41,9 @@ class MemoryBacking(Table, frozen=True, kw_only=True):
     """Where the guest's memory comes from."""
 
     huge_pages: Placed[HugePages | None, At("hugepages")] = None
-    source: Placed[Literal["anonymous", "file", "memfd"] | None, At("source/@type")] = None
-    access: Placed[Literal["shared", "private"] | None, At("access/@mode")] = None
-    allocation: Placed[Literal["immediate", "ondemand"] | None, At("allocation/@mode")] = None
+    source: Placed[Literal["anonymous", "file", "memfd", None], At("source/@type")] = None
+    access: Placed[Literal["shared", "private", None], At("access/@mode")] = None
+    allocation: Placed[Literal["immediate", "ondemand", None], At("allocation/@mode")] = None
     allocation_threads: Placed[
         Annotated[int, msgspec.Meta(ge=1, le=4096)] | None, At("allocation/@threads")
     ] = None
@@ -67,7 +67,7 @@ class MemoryDevice(VirtioDevice, frozen=True, kw_only=True):
     """A module of memory."""
 
     model: Placed[Literal["dimm", "nvdimm", "virtio-mem", "virtio-pmem"], At("@model")]
-    access: Placed[Literal["shared", "private"] | None, At("@access")] = None
+    access: Placed[Literal["shared", "private", None], At("@access")] = None
     discard: Placed[bool | None, At("@discard", Form.YES_NO)] = None
     uuid: Placed[Uuid | None, At("uuid")] = None
     size: Placed[int, At("target/size", Form.SIZE)]

@@ -77,7 +77,7 @@ class NumaCell(Table, frozen=True, kw_only=True):
     cpus: Placed[NumberSet | None, At("@cpus")] = None
     memory: Placed[int, At("@memory", Form.SIZE)]
     """Bytes."""
-    access: Placed[Literal["shared", "private"] | None, At("@memAccess")] = None
+    access: Placed[Literal["shared", "private", None], At("@memAccess")] = None
     discard: Placed[bool | None, At("@discard", Form.YES_NO)] = None
     distances: Placed[tuple[Sibling, ...], At("distances/sibling")] = ()
     caches: Placed[tuple[NumaCache, ...], At("cache")] = ()

@@ -21,7 +21,7 @@ class Rng(VirtioDevice, frozen=True, kw_only=True):
     type: Placed[BackEnd | None, At("backend/@type")] = None
     """The type of the character device; it and the next two are for egd."""
     sources: Placed[tuple[Source, ...], At("backend/source")] = ()
-    protocol: Placed[Literal["raw", "telnet"] | None, At("backend/protocol/@type")] = None
+    protocol: Placed[Literal["raw", "telnet", None], At("backend/protocol/@type")] = None
     max_bytes: Placed[Count | None, At("rate/@bytes")] = None
     """Bytes that the guest gets in each period."""
     period: Placed[Count | None, At("rate/@period")] = None

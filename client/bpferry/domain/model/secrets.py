@@ -39,7 +39,7 @@ class Encryption(Table, frozen=True, kw_only=True):
     """How an image is encrypted, and what opens it."""
 
     format: Placed[Literal["luks", "luks2", "luks-any"], At("@format", always=True)] = "luks"
-    engine: Placed[Literal["qemu", "librbd"] | None, At("@engine")] = None
+    engine: Placed[Literal["qemu", "librbd", None], At("@engine")] = None
     """Who decrypts: QEMU itself, or the library for RBD."""
     secrets: Placed[tuple[Passphrase, ...], At("secret")] = ()
     """One; for librbd, one for each image and those below it."""

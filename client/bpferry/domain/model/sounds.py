@@ -43,7 +43,7 @@ class AudioStream(Table, frozen=True, kw_only=True):
     """Hertz."""
     channels: Placed[Count | None, At("settings/@channels")] = None
     format: Placed[
-        Literal["s8", "u8", "s16", "u16", "s32", "u32", "f32"] | None, At("settings/@format")
+        Literal["s8", "u8", "s16", "u16", "s32", "u32", "f32", None], At("settings/@format")
     ] = None
     voices: Placed[Count | None, At("@voices")] = None
     buffer_length: Placed[Count | None, At("@bufferLength")] = None
@@ -92,7 +92,7 @@ class Audio(Table, frozen=True, kw_only=True):
     """For PulseAudio."""
     runtime_dir: Placed[str | None, At("@runtimeDir", Form.PLACE)] = None
     """For PipeWire: the folder of its socket."""
-    sdl_driver: Placed[Literal["esd", "alsa", "arts", "pulseaudio"] | None, At("@driver")] = None
+    sdl_driver: Placed[Literal["esd", "alsa", "arts", "pulseaudio", None], At("@driver")] = None
     path: Placed[str | None, At("@path", Form.PLACE)] = None
     """For file: the WAV file that is written."""
     try_mmap: Placed[bool | None, At("@tryMMap", Form.YES_NO)] = None

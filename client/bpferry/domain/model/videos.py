@@ -19,11 +19,11 @@ class Video(VirtioDevice, frozen=True, kw_only=True):
     """One graphics card. Memory sizes are for QXL, except ``vram_kib``, which VGA has too."""
 
     model: Placed[
-        Literal["vga", "cirrus", "vmvga", "qxl", "virtio", "bochs", "ramfb", "none"] | None,
+        Literal["vga", "cirrus", "vmvga", "qxl", "virtio", "bochs", "ramfb", "none", None],
         At("model/@type"),
     ] = None
     # "vhostuser" is a process of its own, and "qemu" is QEMU itself.
-    backend: Placed[Literal["qemu", "vhostuser"] | None, At("driver/@name")] = None
+    backend: Placed[Literal["qemu", "vhostuser", None], At("driver/@name")] = None
     ram_kib: Placed[MemoryKib | None, At("model/@ram")] = None
     vram_kib: Placed[MemoryKib | None, At("model/@vram")] = None
     vram64_kib: Placed[MemoryKib | None, At("model/@vram64")] = None
