@@ -410,6 +410,18 @@ def test_what_msgspec_brings_along_is_there_when_it_is_used() -> None:
     assert 0 == status_of(code)
 
 
+def test_pathlib_comes_without_what_one_method_needs() -> None:
+    """The method works as if it had been there, and so does the module."""
+    code = (
+        "import sys; from bpferry.cli.stand_ins import import_pathlib; import_pathlib();"
+        "from pathlib import Path; early = {'urllib', 'ipaddress'} & set(sys.modules);"
+        "uri = Path('/a b').as_uri(); import urllib.parse;"
+        "sys.exit(bool(early) or uri != 'file:///a%20b' or urllib.parse.quote('%') != '%25')"
+    )
+
+    assert 0 == status_of(code)
+
+
 def test_commands_without_msgspec_do_not_import_it() -> None:
     """Those that are to be fast."""
     code = (

@@ -41,6 +41,7 @@ LATER = {
     "bpferry.machine.control.hot_plug",
     "bpferry.machine.control.server",
     "bpferry.machine.incoming",
+    "bpferry.machine.exposure",
     "bpferry.machine.limits",
     "bpferry.machine.permissions",
     "bpferry.machine.processes",
@@ -59,6 +60,7 @@ LATER = {
     "hashlib",
     "hmac",
     "inspect",
+    "ipaddress",
     "logging",
     "mmap",
     "msgpack",
@@ -66,6 +68,7 @@ LATER = {
     "shutil",
     "ssl",
     "typing_extensions",
+    "urllib",
 }
 """What takes as long to import as QEMU takes to start, and what only a document in XML, or a VM
 with cards, UEFI or limits, needs."""
@@ -118,13 +121,18 @@ rss = true
 
 NOT_FOR_A_CARD = {
     "bpferry.domain.model.characters",
+    "bpferry.machine.character_sources",
     "bpferry.machine.console.relay",
     "bpferry.machine.console.terminal",
     "bpferry.network.existing_tap",
     "bpferry.network.macvtap",
+    "bpferry.machine.exposure",
+    "bpferry.machine.servers",
+    "ipaddress",
     "termios",
 }
-"""What only a VM that is started needs, or one with ports, or with a tap that is there already."""
+"""What only a VM that is started needs, or one with ports or servers, or with a tap that is there
+already."""
 
 
 def test_a_card_with_a_tap_of_the_helpers_imports_no_more_than_it_needs(tmp_path: Path) -> None:
@@ -162,6 +170,7 @@ NOT_FOR_A_SERVER = {
     "locale",
     "platform",
     "subprocess",
+    "urllib",
 }
 """What a document with disks, cards, a port and a screen has no use for."""
 

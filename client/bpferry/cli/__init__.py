@@ -10,6 +10,7 @@
     given_options    a name and variables for a description
     parser           how a command line is read
     msgspec_import   import msgspec, which must not be interrupted
+    stand_ins        import pathlib, and others, without what nobody needs
     create_options   the same for bpferry create
     create           bpferry create
     run              bpferry run

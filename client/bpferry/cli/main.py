@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from bpferry.cli import output
 from bpferry.cli.msgspec_import import import_msgspec
 from bpferry.cli.runners import RUNNERS
+from bpferry.cli.stand_ins import import_pathlib
 from bpferry.errors import BpferryError
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def _signals() -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import_pathlib()
     if options.command not in WITHOUT_MSGSPEC:
         import_msgspec()
     return RUNNERS[options.command](options)

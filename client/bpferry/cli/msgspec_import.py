@@ -11,6 +11,8 @@ from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Final
 
+from bpferry.cli.stand_ins import in_place_of
+
 NEEDLESS: Final = "typing_extensions"
 """msgspec takes from it what Python's own typing has since 3.11, and looks there if it is not
 installed. To import it, and inspect with it, takes a twentieth of the time that a start takes."""
@@ -28,7 +30,7 @@ def import_msgspec() -> None:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        with _in_place_of(NEEDLESS, None), _in_place_of("platform", _linux()), _once_used(SELDOM):
+        with in_place_of(NEEDLESS, None), in_place_of("platform", _linux()), _once_used(SELDOM):
             importlib.import_module("msgspec")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -43,22 +45,6 @@ def _linux() -> ModuleType:
     found = ModuleType("platform")
     vars(found)["system"] = lambda: "Linux"
     return found
-
-
-@contextlib.contextmanager
-def _in_place_of(name: str, module: ModuleType | None) -> Iterator[None]:
-    """Let who imports *name* in the block get *module*, unless it has been imported before.
-
-    None in sys.modules means that there is no such module (Python's reference, 5.3.1).
-    """
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = module  # type: ignore[assignment]  # typeshed does not know of None
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from bpferry.errors import BpferryError, NotReady
 from bpferry.machine.access import find_unwritable
 from bpferry.machine.certificates import find_missing_certificates
 from bpferry.machine.draft import Draft
-from bpferry.machine.exposure import find_open_doors
 from bpferry.machine.faults import Fault
 from bpferry.machine.files import find_missing_files
 from bpferry.machine.host_memory import find_scarce_memory
@@ -111,7 +110,7 @@ def find_doubts(draft: Draft) -> Iterator[Fault]:
     machine = draft.document.machine
     for faults in (
         _shown_containers(machine),
-        find_open_doors(machine, draft.built),
+        _open_doors(machine, draft.built),
         find_scarce_memory(machine),
         _of_bridges(machine),
         find_half_locked(machine.name),
@@ -190,8 +189,16 @@ def _of_sources(machine: Machine) -> Iterator[NotReady]:
         yield from find_missing_sources(machine)
 
 
+def _open_doors(machine: Machine, built: Built) -> Iterator[Fault]:
+    if any(endpoint.kind in ("tcp", "udp") for endpoint in built.of(Endpoint)):
+        from bpferry.machine.exposure import find_open_doors  # noqa: PLC0415 - see above
+
+        yield from find_open_doors(machine, built)
+
+
 def _missing_servers(machine: Machine) -> Iterator[NotReady]:
-    if machine.cards or machine.disks or machine.filesystems:
+    outside = any(card.type == "vhostuser" for card in machine.cards)
+    if outside or machine.disks or machine.filesystems:
         from bpferry.machine.servers import find_missing_servers  # noqa: PLC0415 - see above
 
         yield from find_missing_servers(machine)
