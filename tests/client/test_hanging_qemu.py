@@ -103,6 +103,14 @@ def test_a_file_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
         SaveFile(tmp_path / ("x" * 300), replace=False)
 
 
+def test_a_folder_that_is_not_there_is_to_be_made(tmp_path: Path) -> None:
+    """Whoever mistyped it is told more than that it is not there."""
+    with pytest.raises(BpferryError, match="No such file or directory") as caught:
+        SaveFile(tmp_path / "there" / "saved", replace=False)
+
+    assert caught.value.hint == "create its folder, or choose a path that you may write to"
+
+
 def test_a_folder_is_no_file_to_save_to(tmp_path: Path) -> None:
     """It would be found out after the VM has ended."""
     with pytest.raises(BadInput, match="it is a folder"):

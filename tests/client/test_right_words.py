@@ -2,6 +2,7 @@
 """What a user is told to write can be written, in the words of the form that they write in."""
 
 import errno
+import io
 import os
 import re
 from pathlib import Path
@@ -250,6 +251,24 @@ def test_program_that_does_not_know_an_option(capsys: Captured) -> None:
     assert main(["capabilities", "/bin/ls"]) == 1
 
     assert "it said: /bin/ls: " in capsys.readouterr().err
+
+
+def test_answer_that_the_locale_cannot_write(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The character and the encoding are named, and nothing is written in part."""
+    path = tmp_path / "vm.toml"
+    path.write_text('name = "w\u0142b"\nmemory = "1 GiB"\n', encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="iso-8859-1"))
+
+    assert main(["convert", str(path)]) == 1
+    assert written.getvalue() == b""
+    assert capsys.readouterr().err == (
+        "bpferry: error: cannot write '\\u0142' to standard output: your locale's encoding, "
+        "iso-8859-1, does not have it\n"
+        "bpferry: hint: choose a locale with UTF-8, such as LC_ALL=C.UTF-8\n"
+    )
 
 
 @pytest.mark.parametrize("words", [["convert"], ["convert", "--json"]])

@@ -82,6 +82,12 @@ def print_text(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
+    except UnicodeEncodeError as error:
+        raise BpferryError(
+            f"cannot write {error.object[error.start]!a} to standard output: your locale's "
+            f"encoding, {sys.stdout.encoding}, does not have it",
+            "choose a locale with UTF-8, such as LC_ALL=C.UTF-8",
+        ) from error
     except OSError as error:
         # Otherwise the interpreter would try once more at its end, and fail in its own words.
         sys.stdout = None

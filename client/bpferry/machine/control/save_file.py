@@ -52,7 +52,10 @@ class SaveFile:
                 "another 'bpferry save' may be writing it; if not, remove it",
             ) from error
         except OSError as error:
-            raise BpferryError(f"cannot save to '{path}': {error.strerror}") from error
+            raise BpferryError(
+                f"cannot save to '{path}': {error.strerror}",
+                "create its folder, or choose a path that you may write to",
+            ) from error
 
     def start(self, header: Header) -> None:
         """Write *header*; the stream comes behind it."""
