@@ -265,7 +265,7 @@ class _Layout(Struct):
         on_root = connect | Connect.INTEGRATED
         slots = homes.slots_for_others(express=self.express)
         yield topology.buses[0].find(on_root, device.function, slots)
-        if not self.express and Connect.INTEGRATED not in connect:
+        if not self.express and not connect >= Connect.INTEGRATED:
             for level in self.levels[1:]:
                 bus = topology.buses[level[0]]
                 yield bus.find(connect, device.function, reversed(bus.slots))

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from bpferry.commandline.buses.drive_addresses import index_of as drive_index
-from bpferry.commandline.buses.pci import Connect, Place
+from bpferry.commandline.buses.pci import Connect, Connection, Place
 from bpferry.commandline.buses.topology import (
     FEWER,
     Topology,
@@ -181,7 +181,7 @@ class _Round(Struct):
         others = [one for one in self.devices if one.id in self._fixed or not self.may_grow]
         place = topology.place_beside_group(device, others) or topology.find(device)
         connect = topology.connect_of(device)
-        if place is None and self.may_grow and Connect.INTEGRATED not in connect:
+        if place is None and self.may_grow and not connect >= Connect.INTEGRATED:
             self._grow_to(len(topology.buses), connect)
             place = topology.find(device)
         if place is None:
@@ -189,7 +189,7 @@ class _Round(Struct):
         else:
             topology.put(device, place)
 
-    def _grow_to(self, bus: int, connect: Connect) -> int | None:
+    def _grow_to(self, bus: int, connect: Connection) -> int | None:
         """Add buses up to *bus* for a device of this connection; return where it really goes.
 
         If there is only PCI Express, a device of conventional PCI needs a bridge, and the bridge a
@@ -199,8 +199,8 @@ class _Round(Struct):
         missing = bus - len(buses) + 1
         if missing <= 0:
             return bus
-        if Connect.PCI in connect:
-            bridged = any(Connect.PCI_BRIDGE in one.takes for one in buses.values())
+        if connect >= Connect.PCI:
+            bridged = any(one.takes >= Connect.PCI_BRIDGE for one in buses.values())
             if not bridged:
                 bus += missing == 1
                 self._grow_by_bridge()

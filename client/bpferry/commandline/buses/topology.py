@@ -14,6 +14,7 @@ from bpferry.commandline.buses.pci import (
     MODELS,
     Bus,
     Connect,
+    Connection,
     Place,
 )
 from bpferry.commandline.context import Context, mistaken, unsupported
@@ -63,7 +64,7 @@ class Topology(Struct):
                 topology.know(index_of(device), MODEL_OF[device.driver])
         return topology
 
-    def know(self, index: int, name: str, takes: Connect | None = None) -> None:
+    def know(self, index: int, name: str, takes: Connection | None = None) -> None:
         """Add the bus *index* behind a controller of the model *name*."""
         self.buses[index] = Bus.of(index, name, takes)
 
@@ -74,7 +75,7 @@ class Topology(Struct):
             if index not in self.buses:
                 self.know(index, usual)
 
-    def connect_of(self, device: Device) -> Connect:
+    def connect_of(self, device: Device) -> Connection:
         """Return how *device* is connected."""
         if is_bridge(device):
             return MODELS[MODEL_OF[device.driver]].connect
