@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Guests of 512 bytes that greet on the serial port. They need a PC with SeaBIOS.
 
-They start in a second under TCG. One echoes what is typed, ignores its power button, powers the
-machine off on 'q', and on the bytes of PANIC and the others does what their names say. Another one
-powers down, as guests do, when somebody presses its power button, and costs no time until then. The
-third takes all the memory that it can reach.
+They start in a second under TCG, and cost no time while nothing happens to them. One echoes what is
+typed, ignores its power button, powers the machine off on 'q', and on the bytes of PANIC and the
+others does what their names say. Another one powers down, as guests do, when somebody presses its
+power button. The third takes all the memory that it can reach.
 """
 
 from pathlib import Path
@@ -15,46 +15,63 @@ PANIC, CRASH_LOADED, RESET, START_WATCHDOG = b"\x01", b"\x02", b"\x06", b"\x07"
 """What can be typed: a panic, a panic that a crash kernel looks at, a reset, an ib700 for 2 s."""
 
 CODE = bytes.fromhex(
-    "31c0"  # 00  xor ax, ax
-    "8ed8"  # 02  mov ds, ax
-    "fc"  # 04  cld
-    "be4f7c"  # 05  mov si, 0x7c4f  the greeting
-    "ac"  # 08  lodsb
-    "08c0"  # 09  or al, al
-    "7406"  # 0b  je 13
-    "baf803"  # 0d  mov dx, 0x3f8   COM1, data
-    "ee"  # 10  out dx, al
-    "ebf5"  # 11  jmp 8
-    "bafd03"  # 13  mov dx, 0x3fd   COM1, line status
-    "ec"  # 16  in al, dx
-    "a801"  # 17  test al, 0x1      something was typed
-    "74f8"  # 19  je 13
-    "baf803"  # 1b  mov dx, 0x3f8
-    "ec"  # 1e  in al, dx
-    "ee"  # 1f  out dx, al
-    "3c71"  # 20  cmp al, 'q'
-    "7422"  # 22  je 46
-    "3c02"  # 24  cmp al, 0x2       1, 2: what the kernel says to pvpanic
-    "7610"  # 26  jbe 38
-    "3c06"  # 28  cmp al, 0x6       6: reset
-    "7412"  # 2a  je 3e
-    "3c07"  # 2c  cmp al, 0x7       7: start the watchdog
-    "75e3"  # 2e  jne 13
-    "ba4304"  # 30  mov dx, 0x443   ib700: on, 2 s
-    "b00e"  # 33  mov al, 0xe
-    "ee"  # 35  out dx, al
-    "ebdb"  # 36  jmp 13
-    "ba0505"  # 38  mov dx, 0x505   pvpanic
-    "ee"  # 3b  out dx, al
-    "ebd5"  # 3c  jmp 13
-    "baf90c"  # 3e  mov dx, 0xcf9   the chipset's reset control
-    "b006"  # 41  mov al, 0x6
-    "ee"  # 43  out dx, al
-    "eb07"  # 44  jmp 4d
-    "ba0406"  # 46  mov dx, 0x604   where SeaBIOS puts q35's PM1a control register
-    "b80020"  # 49  mov ax, 0x2000  sleep enable, type S5
-    "ef"  # 4c  out dx, ax
-    "ebfe"  # 4d  jmp 4d
+    "fa"  # 00  cli
+    "31c0"  # 01  xor ax, ax
+    "8ed8"  # 03  mov ds, ax
+    "fc"  # 05  cld
+    "c7063000687c"  # 06  mov [0x30], 0x7c68  COM1's interrupt
+    "a33200"  # 0c  mov [0x32], ax
+    "e421"  # 0f  in al, 0x21       it is let through
+    "24ef"  # 11  and al, 0xef
+    "e621"  # 13  out 0x21, al
+    "baf903"  # 15  mov dx, 0x3f9     and asked for when something is typed
+    "b001"  # 18  mov al, 0x1
+    "ee"  # 1a  out dx, al
+    "be6f7c"  # 1b  mov si, 0x7c6f    the greeting
+    "ac"  # 1e  lodsb
+    "08c0"  # 1f  or al, al
+    "7409"  # 21  je 2c
+    "baf803"  # 23  mov dx, 0x3f8     COM1, data
+    "ee"  # 26  out dx, al
+    "ebf5"  # 27  jmp 1e
+    "fb"  # 29  sti
+    "f4"  # 2a  hlt               until then, or until the timer's next tick
+    "fa"  # 2b  cli
+    "bafd03"  # 2c  mov dx, 0x3fd     COM1, line status
+    "ec"  # 2f  in al, dx
+    "a801"  # 30  test al, 0x1      something was typed
+    "74f5"  # 32  je 29
+    "baf803"  # 34  mov dx, 0x3f8
+    "ec"  # 37  in al, dx
+    "ee"  # 38  out dx, al
+    "3c71"  # 39  cmp al, 'q'
+    "7422"  # 3b  je 5f
+    "3c02"  # 3d  cmp al, 0x2       1, 2: what the kernel says to pvpanic
+    "7610"  # 3f  jbe 51
+    "3c06"  # 41  cmp al, 0x6       6: reset
+    "7412"  # 43  je 57
+    "3c07"  # 45  cmp al, 0x7       7: start the watchdog
+    "75e3"  # 47  jne 2c
+    "ba4304"  # 49  mov dx, 0x443     ib700: on, 2 s
+    "b00e"  # 4c  mov al, 0xe
+    "ee"  # 4e  out dx, al
+    "ebdb"  # 4f  jmp 2c
+    "ba0505"  # 51  mov dx, 0x505     pvpanic
+    "ee"  # 54  out dx, al
+    "ebd5"  # 55  jmp 2c
+    "baf90c"  # 57  mov dx, 0xcf9     the chipset's reset control
+    "b006"  # 5a  mov al, 0x6
+    "ee"  # 5c  out dx, al
+    "eb07"  # 5d  jmp 66
+    "ba0406"  # 5f  mov dx, 0x604     where SeaBIOS puts q35's PM1a control register
+    "b80020"  # 62  mov ax, 0x2000    sleep enable, type S5
+    "ef"  # 65  out dx, ax
+    "ebfe"  # 66  jmp 66
+    "50"  # 68  push ax           the interrupt has woken the processor up, and that is all
+    "b020"  # 69  mov al, 0x20
+    "e620"  # 6b  out 0x20, al
+    "58"  # 6d  pop ax
+    "cf"  # 6e  iret
 )
 
 
