@@ -6,7 +6,10 @@ passes on its arguments and its standard streams, and ends with the status of th
 Each call has the whole run of ``bpferry`` from its arguments on, in a process that did nothing yet.
 """
 
+import gc
+import importlib
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -62,8 +65,15 @@ def _listening(listener: socket.socket, path: str) -> int:
 
 def serve(listener: socket.socket) -> None:
     """Fork for each call, until this process is ended."""
-    # Imported here, once for all of them. The caller's process needs none of it.
-    from bpferry.cli import dry_run, main, run  # noqa: F401, PLC0415
+    # Imported here, once for all of them, with what a run imports when it needs it. The caller's
+    # process needs none of it.
+    import bpferry  # noqa: PLC0415
+    from bpferry.cli import main  # noqa: PLC0415
+
+    for _, name, _ in pkgutil.walk_packages(bpferry.__path__, "bpferry."):
+        if name != "bpferry.__main__":
+            importlib.import_module(name)
+    gc.freeze()
 
     # The kernel reaps the forked processes.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
