@@ -74,11 +74,14 @@ def _attack(
                 COUNTS.pack_into(memory, at, next(attempts), joined)
 
 
-def _events() -> Iterator[bytes]:
-    """Yield what the kernel tells of links, the moment that it does."""
+def _events(timeout_s: float | None = None) -> Iterator[bytes]:
+    """Yield what the kernel tells of links, the moment that it does.
+
+    One attacker sleeps until then and gets the processor for it; with a timeout of 0 another spins.
+    """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
         sock.bind((0, RTMGRP_LINK))
-        sock.settimeout(0)
+        sock.settimeout(timeout_s)
         while True:
             try:
                 yield sock.recv(65_536)
@@ -96,4 +99,9 @@ def _folder() -> Iterator[bytes]:
         yield " ".join(os.listdir("/sys/class/net")).encode()  # noqa: PTH208 - the quickest way
 
 
-WATCHERS: Final = (_events, _events, _kernel_list, _folder)
+WATCHERS: Final[tuple[Callable[[], Iterator[bytes]], ...]] = (
+    _events,
+    partial(_events, 0),
+    _kernel_list,
+    _folder,
+)
