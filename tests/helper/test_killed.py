@@ -28,7 +28,7 @@ CLIENT_KILLS = amount(120, 3000)
 OPEN_TO_ROOT = f"{NO_LIMITS}[load]\nusers = [0, {ALICE.uid}]\n"
 """Who asks in the thread is root."""
 
-LATEST_S = 0.35
+LATEST_S = 0.25
 """A start takes 0.1 s and a load 0.07 s: the kills fall before, into and after it."""
 
 
