@@ -10,11 +10,12 @@ from typing import Final
 import msgspec
 
 from bpferry.cli import output
-from bpferry.cli.patience import connect_patiently
+from bpferry.cli.patience import connect_patiently, connect_to_wait
 from bpferry.domain.document import Document, read_devices
 from bpferry.domain.model.cards import Card
 from bpferry.domain.toml import to_plain
 from bpferry.errors import BadInput
+from bpferry.machine.control.client import Control
 from bpferry.machine.control.running import connect
 from bpferry.machine.image_formats import CONTAINERS, HEAD_BYTES, format_of
 from bpferry_wire import limits
@@ -129,13 +130,18 @@ def detach_nic(vm_name: str, card: str, *, timeout_s: int, as_json: bool) -> int
         NotRunning: there is no such VM.
         BpferryError: it has no such card, or the guest does not let go.
     """
-    with connect(vm_name, timeout_s + GRACE_SECONDS) as control:
+    with _connect_to_detach(vm_name, card, timeout_s) as control:
         told = control.ask("detach-nic", card=card, seconds=timeout_s)
     if as_json:
         output.print_json({"name": vm_name, **told})
     else:
         output.print_text(f"the card {told['id']} is out of '{vm_name}'")
     return 0
+
+
+def _connect_to_detach(vm_name: str, device: str, timeout_s: int) -> Control:
+    what = f"its guest to let go of '{device}', for up to {timeout_s} s"
+    return connect_to_wait(vm_name, timeout_s + GRACE_SECONDS, what)
 
 
 def set_link(vm_name: str, card: str, *, link: str, as_json: bool) -> int:
@@ -206,7 +212,7 @@ def detach_disk(vm_name: str, target: str, *, timeout_s: int, as_json: bool) -> 
         NotRunning: there is no such VM.
         BpferryError: it has no such disk, or the guest does not let go.
     """
-    with connect(vm_name, timeout_s + GRACE_SECONDS) as control:
+    with _connect_to_detach(vm_name, target, timeout_s) as control:
         told = control.ask("detach-disk", target=target, seconds=timeout_s)
     if as_json:
         output.print_json({"name": vm_name, **told})

@@ -2,10 +2,14 @@
 """Commands whose answer may take long, and a user who is told so."""
 
 import sys
+from typing import Final
 
 from bpferry.cli import output
 from bpferry.machine.control.client import PATIENT_SECONDS, Control
 from bpferry.machine.control.running import connect
+
+EXPECTED_SECONDS: Final = 1.0
+"""After which a user is told of a wait that is no sign of a fault."""
 
 
 def connect_patiently(vm_name: str) -> Control:
@@ -18,6 +22,19 @@ def connect_patiently(vm_name: str) -> Control:
     control.slow = lambda: output.say(
         f"'{vm_name}' has not answered yet: its QEMU or this host is slow; waiting for it"
     )
+    return control
+
+
+def connect_to_wait(vm_name: str, seconds: float, what: str) -> Control:
+    """Connect to the VM called *vm_name* for a command that waits up to *seconds* for *what*.
+
+    Raises:
+        NotRunning: there is none.
+    """
+    control = connect(vm_name, seconds)
+    reporter = output.StderrReporter()
+    control.slow = lambda: reporter.progress(f"waiting for '{vm_name}': for {what}")
+    control.slow_seconds = EXPECTED_SECONDS
     return control
 
 

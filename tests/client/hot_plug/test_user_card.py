@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """bpferry attach-nic, detach-nic and set-link of cards that need no helper, with a real QEMU."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,25 @@ def test_a_guest_that_does_not_react_keeps_the_card_until_it_lets_go(
         assert run.says("'net0' is out of the VM: the guest has let go of it")
         assert ids(capsys) == []
         assert "hostnet0" not in str(qmp(tmp_path, "", human="info network"))
+
+
+def test_who_waits_for_a_guest_at_a_terminal_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a second. The control: a program that reads the errors is not."""
+    first = []
+    with running(tmp_path, USER_CARD):
+        assert main(("pause", "t")) == 0
+        for is_terminal in (False, True):
+            capsys.readouterr()
+            monkeypatch.setattr(sys.stderr, "isatty", lambda on=is_terminal: on)
+            main(("detach-nic", "t", "net0", "--timeout", "3"))
+            first.append(capsys.readouterr().err.splitlines()[0])
+
+    assert first == [
+        "bpferry: error: the guest has not let go of 'net0' within 3 s",
+        "bpferry: waiting for 't': for its guest to let go of 'net0', for up to 3 s ...",
+    ]
 
 
 def test_a_paused_guest_is_named_as_the_reason(

@@ -52,6 +52,8 @@ class Conversation(Closing):
         self._sock = sock
         self.slow: Callable[[], None] | None = None
         """Is called if an answer takes longer than usual."""
+        self.slow_seconds = SLOW_SECONDS
+        """What is longer than usual."""
         sock.settimeout(seconds)
 
     def ask(self, op: str, **fields: object) -> Mapping[str, object]:
@@ -83,7 +85,7 @@ class Conversation(Closing):
 
     def _receive(self) -> Reply:
         with self._failing():
-            if self.slow is not None and not self._is_readable(SLOW_SECONDS):
+            if self.slow is not None and not self._is_readable(self.slow_seconds):
                 self.slow()
             packet = channel.receive(self._sock)
         try:
