@@ -6,7 +6,7 @@ with Debian 13's kernel, with Debian 12's, and with one that has no BTF: each on
 The table of all is printed, each row as soon as it is known.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from tests import requires
 from tests.abuse.amounts import IS_LONG, amount
 from tests.support.debian_folder import BUILD_SECONDS
 from tests.support.debian_packages import build
+from tests.support.shown import Say, past_capture
 from tests.vm.apparmor import unexpected
 from tests.vm.built_kernel import BUILD_SECONDS as KERNEL_SECONDS
 from tests.vm.built_kernel import kernel_without_btf
@@ -46,7 +47,6 @@ FDS: Final = 4
 ALL_FLOWS: Final = "48 of 48 flows"
 
 Seen = list[tuple[Step, Row]]
-Say = Callable[[str], None]
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -54,7 +54,7 @@ def seen(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Seen]:
     """Return what was seen after each step on a host with this kernel."""
-    say = _past_capture(request.config)
+    say = past_capture(request.config)
     if not IS_LONG:
         shared: Host = request.getfixturevalue("host")
         assert wait_until(lambda: kvm_works(shared, "alice"))
@@ -97,17 +97,6 @@ def _take(host: Host, steps: Sequence[Step], say: Say) -> Seen:
         taken.append((step, look(host, plays=IS_LONG and step.plays)))
         say(taken[-1][1].text)
     return taken
-
-
-def _past_capture(config: pytest.Config) -> Say:
-    """Return what prints a line at once, whatever pytest captures."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            print(line, flush=True)  # noqa: T201 - the table is what it is run for
-
-    return say
 
 
 def test_host_is_of_the_kind_that_it_should_be(seen: Seen) -> None:

@@ -69,6 +69,8 @@ class Sender:
     bridge: str
     space: Namespace
     folder: Path
+    pause_us: int = 50
+    """How long it sleeps when it has nothing to send."""
 
     @contextmanager
     def to(self, receiver: Receiver, rate: int) -> Iterator[Yardstick]:
@@ -79,7 +81,7 @@ class Sender:
         plans = self.folder / f"{receiver.lane.key}.plan"
         plans.write_bytes(plan(receiver.lane.queues, FAMILY, receiver.lane.card))
         taken = f"/sys/class/net/{receiver.tap}/statistics/tx_packets"
-        argv = [str(self.program), self.bridge, taken, str(plans), str(rate)]
+        argv = [str(self.program), self.bridge, taken, str(plans), str(rate), str(self.pause_us)]
         with started_by(self.space.command(argv), "send") as yardstick:
             yield yardstick
 

@@ -2,12 +2,13 @@
 /*
  * Sends packets to a VM on a bridge until standard input is closed.
  *
- *     send BRIDGE TAKEN PLAN RATE
+ *     send BRIDGE TAKEN PLAN RATE PAUSE
  *
  * TAKEN is the file in which the kernel counts the packets that were read from the VM's tap
  * (/sys/class/net/TAP/statistics/tx_packets), by QEMU or by vhost. PLAN is as for path.c, and RATE is
  * packets a second; 0 means as many as the VM takes: then there are always some on their way, but never
- * so many that the tap has to drop one.
+ * so many that the tap has to drop one. PAUSE is how many microseconds it sleeps when it has nothing to
+ * send: to look more often costs a slow processor more than the packets.
  *
  * The answer to each line of standard input, and to its end, is one line: packets sent and packets
  * taken so far, and nanoseconds of processor time in the system calls that sent them. That line comes
@@ -22,12 +23,12 @@
 #include "path.h"
 
 enum {
-	WAIT_NS = 50000,
 	/* An emulated guest on a busy host. */
 	GIVE_UP_NS = 2000000000,
 };
 
 static int counter;
+static long pause_ns;
 static unsigned long rate, sent, before;
 static long long sending_ns;
 
@@ -88,7 +89,7 @@ static void send_on(int sock)
 	unsigned long last = 0;
 	unsigned int next = 0;
 
-	while (!is_asked(next ? 0 : WAIT_NS) || answer()) {
+	while (!is_asked(next ? 0 : pause_ns) || answer()) {
 		unsigned long taken = count() - before;
 
 		if (taken != last || taken >= sent)
@@ -106,8 +107,8 @@ static void send_on(int sock)
 
 int main(int argc, char **argv)
 {
-	if (argc != 5) {
-		fprintf(stderr, "usage: send BRIDGE TAKEN PLAN RATE\n");
+	if (argc != 6) {
+		fprintf(stderr, "usage: send BRIDGE TAKEN PLAN RATE PAUSE\n");
 		return 2;
 	}
 	counter = open(argv[2], O_RDONLY | O_CLOEXEC);
@@ -115,6 +116,7 @@ int main(int argc, char **argv)
 		give_up(argv[2]);
 	read_plan(argv[3]);
 	rate = strtoul(argv[4], NULL, 10);
+	pause_ns = strtol(argv[5], NULL, 10) * 1000;
 	before = count();
 	/* Otherwise a short sleep lasts twice as long (the default slack is 50 us). */
 	prctl(PR_SET_TIMERSLACK, 1);
