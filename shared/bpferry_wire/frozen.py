@@ -39,6 +39,10 @@ class Frozen(tuple[Any, ...]):
             raise TypeError(f"{cls.__name__} takes each of {cls._fields} once")
         return super().__new__(cls, [found[name] for name in cls._fields])
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """Return what a copy is made of; a tuple's own would be one value, the tuple."""
+        return tuple(self)
+
     def _replace(self, **named: object) -> Self:
         """Return the same with other values for the fields *named*."""
         return type(self)(**{**self._asdict(), **named})

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Frozen values are what typing's named tuples are, and take less time to make."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +41,8 @@ USES: dict[str, Callable[[type[Ours] | type[Theirs]], object]] = {
     "map": lambda kind: kind("a")._asdict(),
     "replaced": lambda kind: tuple(kind("a")._replace(name="b")),
     "equal": lambda kind: (kind("a") == kind("a", 3), hash(kind("a")) == hash(kind("a", 3))),
+    "copied": lambda kind: tuple(copy.copy(kind("a"))),
+    "sent": lambda kind: tuple(pickle.loads(pickle.dumps(kind("a")))),  # noqa: S301 - our own
     "shown": lambda kind: repr(kind("a")).partition("(")[2],
 }
 
