@@ -54,8 +54,7 @@ def domain(
 ) -> str:
     """Return the document of a VM on the QEMU of this *version* with one *card*.
 
-    A card can only be plugged in with ACPI. In this host's KVM, a guest with that and with four
-    processors was seen to fall silent, and to hold up the host; those without it were not.
+    A card can only be plugged in with ACPI.
     """
     qemu, features = BINARIES[version], ACPI if has_acpi else ""
     return DOMAIN.format(
