@@ -4,6 +4,7 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from bpferry.cli import can_i
 from bpferry.cli.main import main
 from bpferry.errors import QemuError
+from bpferry.network import connection
 from bpferry.qemu.cache import find_or_probe
 from bpferry_wire.errors import Code
 from bpferry_wire.messages import (
@@ -227,6 +229,22 @@ def test_helper_that_fails(
         f"{word:<{width}}  tap on bridge 'br0', 1 queue: the helper refused: why\n"
         f"{'':{width}}  hint: what to do\n"
     )
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_who_waits_for_a_helper_at_a_terminal_is_told(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
+) -> None:
+    """Else there would be nothing to see for 15 seconds."""
+    monkeypatch.setattr(connection.Connection, "slow", None)
+    monkeypatch.setattr(connection, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    with fake.helper(folder / "tap.sock", fake.keeps_silent):
+        assert main(["can-i", "--bridge", "br0"]) == 1
+
+    said = f"bpferry: waiting for the helper at '{folder}/tap.sock' ...\n"
+    assert capsys.readouterr().err == (said if is_terminal else "")
 
 
 @pytest.mark.parametrize("as_json", [True, False])

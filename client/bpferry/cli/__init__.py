@@ -40,6 +40,7 @@
     escape_key       the key that leaves a console
     console_options  what bpferry console takes, and its help
     patience         commands whose answer may take long
+    slow_helpers     who waits for a helper is told so
     save             bpferry save, bpferry snapshot
     migrate          bpferry migrate
     receive          its other end, at the other host

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bpferry.cli import output
+from bpferry.cli.slow_helpers import tell_of_slow_helpers
 from bpferry.domain.model.cards import VHOST_DEVICE
 from bpferry.errors import BadInput, BpferryError, NotReady, Refused, Unsupported
 from bpferry.machine.creation.networks import NETWORKS
@@ -68,6 +69,7 @@ def can_i(
     Raises:
         BadInput: queues are asked for without a tap.
     """
+    tell_of_slow_helpers()
     source = bridge or network
     if source is None and (queues or mtu or mac):
         raise BadInput(

@@ -10,6 +10,7 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.cli.colours import coloured, wants_colours
+from bpferry.cli.slow_helpers import tell_of_slow_helpers
 from bpferry.domain.variables import NOTHING, Given
 from bpferry.machine.doctor.examination import Examination, Subject, examine
 from bpferry.machine.doctor.finding import NAMES, Finding
@@ -54,6 +55,7 @@ def doctor(
     Returns:
         1 if something that was asked for cannot work, otherwise 0.
     """
+    tell_of_slow_helpers()
     subject = Subject(Path(file) if file else None, deep=deep, secrets=secrets, given=given)
     found = examine(subject, output.StderrReporter())
     if as_json:

@@ -5,6 +5,7 @@ from typing import Final
 
 from bpferry.cli import output
 from bpferry.cli.network_options import find_name_problem
+from bpferry.cli.slow_helpers import tell_of_slow_helpers
 from bpferry.cli.table import format_table
 from bpferry.errors import BadInput
 from bpferry.network.tap_helper import TapHelper
@@ -67,6 +68,7 @@ def create(
         vlan=vlan,
         bandwidth=Bandwidth(inbound, outbound),
     )
+    tell_of_slow_helpers()
     with TapHelper() as helper:
         made = helper.create(request)
     if as_json:
@@ -102,6 +104,7 @@ def list_own(*, as_json: bool) -> int:
     Raises:
         BpferryError: the helper is not there, or failed.
     """
+    tell_of_slow_helpers()
     with TapHelper() as helper:
         taps = helper.list()
     users = find_users() if taps else {}
@@ -138,6 +141,7 @@ def delete(name: str, *, as_json: bool) -> int:
     Raises:
         BpferryError: the helper is not there, says no, or failed.
     """
+    tell_of_slow_helpers()
     with TapHelper() as helper:
         helper.delete(name)
     if as_json:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
 from bpferry.errors import OF_HELPERS, BpferryError, HelperError, NoHelper, NotMember
@@ -60,6 +61,9 @@ taps and twice for sets, so this is a fifth of our unit's TimeoutStartSec=."""
 MANAGER: Final = "NOTIFY_SOCKET"
 """sd_notify(3). A VM that has started has taken it out of its environment."""
 
+SLOW_SECONDS: Final = 1.0
+"""After which ``Connection.slow`` is called."""
+
 ATTEMPTS: Final = 2
 """A helper that dies loses the packet; systemd starts another for the next connection."""
 
@@ -86,6 +90,8 @@ class Connection(Closing):
     """A connection to one helper."""
 
     service: ClassVar[Service]
+    slow: Callable[[str], None] | None = None
+    """Is called with the helper's path if an answer takes long. Of all connections, if set here."""
 
     def __init__(self, path: str | None = None, seconds: float | None = None) -> None:
         """Ask at *path*, or where the environment says, or at the default place.
@@ -174,6 +180,8 @@ class Connection(Closing):
             # A helper that turns us away does not read, but has said why before it closed.
             with contextlib.suppress(BrokenPipeError):
                 channel.send(sock, packet)
+            if self.slow is not None and not _is_readable(sock, SLOW_SECONDS):
+                self.slow(self.path)
             return channel.receive(sock)
         except BaseException as error:
             # A late answer would be taken for the answer to the next question.
@@ -248,6 +256,15 @@ def _is_about_vm(reply: Reply | ErrorReply) -> bool:
     if not isinstance(reply, ErrorReply) or reply.code is not Code.BAD_REQUEST:
         return False
     return f"unknown key '{KEY}'" in reply.message
+
+
+def _is_readable(sock: socket.socket, seconds: float) -> bool:
+    """Wait until something can be read from *sock*, or for *seconds*; return whether it can."""
+    import select  # noqa: PLC0415 - for a user who waits
+
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _usual_seconds() -> float:
