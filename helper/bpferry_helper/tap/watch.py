@@ -32,14 +32,8 @@ from typing import Final
 from bpferry_helper.identity import Peer
 from bpferry_helper.log import WARNING, log
 from bpferry_helper.tap import claims
-from bpferry_helper.tap.link_codec import (
-    AF_BRIDGE,
-    RTM_DELLINK,
-    RTM_NEWLINK,
-    index_of,
-    read_link,
-)
-from bpferry_helper.tap.links import Links
+from bpferry_helper.tap.link_codec import AF_BRIDGE, RTM_DELLINK, RTM_NEWLINK, index_of, read_link
+from bpferry_helper.tap.links import GONE, Links
 from bpferry_helper.tap.marks import PREFIXES, OurTap, as_ours, ours_among, own_address
 from bpferry_helper.tap.netlink import HEADER, RECEIVE_BYTES, LinkError, messages_in
 from bpferry_helper.tap.penalties import Penalties
@@ -98,8 +92,13 @@ class AddressWatch:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
         for tap in ours_among(self._host.taps(PREFIXES)):
-            if tap.holder.mac and host.is_locked(tap.link.ifindex):
-                self._cards[tap.link.ifindex] = tap.holder.mac
+            try:
+                if tap.holder.mac and host.is_locked(tap.link.ifindex):
+                    self._cards[tap.link.ifindex] = tap.holder.mac
+            except LinkError as error:
+                # What has gone since it was listed needs no watch.
+                if error.errno not in GONE:
+                    raise
         self._set_membership(wanted=bool(self._cards))
         if self._cards:
             self._check_all()

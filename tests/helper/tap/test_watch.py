@@ -13,6 +13,7 @@ from bpferry_helper.tap import watch
 from bpferry_helper.tap.link_codec import Link, link_message, read_link
 from bpferry_helper.tap.links import Links
 from bpferry_helper.tap.marks import Holder, own_address, write_alias
+from bpferry_helper.tap.netlink import LinkError
 from bpferry_helper.tap.penalties import Penalties
 from bpferry_helper.tap.watch import AddressWatch
 from tests.support.census import wait_until
@@ -30,13 +31,17 @@ class Host(Links):
     def __init__(self, *links: Link) -> None:
         self.links = list(links)
         self.restored: list[int] = []
+        self.fails: dict[int, int] = {}
+        """What the kernel answers to questions about a port, by its index."""
 
     def taps(self, prefixes: tuple[str, ...]) -> list[Link]:  # noqa: ARG002 - as in Links
         """Return those in the list."""
         return list(self.links)
 
-    def is_locked(self, index: int) -> bool:  # noqa: ARG002 - as in Links
-        """Say that each is."""
+    def is_locked(self, index: int) -> bool:
+        """Say that each is, unless the kernel does not say it."""
+        if index in self.fails:
+            raise LinkError("cannot look at the bridge port", self.fails[index])
         return True
 
     def by_index(self, index: int) -> Link | None:  # noqa: ARG002 - as in Links
@@ -139,6 +144,24 @@ def test_a_tap_that_went_while_messages_were_lost_is_forgotten(*, is_gone: bool)
             return wait_until(lambda: not found.is_needed and not sock.is_member, 0.5)
 
     assert is_gone == in_child(run)
+
+
+@pytest.mark.parametrize(("error", "starts"), [(errno.ENODEV, True), (errno.EPERM, False)])
+def test_a_tap_that_goes_while_the_helper_starts_is_not_watched(
+    error: int, *, starts: bool
+) -> None:
+    """And ends no start, as any other error does; those beside it are watched."""
+    host = Host(tap(), tap(index=8))
+    host.fails = {INDEX: error}
+
+    def run() -> bool:
+        try:
+            with watched(host) as (found, _, _):
+                return found.is_needed
+        except LinkError:
+            return False
+
+    assert starts == in_child(run)
 
 
 @pytest.mark.parametrize("fault", [LOST, OSError(errno.EIO, "bad"), ValueError("not UTF-8")])
