@@ -91,7 +91,7 @@ class Connection(Closing):
 
     service: ClassVar[Service]
     slow: Callable[[str], None] | None = None
-    """Is called with the helper's path if an answer takes long. Of all connections, if set here."""
+    """Is called with the helper's path if an answer takes long; set on the class, for all."""
 
     def __init__(self, path: str | None = None, seconds: float | None = None) -> None:
         """Ask at *path*, or where the environment says, or at the default place.
