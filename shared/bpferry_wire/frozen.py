@@ -39,6 +39,14 @@ class Frozen(tuple[Any, ...]):
             raise TypeError(f"{cls.__name__} takes each of {cls._fields} once")
         return super().__new__(cls, [found[name] for name in cls._fields])
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse it, for any name.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(f"a {type(self).__name__} does not change: no '{name}' is set")
+
     def __getnewargs__(self) -> tuple[Any, ...]:
         """Return what a copy is made of; a tuple's own would be one value, the tuple."""
         return tuple(self)

@@ -70,10 +70,11 @@ def test_each_field_is_given_once(wrong: str, kind: type[Ours] | type[Theirs]) -
 
 
 @pytest.mark.parametrize("kind", [Ours, Theirs])
-def test_fields_do_not_change(kind: type[Ours] | type[Theirs]) -> None:
-    """The same value may be with several holders."""
+@pytest.mark.parametrize("attribute", ["name", "nmae"])
+def test_values_do_not_change(attribute: str, kind: type[Ours] | type[Theirs]) -> None:
+    """The same value may be with several holders; nor is a slip of the pen a new attribute."""
     with pytest.raises(AttributeError):
-        kind("a").name = "b"  # type: ignore[misc]  # the checker knows it too
+        setattr(kind("a"), attribute, "b")
 
 
 def test_no_message_is_a_named_tuple() -> None:
