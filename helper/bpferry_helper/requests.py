@@ -8,8 +8,10 @@ that sent it, not the others.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Final
 
 from bpferry_helper.connected import Connected
@@ -32,7 +34,7 @@ _HINT: Final = "see the journal of the helper's unit"
 
 
 class Requests:
-    """Serves the requests of all clients. Everything here is called by the loop."""
+    """Serves the requests of all clients. The loop calls everything but what workers close."""
 
     def __init__(
         self,
@@ -49,6 +51,8 @@ class Requests:
         self._replies = Replies(connected, self._discard)
         self.pacing = Pacing(connected)
         self.workers = Workers(service.work_ahead)
+        self._unclosed: deque[OwnedFds] = deque()
+        self._closing = Lock()
 
     def read(self, connection: Connection) -> None:
         """Read the request of *connection*, if there is one, and serve it."""
@@ -140,7 +144,8 @@ class Requests:
             if isinstance(work, Answer):
                 self._replies.send(connection, work)
             else:
-                self._start(connection, work)
+                run, pace = (work.run, work.pace) if isinstance(work, Paced) else (work, None)
+                self._start(connection, partial(self._after_closing, run), pace)
             if is_paced:
                 self.workers.work_ahead_soon()
 
@@ -159,10 +164,14 @@ class Requests:
             return work
         return work.quick() or work.run
 
-    def _start(self, connection: Connection, work: Work | Paced | Callable[[], Peer]) -> None:
+    def _start(
+        self,
+        connection: Connection,
+        run: Work | Callable[[], Peer],
+        pace: tuple[int, int] | None = None,
+    ) -> None:
         self._connected.stop_reading(connection, State.WORKING)
         connection.deadline = time.monotonic() + WORK_S
-        run, pace = (work.run, work.pace) if isinstance(work, Paced) else (work, None)
         uid, until = connection.peer.uid, connection.deadline
         self.workers.submit(Job(uid, connection.number, run, pace, until))
 
@@ -184,7 +193,19 @@ class Requests:
         if not self._service.closing_waits:
             fds.close()
         elif len(fds):
-            self.workers.submit(Job(NOBODYS, 0, fds.close))
+            self._unclosed.append(fds)
+            self.workers.submit(Job(NOBODYS, 0, self._close_unclosed))
+
+    def _close_unclosed(self) -> None:
+        # By a worker: the lock is for the other one, which waits until all is closed.
+        with self._closing:
+            while self._unclosed:
+                self._unclosed.popleft().close()
+
+    def _after_closing(self, run: Work) -> Answer:
+        """Run what was asked for. A tap that its client has closed must not be in its way."""
+        self._close_unclosed()
+        return run()
 
     def _answer(self, connection: Connection, done: Done) -> None:
         if isinstance(done.result, Answer):

@@ -60,12 +60,13 @@ class Everybody:
         return 1000.0
 
 
-def note_who_closes(closed_by: list[str]) -> None:
-    """Note the thread that closes fds, each time; for a child of ours."""
+def note_who_closes(closed_by: list[str], pause_s: float = 0.0) -> None:
+    """Note the thread that closes fds, each time, after a pause; for a child of ours."""
     close = OwnedFds.close
 
     def noted(fds: OwnedFds) -> None:
         if len(fds):
+            time.sleep(pause_s)
             closed_by.append(threading.current_thread().name)
         close(fds)
 
@@ -81,6 +82,8 @@ class Stuck:
     def __init__(self, *, hello_by_worker: bool) -> None:
         self.gate = threading.Event()
         self.begun = 0
+        self.look: Callable[[], object] = lambda: None
+        """Called when what was asked for begins."""
         self._hello_by_worker = hello_by_worker
 
     def work_ahead(self) -> float | None:
@@ -99,6 +102,7 @@ class Stuck:
 
     def _wait(self) -> Answer:
         self.begun += 1
+        self.look()
         self.gate.wait()
         fds = OwnedFds()
         fds.add(os.open("/dev/null", os.O_RDONLY))
@@ -233,6 +237,24 @@ def test_what_takes_the_kernel_long_to_close_is_not_closed_by_the_loop(
     threads = {"load-0", "load-1"} if waits else {"loop"}
     assert dropped <= threads
     assert sent <= threads
+
+
+def test_what_the_kernel_still_closes_is_not_in_the_way_of_the_next_request(
+    tmp_path: Path,
+) -> None:
+    """Who starts a VM anew asks for a tap with the address of the last one, which they closed."""
+
+    def act(here: Served) -> list[int]:
+        closed_by: list[str] = []
+        closed: list[int] = []
+        note_who_closes(closed_by, pause_s=0.1)
+        here.service.look = lambda: closed.append(sum(name != "MainThread" for name in closed_by))
+        here.service.gate.set()
+        for _ in range(3):
+            ask(here.connect(), Quota())
+        return closed
+
+    assert served(tmp_path, act) == [0, 1, 2]
 
 
 def test_what_a_client_was_told_is_not_done_is_not_done_later(tmp_path: Path) -> None:
