@@ -13,12 +13,7 @@ from typing import Final
 
 from bpferry_helper.errors import PolicyError
 from bpferry_helper.learning import learning_limit
-from bpferry_helper.policy.accounts import (
-    SUBUID_PATH,
-    group_name,
-    read_subordinates,
-    user_name,
-)
+from bpferry_helper.policy.accounts import SUBUID_PATH, group_name, read_subordinates, user_name
 from bpferry_helper.policy.file import POLICY_PATH
 from bpferry_helper.policy.names import has_wildcards
 from bpferry_helper.policy.rules import LIMIT_MODULES, Policy

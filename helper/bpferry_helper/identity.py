@@ -158,12 +158,7 @@ class GroupReader:
         return self._peer(memoryview(raw).cast("I"), len(raw) // GID_BYTES, who, uid, named)
 
     def _peer(
-        self,
-        gids: "Gids",
-        count: int,
-        who: Credentials,
-        uid: int,
-        named: frozenset[int],
+        self, gids: "Gids", count: int, who: Credentials, uid: int, named: frozenset[int]
     ) -> Peer:
         mine = frozenset(gid for gid in named if gid == who.gid or _has(gids, count, gid))
         first = {who.gid, *gids[: min(count, MAX_GIDS_SHOWN)]} - self._unmapped

@@ -82,9 +82,7 @@ class Replies:
         if error.errno == errno.ETOOMANYREFS:
             log(WARNING, "too many file descriptors are on their way to clients, ignoring")
             busy = ErrorReply(
-                Code.BUSY,
-                "too many grants wait for their clients",
-                "try again later",
+                Code.BUSY, "too many grants wait for their clients", "try again later"
             )
             self.send(connection, Answer(busy))
             return

@@ -37,11 +37,7 @@ class Requests:
     """Serves the requests of all clients. The loop calls everything but what workers close."""
 
     def __init__(
-        self,
-        service: Service,
-        accounts: Accounts,
-        door: Door,
-        connected: Connected,
+        self, service: Service, accounts: Accounts, door: Door, connected: Connected
     ) -> None:
         """Let *service* decide about the requests of those *connected*."""
         self._service = service

@@ -55,11 +55,7 @@ class Server:
     """Serves one listening socket until no client has come for a while."""
 
     def __init__(
-        self,
-        listener: socket.socket,
-        service: Service,
-        notifier: Notifier,
-        accounts: Accounts,
+        self, listener: socket.socket, service: Service, notifier: Notifier, accounts: Accounts
     ) -> None:
         """Borrow *listener*; *accounts* knows the account of a uid."""
         # Again: systemd's queue is long, for the clients that come while the helper starts.

@@ -18,14 +18,7 @@ from bpferry_helper.policy.cards import cards_in_words
 from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.rules import Decision, Policy
 from bpferry_helper.rate import TokenBuckets, pace_of_all
-from bpferry_helper.role import (
-    cannot,
-    check_allowed,
-    check_pace,
-    hello,
-    not_here,
-    usable_policy,
-)
+from bpferry_helper.role import cannot, check_allowed, check_pace, hello, not_here, usable_policy
 from bpferry_helper.tap.bridge_conf import BridgeConfFile
 from bpferry_helper.tap.bridges import Wanted
 from bpferry_helper.tap.census import Census

@@ -64,11 +64,7 @@ class AddressWatch:
     """Keeps each tap at its own address and number of queues. Safe to use from several threads."""
 
     def __init__(
-        self,
-        sock: socket.socket,
-        host: Links,
-        penalties: Penalties,
-        name: Callable[[int], str],
+        self, sock: socket.socket, host: Links, penalties: Penalties, name: Callable[[int], str]
     ) -> None:
         """Borrow *sock*, a NETLINK_ROUTE socket of the host's namespace, and the *host*'s links.
 
