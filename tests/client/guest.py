@@ -4,7 +4,8 @@
 They start in a second under TCG, and cost no time while nothing happens to them. One echoes what is
 typed, ignores its power button, powers the machine off on 'q', and on the bytes of PANIC and the
 others does what their names say. Another one powers down, as guests do, when somebody presses its
-power button. The third takes all the memory that it can reach.
+power button. The third takes all the memory that it can reach. The last says nothing, and keeps its
+processor busy.
 """
 
 from pathlib import Path
@@ -145,6 +146,8 @@ GREEDY = bytes.fromhex(
     "ffff00000092cf00"  # 50  writable, from 0 to 4 GiB
 )
 
+BUSY = bytes.fromhex("ebfe")  # jmp 0
+
 
 def write_disk(path: Path) -> None:
     """Write a disk image with this guest to *path*."""
@@ -159,6 +162,11 @@ def write_obedient_disk(path: Path) -> None:
 def write_greedy_disk(path: Path) -> None:
     """Write one with the guest that takes memory."""
     _write(path, GREEDY + GREETING + b"\0")
+
+
+def write_busy_disk(path: Path) -> None:
+    """Write one with the guest that never sleeps."""
+    _write(path, BUSY)
 
 
 def _write(path: Path, code: bytes) -> None:

@@ -61,9 +61,8 @@ from pathlib import Path
 sys.path.append("{CLONE}")
 from tests.client import guest
 for name in {VMS}:
-    guest.write_disk(Path("/home/alice", name + ".img"))
+    guest.write_busy_disk(Path("/home/alice", name + ".img"))
 """
-"""Their guests ask the serial port for input, and never sleep."""
 
 
 def setting(role: str, key: str) -> str:
