@@ -2,6 +2,7 @@
 """Where file descriptors come from.
 
     connection    asking a helper
+    readable      waiting for an answer without reading it
     bpf_helper    eBPF sets, from the helper that loads them
     tap_helper    taps on bridges, from the helper that makes them
     existing_tap  the queues of a tap that exists

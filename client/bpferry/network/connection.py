@@ -180,8 +180,11 @@ class Connection(Closing):
             # A helper that turns us away does not read, but has said why before it closed.
             with contextlib.suppress(BrokenPipeError):
                 channel.send(sock, packet)
-            if self.slow is not None and not _is_readable(sock, SLOW_SECONDS):
-                self.slow(self.path)
+            if self.slow is not None:
+                from bpferry.network.readable import is_readable  # noqa: PLC0415 - who waits
+
+                if not is_readable(sock, SLOW_SECONDS):
+                    self.slow(self.path)
             return channel.receive(sock)
         except BaseException as error:
             # A late answer would be taken for the answer to the next question.
@@ -256,15 +259,6 @@ def _is_about_vm(reply: Reply | ErrorReply) -> bool:
     if not isinstance(reply, ErrorReply) or reply.code is not Code.BAD_REQUEST:
         return False
     return f"unknown key '{KEY}'" in reply.message
-
-
-def _is_readable(sock: socket.socket, seconds: float) -> bool:
-    """Wait until something can be read from *sock*, or for *seconds*; return whether it can."""
-    import select  # noqa: PLC0415 - for a user who waits
-
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def _usual_seconds() -> float:

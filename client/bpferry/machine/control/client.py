@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Final, NamedTuple
 from bpferry.errors import NotRunning
 from bpferry.machine.control.packets import decode_reply, encode_request, without_none
 from bpferry.machine.control_socket import peer_uid
+from bpferry.network.readable import is_readable
 from bpferry_wire import channel
 from bpferry_wire.errors import PacketTruncated, PeerClosed, WireError
 from bpferry_wire.fds import Closing, OwnedFds
@@ -85,7 +85,7 @@ class Conversation(Closing):
 
     def _receive(self) -> Reply:
         with self._failing():
-            if self.slow is not None and not self._is_readable(self.slow_seconds):
+            if self.slow is not None and not is_readable(self._sock, self.slow_seconds):
                 self.slow()
             packet = channel.receive(self._sock)
         try:
@@ -109,14 +109,9 @@ class Conversation(Closing):
         except (OSError, PeerClosed) as error:
             raise NobodyThere(f"'{self.vm_name}' has ended") from error
 
-    def _is_readable(self, seconds: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(None if seconds is None else seconds * 1000))
-
     def wait_for_end(self, seconds: float | None) -> bool:
         """Wait until the VM has ended, at most *seconds*; say whether it has."""
-        if not self._is_readable(seconds):
+        if not is_readable(self._sock, seconds):
             return False
         try:
             return not self._sock.recv(1)
