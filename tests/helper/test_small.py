@@ -14,6 +14,7 @@ from bpferry_helper.log import ERROR, INFO, log
 from bpferry_helper.rate import TokenBuckets
 from bpferry_helper.work import QUIET_S, WORKERS, Job, Workers, log_fault
 from tests.support.census import wait_until
+from tests.support.late_writes import late_writes
 from tests.support.workers import end, hold_up, order_of
 
 # -- log
@@ -163,13 +164,7 @@ def test_a_worker_that_writes_late_writes_into_no_other_test_s_fd(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The eventfd is closed after that, though the result could be had before."""
-    written: list[int] = []
-
-    def write_late(fd: int, _value: int) -> None:
-        time.sleep(0.1)
-        written.append(fd)
-
-    monkeypatch.setattr(os, "eventfd_write", write_late)
+    written = late_writes(monkeypatch)
     workers = Workers()
     workers.submit(Job(1, 7, lambda: None))
     order_of(workers, 1)

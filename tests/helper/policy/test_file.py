@@ -2,7 +2,6 @@
 """The policy file as it is now: who may have written it, and when it is read again."""
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from bpferry_helper.policy.current import PolicyFile
 from bpferry_helper.policy.file import read_policy
 from bpferry_helper.policy.rules import DEFAULT_TRUSTED
 from tests.helper.policy.conftest import GROUP
+from tests.support.late_writes import late_writes
 from tests.support.policy_file import end
 
 pytestmark = pytest.mark.privileged
@@ -32,13 +32,7 @@ def test_a_thread_that_writes_late_writes_into_no_other_test_s_fd(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The eventfd is closed after that, though the policy could be had before."""
-    written: list[int] = []
-
-    def write_late(fd: int, _value: int) -> None:
-        time.sleep(0.1)
-        written.append(fd)
-
-    monkeypatch.setattr(os, "eventfd_write", write_late)
+    written = late_writes(monkeypatch)
     file = PolicyFile(str(path), GROUP)
     file.current()
     end(file)
