@@ -134,14 +134,17 @@ def held(helper: HelperProcess, person: Person = ALICE) -> int:
 
 
 def test_the_next_vm_gets_what_is_ready(load: Load) -> None:
-    """Each set is the one client's alone; then as many are loaded again."""
+    """Each set is the one client's alone; then as many are loaded again, at the least.
+
+    Both users' sets count as one burst, unless the host is so slow that one has passed.
+    """
     with pool(load) as sets:
         before = sets.helper.held()
         granted = [sets.get(BOB) for _ in range(CARDS)]
         whole = [one for one in granted if not isinstance(one, Code)]
         theirs = frozenset().union(*whole)
         assert wait_until(lambda: not theirs & sets.helper.held())
-        wait_for(sets.helper, CARDS)
+        assert wait_until(lambda: ready(sets.helper) >= CARDS, 20)
 
         assert not theirs & sets.helper.held()
     assert (CARDS, 4 * CARDS) == (len(whole), len(theirs))

@@ -17,8 +17,9 @@ SIGNS: Final = {
     "iotlb_to_section: Assertion": "QEMU 10.0.13 ended itself",
     "blocked for more than 120 seconds": "a guest's kernel waited for an interrupt that never came",
     "the guest saw 0 of ": "a guest's card got no interrupt",
+    "did not answer in time; it wrote nothing before": "a guest stood still while it booted",
 }
-"""What a failure says, and what had happened. Each was seen, once in some hundred guests."""
+"""What a failure says, and what had happened. Each was seen: one of some hundred guests."""
 
 REPEATED: Final = pytest.StashKey[list[str]]()
 
