@@ -4,6 +4,7 @@
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -130,7 +131,7 @@ def detach_nic(vm_name: str, card: str, *, timeout_s: int, as_json: bool) -> int
         NotRunning: there is no such VM.
         BpferryError: it has no such card, or the guest does not let go.
     """
-    with _connect_to_detach(vm_name, card, timeout_s) as control:
+    with _waiting_for_guest(vm_name, card, timeout_s) as control:
         told = control.ask("detach-nic", card=card, seconds=timeout_s)
     if as_json:
         output.print_json({"name": vm_name, **told})
@@ -139,9 +140,16 @@ def detach_nic(vm_name: str, card: str, *, timeout_s: int, as_json: bool) -> int
     return 0
 
 
-def _connect_to_detach(vm_name: str, device: str, timeout_s: int) -> Control:
+@contextmanager
+def _waiting_for_guest(vm_name: str, device: str, timeout_s: int) -> Iterator[Control]:
     what = f"its guest to let go of '{device}', for up to {timeout_s} s"
-    return connect_to_wait(vm_name, timeout_s + GRACE_SECONDS, what)
+    with connect_to_wait(vm_name, timeout_s + GRACE_SECONDS, what) as control:
+        try:
+            yield control
+        except KeyboardInterrupt:
+            asked = f"the guest was asked, and may still let go of '{device}'"
+            output.say(f"{asked}; see: bpferry status {vm_name}")
+            raise
 
 
 def set_link(vm_name: str, card: str, *, link: str, as_json: bool) -> int:
@@ -212,7 +220,7 @@ def detach_disk(vm_name: str, target: str, *, timeout_s: int, as_json: bool) -> 
         NotRunning: there is no such VM.
         BpferryError: it has no such disk, or the guest does not let go.
     """
-    with _connect_to_detach(vm_name, target, timeout_s) as control:
+    with _waiting_for_guest(vm_name, target, timeout_s) as control:
         told = control.ask("detach-disk", target=target, seconds=timeout_s)
     if as_json:
         output.print_json({"name": vm_name, **told})

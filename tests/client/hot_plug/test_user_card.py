@@ -3,10 +3,12 @@
 
 import sys
 from pathlib import Path
+from signal import SIGINT, raise_signal
 
 import pytest
 
 from bpferry.cli.main import main
+from bpferry.cli.output import StderrReporter
 from tests.client.hot_plug.vm import NATIVE, answer, cards, qmp, running
 from tests.client.support import wait_until
 
@@ -113,6 +115,24 @@ def test_who_waits_for_a_guest_at_a_terminal_is_told(
     assert first == [
         "bpferry: error: the guest has not let go of 'net0' within 3 s",
         "bpferry: waiting for 't': for its guest to let go of 'net0', for up to 3 s ...",
+    ]
+
+
+def test_who_stops_waiting_is_told_that_the_guest_was_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends the command; the card goes when the guest lets go of it."""
+    with running(tmp_path, USER_CARD) as run:
+        monkeypatch.setattr(StderrReporter, "progress", lambda *_: raise_signal(SIGINT))
+        status = main(("detach-nic", "t", "net0", "--timeout", "60"))
+        said = capsys.readouterr().err.splitlines()
+        assert main(("reset", "t")) == 0
+        assert run.says("'net0' is out of the VM: the guest has let go of it")
+
+    assert status == 128 + SIGINT
+    assert said == [
+        "bpferry: the guest was asked, and may still let go of 'net0'; see: bpferry status t",
+        "bpferry: error: stopped by SIGINT",
     ]
 
 
