@@ -147,6 +147,26 @@ def test_a_helper_that_is_not_there_is_installed_or_started(
     assert ("fault", command) == (found.state, found.command)
 
 
+@pytest.mark.parametrize("kind", ["socket", "service"])
+def test_a_masked_unit_is_unmasked_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Systemd refuses to enable a masked socket, and to start one whose service is masked."""
+    at(folder / "none.sock", TapHelper, monkeypatch)
+    files = host(folder, {"/usr/local/lib/systemd/system/bpferry-tap.socket": ""})
+    unit = f"bpferry-tap.{kind}"
+    mask = files.path(f"/etc/systemd/system/{unit}")
+    mask.parent.mkdir(parents=True)
+    mask.symlink_to("/dev/null")
+    [found] = check_tap_helper(files, ())
+
+    assert found.message.endswith(f"; masked: {unit}")
+    assert (
+        f"sudo systemctl unmask {unit} && sudo systemctl enable --now bpferry-tap.socket"
+        == found.command
+    )
+
+
 def test_a_socket_that_a_variable_names_is_called_that(folder: Path) -> None:
     """Installing would not help."""
     [found] = check_tap_helper(HostFiles(folder), ())

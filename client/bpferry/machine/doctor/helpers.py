@@ -31,6 +31,9 @@ UNITS: Final = (
 )
 """Where units can be (systemd.unit(5))."""
 
+MASKS: Final = ("/etc/systemd/system", "/run/systemd/system")
+"""Where ``systemctl mask`` puts its links to /dev/null."""
+
 NOT_INSTALLED: Final = "bpferry's helpers are not installed on this host"
 INSTALL: Final = "sudo tools/install  # in a clone of bpferry; or install its bpferry-helper.deb"
 
@@ -102,9 +105,14 @@ def _greeted(
     of = (Feature.TAPS if isinstance(helper, TapHelper) else Feature.EBPF,)
     unit = helper.service.unit
     if isinstance(answer, NoHelper) and helper.path == helper.service.path:
+        masked = " ".join(_masked(unit, files))
+        start = f"sudo systemctl enable --now {unit}.socket"
+        if masked:
+            message = f"{answer.message}; masked: {masked}"
+            command = f"sudo systemctl unmask {masked} && {start}"
+            return Finding(name, "fault", message, of, command=command)
         if any(files.exists(f"{folder}/{unit}.socket") for folder in UNITS):
-            command = f"sudo systemctl enable --now {unit}.socket"
-            return Finding(name, "fault", answer.message, of, command=command)
+            return Finding(name, "fault", answer.message, of, command=start)
         return Finding(name, "fault", f"{NOT_INSTALLED}: {answer.message}", of, command=INSTALL)
     if isinstance(answer, BpferryError):
         return Finding(name, "fault", answer.message, of, fix=answer.hint)
@@ -119,6 +127,13 @@ def _greeted(
             command=f"sudo systemctl restart {unit}.service",
         )
     return Finding(name, "ok", f"the helper at '{helper.path}' answers you", of)
+
+
+def _masked(unit: str, files: HostFiles) -> Iterator[str]:
+    """Yield the socket and the service of *unit* if somebody has masked them."""
+    for name in (f"{unit}.socket", f"{unit}.service"):
+        if any(files.target(f"{folder}/{name}") == "null" for folder in MASKS):
+            yield name
 
 
 def _quota(
