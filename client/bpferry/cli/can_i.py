@@ -9,7 +9,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.cli.slow_helpers import tell_of_slow_helpers
 from bpferry.domain.model.cards import VHOST_DEVICE
-from bpferry.errors import BadInput, BpferryError, NotReady, Refused, Unsupported
+from bpferry.errors import BadInput, BpferryError, NotReady, Refused, Unsupported, harmless
 from bpferry.machine.creation.networks import NETWORKS
 from bpferry.network.bpf_helper import BpfHelper
 from bpferry.network.tap_helper import TapHelper
@@ -199,7 +199,7 @@ def _ask_vhost() -> CanReply:
 def _lines(answers: list[Answer]) -> Iterator[str]:
     width = max(len("yes"), *(len(WORDS[answer.allowed]) for answer in answers))
     for answer in answers:
-        yield f"{WORDS[answer.allowed]:<{width}}  {answer.what}: {answer.because}"
+        yield harmless(f"{WORDS[answer.allowed]:<{width}}  {answer.what}: {answer.because}")
         if answer.problem and answer.problem.hint:
             yield f"{'':{width}}  hint: {answer.problem.hint}"
 

@@ -14,8 +14,10 @@ from bpferry.domain.shape import Field, fields_of
 from bpferry.domain.shown import shown
 from bpferry.errors import BadInput
 
-UNFIT: Final = r"[\x00-\x1f\x7f\ud800-\udfff]"
-"""Control characters, and surrogates, which are not characters at all."""
+CONTROL: Final = r"[\x00-\x1f\x7f]"
+
+SURROGATE: Final = r"[\ud800-\udfff]"
+"""What Python has in place of a byte of a path that is not UTF-8 (PEP 383)."""
 
 MAX_PATH_BYTES: Final = 4095
 """PATH_MAX without its final zero byte (linux/limits.h)."""
@@ -119,9 +121,12 @@ def _problem_of(bound: Field, text: str) -> str:
     """
     if bound.at.lines:
         text = re.sub(r"[\n\t]", "", text)
-    # What can be printed has none of them, so that the expression is seldom needed.
-    if not text.isprintable() and re.search(UNFIT, text):
-        return "it contains a control character"
+    # What can be printed has none of them, so that the expressions are seldom needed.
+    if not text.isprintable():
+        if re.search(CONTROL, text):
+            return "it contains a control character"
+        if re.search(SURROGATE, text):
+            return "it is not UTF-8"
     if bound.at.form is Form.FOLDER and not text:
         return "expected the path of a folder"
     if bound.at.form in (Form.FILE, Form.PLACE) and not text.rstrip("/"):

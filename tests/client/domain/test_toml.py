@@ -45,6 +45,12 @@ def test_relative_paths_begin_at_the_file() -> None:
     assert machine.disks[0].file == "/vms/a,b"
 
 
+def test_folder_that_is_not_utf8_is_said_to_be_so() -> None:
+    """A path that begins at such a folder has no control character, and is not taken either."""
+    with pytest.raises(BadInput, match=r"'kernel' is '/v\\udce9/k': it is not UTF-8"):
+        read_bytes((LEAST + 'kernel = "k"').encode(), Path("/v\udce9/web.toml"))
+
+
 @pytest.mark.parametrize(
     ("text", "element", "words"),
     [
