@@ -7,6 +7,7 @@ costs seconds in place of minutes, and vhost is used as on a real host. The Debi
 host of each release to themselves, which does not know bpferry before.
 
     image         the disk, made once
+    initrd        what the kernel starts first, made for each boot
     built_kernel  a kernel without BTF for it, built once
     freight       what a run brings along: this clone, and the small guest
     host          boot it, run commands in it, take it down

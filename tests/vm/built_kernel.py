@@ -66,7 +66,7 @@ class BuiltKernel:
     @property
     def image(self) -> Image:
         """The host of the other tests, which boots with this kernel."""
-        return replace(host_image(), kernel=self.folder / "kernel", initrd=None)
+        return replace(host_image(), kernel=self.folder / "kernel", first=None)
 
     def introduce(self, host: Host) -> None:
         """Let modprobe in *host*, which runs this kernel, know what is built in."""

@@ -22,6 +22,7 @@ import pytest
 from tests.support.debian_folder import BUILD_SECONDS
 from tests.support.old_qemu import old_qemu
 from tests.vm.image import Image
+from tests.vm.initrd import write_initrd
 
 IN_THE_HOST: Final = (
     pytest.mark.system,
@@ -171,13 +172,19 @@ class Host:
 
 @contextmanager
 def boot(image: Image, freight: Path, log: Path) -> Iterator[Host]:
-    """Boot *image* with *freight* as its second disk, and end it. The console goes to *log*."""
+    """Boot *image* with *freight* as its second disk, and end it. The console goes to *log*.
+
+    Other files are made beside that.
+    """
     emulator = old_qemu(log.parent, EMULATOR)
+    initrd = log.with_name("initrd") if image.first else None
+    if image.first and initrd:
+        write_initrd(initrd, image.first)
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             qemu = subprocess.Popen(
-                [emulator, *_arguments(image, freight, log, theirs.fileno())],
+                [emulator, *_arguments(image, initrd, freight, log, theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -198,7 +205,9 @@ def take_more_than_an_equal_share(pid: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text(SHARE)
 
 
-def _arguments(image: Image, freight: Path, log: Path, courier: int) -> list[str]:
+def _arguments(
+    image: Image, initrd: Path | None, freight: Path, log: Path, courier: int
+) -> list[str]:
     drive = "format=raw,if=virtio,snapshot=on"
     return [
         "-machine", "q35", "-accel", "tcg,thread=multi",
@@ -208,7 +217,7 @@ def _arguments(image: Image, freight: Path, log: Path, courier: int) -> list[str
         "-smp", str(PROCESSORS), "-m", str(MEMORY_MIB),
         "-nodefaults", "-no-user-config", "-display", "none",
         "-kernel", str(image.kernel), "-append", ARGUMENTS,
-        *(() if image.initrd is None else ("-initrd", str(image.initrd))),
+        *(() if initrd is None else ("-initrd", str(initrd))),
         "-drive", f"file={image.disk},{drive}",
         "-drive", f"file={freight},{drive}",
         "-serial", f"file:{log}",
