@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Folders that mmdebstrap fills with parts of a Debian, made once and kept in the cache."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -48,8 +49,9 @@ def find_or_build(
     return root
 
 
+@functools.cache
 def mirror() -> str:
-    """Return where this machine's apt has Debian itself from."""
+    """Return where this machine's apt has Debian itself from: to ask it takes a second."""
     asked = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"],
         check=True,

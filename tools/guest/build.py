@@ -15,6 +15,7 @@ copy. Old guests stay until somebody deletes the cache folder.
 
 import argparse
 import fcntl
+import functools
 import hashlib
 import shutil
 import sys
@@ -53,8 +54,8 @@ class Guest:
 
 def build_guest(cache: Path, say: Say) -> Guest:
     """Return the guest in *cache*; build it first if there is none with this key."""
-    names = [cloud_kernel(), *TOOLS]
-    place = cache / key(identities(names))
+    names, name = wanted()
+    place = cache / name
     guest = Guest(place / "kernel", place / "initrd")
     if not place.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,13 @@ def build_guest(cache: Path, say: Say) -> Guest:
                 sweep(cache)
                 make(names, place, say)
     return guest
+
+
+@functools.cache
+def wanted() -> tuple[tuple[str, ...], str]:
+    """Return the packages, and the key of the guest they make; to ask apt takes two seconds."""
+    names = (cloud_kernel(), *TOOLS)
+    return names, key(identities(names))
 
 
 def key(packages: Sequence[str]) -> str:
