@@ -195,6 +195,19 @@ def test_what_stays_is_said(system: Container) -> None:
     assert "in users' folders ~/.cache/bpferry" in said
 
 
+def test_a_masked_socket_leaves_its_mask_alone(system: Container) -> None:
+    """Which is the administrator's, and is named; it is not enabled any more."""
+    mask = "/etc/systemd/system/bpferry-tap.socket"
+    enabled = "/etc/systemd/system/sockets.target.wants/bpferry-tap.socket"
+    system.check("systemctl", "mask", "--now", "bpferry-tap.socket")
+    done = uninstall(system, "--force")
+    left = system.run("find", mask, enabled).stdout.split()
+    system.check("rm", "-f", mask, enabled)
+
+    assert f"'{mask}' stays" in done.stderr
+    assert [mask] == left
+
+
 def test_force_alone_is_a_mistake(system: Container) -> None:
     """Only --uninstall takes it."""
     done = system.run(INSTALL, "--force")
