@@ -75,8 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
         case ["--help" | "-h"]:
             sys.stdout.write(HELP)
             return EXIT_OK
-    sys.stderr.write(HELP)
-    return EXIT_USAGE
+        case words:
+            wrong = f"unknown arguments {' '.join(words)!r}" if words else "no command"
+            sys.stderr.write(f"{HELP}\nbpferry-helper: error: wrong usage: {wrong}\n")
+            return EXIT_USAGE
 
 
 class _Started(NamedTuple):

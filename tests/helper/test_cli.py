@@ -80,10 +80,12 @@ def test_version_is_the_package_s() -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
-    """The usage goes to standard error."""
+    """The usage goes to standard error, and what was wrong below it."""
     done = run(*arguments)
+    wrong = f"unknown arguments '{' '.join(arguments)}'" if arguments else "no command"
 
     assert (done.returncode, done.stdout, done.stderr.startswith("usage:")) == (2, "", True)
+    assert done.stderr.endswith(f"\nbpferry-helper: error: wrong usage: {wrong}\n")
 
 
 def test_a_good_policy_is_put_in_words(roots_folder: Path) -> None:
