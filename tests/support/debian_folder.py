@@ -75,7 +75,12 @@ def _build(
         stderr=subprocess.STDOUT,
         text=True,
         timeout=seconds,
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", **environment},
+        env=_ours() | {"DEBIAN_FRONTEND": "noninteractive", **environment},
     )
     if done.returncode != 0:
         raise RuntimeError(f"cannot make '{folder}':\n{done.stdout[-3000:]}")
+
+
+def _ours() -> dict[str, str]:
+    """Return our environment without what it says to Python: byte code must lie in the folder."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
