@@ -208,6 +208,17 @@ def test_a_masked_socket_leaves_its_mask_alone(system: Container) -> None:
     assert [mask] == left
 
 
+def test_nothing_is_installed_over_a_masked_unit(system: Container) -> None:
+    """It could not be started; the command that unmasks it is named."""
+    system.check("systemctl", "mask", "bpferry-tap.service")
+    done = system.run(INSTALL)
+    system.check("systemctl", "unmask", "bpferry-tap.service")
+
+    assert 1 == done.returncode
+    assert "'bpferry-tap.service' is masked: nothing was installed" in done.stderr
+    assert "hint: systemctl unmask bpferry-tap.service" in done.stderr
+
+
 def test_force_alone_is_a_mistake(system: Container) -> None:
     """Only --uninstall takes it."""
     done = system.run(INSTALL, "--force")
