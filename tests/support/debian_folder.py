@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Folders that mmdebstrap fills with parts of a Debian, made once and kept in the cache."""
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -37,16 +38,25 @@ def find_or_build(
     if root.exists():
         return root
     CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{root.name}.lock").open("w") as lock:
+        # Another pytest may be at it: what it makes is found, and costs no processor time twice.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _build_at(root, name, command, environment or {}, seconds)
+    return root
+
+
+def _build_at(
+    root: Path, name: str, command: Sequence[str], environment: Mapping[str, str], seconds: float
+) -> None:
+    """Let *command* fill a folder that is called *root* when it is whole."""
     building = Path(tempfile.mkdtemp(prefix=f"building-{name}-", dir=CACHE))
     try:
-        _build(command, building, environment or {}, seconds)
+        _build(command, building, environment, seconds)
         building.chmod(0o755)
-        # Two who build at the same time both have a whole one; the first is kept.
-        if not root.exists():
-            building.rename(root)
+        building.rename(root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return root
 
 
 @functools.cache
