@@ -12,6 +12,7 @@ import pytest
 
 from bpferry.cli.main import main
 from bpferry.machine import user_manager
+from tests.client.hot_plug.vm import running
 from tests.client.support import script
 
 UNIT = "bpferry@web.service"
@@ -123,6 +124,23 @@ def test_guest_that_ends_at_once_is_told(host: Host, capsys: pytest.CaptureFixtu
 
     assert main(["start", "web"]) == 1
     assert "'web' started and has ended already" in capsys.readouterr().err
+
+
+def test_what_the_run_has_warned_of_is_said(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody saw it: what `bpferry run` says under systemd goes to the journal."""
+    (tmp_path / "config/bpferry/vms/t.toml").write_text('name = "t"\n', encoding="utf-8")
+    first, second, third = (ACTIVE.replace("ID=a", f"ID={run}") for run in "abc")
+    host.answers(first, second, second, third)
+    with running(tmp_path, 'current-memory = "1 GiB"\n', disk=False):
+        assert main(["restart", "t"]) == 0
+        said = capsys.readouterr().err
+        assert main(["restart", "t", "--json"]) == 0
+        [warning] = json.loads(capsys.readouterr().out)["warnings"]
+
+    assert "current-memory" in warning
+    assert f"bpferry: warning: {warning}\n" == said
 
 
 def test_unit_that_failed_too_often_may_be_started_again(host: Host) -> None:

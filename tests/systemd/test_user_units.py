@@ -52,6 +52,15 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """Start a VM on a terminal, and close that, as a window or a connection is closed."""
 
 
+GROWS: Final = """\
+name = "grows"
+memory = "32 MiB"
+current-memory = "64 MiB"
+accelerator = "tcg"
+"""
+"""It cannot have more than its memory, which is a warning."""
+
+
 @pytest.fixture(scope="module")
 def erin(installed_system: Container) -> Iterator[User]:
     """Return a user whose systemd runs without a session."""
@@ -98,6 +107,19 @@ def test_start_returns_when_the_guest_runs_and_systemd_says_what_it_does(erin: U
         erin.show(POLITE, "StatusText"),
     )
     assert erin.runs()
+
+
+def test_start_says_what_the_run_has_warned_of(erin: User) -> None:
+    """What is less than was asked for is not in the journal alone."""
+    file = "~/.config/bpferry/vms/grows.toml"
+    erin.check("sh", "-c", f"echo '{GROWS}' >{file}")
+    started = erin.run("bpferry", "start", "grows")
+    erin.check("bpferry", "stop", "--force", "grows")
+    erin.check("sh", "-c", f"rm {file}")
+
+    assert ("'grows' runs\n", 0) == (started.stdout, started.returncode)
+    assert "warning: " in started.stderr
+    assert "current-memory" in started.stderr
 
 
 def test_pause_is_seen_by_systemd(erin: User) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from bpferry.cli import output
 from bpferry.errors import BpferryError, NotReady, NotRunning
 from bpferry.machine import user_manager
+from bpferry.machine.control.packets import texts
 from bpferry.machine.control.running import connect
 from bpferry.machine.own_vms import check_name, find_description
 from bpferry.machine.user_manager import Unit
@@ -28,7 +29,7 @@ class StartFailed(BpferryError):  # noqa: N818 - as in errors: the words say it
 
 
 def start(vm_name: str, *, as_json: bool) -> int:
-    """Start a VM and return when its guest runs.
+    """Start a VM and return when its guest runs; say what its `bpferry run` has warned of.
 
     Raises:
         NoManager: there is no systemd to start it.
@@ -103,9 +104,20 @@ def _bring_up(vm_name: str, unit: Unit, verb: str, words: str, *, as_json: bool)
     reporter = output.StderrReporter()
     now = user_manager.start_and_wait(unit, verb, reporter.progress)
     if now.is_active:
-        return _tell(vm_name, words, now, as_json=as_json)
+        warnings = _warnings(vm_name)
+        if not as_json:
+            for warning in warnings:
+                reporter.warn(warning)
+        return _tell(vm_name, words, now, as_json=as_json, warnings=warnings)
     user_manager.give_up(now)
     raise _failure(vm_name, now)
+
+
+def _warnings(vm_name: str) -> tuple[str, ...]:
+    """Return what `bpferry run` has warned of, which went to the journal: a card without eBPF."""
+    with contextlib.suppress(NotRunning), connect(vm_name) as control:
+        return texts(control.ask("status"), "warnings")
+    return ()
 
 
 def _failure(vm_name: str, unit: Unit) -> BpferryError:
@@ -123,9 +135,9 @@ def _failure(vm_name: str, unit: Unit) -> BpferryError:
     return StartFailed(message, f"{hint}; {see}" if hint else see, number)
 
 
-def _tell(vm_name: str, words: str, unit: Unit, *, as_json: bool) -> int:
+def _tell(vm_name: str, words: str, unit: Unit, *, as_json: bool, **more: object) -> int:
     if as_json:
-        output.print_json(_fields(vm_name, unit))
+        output.print_json({**_fields(vm_name, unit), **more})
         return 0
     output.print_text(f"'{vm_name}' {words}")
     if not user_manager.has_linger():
