@@ -277,3 +277,17 @@ def test_without_a_qemu_no_program_is_asked_about(folder: Path) -> None:
         found = list(check_bpf_helper(HostFiles(folder), None))
 
     assert ["helpers.bpf", "policy.sets"] == [one.name for one in found]
+
+
+def test_a_mistake_in_the_policy_is_told_once_by_each_helper(folder: Path) -> None:
+    """No bridge is said to be closed by it, and no line to be missing in it."""
+    mistake = "nothing is granted while the policy has a mistake: line 3"
+    refuses = fake.refuses(Code.REFUSED, mistake)
+    closed = helper_of("tap", can=lambda _: NO)
+    of_taps = about_taps(folder, fake.in_turn(closed, refuses, *[closed] * 2))
+    with fake.helper(folder / "bpf.sock", fake.in_turn(helper_of("bpf"), refuses, closed)):
+        of_sets = list(check_bpf_helper(HostFiles(folder), CAPABILITIES))
+
+    for found in (of_taps, of_sets):
+        [fault] = [one for one in found if one.state != "ok"]
+        assert fault.message.endswith(mistake)

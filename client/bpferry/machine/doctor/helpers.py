@@ -7,7 +7,7 @@ The helpers themselves are asked. Nothing is made.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from bpferry.errors import BpferryError, NoHelper
+from bpferry.errors import BpferryError, NoHelper, Refused
 from bpferry.machine.doctor.finding import Feature, Finding
 from bpferry.machine.doctor.learning import check_learning
 from bpferry.machine.host_files import HostFiles
@@ -56,7 +56,11 @@ def check_tap_helper(
         yield _greeted("helpers.tap", helper, greeting, files)
         if isinstance(greeting, BpferryError):
             return
-        yield from _quota("policy.taps", _ask(helper.quota), "taps", of)
+        quota = _ask(helper.quota)
+        yield from _quota("policy.taps", quota, "taps", of)
+        if isinstance(quota, Refused):
+            # The policy has a mistake, and no other answer would be about these bridges.
+            return
         allowed = []
         for name in bridges:
             found = _about_bridge(helper, name, is_network=False)
@@ -87,7 +91,10 @@ def check_bpf_helper(files: HostFiles, capabilities: Capabilities | None) -> Ite
         yield _greeted("helpers.bpf", helper, greeting, files)
         if isinstance(greeting, BpferryError):
             return
-        yield from _quota("policy.sets", _ask(helper.quota), "eBPF sets", of)
+        quota = _ask(helper.quota)
+        yield from _quota("policy.sets", quota, "eBPF sets", of)
+        if isinstance(quota, Refused):
+            return
         if capabilities is not None and RSS_OBJECT in capabilities.objects:
             yield _about_object(helper, capabilities)
 
