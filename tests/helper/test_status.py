@@ -17,6 +17,7 @@ from bpferry_wire import channel
 from bpferry_wire.messages import Bandwidth, Create, ErrorReply, Load, Rate, StatusReply
 from bpferry_wire.packets import encode_reply
 from tests import requires
+from tests.support.census import wait_until
 from tests.support.helper_process import HelperProcess, helper_command
 from tests.support.people import ALICE, SOCKET_GID, ask, ask_once, connect
 from tests.support.qemu import rss_object
@@ -86,10 +87,15 @@ def test_for_which_vm_a_set_is(helper: HelperProcess, tap_helper: TapProcess) ->
 
 def test_who_holds_which_tap(helper: HelperProcess, tap_helper: TapProcess) -> None:
     """One line for each tap that is alive, after the sets."""
+
+    def lines() -> list[str]:
+        return status(helper.path, tap_helper.path).stdout.splitlines()
+
     name, fds = granted(tap_helper, tap_on("br0"))
     with fds:
-        done = status(helper.path, tap_helper.path)
-    sets, empty, head, row, counted = done.stdout.splitlines()
+        # A set or tap that the test before had may take a moment to go, and has a line until then.
+        assert wait_until(lambda: len(lines()) == 5), lines()
+        sets, empty, head, row, counted = lines()
 
     assert ("no set is alive", "", "counted by: kernel") == (sets, empty, counted)
     assert ["uid", "user", "asked", "by", "pid", "interface", "for", "bridge", "VM"] == head.split()
