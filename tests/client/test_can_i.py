@@ -260,7 +260,6 @@ def test_bridge_that_is_not_there(folder: Path, capsys: Captured, *, as_json: bo
         assert json.loads(out)["answers"][0]["code"] == "no-such-bridge"
 
 
-@pytest.mark.privileged
 def test_name_from_the_command_line_changes_no_terminal(folder: Path, capsys: Captured) -> None:
     """A bridge's name with control characters is shown with codes in their place."""
     with fake.helper(folder / "tap.sock", fake.replies(NO)):
@@ -269,6 +268,7 @@ def test_name_from_the_command_line_changes_no_terminal(folder: Path, capsys: Ca
     assert "tap on bridge 'a\\x1b[2J', 1 queue" in capsys.readouterr().out
 
 
+@pytest.mark.privileged
 def test_who_is_not_in_the_group_is_refused(folder: Path, capsys: Captured) -> None:
     """Not being let in at the socket is a no of the administrator's: status 4."""
     with fake.helper(folder / "tap.sock", fake.replies(YES)) as path:
