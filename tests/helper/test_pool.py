@@ -146,6 +146,7 @@ def test_the_next_vm_gets_what_is_ready(load: Load) -> None:
         assert wait_until(lambda: not theirs & sets.helper.held())
         assert wait_until(lambda: ready(sets.helper) >= CARDS, 20)
 
+        assert 4 * CARDS <= len(sets.helper.held())
         assert not theirs & sets.helper.held()
     assert (CARDS, 4 * CARDS) == (len(whole), len(theirs))
     assert theirs <= before

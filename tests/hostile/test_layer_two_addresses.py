@@ -41,9 +41,6 @@ ROUNDS = 40
 LONGEST_S = 0.25
 """The most that a tap may keep another's address, on a loaded machine."""
 
-WITHOUT_PROCESSOR_S = 2.0
-"""The same in two rounds of them, if the helper has no processor then: 0.39 s were seen once."""
-
 THIEVES = tuple(Person(1_700_100 + number) for number in range(ROUNDS))
 """One for each round: a user who is caught has to wait."""
 
@@ -168,9 +165,7 @@ def test_how_long_a_tap_keeps_another_s_address(
             f"{max(spans) * 1e3:.2f} ms at most, of {ROUNDS}"
         )
 
-    *most, _, longest = sorted(spans)
-    assert max(most) < LONGEST_S
-    assert longest < WITHOUT_PROCESSOR_S
+    assert max(spans) < LONGEST_S
 
 
 def test_the_helper_stays_while_a_port_is_locked(helper: TapProcess) -> None:
