@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Folders that mmdebstrap fills with parts of a Debian, made once and kept in the cache."""
 
-import fcntl
 import functools
 import hashlib
 import os
@@ -11,6 +10,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+from guest.build import locked
 
 CACHE: Final = Path("/var/cache/bpferry/roots")
 
@@ -38,9 +39,8 @@ def find_or_build(
     if root.exists():
         return root
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{root.name}.lock").open("w") as lock:
-        # Another pytest may be at it: what it makes is found, and costs no processor time twice.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(CACHE / f"{root.name}.lock"):
+        # Another pytest was at it, if it is there now; to make it twice costs a minute.
         if not root.exists():
             _build_at(root, name, command, environment or {}, seconds)
     return root

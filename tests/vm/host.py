@@ -177,8 +177,9 @@ def boot(image: Image, freight: Path, log: Path) -> Iterator[Host]:
     Other files are made beside that.
     """
     emulator = old_qemu(log.parent, EMULATOR)
-    initrd = log.with_name("initrd") if image.first else None
-    if image.first and initrd:
+    initrd = None
+    if image.first is not None:
+        initrd = log.with_name("initrd")
         write_initrd(initrd, image.first)
     ours, theirs = socket.socketpair()
     with ours:

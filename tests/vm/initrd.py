@@ -5,11 +5,13 @@ Debian's own has modules for all disks there are, compressed, and a udev that lo
 emulated processor works on it for fifteen seconds.
 """
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Final
 
+from guest.build import lay_modules, pack
 from guest.cpio import Archive
-from guest.modules import Modules
 
 MODULES: Final = ("virtio_pci", "virtio_blk", "ext4")
 
@@ -28,17 +30,11 @@ exec /bin/busybox switch_root /root /sbin/init
 
 def write_initrd(path: Path, parts: Path) -> None:
     """Write it to *path*; in *parts* are a kernel's modules and a busybox without libraries."""
-    chosen = Modules(parts / "modules")
-    for name in MODULES:
-        chosen.choose(name)
-    with path.open("wb") as out:
-        archive = Archive(out)
-        # Mount points.
-        archive.folder("dev")
-        archive.folder("root")
-        archive.file("bin/busybox", (parts / "busybox").read_bytes(), executable=True)
-        archive.file("init", INIT.encode(), executable=True)
-        for name, content in chosen.chosen.items():
-            archive.file(f"modules/{name}.ko", content)
-        archive.file("modules/order", "".join(f"{name}\n" for name in chosen.chosen).encode())
-        archive.finish()
+    with tempfile.TemporaryDirectory() as folder, path.open("wb") as out:
+        root = Path(folder)
+        lay_modules(MODULES, parts / "modules", root / "modules")
+        for name in ("bin", "root"):
+            (root / name).mkdir()
+        shutil.copyfile(parts / "busybox", root / "bin/busybox")
+        (root / "init").write_text(INIT)
+        pack(root, Archive(out))

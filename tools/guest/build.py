@@ -124,7 +124,7 @@ def put_together(unpacked: Path, root: Path, whole: Path) -> None:
         shutil.copyfile(only(unpacked, f"usr/{pattern}", pattern), root / name)
     mnl = only(unpacked, "usr/lib/*/libmnl.so.0", "lib/*/libmnl.so.0")
     lay_libraries([*programs, root / "bin/ethtool"], mnl.parent, root)
-    lay_modules(only(unpacked, "usr/lib/modules/*", "lib/modules/*"), root / "modules")
+    lay_modules(MODULES, only(unpacked, "usr/lib/modules/*", "lib/modules/*"), root / "modules")
     shutil.copyfile(HERE / "init", root / "init")
     with (whole / "initrd").open("wb") as out:
         pack(root, Archive(out))
@@ -138,10 +138,10 @@ def only(folder: Path, *patterns: str) -> Path:
     return found[0]
 
 
-def lay_modules(folder: Path, target: Path) -> None:
-    """Put the kernel modules into *target*, and the order to load them into the file "order"."""
+def lay_modules(names: Sequence[str], folder: Path, target: Path) -> None:
+    """Put kernel modules of *folder* into *target*, and the order to load them into its "order"."""
     modules = Modules(folder)
-    for name in MODULES:
+    for name in names:
         modules.choose(name)
     target.mkdir()
     for name, content in modules.chosen.items():
