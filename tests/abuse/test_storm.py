@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Many clients at once, and very many one after the other."""
 
+import heapq
 import random
+import selectors
 import socket
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -40,75 +41,113 @@ AGAIN: Final = ("queue is full", Code.BUSY, "PeerClosed", "ConnectionResetError"
 """What the real client asks again after; anything else is a failure."""
 
 GIVE_UP_S: Final = 300.0
+LOOK_S: Final = 1.0
+"""How often to look whether it is time to give up."""
 AT_LEAST_OF_C: Final = 0.95
 MOST_GROWTH_KIB: Final = 1024
 """Of the helper's memory, however many connections there were."""
 
-ONE_AT_A_TIME: Final = threading.Lock()
-"""To be another user is something that the whole process is."""
+PAUSE_S: Final = (0.001, 0.02)
+"""Between which bounds a client waits, at random, before it asks again."""
 
 
-class Client(threading.Thread):
-    """Asks for one set as *person*, and asks again if it is told to, as the real client does."""
+class Crowd:
+    """Clients that ask for a set each, all at once, and again if told to, as the real one does.
 
-    def __init__(self, path: Path, load: Load, person: Person, start: threading.Event) -> None:
-        super().__init__()
-        self.took_ns = 0
+    One thread plays them all. A whole process becomes another user, and glibc tells each of its
+    threads by a signal: a thousand threads took more time than the loads.
+    """
+
+    def __init__(self, path: Path, load: Load) -> None:
+        self.failed: list[str] = []
         self.again: Counter[str] = Counter()
-        self.failed = "never answered"
-        self._path, self._load, self._person, self._start = path, load, person, start
+        self.served_ns: list[int] = []
+        """After how long each had its four fds."""
+        self._path, self._load, self._packet = path, load, encode_request(load)
+        self._answers = selectors.DefaultSelector()
+        self._to_ask: list[tuple[float, Person]] = []
+        """Who asks next, and when; a heap."""
 
-    def run(self) -> None:
-        """Ask until granted."""
-        self._start.wait()
-        begun = time.monotonic_ns()
-        end = time.monotonic() + GIVE_UP_S
-        while time.monotonic() < end:
-            why = self._ask()
-            if not why:
-                self.failed = ""
-                break
-            self.again[why] += 1
-            if why not in AGAIN:
-                self.failed = why
-                break
-            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - nobody gains by guessing
-        self.took_ns = time.monotonic_ns() - begun
+    def storm(self, people: Iterable[Person]) -> None:
+        """Let all *people* ask, until each is served or has failed."""
+        begun, begun_ns = time.monotonic(), time.monotonic_ns()
+        self._to_ask = [(begun, person) for person in people]
+        while (self._to_ask or self._answers.get_map()) and time.monotonic() < begun + GIVE_UP_S:
+            for key, _ in self._answers.select(self._ask_those_whose_turn_it_is()):
+                self._hear(key, begun_ns)
+        self.failed += ["never answered"] * (len(self._to_ask) + self._hang_up())
 
-    def _ask(self) -> str:
+    def _ask_those_whose_turn_it_is(self) -> float:
+        """Return after how many seconds it is the next one's turn."""
+        while self._to_ask:
+            wait_s = self._to_ask[0][0] - time.monotonic()
+            if wait_s > 0:
+                return wait_s
+            self._ask(heapq.heappop(self._to_ask)[1])
+        return LOOK_S
+
+    def _ask(self, person: Person) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.setblocking(False)  # noqa: FBT003 - the function's own signature
+            with acting_as(person):
+                sock.connect(str(self._path))
+            channel.send(sock, self._packet)
+        except OSError as error:
+            sock.close()
+            full = isinstance(error, BlockingIOError)
+            self._note("queue is full" if full else type(error).__name__, person)
+        else:
+            self._answers.register(sock, selectors.EVENT_READ, person)
+
+    def _hear(self, key: selectors.SelectorKey, begun_ns: int) -> None:
+        sock = key.fileobj
+        assert isinstance(sock, socket.socket)
+        self._answers.unregister(sock)
+        with sock:
+            why = self._answered(sock)
+        if why:
+            self._note(why, key.data)
+        else:
+            self.served_ns.append(time.monotonic_ns() - begun_ns)
+
+    def _answered(self, sock: socket.socket) -> str:
         """Return why there was no set; empty if there was one."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-            sock.settimeout(GIVE_UP_S)
-            try:
-                with ONE_AT_A_TIME, acting_as(self._person):
-                    sock.setblocking(False)  # noqa: FBT003 - the function's own signature
-                    sock.connect(str(self._path))
-                sock.settimeout(GIVE_UP_S)
-                channel.send(sock, encode_request(self._load))
-                packet = channel.receive(sock)
-            except BlockingIOError:
-                return "queue is full"
-            except (OSError, WireError) as error:
-                return type(error).__name__
+        try:
+            packet = channel.receive(sock)
+        except (OSError, WireError) as error:
+            return type(error).__name__
         with packet.fds as fds:
             reply = decode_reply(packet.data, self._load)
             if isinstance(reply, ErrorReply):
                 return str(reply.code)
             return "" if len(fds) == 4 else "a part"
 
+    def _note(self, why: str, person: Person) -> None:
+        """Let *person* ask again if that is what the real client would do."""
+        self.again[why] += 1
+        if why in AGAIN:
+            at = time.monotonic() + random.uniform(*PAUSE_S)  # noqa: S311 - nobody gains by guessing
+            heapq.heappush(self._to_ask, (at, person))
+        else:
+            self.failed.append(why)
 
-def storm(helper: HelperProcess, load: Load, count: int) -> tuple[list[Client], float]:
+    def _hang_up(self) -> int:
+        """Close what nobody has answered, and return how many those are."""
+        waiting = [key.fileobj for key in self._answers.get_map().values()]
+        for sock in waiting:
+            assert isinstance(sock, socket.socket)
+            sock.close()
+        self._answers.close()
+        return len(waiting)
+
+
+def storm(helper: HelperProcess, load: Load, count: int) -> tuple[Crowd, float]:
     """Let *count* clients ask at once; return them, and how many seconds all took together."""
-    start = threading.Event()
-    people = [PEOPLE[number % len(PEOPLE)] for number in range(count)]
-    clients = [Client(helper.path, load, person, start) for person in people]
-    for client in clients:
-        client.start()
+    crowd = Crowd(helper.path, load)
     begun = time.monotonic()
-    start.set()
-    for client in clients:
-        client.join()
-    return clients, time.monotonic() - begun
+    crowd.storm(PEOPLE[number % len(PEOPLE)] for number in range(count))
+    return crowd, time.monotonic() - begun
 
 
 @pytest.mark.parametrize("count", STORMS)
@@ -124,17 +163,17 @@ def test_a_storm(
         # The very first load reads every QEMU.
         storm(helper, load, 1)
         raw = [yardstick.ask_ns(2)[0] for _ in range(count // 4)]
-        clients, took_s = storm(helper, load, count)
+        crowd, took_s = storm(helper, load, count)
         raw += [yardstick.ask_ns(2)[0] for _ in range(count // 4)]
         of_c = count / took_s / (2 * len(raw) / (sum(raw) / 1e9))
-        again = sum((client.again for client in clients), Counter[str]())
-        p99_s = percentile([client.took_ns for client in clients], 99) / 1e9
+        p99_s = percentile(crowd.served_ns, 99) / 1e9
         say(
             f"storm: N = {count}; {count / took_s:.1f} sets a second, {of_c:.2f} of C's; "
-            f"p99 {p99_s:.2f} s; asked again: {dict(again)}"
+            f"p99 {p99_s:.2f} s; asked again: {dict(crowd.again)}"
         )
 
-        assert [client.failed for client in clients if client.failed] == []
+        assert crowd.failed == []
+        assert len(crowd.served_ns) == count
         assert left_alive(helper.granted()) == set()
         # With others at work on this machine, a short form decides nothing about speed.
         assert not IS_LONG or of_c >= AT_LEAST_OF_C
