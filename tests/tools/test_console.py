@@ -50,7 +50,7 @@ def test_a_silent_guest_is_an_error_with_its_last_lines(monkeypatch: pytest.Monk
     monkeypatch.setattr(console, "HELLO_AGAIN_S", 0.05)
     with (
         _guest(lambda line: line.sendall(b"Kernel panic - not syncing\n")) as host,
-        pytest.raises(GuestError, match=r"(?s)did not answer in time.*Kernel panic"),
+        pytest.raises(GuestError, match=r"(?s)not ready in time.*Kernel panic"),
     ):
         host.wait_until_ready(0.2)
 

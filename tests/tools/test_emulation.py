@@ -10,7 +10,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SUITE = """\
-import pathlib, pytest
+import pathlib, pytest, sys
 COUNT = pathlib.Path(__file__).with_name("count")
 
 @pytest.fixture
@@ -47,6 +47,14 @@ def test_a_fault_of_the_emulation_is_tried_again_and_told(tmp_path: Path) -> Non
     assert ran == 2
     assert "1 passed" in output
     assert "test_with_a_guest: a guest's card got no interrupt" in output
+
+
+def test_what_a_test_printed_is_looked_at_too(tmp_path: Path) -> None:
+    """QEMU's last words are on its stderr, which a test prints with what else it knows."""
+    passes = f"{ONCE} or print('iotlb_to_section: Assertion', file=sys.stderr)"
+    output, ran = run_suite(tmp_path, "guest", passes, "the guest is gone")
+    assert ran == 2
+    assert "test_with_a_guest: QEMU 10.0 ended itself" in output
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ ROUND_SECONDS: Final = 600
 """It takes 50 on a machine that does other things too, and most of the rest is patience."""
 
 ATTEMPTS: Final = 3
-SPOILED: Final = ("the VM restarts", "the guest did not answer in time; it wrote nothing before")
+SPOILED: Final = ("the VM restarts", "the guest was not ready in time; it wrote nothing before")
 
 PYTHON: Final = "/usr/local/lib/bpferry/venv/bin/python3"
 TREES: Final = ":".join(f"{CLONE}/{tree}" for tree in ("tools", "client", "helper", "shared"))

@@ -49,11 +49,15 @@ class Console:
         """The guest's output other than answers, newest last."""
 
     def wait_until_ready(self, timeout: float = BOOT_S) -> Answer:
-        """Return the hello that the agent sends when it is ready, within *timeout* seconds."""
+        """Return the hello that the agent sends when it is ready, within *timeout* seconds.
+
+        Raises:
+            GuestError: It did not send one, or the guest is gone.
+        """
         deadline = time.monotonic() + timeout
         while not self._heard(min(deadline, time.monotonic() + HELLO_AGAIN_S)):
             if time.monotonic() >= deadline:
-                break
+                raise self._failure("the guest was not ready in time")
             self._send(b'{"do":"hello"}\n', deadline)
         return self._await({"do": "hello"}, deadline)
 
