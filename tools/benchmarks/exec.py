@@ -12,15 +12,16 @@ They take turns. A network namespace plays the host, and an ordinary user starts
 """
 
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Final
 
 from benchmarks import virsh
 from benchmarks.command import BenchError, ending
 from benchmarks.figures import Verdict, over_ms, to_times
+from benchmarks.installed import install_client
 from benchmarks.interrupts import Interrupts
 from benchmarks.report import WITHOUT_LIBVIRT, object_of, table_of
 from guest.netns import Namespace
@@ -45,11 +46,6 @@ BARE: Final = (
     QEMU, *MACHINE, "-netdev", f"tap,id=n0,ifname={TAP},script=no,downscript=no", *CARD,
 )  # fmt: skip
 BRIDGED: Final = (QEMU, *MACHINE, "-netdev", f"bridge,id=n0,br={BRIDGE}", *CARD)
-
-EMULATOR: Final = (
-    "import sys; from bpferry.cli import emulator; "
-    "sys.exit(emulator.main(['bpferry-qemu-system-x86_64', '-version']))"
-)
 
 
 @dataclass(slots=True)
@@ -97,14 +93,17 @@ def measure(rounds: int, interrupts: Interrupts) -> Times:
         place, space = host.place, host.space
         flags = ["mode", "tap", "user", str(place.user_uid), "vnet_hdr"]
         space.run(["ip", "tuntap", "add", "dev", TAP, *flags])
+        *python, launcher = install_client(place.folder)
+        emulator = Path(launcher).with_name("bpferry-qemu-system-x86_64")
+        emulator.symlink_to(launcher)
         commands = {
-            "exec": [sys.executable, "-m", "bpferry", "exec", "--", *BRIDGED],
+            "exec": [*python, launcher, "exec", "--", *BRIDGED],
             "bare": BARE,
-            "probe": [sys.executable, "-c", EMULATOR],
+            "probe": [*python, str(emulator), "-version"],
             "version": [QEMU, "-version"],
         }
         words = {name: as_user(place, space, argv) for name, argv in commands.items()}
-        # Once for the helpers' start, the capabilities, and Python's bytecode.
+        # Once for the helpers' start, and the capabilities.
         _start(words["exec"])
         _start(words["probe"])
         for _ in range(rounds):
@@ -119,14 +118,11 @@ def measure(rounds: int, interrupts: Interrupts) -> Times:
 def as_user(place: Workplace, space: Namespace, argv: Sequence[str]) -> list[str]:
     """Return *argv* as a command of the user on the host that is played."""
     environment = [
-        f"PYTHONPATH={place.python_path('client', 'shared')}",
-        f"PYTHONPYCACHEPREFIX={place.home}/bytecode",
         f"BPFERRY_BPF_SOCKET={place.socket('bpf')}",
         f"BPFERRY_TAP_SOCKET={place.socket('tap')}",
         *(f"{name}={place.home}" for name in FOLDERS),
     ]
-    words = ["env", "--unset=PYTHONDONTWRITEBYTECODE", *environment, *argv]
-    return space.command(words, user=place.user_uid)
+    return space.command(["env", *environment, *argv], user=place.user_uid)
 
 
 def _start(argv: Sequence[str]) -> int:

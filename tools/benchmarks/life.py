@@ -11,7 +11,8 @@
               nothing
     request   one request to a running VM
 
-and of an idle supervisor its resident memory, and how often it wakes up in ten seconds.
+and of an idle supervisor its resident memory, and how often it wakes up in ten seconds. The client
+is the installed one.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ from benchmarks.bare import start_bare, without_own
 from benchmarks.command import BenchError, run
 from benchmarks.domains import end_domain
 from benchmarks.figures import KIB_PER_MIB, Verdict, over_ms, percentile, to_ms, to_times
+from benchmarks.installed import install_client
 from benchmarks.interrupts import Interrupts
 from benchmarks.notified import ready
 from benchmarks.progress import show_progress
@@ -122,7 +124,7 @@ def measure(rounds: int, interrupts: Interrupts) -> Life:
     """
     life = Life()
     with own_cache() as environment, _own_folders() as folder, _libvirt(folder) as virsh:
-        client = ["env", *environment, sys.executable, "-m", "bpferry"]
+        client = ["env", *environment, *install_client(folder)]
         argv = _argv_of(client, _describe(folder, "bare"))
         for done in range(rounds):
             interrupts.check()

@@ -4,8 +4,8 @@
     cache     what QEMU can do, read from the cache
     probe     the same, asked of QEMU; compared with a bare QEMU that gets the same commands over a
               plain socket, from a client that only counts the answers
-    process   ``bpferry run --dry-run=json`` of a whole document, as a process; compared with a
-              Python process that does nothing
+    process   ``bpferry run --dry-run=json`` of a whole document, as a process of the installed
+              client; compared with a Python process that does nothing
     cards     reading, planning and building for 64 cards; compared with 16 cards
 
 Each step takes turns with its rival, so that drift affects both.
@@ -27,6 +27,7 @@ from typing import Final
 
 from benchmarks.command import BenchError, run
 from benchmarks.figures import Verdict, over_ms, percentile, to_ms, to_times
+from benchmarks.installed import install_client
 from benchmarks.interrupts import Interrupts
 from bpferry.domain.document import read_bytes
 from bpferry.machine.draft import draft
@@ -138,14 +139,15 @@ def measure(rounds: int, interrupts: Interrupts) -> Steps:
     with own_cache() as environment:
         commands = asyncio.run(_record(qemu))
         cache.find_or_probe(qemu)
-        dry_run = [sys.executable, "-m", "bpferry", "run", "--dry-run=json", str(DOCUMENT)]
-        run(["env", *environment, *dry_run])
+        client = install_client(Path(os.environ["XDG_CACHE_HOME"]))
+        dry_run = ["env", *environment, *client, "run", "--dry-run=json", str(DOCUMENT)]
+        run(dry_run)
         for _ in range(rounds):
             interrupts.check()
             steps.cache.append(_timed(lambda: cache.find_or_probe(qemu)))
             steps.probe.append(_timed(lambda: probe(qemu)))
             steps.bare.append(_timed(lambda: _ask_bare(qemu, commands)))
-            steps.process.append(_timed(lambda: run(["env", *environment, *dry_run])))
+            steps.process.append(_timed(lambda: run(dry_run)))
             steps.python.append(_timed(lambda: run(["env", *environment, *NOTHING])))
             steps.many.append(_timed(lambda: _plan(qemu, MANY)))
             steps.few.append(_timed(lambda: _plan(qemu, FEW)))

@@ -9,7 +9,6 @@ without RSS, so that it has nothing to load.
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from benchmarks.bare import start_bare, without_own
 from benchmarks.client import Client
 from benchmarks.command import BenchError
 from benchmarks.exec import as_user
+from benchmarks.installed import install_client
 from benchmarks.notified import ready
 from launchers.host import LauncherHost, launcher_host
 from steering_demo.workplace import BRIDGE
@@ -70,7 +70,7 @@ def steered() -> Iterator[Steered]:
     with launcher_host() as host:
         place, space = host.place, host.space
         description, notify = host.put("steered.toml", DESCRIPTION), place.home / "notify"
-        client = [f"NOTIFY_SOCKET={notify}", sys.executable, "-m", "bpferry", "run"]
+        client = [f"NOTIFY_SOCKET={notify}", *install_client(place.folder), "run"]
         run = as_user(place, space, [*client, str(description)])
         dry = as_user(place, space, [*client, "--dry-run=json", str(description)])
         printed = subprocess.run(dry, check=True, capture_output=True, cwd="/").stdout
