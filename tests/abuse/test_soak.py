@@ -13,15 +13,21 @@ from typing import Final
 
 import pytest
 
+from bpferry_wire.messages import Load
 from tests.abuse.amounts import IS_LONG, amount
 from tests.abuse.fleet import QUOTA, Fleet
 from tests.abuse.host import PATIENCE_S, USERS, VmHost, vm_host
 from tests.abuse.slope import resident_kib, slope_of
 from tests.support.census import fd_targets, wait_until
+from tests.support.people import ask_once
 
 STEPS: Final = amount(12, 5_000)
 SEED: Final = 11_884
 """With which the short form does everything, and is refused everything, at least once."""
+
+WARM: Final = amount(1, 2_500)
+"""Sets that each helper loads before. It grows by 1 MiB while it loads the first 2,000, since what
+Python and C free lies between what they keep, and by nothing in the next thousands."""
 
 MOST_KIB_A_STEP: Final = 0.05
 """In 5,000 steps, 250 KiB. A set that a helper forgets to close has more than that of its own
@@ -36,8 +42,17 @@ POLICY: Final = (
 )
 """The pace does not matter."""
 
+FDS_OF_A_SET: Final = 4
+
 COME_AND_GO: Final = ("/tun", "anon_inode:bpf-map", "anon_inode:bpf-prog", "ledger.msgpack")
 """Of spare taps and of sets that are loaded ahead; the ledger is open while one can add to it."""
+
+
+def load_often(host: VmHost, load: Load) -> None:
+    """Have *host* load WARM sets, one after the other, that nobody keeps."""
+    for _ in range(WARM):
+        with ask_once(host.bpf.path, load, USERS[0]).fds as fds:
+            assert len(fds) == FDS_OF_A_SET
 
 
 def open_in_helpers(host: VmHost) -> Counter[str]:
@@ -59,11 +74,13 @@ def open_in_helpers(host: VmHost) -> Counter[str]:
 @pytest.mark.qemu
 @pytest.mark.slow
 @pytest.mark.timeout(amount(300, 0))
-def test_a_soak(say: Callable[[str], None]) -> None:
+def test_a_soak(rss_digest: bytes, say: Callable[[str], None]) -> None:
     """Counted after each step by the helpers, on the hosts, and in the QEMUs."""
     with vm_host(POLICY) as here, vm_host(POLICY) as there:
         here.reaches(there)
         there.reaches(here)
+        for host in (here, there):
+            load_often(host, Load("rss", rss_digest))
         helpers = [helper for host in (here, there) for helper in (host.bpf, host.tap)]
         before = [open_in_helpers(host) for host in (here, there)]
         fleet = Fleet((here, there), SEED)
