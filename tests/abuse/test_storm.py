@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,9 @@ CONNECTIONS: Final = amount(2_000, 1_000_000)
 PEOPLE: Final = [Person(uid) for uid in NAMED[:100]]
 
 AGAIN: Final = ("queue is full", Code.BUSY, "PeerClosed", "ConnectionResetError")
-"""What the real client asks again after; anything else is a failure."""
+"""What a client asks again after; anything else is a failure. The real one waits while the queue is
+full, and asks once more if the helper hung up. That the helper is busy, which it says of a request
+that has waited for twelve seconds, it tells its user."""
 
 GIVE_UP_S: Final = 300.0
 LOOK_S: Final = 1.0
@@ -52,10 +55,10 @@ PAUSE_S: Final = (0.001, 0.02)
 
 
 class Crowd:
-    """Clients that ask for a set each, all at once, and again if told to, as the real one does.
+    """Clients that ask for a set each, all at once, and again until they have it.
 
-    One thread plays them all. A whole process becomes another user, and glibc tells each of its
-    threads by a signal: a thousand threads took more time than the loads.
+    One thread plays them all: seteuid(3) signals every thread of the process, and a thousand of
+    them took more time than the loads.
     """
 
     def __init__(self, path: Path, load: Load) -> None:
@@ -78,13 +81,14 @@ class Crowd:
         self.failed += ["never answered"] * (len(self._to_ask) + self._hang_up())
 
     def _ask_those_whose_turn_it_is(self) -> float:
-        """Return after how many seconds it is the next one's turn."""
-        while self._to_ask:
-            wait_s = self._to_ask[0][0] - time.monotonic()
-            if wait_s > 0:
-                return wait_s
+        """Return after how many seconds it is the next one's turn.
+
+        Whoever has to ask again meanwhile comes later, so that answers are read in between.
+        """
+        now = time.monotonic()
+        while self._to_ask and self._to_ask[0][0] <= now:
             self._ask(heapq.heappop(self._to_ask)[1])
-        return LOOK_S
+        return max(0.0, self._to_ask[0][0] - time.monotonic()) if self._to_ask else LOOK_S
 
     def _ask(self, person: Person) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -92,7 +96,9 @@ class Crowd:
             sock.setblocking(False)  # noqa: FBT003 - the function's own signature
             with acting_as(person):
                 sock.connect(str(self._path))
-            channel.send(sock, self._packet)
+            # A helper that turns us away does not read, but has said why.
+            with suppress(BrokenPipeError):
+                channel.send(sock, self._packet)
         except OSError as error:
             sock.close()
             full = isinstance(error, BlockingIOError)
@@ -124,7 +130,7 @@ class Crowd:
             return "" if len(fds) == 4 else "a part"
 
     def _note(self, why: str, person: Person) -> None:
-        """Let *person* ask again if that is what the real client would do."""
+        """Let *person* ask again, or note that they failed."""
         self.again[why] += 1
         if why in AGAIN:
             at = time.monotonic() + random.uniform(*PAUSE_S)  # noqa: S311 - nobody gains by guessing
@@ -165,6 +171,7 @@ def test_a_storm(
         raw = [yardstick.ask_ns(2)[0] for _ in range(count // 4)]
         crowd, took_s = storm(helper, load, count)
         raw += [yardstick.ask_ns(2)[0] for _ in range(count // 4)]
+        assert crowd.failed == []
         of_c = count / took_s / (2 * len(raw) / (sum(raw) / 1e9))
         p99_s = percentile(crowd.served_ns, 99) / 1e9
         say(
@@ -172,8 +179,6 @@ def test_a_storm(
             f"p99 {p99_s:.2f} s; asked again: {dict(crowd.again)}"
         )
 
-        assert crowd.failed == []
-        assert len(crowd.served_ns) == count
         assert left_alive(helper.granted()) == set()
         # With others at work on this machine, a short form decides nothing about speed.
         assert not IS_LONG or of_c >= AT_LEAST_OF_C

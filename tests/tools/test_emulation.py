@@ -62,9 +62,10 @@ def test_what_a_test_printed_is_looked_at_too(tmp_path: Path) -> None:
     [
         ("guest", "False", FAULT, 2),
         ("guest", ONCE, "the guest saw 199 of 200 packets", 1),
+        ("guest", ONCE, "the guest was not ready in time; Kernel panic - not syncing", 1),
         ("slow", ONCE, FAULT, 1),
     ],
-    ids=["a second fault", "another fault", "no guest"],
+    ids=["a second fault", "another fault", "a panic", "no guest"],
 )
 def test_other_failures_are_failures(
     tmp_path: Path, marker: str, passes: str, words: str, times: int

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Copies of helper and client as tools/install would install them: compiled, with their launchers.
 
-The clone itself will not do: both run as other users, who may not be able to read the clone, and
-write no byte code, so they would compile every module at each start. And "python3 -m bpferry" is
-not what a user starts: Python imports more for it.
+The clone itself will not do: other users may not be able to read it, and cannot write byte code
+there, so they would compile every module at each start. And "python3 -m bpferry" is not what a user
+starts: Python imports more for it.
 """
 
 import shutil
@@ -25,9 +25,6 @@ HELPER_IN: Final = '"/usr/local/lib/bpferry/helper"'
 CLIENT_IN: Final = '"/usr/local/lib/bpferry/client"'
 """Where the launchers look; those of the copies look into the copies instead."""
 
-CLIENT_OPTIONS: Final = "-IS"
-"""Of Python, in the first line of the client's launcher."""
-
 
 def install_copy(folder: Path) -> Path:
     """Install a copy of the clone's helper in *folder*; return its launcher."""
@@ -38,14 +35,14 @@ def install_copy(folder: Path) -> Path:
 def install_client(folder: Path) -> list[str]:
     """Install a copy of the clone's client in *folder*/installed; return how it is started.
 
-    The last word is its launcher. Its first line is not used: it names another Python, and many
-    hosts start no program from /run.
+    The last word is its launcher, whose first line names another Python: its options are used here.
     """
     installed = folder / "installed"
     tree = _copy(CLIENT, installed / "client", sys.executable)
     installed.chmod(0o755)
     launcher = _launcher(installed / "bpferry", "launch_client.py", CLIENT_IN, tree)
-    return [sys.executable, CLIENT_OPTIONS, str(launcher)]
+    _, *options = launcher.read_text().splitlines()[0].split()
+    return [sys.executable, *options, str(launcher)]
 
 
 def _copy(packages: Sequence[str], tree: Path, python: str) -> Path:

@@ -166,14 +166,8 @@ def own_cache() -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(prefix="bpferry-bench-") as folder:
         before = os.environ.get("XDG_CACHE_HOME")
         os.environ["XDG_CACHE_HOME"] = folder
-        paths = os.pathsep.join(path for path in sys.path if path)
         try:
-            yield [
-                "--unset=PYTHONDONTWRITEBYTECODE",
-                f"XDG_CACHE_HOME={folder}",
-                f"PYTHONPYCACHEPREFIX={folder}/bytecode",
-                f"PYTHONPATH={paths}",
-            ]
+            yield [f"XDG_CACHE_HOME={folder}"]
         finally:
             if before is None:
                 del os.environ["XDG_CACHE_HOME"]
