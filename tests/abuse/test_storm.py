@@ -40,8 +40,8 @@ PEOPLE: Final = [Person(uid) for uid in NAMED[:100]]
 
 AGAIN: Final = ("queue is full", Code.BUSY, "PeerClosed", "ConnectionResetError")
 """What a client asks again after; anything else is a failure. The real one waits while the queue is
-full, and asks once more if the helper hung up. That the helper is busy, which it says of a request
-that has waited for twelve seconds, it tells its user."""
+full, and asks once more if the helper hung up, or is busy after the request has waited for twelve
+seconds; several times while a service manager waits for the VM."""
 
 GIVE_UP_S: Final = 300.0
 LOOK_S: Final = 1.0

@@ -5,13 +5,14 @@ import grp
 import os
 import pwd
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bpferry.errors import BpferryError, HelperError, NoHelper, NotMember, Refused, Unsupported
-from bpferry.network import connection
+from bpferry.network import bpf_helper, connection
 from bpferry.network.bpf_helper import BpfHelper, GrantedSet
 from bpferry_wire.errors import Code
 from bpferry_wire.fds import OwnedFds
@@ -75,6 +76,46 @@ def test_set_is_asked_for_by_id_and_digest(path: Path) -> None:
     assert seen == [
         b"\x84\xa1v\x01\xa2op\xa4load\xa2id\xa3rss\xa6digest\xc4\x20" + DIGEST,
     ]
+
+
+def busy_after(seconds: float, requests: list[bytes]) -> fake.Behaviour:
+    """Return a behaviour that keeps the request, and is busy *seconds* later."""
+
+    def answer(conn: socket.socket, request: bytes) -> None:
+        requests.append(request)
+        time.sleep(seconds)
+        fake.refuses(Code.BUSY)(conn, request)
+        conn.close()
+
+    return answer
+
+
+@pytest.mark.kernel
+def test_who_has_waited_in_vain_asks_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper lets go of a request that others have kept it from for twelve seconds."""
+    monkeypatch.setattr(bpf_helper, "LET_GO_SECONDS", 0.1)
+    requests: list[bytes] = []
+    late = busy_after(0.2, requests)
+    with fake.helper(path, late, late, fake.grants()) as where, load(where) as granted:
+        assert len(granted.borrow()) == 1 + len(RSS.maps)
+    assert len(requests) == 2
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.0], ids=["late", "at once"])
+def test_a_busy_helper_is_told_in_the_end(
+    seconds: float, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once if it says so at once; otherwise after as long as an answer may take."""
+    monkeypatch.setattr(bpf_helper, "LET_GO_SECONDS", 0.1)
+    requests: list[bytes] = []
+    with (
+        fake.helper(path, busy_after(seconds, requests)) as where,
+        BpfHelper(where, seconds=0.5) as helper,
+        pytest.raises(HelperError, match="why") as caught,
+    ):
+        helper.load(Load("rss", DIGEST))
+    assert caught.value.code == "busy"
+    assert (len(requests) > 1) == (seconds > 0)
 
 
 def test_plain_questions(path: Path) -> None:

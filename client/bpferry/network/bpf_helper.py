@@ -6,14 +6,20 @@ what the helper says, what the kernel says, and, for an object that we know, wha
 In case of doubt all of them are closed.
 """
 
+import time
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from bpferry.errors import HelperError
 from bpferry.network import connection
 from bpferry.network.connection import Connection, Service
+from bpferry_wire.errors import Code
 from bpferry_wire.fds import BorrowedFd, Closing, OwnedFds
 from bpferry_wire.messages import Can, CanReply, FdDescription, Load, LoadReply
+
+LET_GO_SECONDS: Final = 5.0
+"""A request that is answered with ``busy`` after so long has waited while others were served, until
+the helper let go of it: after 12 s (WORK_S). Whoever is over their pace is told so at once."""
 
 
 class GrantedSet(Closing):
@@ -50,18 +56,35 @@ class BpfHelper(Connection):
     def load(self, request: Load) -> GrantedSet:
         """Return a fresh set of the object that *request* names.
 
+        If too many ask at once, it waits for its turn for as long as an answer may take, and once
+        more: a VM that has started without its set does not get one later.
+
         Raises:
             NoHelper: nobody answers at the socket.
             Refused: policy does not allow it.
             HelperError: it failed, or what came is not what it should be.
         """
-        reply, fds = self.ask(request, LoadReply)
+        reply, fds = self._ask_until_it_is_our_turn(request)
         try:
             check_set(request.object_id, reply.fds, fds)
         except BaseException:
             fds.close()
             raise
         return GrantedSet(request.object_id, tuple(fd.name for fd in reply.fds), fds)
+
+    def _ask_until_it_is_our_turn(self, request: Load) -> tuple[LoadReply, OwnedFds]:
+        begun = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            try:
+                return self.ask(request, LoadReply)
+            except HelperError as error:
+                now = time.monotonic()
+                was_let_go = error.code == Code.BUSY.value and now - asked >= LET_GO_SECONDS
+                if not was_let_go or now - begun >= self._seconds:
+                    raise
+                # The helper closes it too.
+                self.close()
 
 
 def check_set(object_id: str, described: tuple[FdDescription, ...], fds: OwnedFds) -> None:
