@@ -8,7 +8,7 @@ step, the helpers' memory does not grow, and nothing is left in the end.
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -70,18 +70,6 @@ def open_in_helpers(host: VmHost) -> Counter[str]:
     return found
 
 
-def until_it_is(wanted: list[Counter[str]], hosts: Sequence[VmHost]) -> list[Counter[str]]:
-    """Return what the helpers of *hosts* have open, as soon as that is what is *wanted*."""
-    found: list[Counter[str]] = []
-
-    def look() -> bool:
-        found[:] = [open_in_helpers(host) for host in hosts]
-        return found == wanted
-
-    wait_until(look)
-    return found
-
-
 @pytest.mark.privileged
 @pytest.mark.kernel
 @pytest.mark.qemu
@@ -93,7 +81,11 @@ def test_a_soak(rss_digest: bytes, say: Callable[[str], None]) -> None:
         here.reaches(there)
         there.reaches(here)
         helpers = [helper for host in (here, there) for helper in (host.bpf, host.tap)]
-        before = [open_in_helpers(host) for host in (here, there)]
+
+        def opened() -> list[Counter[str]]:
+            return [open_in_helpers(host) for host in (here, there)]
+
+        before = opened()
         for host in (here, there):
             load_often(host, Load("rss", rss_digest))
         fleet = Fleet((here, there), SEED)
@@ -119,7 +111,7 @@ def test_a_soak(rss_digest: bytes, say: Callable[[str], None]) -> None:
         assert wait_until(lambda: not here.processes() + there.processes(), PATIENCE_S)
         assert wait_until(lambda: not here.tap.granted_taps() + there.tap.granted_taps())
         # While a set is being loaded ahead, a helper has more open: a BTF.
-        assert before == until_it_is(before, (here, there))
+        assert wait_until(lambda: opened() == before), (before, opened())
 
 
 def test_a_leak_would_be_seen() -> None:

@@ -83,6 +83,7 @@ def account(find: Callable[[str], int], kind: str, *, ranges: bool = False) -> C
     """
 
     def check(name: object) -> range | Missing:
+        """Return the ids that *name* stands for."""
         text = str(name)
         if IDS.fullmatch(text) and int(text) < UINT32_MAX:
             return range(int(text), int(text) + 1)
